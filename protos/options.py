@@ -1,0 +1,212 @@
+"""Where dataclasses become command-line flags, and what every command starts with: logging, device, seed.
+
+A command declares its options as a dataclass in a module that imports nothing heavy, and imports the rest in `main`:
+
+    def main(argv: list[str] | None = None) -> None:
+        options = parse(SampleOptions, argv, description=__doc__)
+        setup_logging()
+        from sample.generation import generate
+        ...
+
+    if __name__ == "__main__":
+        run_command(main)
+"""
+
+import dataclasses
+import logging
+import os
+import re
+import sys
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import UnionType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import torch
+
+Options = TypeVar("Options")
+logger = logging.getLogger(__name__)
+
+# Older spellings users have in their scripts -> the field they mean. Each applies only to a command that has the field.
+LEGACY_FLAGS: Mapping[str, str] = {
+    "guidance_param": "guidance_scale",
+    "gen_guidance_param": "guidance_scale",
+    "num_repititions": "num_repetitions",
+    "repetition_num": "repetition",
+    "avg_model_beta": "ema_decay",
+    "opt_beta2": "adam_beta2",
+    "max_grad_norm": "grad_clip",
+    "gradient_accumulation_steps": "accumulation",
+    "gen_during_training": "sample_during_training",
+    "dataset_name": "dataset",
+    "data_dir": "dataset_folder",
+    "out_dir": "output_dir",
+    "ext_prompt": "text_prompt",
+}
+_TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
+
+
+def parse(
+    options_type: type[Options] | Any,
+    argv: Sequence[str] | None = None,
+    description: str | None = None,
+    aliases: Mapping[str, str] | None = None,
+) -> Options:
+    """An instance of `options_type` (a dataclass or a union of them) from the command line.
+
+    Flags have underscores; hyphens, the older names of `LEGACY_FLAGS` and `aliases` (old -> field), and real booleans
+    (`--cuda False`, `--use_ema`, `--no_video` for a field `video`) are understood. Exits with 0 after help, with 2 and a
+    message after a wrong flag or a ValueError of `__post_init__`.
+    """
+    import tyro
+
+    fields = dict(_fields(options_type))
+    aliases = {**LEGACY_FLAGS, **(aliases or {})}
+    aliases = {old: new for old, new in aliases.items() if new in fields and old not in fields}
+    if aliases:
+        older = ", ".join(f"--{old} = --{new}" for old, new in sorted(aliases.items()))
+        description = f"{(description or '').strip()}\n\nOlder names: {older}."
+    arguments = _normalise(list(sys.argv[1:] if argv is None else argv), fields, aliases)
+    return tyro.cli(
+        options_type, args=arguments, prog=_program_name(), description=description, use_underscores=True
+    )
+
+
+def _fields(options_type: Any) -> Iterator[tuple[str, Any]]:
+    """(name, type) of every field of a dataclass, of the dataclasses in it and of those in a union."""
+    origin = typing.get_origin(options_type)
+    if origin is typing.Annotated or origin in (typing.Union, UnionType):
+        for part in typing.get_args(options_type):
+            yield from _fields(part)
+    elif dataclasses.is_dataclass(options_type):
+        hints = typing.get_type_hints(options_type)
+        for field in dataclasses.fields(options_type):
+            yield field.name, hints[field.name]
+            yield from _fields(hints[field.name])
+
+
+def _normalise(arguments: list[str], fields: Mapping[str, Any], aliases: Mapping[str, str]) -> list[str]:
+    """Rewrites older flag names, booleans with a value and texts that begin with a hyphen into what tyro expects."""
+    result: list[str] = []
+    while arguments:
+        token = arguments.pop(0)
+        if token == "--":
+            return [*result, token, *arguments]
+        match = re.fullmatch(r"--([A-Za-z][\w.-]*)(?:=(.*))?", token, flags=re.DOTALL)
+        if not match:
+            result.append(token)
+            continue
+        name, value = match[1].replace("-", "_"), match[2]
+        name = aliases.get(name, name)
+        kind = fields.get(name)
+        follows = arguments[0] if arguments else None
+        if kind is bool or kind == (bool | None):
+            if value is None and follows is not None and follows.lower() in _TRUE | _FALSE:
+                value = arguments.pop(0)
+            result += _boolean(name, value, optional=kind is not bool)
+        elif value is None and kind in (str, str | None) and _is_text_with_hyphen(follows, fields, aliases):
+            result.append(f"--{name}={arguments.pop(0)}")
+        else:
+            result.append(f"--{name}" if value is None else f"--{name}={value}")
+    return result
+
+
+def _boolean(name: str, value: str | None, optional: bool) -> list[str]:
+    truth = True if value is None or value.lower() in _TRUE else False if value.lower() in _FALSE else None
+    if truth is None:
+        raise ValueError(f"--{name}: expected true or false, got '{value}'")
+    if optional:
+        return [f"--{name}", str(truth)]
+    return [f"--{name}" if truth else f"--no_{name}"]
+
+
+def _is_text_with_hyphen(token: str | None, fields: Mapping[str, Any], aliases: Mapping[str, str]) -> bool:
+    """Whether `token` is a value such as '-hello' rather than the next flag, so that it can be a prompt."""
+    if token is None or not token.startswith("-") or token in ("-h", "--help"):
+        return False
+    name = token.lstrip("-").split("=")[0].replace("-", "_")
+    return not (token.startswith("--") and (name in fields or name in aliases or name.removeprefix("no_") in fields))
+
+
+def _program_name() -> str | None:
+    """'python -m train.train_lsremgm' for a module that was run so; otherwise tyro's own choice."""
+    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
+    return f"python -m {spec.name.removesuffix('.__main__')}" if spec is not None else None
+
+
+def run_command(main: Callable[[], object]) -> None:
+    """Runs a command and ends the process: what a user can put right (ValueError, OSError) becomes one line on stderr
+    and exit code 1, Ctrl-C 130. MOVEO_DEBUG=1 shows the traceback instead.
+    """
+    if os.environ.get("MOVEO_DEBUG", "0") not in ("", "0"):
+        main()
+        return
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # the reader of our output has gone, as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    except (ValueError, OSError) as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
+        sys.exit(1)
+
+
+def one_line(error: BaseException) -> str:
+    """What went wrong, in one line: 'dataset/x: No such file or directory' rather than '[Errno 2] ...'."""
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
+    else:
+        text = str(error)
+    return " ".join(text.split()) or type(error).__name__
+
+
+def setup_logging(verbose: bool = False, main_process: bool = True) -> None:
+    """Messages to stderr, one plain line each; the other processes of a parallel run speak only to warn."""
+    logging.basicConfig(
+        level=logging.WARNING if not main_process else logging.DEBUG if verbose else logging.INFO,
+        format="%(message)s",
+        stream=sys.stderr,
+        force=True,
+    )
+    for noisy in ("httpx", "filelock", "matplotlib", "PIL", "transformers", "huggingface_hub", "urllib3", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def pick_device(name: str = "auto", cuda: bool = True) -> "torch.device":
+    """The device to work on. 'auto' is the first GPU, or the CPU where there is none; a bare number is that GPU.
+
+    `cuda=False` (the older `--cuda False`) means the CPU. Raises ValueError for a device this machine has not.
+    """
+    import torch
+
+    if not cuda:
+        return torch.device("cpu")
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(f"cuda:{name}" if name.isdigit() else name)
+    except RuntimeError:
+        raise ValueError(f"--device {name}: unknown device; use auto, cpu, cuda, cuda:1 or mps") from None
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            found = f"{count} GPU(s) found" if count else f"no GPU found by torch {torch.__version__}"
+            raise ValueError(f"--device {name}: {found}; use --device cpu or auto")
+    elif device.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError(f"--device {name}: this machine has no MPS; use --device cpu or auto")
+    return device
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds Python's, numpy's and torch's global generators: weights' initial values and dropout."""
+    import random
+
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)

@@ -1,0 +1,159 @@
+"""What a user may type, and what a command answers."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Literal
+
+import pytest
+
+from protos.options import one_line, parse, pick_device, run_command
+
+
+@dataclass(frozen=True)
+class Example:
+    """Options of an imaginary command."""
+
+    text_prompt: str = ""
+    """What the person does."""
+    guidance_scale: float = 2.5
+    """Strength of the text; 1 is none."""
+    motion_length: float = 6.0
+    """Seconds."""
+    num_repetitions: int = 3
+    cuda: bool = True
+    use_ema: bool = False
+    video: bool = True
+    sampler: Literal["ddpm", "ddim"] = "ddpm"
+    seed: int | None = None
+    mirrored: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.motion_length <= 0:
+            raise ValueError(f"--motion_length must be positive, got {self.motion_length}")
+
+
+def test_defaults_are_used_where_nothing_is_said():
+    assert parse(Example, []) == Example()
+
+
+@pytest.mark.parametrize(
+    "typed, field, value",
+    [
+        ("--guidance_param 7.5", "guidance_scale", 7.5),
+        ("--guidance-param=7.5", "guidance_scale", 7.5),
+        ("--num-repetitions 2", "num_repetitions", 2),
+        ("--cuda False", "cuda", False),
+        ("--cuda=0", "cuda", False),
+        ("--cuda True", "cuda", True),
+        ("--no_cuda", "cuda", False),
+        ("--use_ema", "use_ema", True),
+        ("--use_ema --seed 3", "use_ema", True),
+        ("--use_ema false", "use_ema", False),
+        ("--no_video", "video", False),
+        ("--no-video", "video", False),
+        ("--sampler ddim", "sampler", "ddim"),
+        ("--seed 3", "seed", 3),
+        ("--mirrored", "mirrored", True),
+        ("--mirrored no", "mirrored", False),
+        ("--text_prompt -jumps", "text_prompt", "-jumps"),
+        ("--text_prompt=--x", "text_prompt", "--x"),
+        ("--guidance_scale -1", "guidance_scale", -1.0),
+        ("--steps 4", "num_repetitions", 4),
+    ],
+)
+def test_flags_users_type(typed, field, value):
+    assert getattr(parse(Example, typed.split(), aliases={"steps": "num_repetitions"}), field) == value
+
+
+def test_a_prompt_is_taken_as_it_is():
+    for prompt in ("", "  ", "a person says \"hi\" / 'ho' ../..", "-", "- walks", "人が歩く", "x" * 2000, "a=b\nc"):
+        assert parse(Example, ["--text_prompt", prompt]).text_prompt == prompt
+
+
+@pytest.mark.parametrize("typed", ["--no_such_flag 1", "--sampler euler", "--seed many", "--text_prompt", "stray"])
+def test_a_wrong_flag_ends_with_code_2_and_a_message(typed, capsys):
+    with pytest.raises(SystemExit) as end:
+        parse(Example, typed.split())
+    captured = capsys.readouterr()
+    assert end.value.code == 2 and (captured.err + captured.out).strip()
+
+
+def test_a_boolean_must_be_one():
+    with pytest.raises(ValueError, match="--cuda: expected true or false, got 'maybe'"):
+        parse(Example, ["--cuda=maybe"])
+
+
+def test_a_check_of_the_options_speaks_for_itself(capsys):
+    with pytest.raises(SystemExit) as end:
+        parse(Example, ["--motion_length", "-2"])
+    assert end.value.code == 2 and "--motion_length must be positive, got -2" in capsys.readouterr().err
+
+
+def test_help_shows_defaults_meanings_and_older_names(capsys):
+    with pytest.raises(SystemExit) as end:
+        parse(Example, ["--help"], description="An example.")
+    text = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert end.value.code == 0
+    for part in ("An example.", "--guidance_scale", "Seconds. (default: 6.0)", "--guidance_param = --guidance_scale"):
+        assert part in text
+
+
+def test_unions_of_dataclasses_are_subcommands():
+    @dataclass
+    class Bvh:
+        scale: float = 1.0
+
+    @dataclass
+    class Amass:
+        mirrored: bool = True
+
+    assert parse(Bvh | Amass, ["amass", "--mirrored", "False"]) == Amass(mirrored=False)
+
+
+@pytest.mark.parametrize(
+    "error, code, said",
+    [
+        (ValueError("kit motions have 251 features,\n  not 263"), 1, "error: kit motions have 251 features, not 263\n"),
+        (FileNotFoundError(2, "No such file or directory", "a.npy"), 1, "error: a.npy: No such file or directory\n"),
+        (OSError("disk trouble"), 1, "error: disk trouble\n"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_what_a_user_can_put_right_is_one_line(error, code, said, capsys):
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit) as end:
+        run_command(main)
+    assert end.value.code == code
+    assert capsys.readouterr().err == said
+
+
+def test_a_fault_of_ours_keeps_its_traceback():
+    def main():
+        raise KeyError("a")
+
+    with pytest.raises(KeyError):
+        run_command(main)
+
+
+def test_one_line_never_is_empty():
+    assert one_line(ValueError()) == "ValueError"
+
+
+def test_devices():
+    import torch
+
+    assert pick_device("cpu").type == "cpu"
+    assert pick_device("auto", cuda=False).type == "cpu"
+    assert pick_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
+    with pytest.raises(ValueError, match="--device gpu: unknown device"):
+        pick_device("gpu")
+    with pytest.raises(ValueError, match=r"--device 99: .*use --device cpu or auto"):
+        pick_device("99")
+
+
+def test_reading_options_imports_nothing_heavy():
+    code = "import sys, protos.options, protos.randomness; print([m for m in ('torch', 'numpy') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
