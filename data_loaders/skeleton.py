@@ -1,0 +1,132 @@
+"""Skeletons as data: names, tree, rest directions, left and right, units. A new body is a JSON file, not code."""
+
+import json
+from dataclasses import dataclass, fields
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+FOLDER = Path(__file__).parent / "skeletons"
+ALIASES = {"t2m": "humanml", "humanml3d": "humanml", "kit-ml": "kit", "kit_ml": "kit"}
+
+
+class SkeletonError(ValueError):
+    """A skeleton that is unknown, or a skeleton file that contradicts itself."""
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """One body. Indices count joints; lengths are in the skeleton's own unit (`metres_per_unit` leads to metres).
+
+    Facing +Z with Y up, the left side lies at +X. `chains` are the kinematic chains of the published features: their
+    order and their starts matter, because every chain starts at the ROOT rotation (see `bone_rotations`).
+    """
+
+    name: str
+    joint_names: tuple[str, ...]
+    parents: tuple[int, ...]  # -1 for the root, always lower than the joint
+    chains: tuple[tuple[int, ...], ...]
+    raw_offsets: tuple[tuple[float, float, float], ...]  # unit rest direction of the bone that ends at the joint
+    bone_lengths: tuple[float, ...] | None  # of the target body every clip is brought to; None: clips keep their own
+    left_joints: tuple[int, ...]
+    right_joints: tuple[int, ...]  # mirror partners, in the order of left_joints
+    face_joints: tuple[int, int, int, int]  # right hip, left hip, right shoulder, left shoulder
+    left_feet: tuple[int, int]  # ankle, toe
+    right_feet: tuple[int, int]
+    leg_joints: tuple[int, int]  # bones ending here measure the leg when bodies are scaled
+    fps: float
+    metres_per_unit: float
+    contact_threshold: float  # squared displacement per frame, own unit
+    length_limits: tuple[int, int]  # frames: first included, last excluded
+    left_hand: tuple[int, ...] = ()  # finger joints of files that carry them beyond num_joints
+    right_hand: tuple[int, ...] = ()
+    source: str = ""
+
+    @property
+    def num_joints(self) -> int:
+        return len(self.parents)
+
+    @property
+    def num_features(self) -> int:
+        """4 root values, 3 + 6 per joint but the root, 3 velocities per joint, 4 contacts: 263 for 22 joints."""
+        return 12 * self.num_joints - 1
+
+    @property
+    def feet(self) -> tuple[int, int, int, int]:
+        """Left ankle and toe, right ankle and toe: the order of the contact features."""
+        return self.left_feet + self.right_feet
+
+    @cached_property
+    def rotation_parents(self) -> tuple[int, ...]:
+        """The bone whose rotation a joint's local rotation is relative to; 0 (the root) where a chain starts.
+
+        Differs from `parents` at the arms: they hang on the spine but turn relative to the root.
+        """
+        parents = [-1] * self.num_joints
+        for chain in self.chains:
+            for position, joint in enumerate(chain[1:]):
+                parents[joint] = 0 if position == 0 else chain[position]
+        return tuple(parents)
+
+    @cached_property
+    def ancestors(self) -> tuple[tuple[int, ...], ...]:
+        """Per joint the bones between the root and it, itself included; the root has none."""
+        lines: list[tuple[int, ...]] = []
+        for joint, parent in enumerate(self.parents):
+            lines.append(() if parent < 0 else lines[parent] + (joint,))
+        return tuple(lines)
+
+    def index(self, joint_name: str) -> int:
+        """Number of a joint. SkeletonError where there is none of that name."""
+        if joint_name not in self.joint_names:
+            raise SkeletonError(f"{self.name} has no joint {joint_name!r}; it has {', '.join(self.joint_names)}")
+        return self.joint_names.index(joint_name)
+
+
+@lru_cache(maxsize=32)
+def load_skeleton(name_or_path: str | Path) -> Skeleton:
+    """Skeleton by name (`humanml` = `t2m`, `kit`) or from a JSON file of the same form. SkeletonError if unusable."""
+    name = str(name_or_path)
+    path = FOLDER / f"{ALIASES.get(name.lower(), name.lower())}.json"
+    if not path.is_file():
+        path = Path(name_or_path)
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.json")))
+        raise SkeletonError(f"unknown skeleton {name!r}: use one of {known}, or the path of a skeleton file")
+    try:
+        record = json.loads(path.read_text())
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise SkeletonError(f"{path}: not a JSON skeleton ({error})") from error
+    if not isinstance(record, dict):
+        raise SkeletonError(f"{path}: expected an object with parents, chains, ...")
+    known_fields = {field.name: field for field in fields(Skeleton)}
+    for key in record:
+        if key not in known_fields:
+            raise SkeletonError(f"{path}: unknown entry {key!r}")
+    missing = [name for name in known_fields if name not in record and name not in ("left_hand", "right_hand", "source")]
+    if missing:
+        raise SkeletonError(f"{path}: missing {', '.join(missing)}")
+    skeleton = Skeleton(**{key: _frozen(value) for key, value in record.items()})
+    _check(skeleton, path)
+    return skeleton
+
+
+def _frozen(value):
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
+
+
+def _check(skeleton: Skeleton, path: Path) -> None:
+    count = skeleton.num_joints
+    for name in ("joint_names", "raw_offsets", "bone_lengths"):
+        value = getattr(skeleton, name)
+        if value is not None and len(value) != count:
+            raise SkeletonError(f"{path}: {name} has {len(value)} entries, parents has {count}")
+    for joint, parent in enumerate(skeleton.parents):
+        if not (parent == -1 if joint == 0 else 0 <= parent < joint):
+            raise SkeletonError(f"{path}: joint {joint} has parent {parent}; parents come before their children")
+    for joint, parent in ((chain[i + 1], chain[i]) for chain in skeleton.chains for i in range(len(chain) - 1)):
+        if not 0 < joint < count or skeleton.parents[joint] != parent:
+            raise SkeletonError(f"{path}: a chain leads from joint {parent} to {joint}, which is not its child")
+    if sorted(joint for chain in skeleton.chains for joint in chain[1:]) != list(range(1, count)):
+        raise SkeletonError(f"{path}: every joint but the root must be in exactly one chain")
+    if len(skeleton.left_joints) != len(skeleton.right_joints):
+        raise SkeletonError(f"{path}: left_joints and right_joints must pair up")
