@@ -1,0 +1,87 @@
+"""Layers shared by the systems: attention, transformer layers, sinusoidal tables. Batch-first, (B, N, C) throughout."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def sinusoidal_table(length: int, dim: int, base: float = 10000.0) -> Tensor:
+    """Rows (length, dim): sin at even columns, cos at odd ones, of p * base^(-2i/dim). Vaswani et al. 2017, §3.5."""
+    position = torch.arange(length, dtype=torch.float32)[:, None]
+    frequency = torch.exp(torch.arange(0, dim, 2, dtype=torch.float32) * (-math.log(base) / dim))
+    table = torch.zeros(length, dim)
+    table[:, 0::2] = torch.sin(position * frequency)
+    table[:, 1::2] = torch.cos(position * frequency)[:, : dim // 2]
+    return table
+
+
+class Attention(nn.Module):
+    """Multi-head attention with packed query/key/value weights, as in torch.nn.MultiheadAttention.
+
+    `forward(x (B, N, C), memory (B, M, C), keep (B, M) True = real)` returns (B, N, C); without `memory` it attends
+    to itself. At least one entry of `keep` must be True in every row: a softmax over nothing is not a number.
+    """
+
+    def __init__(self, dim: int, num_heads: int, dropout: float = 0.0):
+        super().__init__()
+        if dim % num_heads:
+            raise ValueError(f"latent size {dim} is not a multiple of {num_heads} attention heads")
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+        nn.init.xavier_uniform_(self.qkv.weight)
+        nn.init.zeros_(self.qkv.bias)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: Tensor, memory: Tensor | None = None, keep: Tensor | None = None) -> Tensor:
+        if memory is None:
+            query, key, value = self.qkv(x).chunk(3, dim=-1)  # (B, N, C) each
+        else:
+            dim = x.shape[-1]
+            query = F.linear(x, self.qkv.weight[:dim], self.qkv.bias[:dim])  # (B, N, C)
+            key, value = F.linear(memory, self.qkv.weight[dim:], self.qkv.bias[dim:]).chunk(2, dim=-1)  # (B, M, C)
+        query, key, value = (y.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for y in (query, key, value))
+        bias = None if keep is None else keep[:, None, None, :]  # (B, 1, 1, M)
+        dropout = self.dropout if self.training else 0.0
+        y = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)  # (B, H, N, C/H)
+        return self.out(y.transpose(1, 2).flatten(-2))  # (B, N, C)
+
+
+class TransformerLayer(nn.Module):
+    """Self-attention, cross-attention to `memory` if asked for, feed-forward; each with residual and layer norm.
+
+    Post-norm by default, as in torch.nn.TransformerEncoderLayer/DecoderLayer; `norm_first` normalises inside the
+    branches (Xiong et al. 2020) and then needs a final norm after the last layer.
+    """
+
+    def __init__(self, dim: int, num_heads: int, ff_size: int, dropout: float = 0.1, *,
+                 cross_attention: bool = False, norm_first: bool = False, eps: float = 1e-5):
+        super().__init__()
+        self.norm_first = norm_first
+        self.self_attention = Attention(dim, num_heads, dropout)
+        self.cross_attention = Attention(dim, num_heads, dropout) if cross_attention else None
+        self.linear1 = nn.Linear(dim, ff_size)
+        self.linear2 = nn.Linear(ff_size, dim)
+        self.norm_self = nn.LayerNorm(dim, eps)
+        self.norm_cross = nn.LayerNorm(dim, eps) if cross_attention else None
+        self.norm_ff = nn.LayerNorm(dim, eps)
+        self.dropout = nn.Dropout(dropout)
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        return self.linear2(self.dropout(F.gelu(self.linear1(x))))
+
+    def forward(self, x: Tensor, keep: Tensor | None = None, memory: Tensor | None = None,
+                memory_keep: Tensor | None = None) -> Tensor:
+        """(B, N, C) from x (B, N, C); keep (B, N) and memory_keep (B, M) are True at real tokens."""
+        x = self._branch(x, self.norm_self, lambda y: self.self_attention(y, keep=keep))
+        if self.cross_attention is not None:
+            x = self._branch(x, self.norm_cross, lambda y: self.cross_attention(y, memory, memory_keep))
+        return self._branch(x, self.norm_ff, self.feed_forward)
+
+    def _branch(self, x: Tensor, norm: nn.LayerNorm, branch) -> Tensor:
+        if self.norm_first:
+            return x + self.dropout(branch(norm(x)))
+        return norm(x + self.dropout(branch(x)))

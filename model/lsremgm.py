@@ -1,0 +1,234 @@
+"""LS-ReMGM text-to-motion network: the MDM denoiser (Tevet et al. 2023) with every variant behind one configuration.
+
+`model/lsremgm_generate.py` holds the system's `build`, `loss` and `generate`.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from model.layers import TransformerLayer, sinusoidal_table
+from model.text_encoders import TextFeatures
+
+TARGET_ROWS = ("pelvis", "left_foot", "right_foot", "left_wrist", "right_wrist", "head", "traj", "heading")
+
+
+@dataclass(frozen=True)
+class LSReMGMConfig:
+    """What the network is, what it denoises and how it was trained. Defaults: the 50-step HumanML3D encoder."""
+
+    # network
+    num_features: int = 263  # columns of one frame: 263 humanml, 251 kit, 150 action-to-motion, or latent channels
+    arch: Literal["trans_enc", "trans_dec", "gru"] = "trans_enc"
+    latent_dim: int = 512
+    ff_size: int = 1024
+    num_layers: int = 8
+    num_heads: int = 4
+    dropout: float = 0.1
+    norm_first: bool = False
+    max_positions: int = 5000
+    gru_over: Literal["time", "batch"] = "time"  # "batch" repeats the original's axis slip, for its weights only
+    # conditions
+    condition: Literal["text", "action", "none"] = "text"
+    text_encoder: str = "clip-b32"
+    text_dim: int = 512
+    text_memory: Literal["pooled", "tokens"] = "pooled"
+    decoder_token: Literal["none", "time", "time+text"] = "none"
+    num_actions: int = 0
+    cond_mask_prob: float = 0.1
+    mask_frames: bool = False
+    context_len: int = 0
+    pred_len: int = 0
+    target_encoder: Literal["none", "single", "split", "multi"] = "none"
+    target_layers: int = 1
+    # diffusion
+    diffusion_steps: int = 50
+    noise_schedule: Literal["cosine", "linear"] = "cosine"
+    sigma_small: bool = True
+    prediction: Literal["x0", "eps", "v"] = "x0"
+    guidance_scale: float = 2.5
+    # loss weights
+    lambda_vel: float = 0.0
+    lambda_rcxyz: float = 0.0
+    lambda_fc: float = 0.0
+    lambda_target_loc: float = 0.0
+    # representation
+    dataset: str = "humanml"
+    skeleton: str = "humanml"
+    fps: float = 20.0
+    heading: Literal["published", "continuous"] = "published"
+    features: str = "humanml"
+    max_frames: int = 196
+
+    def __post_init__(self):
+        if self.text_memory == "tokens" and self.arch != "trans_dec":
+            raise ValueError(f"word tokens need arch trans_dec, not {self.arch}")
+        if self.decoder_token != "none" and self.arch != "trans_dec":
+            raise ValueError(f"decoder_token {self.decoder_token} needs arch trans_dec, not {self.arch}")
+        if self.condition == "action" and self.num_actions < 1:
+            raise ValueError("an action-conditioned model needs num_actions of at least 1")
+        if self.context_len and self.pred_len < 1:
+            raise ValueError("a model with a prefix (context_len) needs pred_len of at least 1")
+
+
+@dataclass(frozen=True)
+class TargetLocation:
+    """Where the last frame should end: values (B, 8, 3) in metres, rows TARGET_ROWS; valid (B, 8) True = asked for."""
+
+    values: Tensor
+    valid: Tensor
+
+
+class TargetEncoder(nn.Module):
+    """Embedding (B, C) of a target location, by one network, one small network per row, or a weighted sum of those.
+
+    The three forms are those of DiP (Tevet et al. 2025): `single`, `split`, `multi`.
+    """
+
+    def __init__(self, kind: str, dim: int, num_layers: int = 1):
+        super().__init__()
+        self.kind = kind
+        rows = len(TARGET_ROWS)
+        if kind == "split" and dim % rows:
+            raise ValueError(f"target_encoder split needs a latent size that is a multiple of {rows}, not {dim}")
+        if kind == "single":
+            self.networks = nn.ModuleList([self._network(4 * rows, dim, num_layers)])
+        elif kind == "split":
+            self.networks = nn.ModuleList([self._network(4, dim // rows, num_layers) for _ in TARGET_ROWS])
+        else:
+            self.networks = nn.ModuleList([self._network(3, dim, 1) for _ in TARGET_ROWS])
+            self.row_weights = nn.Parameter(torch.randn(rows))
+
+    @staticmethod
+    def _network(inputs: int, dim: int, num_layers: int) -> nn.Sequential:
+        layers = [nn.Linear(inputs, dim)]
+        for _ in range(num_layers):
+            layers += [nn.SiLU(), nn.Linear(dim, dim)]
+        return nn.Sequential(*layers)
+
+    def forward(self, target: TargetLocation) -> Tensor:
+        valid = target.valid.to(target.values)[..., None]  # (B, 8, 1)
+        if self.kind == "multi":
+            rows = torch.stack([f(target.values[:, i]) for i, f in enumerate(self.networks)], dim=1)  # (B, 8, C)
+            return (rows * valid * self.row_weights.softmax(0)[:, None]).sum(1)  # (B, C)
+        given = torch.cat([target.values, valid], dim=-1)  # (B, 8, 4)
+        if self.kind == "single":
+            return self.networks[0](given.flatten(1))  # (B, C)
+        return torch.cat([f(given[:, i]) for i, f in enumerate(self.networks)], dim=-1)  # (B, C)
+
+
+class MotionDenoiser(nn.Module):
+    """Prediction (B, T, D) of the clean motion from a noisy one and its step. Tevet et al. 2023, §3.
+
+    Frames are independent tokens; step and condition form one prefix token (encoder), the memory of a decoder
+    (one token, or one per word), or an addition to every frame's features (GRU).
+    """
+
+    def __init__(self, config: LSReMGMConfig):
+        super().__init__()
+        self.config = config
+        dim = config.latent_dim
+        extra = dim if config.arch == "gru" else 0
+        self.input_projection = nn.Linear(config.num_features + extra, dim)
+        self.register_buffer("positions", sinusoidal_table(config.max_positions, dim), persistent=False)
+        self.time_mlp = nn.Sequential(nn.Linear(dim, dim), nn.SiLU(), nn.Linear(dim, dim))
+        if config.condition == "text":
+            self.text_projection = nn.Linear(config.text_dim, dim)
+        elif config.condition == "action":
+            self.action_table = nn.Parameter(torch.randn(config.num_actions, dim))
+        if config.target_encoder != "none":
+            self.target_encoder = TargetEncoder(config.target_encoder, dim, config.target_layers)
+        self.dropout = nn.Dropout(config.dropout)
+        if config.arch == "gru":
+            self.gru = nn.GRU(dim, dim, config.num_layers, batch_first=True)
+        else:
+            self.layers = nn.ModuleList(
+                TransformerLayer(dim, config.num_heads, config.ff_size, config.dropout,
+                                 cross_attention=config.arch == "trans_dec", norm_first=config.norm_first)
+                for _ in range(config.num_layers))
+            self.final_norm = nn.LayerNorm(dim) if config.norm_first else nn.Identity()
+        self.output_projection = nn.Linear(dim, config.num_features)
+
+    def forward(self, x: Tensor, t: Tensor, text: TextFeatures | None = None, mask: Tensor | None = None, *,
+                action: Tensor | None = None, prefix: Tensor | None = None, target: TargetLocation | None = None,
+                drop: Tensor | None = None, drop_target: Tensor | None = None) -> Tensor:
+        """Denoised motion (B, T, D) from x (B, T, D) at steps t (B,) of the original, unrespaced schedule.
+
+        `mask` (B, T) is True at real frames; only models with `mask_frames` look at it. `prefix` (B, context, D) is
+        clean motion put before x. `drop` and `drop_target` (B,) remove conditions, for guidance and its training.
+        Outputs at padded frames mean nothing.
+        """
+        time = self.time_mlp(self.positions[t])  # (B, C)
+        if target is not None and self.config.target_encoder != "none":
+            time = time + zero_where(drop_target, self.target_encoder(target))  # (B, C)
+        memory, memory_keep = self.condition_tokens(time, text, action, drop)  # (B, M, C), (B, M)
+        keep = mask if self.config.mask_frames else None
+        if prefix is not None:
+            x = torch.cat([prefix, x], dim=1)  # (B, context + T, D)
+            if keep is not None:
+                keep = torch.cat([keep.new_ones(prefix.shape[:2]), keep], dim=1)  # (B, context + T)
+        y = self.trunk(x, time, memory, keep, memory_keep)  # (B, context + T, C)
+        if prefix is not None:
+            y = y[:, prefix.shape[1]:]  # (B, T, C)
+        return self.output_projection(y)  # (B, T, D)
+
+    def condition_tokens(self, time: Tensor, text: TextFeatures | None, action: Tensor | None,
+                         drop: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Condition tokens (B, M, C) with the step added to each, and which of them are real (B, M) or None.
+
+        A dropped text is a zero vector *before* its projection, so that the projection's bias remains.
+        """
+        batch = time.shape[0]
+        if self.config.condition == "text":
+            keep = None
+            if text is None:
+                given = time.new_zeros(batch, 1, self.config.text_dim)
+            elif self.config.text_memory == "tokens":
+                given, keep = text.tokens.expand(batch, -1, -1), text.mask.expand(batch, -1)  # (B, L, C)
+            else:
+                given = text.pooled[:, None].expand(batch, -1, -1)  # (B, 1, C)
+            given = zero_where(drop, given.to(self.text_projection.weight.dtype))
+            return self.text_projection(given) + time[:, None], keep
+        if self.config.condition == "action" and action is not None:
+            return (zero_where(drop, self.action_table[action]) + time)[:, None], None
+        return time[:, None], None
+
+    def trunk(self, x: Tensor, time: Tensor, memory: Tensor, keep: Tensor | None, memory_keep: Tensor | None) -> Tensor:
+        """Hidden frames (B, T, C) before the output projection."""
+        arch = self.config.arch
+        if arch == "gru":
+            x = torch.cat([x, memory.expand(-1, x.shape[1], -1)], dim=-1)  # (B, T, D + C)
+            y = self.place(self.input_projection(x))  # (B, T, C)
+            if self.config.gru_over == "batch":
+                return self.gru(y.transpose(0, 1))[0].transpose(0, 1)
+            return self.gru(y)[0]
+        y = self.input_projection(x)  # (B, T, C)
+        if arch == "trans_enc":
+            token = memory
+        else:
+            token = {"none": None, "time": time[:, None], "time+text": memory}[self.config.decoder_token]
+        if token is not None:
+            y = torch.cat([token, y], dim=1)  # (B, 1 + T, C)
+            if keep is not None:
+                keep = torch.cat([keep.new_ones(keep.shape[0], 1), keep], dim=1)  # (B, 1 + T)
+        y = self.place(y)
+        for layer in self.layers:
+            if arch == "trans_enc":
+                y = layer(y, keep)
+            else:
+                y = layer(y, keep, memory, memory_keep)
+        y = self.final_norm(y)
+        return y if token is None else y[:, token.shape[1]:]
+
+    def place(self, y: Tensor) -> Tensor:
+        """Tokens with their positions added, (B, N, C)."""
+        return self.dropout(y + self.positions[: y.shape[1]].to(y.dtype))
+
+
+def zero_where(drop: Tensor | None, values: Tensor) -> Tensor:
+    """`values` (B, ...) with the samples at which `drop` (B,) is True set to zero."""
+    if drop is None:
+        return values
+    return values.masked_fill(drop.view(-1, *[1] * (values.dim() - 1)), 0)
