@@ -1,0 +1,170 @@
+"""A convolutional motion autoencoder: 4 frames -> one 64-channel latent, so that diffusion runs on a quarter of the tokens.
+
+It reads and writes the columns of the HumanML3D features that joints are decoded from (root, joint positions, contacts);
+its losses are measured on joints in metres, where smoothness and planted feet can be seen.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from data_loaders.humanml_features import feature_blocks, joints_from_features
+from data_loaders.skeleton import Skeleton
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """Sizes of the autoencoder and the weights of its loss terms."""
+
+    num_columns: int = 71  # root 4, positions 63, contacts 4 of the 22-joint features
+    latent_channels: int = 64
+    downsampling: int = 4  # frames per latent
+    width: int = 256
+    num_blocks: int = 4
+    fine_width: int = 128
+    num_fine_blocks: int = 3
+    kl_weight: float = 1e-4
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Gaussian over latents: mean and log variance (B, N, C)."""
+
+    mean: Tensor
+    log_variance: Tensor
+
+    def sample(self, noise: Tensor) -> Tensor:
+        return self.mean + noise * (0.5 * self.log_variance).exp()
+
+    def kl(self) -> Tensor:
+        """KL to the unit Gaussian per element (B, N, C). Kingma & Welling 2014, App. B."""
+        return 0.5 * (self.mean.square() + self.log_variance.exp() - 1 - self.log_variance)
+
+
+class ConvBlock(nn.Module):
+    """Pre-norm residual block of two temporal convolutions. Tokens (B, N, C)."""
+
+    def __init__(self, width: int, kernel: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.conv1 = nn.Conv1d(width, width, kernel, padding=kernel // 2)
+        self.conv2 = nn.Conv1d(width, width, kernel, padding=kernel // 2)
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.bias)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        y = self.norm(x) * mask  # zeros beyond the end, as at the start, whatever the padding holds
+        y = F.gelu(self.conv1(y.mT)) * mask.mT
+        return x + self.conv2(y).mT  # (B, N, C)
+
+
+class MotionAutoencoder(nn.Module):
+    """encode: columns (B, T, D) -> Posterior (B, T/4, C); decode: latents (B, N, C) -> columns (B, 4N, D), normalised."""
+
+    def __init__(self, config: AutoencoderConfig):
+        super().__init__()
+        self.config = config
+        c = config
+        self.patch_in = nn.Linear(c.downsampling * c.num_columns, c.width)
+        self.encoder = nn.ModuleList(ConvBlock(c.width, 3) for _ in range(c.num_blocks))
+        self.to_posterior = nn.Sequential(nn.LayerNorm(c.width), nn.Linear(c.width, 2 * c.latent_channels))
+        self.from_latent = nn.Linear(c.latent_channels, c.width)
+        self.decoder = nn.ModuleList(ConvBlock(c.width, 3) for _ in range(c.num_blocks))
+        self.unpatch = nn.Sequential(nn.LayerNorm(c.width), nn.Linear(c.width, c.downsampling * c.fine_width))
+        self.fine = nn.ModuleList(ConvBlock(c.fine_width, 5) for _ in range(c.num_fine_blocks))
+        self.columns_out = nn.Sequential(nn.LayerNorm(c.fine_width), nn.Linear(c.fine_width, c.num_columns))
+        # Latents are divided by their spread over the training set, so that diffusion sees unit variance.
+        self.register_buffer("latent_mean", torch.zeros(c.latent_channels))
+        self.register_buffer("latent_std", torch.ones(c.latent_channels))
+
+    def encode(self, x: Tensor, mask: Tensor) -> Posterior:
+        """x (B, T, D) with T a multiple of 4; mask (B, T) True at real frames."""
+        r = self.config.downsampling
+        kept = mask[:, ::r, None].to(x.dtype)  # (B, N, 1)
+        h = self.patch_in(rearrange(x * mask[..., None], "b (n r) d -> b n (r d)", r=r))  # (B, N, width)
+        for block in self.encoder:
+            h = block(h, kept)
+        mean, log_variance = self.to_posterior(h).chunk(2, dim=-1)  # (B, N, C)
+        return Posterior(mean, log_variance.clamp(-12, 4))
+
+    def decode(self, z: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Columns (B, 4N, D) from latents (B, N, C); mask (B, 4N) True at the frames that will be kept."""
+        r = self.config.downsampling
+        mask = z.new_ones(z.shape[0], z.shape[1] * r, dtype=torch.bool) if mask is None else mask
+        kept = mask[:, ::r, None].to(z.dtype)
+        h = self.from_latent(z)
+        for block in self.decoder:
+            h = block(h, kept)
+        h = rearrange(self.unpatch(h), "b n (r c) -> b (n r) c", r=r)  # (B, T, fine)
+        fine = mask[..., None].to(h.dtype)
+        for block in self.fine:
+            h = block(h, fine)
+        return self.columns_out(h)  # (B, T, D)
+
+    def normalise(self, z: Tensor) -> Tensor:
+        return (z - self.latent_mean) / self.latent_std
+
+    def denormalise(self, z: Tensor) -> Tensor:
+        return z * self.latent_std + self.latent_mean
+
+
+def autoencoder_columns(num_joints: int) -> list[int]:
+    """Indices of the feature columns that the autoencoder keeps: root, joint positions, contacts."""
+    blocks = feature_blocks(num_joints)
+    names = ("root_yaw", "root_velocity", "root_height", "ric", "contact")
+    return [i for name in names for i in range(blocks[name].start, blocks[name].stop)]
+
+
+def reconstruction_terms(
+    predicted: Tensor, target: Tensor, mask: Tensor, mean: Tensor, std: Tensor, skeleton: Skeleton
+) -> dict[str, Tensor]:
+    """Loss terms between normalised columns (B, T, D), most of them on joints in metres; means over real frames.
+
+    `joints` and `path` compare body-frame and world positions, `velocity` and `acceleration` their differences over time
+    (m/s, m/s^2, scaled), `plant` the speed of feet that the recording has on the ground.
+    """
+    body = 4 + 3 * (skeleton.num_joints - 1)
+    fps = skeleton.fps
+    frames = mask[..., None].to(predicted.dtype)  # (B, T, 1)
+
+    def average(x: Tensor, keep: Tensor) -> Tensor:
+        return (x * keep).sum() / (keep.sum() * x[0, 0].numel()).clamp(min=1) if x.dim() == 3 else average(x.flatten(2), keep)
+
+    a, b = (x * std + mean for x in (predicted, target))
+    ja, jb = (joints_from_features(x[..., :body].float(), skeleton) for x in (a, b))  # (B, T, J, 3)
+    va, vb = ((j[:, 1:] - j[:, :-1]) * fps for j in (ja, jb))  # m/s
+    aa, ab = ((v[:, 1:] - v[:, :-1]) * fps for v in (va, vb))  # m/s^2
+    feet = [*skeleton.left_feet, *skeleton.right_feet]
+    planted = b[:, :-1, body:] > 0.5  # (B, T-1, 4)
+    foot_speed = va[:, :, feet].norm(dim=-1) * planted  # (B, T-1, 4)
+    ahead = frames[:, 1:]
+    return {
+        "columns": average((predicted - target).abs()[..., :body], frames),
+        "contact": average((a - b)[..., body:].abs(), frames),
+        "joints": average((a - b)[..., 4:body].abs(), frames),
+        "path": average((ja - jb).abs(), frames),
+        "velocity": average((va - vb).abs(), ahead),
+        "acceleration": average((aa - ab).abs(), frames[:, 2:]),
+        "plant": average(foot_speed, ahead),
+    }
+
+
+TERM_WEIGHTS = {
+    "columns": 0.5, "contact": 0.2, "joints": 20.0, "path": 2.0, "velocity": 2.0, "acceleration": 0.05, "plant": 2.0,
+}  # fmt: skip
+
+
+def autoencoder_loss(
+    network: MotionAutoencoder, x: Tensor, mask: Tensor, noise: Tensor, mean: Tensor, std: Tensor, skeleton: Skeleton
+) -> dict[str, Tensor]:
+    """Weighted terms of the reconstruction and the KL of a batch of normalised columns (B, T, D)."""
+    posterior = network.encode(x, mask)
+    reconstruction = network.decode(posterior.sample(noise), mask).float()
+    terms = reconstruction_terms(reconstruction, x, mask, mean, std, skeleton)
+    terms = {name: TERM_WEIGHTS[name] * value for name, value in terms.items()}
+    kept = mask[:, :: network.config.downsampling, None].float()
+    terms["kl"] = network.config.kl_weight * (posterior.kl().float().mean(-1, keepdim=True) * kept).sum() / kept.sum()
+    return terms
