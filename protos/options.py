@@ -56,8 +56,8 @@ def parse(
     """An instance of `options_type` (a dataclass or a union of them) from the command line.
 
     Flags have underscores; hyphens, the older names of `LEGACY_FLAGS` and `aliases` (old -> field), and real booleans
-    (`--cuda False`, `--use_ema`, `--no_video` for a field `video`) are understood. Exits with 0 after help, with 2 and a
-    message after a wrong flag or a ValueError of `__post_init__`.
+    (`--cuda False`, `--use_ema`, `--no_video` for a field `video`) are understood. Exits with 0 after help, with 2 and
+    a message after a wrong flag or a ValueError of `__post_init__`.
     """
     import tyro
 
