@@ -1,0 +1,169 @@
+"""Golden cases of the LS-ReMGM network: denoisers, checkpoints, training steps, autoregression, editing, files."""
+
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from model.lsremgm import LSReMGMConfig, MotionDenoiser, TargetLocation
+from model.official_names import MDM_NOT_LOADED, mdm_name, read_args, rename
+from model.text_encoders import TextFeatures
+from tests.golden.runner import Case
+
+
+def config_of(model: dict) -> LSReMGMConfig:
+    """Our configuration from the original constructor's arguments."""
+    text = "text" in model["cond_mode"]
+    words = text and model["text_encoder_type"] == "bert"
+    return LSReMGMConfig(
+        num_features=model["njoints"] * model["nfeats"],
+        arch=model["arch"],
+        latent_dim=model["latent_dim"],
+        ff_size=model["ff_size"],
+        num_layers=model["num_layers"],
+        num_heads=model["num_heads"],
+        dropout=model["dropout"],
+        norm_first=model["norm_first"],
+        max_positions=model["pos_embed_max_len"],
+        gru_over="batch",
+        condition="text" if text else "action" if "action" in model["cond_mode"] else "none",
+        num_actions=model["num_actions"],
+        text_encoder="distilbert" if words else "clip-b32",
+        text_dim=model["text_dim"] or 0,
+        text_memory="tokens" if words else "pooled",
+        decoder_token=model.get("decoder_token", "none") if model["emb_trans_dec"] else "none",
+        mask_frames=model["mask_frames"],
+        context_len=model["context_len"],
+        pred_len=model["pred_len"],
+        target_encoder=model["multi_encoder_type"] if model["multi_target_cond"] else "none",
+        target_layers=model["target_enc_layers"],
+        cond_mask_prob=model["cond_mask_prob"],
+    )
+
+
+def network_of(case: Case) -> MotionDenoiser:
+    """The case's network with its weights, in eval mode."""
+    config = config_of(case.config["model"])
+    network = MotionDenoiser(config)
+    to_published = partial(mdm_name, config=config)
+    network.load_state_dict(rename(case.weights, network.state_dict(), to_published, MDM_NOT_LOADED, case.name))
+    return network.eval()
+
+
+def motion_of(x: np.ndarray) -> Tensor:
+    """(B, T, D) from the original's (B, joints, features, T)."""
+    return torch.from_numpy(x).flatten(1, 2).transpose(1, 2)
+
+
+def original_axes(x: Tensor, model: dict) -> Tensor:
+    """The original's (B, joints, features, T) from (B, T, D)."""
+    return x.transpose(1, 2).unflatten(1, (model["njoints"], model["nfeats"]))
+
+
+def mask_of(mask: np.ndarray, frames: int) -> Tensor:
+    """(B, T); the original's mask of width 1 means that every frame is real."""
+    return torch.from_numpy(mask)[:, 0, 0].bool().expand(-1, frames)
+
+
+def text_of(inputs: dict) -> TextFeatures | None:
+    """Text features from CLIP's (1, B, 512) or BERT's (L, B, 768) with its padding mask."""
+    if "bert_embed" in inputs:
+        tokens = torch.from_numpy(inputs["bert_embed"]).transpose(0, 1)  # (B, L, C)
+        return TextFeatures(tokens.mean(1), tokens, ~torch.from_numpy(inputs["bert_pad_mask"]))
+    if "clip_embed" in inputs:
+        pooled = torch.from_numpy(inputs["clip_embed"])[0]  # (B, C)
+        return TextFeatures(pooled, pooled[:, None], torch.ones(len(pooled), 1, dtype=torch.bool))
+    return None
+
+
+def target_of(case: Case) -> TargetLocation | None:
+    if "target_cond" not in case.inputs:
+        return None
+    rows = case.config["model"]["target_rows"]
+    names = [[*n, "heading"] if h else n
+             for n, h in zip(case.config["target_joint_names"], case.config["is_heading"], strict=True)]
+    valid = torch.tensor([[row in asked for row in rows] for asked in names])
+    return TargetLocation(torch.from_numpy(case.inputs["target_cond"]), valid)
+
+
+@torch.no_grad()
+def denoise(case: Case) -> dict:
+    network, model, inputs = network_of(case), case.config["model"], case.inputs
+    x, t = motion_of(inputs["x"]), torch.from_numpy(inputs["t"])
+    prefix = motion_of(inputs["prefix"]) if "prefix" in inputs else None
+    action = torch.from_numpy(inputs["action"]).flatten().long() if "action" in inputs else None
+    everyone = torch.ones(len(x), dtype=torch.bool)
+
+    def run(condition: bool, with_target: bool) -> Tensor:
+        return network(x, t, text_of(inputs), mask_of(inputs["mask"], x.shape[1]), action=action, prefix=prefix,
+                       target=target_of(case), drop=None if condition else everyone,
+                       drop_target=None if with_target else everyone)
+
+    outputs = {}
+    for name, how in case.config["outputs"].items():
+        if how["guided"]:
+            scale = torch.from_numpy(inputs["scale"]).view(-1, 1, 1)
+            unconditional = run(False, how["target"])
+            y = unconditional + scale * (run(True, how["target"]) - unconditional)
+        else:
+            y = run(how["condition"], how["target"])
+        outputs[name] = original_axes(y, model)
+    return outputs
+
+
+@torch.no_grad()
+def denoise_internals(case: Case) -> dict:
+    network, inputs = network_of(case), case.inputs
+    x, t = motion_of(inputs["x"]), torch.from_numpy(inputs["t"])
+    time = network.time_mlp(network.positions[t])
+    text = network.text_projection(text_of(inputs).pooled)
+    frames = network.input_projection(x)
+    placed = network.place(torch.cat([(time + text)[:, None], frames], dim=1))
+    return {
+        "time_emb": time[None],
+        "text_emb": text[None],
+        "input_process": frames.transpose(0, 1),
+        "after_pos": placed.transpose(0, 1),
+        "after_layer0": network.layers[0](placed).transpose(0, 1),
+    }
+
+
+def positional_encoding(case: Case) -> dict:
+    from model.layers import sinusoidal_table
+
+    rows = case.config["rows"]
+    return {"pe": sinusoidal_table(max(rows) + 1, case.config["d"], case.config["base"])[rows]}
+
+
+def state_dict_shapes(case: Case) -> dict:
+    """Published names and shapes of our full-size network; fixed tables (`ignore_suffix`) are no parameters of ours."""
+    config = config_of(case.config["model"])
+    with torch.device("meta"):
+        network = MotionDenoiser(config)
+    keys = {mdm_name(name, config): list(value.shape) for name, value in network.state_dict().items()}
+    fixed = tuple(case.config["ignore_suffix"])
+    keys |= {key: shape for key, shape in case.expected["keys"].items() if key.endswith(fixed)}
+    count = sum(parameter.numel() for parameter in network.parameters())
+    return {"keys": keys, "trainable_parameters": count}
+
+
+def published_args(case: Case) -> dict:
+    return read_args(case.inputs["args"])
+
+
+def results_file(case: Case) -> dict:
+    from sample.results import read_results
+
+    results = read_results(case.path("file"))
+    return {name: getattr(results, name) for name in case.expected}
+
+
+HANDLERS = {
+    "denoise": denoise,
+    "denoise_internals": denoise_internals,
+    "positional_encoding": positional_encoding,
+    "state_dict_shapes": state_dict_shapes,
+    "read_args": published_args,
+    "read_results": results_file,
+}
