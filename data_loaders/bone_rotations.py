@@ -1,0 +1,117 @@
+"""Rotations of bones in the special form of the HumanML3D features, and the kinematics that go with them.
+
+Rotation j belongs to the bone that ENDS at joint j, not to the joint that starts it as in SMPL. A bone's world rotation
+is the shortest arc from its rest direction, without twist; its local rotation is relative to the bone before it in the
+chain. Every chain starts at the root rotation, also the arms, which hang on the spine. Guo et al. 2022, skeleton.py.
+"""
+
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from data_loaders.headings import across_weights, forward_directions, smooth_in_time, unit_headings
+from data_loaders.rotations import NEARLY_ZERO, qbetween, qconj, qmul
+from data_loaders.skeleton import Skeleton
+
+
+def bone_lengths(joints: Tensor, skeleton: Skeleton) -> Tensor:
+    """Length of the bone that ends at each joint (..., J), 0 for the root, from joints (..., >= J, 3)."""
+    joints = joints[..., : skeleton.num_joints, :]
+    parents = [max(parent, 0) for parent in skeleton.parents]
+    return (joints - joints[..., parents, :]).norm(dim=-1)
+
+
+def offsets_from_joints(joints: Tensor, skeleton: Skeleton) -> Tensor:
+    """Rest offsets (..., J, 3): rest directions with the bone lengths of joints (..., >= J, 3)."""
+    lengths = bone_lengths(joints, skeleton)
+    return joints.new_tensor(skeleton.raw_offsets) * lengths[..., None]
+
+
+def inverse_kinematics(joints: Tensor, skeleton: Skeleton, smooth_forward: bool = True) -> Tensor:
+    """Local rotations (T, J, 4) of joints (T, J, 3) as published: hips swapped in the heading, frame 0 not rotated.
+
+    The root rotation turns the body's heading to +Z, so it is the inverse of the heading.
+    """
+    frames = len(joints)
+    signs = dict(across_weights(skeleton, swapped_hips=True))
+    across = sum(sign * joints[:, joint] for joint, sign in signs.items())
+    forward = forward_directions(across.T)
+    if smooth_forward:
+        forward = smooth_in_time(forward, torch.tensor([frames], device=joints.device))
+    forward = unit_headings(forward, torch.tensor([0], device=joints.device))
+    forward = torch.stack((forward[0], torch.zeros_like(forward[0]), forward[1]), -1)
+    root = qbetween(forward, forward.new_tensor((0.0, 0.0, 1.0)))  # (T, 4)
+    root[0] = root.new_tensor((1.0, 0.0, 0.0, 0.0))
+    bones = joints - joints[:, [max(parent, 0) for parent in skeleton.parents]]
+    world = qbetween(joints.new_tensor(skeleton.raw_offsets), bones)
+    world[:, 0] = root
+    local = qmul(qconj(world[:, list(skeleton.rotation_parents[1:])]), world[:, 1:])
+    return torch.cat((root[:, None], local), 1)
+
+
+def forward_kinematics(
+    rotations: Tensor, root_positions: Tensor, offsets: Tensor, skeleton: Skeleton, root_rotation: bool = True
+) -> Tensor:
+    """Joints (..., J, 3) from local rotation matrices (..., J, 3, 3), root (..., 3) and rest offsets (J, 3) or (..., J, 3).
+
+    With `root_rotation` off the chains start unrotated. Differentiable.
+    """
+    root = rotations[..., 0, :, :]
+    if not root_rotation:
+        root = torch.eye(3, dtype=root.dtype, device=root.device).expand_as(root)
+    chains = sorted(skeleton.chains, key=len, reverse=True)
+    world = root.unsqueeze(-3).expand(*root.shape[:-2], len(chains), 3, 3)
+    levels, joints = [root.unsqueeze(-3)], [0]
+    for depth in range(1, len(chains[0])):
+        ends = [chain[depth] for chain in chains if len(chain) > depth]
+        world = world[..., : len(ends), :, :] @ rotations[..., ends, :, :]
+        levels.append(world)
+        joints += ends
+    order = torch.tensor(joints, device=root.device).argsort()
+    bones = (torch.cat(levels, -3)[..., order, :, :] @ offsets.unsqueeze(-1)).squeeze(-1)  # (..., J, 3)
+    return path_matrix(skeleton).to(bones) @ bones[..., 1:, :] + root_positions.unsqueeze(-2)
+
+
+@lru_cache(maxsize=32)
+def path_matrix(skeleton: Skeleton) -> Tensor:
+    """(J, J-1) of 0 and 1: which bones lie between the root and a joint. Times the bones it gives joints about the root."""
+    matrix = torch.zeros(skeleton.num_joints, skeleton.num_joints - 1)
+    for joint, bones in enumerate(skeleton.ancestors):
+        matrix[joint, [bone - 1 for bone in bones]] = 1.0
+    return matrix
+
+
+def local_sixd(directions: Tensor, heading: Tensor, skeleton: Skeleton) -> Tensor:
+    """6D (J-1, 6, N) of the local bone rotations, from unit bone directions (J-1, 3, N) and headings (2, N).
+
+    The same as quaternion shortest arcs, as matrices: with s = rest + bone, R = I - 2 s s'/|s|² + 2 bone rest'. Dividing
+    by |s|² rather than by 1 + cos keeps accuracy where the bone points away from its rest direction.
+    """
+    rest = directions.new_tensor(skeleton.raw_offsets[1:])  # (J-1, 3)
+    between = directions + rest[:, :, None]
+    squared = between.square().sum(1)
+    opposite = squared <= NEARLY_ZERO
+    if bool(opposite.any()):  # half a turn about any axis across; published: NaN
+        across = torch.roll(rest, 1, 1)[:, :, None].expand_as(between)
+        between = torch.where(opposite[:, None], across, between)
+        squared = between.square().sum(1)
+    scaled = between * (-2.0 / squared)[:, None]
+    world = directions.new_empty(3, skeleton.num_joints, 3, directions.shape[-1])  # matrix column, joint, x y z, frame
+    twice = 2 * rest
+    for column in range(3):
+        torch.mul(scaled, between[:, column, None], out=world[column, 1:])
+        world[column, 1:].addcmul_(directions, twice[:, column, None, None])
+        world[column, 1:, column] += 1.0
+    sin, cos = heading
+    world[:, 0] = 0.0
+    world[0, 0, 0], world[0, 0, 2] = cos, sin
+    world[1, 0, 1] = 1.0
+    world[2, 0, 0], world[2, 0, 2] = -sin, cos
+    parents = world[:, list(skeleton.rotation_parents[1:])]  # (3, J-1, 3, N)
+    sixd = directions.new_empty(len(rest), 6, directions.shape[-1])
+    for column in range(2):
+        for row in range(3):
+            product = parents[row] * world[column, 1:]
+            torch.sum(product, 1, out=sixd[:, 3 * column + row])
+    return sixd

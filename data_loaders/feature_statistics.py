@@ -1,0 +1,97 @@
+"""Layout and statistics of the 263 (or 12 J - 1) motion features; normalisation pairs and how to get from one to another.
+
+Three pairs of mean and std exist for the published datasets, and mixing them up is the field's most common mistake:
+the dataset's (Mean.npy, Std.npy), the one a checkpoint was trained with, and the evaluator's, whose std was divided by
+`feat_bias` twice. Convert explicitly with `renormalise`.
+"""
+
+import logging
+from collections.abc import Iterable
+from functools import lru_cache
+
+import numpy as np
+
+from data_loaders.skeleton import Skeleton
+
+logger = logging.getLogger(__name__)
+FEATURE_BIAS = 5.0
+
+
+@lru_cache(maxsize=32)
+def feature_blocks(num_joints: int) -> dict[str, slice]:
+    """Columns of each block, in order: root_yaw (half angle per frame), root_velocity (x, z per frame), root_height, ric
+    (joints 1.. about the root), rot (6D), local_velocity (all joints), contact (left ankle, toe, right ankle, toe)."""
+    widths = {
+        "root_yaw": 1,
+        "root_velocity": 2,
+        "root_height": 1,
+        "ric": 3 * (num_joints - 1),
+        "rot": 6 * (num_joints - 1),
+        "local_velocity": 3 * num_joints,
+        "contact": 4,
+    }
+    blocks, start = {}, 0
+    for name, width in widths.items():
+        blocks[name] = slice(start, start + width)
+        start += width
+    return blocks
+
+
+def mean_std(clips: Iterable, skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and std (D,) float32 over all frames of clips [(T, D), ...], the std averaged inside each block.
+
+    Clips that hold NaN are left out and logged. Sums run in float64. ValueError where no clip is left.
+    """
+    width = skeleton.num_features
+    total, squares, frames, dropped = np.zeros(width), np.zeros(width), 0, 0
+    shift = None  # sums are taken about the first frame, which keeps the variance exact
+    for clip in clips:
+        clip = np.asarray(clip)
+        if clip.ndim != 2 or clip.shape[1] != width:
+            raise ValueError(f"{skeleton.name} features have {width} columns, got an array of shape {clip.shape}")
+        clip = clip.astype(np.float64)
+        if np.isnan(clip).any():
+            dropped += 1
+            continue
+        if shift is None and len(clip):
+            shift = clip[0].copy()
+        clip -= 0 if shift is None else shift
+        total += clip.sum(0)
+        squares += np.einsum("td,td->d", clip, clip)
+        frames += len(clip)
+    if dropped:
+        logger.warning("%d clips hold NaN and are left out of the statistics", dropped)
+    if not frames:
+        raise ValueError("no clip without NaN to take statistics from")
+    mean = total / frames
+    std = np.sqrt(np.maximum(squares / frames - mean**2, 0.0))
+    for block in feature_blocks(skeleton.num_joints).values():
+        std[block] = std[block].mean()
+    return (mean + shift).astype(np.float32), std.astype(np.float32)
+
+
+def with_feature_bias(std: np.ndarray, num_joints: int, bias: float = FEATURE_BIAS, times: int = 1) -> np.ndarray:
+    """Std whose root (0:4) and contact columns are divided by `bias`, `times` over.
+
+    Published VQ and T2M training divides once for train and again for validation, on one shared array, so that every
+    published `meta/std.npy` carries times=2 (momask issue #50, kept by the authors).
+    """
+    std = np.array(std, copy=True)
+    blocks = feature_blocks(num_joints)
+    for _ in range(times):
+        for name in ("root_yaw", "root_velocity", "root_height", "contact"):
+            std[blocks[name]] = std[blocks[name]] / bias
+    return std
+
+
+def denormalise(features: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
+    """Features in physical units (..., D) float32 from normalised ones; computed in float64."""
+    return (np.asarray(features, np.float64) * std + mean).astype(np.float32)
+
+
+def renormalise(
+    features: np.ndarray, source: tuple[np.ndarray, np.ndarray], target: tuple[np.ndarray, np.ndarray]
+) -> np.ndarray:
+    """Features (..., D) normalised with one (mean, std) pair, expressed in another. float64 inside, float32 out."""
+    physical = np.asarray(features, np.float64) * source[1] + source[0]
+    return ((physical - target[0]) / target[1]).astype(np.float32)

@@ -1,0 +1,317 @@
+"""Joints <-> the 263 (humanml) or 251 (kit) motion features of Guo et al. 2022, for many clips at once.
+
+Encoding runs over the concatenated frames of all clips in the layout (joint, x y z, frame): no loop over joints, frames or
+(but for cutting the result) clips. Positions are in the skeleton's own unit, Y up; features are per frame, not per second.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from data_loaders import headings
+from data_loaders.bone_rotations import forward_kinematics, local_sixd, offsets_from_joints, path_matrix
+from data_loaders.feature_statistics import feature_blocks, mean_std
+from data_loaders.headings import Heading, HeadingMismatch, check_heading
+from data_loaders.rotations import NEARLY_ZERO, quaternion_to_matrix, sixd_to_matrix
+from data_loaders.skeleton import Skeleton
+
+__all__ = [
+    "FeatureError",
+    "HeadingMismatch",
+    "canonical_joints",
+    "feature_blocks",
+    "features_from_clips",
+    "features_from_joints",
+    "foot_contacts",
+    "joints_from_features",
+    "joints_from_rotations",
+    "mean_std",
+    "mirror_joints",
+    "offsets_from_joints",
+    "root_from_features",
+]
+FRAMES_AT_ONCE = 4096  # what stays in a core's cache; clips are never cut
+
+
+class FeatureError(ValueError):
+    """Joints or features of the wrong shape for their skeleton."""
+
+
+@dataclass
+class CanonicalClips:
+    """Clips side by side, brought to one body, floor, place and facing. N counts the frames of all clips."""
+
+    lengths: Tensor  # (K,) frames per clip
+    joints: Tensor  # (J, 3, N)
+    directions: Tensor  # (J-1, 3, N) unit bones
+    heading: Tensor  # (2, N) sin, cos of the yaw that the root rotation undoes
+    half_steps: Tensor  # (N,) half yaw step to the next frame; the last of a clip means nothing
+
+
+@torch.no_grad()
+def features_from_clips(
+    clips: Sequence[Tensor], skeleton: Skeleton, heading: Heading = "published", tgt_offsets: Tensor | None = None
+) -> list[Tensor]:
+    """Features [(T-1, D), ...] float32 of clips [(T, J, 3), ...] of any lengths.
+
+    The last frame of a clip has no velocity, hence T-1. Features of a crop are not a crop of features: floor, facing, body
+    and smoothing belong to the whole clip. `tgt_offsets` (J, 3): the body all clips are brought to, by default the
+    skeleton's own; without either the clips keep their bones. NaN stays within its clip. Raises FeatureError.
+    """
+    return [
+        features[start : start + length - 1]
+        for canonical in _canonical_groups(clips, skeleton, heading, tgt_offsets)
+        for features in (_encode(canonical, skeleton),)
+        for start, length in _spans(canonical.lengths)
+    ]
+
+
+def features_from_joints(
+    joints: Tensor, skeleton: Skeleton, heading: Heading = "published", tgt_offsets: Tensor | None = None
+) -> Tensor:
+    """Features (T-1, D) float32 of one clip (T, J, 3); see `features_from_clips`."""
+    return features_from_clips([joints], skeleton, heading, tgt_offsets)[0]
+
+
+@torch.no_grad()
+def canonical_joints(
+    clips: Sequence[Tensor], skeleton: Skeleton, heading: Heading = "published", tgt_offsets: Tensor | None = None
+) -> list[Tensor]:
+    """The clips [(T, J, 3), ...] as the features describe them: target body, lowest joint at y = 0, root of frame 0 at
+    x = z = 0, facing +Z. With `continuous` headings decoding the features gives exactly these (but the last frame)."""
+    return [
+        canonical.joints[:, :, start : start + length].permute(2, 0, 1).contiguous()
+        for canonical in _canonical_groups(clips, skeleton, heading, tgt_offsets)
+        for start, length in _spans(canonical.lengths)
+    ]
+
+
+def _canonical_groups(
+    clips: Sequence[Tensor], skeleton: Skeleton, heading: Heading, tgt_offsets: Tensor | None
+) -> Iterator[CanonicalClips]:
+    check_heading(heading)
+    group: list[Tensor] = []
+    for number, clip in enumerate(clips):
+        clip = torch.as_tensor(clip)
+        if clip.ndim != 3 or clip.shape[1:] != (skeleton.num_joints, 3) or len(clip) < 2:
+            raise FeatureError(
+                f"clip {number} has shape {tuple(clip.shape)}; {skeleton.name} needs "
+                f"(frames, {skeleton.num_joints}, 3) with at least 2 frames"
+            )
+        if group and sum(map(len, group)) + len(clip) > FRAMES_AT_ONCE:
+            yield canonicalise(group, skeleton, heading, tgt_offsets)
+            group = []
+        group.append(clip)
+    if group:
+        yield canonicalise(group, skeleton, heading, tgt_offsets)
+
+
+def _spans(lengths: Tensor) -> Iterator[tuple[int, int]]:
+    start = 0
+    for length in lengths.tolist():
+        yield start, length
+        start += length
+
+
+def canonicalise(
+    clips: Sequence[Tensor], skeleton: Skeleton, heading: Heading, tgt_offsets: Tensor | None = None
+) -> CanonicalClips:
+    """Steps 1-4 of process_file (body, floor, place, facing) and the headings, for clips [(T, J, 3), ...] as one batch."""
+    stacked = torch.cat([torch.as_tensor(clip).to(torch.float32) for clip in clips])
+    layout, device = stacked.permute(1, 2, 0).contiguous(), stacked.device  # (J, 3, N)
+    lengths = torch.tensor([len(clip) for clip in clips], device=device)
+    clip = torch.repeat_interleave(torch.arange(len(clips), device=device), lengths)  # (N,) which clip a frame is of
+    starts = lengths.cumsum(0) - lengths
+    root, directions, bone_lengths = _on_target_body(layout, starts, clip, skeleton, tgt_offsets)
+
+    forward = _forward(directions, bone_lengths, skeleton, swapped_hips=heading == "published")
+    smooth = headings.unit_headings(headings.smooth_in_time(forward, lengths), starts)
+    if heading == "published":
+        first = _forward(directions[..., starts], bone_lengths[:, starts], skeleton, swapped_hips=False)
+        facing = headings.unit_headings(first, torch.arange(len(clips), device=device))[:, clip]
+        yaw, half_steps = headings.published_headings(smooth, facing, starts)
+    else:
+        facing = smooth[:, starts[clip]]
+        yaw, half_steps = headings.continuous_headings(smooth, starts, clip)
+
+    directions = headings.turn(directions, facing)
+    first_root = root[:, starts[clip]]
+    first_root[1] = 0.0
+    joints = _joints_of(headings.turn(root - first_root, facing), directions, bone_lengths, skeleton)
+    floor = torch.segment_reduce(joints[:, 1].amin(0), "min", lengths=lengths)
+    joints[:, 1] -= floor[clip]
+    return CanonicalClips(lengths, joints, directions, yaw, half_steps)
+
+
+def _on_target_body(
+    joints: Tensor, starts: Tensor, clip: Tensor, skeleton: Skeleton, tgt_offsets: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Root path (3, N), unit bones (J-1, 3, N) and their lengths (J-1, N) on the target body.
+
+    The published IK + FK comes to this, because target offsets are parallel to the rest directions: each bone keeps its
+    direction and takes the target's length; the root path is scaled by the ratio of leg lengths in frame 0.
+    """
+    parents = joints[list(skeleton.parents[1:])]
+    bones = joints[1:] - parents
+    own = bones.norm(dim=1)  # (J-1, N)
+    directions = bones / own.clamp_min(NEARLY_ZERO)[:, None]
+    if bool((own <= NEARLY_ZERO).any()):  # a bone without length points along its rest direction
+        rest = joints.new_tensor(skeleton.raw_offsets[1:])[:, :, None]
+        directions = torch.where((own <= NEARLY_ZERO)[:, None], rest, directions)
+    if tgt_offsets is not None:
+        target = torch.as_tensor(tgt_offsets).to(joints).norm(dim=-1)[1:]
+    elif skeleton.bone_lengths is not None:
+        target = joints.new_tensor(skeleton.bone_lengths[1:])
+    else:
+        return joints[0], directions, own
+    legs = [joint - 1 for joint in skeleton.leg_joints]
+    scale = target[legs].sum() / own[legs][:, starts].sum(0)
+    return joints[0] * scale[clip], directions, target[:, None].expand_as(own)
+
+
+def uniform_skeleton(joints: Tensor, skeleton: Skeleton, tgt_offsets: Tensor | None = None) -> Tensor:
+    """One clip (T, J, 3) on the target body, where it was and as it faced (step 1 of process_file)."""
+    frames = torch.zeros(len(joints), dtype=torch.long, device=joints.device)
+    layout = joints.to(torch.float32).permute(1, 2, 0).contiguous()
+    parts = _on_target_body(layout, frames[:1], frames, skeleton, tgt_offsets)
+    return _joints_of(*parts, skeleton).permute(2, 0, 1)
+
+
+def _joints_of(root: Tensor, directions: Tensor, bone_lengths: Tensor, skeleton: Skeleton) -> Tensor:
+    bones = directions * bone_lengths[:, None]
+    return (path_matrix(skeleton).to(bones) @ bones.flatten(1)).unflatten(1, bones.shape[1:]) + root
+
+
+def _forward(directions: Tensor, bone_lengths: Tensor, skeleton: Skeleton, swapped_hips: bool) -> Tensor:
+    """Forward (2, N) out of hips and shoulders, whose differences are signed sums of bones."""
+    paths = path_matrix(skeleton).to(directions)
+    weights = sum(sign * paths[joint] for joint, sign in headings.across_weights(skeleton, swapped_hips))
+    used = weights.nonzero()[:, 0]
+    bones = directions[used] * (bone_lengths[used] * weights[used, None])[:, None]
+    return headings.forward_directions(bones.sum(0))
+
+
+def _encode(clips: CanonicalClips, skeleton: Skeleton) -> Tensor:
+    """Features (N, D) of all frames; the last row of each clip mixes two clips and is to be left out."""
+    joints, num_joints = clips.joints, skeleton.num_joints
+    blocks = feature_blocks(num_joints)
+    features = joints.new_empty(skeleton.num_features, joints.shape[-1])
+    steps = torch.zeros_like(joints)
+    torch.sub(joints[..., 1:], joints[..., :-1], out=steps[..., :-1])
+    next_heading = torch.cat((clips.heading[:, 1:], clips.heading[:, -1:]), 1)
+
+    features[blocks["root_yaw"]] = clips.half_steps
+    features[blocks["root_velocity"]] = headings.turn(steps[0], next_heading)[::2]
+    features[blocks["root_height"]] = joints[0, 1]
+    about_root = joints[1:].clone()
+    about_root[:, ::2] -= joints[0, ::2]
+    features[blocks["ric"]] = headings.turn(about_root, clips.heading).flatten(0, 1)
+    features[blocks["rot"]] = local_sixd(clips.directions, clips.heading, skeleton).flatten(0, 1)
+    features[blocks["local_velocity"]] = headings.turn(steps, clips.heading).flatten(0, 1)
+    features[blocks["contact"]] = _planted(steps[list(skeleton.feet)].square().sum(1), skeleton)
+    return features.T.contiguous()
+
+
+def local_positions(clips: CanonicalClips) -> Tensor:
+    """Joints (N, J, 3) about the root's place and heading of their frame (step 7 of process_file); y stays absolute."""
+    about_root = clips.joints.clone()
+    about_root[:, ::2] -= clips.joints[0, ::2]
+    return headings.turn(about_root, clips.heading).permute(2, 0, 1)
+
+
+def foot_contacts(joints: Tensor, skeleton: Skeleton) -> Tensor:
+    """1.0 where a foot joint moves less than the skeleton's threshold to the next frame: (..., T-1, 4) in the order left
+    ankle, left toe, right ankle, right toe, from joints (..., T, J, 3) at the skeleton's frame rate. No height test."""
+    feet = joints[..., list(skeleton.feet), :]
+    return _planted(feet.diff(dim=-3).square().sum(-1), skeleton)
+
+
+def _planted(squared_steps: Tensor, skeleton: Skeleton) -> Tensor:
+    return (squared_steps < skeleton.contact_threshold).to(squared_steps.dtype)
+
+
+def root_from_features(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Root rotation (..., T, 4), world to body, and root position (..., T, 3) from features (..., T, >= 4).
+
+    Angles and places are running sums, kept in float64; results have the dtype of the features (float32 for halves).
+    """
+    half, place = _accumulate(features)
+    dtype = _precise(features)
+    zero = torch.zeros_like(half)
+    quaternion = torch.stack((half.cos(), zero, half.sin(), zero), -1)
+    position = torch.stack((place[0], features[..., 3].to(place[0].dtype), place[1]), -1)
+    return quaternion.to(dtype), position.to(dtype)
+
+
+def _precise(features: Tensor) -> torch.dtype:
+    return features.dtype if features.dtype in (torch.float32, torch.float64) else torch.float32
+
+
+def _accumulate(features: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Half yaw (..., T) and root x, z, each (..., T), float64. Frame t adds the steps of the frames before it."""
+    root = features[..., :3].double()
+    before = torch.nn.functional.pad(root[..., :-1, :], (0, 0, 1, 0))  # (..., T, 3)
+    half = before[..., 0].cumsum(-1)
+    cos, sin = (2 * half).cos(), (2 * half).sin()
+    x = (before[..., 1] * cos - before[..., 2] * sin).cumsum(-1)
+    z = (before[..., 1] * sin + before[..., 2] * cos).cumsum(-1)
+    return half, (x, z)
+
+
+def joints_from_features(features: Tensor, skeleton: Skeleton | int) -> Tensor:
+    """Joints (..., T, J, 3) from denormalised features (..., T, D), in the features' unit. Differentiable.
+
+    Only root and ric columns are read (`recover_from_ric`), so the first 4 + 3 (J-1) columns are enough. The root is
+    accumulated in float64. FeatureError where the width does not fit.
+    """
+    num_joints = skeleton if isinstance(skeleton, int) else skeleton.num_joints
+    width = 4 + 3 * (num_joints - 1)
+    if features.shape[-1] not in (width, 12 * num_joints - 1):
+        raise FeatureError(
+            f"features have {features.shape[-1]} columns; {num_joints} joints need {12 * num_joints - 1} "
+            f"(or the first {width})"
+        )
+    dtype = _precise(features)
+    half, (root_x, root_z) = _accumulate(features)
+    cos, sin = (2 * half).cos().to(dtype).unsqueeze(-1), (2 * half).sin().to(dtype).unsqueeze(-1)
+    root_x, root_z = root_x.to(dtype).unsqueeze(-1), root_z.to(dtype).unsqueeze(-1)
+    x, y, z = features[..., 4:width].to(dtype).unflatten(-1, (num_joints - 1, 3)).unbind(-1)  # (..., T, J-1)
+    return torch.stack(
+        (
+            torch.cat((root_x, root_x + cos * x - sin * z), -1),
+            torch.cat((features[..., 3:4].to(dtype), y), -1),
+            torch.cat((root_z, root_z + sin * x + cos * z), -1),
+        ),
+        -1,
+    )
+
+
+def joints_from_rotations(features: Tensor, skeleton: Skeleton, tgt_offsets: Tensor | None = None) -> Tensor:
+    """Joints (..., T, J, 3) from the rotation columns (`recover_from_rot`), on the body `tgt_offsets` (J, 3), by default
+    the skeleton's own. On generated features this and `joints_from_features` disagree; the field uses the latter."""
+    if tgt_offsets is None:
+        if skeleton.bone_lengths is None:
+            raise FeatureError(f"skeleton {skeleton.name} has no bone lengths of its own: pass tgt_offsets (J, 3)")
+        tgt_offsets = torch.tensor(skeleton.raw_offsets) * torch.tensor(skeleton.bone_lengths)[:, None]
+    quaternion, position = root_from_features(features)
+    rot = features[..., feature_blocks(skeleton.num_joints)["rot"]].to(quaternion.dtype)
+    local = sixd_to_matrix(rot.unflatten(-1, (skeleton.num_joints - 1, 6)))
+    rotations = torch.cat((quaternion_to_matrix(quaternion).unsqueeze(-3), local), -3)
+    return forward_kinematics(rotations, position, tgt_offsets.to(rotations), skeleton)
+
+
+def mirror_joints(joints: Tensor, skeleton: Skeleton) -> Tensor:
+    """Joints (..., J, 3) with left and right exchanged (x negated, partners swapped). Finger joints, where the array has
+    more joints than the skeleton and the skeleton names them, are swapped too. Features must be computed anew."""
+    count = joints.shape[-2]
+    left, right = skeleton.left_joints, skeleton.right_joints
+    if count > skeleton.num_joints:
+        left, right = left + skeleton.left_hand, right + skeleton.right_hand
+    if max(left + right) >= count:
+        raise FeatureError(f"{count} joints cannot be mirrored as {skeleton.name}")
+    order = list(range(count))
+    for a, b in zip(left, right):
+        order[a], order[b] = b, a
+    return joints[..., order, :] * joints.new_tensor((-1.0, 1.0, 1.0))
