@@ -53,7 +53,7 @@ def inverse_kinematics(joints: Tensor, skeleton: Skeleton, smooth_forward: bool 
 def forward_kinematics(
     rotations: Tensor, root_positions: Tensor, offsets: Tensor, skeleton: Skeleton, root_rotation: bool = True
 ) -> Tensor:
-    """Joints (..., J, 3) from local rotation matrices (..., J, 3, 3), root (..., 3) and rest offsets (J, 3) or (..., J, 3).
+    """Joints (..., J, 3) from local rotation matrices (..., J, 3, 3), root (..., 3), rest offsets (J, 3) or (..., J, 3).
 
     With `root_rotation` off the chains start unrotated. Differentiable.
     """
@@ -75,7 +75,7 @@ def forward_kinematics(
 
 @lru_cache(maxsize=32)
 def path_matrix(skeleton: Skeleton) -> Tensor:
-    """(J, J-1) of 0 and 1: which bones lie between the root and a joint. Times the bones it gives joints about the root."""
+    """(J, J-1) of 0 and 1: which bones lead from the root to a joint. Times the bones: joints about the root."""
     matrix = torch.zeros(skeleton.num_joints, skeleton.num_joints - 1)
     for joint, bones in enumerate(skeleton.ancestors):
         matrix[joint, [bone - 1 for bone in bones]] = 1.0
@@ -85,8 +85,8 @@ def path_matrix(skeleton: Skeleton) -> Tensor:
 def local_sixd(directions: Tensor, heading: Tensor, skeleton: Skeleton) -> Tensor:
     """6D (J-1, 6, N) of the local bone rotations, from unit bone directions (J-1, 3, N) and headings (2, N).
 
-    The same as quaternion shortest arcs, as matrices: with s = rest + bone, R = I - 2 s s'/|s|² + 2 bone rest'. Dividing
-    by |s|² rather than by 1 + cos keeps accuracy where the bone points away from its rest direction.
+    The same as quaternion shortest arcs, as matrices: with s = rest + bone, R = I - 2 s s'/|s|² + 2 bone rest'.
+    Dividing by |s|² rather than by 1 + cos keeps accuracy where the bone points away from its rest direction.
     """
     rest = directions.new_tensor(skeleton.raw_offsets[1:])  # (J-1, 3)
     between = directions + rest[:, :, None]

@@ -1,4 +1,4 @@
-"""Layout and statistics of the 263 (or 12 J - 1) motion features; normalisation pairs and how to get from one to another.
+"""Layout and statistics of the 263 (or 12 J - 1) motion features; normalisation pairs and the way between them.
 
 Three pairs of mean and std exist for the published datasets, and mixing them up is the field's most common mistake:
 the dataset's (Mean.npy, Std.npy), the one a checkpoint was trained with, and the evaluator's, whose std was divided by
@@ -19,8 +19,9 @@ FEATURE_BIAS = 5.0
 
 @lru_cache(maxsize=32)
 def feature_blocks(num_joints: int) -> dict[str, slice]:
-    """Columns of each block, in order: root_yaw (half angle per frame), root_velocity (x, z per frame), root_height, ric
-    (joints 1.. about the root), rot (6D), local_velocity (all joints), contact (left ankle, toe, right ankle, toe)."""
+    """Columns of each block, in order: root_yaw (half angle per frame), root_velocity (x, z per frame), root_height,
+    ric (joints 1.. about the root), rot (6D), local_velocity (all joints), contact (left ankle, toe, right ankle, toe).
+    """
     widths = {
         "root_yaw": 1,
         "root_velocity": 2,

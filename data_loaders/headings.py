@@ -3,9 +3,9 @@
 All headings are turns about Y, so a heading is a unit vector (x, z) on the floor, stored as (2, N) over the
 concatenated frames of many clips. Two modes:
 
-- `published`: Guo et al. 2022 as released. The hips enter with the wrong sign (shoulder width minus hip width), the root
-  of frame 0 is overwritten with no rotation, and half angles jump where the heading passes -Z. Official features,
-  statistics and weights need it.
+- `published`: Guo et al. 2022 as released. The hips enter with the wrong sign (shoulder width minus hip width), the
+  root of frame 0 is overwritten with no rotation, and half angles jump where the heading passes -Z. Official
+  features, statistics and weights need it.
 - `continuous`: hips the right way round, nothing overwritten, angles continuous in time; the clip is turned so that its
   smoothed heading in frame 0 is +Z. Every clip decodes back to its joints.
 """

@@ -1,7 +1,7 @@
 """Joints <-> the 263 (humanml) or 251 (kit) motion features of Guo et al. 2022, for many clips at once.
 
-Encoding runs over the concatenated frames of all clips in the layout (joint, x y z, frame): no loop over joints, frames or
-(but for cutting the result) clips. Positions are in the skeleton's own unit, Y up; features are per frame, not per second.
+Encoding runs over the concatenated frames of many clips in the layout (joint, x y z, frame): no loop over joints,
+frames or, but for cutting the result, clips. Positions are in the skeleton's own unit, Y up; velocities are per frame.
 """
 
 from collections.abc import Iterator, Sequence
@@ -56,9 +56,9 @@ def features_from_clips(
 ) -> list[Tensor]:
     """Features [(T-1, D), ...] float32 of clips [(T, J, 3), ...] of any lengths.
 
-    The last frame of a clip has no velocity, hence T-1. Features of a crop are not a crop of features: floor, facing, body
-    and smoothing belong to the whole clip. `tgt_offsets` (J, 3): the body all clips are brought to, by default the
-    skeleton's own; without either the clips keep their bones. NaN stays within its clip. Raises FeatureError.
+    The last frame of a clip has no velocity, hence T-1. Features of a crop are not a crop of features: floor, facing,
+    body and smoothing belong to the whole clip. `tgt_offsets` (J, 3): the body all clips are brought to, by default
+    the skeleton's own; without either the clips keep their bones. NaN stays within its clip. Raises FeatureError.
     """
     return [
         features[start : start + length - 1]
@@ -118,7 +118,7 @@ def _spans(lengths: Tensor) -> Iterator[tuple[int, int]]:
 def canonicalise(
     clips: Sequence[Tensor], skeleton: Skeleton, heading: Heading, tgt_offsets: Tensor | None = None
 ) -> CanonicalClips:
-    """Steps 1-4 of process_file (body, floor, place, facing) and the headings, for clips [(T, J, 3), ...] as one batch."""
+    """Body, floor, place, facing (steps 1-4 of process_file) and headings of clips [(T, J, 3), ...] as one batch."""
     stacked = torch.cat([torch.as_tensor(clip).to(torch.float32) for clip in clips])
     layout, device = stacked.permute(1, 2, 0).contiguous(), stacked.device  # (J, 3, N)
     lengths = torch.tensor([len(clip) for clip in clips], device=device)
@@ -222,8 +222,8 @@ def local_positions(clips: CanonicalClips) -> Tensor:
 
 
 def foot_contacts(joints: Tensor, skeleton: Skeleton) -> Tensor:
-    """1.0 where a foot joint moves less than the skeleton's threshold to the next frame: (..., T-1, 4) in the order left
-    ankle, left toe, right ankle, right toe, from joints (..., T, J, 3) at the skeleton's frame rate. No height test."""
+    """1.0 where a foot joint moves less than the skeleton's threshold to the next frame, (..., T-1, 4): left ankle and
+    toe, right ankle and toe. From joints (..., T, J, 3) in the skeleton's unit and frame rate. No height test."""
     feet = joints[..., list(skeleton.feet), :]
     return _planted(feet.diff(dim=-3).square().sum(-1), skeleton)
 
@@ -289,8 +289,8 @@ def joints_from_features(features: Tensor, skeleton: Skeleton | int) -> Tensor:
 
 
 def joints_from_rotations(features: Tensor, skeleton: Skeleton, tgt_offsets: Tensor | None = None) -> Tensor:
-    """Joints (..., T, J, 3) from the rotation columns (`recover_from_rot`), on the body `tgt_offsets` (J, 3), by default
-    the skeleton's own. On generated features this and `joints_from_features` disagree; the field uses the latter."""
+    """Joints (..., T, J, 3) from the rotation columns (`recover_from_rot`), on the body `tgt_offsets` (J, 3), by
+    default the skeleton's own. On generated features it disagrees with `joints_from_features`, which the field uses."""
     if tgt_offsets is None:
         if skeleton.bone_lengths is None:
             raise FeatureError(f"skeleton {skeleton.name} has no bone lengths of its own: pass tgt_offsets (J, 3)")
@@ -303,8 +303,8 @@ def joints_from_rotations(features: Tensor, skeleton: Skeleton, tgt_offsets: Ten
 
 
 def mirror_joints(joints: Tensor, skeleton: Skeleton) -> Tensor:
-    """Joints (..., J, 3) with left and right exchanged (x negated, partners swapped). Finger joints, where the array has
-    more joints than the skeleton and the skeleton names them, are swapped too. Features must be computed anew."""
+    """Joints (..., J, 3) with left and right exchanged: x negated, partners swapped, fingers too where the array has
+    more joints than the skeleton and the skeleton names them. Features must be computed anew."""
     count = joints.shape[-2]
     left, right = skeleton.left_joints, skeleton.right_joints
     if count > skeleton.num_joints:

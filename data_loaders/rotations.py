@@ -120,7 +120,7 @@ def quaternion_to_6d(q: Tensor) -> Tensor:
 
 
 def sixd_to_matrix(sixd: Tensor) -> Tensor:
-    """Rotation matrices (..., 3, 3) of column 6D (..., 6), orthogonal or not. Zhou et al. 2019, in HumanML3D's order."""
+    """Rotation matrices (..., 3, 3) of column 6D (..., 6), orthogonal or not. HumanML3D's form of Zhou et al. 2019."""
     a, b = sixd[..., :3], sixd[..., 3:6]
     x = a / a.norm(dim=-1, keepdim=True)
     z = torch.linalg.cross(x, b)

@@ -102,7 +102,9 @@ def load_skeleton(name_or_path: str | Path) -> Skeleton:
     for key in record:
         if key not in known_fields:
             raise SkeletonError(f"{path}: unknown entry {key!r}")
-    missing = [name for name in known_fields if name not in record and name not in ("left_hand", "right_hand", "source")]
+    missing = [
+        name for name in known_fields if name not in record and name not in ("left_hand", "right_hand", "source")
+    ]
     if missing:
         raise SkeletonError(f"{path}: missing {', '.join(missing)}")
     skeleton = Skeleton(**{key: _frozen(value) for key, value in record.items()})
