@@ -9,10 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from data_loaders.edit_masks import TARGET_ROWS, TargetLocation
 from model.layers import TransformerLayer, sinusoidal_table
 from model.text_encoders import TextFeatures
-
-TARGET_ROWS = ("pelvis", "left_foot", "right_foot", "left_wrist", "right_wrist", "head", "traj", "heading")
 
 
 @dataclass(frozen=True)
@@ -71,14 +70,6 @@ class LSReMGMConfig:
             raise ValueError("an action-conditioned model needs num_actions of at least 1")
         if self.context_len and self.pred_len < 1:
             raise ValueError("a model with a prefix (context_len) needs pred_len of at least 1")
-
-
-@dataclass(frozen=True)
-class TargetLocation:
-    """Where the last frame should end: values (B, 8, 3) in metres, rows TARGET_ROWS; valid (B, 8) True = asked for."""
-
-    values: Tensor
-    valid: Tensor
 
 
 class TargetEncoder(nn.Module):

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from model.lsremgm import TARGET_ROWS, LSReMGMConfig
+from data_loaders.edit_masks import TARGET_ROWS
+from model.lsremgm import LSReMGMConfig
 
 
 class CheckpointError(ValueError):

@@ -6,7 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.lsremgm import LSReMGMConfig, MotionDenoiser, TargetLocation
+from data_loaders.edit_masks import TargetLocation, feature_mask, in_between_mask, target_location, target_rows
+from data_loaders.humanml_features import joints_from_features
+from data_loaders.skeleton import load_skeleton
+from model.lsremgm import LSReMGMConfig, MotionDenoiser
 from model.official_names import MDM_NOT_LOADED, mdm_name, read_args, rename
 from model.text_encoders import TextFeatures
 from tests.golden.runner import Case
@@ -80,10 +83,7 @@ def text_of(inputs: dict) -> TextFeatures | None:
 def target_of(case: Case) -> TargetLocation | None:
     if "target_cond" not in case.inputs:
         return None
-    rows = case.config["model"]["target_rows"]
-    names = [[*n, "heading"] if h else n
-             for n, h in zip(case.config["target_joint_names"], case.config["is_heading"], strict=True)]
-    valid = torch.tensor([[row in asked for row in rows] for asked in names])
+    valid = target_rows(case.config["target_joint_names"], case.config["is_heading"])
     return TargetLocation(torch.from_numpy(case.inputs["target_cond"]), valid)
 
 
@@ -152,6 +152,29 @@ def published_args(case: Case) -> dict:
     return read_args(case.inputs["args"])
 
 
+def feature_masks(case: Case) -> dict:
+    from data_loaders.edit_masks import lower_body_joints
+
+    skeleton = load_skeleton("humanml")
+    masks = {edit: feature_mask(edit, skeleton) for edit in ("lower_body", "upper_body", "root", "root_horizontal")}
+    return {**masks, "lower_joints": np.array(lower_body_joints(skeleton))}
+
+
+def in_between(case: Case) -> dict:
+    config = case.config
+    lengths = torch.tensor(config["lengths"])
+    mask = in_between_mask(lengths, config["frames"], config["prefix_end"], config["suffix_start"])  # (B, T)
+    return {"mask": mask[:, None, None].expand(-1, config["features"], 1, -1)}
+
+
+def end_location(case: Case) -> dict:
+    inputs, skeleton = case.inputs, load_skeleton("humanml")
+    features = motion_of(inputs["motion"] * inputs["std"] + inputs["mean"])  # (B, T, D)
+    valid = target_rows(case.config["target_joint_names"], inputs["is_heading"])
+    target = target_location(features, torch.tensor(case.config["lengths"]), valid, skeleton)
+    return {"target_loc": target.values, "joints": joints_from_features(features, skeleton)[:, None]}
+
+
 def results_file(case: Case) -> dict:
     from sample.results import read_results
 
@@ -166,4 +189,7 @@ HANDLERS = {
     "state_dict_shapes": state_dict_shapes,
     "read_args": published_args,
     "read_results": results_file,
+    "feature_masks": feature_masks,
+    "in_between_mask": in_between,
+    "target_location": end_location,
 }
