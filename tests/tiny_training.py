@@ -1,0 +1,91 @@
+"""A training command with a network of two layers, for the tests that need real processes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from protos.options import parse, run_command
+from protos.randomness import derive_seed, rand, randn_like
+from train.launch import begin_command
+from train.loop import TrainResult, train
+from train.options import TrainOptions
+
+FRAMES, FEATURES, CLIPS = 8, 4, 97
+
+
+@dataclass
+class Batch:
+    motion: torch.Tensor
+    lengths: torch.Tensor
+    mask: torch.Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyOptions(TrainOptions):
+    dropout: float = 0.0
+    width: int = 16
+    bad_step: int = -1
+    """Step from which on the loss is not a number."""
+
+
+class TinyDenoiser(nn.Module):
+    def __init__(self, width: int = 16, dropout: float = 0.0):
+        super().__init__()
+        self.net = nn.Sequential(
+            nn.Linear(FEATURES + 1, width), nn.GELU(), nn.Dropout(dropout), nn.Linear(width, FEATURES)
+        )
+
+    def forward(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        return self.net(torch.cat([x, t[:, None, None].expand(-1, x.shape[1], 1)], dim=-1))
+
+
+def loss(networks: nn.Module, batch: Batch, generators: list[torch.Generator]) -> dict[str, torch.Tensor]:
+    """Squared error of a clean motion guessed from a noisy one, per sample."""
+    t = rand(generators, (len(batch.motion),), device=batch.motion.device)
+    noise = randn_like(generators, batch.motion)
+    noisy = batch.motion * (1 - t)[:, None, None] + noise * t[:, None, None]
+    error = (networks(noisy, t) - batch.motion).pow(2) * batch.mask[..., None]
+    return {"mse": error.sum((1, 2)) / (batch.lengths * FEATURES), "size": 0.01 * networks.net[0].weight.pow(2).mean()}
+
+
+class TinyData:
+    """Clips of different lengths, padded only to the longest of their part of the batch."""
+
+    def __init__(self, options: TinyOptions):
+        self.options = options
+        generator = torch.Generator().manual_seed(1)
+        self.clips = [torch.randn(4 + i % 5, FEATURES, generator=generator).cumsum(0) for i in range(CLIPS)]
+
+    def __call__(self, step: int, part: int, parts: int) -> Batch:
+        size = self.options.batch_size
+        first = (step * parts + part) * size
+        order = [derive_seed(self.options.seed, "clip", k) % CLIPS for k in range(first, first + size)]
+        clips = [self.clips[i] for i in order]
+        lengths = torch.tensor([len(clip) for clip in clips])
+        motion = nn.utils.rnn.pad_sequence(clips, batch_first=True)
+        if 0 <= self.options.bad_step <= step:
+            motion = motion * float("nan")
+        return Batch(motion, lengths, torch.arange(motion.shape[1])[None] < lengths[:, None])
+
+
+def save(folder: Path, networks: nn.Module) -> None:
+    from safetensors.torch import save_file
+
+    save_file(networks.state_dict(), folder / "model.safetensors")
+
+
+def run(options: TinyOptions, **callbacks) -> TrainResult:
+    torch.manual_seed(options.seed)
+    return train(TinyDenoiser(options.width, options.dropout), loss, TinyData(options), options, save, **callbacks)
+
+
+def main() -> None:
+    options = parse(TinyOptions)
+    begin_command()
+    run(options)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,60 @@
+"""How a training command starts: its processes and their logging."""
+
+import logging
+import os
+import sys
+from pathlib import Path
+
+from protos.options import setup_logging
+
+logger = logging.getLogger(__name__)
+
+
+def begin_command() -> None:
+    """To be called once the options are read: starts the processes that `accelerate launch` was asked for, and logging.
+
+    `accelerate launch --num_processes 2 --cpu` starts a single process unless MPI is installed, and says nothing; here
+    that process becomes the launcher (torch's, over gloo) of the number asked for.
+    """
+    count = _processes_asked_for()
+    if count > 1:
+        os.execv(sys.executable, [sys.executable, *_launcher(count), *_this_command()])
+    setup_logging(main_process=os.environ.get("RANK", "0") == "0")
+
+
+def _processes_asked_for() -> int:
+    """The --num_processes of an `accelerate launch --cpu` that left us alone; otherwise 1."""
+    alone = not any(name in os.environ for name in ("WORLD_SIZE", "RANK", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"))
+    on_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+    if not (alone and on_cpu and "MASTER_PORT" in os.environ):
+        return 1
+    import psutil
+
+    try:
+        words = psutil.Process(os.getppid()).cmdline()
+    except psutil.Error:
+        return 1
+    return _num_processes(words[: len(words) - len(sys.argv) + 1])
+
+
+def _num_processes(words: list[str]) -> int:
+    """Value of --num_processes (or --num-processes, with = or a space) in a command line of accelerate."""
+    if not any("accelerate" in Path(word).name or word.startswith("accelerate.") for word in words):
+        return 1
+    for word, following in zip(words, [*words[1:], ""]):
+        flag, _, value = word.replace("-", "_").partition("=")
+        value = value or following
+        if flag == "__num_processes" and value.isdigit():
+            return int(value)
+    return 1
+
+
+def _launcher(count: int) -> list[str]:
+    return ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count)]
+
+
+def _this_command() -> list[str]:
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    if spec is None:
+        return sys.argv
+    return ["-m", spec.name.removesuffix(".__main__"), *sys.argv[1:]]

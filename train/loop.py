@@ -1,0 +1,372 @@
+"""The one training loop. Systems bring networks, `loss(networks, batch, generators)` and `batches(step, part, parts)`.
+
+Everything random is a function of (seed, step, position of the sample in the global batch): which samples a step sees,
+their noise and timesteps, dropout. So a step number is all that resuming needs to go on exactly, and P processes with
+batch B train the same model as one with batch P*B, or with B accumulated P times.
+"""
+
+import logging
+import math
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from copy import deepcopy
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from protos.options import pick_device, seed_everything
+from protos.randomness import derive_seed, sample_generators
+from train import checkpoints
+from train.checkpoints import STATE_FILE, SaveNetworks
+from train.options import TrainOptions
+from train.progress import Meter, Progress
+
+# (networks, batch, a generator per sample) -> terms, scalar or (B,); "loss" is the total, where it is absent their sum.
+Loss = Callable[[nn.Module, Any, "list[torch.Generator]"], dict[str, Tensor]]
+# (step, part, parts) -> the part-th of `parts` equal parts of the step's global batch. Pure: it runs in threads.
+Batches = Callable[[int, int, int], Any]
+# (networks to judge, step) -> figures; "loss" decides which checkpoint is best, lower being better.
+Evaluate = Callable[[nn.Module, int], dict[str, float]]
+Sample = Callable[[nn.Module, int], None]
+
+MAX_BAD_STEPS = 20
+NOTHING, SAVE, STOP = 0, 1, 2
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Where a run ended: `networks` are those to sample from (the moving average), `signal` what stopped it, or 0."""
+
+    step: int
+    checkpoint: Path
+    networks: nn.Module
+    signal: int = 0
+
+
+class DivergedError(ValueError):
+    """The gradient was not finite for many steps in a row."""
+
+
+class LossModule(nn.Module):
+    """Makes `loss` the forward pass of a module, so that data-parallel wrappers see every use of the networks."""
+
+    def __init__(self, networks: nn.Module, loss: Loss):
+        super().__init__()
+        self.networks, self.loss = networks, loss
+
+    def forward(self, batch: Any, generators: "list[torch.Generator]") -> dict[str, Tensor]:
+        terms = {name: term.float().mean() for name, term in self.loss(self.networks, batch, generators).items()}
+        if "loss" not in terms:
+            terms["loss"] = torch.stack(list(terms.values())).sum()
+        return terms
+
+
+def learning_rate(step: int, options: TrainOptions) -> float:
+    """Rate of the optimiser step after `step` finished ones: linear warm-up, then constant, cosine or linear to 0."""
+    if step < options.warmup_steps:
+        return options.lr * (step + 1) / options.warmup_steps
+    schedule = "linear" if options.lr_anneal_steps and options.schedule == "constant" else options.schedule
+    end = options.lr_anneal_steps or options.num_steps
+    progress = min(1.0, (step - options.warmup_steps) / max(end - options.warmup_steps, 1))
+    fall = {"constant": 1.0, "linear": 1 - progress, "cosine": 0.5 * (1 + math.cos(math.pi * progress))}
+    return options.lr * fall[schedule]
+
+
+@torch.no_grad()
+def update_average(average: nn.Module, networks: nn.Module, decay: float) -> None:
+    """average <- decay * average + (1 - decay) * weights; buffers are copied."""
+    pairs = [(a, p) for a, p in zip(average.parameters(), networks.parameters()) if p.requires_grad]
+    torch._foreach_lerp_([a.data for a, _ in pairs], [p.data for _, p in pairs], 1 - decay)
+    for a, b in zip(average.buffers(), networks.buffers()):
+        a.copy_(b)
+
+
+def train(
+    networks: nn.Module,
+    loss: Loss,
+    batches: Batches,
+    options: TrainOptions,
+    save: SaveNetworks,
+    evaluate: Evaluate | None = None,
+    sample: Sample | None = None,
+) -> TrainResult:
+    """Trains `networks` in place; goes on with the newest complete checkpoint in options.save_dir if there is one.
+
+    `save(folder, networks)` writes what sampling needs; `evaluate` and `sample` are called at their intervals, all
+    on the main process, with the networks to sample from in eval mode. Ctrl-C, SIGTERM and options.max_minutes end the
+    run after a whole step, with a checkpoint. Raises DivergedError, or ValueError for a checkpoint that does not fit.
+    """
+    run = _Run(networks, loss, options, save)
+    try:
+        with _signals() as caught, run.prefetched(batches) as batch_of:
+            return run.steps(batch_of, caught, evaluate, sample)
+    finally:
+        run.progress.close()
+
+
+class _Run:
+    """One call of `train`: the state that a checkpoint holds, and the steps that change it."""
+
+    def __init__(self, networks: nn.Module, loss: Loss, options: TrainOptions, save: SaveNetworks):
+        from accelerate import Accelerator
+
+        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+            self.device = pick_device(options.device)
+            self.accelerator = Accelerator(mixed_precision="no", cpu=self.device.type == "cpu")
+        else:
+            on_cpu = options.device == "cpu" or os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+            self.accelerator = Accelerator(mixed_precision="no", cpu=on_cpu)
+            self.device = self.accelerator.device
+        if self.accelerator.distributed_type.value in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
+            raise ValueError("this loop averages whole weights: launch with data parallelism (--multi_gpu or --cpu)")
+        self.options, self.save, self.save_dir = options, save, Path(options.save_dir)
+        self.main = self.accelerator.is_main_process
+        self.world = self.accelerator.num_processes
+        self.began = time.monotonic()
+        self.saved_at = self.began
+        if self.main:
+            checkpoints.begin_run(self.save_dir, options.overwrite)
+        self.accelerator.wait_for_everyone()
+
+        self.networks = networks.to(self.device)
+        parameters = [p for p in self.networks.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            parameters, lr=options.lr, betas=(0.9, options.adam_beta2), weight_decay=options.weight_decay,
+            fused=self.device.type in ("cpu", "cuda"),
+        )  # fmt: skip
+        self.parameters = parameters
+        self.average = deepcopy(self.networks).requires_grad_(False).eval() if options.use_ema else None
+        self.meter, self.step, self.best = Meter(), 0, math.inf
+        self.checkpoint = self._restore()
+        if self.main:
+            checkpoints.remember_options(self.save_dir, asdict(options))
+        self.module = self.accelerator.prepare_model(LossModule(self.networks, loss), device_placement=False)
+        samples_per_step = options.batch_size * options.accumulation * self.world
+        self.progress = Progress(self.save_dir, self.step, options.num_steps, samples_per_step, self.main)
+        if self.main:
+            count = sum(p.numel() for p in parameters)
+            self.progress.say(
+                "%.2f M parameters, %d samples per step, %s on %d x %s",
+                count / 1e6, samples_per_step, options.precision, self.world, self.device,
+            )  # fmt: skip
+
+    def _restore(self) -> Path | None:
+        """Loads the newest checkpoint of the run, or the one named by --resume_checkpoint."""
+        found = checkpoints.complete(self.save_dir)
+        named = Path(self.options.resume_checkpoint) if self.options.resume_checkpoint else None
+        if not found and named is None:
+            return None
+        folder = found[-1] if found else named
+        if not found and not (folder / STATE_FILE).is_file():
+            checkpoints.load_initial_weights(self.networks, folder)
+            if self.average is not None:
+                self.average.load_state_dict(self.networks.state_dict())
+            return None
+        state = checkpoints.read_state(folder)
+        checkpoints.load_weights(self.networks, state["networks"], folder)
+        if self.average is not None:
+            checkpoints.load_weights(self.average, state["average"] or state["networks"], folder)
+        self.optimizer.load_state_dict(state["optimizer"])
+        for group in self.optimizer.param_groups:  # these may have been changed on purpose
+            group.update(weight_decay=self.options.weight_decay, betas=(0.9, self.options.adam_beta2))
+        self.meter.restore(state["meter"], self.device)
+        self.step, self.best = int(state["step"]), float(state["best"])
+        if self.main:
+            logger.info("going on with %s at step %d", folder, self.step)
+        return folder
+
+    def steps(self, batch_of: Callable[[int, int], Any], caught: list[int], evaluate, sample) -> TrainResult:
+        options, bad_steps = self.options, 0
+        while self.step < options.num_steps:
+            norm = self._update(batch_of)
+            bad_steps = 0 if math.isfinite(norm) else bad_steps + 1
+            if bad_steps:
+                self.progress.say("step %d: the gradient is not finite; step skipped", self.step)
+            if bad_steps >= MAX_BAD_STEPS:
+                last = f"the last good checkpoint is {self.checkpoint}" if self.checkpoint else "nothing was saved yet"
+                raise DivergedError(
+                    f"training diverged: {MAX_BAD_STEPS} steps in a row without a finite gradient, up to step "
+                    f"{self.step}; {last}; try a lower --lr, or --grad_clip 1"
+                )
+            self.progress.advance()
+            if self.step % options.log_interval == 0 or self.step == options.num_steps:
+                self._log(norm)
+            if evaluate is not None and options.eval_interval and self.step % options.eval_interval == 0:
+                self._evaluate(evaluate)
+            if sample is not None and options.sample_interval and self.step % options.sample_interval == 0:
+                self._sample(sample)
+            action = self._agree(caught)
+            if action or self.step % options.save_interval == 0 or self.step == options.num_steps:
+                self._save()
+            if action == STOP:
+                reason = signal.Signals(caught[0]).name if caught else "--max_minutes"
+                self.progress.say("stopped by %s at step %d; the same command goes on", reason, self.step)
+                break
+        return TrainResult(self.step, self.checkpoint, self.judged, caught[0] if caught else 0)
+
+    def _update(self, batch_of: Callable[[int, int], Any]) -> float:
+        """One optimiser step; returns the norm of the gradient. A gradient that is not finite changes nothing."""
+        options = self.options
+        self.networks.train()
+        all_terms = []
+        for micro in range(options.accumulation):
+            part = micro * self.world + self.accelerator.process_index
+            seed_everything(derive_seed(options.seed, "step", self.step, part))
+            positions = range(part * options.batch_size, (part + 1) * options.batch_size)
+            generators = sample_generators(options.seed, positions, "train", self.step, device=self.device)
+            batch = to_device(batch_of(self.step, micro), self.device)
+            last = micro == options.accumulation - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.module):
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=options.precision == "bf16"):
+                    terms = self.module(batch, generators)
+                (terms["loss"] / options.accumulation).backward()
+            all_terms.append(terms)
+        norm = nn.utils.clip_grad_norm_(self.parameters, options.grad_clip or math.inf).item()
+        if math.isfinite(norm):
+            for terms in all_terms:
+                self.meter.add(terms)
+            for group in self.optimizer.param_groups:
+                group["lr"] = learning_rate(self.step, options)
+            self.optimizer.step()
+            if self.average is not None:
+                decay = options.ema_decay
+                if options.ema_warmup:
+                    decay = min(decay, (1 + self.step) / (10 + self.step))
+                update_average(self.average, self.networks, decay)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        return norm
+
+    @property
+    def judged(self) -> nn.Module:
+        """The networks to sample, judge and save."""
+        return (self.average if self.average is not None else self.networks).eval()
+
+    def _share_meter(self) -> None:
+        if self.world > 1 and self.meter.sums is not None:
+            self.meter.sums = self.accelerator.reduce(self.meter.sums, "mean")
+
+    def _log(self, norm: float) -> None:
+        self._share_meter()
+        rate = learning_rate(self.step - 1, self.options)
+        self.progress.log(self.step, {**self.meter.means(), "grad_norm": norm, "lr": rate})
+        self.meter = Meter()
+
+    def _evaluate(self, evaluate: Evaluate) -> None:
+        if self.main:
+            with torch.no_grad():
+                figures = evaluate(self.judged, self.step)
+            self.progress.write(self.step, {f"eval/{name}": value for name, value in figures.items()})
+            text = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
+            self.progress.say("step %d: evaluation  %s", self.step, text)
+            if figures.get("loss", math.inf) < self.best:
+                self.best = figures["loss"]
+                checkpoints.write_best(self.save_dir, self.judged, self.save, {"step": self.step, **figures})
+        self.accelerator.wait_for_everyone()
+
+    def _sample(self, sample: Sample) -> None:
+        if self.main:
+            try:
+                with torch.no_grad():
+                    sample(self.judged, self.step)
+            except (OSError, RuntimeError, ValueError) as error:  # a missing ffmpeg must not end days of training
+                logger.warning("step %d: no samples: %s", self.step, error)
+        self.accelerator.wait_for_everyone()
+
+    def _agree(self, caught: list[int]) -> int:
+        """What all processes do after this step: NOTHING, SAVE because it is time, or STOP."""
+        minutes = (time.monotonic() - self.began) / 60
+        action = NOTHING
+        if caught or (self.options.max_minutes and minutes >= self.options.max_minutes):
+            action = STOP
+        elif self.options.save_minutes and time.monotonic() - self.saved_at >= 60 * self.options.save_minutes:
+            action = SAVE
+        if self.world > 1:
+            actions = self.accelerator.gather(torch.tensor([action], device=self.device))
+            action = int(actions.max())
+        return action
+
+    def _save(self) -> None:
+        self._share_meter()
+        if self.main:
+            state = {
+                "step": self.step, "best": self.best, "meter": self.meter.state(),
+                "networks": self.networks.state_dict(), "optimizer": self.optimizer.state_dict(),
+                "average": self.average.state_dict() if self.average is not None else None,
+            }  # fmt: skip
+            self.checkpoint = checkpoints.write_checkpoint(self.save_dir, self.step, self.judged, self.save, state)
+            checkpoints.prune(self.save_dir, self.options.keep_last)
+        self.saved_at = time.monotonic()
+        self.accelerator.wait_for_everyone()
+
+    @contextmanager
+    def prefetched(self, batches: Batches) -> Iterator[Callable[[int, int], Any]]:
+        """`batch_of(step, micro)` for this process, made ahead of time by background threads."""
+        options, rank, world = self.options, self.accelerator.process_index, self.world
+
+        def make(step: int, micro: int) -> Any:
+            return batches(step, micro * world + rank, options.accumulation * world)
+
+        if options.num_workers == 0:
+            yield make
+            return
+        plan = ((step, micro) for step in range(self.step, options.num_steps) for micro in range(options.accumulation))
+        pool = ThreadPoolExecutor(options.num_workers, thread_name_prefix="batches")
+        waiting: deque[Future] = deque()
+
+        def batch_of(step: int, micro: int) -> Any:
+            while len(waiting) < options.num_workers + 1 and (following := next(plan, None)) is not None:
+                waiting.append(pool.submit(make, *following))
+            return waiting.popleft().result()
+
+        try:
+            yield batch_of
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def to_device(record: Any, device: torch.device) -> Any:
+    """The tensors of a record (dataclasses, lists, tuples and dicts of them) on `device`, all else as it is."""
+    if isinstance(record, Tensor):
+        return record.to(device, non_blocking=True)
+    if is_dataclass(record) and not isinstance(record, type):
+        return replace(record, **{f.name: to_device(getattr(record, f.name), device) for f in fields(record) if f.init})
+    if isinstance(record, dict):
+        return {key: to_device(value, device) for key, value in record.items()}
+    if type(record) in (list, tuple):
+        return type(record)(to_device(value, device) for value in record)
+    return record
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collects SIGINT and SIGTERM instead of dying of them; a second one of either acts at once."""
+    caught: list[int] = []
+    previous: dict[int, Any] = {}
+
+    def note(number: int, frame: object) -> None:
+        caught.append(number)
+        logger.warning("%s: saving after this step", signal.Signals(number).name)
+        for each, handler in previous.items():
+            signal.signal(each, handler)
+
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            previous[number] = signal.signal(number, note)
+    except ValueError:  # not in the main thread: whoever runs us there handles signals
+        previous.clear()
+    try:
+        yield caught
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

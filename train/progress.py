@@ -1,0 +1,135 @@
+"""What a run says: a JSON line per interval, TensorBoard where installed, a progress bar or plain lines."""
+
+import json
+import logging
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from protos.files import write_atomically
+from train.checkpoints import LOG_FILE
+
+logger = logging.getLogger(__name__)
+
+
+class Meter:
+    """Running means of the loss terms since the last log line, kept on the device so that no step waits for them."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.sums: Tensor | None = None
+        self.count = 0
+
+    def add(self, terms: dict[str, Tensor]) -> None:
+        values = torch.stack([terms[name].detach().double() for name in sorted(terms)])
+        self.names = sorted(terms)
+        self.sums = values if self.sums is None else self.sums + values
+        self.count += 1
+
+    def means(self) -> dict[str, float]:
+        if self.sums is None:
+            return {}
+        return dict(zip(self.names, (self.sums / self.count).tolist()))
+
+    def state(self) -> dict:
+        return {"names": self.names, "sums": None if self.sums is None else self.sums.cpu(), "count": self.count}
+
+    def restore(self, state: dict, device: torch.device) -> None:
+        self.names, self.count = list(state["names"]), int(state["count"])
+        self.sums = None if state["sums"] is None else state["sums"].to(device)
+
+
+class Progress:
+    """The voice of the main process; on the others (`active` False) every call does nothing."""
+
+    def __init__(self, save_dir: Path, step: int, num_steps: int, samples_per_step: int, active: bool):
+        self.active, self.num_steps, self.samples_per_step = active, num_steps, samples_per_step
+        self.step_at_start = self.step_at_log = step
+        self.time_at_start = self.time_at_log = time.monotonic()
+        self.bar = self.board = self.file = None
+        if not active:
+            return
+        _cut_log(save_dir / LOG_FILE, step)
+        self.file = open(save_dir / LOG_FILE, "a", encoding="utf-8")  # noqa: SIM115 - closed by close()
+        self.board = _tensorboard(save_dir, step)
+        if sys.stderr.isatty():
+            self.bar = tqdm(total=num_steps, initial=step, unit="step", dynamic_ncols=True, smoothing=0.05)
+
+    def advance(self) -> None:
+        if self.bar is not None:
+            self.bar.update()
+
+    def log(self, step: int, values: dict[str, float]) -> None:
+        """A line of the training log: values plus samples/s since the last line."""
+        if not self.active:
+            return
+        now = time.monotonic()
+        rate = (step - self.step_at_log) * self.samples_per_step / max(now - self.time_at_log, 1e-9)
+        self.step_at_log, self.time_at_log = step, now
+        self.write(step, {**values, "samples_per_second": round(rate, 2)})
+        seconds_per_step = (now - self.time_at_start) / max(step - self.step_at_start, 1)
+        eta = _clock((self.num_steps - step) * seconds_per_step)
+        shown = {name: values[name] for name in ("loss", "grad_norm", "lr") if name in values}
+        text = "  ".join(f"{name} {value:.4g}" for name, value in shown.items())
+        if self.bar is not None:
+            self.bar.set_postfix_str(f"{text}  {rate:.0f} samples/s")
+        else:
+            logger.info("step %d/%d  %s  %.1f samples/s  ETA %s", step, self.num_steps, text, rate, eta)
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """One JSON line, and the same numbers to TensorBoard."""
+        if not self.active:
+            return
+        self.file.write(json.dumps({"step": step, "time": round(time.time(), 3), **values}) + "\n")
+        self.file.flush()
+        if self.board is not None:
+            for name, value in values.items():
+                self.board.add_scalar(name, value, step)
+
+    def say(self, message: str, *parts: object) -> None:
+        if not self.active:
+            return
+        if self.bar is not None:
+            tqdm.write(message % parts, file=sys.stderr)
+        else:
+            logger.info(message, *parts)
+
+    def close(self) -> None:
+        for part in (self.bar, self.board, self.file):
+            if part is not None:
+                part.close()
+
+
+def _cut_log(path: Path, step: int) -> None:
+    """Drops what a killed run logged after its last checkpoint, which is about to be logged again."""
+    if not path.is_file():
+        return
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if _step_of(line) <= step]
+    if len(kept) < len(lines):
+        write_atomically(path, "".join(kept))
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError):  # the last line of a killed run may be torn
+        return float("inf")
+
+
+def _tensorboard(save_dir: Path, step: int):
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(save_dir / "tensorboard"), purge_step=step)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}"
