@@ -5,6 +5,7 @@ is the shortest arc from its rest direction, without twist; its local rotation i
 chain. Every chain starts at the root rotation, also the arms, which hang on the spine. Guo et al. 2022, skeleton.py.
 """
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
@@ -13,6 +14,45 @@ from torch import Tensor
 from data_loaders.headings import across_weights, forward_directions, smooth_in_time, unit_headings
 from data_loaders.rotations import NEARLY_ZERO, qbetween, qconj, qmul
 from data_loaders.skeleton import Skeleton
+
+
+@dataclass(frozen=True)
+class SkeletonTensors:
+    """A skeleton's constants as float32 and index tensors; bone b ends at joint b + 1."""
+
+    parents: Tensor  # (J-1,) joint each bone starts from
+    rotation_parents: Tensor  # (J-1,) joint whose rotation a bone's is relative to
+    rest: Tensor  # (J-1, 3) unit rest directions
+    lengths: Tensor | None  # (J-1,) of the target body
+    paths: Tensor  # (J, J-1) 1 where a bone lies between the root and a joint: paths @ bones = joints about the root
+    across: Tensor  # (J-1,) signed sum of bones from the left to the right side: hips and shoulders
+    across_published: Tensor  # (J-1,) the same with the hips swapped
+    feet: Tensor  # (4,)
+    legs: Tensor  # (2,) bones that measure the leg
+
+
+@lru_cache(maxsize=64)
+def skeleton_tensors(skeleton: Skeleton, device: torch.device) -> SkeletonTensors:
+    """The constants of a skeleton on a device, made once."""
+    paths = torch.zeros(skeleton.num_joints, skeleton.num_joints - 1)
+    for joint, bones in enumerate(skeleton.ancestors):
+        paths[joint, [bone - 1 for bone in bones]] = 1.0
+    across = [
+        sum(sign * paths[joint] for joint, sign in across_weights(skeleton, swapped_hips)).to(device)
+        for swapped_hips in (False, True)
+    ]
+    lengths = skeleton.bone_lengths
+    return SkeletonTensors(
+        parents=torch.tensor(skeleton.parents[1:], device=device),
+        rotation_parents=torch.tensor(skeleton.rotation_parents[1:], device=device),
+        rest=torch.tensor(skeleton.raw_offsets[1:], dtype=torch.float32, device=device),
+        lengths=None if lengths is None else torch.tensor(lengths[1:], dtype=torch.float32, device=device),
+        paths=paths.to(device),
+        across=across[0],
+        across_published=across[1],
+        feet=torch.tensor(skeleton.feet, device=device),
+        legs=torch.tensor(skeleton.leg_joints, device=device) - 1,
+    )
 
 
 def bone_lengths(joints: Tensor, skeleton: Skeleton) -> Tensor:
@@ -53,7 +93,7 @@ def inverse_kinematics(joints: Tensor, skeleton: Skeleton, smooth_forward: bool 
 def forward_kinematics(
     rotations: Tensor, root_positions: Tensor, offsets: Tensor, skeleton: Skeleton, root_rotation: bool = True
 ) -> Tensor:
-    """Joints (..., J, 3) from local rotation matrices (..., J, 3, 3), root (..., 3), rest offsets (J, 3) or (..., J, 3).
+    """Joints (..., J, 3) from local rotation matrices (..., J, 3, 3), root (..., 3), offsets (J, 3) or (..., J, 3).
 
     With `root_rotation` off the chains start unrotated. Differentiable.
     """
@@ -70,16 +110,8 @@ def forward_kinematics(
         joints += ends
     order = torch.tensor(joints, device=root.device).argsort()
     bones = (torch.cat(levels, -3)[..., order, :, :] @ offsets.unsqueeze(-1)).squeeze(-1)  # (..., J, 3)
-    return path_matrix(skeleton).to(bones) @ bones[..., 1:, :] + root_positions.unsqueeze(-2)
-
-
-@lru_cache(maxsize=32)
-def path_matrix(skeleton: Skeleton) -> Tensor:
-    """(J, J-1) of 0 and 1: which bones lead from the root to a joint. Times the bones: joints about the root."""
-    matrix = torch.zeros(skeleton.num_joints, skeleton.num_joints - 1)
-    for joint, bones in enumerate(skeleton.ancestors):
-        matrix[joint, [bone - 1 for bone in bones]] = 1.0
-    return matrix
+    paths = skeleton_tensors(skeleton, bones.device).paths.to(bones.dtype)
+    return paths @ bones[..., 1:, :] + root_positions.unsqueeze(-2)
 
 
 def local_sixd(directions: Tensor, heading: Tensor, skeleton: Skeleton) -> Tensor:
@@ -88,14 +120,15 @@ def local_sixd(directions: Tensor, heading: Tensor, skeleton: Skeleton) -> Tenso
     The same as quaternion shortest arcs, as matrices: with s = rest + bone, R = I - 2 s s'/|s|² + 2 bone rest'.
     Dividing by |s|² rather than by 1 + cos keeps accuracy where the bone points away from its rest direction.
     """
-    rest = directions.new_tensor(skeleton.raw_offsets[1:])  # (J-1, 3)
+    constants = skeleton_tensors(skeleton, directions.device)
+    rest = constants.rest
     between = directions + rest[:, :, None]
-    squared = between.square().sum(1)
+    squared = squared_length(between)
     opposite = squared <= NEARLY_ZERO
     if bool(opposite.any()):  # half a turn about any axis across; published: NaN
         across = torch.roll(rest, 1, 1)[:, :, None].expand_as(between)
         between = torch.where(opposite[:, None], across, between)
-        squared = between.square().sum(1)
+        squared = squared_length(between)
     scaled = between * (-2.0 / squared)[:, None]
     world = directions.new_empty(3, skeleton.num_joints, 3, directions.shape[-1])  # matrix column, joint, x y z, frame
     twice = 2 * rest
@@ -108,10 +141,16 @@ def local_sixd(directions: Tensor, heading: Tensor, skeleton: Skeleton) -> Tenso
     world[0, 0, 0], world[0, 0, 2] = cos, sin
     world[1, 0, 1] = 1.0
     world[2, 0, 0], world[2, 0, 2] = -sin, cos
-    parents = world[:, list(skeleton.rotation_parents[1:])]  # (3, J-1, 3, N)
+    parents = world.index_select(1, constants.rotation_parents)  # (3, J-1, 3, N)
     sixd = directions.new_empty(len(rest), 6, directions.shape[-1])
     for column in range(2):
         for row in range(3):
             product = parents[row] * world[column, 1:]
             torch.sum(product, 1, out=sixd[:, 3 * column + row])
     return sixd
+
+
+def squared_length(vectors: Tensor) -> Tensor:
+    """(..., N) from (..., 3, N): torch's own norm is slow along an outer dimension."""
+    x, y, z = vectors.unbind(-2)
+    return (x * x).addcmul_(y, y).addcmul_(z, z)

@@ -49,7 +49,7 @@ def require_same_heading(found: str, expected: str, found_in: str = "data", expe
 
 def forward_directions(across: Tensor) -> Tensor:
     """Forward (2, N) = Y x unit(across (3, N)); shorter than 1 where `across` is not level, as published."""
-    return torch.stack((across[2], -across[0])) / across.norm(dim=0).clamp_min(NEARLY_ZERO)
+    return torch.stack((across[2], -across[0])) / across.square().sum(0).sqrt().clamp_min(NEARLY_ZERO)
 
 
 def across_weights(skeleton: Skeleton, swapped_hips: bool) -> list[tuple[int, float]]:
@@ -88,7 +88,7 @@ def _gaussian_kernel() -> Tensor:
 
 def unit_headings(forward: Tensor, starts: Tensor) -> Tensor:
     """Forward (2, N) brought to length 1; frames without a direction keep the last one of their clip, else +Z."""
-    length = torch.linalg.vector_norm(forward, dim=0)
+    length = forward.square().sum(0).sqrt()
     unit = forward / length.clamp_min(NEARLY_ZERO)
     lost = length <= NEARLY_ZERO
     if bool(lost.any()):

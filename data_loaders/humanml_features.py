@@ -11,7 +11,13 @@ import torch
 from torch import Tensor
 
 from data_loaders import headings
-from data_loaders.bone_rotations import forward_kinematics, local_sixd, offsets_from_joints, path_matrix
+from data_loaders.bone_rotations import (
+    forward_kinematics,
+    local_sixd,
+    offsets_from_joints,
+    skeleton_tensors,
+    squared_length,
+)
 from data_loaders.feature_statistics import feature_blocks, mean_std
 from data_loaders.headings import Heading, HeadingMismatch, check_heading
 from data_loaders.rotations import NEARLY_ZERO, quaternion_to_matrix, sixd_to_matrix
@@ -153,21 +159,19 @@ def _on_target_body(
     The published IK + FK comes to this, because target offsets are parallel to the rest directions: each bone keeps its
     direction and takes the target's length; the root path is scaled by the ratio of leg lengths in frame 0.
     """
-    parents = joints[list(skeleton.parents[1:])]
-    bones = joints[1:] - parents
-    own = bones.norm(dim=1)  # (J-1, N)
+    constants = skeleton_tensors(skeleton, joints.device)
+    bones = joints[1:] - joints.index_select(0, constants.parents)
+    own = squared_length(bones).sqrt_()  # (J-1, N)
     directions = bones / own.clamp_min(NEARLY_ZERO)[:, None]
     if bool((own <= NEARLY_ZERO).any()):  # a bone without length points along its rest direction
-        rest = joints.new_tensor(skeleton.raw_offsets[1:])[:, :, None]
-        directions = torch.where((own <= NEARLY_ZERO)[:, None], rest, directions)
+        directions = torch.where((own <= NEARLY_ZERO)[:, None], constants.rest[:, :, None], directions)
     if tgt_offsets is not None:
         target = torch.as_tensor(tgt_offsets).to(joints).norm(dim=-1)[1:]
-    elif skeleton.bone_lengths is not None:
-        target = joints.new_tensor(skeleton.bone_lengths[1:])
+    elif constants.lengths is not None:
+        target = constants.lengths
     else:
         return joints[0], directions, own
-    legs = [joint - 1 for joint in skeleton.leg_joints]
-    scale = target[legs].sum() / own[legs][:, starts].sum(0)
+    scale = target[constants.legs].sum() / own[constants.legs][:, starts].sum(0)
     return joints[0] * scale[clip], directions, target[:, None].expand_as(own)
 
 
@@ -181,16 +185,15 @@ def uniform_skeleton(joints: Tensor, skeleton: Skeleton, tgt_offsets: Tensor | N
 
 def _joints_of(root: Tensor, directions: Tensor, bone_lengths: Tensor, skeleton: Skeleton) -> Tensor:
     bones = directions * bone_lengths[:, None]
-    return (path_matrix(skeleton).to(bones) @ bones.flatten(1)).unflatten(1, bones.shape[1:]) + root
+    paths = skeleton_tensors(skeleton, bones.device).paths
+    return (paths @ bones.flatten(1)).unflatten(1, bones.shape[1:]) + root
 
 
 def _forward(directions: Tensor, bone_lengths: Tensor, skeleton: Skeleton, swapped_hips: bool) -> Tensor:
     """Forward (2, N) out of hips and shoulders, whose differences are signed sums of bones."""
-    paths = path_matrix(skeleton).to(directions)
-    weights = sum(sign * paths[joint] for joint, sign in headings.across_weights(skeleton, swapped_hips))
-    used = weights.nonzero()[:, 0]
-    bones = directions[used] * (bone_lengths[used] * weights[used, None])[:, None]
-    return headings.forward_directions(bones.sum(0))
+    constants = skeleton_tensors(skeleton, directions.device)
+    weights = constants.across_published if swapped_hips else constants.across
+    return headings.forward_directions(torch.einsum("jcn,jn->cn", directions, bone_lengths * weights[:, None]))
 
 
 def _encode(clips: CanonicalClips, skeleton: Skeleton) -> Tensor:
@@ -210,7 +213,8 @@ def _encode(clips: CanonicalClips, skeleton: Skeleton) -> Tensor:
     features[blocks["ric"]] = headings.turn(about_root, clips.heading).flatten(0, 1)
     features[blocks["rot"]] = local_sixd(clips.directions, clips.heading, skeleton).flatten(0, 1)
     features[blocks["local_velocity"]] = headings.turn(steps, clips.heading).flatten(0, 1)
-    features[blocks["contact"]] = _planted(steps[list(skeleton.feet)].square().sum(1), skeleton)
+    feet = skeleton_tensors(skeleton, joints.device).feet
+    features[blocks["contact"]] = _planted(squared_length(steps.index_select(0, feet)), skeleton)
     return features.T.contiguous()
 
 
@@ -237,7 +241,7 @@ def root_from_features(features: Tensor) -> tuple[Tensor, Tensor]:
 
     Angles and places are running sums, kept in float64; results have the dtype of the features (float32 for halves).
     """
-    half, place = _accumulate(features)
+    half, place = _accumulate(features[..., :3])
     dtype = _precise(features)
     zero = torch.zeros_like(half)
     quaternion = torch.stack((half.cos(), zero, half.sin(), zero), -1)
@@ -249,10 +253,12 @@ def _precise(features: Tensor) -> torch.dtype:
     return features.dtype if features.dtype in (torch.float32, torch.float64) else torch.float32
 
 
-def _accumulate(features: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """Half yaw (..., T) and root x, z, each (..., T), float64. Frame t adds the steps of the frames before it."""
-    root = features[..., :3].double()
-    before = torch.nn.functional.pad(root[..., :-1, :], (0, 0, 1, 0))  # (..., T, 3)
+def _accumulate(steps: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Half yaw (..., T) and root x, z, each (..., T), float64, from the first three features (..., T, 3).
+
+    Frame t adds the steps of the frames before it.
+    """
+    before = torch.nn.functional.pad(steps[..., :-1, :].double(), (0, 0, 1, 0))  # (..., T, 3)
     half = before[..., 0].cumsum(-1)
     cos, sin = (2 * half).cos(), (2 * half).sin()
     x = (before[..., 1] * cos - before[..., 2] * sin).cumsum(-1)
@@ -274,14 +280,15 @@ def joints_from_features(features: Tensor, skeleton: Skeleton | int) -> Tensor:
             f"(or the first {width})"
         )
     dtype = _precise(features)
-    half, (root_x, root_z) = _accumulate(features)
+    steps, height, ric = features[..., :width].to(dtype).split((3, 1, width - 4), -1)
+    half, (root_x, root_z) = _accumulate(steps)
     cos, sin = (2 * half).cos().to(dtype).unsqueeze(-1), (2 * half).sin().to(dtype).unsqueeze(-1)
     root_x, root_z = root_x.to(dtype).unsqueeze(-1), root_z.to(dtype).unsqueeze(-1)
-    x, y, z = features[..., 4:width].to(dtype).unflatten(-1, (num_joints - 1, 3)).unbind(-1)  # (..., T, J-1)
+    x, y, z = ric.unflatten(-1, (num_joints - 1, 3)).unbind(-1)  # (..., T, J-1)
     return torch.stack(
         (
             torch.cat((root_x, root_x + cos * x - sin * z), -1),
-            torch.cat((features[..., 3:4].to(dtype), y), -1),
+            torch.cat((height, y), -1),
             torch.cat((root_z, root_z + sin * x + cos * z), -1),
         ),
         -1,

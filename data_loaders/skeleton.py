@@ -41,6 +41,9 @@ class Skeleton:
     right_hand: tuple[int, ...] = ()
     source: str = ""
 
+    def __hash__(self) -> int:  # quick: skeletons key the caches of their tensors; equality still compares everything
+        return hash(self.name)
+
     @property
     def num_joints(self) -> int:
         return len(self.parents)
