@@ -1,0 +1,137 @@
+"""Words to vectors and part-of-speech classes: the text input of the published evaluator (Guo et al. 2022).
+
+The three files of a vocabulary, `our_vab_data.npy` (N, 300), `our_vab_words.pkl` and `our_vab_idx.pkl`, are downloaded with
+the evaluators; `python -m protos.fetch --list` says from where.
+"""
+
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+VOCABULARY = "our_vab"
+VECTOR_DIM = 300
+MAX_TEXT_LEN = 20
+START, END, UNKNOWN = "sos/OTHER", "eos/OTHER", "unk/OTHER"
+
+POS_CLASSES = (
+    "VERB", "NOUN", "DET", "ADP", "NUM", "AUX", "PRON", "ADJ", "ADV",
+    "Loc_VIP", "Body_VIP", "Obj_VIP", "Act_VIP", "Desc_VIP", "OTHER",
+)  # fmt: skip
+POS_INDEX = {name: index for index, name in enumerate(POS_CLASSES)}
+
+# Words that count more than their part of speech; the first list that holds a word wins.
+VIP_WORDS = {
+    "Loc_VIP": "left right clockwise counterclockwise anticlockwise forward back backward up down straight curve",
+    "Body_VIP": "arm chin foot feet face hand mouth leg waist eye knee shoulder thigh",
+    "Obj_VIP": "stair dumbbell chair window floor car ball handrail baseball basketball",
+    "Act_VIP": "walk run swing pick bring kick put squat throw hop dance jump turn stumble stop sit lift lower raise wash "
+    "stand kneel stroll rub bend balance flap jog shuffle lean rotate spin spread climb",
+    "Desc_VIP": "slowly carefully fast careful slow quickly happy angry sad happily angrily sadly",
+}
+_VIP_CLASS = {word: name for name in reversed(VIP_WORDS) for word in VIP_WORDS[name].split()}
+
+
+class VocabularyError(ValueError):
+    """A vocabulary whose files contradict each other or hold something else."""
+
+
+class Words(NamedTuple):
+    """A caption as the evaluator takes it: `vectors` (22, 300), `pos_onehot` (22, 15), both float32; the first `length`
+    of the 22 `tokens` are the caption with its start and end mark, the rest is padding.
+    """
+
+    vectors: np.ndarray
+    pos_onehot: np.ndarray
+    length: int
+    tokens: tuple[str, ...]
+
+
+def pos_class(word: str, tag: str) -> int:
+    """Class of a word that is in the vocabulary: its VIP list's, else its tag's, else OTHER."""
+    return POS_INDEX[_VIP_CLASS.get(word, tag if tag in POS_INDEX else "OTHER")]
+
+
+def padded_tokens(tokens: Sequence[str], max_text_len: int = MAX_TEXT_LEN) -> tuple[tuple[str, ...], int]:
+    """(max_text_len + 2 tokens, length): cut to max_text_len, with start and end mark, filled up with unk/OTHER."""
+    marked = (START, *tokens[:max_text_len], END)
+    return marked + (UNKNOWN,) * (max_text_len + 2 - len(marked)), len(marked)
+
+
+class WordVectorizer:
+    """Looks up `word/POS` tokens. A word that is not in the vocabulary counts as 'unk' of class OTHER."""
+
+    def __init__(self, folder: str | Path, name: str = VOCABULARY):
+        """Raises FileNotFoundError naming the missing file, VocabularyError where the files do not fit together."""
+        folder = Path(folder)
+        data, words, index = (folder / f"{name}_{part}" for part in ("data.npy", "words.pkl", "idx.pkl"))
+        for path in (data, words, index):
+            if not path.is_file():
+                raise FileNotFoundError(
+                    f"{path} is missing: the word vectors come with the evaluators (python -m protos.fetch --list)"
+                )
+        try:
+            self.vectors = np.load(data, allow_pickle=False)  # (N, 300)
+        except (ValueError, EOFError) as error:
+            raise VocabularyError(f"{data}: not an array of word vectors ({error})") from None
+        self.words: list[str] = list(read_plain_pickle(words))
+        self.row: dict[str, int] = dict(read_plain_pickle(index))
+        if self.vectors.ndim != 2 or len(self.vectors) != len(self.words):
+            raise VocabularyError(
+                f"{data}: shape {self.vectors.shape}, expected one row for each of {words.name}'s {len(self.words)} words"
+            )
+        if any(self.row.get(word) != row for row, word in enumerate(self.words)):
+            raise VocabularyError(f"{index}: rows differ from the order of the words in {words.name}")
+        if missing := [word for word in ("sos", "eos", "unk") if word not in self.row]:
+            raise VocabularyError(f"{words}: no entry '{missing[0]}', expected sos, eos and unk")
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def lookup(self, token: str) -> tuple[np.ndarray, int]:
+        """(vector (300,), index of the part-of-speech class) of a token `word/POS`. Raises ValueError on another form."""
+        word, slash, tag = token.rpartition("/")
+        if not slash:
+            raise ValueError(f"token '{token}', expected word/POS")
+        if word not in self.row:
+            return self.vectors[self.row["unk"]], POS_INDEX["OTHER"]
+        return self.vectors[self.row[word]], pos_class(word, tag)
+
+    def __getitem__(self, token: str) -> tuple[np.ndarray, np.ndarray]:
+        """(vector (300,), one-hot class (15,) float32) of a token."""
+        vector, index = self.lookup(token)
+        return vector, np.eye(len(POS_CLASSES), dtype=np.float32)[index]
+
+    def encode(self, tokens: Sequence[str], max_text_len: int = MAX_TEXT_LEN) -> Words:
+        """A caption's tokens, marked and padded, as vectors and classes."""
+        padded, length = padded_tokens(tuple(tokens), max_text_len)
+        vectors, classes = zip(*(self.lookup(token) for token in padded))
+        onehot = np.eye(len(POS_CLASSES), dtype=np.float32)[list(classes)]
+        return Words(np.stack(vectors).astype(np.float32, copy=False), onehot, length, padded)
+
+
+_PLAIN_NAMES = {("numpy", "ndarray"), ("numpy", "dtype")} | {
+    (f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")
+}
+_PLAIN_BUILTINS = {"complex", "set", "frozenset", "bytearray", "slice", "range"}
+
+
+class _PlainUnpickler(pickle.Unpickler):
+    """Builds numpy arrays and plain Python values, and refuses every other class or function."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        plain = (module, name) in _PLAIN_NAMES or (module in ("builtins", "__builtin__") and name in _PLAIN_BUILTINS)
+        if not plain and (module, name) != ("_codecs", "encode"):  # how Python 2 pickles hold bytes
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        return super().find_class(module, name)
+
+
+def read_plain_pickle(path: Path) -> Any:
+    """What a pickle of plain values holds; nothing in it is executed. Raises VocabularyError naming the file."""
+    try:
+        with open(path, "rb") as file:
+            return _PlainUnpickler(file).load()
+    except (pickle.UnpicklingError, EOFError, ValueError, KeyError, IndexError, AttributeError, ImportError) as error:
+        raise VocabularyError(f"{path}: not a pickle of plain words and numbers ({error})") from None

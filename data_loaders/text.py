@@ -1,0 +1,214 @@
+"""Caption files, left-right mirroring of texts, and the word/POS tokens that the published evaluator reads.
+
+A caption file holds one caption per line, `caption#tokens#start#end`: tokens are `word/POS` separated by spaces, start
+and end are seconds, and 0.0#0.0 means the whole clip (Guo et al. 2022, HumanML3D).
+"""
+
+import importlib.util
+import logging
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from protos.files import write_atomically
+
+log = logging.getLogger(__name__)
+
+SPACY_MODEL = "en_core_web_sm"
+LINE_FORM = "caption#word/POS word/POS ...#start#end"
+
+
+class CaptionFileError(ValueError):
+    """A caption file that does not hold what it should; the message names file, line and what was expected."""
+
+
+@dataclass(frozen=True)
+class Caption:
+    """What happens between `start` and `end` seconds of a clip; both zero: in the whole clip."""
+
+    text: str
+    tokens: tuple[str, ...] = ()
+    start: float = 0.0
+    end: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tokens", tuple(self.tokens))
+
+    @property
+    def whole(self) -> bool:
+        return self.start == 0.0 and self.end == 0.0
+
+
+def parse_caption(line: str) -> Caption:
+    """The caption of one line; 'nan' seconds count as 0, as published. Raises ValueError saying what was expected."""
+    fields = line.strip().split("#")
+    if len(fields) != 4:
+        raise ValueError(f"{len(fields)} fields separated by #, expected the 4 of {LINE_FORM}")
+    text, tokens, start, end = (field.strip() for field in fields)
+    if not text:
+        raise ValueError(f"an empty caption, expected {LINE_FORM}")
+    for token in tokens.split():
+        if not all(token.rpartition("/")[::2]):
+            raise ValueError(f"token '{token}', expected word/POS")
+    return Caption(text, tuple(tokens.split()), _seconds(start), _seconds(end))
+
+
+def _seconds(field: str) -> float:
+    try:
+        value = float(field)
+    except ValueError:
+        raise ValueError(f"time '{field}', expected seconds") from None
+    if math.isinf(value):
+        raise ValueError(f"time '{field}', expected seconds")
+    return 0.0 if math.isnan(value) else value
+
+
+def format_caption(caption: Caption) -> str:
+    """The caption as a line of a file. '#' and line breaks, which the format cannot hold, become spaces."""
+    text = " ".join(caption.text.replace("#", " ").split())
+    return f"{text}#{' '.join(caption.tokens)}#{float(caption.start)}#{float(caption.end)}"
+
+
+def read_caption_file(path: str | Path) -> list[Caption]:
+    """Captions of a file in line order; blank lines are passed over.
+
+    Raises FileNotFoundError, or CaptionFileError naming file and line (also when there is no caption at all).
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise CaptionFileError(f"{path}: byte {error.start} is not UTF-8 text, expected lines {LINE_FORM}") from None
+    captions = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            captions.append(parse_caption(line))
+        except ValueError as error:
+            raise CaptionFileError(f"{path}, line {number}: {error}") from None
+    if not captions:
+        raise CaptionFileError(f"{path}: no caption, expected lines {LINE_FORM}")
+    return captions
+
+
+def write_caption_file(path: str | Path, captions: Iterable[Caption]) -> None:
+    write_atomically(Path(path), "".join(format_caption(caption) + "\n" for caption in captions))
+
+
+# Whole words only: "upright" and "bright" stay. A counter-word may be joined, hyphenated, apart, or apart in tokens
+# ("counter/NOUN clockwise/ADV"), and is matched as a whole, so that it cannot become "countercounterclockwise".
+_SIDED_WORD = re.compile(
+    r"(?<![^\W\d_])(?:"
+    r"(?P<counter>(?:counter|anti)(?:/[A-Z]+)?[ -]?clockwise)|(?P<clockwise>clockwise)"
+    r"|(?P<side>left|right)(?P<ending>s|y|ies|wards?|most|hand(?:s|ed|er|ers)?|sided?|arm|leg|foot)?"
+    r")(?![^\W\d_])",
+    re.IGNORECASE,
+)
+_BOTH_SIDED = re.compile(r"\b(?:all right|right (?:away|now|angles?|angled)|right side up)\b", re.IGNORECASE)
+
+
+def mirror_text(text: str) -> str:
+    """The text of the left-right mirrored motion: left <-> right, clockwise <-> counterclockwise, anticlockwise ->
+    clockwise, all at once, whole words with their endings and their case. Works on captions, labels and token lines.
+
+    Idioms that name no side ("right away", "right angle") stay. "left" as the past of "leave" is mirrored too.
+    """
+    kept = [match.span() for match in _BOTH_SIDED.finditer(text)]
+
+    def swap(match: re.Match) -> str:
+        if any(start <= match.start() < end for start, end in kept):
+            return match.group()
+        if match["side"]:
+            other = "right" if match["side"].lower() == "left" else "left"
+            return _in_case_of(match["side"], other) + (match["ending"] or "")
+        return _in_case_of(match.group(), "clockwise" if match["counter"] else "counterclockwise")
+
+    return _SIDED_WORD.sub(swap, text)
+
+
+def _in_case_of(model: str, word: str) -> str:
+    if model.isupper():
+        return word.upper()
+    return word.capitalize() if model[0].isupper() else word
+
+
+def mirror_caption(caption: Caption) -> Caption:
+    """Caption of the mirrored motion, its tokens mirrored with it."""
+    tokens = mirror_text(" ".join(caption.tokens)).split()
+    return Caption(mirror_text(caption.text), tuple(tokens), caption.start, caption.end)
+
+
+class Word(NamedTuple):
+    """A word as a tagger sees it: coarse universal part of speech, dictionary form."""
+
+    text: str
+    pos: str
+    lemma: str
+
+
+def text_for_tagger(text: str) -> str:
+    """Hyphens are removed, which joins the words beside them (HumanML3D, text_process.py)."""
+    return text.replace("-", "")
+
+
+def tokens_from_analysis(analysis: Iterable[Sequence[str]]) -> list[str]:
+    """`word/POS` of every alphabetic word; nouns and verbs by their dictionary form, except the word "left".
+
+    `analysis` holds (text, pos, lemma) per word. No lower-casing (HumanML3D, text_process.py).
+    """
+    tokens = []
+    for text, pos, lemma in analysis:
+        if text.isalpha():
+            by_lemma = pos in ("NOUN", "VERB") and text != "left"
+            tokens.append(f"{lemma if by_lemma else text}/{pos}")
+    return tokens
+
+
+class Tagger:
+    """Captions to word/POS tokens: with spaCy's en_core_web_sm where it is installed, else with our own lexicon.
+
+    The lexicon follows the published HumanML3D texts (spaCy 2.3) in calling possessives DET; newer spaCy says PRON.
+    """
+
+    def __init__(self, use_spacy: bool | None = None):
+        """use_spacy: None takes spaCy if it is there. Raises ValueError where it is asked for and absent."""
+        installed = importlib.util.find_spec(SPACY_MODEL) is not None
+        if use_spacy and not installed:
+            raise ValueError(f"spaCy's {SPACY_MODEL} is not installed: python -m spacy download {SPACY_MODEL}")
+        if installed and use_spacy is not False:
+            import spacy
+
+            self.name = f"spaCy {SPACY_MODEL}"
+            self._analyse = _with_spacy(spacy.load(SPACY_MODEL, exclude=["ner"]))
+        else:
+            from data_loaders.lexicon_tagger import analyse
+
+            self.name = "built-in lexicon"
+            self._analyse = analyse
+            if use_spacy is None:
+                _note_missing_spacy()
+
+    def analyse(self, text: str) -> list[Word]:
+        return [Word(*word) for word in self._analyse(text_for_tagger(text))]
+
+    def tag(self, text: str) -> list[str]:
+        """`word/POS` tokens of a caption; X marks words that the lexicon does not know."""
+        return tokens_from_analysis(self.analyse(text))
+
+
+def _with_spacy(pipeline):
+    return lambda text: [(word.text, word.pos_, word.lemma_) for word in pipeline(text)]
+
+
+@cache
+def _note_missing_spacy() -> None:
+    log.warning(
+        "word/POS tokens come from the built-in lexicon: spaCy's %s is not installed (pip install spacy, then "
+        "python -m spacy download %s); only the published evaluator reads these tokens",
+        SPACY_MODEL,
+        SPACY_MODEL,
+    )
