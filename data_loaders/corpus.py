@@ -6,6 +6,7 @@ and beside it `corpus/`: all feature rows in one array, so that opening a datase
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
@@ -14,11 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data_loaders.skeleton import Skeleton, load_skeleton
-from data_loaders.text import Caption
 from protos.files import atomic_file, write_atomically
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from data_loaders.text import Caption
 
 DATASET_ALIASES = {
     "humanml": "HumanML3D", "t2m": "HumanML3D", "humanml3d": "HumanML3D",
@@ -101,7 +103,7 @@ class Entry:
 
     name: str
     features: np.ndarray
-    captions: Sequence[Caption]
+    captions: "Sequence[Caption]"
     labels: dict = field(default_factory=dict)
 
 
@@ -132,7 +134,7 @@ class Corpus:
                 f"{(int(self.offsets[-1]), self.skeleton.num_features)}: prepare the dataset again"
             )
         self._store = store
-        self._captions: dict[str, list[Caption]] | None = None
+        self._captions: "dict[str, list[Caption]] | None" = None
         self._position = {name: i for i, name in enumerate(self.names)}
         self._statistics: Statistics | None = None
 
@@ -180,8 +182,10 @@ class Corpus:
         """Index of a clip; KeyError where it is absent."""
         return self._position[name]
 
-    def captions(self, clip: int | str) -> list[Caption]:
+    def captions(self, clip: int | str) -> "list[Caption]":
         if self._captions is None:
+            from data_loaders.text import Caption
+
             stored = json.loads((self._store / "captions.json").read_text())
             self._captions = {name: [Caption(*row) for row in rows] for name, rows in stored.items()}
         return self._captions[clip if isinstance(clip, str) else self.names[clip]]
@@ -199,6 +203,15 @@ class Corpus:
     def motion(self, clip: int | str) -> Motion:
         captions = tuple(caption.text for caption in self.captions(clip))
         return Motion(self.joints(clip)[None], self.fps, self.skeleton.name, captions)
+
+    def content_weights(self, clips: Sequence[int], balance: float) -> np.ndarray:
+        """Sampling weight of each clip so that a content of n clips is drawn in proportion to n^(1 - balance).
+
+        0 leaves the dataset as it is, 1 draws every content equally often. Clips without a content label count as one.
+        """
+        contents = [self.labels[i].get("content", "") for i in clips]
+        counts = Counter(contents)
+        return np.array([counts[content] ** -balance for content in contents])
 
     def split(self, name: str) -> list[int]:
         """Indices of the clips of a split (train, val, test, ...), in the order of its list; absent names are left out.

@@ -74,10 +74,8 @@ def load_clip(clip, options: PrepareOptions) -> Loaded:
     """Reads, retargets and resamples one clip. Runs in a worker process; every failure becomes a reason."""
     import numpy as np
 
-    from data_loaders import mocap
-
     try:
-        joints = mocap.read_joints(clip, options.fps, options.body_model)
+        joints = read_joints(clip, options)
         if not np.isfinite(joints).all():
             frame = int(np.argwhere(~np.isfinite(joints).all((1, 2)))[0, 0])
             raise ValueError(f"frame {frame} holds NaN or infinite joints, expected finite numbers")
@@ -89,6 +87,22 @@ def load_clip(clip, options: PrepareOptions) -> Loaded:
         return Loaded(replace(clip, data=b""), None if problem else joints.astype(np.float32), problem)
     except (ValueError, OSError, KeyError) as error:
         return Loaded(replace(clip, data=b""), None, str(error))
+
+
+def read_joints(clip, options: PrepareOptions):
+    """Joints (T, J, 3) of a source clip in metres at the dataset's frame rate. Raises MocapError."""
+    from data_loaders import mocap
+
+    if clip.kind == "bvh":
+        mapping = mocap.load_mapping(clip.mapping)
+        recording = mocap.read_bvh(clip.data, name=clip.name)
+        joints = mocap.retarget(recording, mapping, first_frame=clip.first_frame or None)
+        return mocap.resample(joints, clip.fps or mapping.source_fps(recording), options.fps)
+    if clip.kind == "amass":
+        recording = mocap.read_amass_npz(clip.data, options.body_model)
+        return mocap.resample(recording.joints[clip.first_frame :], clip.fps or recording.fps, options.fps)
+    joints = mocap.read_joints_npy(clip.data, num_joints=22)
+    return mocap.resample(joints[clip.first_frame :], clip.fps, options.fps)
 
 
 def read_all(clips: Iterator, options: PrepareOptions) -> Iterator[Loaded]:

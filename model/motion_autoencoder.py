@@ -4,15 +4,19 @@ It reads and writes the columns of the HumanML3D features that joints are decode
 its losses are measured on joints in metres, where smoothness and planted feet can be seen.
 """
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from data_loaders.corpus import Statistics
 from data_loaders.humanml_features import feature_blocks, joints_from_features
 from data_loaders.skeleton import Skeleton
+from protos.files import write_atomically
 
 
 @dataclass(frozen=True)
@@ -168,3 +172,65 @@ def autoencoder_loss(
     kept = mask[:, :: network.config.downsampling, None].float()
     terms["kl"] = network.config.kl_weight * (posterior.kl().float().mean(-1, keepdim=True) * kept).sum() / kept.sum()
     return terms
+
+
+@torch.no_grad()
+def reconstruction_error(
+    network: MotionAutoencoder, x: Tensor, mask: Tensor, mean: Tensor, std: Tensor, skeleton: Skeleton
+) -> dict[str, float]:
+    """What decoding the mean latents of a batch loses: MPJPE and path error in mm, jerk and planted-foot speed over real."""
+    device = next(network.parameters()).device
+    x, mask, mean, std = (v.to(device) for v in (x, mask, mean, std))
+    y = network.decode(network.encode(x, mask).mean, mask).float()
+    terms = reconstruction_terms(y, x, mask, mean, std, skeleton)
+    body = 4 + 3 * (skeleton.num_joints - 1)
+    joints = [joints_from_features((v * std + mean)[..., :body], skeleton) for v in (y, x)]  # (B, T, J, 3) each
+    local = [(v * std + mean)[..., 4:body].unflatten(-1, (-1, 3)) for v in (y, x)]
+    inner = (mask[:, 3:] & mask[:, :-3])[..., None]
+    jerks = [(j.diff(n=3, dim=1).norm(dim=-1) * inner).sum() for j in joints]
+    real_plant = reconstruction_terms(x, x, mask, mean, std, skeleton)["plant"]
+    return {
+        "loss": float(sum(TERM_WEIGHTS[name] * value for name, value in terms.items())),
+        "mpjpe_mm": float(1000 * (local[0] - local[1]).norm(dim=-1)[mask].mean()),
+        "path_mm": float(1000 * (joints[0] - joints[1]).norm(dim=-1)[mask].mean()),
+        "jerk_ratio": float(jerks[0] / jerks[1]),
+        "plant_ratio": float(terms["plant"] / real_plant),
+    }
+
+
+@torch.no_grad()
+def measure_latents(network: MotionAutoencoder, clips: list, limit: int = 2000) -> None:
+    """Sets `latent_mean` and `latent_std` from evenly chosen normalised clips [(T, D) arrays]."""
+    device = network.latent_mean.device
+    latents = []
+    for clip in clips[:: max(1, len(clips) // limit)]:
+        x = torch.from_numpy(clip[: len(clip) // 4 * 4])[None].to(device)  # (1, T, D)
+        latents.append(network.encode(x, x.new_ones(x.shape[:2], dtype=torch.bool)).mean[0])
+    latents = torch.cat(latents)  # (N, C)
+    network.latent_mean.copy_(latents.mean(0))
+    network.latent_std.copy_(latents.std(0).clamp(min=1e-3))
+
+
+def save_autoencoder(folder: Path, config: AutoencoderConfig, network: MotionAutoencoder, statistics: Statistics) -> None:
+    """Writes config.json, model.safetensors (fp32, latent spread included) and stats.npz into `folder`."""
+    from safetensors.torch import save
+
+    write_atomically(folder / "config.json", json.dumps({"system": "motion_autoencoder", **asdict(config)}, indent=2))
+    weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    write_atomically(folder / "model.safetensors", save(weights))
+    statistics.save(folder / "stats.npz")
+
+
+def load_autoencoder(folder: Path) -> tuple[MotionAutoencoder, Statistics]:
+    """The autoencoder of a checkpoint folder, in eval mode. Raises FileNotFoundError or ValueError naming the file."""
+    from safetensors.torch import load_file
+
+    config_file = folder / "config.json"
+    if not config_file.is_file():
+        raise FileNotFoundError(f"{config_file}: no autoencoder checkpoint; train one with python -m train.train_autoencoder")
+    config = json.loads(config_file.read_text())
+    if config.pop("system", None) != "motion_autoencoder":
+        raise ValueError(f"{config_file}: not the checkpoint of a motion autoencoder")
+    network = MotionAutoencoder(AutoencoderConfig(**config))
+    network.load_state_dict(load_file(folder / "model.safetensors"))
+    return network.eval(), Statistics.load(folder / "stats.npz")

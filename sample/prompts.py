@@ -1,0 +1,127 @@
+"""What the user asks for: prompts and lengths from the command line, a file or a checkpoint, checked and made regular."""
+
+import logging
+import math
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+LONGEST_NAME = 48
+
+
+class PromptError(ValueError):
+    """A prompt or a length that no motion can be made from."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One motion to make: what it shows and how many frames long it is."""
+
+    text: str
+    frames: int
+
+
+def clean_prompt(text: str) -> str:
+    """The prompt on one line without control characters. PromptError when nothing is left to read."""
+    visible = "".join(c if c.isprintable() or c.isspace() else " " for c in unicodedata.normalize("NFC", text))
+    cleaned = " ".join(visible.split())
+    if not any(c.isalnum() for c in cleaned):
+        raise PromptError("the prompt is empty: say what the person does, for example 'a person waves the right hand'")
+    letters = [c for c in cleaned if c.isalpha()]
+    if letters and sum(c.isascii() for c in letters) < 0.7 * len(letters):
+        log.warning("the text encoder was trained on English; this prompt will be read poorly: %s", cleaned[:60])
+    return cleaned
+
+
+def frames_of(seconds: float, fps: float, longest: int, shortest: int = 4) -> int:
+    """Frames of a length in seconds, cut (with a word) to what the model can make. PromptError for nonsense."""
+    if not math.isfinite(seconds) or seconds <= 0:
+        raise PromptError(f"--motion_length {seconds:g}: expected a number of seconds above 0, at most {longest / fps:g}")
+    frames = int(seconds * fps + 1e-6)
+    return fit_frames(frames, fps, longest, shortest)
+
+
+def fit_frames(frames: int, fps: float, longest: int, shortest: int = 4) -> int:
+    if frames > longest:
+        log.warning("%.1f s is longer than this model makes: cut to %.1f s (%d frames)", frames / fps, longest / fps, longest)
+        return longest
+    if frames < shortest:
+        log.warning("%d frames are shorter than this model makes: lengthened to %d frames", frames, shortest)
+        return shortest
+    return frames
+
+
+def read_prompt_file(path: Path, default_frames: int, fps: float, longest: int) -> list[Request]:
+    """One prompt per line, `text` or `text#frames`; blank lines are left out.
+
+    Raises PromptError naming file and line, FileNotFoundError where there is no file.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such prompt file (--input_text)")
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise PromptError(f"{path}: not a text file in UTF-8") from None
+    requests = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        text, mark, count = line.rpartition("#")
+        if not mark:
+            text, frames = line, default_frames
+        elif re.fullmatch(r"\s*[1-9]\d*\s*", count):
+            frames = fit_frames(int(count), fps, longest)
+        else:
+            raise PromptError(f"{path}, line {number}: after '#' a number of frames is expected, not '{count.strip()[:20]}'")
+        try:
+            requests.append(Request(clean_prompt(text), frames))
+        except PromptError as error:
+            raise PromptError(f"{path}, line {number}: {error}") from None
+    if not requests:
+        raise PromptError(f"{path}: holds no prompt; write one per line, for example 'a person bows#60'")
+    return requests
+
+
+def file_name(text: str, longest: int = LONGEST_NAME) -> str:
+    """A safe file name of a prompt: lower-case words joined by '-', never a path."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
+    words = re.findall(r"[a-z0-9]+", plain)
+    name = ""
+    for word in words:
+        if name and len(name) + 1 + len(word) > longest:
+            break
+        name = f"{name}-{word[:longest]}" if name else word[:longest]
+    return name or "prompt"
+
+
+def new_folder(wanted: Path) -> Path:
+    """Makes and returns `wanted`, or `wanted_2`, `wanted_3`, ... where it exists: nothing is ever overwritten.
+
+    Raises NotADirectoryError when a part of the path is a file, OSError when it cannot be made.
+    """
+    for parent in wanted.parents:
+        if parent.exists() and not parent.is_dir():
+            raise NotADirectoryError(f"{wanted}: {parent} is a file, not a folder; give another --output_dir")
+    folder, number = wanted, 1
+    while True:
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+            folder = wanted.with_name(f"{wanted.name}_{number}")
+        else:
+            if number > 1:
+                log.info("%s exists: writing to %s", wanted, folder)
+            return folder
+
+
+def default_folder(checkpoint: str, requests: Sequence[Request], seed: int, prompt_file: Path | None = None) -> Path:
+    """outputs/<checkpoint>_<prompt or prompt file>_seed<seed>."""
+    if prompt_file is not None:
+        name = file_name(prompt_file.stem)
+    else:
+        name = file_name(requests[0].text) if len({r.text for r in requests}) == 1 else f"{len(requests)}-prompts"
+    return Path("outputs") / f"{file_name(checkpoint)}_{name}_seed{seed}"

@@ -1,0 +1,150 @@
+"""python -m train.train_autoencoder: the motion autoencoder in whose latents the starter model diffuses."""
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from protos.options import parse, run_command, setup_logging
+from train.options import TrainOptions
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from data_loaders.corpus import Batch, Corpus
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderOptions(TrainOptions):
+    """Train the motion autoencoder on a prepared dataset."""
+
+    dataset: str = "bandai_namco"
+    """Dataset folder made by data_loaders.prepare, or a known name."""
+    window_size: int = 64
+    """Frames per training window, a multiple of 4."""
+    balance: float = 0.5
+    """How far contents are evened out: 0 draws clips as often as they occur, 1 every content equally often."""
+    latent_channels: int = 64
+    """Channels of one latent (4 frames)."""
+    width: int = 256
+    """Channels inside the network."""
+    kl_weight: float = 1e-4
+    """Weight of the KL term that keeps latents bounded."""
+
+    num_steps: int = 8000
+    """Optimiser steps in all."""
+    batch_size: int = 128
+    """Windows per process and step."""
+    lr: float = 5e-4
+    """Learning rate of AdamW."""
+    warmup_steps: int = 200
+    """Steps over which the learning rate rises from 0."""
+    schedule: Any = "cosine"
+    """Course of the learning rate after the warm-up: constant, cosine or linear."""
+    grad_clip: float = 1.0
+    """Largest norm of the gradient; 0 does not clip."""
+    precision: Any = "bf16"
+    """fp32, or bf16: forward pass in bfloat16 over float32 weights."""
+    ema_decay: float = 0.999
+    """Decay of the moving average of the weights per step."""
+    ema_warmup: bool = True
+    """Begin with a shorter average."""
+    save_interval: int = 1000
+    """Steps between checkpoints."""
+    eval_interval: int = 1000
+    """Steps between evaluations on the validation split."""
+    log_interval: int = 50
+    """Steps between lines of the log."""
+
+
+class WindowBatches:
+    """Windows (B, W, 71) of normalised autoencoder columns; a pure function of (seed, step), whatever the process count."""
+
+    def __init__(self, corpus: "Corpus", split: str, options: AutoencoderOptions):
+        import numpy as np
+
+        from model.motion_autoencoder import autoencoder_columns
+
+        self.options = options
+        self.columns = autoencoder_columns(corpus.skeleton.num_joints)
+        clips = corpus.split(split)
+        weights = corpus.content_weights(clips, options.balance) * corpus.lengths[clips]
+        self.cumulative = np.cumsum(weights / weights.sum())
+        # One contiguous normalised copy of the few columns that are used: about a quarter of the corpus.
+        mean, std = corpus.mean[self.columns], corpus.std[self.columns]
+        self.clips = [((corpus[i][:, self.columns] - mean) / std).astype(np.float32) for i in clips]
+
+    def __call__(self, step: int, rank: int, world: int) -> "Batch":
+        import numpy as np
+        import torch
+
+        from data_loaders.corpus import Batch
+        from protos.randomness import derive_seed
+
+        size, window = self.options.batch_size, self.options.window_size
+        motion = np.zeros((size, window, len(self.columns)), np.float32)
+        lengths = np.zeros(size, np.int64)
+        for row in range(size):
+            draw = np.random.default_rng(derive_seed(self.options.seed, "windows", step, rank * size + row))
+            clip = self.clips[min(int(np.searchsorted(self.cumulative, draw.random())), len(self.clips) - 1)]
+            usable = min(len(clip) // 4 * 4, window)
+            start = int(draw.integers(0, len(clip) - usable + 1))
+            motion[row, :usable] = clip[start : start + usable]
+            lengths[row] = usable
+        lengths = torch.from_numpy(lengths)
+        mask = torch.arange(window)[None] < lengths[:, None]
+        return Batch(torch.from_numpy(motion), lengths, mask)
+
+
+def train_autoencoder(options: AutoencoderOptions) -> None:
+    """Trains and saves the autoencoder; the checkpoint folder holds config, weights, statistics and latent spread."""
+    import torch
+
+    from data_loaders.corpus import Corpus
+    from model.motion_autoencoder import (
+        AutoencoderConfig, MotionAutoencoder, autoencoder_columns, autoencoder_loss, measure_latents, reconstruction_error,
+        save_autoencoder,
+    )  # fmt: skip
+    from protos.options import seed_everything
+    from protos.randomness import randn
+    from train.loop import train
+
+    if options.window_size % 4 or options.window_size < 8:
+        raise ValueError(f"--window_size {options.window_size}: expected a multiple of 4, at least 8")
+    seed_everything(options.seed)
+    corpus = Corpus.open(options.dataset)
+    columns = autoencoder_columns(corpus.skeleton.num_joints)
+    config = AutoencoderConfig(len(columns), options.latent_channels, width=options.width, kl_weight=options.kl_weight)
+    network = MotionAutoencoder(config)
+    mean, std = (torch.from_numpy(array[columns]) for array in (corpus.mean, corpus.std))
+    batches = WindowBatches(corpus, "train", options)
+    held_out = WindowBatches(corpus, "val", options)
+
+    def loss(networks, batch, generators):
+        shape = (batch.motion.shape[0], batch.motion.shape[1] // config.downsampling, config.latent_channels)
+        noise = randn(generators, shape, device=batch.motion.device)
+        device = batch.motion.device
+        return autoencoder_loss(
+            networks, batch.motion, batch.mask, noise, mean.to(device), std.to(device), corpus.skeleton
+        )
+
+    def evaluate(networks, step):
+        batch = held_out(0, 0, 1)
+        return reconstruction_error(networks, batch.motion, batch.mask, mean, std, corpus.skeleton)
+
+    def save(folder, networks):
+        measure_latents(networks, batches.clips)
+        save_autoencoder(folder, config, networks, corpus.statistics)
+
+    train(network, loss, batches, options, save, evaluate)
+
+
+def main() -> None:
+    options = parse(AutoencoderOptions, description=__doc__)
+    setup_logging()
+    train_autoencoder(options)
+
+
+if __name__ == "__main__":
+    run_command(main)

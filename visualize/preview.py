@@ -1,0 +1,57 @@
+"""python -m visualize.preview --dataset NAME: a look at a prepared dataset, a few clips as videos with their captions."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from protos.options import parse, run_command, setup_logging
+
+
+@dataclass(frozen=True)
+class PreviewOptions:
+    """Render a few clips of a prepared dataset."""
+
+    dataset: str
+    """Dataset folder or known name (humanml, kit, bandai_namco, ...)."""
+    num_clips: int = 4
+    """How many clips, evenly spread over the dataset."""
+    split: str = "all"
+    """Which split to take them from."""
+    output_dir: Path | None = None
+    """Where to write (default: DATASET/preview)."""
+
+
+def preview(options: PreviewOptions) -> list[Path]:
+    """Writes NAME.mp4 and NAME.png per clip; returns the videos. Raises FileNotFoundError for an unknown dataset."""
+    import numpy as np
+    from tqdm import tqdm
+
+    from data_loaders.corpus import Corpus
+    from visualize.video import write_strip, write_video
+
+    corpus = Corpus.open(options.dataset)
+    clips = corpus.split(options.split)
+    if not clips or options.num_clips < 1:
+        raise ValueError(f"nothing to show: {len(clips)} clips in split {options.split}, --num_clips {options.num_clips}")
+    chosen = [clips[i] for i in np.linspace(0, len(clips) - 1, min(options.num_clips, len(clips))).astype(int)]
+    folder = options.output_dir or corpus.folder / "preview"
+    videos = []
+    for i in tqdm(chosen, desc="rendering", unit="clip", disable=None):
+        motion = corpus.motion(i)
+        path = folder / f"{corpus.names[i]}.mp4"
+        write_video(path, [motion])
+        write_strip(path.with_suffix(".png"), motion)
+        videos.append(path)
+    return videos
+
+
+def main() -> None:
+    options = parse(PreviewOptions, description=__doc__)
+    setup_logging()
+    import logging
+
+    for path in preview(options):
+        logging.info("%s", path)
+
+
+if __name__ == "__main__":
+    run_command(main)
