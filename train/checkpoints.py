@@ -9,7 +9,8 @@ import json
 import logging
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,9 @@ def read_state(folder: Path) -> dict[str, Any]:
     path = folder / STATE_FILE
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, KeyError) as error:
+    except (FileNotFoundError, PermissionError):
+        raise
+    except Exception as error:  # a torn archive raises almost anything: RuntimeError, OSError, EOFError, KeyError
         raise ValueError(f"{path} is damaged ({type(error).__name__}): delete {folder} to use an older one") from error
     if state.get("version") != STATE_VERSION:
         raise ValueError(f"{path}: format {state.get('version')}, expected {STATE_VERSION}")
@@ -138,15 +141,14 @@ def remember_options(save_dir: Path, options: dict[str, Any]) -> None:
     write_atomically(path, json.dumps(options, indent=1, default=str))
 
 
-class _explained:
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
     """Turns torch's and safetensors' own words for a full disk into an OSError that names the path."""
-
-    def __init__(self, path: Path):
-        self.path = path
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
-        name = type(error).__name__
-        if name == "SafetensorError" or (isinstance(error, RuntimeError) and "PytorchStreamWriter" in str(error)):
-            raise OSError(f"{self.path} could not be written (is the disk full?): {error}") from error
+    try:
+        yield
+    except Exception as error:
+        words = str(error)
+        full = isinstance(error, RuntimeError) and ("PytorchStreamWriter" in words or "iostream" in words)
+        if full or type(error).__name__ == "SafetensorError":
+            raise OSError(f"{path} could not be written (is the disk full?): {words}") from error
+        raise

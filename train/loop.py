@@ -45,12 +45,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainResult:
-    """Where a run ended: `networks` are those to sample from (the moving average), `signal` what stopped it, or 0."""
+    """Where a run ended: its last checkpoint folder and the networks to sample from (the moving average)."""
 
     step: int
     checkpoint: Path
     networks: nn.Module
-    signal: int = 0
 
 
 class DivergedError(ValueError):
@@ -103,8 +102,9 @@ def train(
     """Trains `networks` in place; goes on with the newest complete checkpoint in options.save_dir if there is one.
 
     `save(folder, networks)` writes what sampling needs; `evaluate` and `sample` are called at their intervals, all
-    on the main process, with the networks to sample from in eval mode. Ctrl-C, SIGTERM and options.max_minutes end the
-    run after a whole step, with a checkpoint. Raises DivergedError, or ValueError for a checkpoint that does not fit.
+    on the main process, with the networks to sample from in eval mode. After --max_minutes, Ctrl-C or SIGTERM the run
+    finishes its step and saves; the latter two then raise KeyboardInterrupt and SystemExit. Raises DivergedError, and
+    ValueError for a checkpoint that does not fit.
     """
     run = _Run(networks, loss, options, save)
     try:
@@ -211,8 +211,10 @@ class _Run:
             if action == STOP:
                 reason = signal.Signals(caught[0]).name if caught else "--max_minutes"
                 self.progress.say("stopped by %s at step %d; the same command goes on", reason, self.step)
+                if caught:
+                    raise KeyboardInterrupt if caught[0] == signal.SIGINT else SystemExit(128 + caught[0])
                 break
-        return TrainResult(self.step, self.checkpoint, self.judged, caught[0] if caught else 0)
+        return TrainResult(self.step, self.checkpoint, self.judged)
 
     def _update(self, batch_of: Callable[[int, int], Any]) -> float:
         """One optimiser step; returns the norm of the gradient. A gradient that is not finite changes nothing."""

@@ -1,0 +1,355 @@
+"""The training loop: what a killed, stopped, split or diverging run does to the weights."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests import tiny_training
+from tests.tiny_training import TinyDenoiser, TinyOptions, run
+from train import checkpoints
+from train.launch import _num_processes
+from train.loop import DivergedError, learning_rate, train, update_average
+from train.options import TrainOptions
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def options(tmp_path) -> TinyOptions:
+    return TinyOptions(
+        save_dir=str(tmp_path / "run"), num_steps=12, batch_size=8, lr=1e-2, log_interval=1, save_interval=4,
+        keep_last=0, ema_decay=0.9, device="cpu",
+    )  # fmt: skip
+
+
+def flags(options: TinyOptions) -> list[str]:
+    return [word for name, value in asdict(options).items() if value != "" for word in (f"--{name}", str(value))]
+
+
+def start(options: TinyOptions, *launcher: str) -> subprocess.Popen:
+    command = [sys.executable, *launcher, "-m", "tests.tiny_training", *flags(options)]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def log(options: TinyOptions) -> list[dict]:
+    return [json.loads(line) for line in (Path(options.save_dir) / "log.jsonl").read_text().splitlines()]
+
+
+def losses(options: TinyOptions) -> list[float]:
+    return [line["loss"] for line in log(options) if "loss" in line]
+
+
+def weights(options: TinyOptions, which: str = "networks") -> torch.Tensor:
+    state = checkpoints.read_state(checkpoints.complete(Path(options.save_dir))[-1])
+    return torch.cat([tensor.flatten() for tensor in state[which].values()])
+
+
+def wait_until(condition, process: subprocess.Popen, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < end, "the command did nothing for a minute"
+        time.sleep(0.01)
+
+
+def test_a_run_killed_with_kill_9_goes_on_as_if_nothing_had_happened(options):
+    options = replace(options, num_steps=1_000_000, save_interval=15, log_interval=1, keep_last=2, dropout=0.2)
+    process, folder = start(options), Path(options.save_dir)
+    wait_until(lambda: len(checkpoints.complete(folder)) == 2, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    last = int(checkpoints.complete(folder)[-1].name.removeprefix("step_"))
+    assert checkpoints.complete(folder)[-1].name == f"step_{last:09d}"
+
+    options = replace(options, num_steps=last + 20)
+    resumed = run(options)
+    unbroken = replace(options, save_dir=str(folder.with_name("unbroken")))
+    run(unbroken)
+    assert resumed.step == last + 20
+    assert [line["step"] for line in log(options)] == list(range(1, last + 21))
+    assert losses(options)[-20:] == losses(unbroken)[-20:]
+    for which in ("networks", "average"):
+        assert torch.equal(weights(options, which), weights(unbroken, which))
+
+
+def test_the_averages_of_the_log_survive_a_kill_between_two_lines(options, tmp_path):
+    def die(networks, step):
+        raise KeyboardInterrupt
+
+    options = replace(options, log_interval=6, sample_interval=10)
+    run(replace(options, save_dir=str(tmp_path / "unbroken")))
+    with pytest.raises(KeyboardInterrupt):
+        run(options, sample=die)
+    with open(Path(options.save_dir) / "log.jsonl", "a") as file:
+        file.write('{"step": 9, "loss": 1.0}\n{"step": 10, "lo')  # logged after the checkpoint of step 8, then torn
+    run(options)
+    assert [line["step"] for line in log(options)] == [6, 12]
+    assert losses(options) == losses(replace(options, save_dir=str(tmp_path / "unbroken")))
+
+
+def test_two_processes_train_the_same_model_as_one_with_twice_the_batch(options, tmp_path):
+    one = replace(options, batch_size=16)
+    two = replace(options, save_dir=str(tmp_path / "two"))
+    process = start(two, "-m", "accelerate.commands.launch", "--num_processes", "2", "--cpu")
+    run(one)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert "16 samples per step, fp32 on 2 x cpu" in said
+    assert losses(two) == pytest.approx(losses(one), rel=1e-5)
+    for which in ("networks", "average"):
+        torch.testing.assert_close(weights(two, which), weights(one, which), rtol=0, atol=2e-6)
+
+
+def test_accumulated_batches_train_the_same_model_as_a_larger_one(options, tmp_path):
+    run(replace(options, batch_size=24))
+    parts = replace(options, accumulation=3, save_dir=str(tmp_path / "parts"))
+    run(parts)
+    torch.testing.assert_close(weights(parts), weights(options), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_and_sigterm_save_before_they_end_the_run(options, number, code):
+    process = start(replace(options, num_steps=1_000_000, save_interval=1_000_000))
+    wait_until(lambda: (Path(options.save_dir) / "log.jsonl").is_file() and len(losses_so_far(options)) > 3, process)
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == code and "Traceback" not in said
+    assert f"stopped by {number.name} at step" in said
+    saved = checkpoints.complete(Path(options.save_dir))
+    assert [int(folder.name[-9:]) for folder in saved] == [log(options)[-1]["step"]]
+
+
+def losses_so_far(options: TinyOptions) -> list[str]:
+    return (Path(options.save_dir) / "log.jsonl").read_text().split("\n")[:-1]
+
+
+def test_a_run_stops_after_its_minutes_with_a_checkpoint(options):
+    result = run(replace(options, num_steps=1_000_000, save_interval=1_000_000, max_minutes=0.005))
+    assert 0 < result.step < 1_000_000
+    assert result.checkpoint.name == f"step_{result.step:09d}"
+
+
+def test_checkpoints_are_written_when_time_has_passed(options):
+    result = run(replace(options, num_steps=5, save_interval=1000, save_minutes=1e-9))
+    assert len(checkpoints.complete(Path(options.save_dir))) == result.step
+
+
+def test_a_gradient_that_is_not_finite_changes_nothing(options):
+    run(replace(options, num_steps=6))
+    before, average = weights(options), weights(options, "average")
+    run(replace(options, num_steps=7, bad_step=6))
+    assert torch.equal(weights(options), before) and torch.equal(weights(options, "average"), average)
+
+
+def test_a_diverging_run_stops_and_keeps_its_last_good_checkpoint(options):
+    options = replace(options, num_steps=100, bad_step=6, save_interval=5)
+    with pytest.raises(DivergedError, match=r"20 steps in a row .* last good checkpoint is .*step_0000000\d\d"):
+        run(options)
+    assert weights(options).isfinite().all()
+
+
+def test_the_newest_checkpoints_and_the_best_are_kept(options, tmp_path):
+    judged = iter([3.0, 1.0, 2.0])
+    result = run(
+        replace(options, keep_last=2, save_interval=2, eval_interval=4),
+        evaluate=lambda networks, step: {"loss": next(judged), "training": float(networks.training)},
+    )
+    folder = Path(options.save_dir)
+    assert [path.name for path in checkpoints.complete(folder)] == ["step_000000010", "step_000000012"]
+    assert result.checkpoint == folder / "step_000000012"
+    assert json.loads((folder / "best" / "metrics.json").read_text()) == {"step": 8, "loss": 1.0, "training": 0.0}
+    assert (folder / "best" / "model.safetensors").is_file() and not (folder / "best" / "training_state.pt").exists()
+    assert [line["eval/loss"] for line in log(options) if "eval/loss" in line] == [3.0, 1.0, 2.0]
+
+
+def test_the_best_figure_survives_a_resume(options):
+    run(replace(options, num_steps=4, eval_interval=4), evaluate=lambda networks, step: {"loss": 1.0})
+    run(replace(options, num_steps=8, eval_interval=4), evaluate=lambda networks, step: {"loss": 2.0})
+    assert json.loads((Path(options.save_dir) / "best" / "metrics.json").read_text())["step"] == 4
+
+
+def test_only_whole_checkpoints_count_and_remains_of_a_killed_write_are_cleared(options):
+    run(replace(options, num_steps=4))
+    folder = Path(options.save_dir)
+    (folder / "step_000000099").mkdir()
+    (folder / ".step_000000098.1.partial").mkdir()
+    assert run(replace(options, num_steps=5)).step == 5
+    assert not (folder / ".step_000000098.1.partial").exists()
+
+
+def test_overwrite_begins_anew_and_deletes_nothing_that_training_did_not_write(options):
+    run(options)
+    folder = Path(options.save_dir)
+    (folder / "notes.txt").write_text("mine")
+    (folder / "step_notes").mkdir()
+    run(replace(options, overwrite=True, num_steps=2))
+    assert [path.name for path in checkpoints.complete(folder)] == ["step_000000002"]
+    assert [line["step"] for line in log(options)] == [1, 2]
+    assert (folder / "notes.txt").is_file() and (folder / "step_notes").is_dir()
+
+
+def test_a_best_folder_of_someone_else_is_not_replaced(options):
+    (Path(options.save_dir) / "best").mkdir(parents=True)
+    with pytest.raises(ValueError, match="was not written by training"):
+        run(replace(options, eval_interval=1), evaluate=lambda networks, step: {"loss": 1.0})
+
+
+def test_a_checkpoint_of_another_network_is_refused_in_one_line(options):
+    run(options)
+    with pytest.raises(ValueError, match=r"holds other networks .* \(16, 5\), expected \(32, 5\)") as error:
+        run(replace(options, width=32, num_steps=20))
+    assert "\n" not in str(error.value)
+
+
+def test_a_damaged_training_state_is_named(options):
+    run(options)
+    newest = checkpoints.complete(Path(options.save_dir))[-1]
+    content = (newest / "training_state.pt").read_bytes()
+    (newest / "training_state.pt").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=r"training_state\.pt is damaged"):
+        run(replace(options, num_steps=20))
+
+
+def test_a_save_dir_that_is_a_file_is_refused(options):
+    Path(options.save_dir).write_text("")
+    with pytest.raises(ValueError, match="is a file, expected a folder"):
+        run(options)
+
+
+def test_a_named_checkpoint_is_gone_on_with_in_another_folder(options, tmp_path):
+    run(options)
+    named = checkpoints.complete(Path(options.save_dir))[0]
+    other = replace(options, save_dir=str(tmp_path / "other"), resume_checkpoint=str(named))
+    run(other)
+    assert [line["step"] for line in log(other)] == list(range(5, 13))
+    assert torch.equal(weights(other), weights(options))
+
+
+def test_weights_without_a_training_state_are_a_starting_point(options, tmp_path):
+    first = run(options)
+    (first.checkpoint / "training_state.pt").unlink()
+    other = replace(options, save_dir=str(tmp_path / "other"), resume_checkpoint=str(first.checkpoint), lr=1e-12)
+    second = run(replace(other, num_steps=1))
+    assert second.step == 1
+    for a, b in zip(second.networks.parameters(), first.networks.parameters()):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
+
+
+def test_a_resume_checkpoint_without_weights_is_refused(options, tmp_path):
+    with pytest.raises(ValueError, match=r"no training_state\.pt and no model\.safetensors there"):
+        run(replace(options, resume_checkpoint=str(tmp_path)))
+
+
+def test_a_full_disk_ends_the_run_with_one_line_and_no_half_checkpoint(options):
+    folder = Path(options.save_dir)
+    command = f'ulimit -f 4; exec "$0" -m tests.tiny_training {" ".join(flags(replace(options, log_interval=12)))}'
+    done = subprocess.run(["bash", "-c", command, sys.executable], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: ") and "Traceback" not in done.stderr
+    assert not checkpoints.complete(folder) and not list(folder.glob(".step*"))
+
+
+def test_an_error_in_the_data_reaches_the_user(options):
+    def batches(step, part, parts):
+        raise ValueError(f"clip 17 has no frames (step {step})")
+
+    with pytest.raises(ValueError, match="clip 17 has no frames"):
+        train(TinyDenoiser(), tiny_training.loss, batches, options, tiny_training.save)
+
+
+def test_samples_that_cannot_be_drawn_do_not_end_the_run(options, caplog):
+    def sample(networks, step):
+        raise OSError("ffmpeg is missing")
+
+    assert run(replace(options, sample_interval=5), sample=sample).step == 12
+    assert "step 10: no samples: ffmpeg is missing" in caplog.text
+
+
+def test_bf16_computes_in_bfloat16_and_keeps_weights_in_float32(options):
+    seen = set()
+
+    def loss(networks, batch, generators):
+        out = networks(batch.motion, torch.zeros(len(batch.motion)))
+        seen.add(out.dtype)
+        return {"mse": (out - batch.motion).pow(2).mean()}
+
+    data = tiny_training.TinyData(options)
+    result = train(TinyDenoiser(), loss, data, replace(options, precision="bf16"), tiny_training.save)
+    assert seen == {torch.bfloat16}
+    assert {p.dtype for p in result.networks.parameters()} == {torch.float32}
+    assert weights(options).dtype == torch.float32
+
+
+def test_training_lowers_the_loss(options):
+    options = replace(options, num_steps=150)
+    run(options)
+    assert sum(losses(options)[-30:]) < 0.7 * sum(losses(options)[:30])
+
+
+def test_background_threads_change_nothing(options, tmp_path):
+    run(replace(options, num_workers=0))
+    threaded = replace(options, num_workers=3, save_dir=str(tmp_path / "threads"))
+    run(threaded)
+    assert losses(threaded) == losses(options)
+
+
+def test_frozen_weights_stay_and_the_average_is_optional(options):
+    networks = TinyDenoiser()
+    networks.net[0].requires_grad_(False)
+    frozen = networks.net[0].weight.clone()
+    result = train(
+        networks, tiny_training.loss, tiny_training.TinyData(options), replace(options, use_ema=False),
+        tiny_training.save,
+    )  # fmt: skip
+    assert result.networks is networks and not networks.training
+    assert torch.equal(networks.net[0].weight, frozen)
+
+
+def test_the_average_follows_the_weights():
+    average, networks = TinyDenoiser(), TinyDenoiser()
+    expected = [0.9 * a + 0.1 * p for a, p in zip(average.parameters(), networks.parameters())]
+    update_average(average, networks, 0.9)
+    for a, e in zip(average.parameters(), expected):
+        torch.testing.assert_close(a, e)
+
+
+def test_learning_rates():
+    options = TrainOptions(save_dir="x", num_steps=100, lr=1.0, warmup_steps=10)
+    assert [learning_rate(step, options) for step in (0, 4, 9, 10, 99)] == [0.1, 0.5, 1.0, 1.0, 1.0]
+    cosine = replace(options, schedule="cosine")
+    assert learning_rate(10, cosine) == 1 and learning_rate(55, cosine) == pytest.approx(0.5)
+    assert learning_rate(100, cosine) == pytest.approx(0, abs=1e-12)
+    annealed = replace(options, warmup_steps=0, lr_anneal_steps=50)
+    assert [learning_rate(step, annealed) for step in (0, 25, 50, 80)] == [1, 0.5, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"num_steps": 0}, {"lr": math.nan}, {"ema_decay": 1.0}, {"max_minutes": -1}, {"grad_clip": math.nan}]
+)
+def test_options_that_make_no_sense_are_refused(wrong):
+    with pytest.raises(ValueError, match=f"--{next(iter(wrong))}"):
+        TrainOptions(save_dir="x", **wrong)
+
+
+@pytest.mark.parametrize(
+    "words, count",
+    [
+        ("python /bin/accelerate launch --num_processes 2 --cpu -m train.x", 2),
+        ("python -m accelerate.commands.launch --num-processes=3 --cpu", 3),
+        ("/bin/accelerate-launch --cpu --num_processes 4", 4),
+        ("python /bin/accelerate launch --cpu -m train.x", 1),
+        ("make --num_processes 5", 1),
+    ],
+)
+def test_the_number_of_processes_asked_of_accelerate(words, count):
+    assert _num_processes(words.split()) == count
