@@ -69,7 +69,6 @@ def test_help_is_answered_before_anything_heavy_is_imported(path):
 
 def test_ruff_has_no_complaint():
     pytest.importorskip("ruff", reason="ruff is not installed: pip install ruff")
-    done = subprocess.run(
-        [sys.executable, "-m", "ruff", "check", "--no-cache", "--output-format=concise", "."], cwd=ROOT, capture_output=True, text=True
-    )
+    command = [sys.executable, "-m", "ruff", "check", "--no-cache", "--output-format=concise", "."]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
