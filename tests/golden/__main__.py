@@ -23,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
         folder = shared and shared / "golden" / options.part
         if folder is None or not folder.is_dir():
             print(f"skipped: no golden data for {options.part}; set MOTION_SHARED, name the FOLDER,"
-                  " or put a folder `shared` beside the checkout")  # fmt: skip
+                  " or put a folder `shared` beside the checkout")
             return 0
     counts = Counter()
     try:

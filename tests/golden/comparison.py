@@ -260,7 +260,7 @@ def _compare_bvh(got: str, expected: str, rule: dict) -> Difference:
     position = np.array([channel.endswith("position") for channel in channels])
     angles = {**rule["angles"], "period": rule["angles"].get("modulo")}
     parts = [_worst(_distance(got_rows[:, columns], rows[:, columns], part).ravel(), rows[:, columns].ravel(), part)
-             for columns, part in ((position, rule["positions"]), (~position, angles)) if columns.any()]  # fmt: skip
+             for columns, part in ((position, rule["positions"]), (~position, angles)) if columns.any()]
     return max(parts, key=lambda part: part.share)
 
 

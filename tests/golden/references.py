@@ -18,7 +18,7 @@ SAFE_PICKLE_NAMES = {
     *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
     *((f"numpy.{core}.numeric", "_frombuffer") for core in ("core", "_core")),
     *(("builtins", name) for name in ("complex", "set", "frozenset", "bytearray", "slice", "range")),
-}  # fmt: skip
+}
 
 
 class MissingReference(ValueError):
@@ -165,7 +165,7 @@ def _read_json(path: Path, key: str | None) -> Any:
 
 def _read_safetensors(path: Path, key: str | None) -> Any:
     tensors = {name: tensor.float().numpy() if tensor.is_floating_point() else tensor.numpy()
-               for name, tensor in load_weights(path.parent, path.name).items()}  # fmt: skip
+               for name, tensor in load_weights(path.parent, path.name).items()}
     if not key:
         return tensors
     return tensors[key] if key in tensors else {n.removeprefix(key): t for n, t in tensors.items() if n.startswith(key)}
@@ -181,4 +181,4 @@ def _read_text(path: Path, key: str | None) -> str:
 
 _READERS = {
     ".npz": _read_npz, ".npy": _read_npy, ".json": _read_json, ".safetensors": _read_safetensors, ".txt": _read_lines
-}  # fmt: skip
+}
