@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from data_loaders.edit_masks import TARGET_ROWS, TargetLocation
 from model.layers import TransformerLayer, sinusoidal_table
+from model.motion_autoencoder import AutoencoderConfig
 from model.text_encoders import TextFeatures
 
 
@@ -47,7 +48,8 @@ class LSReMGMConfig:
     noise_schedule: Literal["cosine", "linear"] = "cosine"
     sigma_small: bool = True
     prediction: Literal["x0", "eps", "v"] = "x0"
-    guidance_scale: float = 2.5
+    min_snr_gamma: float = 0.0  # 0: every step weighs the same; else Hang et al. 2023, 5 in the paper
+    guidance_scale: float = 2.5  # at sampling, unless the user asks for another
     # loss weights
     lambda_vel: float = 0.0
     lambda_rcxyz: float = 0.0
@@ -60,8 +62,14 @@ class LSReMGMConfig:
     heading: Literal["published", "continuous"] = "published"
     features: str = "humanml"
     max_frames: int = 196
+    autoencoder: AutoencoderConfig | None = None  # denoise its latents instead of frames
 
     def __post_init__(self):
+        if isinstance(self.autoencoder, dict):  # as read from config.json
+            object.__setattr__(self, "autoencoder", AutoencoderConfig(**self.autoencoder))
+        if self.autoencoder and self.num_features != self.autoencoder.latent_channels:
+            raise ValueError(f"num_features is {self.num_features}, the autoencoder's latents have "
+                             f"{self.autoencoder.latent_channels} channels")
         if self.text_memory == "tokens" and self.arch != "trans_dec":
             raise ValueError(f"word tokens need arch trans_dec, not {self.arch}")
         if self.decoder_token != "none" and self.arch != "trans_dec":

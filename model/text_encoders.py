@@ -80,6 +80,9 @@ class TextEncoder:
         self._memory: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self._disk = FeatureCache(f"{name}-{weights_id[:16]}") if disk_cache else None
 
+    def __deepcopy__(self, memo) -> "TextEncoder":
+        return self  # frozen: an averaged copy of a model reads texts as the model does
+
     @property
     def tower(self) -> Tower:
         if self._tower is None:

@@ -1,5 +1,6 @@
 """Golden cases of the LS-ReMGM network: denoisers, checkpoints, training steps, autoregression, editing, files."""
 
+from copy import deepcopy
 from functools import partial
 
 import numpy as np
@@ -9,7 +10,12 @@ from torch import Tensor
 from data_loaders.edit_masks import TargetLocation, feature_mask, in_between_mask, target_location, target_rows
 from data_loaders.humanml_features import joints_from_features
 from data_loaders.skeleton import load_skeleton
+from diffusion.gaussian import Diffusion
+from diffusion.guidance import dropped_rows, guided
+from diffusion.losses import LossWeights, MotionTerms, training_loss
+from diffusion.samplers import sample
 from model.lsremgm import LSReMGMConfig, MotionDenoiser
+from model.lsremgm_generate import autoregress
 from model.official_names import MDM_NOT_LOADED, mdm_name, read_args, rename
 from model.text_encoders import TextFeatures
 from tests.golden.runner import Case
@@ -182,6 +188,92 @@ def results_file(case: Case) -> dict:
     return {name: getattr(results, name) for name in case.expected}
 
 
+def motion_terms(case: Case) -> MotionTerms:
+    """Joints of rotation data by the case's stand-in for a body model, a linear map of 25 x 6 values to 24 x 3."""
+    if "linear_smpl" not in case.inputs:
+        return MotionTerms()
+    matrix = torch.from_numpy(case.inputs["linear_smpl"])
+    return MotionTerms(
+        joints=lambda x: (x @ matrix.T).unflatten(-1, (24, 3)),
+        velocity_columns=-case.config["model"]["nfeats"],
+        foot_joints=tuple(case.config["foot_joints"]),
+        foot_speed=case.config["foot_speed_threshold"],
+    )
+
+
+def loss_terms(case: Case, network: MotionDenoiser, inputs: dict) -> dict:
+    """Terms (B,) of `training_loss` for x_start, noise and t of `inputs`, under our names."""
+    config = case.config
+    prediction = {"START_X": "x0", "EPSILON": "eps"}[config["mean_type"]]
+    diffusion = Diffusion.create(config["schedule"], config["T"], prediction)
+    x0, noise = motion_of(inputs["x_start"]), motion_of(inputs["noise"])
+    mask = mask_of(inputs["mask"], x0.shape[1])
+    action = torch.from_numpy(inputs["action"]).flatten().long() if "action" in inputs else None
+    weights = LossWeights(
+        velocity=config["lambda_vel"], joints=config["lambda_rcxyz"], joint_velocity=config["lambda_vel_rcxyz"],
+        foot_contact=config["lambda_fc"], goal=config["lambda_target_loc"])
+    denoise = partial(network, text=text_of(inputs), mask=mask, action=action)
+    t = torch.from_numpy(inputs["t"])
+    return training_loss(denoise, x0, t, noise, mask, diffusion, weights, motion_terms(case))
+
+
+@torch.no_grad()
+def training_losses(case: Case) -> dict:
+    terms = loss_terms(case, network_of(case), case.inputs)
+    names = {"denoising": "rot_mse", "velocity": "vel_mse", "joints": "rcxyz_mse", "foot_contact": "fc",
+             "joint_velocity": "vel_xyz_mse"}
+    return {names.get(name, name): value for name, value in terms.items()}
+
+
+def train_steps(case: Case) -> dict:
+    """Some steps of our loss, AdamW and averaging on given data, noise and steps."""
+    from train.loop import update_average
+
+    network, settings = network_of(case), case.config["optimizer"]
+    average = deepcopy(network)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=settings["lr"], betas=tuple(settings["betas"]),
+                                  eps=settings["eps"], weight_decay=settings["weight_decay"])
+    outputs: dict = {"loss": [], "grad_norm": []}
+    for step in range(case.config["steps"]):
+        given = {name: case.inputs[f"step{step}.{name}"] for name in ("x_start", "noise", "t")}
+        loss = loss_terms(case, network, {**case.inputs, **given})["loss"].mean()
+        optimizer.zero_grad()
+        loss.backward()
+        outputs["grad_norm"].append(torch.nn.utils.get_total_norm([p.grad for p in network.parameters()]).item())
+        outputs["loss"].append(loss.item())
+        optimizer.step()
+        update_average(average, network, case.config["ema"]["decay"])
+    for prefix, model in (("after3", network), ("ema3", average)):
+        outputs |= {f"{prefix}/{mdm_name(name, network.config)}": value for name, value in model.state_dict().items()}
+    return outputs
+
+
+@torch.no_grad()
+def autoregressive_loop(case: Case) -> dict:
+    """Prefix completion piece by piece, with the case's own noise: `draws_per_call` draws for each piece."""
+    network, config, inputs = network_of(case), case.config, case.inputs
+    diffusion = Diffusion.create(config["schedule"], config["T"])
+    prefix, text = motion_of(inputs["prefix"]), text_of(inputs)
+    batch, draws = len(prefix), config["draws_per_call"]
+    mask = mask_of(inputs["mask"], config["pred_len"])
+    scale = torch.from_numpy(inputs["scale"]).flatten()
+
+    def next_frames(given: Tensor, call: int) -> Tensor:
+        numbers = iter(inputs["noise"][call * draws : (call + 1) * draws])
+        both = torch.arange(2 * batch) % batch
+        denoise = partial(network, text=text[both], mask=mask[both], prefix=given[both], drop=dropped_rows(batch))
+        shape = (batch, config["pred_len"], given.shape[-1])
+        return sample(guided(denoise, scale), shape, diffusion, sampler=config["sampler"],
+                      noise=lambda x: motion_of(next(numbers)))
+
+    return {
+        name: original_axes(
+            autoregress(next_frames, prefix, config["required_frames"], config["pred_len"], how["include_prefix"]),
+            config["model"])
+        for name, how in config["outputs"].items()
+    }
+
+
 HANDLERS = {
     "denoise": denoise,
     "denoise_internals": denoise_internals,
@@ -189,6 +281,9 @@ HANDLERS = {
     "state_dict_shapes": state_dict_shapes,
     "read_args": published_args,
     "read_results": results_file,
+    "training_losses": training_losses,
+    "train_steps": train_steps,
+    "autoregressive_loop": autoregressive_loop,
     "feature_masks": feature_masks,
     "in_between_mask": in_between,
     "target_location": end_location,
