@@ -83,7 +83,7 @@ def _joints_of(nets: LSReMGM):
 
 
 def _velocity_columns(nets: LSReMGM) -> int:
-    """End of the columns whose differences count: as published, all but the last feature row (6 wide in rotation data)."""
+    """End of the columns whose differences count: as published, all but the last row of features."""
     if nets.autoencoder is not None:
         return nets.config.num_features
     return -6 if nets.config.features == "smpl_rot6d" else -1

@@ -248,6 +248,17 @@ def train_steps(case: Case) -> dict:
     return outputs
 
 
+def moving_average(case: Case) -> dict:
+    from train.loop import update_average
+
+    average, network = torch.nn.Linear(1, 1, bias=False), torch.nn.Linear(1, 1, bias=False)
+    average.weight.data = torch.from_numpy(case.inputs["initial"]).clone()
+    for weights in case.inputs["params"]:
+        network.weight.data = torch.from_numpy(weights)
+        update_average(average, network, case.config["decay"])
+    return {"average": average.weight}
+
+
 @torch.no_grad()
 def autoregressive_loop(case: Case) -> dict:
     """Prefix completion piece by piece, with the case's own noise: `draws_per_call` draws for each piece."""
@@ -283,6 +294,7 @@ HANDLERS = {
     "read_results": results_file,
     "training_losses": training_losses,
     "train_steps": train_steps,
+    "ema": moving_average,
     "autoregressive_loop": autoregressive_loop,
     "feature_masks": feature_masks,
     "in_between_mask": in_between,
