@@ -85,7 +85,9 @@ def dpmpp_steps(denoise: Denoise, x: Tensor, diffusion: Diffusion, *, order: int
                 edit_x0: EditX0 | None = None) -> Iterator[SampledStep]:
     """DPM-Solver++(2M), Lu et al. 2022, Algorithm 2: multistep in the half log-SNR λ, on x0 predictions.
 
-    First order, which is DDIM at eta 0, for the first step and for the last, where λ is infinite.
+    First order, which is DDIM at eta 0, for the first step and for the last, where λ is infinite. Unlike the paper it
+    extrapolates no further than the previous step was long: with few evenly spaced steps λ leaps at the end, and the
+    plain formula then overshoots (3 times the error on a bimodal density, cosine-1000 in 20 steps).
     """
     if order not in (1, 2):
         raise ValueError(f"dpmpp has orders 1 and 2, not {order}")
@@ -98,7 +100,7 @@ def dpmpp_steps(denoise: Denoise, x: Tensor, diffusion: Diffusion, *, order: int
             h = half_log_snr(diffusion, k - 1) - half_log_snr(diffusion, k)
             data = x0
             if previous is not None and order == 2:
-                extrapolation = h / (2 * previous_h)
+                extrapolation = min(h / (2 * previous_h), 1.0)
                 data = (1 + extrapolation) * x0 - extrapolation * previous
             sigma_ratio = math.sqrt((1 - diffusion.alphas_cumprod[k - 1]) / (1 - diffusion.alphas_cumprod[k]))
             x = sigma_ratio * x - float(diffusion.sqrt_alphas_cumprod[k - 1]) * math.expm1(-h) * data

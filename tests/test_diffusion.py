@@ -1,0 +1,388 @@
+"""The diffusion engine: what its schedules, samplers, guidance, edits and losses satisfy whatever the network."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from diffusion.gaussian import Diffusion
+from diffusion.guidance import dropped_rows, guided, stack_conditions
+from diffusion.inpainting import clip_x0, in_order, keep_given
+from diffusion.likelihood import vlb_terms
+from diffusion.losses import (
+    LossWeights,
+    MotionTerms,
+    masked_goal_l2,
+    masked_l2,
+    min_snr_weights,
+    training_loss,
+)
+from diffusion.samplers import SAMPLERS, ddim_reverse_steps, ddim_update, sample, sample_steps
+from diffusion.schedules import space_timesteps
+from protos.randomness import sample_generators
+
+SHAPE = (3, 5, 4)  # B, T, D
+MEAN, SPREAD = 1.5, 0.4  # of the Gaussian data whose best denoiser is known
+
+
+def gaussian_denoiser(diffusion, seen=None):
+    """E[x0 | x_t] for data N(MEAN, SPREAD²): with it the probability flow maps z to MEAN + SPREAD · z."""
+    signal = torch.as_tensor(diffusion.alphas_cumprod)
+
+    def denoise(x, t):
+        if seen is not None:
+            seen.append(t)
+        kept = signal[t].to(x).reshape(-1, *[1] * (x.dim() - 1))
+        gain = SPREAD**2 * kept.sqrt() / (SPREAD**2 * kept + 1 - kept)
+        return MEAN + gain * (x - kept.sqrt() * MEAN)
+
+    return denoise
+
+
+def two_hills_denoiser(diffusion):
+    """E[x0 | x_t] for data around −1 and 1 with spread SPREAD: not linear in x_t."""
+    signal = torch.as_tensor(diffusion.alphas_cumprod)
+
+    def denoise(x, t):
+        kept = signal[t].to(x).reshape(-1, *[1] * (x.dim() - 1))
+        total = SPREAD**2 * kept + 1 - kept
+        return (SPREAD**2 * kept.sqrt() * x + (1 - kept) * torch.tanh(kept.sqrt() * x / total)) / total
+
+    return denoise
+
+
+def standard_normal(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+# schedules and respacing
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+@pytest.mark.parametrize("num_timesteps", [20, 50, 1000])
+def test_noise_grows_from_almost_none_to_almost_all(schedule, num_timesteps):
+    signal = Diffusion.create(schedule, num_timesteps).alphas_cumprod
+    assert (np.diff(signal) < 0).all()
+    assert signal[0] > 0.98 - 1 / num_timesteps and signal[-1] < 1e-3
+
+
+def test_respacing_keeps_the_noise_level_of_the_kept_steps():
+    whole = Diffusion.create("cosine", 1000)
+    short = whole.respaced("10,10,30")
+    assert short.timestep_map == tuple(space_timesteps(1000, [10, 10, 30]))
+    np.testing.assert_allclose(short.alphas_cumprod, whole.alphas_cumprod[list(short.timestep_map)], rtol=1e-9)
+    twice = whole.respaced(100).respaced(10)  # original indices survive a second respacing
+    np.testing.assert_allclose(twice.alphas_cumprod, whole.alphas_cumprod[list(twice.timestep_map)], rtol=1e-9)
+
+
+def test_evenly_kept_steps_include_the_first_and_the_last():
+    for count in range(2, 51):
+        kept = space_timesteps(50, count)
+        assert len(kept) == count and kept[0] == 0 and kept[-1] == 49
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: Diffusion.create("cosine", 1), "at least 2 steps"),
+        (lambda: Diffusion.create("linear", 19), "at least 20 steps"),
+        (lambda: Diffusion.create("sigmoid", 50), "unknown noise schedule"),
+        (lambda: Diffusion.create("cosine", 50, "x1"), "unknown prediction"),
+        (lambda: Diffusion(np.array([0.1, 1.2])), "must lie in"),
+        (lambda: space_timesteps(50, "51"), "cannot keep 51 steps"),
+        (lambda: space_timesteps(50, "ddim49"), "whole stride"),
+        (lambda: space_timesteps(50, "twenty"), "expected 20, 10,10,30 or ddim20"),
+        (lambda: space_timesteps(50, 0), "at least 1"),
+        (lambda: Diffusion.create("cosine", 50).respaced(1), "at least 2 of the 50 steps"),
+    ],
+)
+def test_impossible_schedules_are_refused_in_words(call, says):
+    with pytest.raises(ValueError, match=says):
+        call()
+
+
+# the process
+
+
+@pytest.mark.parametrize("t", [0, 7, 49, torch.tensor([0, 20, 49])], ids=str)
+@pytest.mark.parametrize("prediction", ["x0", "eps", "v", "previous_x"])
+def test_a_perfect_network_gives_back_x0_whatever_it_predicts(prediction, t):
+    diffusion = Diffusion.create("cosine", 50, prediction)
+    x0, noise = standard_normal(*SHAPE).double(), standard_normal(*SHAPE, seed=1).double()
+    x = diffusion.q_sample(x0, t, noise)
+    torch.testing.assert_close(diffusion.x0_from_output(diffusion.target(x0, x, t, noise), x, t), x0)
+    if isinstance(t, int):
+        torch.testing.assert_close(diffusion.eps_from_x0(x, t, x0), noise, atol=1e-9, rtol=1e-9)
+
+
+def test_one_step_and_a_tensor_of_steps_agree():
+    diffusion = Diffusion.create("cosine", 50)
+    x0, x = standard_normal(*SHAPE).double(), standard_normal(*SHAPE, seed=1).double()
+    steps = torch.tensor([5, 5, 5])
+    for call in (diffusion.q_sample, diffusion.eps_from_x0, diffusion.x0_from_v):
+        a, b = (x0, x) if call == diffusion.q_sample else (x, x0)
+        torch.testing.assert_close(call(a, 5, b), call(a, steps, b))
+
+
+@pytest.mark.parametrize("variance", ["learned", "learned_range"])
+def test_learned_variance_is_read_from_the_second_half_of_the_channels(variance):
+    diffusion = Diffusion.create("cosine", 50, variance=variance)
+    x = standard_normal(*SHAPE)
+    answer = torch.cat([x, -torch.ones_like(x)], dim=-1)
+    reverse = diffusion.p_mean_variance(lambda x, t: answer, x, 10)
+    assert reverse.x0 is not None and reverse.x0.shape == x.shape
+    low = {"learned": -1.0, "learned_range": diffusion.posterior_log_variance_clipped[10]}[variance]
+    torch.testing.assert_close(reverse.log_variance, torch.full_like(x, low))
+
+
+def test_the_bound_is_zero_for_a_network_that_knows_x0():
+    diffusion = Diffusion.create("cosine", 50)
+    x0, t = standard_normal(*SHAPE), torch.tensor([1, 20, 49])
+    x = diffusion.q_sample(x0, t, standard_normal(*SHAPE, seed=1))
+    assert vlb_terms(diffusion, lambda x, t: x0, x0, x, t)[0].abs().max() < 1e-5
+    assert vlb_terms(diffusion, lambda x, t: x0 + 1, x0, x, t)[0].min() > 1e-5
+
+
+# samplers
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "plms", "dpmpp"])
+def test_deterministic_samplers_follow_the_probability_flow(sampler):
+    diffusion = Diffusion.create("cosine", 1000)
+    z = standard_normal(64, 8)
+    x = sample(gaussian_denoiser(diffusion), z, diffusion, sampler=sampler, num_steps=200)
+    assert (x - (MEAN + SPREAD * z)).abs().max() < 0.02
+
+
+@pytest.mark.parametrize(("sampler", "eta"), [("ddpm", 0.0), ("ddim", 1.0)])
+def test_stochastic_samplers_reach_the_distribution_of_the_data(sampler, eta):
+    diffusion = Diffusion.create("cosine", 200)
+    generator = torch.Generator().manual_seed(3)
+    x = sample(gaussian_denoiser(diffusion), (4000,), diffusion, sampler=sampler, eta=eta, noise=generator)
+    assert abs(x.mean() - MEAN) < 0.03 and abs(x.std() - SPREAD) < 0.03
+
+
+def test_dpmpp_converges_to_ddim_as_steps_grow_and_faster_than_ddim_itself():
+    diffusion = Diffusion.create("cosine", 2000)
+    z = standard_normal(16, 8).double()
+    denoise = two_hills_denoiser(diffusion)
+    x = {
+        (sampler, steps): sample(denoise, z, diffusion, sampler=sampler, num_steps=steps)
+        for sampler in ("ddim", "dpmpp") for steps in (10, 20, 40, 200, 2000)
+    }
+
+    def distance(a, b):
+        return (x[a] - x[b]).abs().mean().item()
+
+    apart = [distance(("dpmpp", steps), ("ddim", steps)) for steps in (10, 40, 200, 2000)]
+    assert apart == sorted(apart, reverse=True) and apart[-1] < 1e-3
+    errors = [distance(("dpmpp", steps), ("dpmpp", 2000)) for steps in (10, 20, 40)]
+    assert errors[1] < errors[0] / 2 and errors[2] < errors[1] / 2
+    assert errors[1] < distance(("ddim", 20), ("dpmpp", 2000)) / 2
+
+
+def test_first_order_dpmpp_is_ddim():
+    diffusion = Diffusion.create("cosine", 50)
+    z = standard_normal(4, 8)
+    denoise = gaussian_denoiser(diffusion)
+    first_order = sample(denoise, z, diffusion, sampler="dpmpp", order=1, num_steps=10)
+    torch.testing.assert_close(first_order, sample(denoise, z, diffusion, sampler="ddim", num_steps=10))
+
+
+def test_ddim_at_eta_one_is_as_noisy_as_the_posterior():
+    diffusion = Diffusion.create("cosine", 50)
+    x = standard_normal(*SHAPE)
+    for k in (1, 10, 49):
+        assert ddim_update(diffusion, x, x, k, 1.0)[1] ** 2 == pytest.approx(diffusion.posterior_variance[k], rel=1e-9)
+
+
+def test_reverse_ddim_finds_the_noise_that_makes_a_sample():
+    diffusion = Diffusion.create("cosine", 1000)
+    denoise = gaussian_denoiser(diffusion)
+    x0 = MEAN + SPREAD * standard_normal(4, 8).double()
+    *_, last = ddim_reverse_steps(denoise, x0, diffusion, last=998)  # the last ᾱ_next is 0: nothing left of x0
+    assert (last.x - (x0 - MEAN) / SPREAD).abs().max() < 0.02
+    *_, back = sample_steps(denoise, last.x, diffusion, sampler="ddim")
+    assert (back.x - x0).abs().max() < 0.02
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_sample_does_not_depend_on_the_samples_beside_it(sampler):
+    diffusion = Diffusion.create("cosine", 50)
+    denoise = gaussian_denoiser(diffusion)
+
+    def draw(indices):
+        noise = sample_generators(10, indices)
+        shape = (len(indices), *SHAPE[1:])
+        return sample(denoise, shape, diffusion, sampler=sampler, num_steps=8, eta=0.5, noise=noise)
+
+    together = draw(range(4))
+    torch.testing.assert_close(together[2:3], draw([2]), atol=1e-6, rtol=0)
+    assert (together[0] - together[1]).abs().max() > 0.1
+
+
+def test_networks_see_original_steps_in_descending_order():
+    diffusion, seen = Diffusion.create("cosine", 50), []
+    sample(gaussian_denoiser(diffusion, seen), standard_normal(2, 3), diffusion, num_steps=5)
+    assert [t.tolist() for t in seen] == [[step] * 2 for step in (49, 37, 24, 12, 0)]
+
+
+def test_starting_late_from_a_motion_stays_near_it():
+    diffusion = Diffusion.create("cosine", 50)
+    motion, z = MEAN + SPREAD * standard_normal(2, 8), standard_normal(2, 8, seed=1)
+    steps = []
+    near = sample(gaussian_denoiser(diffusion), z, diffusion, init=motion, skip_timesteps=45, on_step=steps.append)
+    far = sample(gaussian_denoiser(diffusion), z, diffusion, init=motion, skip_timesteps=5)
+    assert [step.index for step in steps] == [4, 3, 2, 1, 0]
+    assert (near - motion).abs().mean() < 0.5 * (far - motion).abs().mean()
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"sampler": "euler"}, "unknown sampler 'euler': expected one of ddpm, ddim, plms, dpmpp"),
+        ({"sampler": "plms", "order": 1}, "plms has orders 2, 3 and 4, not 1"),
+        ({"sampler": "plms", "order": 5}, "plms has orders 2, 3 and 4, not 5"),
+        ({"sampler": "dpmpp", "order": 3}, "dpmpp has orders 1 and 2"),
+        ({"num_steps": 51}, "cannot keep 51 steps"),
+        ({"num_steps": 10, "skip_timesteps": 10}, "cannot skip 10 of 10"),
+        ({"sampler": "ddpm"}, "draws noise: pass noise="),
+    ],
+)
+def test_impossible_sampling_is_refused_in_words(settings, says):
+    diffusion = Diffusion.create("cosine", 50)
+    with pytest.raises(ValueError, match=says):
+        sample(gaussian_denoiser(diffusion), torch.zeros(2, 3), diffusion, **settings)
+
+
+def test_one_generator_for_each_sample_or_an_error():
+    diffusion = Diffusion.create("cosine", 50)
+    with pytest.raises(ValueError, match="one generator per sample"):
+        sample(gaussian_denoiser(diffusion), (3, 4), diffusion, noise=sample_generators(10, range(2)))
+
+
+# guidance and in-painting
+
+
+def conditioned(calls):
+    """A denoiser whose answer is its condition (rows,), counting its calls."""
+
+    def with_condition(condition):
+        def denoise(x, t):
+            assert len(x) == len(t) == len(condition)
+            calls.append(len(x))
+            return x + condition.reshape(-1, 1)
+
+        return denoise
+
+    return with_condition
+
+
+def test_guidance_extrapolates_from_the_unconditional_answer_in_one_call():
+    calls = []
+    x, t = standard_normal(3, 4), torch.zeros(3, dtype=torch.long)
+    given = stack_conditions(torch.tensor([1.0, 2.0, 3.0]), 2).masked_fill(dropped_rows(3), 0.0)
+    for scale in (0.0, 1.0, 2.5):
+        answer = guided(conditioned(calls)(given), scale)(x, t)
+        torch.testing.assert_close(answer, x + scale * torch.tensor([[1.0], [2.0], [3.0]]))
+    own = guided(conditioned(calls)(given), torch.tensor([0.0, 1.0, 2.0]))(x, t)
+    torch.testing.assert_close(own, x + torch.tensor([[0.0], [2.0], [6.0]]))
+    assert calls == [6] * 4
+
+
+def test_guidance_by_several_conditions_adds_or_nests_them():
+    x, t = standard_normal(1, 4), torch.zeros(1, dtype=torch.long)
+    denoise = conditioned([])(torch.tensor([0.0, 1.0, 10.0]))
+    torch.testing.assert_close(guided(denoise, [2.0, 3.0])(x, t), x + 2 * 1 + 3 * 10)
+    torch.testing.assert_close(guided(denoise, [2.0, 3.0], nested=True)(x, t), x + 2 * 1 + 3 * (10 - 1))
+
+
+def test_scales_that_do_not_fit_the_batch_are_refused():
+    denoise = guided(conditioned([])(torch.zeros(4)), torch.ones(3))
+    with pytest.raises(ValueError, match="2 samples"):
+        denoise(torch.zeros(2, 4), torch.zeros(2, dtype=torch.long))
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("prediction", ["x0", "eps"])
+def test_given_values_are_in_the_sample_unchanged(sampler, prediction):
+    diffusion = Diffusion.create("cosine", 50, prediction)
+    given = standard_normal(*SHAPE, seed=4)
+    mask = torch.zeros(SHAPE, dtype=torch.bool)
+    mask[:, :2] = True
+    x = sample(
+        lambda x, t: 0.5 * x, standard_normal(*SHAPE), diffusion, sampler=sampler, num_steps=8,
+        edit_x0=keep_given(given, mask), noise=torch.Generator().manual_seed(0),
+    )
+    torch.testing.assert_close(x[:, :2], given[:, :2])
+    assert (x[:, 2:] - given[:, 2:]).abs().min() > 0
+
+
+def test_edits_of_x0_are_applied_in_turn():
+    edit = in_order(None, lambda x: 3 * x, clip_x0(1.0))
+    assert edit(torch.tensor([0.2, 0.5])).tolist() == pytest.approx([0.6, 1.0])
+    assert in_order(None, None) is None
+
+
+# losses
+
+
+def test_padding_does_not_change_the_error():
+    a, b = standard_normal(2, 6, 4), standard_normal(2, 6, 4, seed=1)
+    mask = torch.arange(6) < torch.tensor([[4], [6]])
+    error = masked_l2(a, b, mask)
+    assert error[0].item() == pytest.approx(((a[0, :4] - b[0, :4]) ** 2).mean().item(), rel=1e-5)
+    assert error[1].item() == pytest.approx(((a[1] - b[1]) ** 2).mean().item(), rel=1e-5)
+    a[0, 4:] = 1e6
+    assert masked_l2(a, b, mask)[0] == error[0]
+
+
+def test_goals_count_only_what_is_asked_and_headings_modulo_half_a_turn():
+    pred, goal = torch.zeros(4, 8, 3), torch.zeros(4, 8, 3)
+    valid = torch.zeros(4, 8, dtype=torch.bool)
+    pred[:, 0, 0], pred[:, 6, 1], pred[:, 7, 0] = 3.0, 5.0, math.pi + 0.1
+    valid[0, 0] = valid[1, 6] = valid[2, 7] = True  # pelvis; trajectory, whose height is free; heading; nothing
+    assert masked_goal_l2(pred, goal, valid).tolist() == pytest.approx([3.0, 0.0, 0.01, 0.0], abs=1e-5)
+
+
+def test_min_snr_weighs_the_same_error_alike_whatever_is_predicted():
+    t = torch.arange(50)
+    x0, noise, wrong = (standard_normal(50, 4, seed=seed).double() for seed in range(3))
+    errors = {}
+    for prediction in ("x0", "eps", "v"):
+        diffusion = Diffusion.create("cosine", 50, prediction)
+        x = diffusion.q_sample(x0, t, noise)
+        wrong_noise = diffusion.eps_from_x0(x, t, wrong)  # the same wrong belief about x0, said in each way
+        gap = diffusion.target(wrong, x, t, wrong_noise) - diffusion.target(x0, x, t, noise)
+        errors[prediction] = min_snr_weights(diffusion, t, 5.0) * (gap**2).sum(1)
+    torch.testing.assert_close(errors["eps"], errors["x0"], rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(errors["v"], errors["x0"], rtol=1e-4, atol=1e-6)
+    weights = min_snr_weights(Diffusion.create("cosine", 50), t, 5.0)
+    assert weights.max() == 5.0 and (weights.diff() <= 0).all()
+
+
+def test_training_loss_is_the_weighted_sum_of_its_terms():
+    diffusion = Diffusion.create("cosine", 50)
+    x0, noise = standard_normal(2, 6, 12), standard_normal(2, 6, 12, seed=1)
+    t, mask = torch.tensor([3, 40]), torch.arange(6) < torch.tensor([[4], [6]])
+    scale = torch.tensor(0.5, requires_grad=True)
+
+    def run(**weights):
+        motion = MotionTerms(
+            joints=lambda x: x.unflatten(-1, (4, 3)), foot_joints=(1, 2), foot_speed=1.0,
+            goal=lambda x: (x[:, -1, 0] - 1) ** 2,
+        )
+        return training_loss(lambda x, t: scale * x, x0, t, noise, mask, diffusion, LossWeights(**weights), motion)
+
+    plain = run()
+    assert set(plain) == {"loss", "denoising"}
+    torch.testing.assert_close(plain["loss"], masked_l2(scale * diffusion.q_sample(x0, t, noise), x0, mask))
+    terms = run(velocity=2.0, joints=3.0, foot_contact=4.0, goal=5.0, joint_velocity=1.0)
+    total = (terms["denoising"] + 2 * terms["velocity"] + 3 * terms["joints"] + 4 * terms["foot_contact"]
+             + 5 * terms["goal"])
+    torch.testing.assert_close(terms["loss"], total)
+    weighted = run(min_snr_gamma=5.0)
+    torch.testing.assert_close(weighted["loss"], min_snr_weights(diffusion, t) * plain["denoising"])
+    terms["loss"].mean().backward()
+    assert scale.grad.isfinite()
