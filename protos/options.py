@@ -52,12 +52,14 @@ def parse(
     argv: Sequence[str] | None = None,
     description: str | None = None,
     aliases: Mapping[str, str] | None = None,
+    presets: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Options:
     """An instance of `options_type` (a dataclass or a union of them) from the command line.
 
     Flags have underscores; hyphens, the older names of `LEGACY_FLAGS` and `aliases` (old -> field), and real booleans
-    (`--cuda False`, `--use_ema`, `--no_video` for a field `video`) are understood. Exits with 0 after help, with 2 and
-    a message after a wrong flag or a ValueError of `__post_init__`.
+    (`--cuda False`, `--use_ema`, `--no_video` for a field `video`) are understood. With `presets`, `--preset NAME` (a
+    field of the dataclass) replaces defaults, which other flags still override, also in --help. Exits with 0 after
+    help, with 2 and a message after a wrong flag or a ValueError of `__post_init__`.
     """
     import tyro
 
@@ -68,9 +70,26 @@ def parse(
         older = ", ".join(f"--{old} = --{new}" for old, new in sorted(aliases.items()))
         description = f"{(description or '').strip()}\n\nOlder names: {older}."
     arguments = _normalise(list(sys.argv[1:] if argv is None else argv), fields, aliases)
+    more = {} if presets is None else {"default": _preset(options_type, arguments, presets)}
     return tyro.cli(
-        options_type, args=arguments, prog=_program_name(), description=description, use_underscores=True
+        options_type, args=arguments, prog=_program_name(), description=description, use_underscores=True, **more
     )
+
+
+def _preset(options_type: Any, arguments: Sequence[str], presets: Mapping[str, Mapping[str, Any]]) -> Any:
+    """An instance of the dataclass that holds the defaults of the preset named in `arguments`, unchecked."""
+    import tyro
+
+    spoken = re.search(r"(?:^|\n)--preset[=\n]([^\n]*)", "\n".join(arguments))
+    values = dict(presets.get(spoken[1], {})) if spoken else {}
+    defaults = object.__new__(options_type)  # not by __init__: required fields have no value yet
+    for field in dataclasses.fields(options_type):
+        value = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        value = tyro.MISSING if value is dataclasses.MISSING else value
+        object.__setattr__(defaults, field.name, values.pop(field.name, value))
+    if values:
+        raise TypeError(f"preset {spoken[1]} sets {', '.join(values)}, unknown to {options_type.__name__}")
+    return defaults
 
 
 def _fields(options_type: Any) -> Iterator[tuple[str, Any]]:

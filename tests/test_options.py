@@ -99,6 +99,35 @@ def test_help_shows_defaults_meanings_and_older_names(capsys):
         assert part in text
 
 
+@dataclass(frozen=True)
+class Preset:
+    folder: str
+    preset: Literal["plain", "fast"] = "plain"
+    steps: int = 1000
+    ema: bool = False
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"--steps must be at least 1, got {self.steps}")
+
+
+def with_preset(*typed: str) -> Preset:
+    return parse(Preset, typed, presets={"fast": {"steps": 50, "ema": True}})
+
+
+def test_a_preset_changes_defaults_and_flags_still_win(capsys):
+    assert with_preset("--folder", "a") == Preset("a")
+    assert with_preset("--preset", "fast", "--folder", "a") == Preset("a", "fast", 50, True)
+    assert with_preset("--folder=a", "--preset=fast", "--steps=7", "--no_ema") == Preset("a", "fast", 7, False)
+    for wrong in (["--preset", "fast"], ["--folder", "a", "--preset", "slow"], ["--folder", "a", "--steps", "0"]):
+        with pytest.raises(SystemExit) as end:
+            with_preset(*wrong)
+        assert end.value.code == 2
+    with pytest.raises(SystemExit):
+        with_preset("--preset", "fast", "--help")
+    assert "(default: 50)" in " ".join(capsys.readouterr().out.split())
+
+
 def test_unions_of_dataclasses_are_subcommands():
     @dataclass
     class Bvh:
