@@ -36,7 +36,7 @@ class Diffusion:
 
     Attributes of shape (T,): betas, alphas_cumprod, alphas_cumprod_prev, alphas_cumprod_next, sqrt_alphas_cumprod,
     sqrt_one_minus_alphas_cumprod, log_one_minus_alphas_cumprod, sqrt_recip_alphas_cumprod,
-    sqrt_recipm1_alphas_cumprod, posterior_variance, posterior_log_variance_clipped, posterior_mean_coef1 (of x0) and
+    sqrt_recipm1_alphas_cumprod, snr, posterior_variance, posterior_log_variance_clipped, posterior_mean_coef1 (of x0),
     posterior_mean_coef2 (of x_t).
     """
 
@@ -89,6 +89,7 @@ class Diffusion:
         with np.errstate(divide="ignore"):  # ᾱ ends at 0 where the last β is 1
             self.sqrt_recip_alphas_cumprod = np.sqrt(1.0 / self.alphas_cumprod)
             self.sqrt_recipm1_alphas_cumprod = np.sqrt(1.0 / self.alphas_cumprod - 1)
+        self.snr = self.alphas_cumprod / (1.0 - self.alphas_cumprod)
         # Ho et al. 2020, Eq. 7
         self.posterior_variance = betas * (1.0 - self.alphas_cumprod_prev) / (1.0 - self.alphas_cumprod)
         # the first variance is 0: its logarithm is taken from the second step
@@ -201,8 +202,3 @@ class Diffusion:
         share = (raw + 1) / 2
         log_variance = share * high + (1 - share) * low
         return log_variance.exp(), log_variance
-
-    def snr(self, t: Step, x: Tensor) -> Tensor | float:
-        """Signal-to-noise ratio ᾱ/(1−ᾱ)."""
-        signal = self.at("alphas_cumprod", t, x)
-        return signal / (1 - signal)

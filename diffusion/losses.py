@@ -62,12 +62,12 @@ def masked_goal_l2(pred: Tensor, goal: Tensor, valid: Tensor) -> Tensor:
 
 def min_snr_weights(diffusion: Diffusion, t: Tensor, gamma: float = 5.0) -> Tensor:
     """Weights (B,) of the squared error at steps t (B,). Hang et al. 2023, §3.4: min(SNR, γ) for an error in x0."""
-    snr = diffusion.snr(t, t.new_empty(t.shape, dtype=torch.float64))
+    snr = diffusion.at("snr", t, t.new_empty(t.shape, dtype=torch.float32))
     clipped = snr.clamp(max=gamma)
     if diffusion.prediction == "x0":
-        return clipped.float()
+        return clipped
     if diffusion.prediction in ("eps", "v"):
-        return (clipped / (snr + (diffusion.prediction == "v"))).float()
+        return clipped / (snr + (diffusion.prediction == "v"))
     raise ValueError("min-SNR weights are defined for x0, eps and v predictions")
 
 

@@ -1,5 +1,6 @@
 """Every golden case of the parts that have handlers, through the functions behind `python -m tests.golden`."""
 
+import json
 import pickle
 from pathlib import Path
 from types import SimpleNamespace
@@ -7,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from tests.golden.__main__ import main
 from tests.golden.comparison import compare
 from tests.golden.references import json_value, read_pickled_npy
 from tests.golden.runner import PARTS, load_handlers, read_cases, run_case
@@ -113,3 +115,24 @@ def test_pickles_load_arrays_and_nothing_else(tmp_path):
     np.save(tmp_path / "unsafe.npy", {"call": print})
     with pytest.raises(pickle.UnpicklingError, match="refused to load"):
         read_pickled_npy(tmp_path / "unsafe.npy")
+
+
+def test_the_command_reads_cases_and_says_what_failed(tmp_path, capsys):
+    """Cases that hold, that do not, that nobody handles and whose file is missing, in one folder made here."""
+
+    def case(name, steps, op="space_timesteps", expected="kept.json:/steps"):
+        keys = {"inputs": {}, "expected": {"kept": expected}}
+        return {"name": name, "group": "respacing", "files": [], "keys": keys, "spec": "",
+                "config": {"op": op, "T": 50, "sections": steps}, "compare": {"kept": {"exact": True}}}
+
+    (tmp_path / "kept.json").write_text('{"steps": [0, 49]}')
+    records = [case("holds", "2"), case("differs", "3"), case("unknown", "2", op="fly"),
+               case("missing", "2", expected="gone.json:/steps")]
+    (tmp_path / "cases.json").write_text(json.dumps(records))
+    assert main(["lsremgm", str(tmp_path)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:4]] == ["passed", "failed", "not", "absent"]
+    assert "gone.json" in lines[3] and lines[-1] == "1 passed, 1 failed"
+    assert main(["lsremgm", str(tmp_path), "--only", "holds"]) == 0
+    assert main(["lsremgm", str(tmp_path / "nowhere")]) == 2
+    assert "has no cases.json" in capsys.readouterr().err

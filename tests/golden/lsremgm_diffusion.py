@@ -205,20 +205,6 @@ def masked_goal_l2(case: Case) -> dict:
     return {"masked_goal_l2": losses.masked_goal_l2(tensor(case.inputs["pred"]), tensor(case.inputs["ref"]), valid)}
 
 
-def moving_average(case: Case) -> dict:
-    from train.loop import update_average
-
-    def holder(values) -> torch.nn.Module:
-        module = torch.nn.Module()
-        module.values = torch.nn.Parameter(tensor(values).clone())
-        return module
-
-    average = holder(case.inputs["initial"])
-    for params in case.inputs["params"]:
-        update_average(average, holder(params), case.config["decay"])
-    return {"average": average.values}
-
-
 HANDLERS = {
     "schedule_tables": schedule_tables,
     "space_timesteps": kept_timesteps,
@@ -228,7 +214,6 @@ HANDLERS = {
     "sample_loop": sample_loop,
     "vlb_terms": vlb_terms,
     "prior_bpd": prior_bpd,
-    "ema": moving_average,
     "masked_l2": masked_l2,
     "masked_goal_l2": masked_goal_l2,
 }
