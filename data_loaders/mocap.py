@@ -21,14 +21,15 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from data_loaders.bvh import BvhClip, MocapError, read_bvh
+from data_loaders.smpl_body import AmassClip, published_stride, read_amass_npz
 
 if TYPE_CHECKING:
     from data_loaders.skeleton import Skeleton
     from data_loaders.sources import SourceClip
 
 __all__ = [
-    "BvhClip", "Mapping", "MocapError", "load_mapping", "nearest", "orientation_problem", "read_bvh", "read_joints",
-    "read_joints_npy", "resample", "retarget",
+    "AmassClip", "BvhClip", "Mapping", "MocapError", "load_mapping", "nearest", "orientation_problem",
+    "published_stride", "read_amass_npz", "read_bvh", "read_joints", "read_joints_npy", "resample", "retarget",
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
@@ -321,10 +322,6 @@ def read_joints(
         bvh = read_bvh(clip.data, name=name)
         joints, source_fps = retarget(bvh, mapping, first_frame=clip.first_frame or None), mapping.source_fps(bvh)
     elif clip.kind == "amass":
-        from data_loaders.smpl_body import published_stride, read_amass_npz
-
-        if body_model is None:
-            raise MocapError(f"{name}: AMASS needs a licensed body model: name the folder that holds it")
         amass = read_amass_npz(clip.data, body_model, name=name)
         if published:
             return published_stride(amass.joints, clip.fps or amass.fps, fps)[clip.first_frame :]

@@ -52,7 +52,7 @@ class BodyModel:
 
 
 def read_amass_npz(
-    source: str | Path | BinaryIO | bytes, body_models: str | Path, num_joints: int = 22, name: str | None = None
+    source: str | Path | BinaryIO | bytes, body_models: str | Path | None, num_joints: int = 22, name: str | None = None
 ) -> AmassClip:
     """Joints of an AMASS file at its own frame rate; body_models is the folder with the body model of each gender.
 
@@ -60,6 +60,8 @@ def read_amass_npz(
     first 22 joints are the same in SMPL, SMPL+H and SMPL-X. MocapError for a file without motion or frame rate.
     """
     name = name or (str(source) if isinstance(source, (str, Path)) else "AMASS file")
+    if body_models is None:
+        raise MocapError(f"{name}: AMASS holds poses, not joints; name the folder of the body model (--body_model)")
     with _open_npz(source, name) as content:
         if "poses" not in content or "trans" not in content:
             held = ", ".join(content)[:80]
@@ -158,9 +160,10 @@ def load_body_model(path: str | Path) -> BodyModel:
 def _open_npz(source: str | Path | BinaryIO | bytes, name: str) -> Iterator[np.lib.npyio.NpzFile]:
     """The opened archive without pickles; whatever is wrong with the file becomes a MocapError with its name."""
     try:
-        with np.load(io.BytesIO(source) if isinstance(source, bytes) else source, allow_pickle=False) as content:
-            if not isinstance(content, np.lib.npyio.NpzFile):
-                raise MocapError(f"{name}: a single array, expected an .npz archive")
+        content = np.load(io.BytesIO(source) if isinstance(source, bytes) else source, allow_pickle=False)
+        if not isinstance(content, np.lib.npyio.NpzFile):
+            raise MocapError(f"{name}: a single array, expected an .npz archive")
+        with content:
             yield content
     except MocapError:
         raise

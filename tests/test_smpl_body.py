@@ -1,0 +1,209 @@
+"""AMASS files through a body model: a made-up body in the real file format, against the smplx package."""
+
+import numpy as np
+import pytest
+
+from data_loaders.bvh import MocapError
+from data_loaders.mocap import orientation_problem, published_stride, read_amass_npz, read_joints
+from data_loaders.skeleton import load_skeleton
+from data_loaders.smpl_body import find_body_model, load_body_model, pose_joints
+from data_loaders.sources import SourceClip
+
+HUMANML = load_skeleton("humanml")
+BETAS = 16
+
+
+def smplh_parents() -> np.ndarray:
+    """52 joints of SMPL+H: 22 of the body, then 5 fingers of 3 joints on each wrist."""
+    fingers = [wrist if i % 3 == 0 else first + i - 1 for wrist, first in ((20, 22), (21, 37)) for i in range(15)]
+    return np.array([*HUMANML.parents, *fingers])
+
+
+def rest_pose() -> np.ndarray:
+    """A T-pose of about human size in SMPL's axes (Y up, facing +Z, left = +X): (52, 3)."""
+    outwards = {13: 1, 16: 1, 18: 1, 20: 1, 14: -1, 17: -1, 19: -1, 21: -1}
+    joints, parents = np.zeros((52, 3)), smplh_parents()
+    for joint in range(1, 52):
+        direction, length = np.array([1.0 if parents[joint] in (20, 22) or 22 <= joint < 37 else -1.0, 0, 0]), 0.03
+        if joint < 22:
+            length = HUMANML.bone_lengths[joint]
+            direction = np.array(HUMANML.raw_offsets[joint], dtype=float)
+            if joint in outwards:
+                direction = np.array([outwards[joint], 0, 0], dtype=float)
+        joints[joint] = joints[parents[joint]] + direction * length
+    return joints
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Folder with male/model.npz and female/model.npz in the layout of the AMASS body model download."""
+    folder = tmp_path_factory.mktemp("body_models")
+    random = np.random.default_rng(1)
+    vertices = 208  # four around each joint
+    regressor = np.kron(np.eye(52), np.full((1, 4), 0.25))
+    for gender, size in (("male", 1.05), ("female", 0.95)):
+        spread = random.normal(size=(52, 4, 3)) * 0.02
+        template = (rest_pose()[:, None] * size + spread - spread.mean(1, keepdims=True)).reshape(vertices, 3)
+        (folder / gender).mkdir()
+        np.savez(
+            folder / gender / "model.npz",
+            v_template=template,
+            shapedirs=random.normal(size=(vertices, 3, BETAS)) * 0.01,
+            posedirs=random.normal(size=(vertices, 3, 9 * 51)) * 1e-3,
+            J_regressor=regressor,
+            weights=regressor.T * 4,
+            kintree_table=np.stack([smplh_parents().astype(np.uint32), np.arange(52, dtype=np.uint32)]),
+            f=random.integers(0, vertices, (100, 3)).astype(np.uint32),
+            hands_componentsl=np.eye(45), hands_componentsr=np.eye(45),
+            hands_meanl=np.zeros(45), hands_meanr=np.zeros(45),
+        )  # fmt: skip
+    return folder
+
+
+def amass(**changes) -> dict:
+    """Arrays of an AMASS file: somebody who stands upright in its Z-up world, facing -Y, and moves at random."""
+    random = np.random.default_rng(2)
+    poses = random.normal(size=(30, 156)) * 0.1
+    poses[:, :3] = [np.pi / 2, 0, 0]  # Y up to Z up
+    poses[:, 12:18:3] = 0.4  # knees bend backwards
+    content = {
+        "poses": poses, "trans": random.normal(size=(30, 3)), "betas": random.normal(size=BETAS), "gender": "male",
+        "mocap_framerate": 120.0, "dmpls": np.zeros((30, 8)),
+    }  # fmt: skip
+    content |= changes
+    return {key: value for key, value in content.items() if value is not None}
+
+
+def saved(path, **changes):
+    np.savez(path, **amass(**changes))
+    return path
+
+
+GENDERS = [("male", "male"), ("female", "female"), ("neutral", "female"), (b"male", "male")]
+
+
+@pytest.mark.parametrize(("gender", "used"), GENDERS)
+def test_joints_equal_smplx(models, tmp_path, gender, used):
+    smplx = pytest.importorskip("smplx", reason="the package smplx (extra `smpl`) is the reference here")
+    torch = pytest.importorskip("torch")
+    from smplx.vertex_ids import vertex_ids
+
+    path = saved(tmp_path / "walk_poses.npz", gender=gender)
+    clip = read_amass_npz(path, models)
+    content = np.load(path)
+    body = smplx.SMPLH(
+        str(models / used / "model.npz"), ext="npz", num_betas=10, use_pca=False, flat_hand_mean=True, batch_size=30,
+        vertex_ids=dict.fromkeys(vertex_ids["smplh"], 0),
+    )  # fmt: skip
+    ends = {"global_orient": (0, 3), "body_pose": (3, 66), "left_hand_pose": (66, 111), "right_hand_pose": (111, 156)}
+    part = {key: torch.tensor(content["poses"][:, a:b], dtype=torch.float32) for key, (a, b) in ends.items()}
+    with torch.no_grad():
+        expected = body(
+            **part,
+            betas=torch.tensor(content["betas"][None, :10], dtype=torch.float32).repeat(30, 1),
+            transl=torch.tensor(content["trans"], dtype=torch.float32),
+        ).joints[:, :52]
+    x, y, z = np.moveaxis(expected.numpy(), -1, 0)
+    swapped = np.stack([-x, z, y], -1)  # HumanML3D: (x, z, y), later x negated
+    assert clip.gender == used and clip.fps == 120
+    np.testing.assert_allclose(clip.joints, swapped[:, :22], atol=2e-6)
+    np.testing.assert_allclose(read_amass_npz(path, models, num_joints=52).joints, swapped, atol=2e-6)
+
+
+def test_people_stand_upright_with_left_on_the_left(models, tmp_path):
+    joints = read_amass_npz(saved(tmp_path / "a.npz"), models).joints
+    assert (joints[:, HUMANML.index("head"), 1] > joints[:, HUMANML.index("left_foot"), 1] + 1).all()
+    assert orientation_problem(joints, HUMANML) is None
+    # Facing -Y in AMASS is facing -Z here, with the left hand at -X.
+    assert (joints[:, HUMANML.index("left_wrist"), 0] < joints[:, HUMANML.index("right_wrist"), 0]).all()
+    assert (joints[:, HUMANML.index("left_foot"), 2] < joints[:, HUMANML.index("left_ankle"), 2]).all()
+
+
+def test_zero_pose_is_the_rest_pose(models):
+    body = load_body_model(models / "male" / "model.npz")
+    assert body.parents[0] == -1 and len(body.parents) == 52
+    joints = pose_joints(body, np.zeros((1, 66)), np.zeros(10))
+    np.testing.assert_allclose(joints[0], rest_pose()[:22] * 1.05, atol=1e-9)
+
+
+@pytest.mark.parametrize(("fps", "stride"), [(120, 6), (100, 5), (150, 7), (60, 3), (59.9, 2), (20, 1), (12.5, 1)])
+def test_published_stride_is_the_whole_part(fps, stride):
+    np.testing.assert_array_equal(published_stride(np.arange(40), fps), np.arange(0, 40, stride))
+
+
+def test_published_and_interpolated_frames(models, tmp_path):
+    clip = SourceClip("walk", saved(tmp_path / "walk.npz", mocap_framerate=59.9), "amass")
+    every = read_amass_npz(clip.data, models).joints
+    np.testing.assert_array_equal(read_joints(clip, 20, models, published=True), every[::2])
+    true_rate = read_joints(clip, 20, models)
+    assert len(true_rate) == 1 + int(29 * 20 / 59.9)
+    np.testing.assert_allclose(true_rate[0], every[0], atol=1e-6)
+
+
+def test_newer_files_spell_the_frame_rate_otherwise(models, tmp_path):
+    path = saved(tmp_path / "a.npz", mocap_framerate=None, mocap_frame_rate=100)
+    assert read_amass_npz(path.read_bytes(), models, name="a").fps == 100
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"mocap_framerate": None}, "no mocap_framerate"),
+        ({"mocap_framerate": 0.0}, "no mocap_framerate"),
+        ({"poses": None}, "no poses and trans"),
+        ({"poses": np.zeros((30, 63))}, "expected (T, 66 or more) and (T, 3)"),
+        ({"trans": np.zeros((29, 3))}, "trans (29, 3)"),
+        ({"poses": np.zeros((0, 156)), "trans": np.zeros((0, 3))}, "poses (0, 156)"),
+        ({"trans": np.full((30, 3), np.nan)}, "NaN or infinity in trans, frame 0"),
+        ({"betas": np.full(16, np.inf)}, "NaN or infinity in betas"),
+        ({"poses": np.array([[None] * 156] * 30)}, "not a readable .npz"),
+    ],
+)
+def test_unusable_amass_files_are_named(models, tmp_path, changes, expected):
+    path = saved(tmp_path / "walk.npz", **changes)
+    with pytest.raises(MocapError) as caught:
+        read_amass_npz(path, models)
+    assert expected in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_unreadable_archives_are_named(models, tmp_path):
+    whole = saved(tmp_path / "walk.npz").read_bytes()
+    for data, expected in ((whole[:500], "not a readable"), (b"", "not a readable"), (b"hello", "not a readable")):
+        with pytest.raises(MocapError, match=expected):
+            read_amass_npz(data, models, name="walk.npz")
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    with pytest.raises(MocapError, match="a single array"):
+        read_amass_npz(tmp_path / "one.npy", models)
+    with pytest.raises(MocapError, match="no such file"):
+        read_amass_npz(tmp_path / "absent.npz", models)
+
+
+def test_body_models_are_found_in_the_usual_layouts(models, tmp_path):
+    assert find_body_model(models, "male") == models / "male" / "model.npz"
+    assert find_body_model(models.parent / models.name / "female" / "model.npz", "female").name == "model.npz"
+    for name in ("SMPLH_FEMALE.npz", "SMPLH_MALE.npz"):
+        (tmp_path / "smplh").mkdir(exist_ok=True)
+        (tmp_path / "smplh" / name).write_bytes(b"")
+    assert find_body_model(tmp_path, "male").name == "SMPLH_MALE.npz"
+    assert find_body_model(tmp_path, "female").name == "SMPLH_FEMALE.npz"
+
+
+def test_missing_or_wrong_body_models_say_what_is_needed(models, tmp_path):
+    path = saved(tmp_path / "walk.npz")
+    with pytest.raises(MocapError, match="name the folder of the body model"):
+        read_amass_npz(path, None)
+    with pytest.raises(MocapError, match="no such folder"):
+        read_amass_npz(path, tmp_path / "absent")
+    (tmp_path / "smplh").mkdir()
+    with pytest.raises(MocapError, match=r"no male body model; expected male/model\.npz or SMPLH_MALE\.npz"):
+        read_amass_npz(path, tmp_path / "smplh")
+    (tmp_path / "smplh" / "SMPLH_MALE.pkl").write_bytes(b"")
+    with pytest.raises(MocapError, match="is a pickle that runs code"):
+        read_amass_npz(path, tmp_path / "smplh")
+    np.savez(tmp_path / "smplh" / "SMPLH_MALE.npz", v_template=np.zeros((10, 3)))
+    with pytest.raises(MocapError, match="no shapedirs, J_regressor, kintree_table"):
+        read_amass_npz(path, tmp_path / "smplh")
+    wrong = dict(np.load(models / "male" / "model.npz")) | {"J_regressor": np.zeros((52, 7))}
+    np.savez(tmp_path / "smplh" / "SMPLH_MALE2.npz", **wrong)
+    with pytest.raises(MocapError, match="do not belong together"):
+        load_body_model(tmp_path / "smplh" / "SMPLH_MALE2.npz")
