@@ -1,7 +1,7 @@
 """Words to vectors and part-of-speech classes: the text input of the published evaluator (Guo et al. 2022).
 
-The three files of a vocabulary, `our_vab_data.npy` (N, 300), `our_vab_words.pkl` and `our_vab_idx.pkl`, are downloaded with
-the evaluators; `python -m protos.fetch --list` says from where.
+A vocabulary is three files, `our_vab_data.npy` (N, 300), `our_vab_words.pkl` and `our_vab_idx.pkl`, downloaded with the
+evaluators; `python -m protos.fetch --list` says from where.
 """
 
 import pickle
@@ -27,8 +27,8 @@ VIP_WORDS = {
     "Loc_VIP": "left right clockwise counterclockwise anticlockwise forward back backward up down straight curve",
     "Body_VIP": "arm chin foot feet face hand mouth leg waist eye knee shoulder thigh",
     "Obj_VIP": "stair dumbbell chair window floor car ball handrail baseball basketball",
-    "Act_VIP": "walk run swing pick bring kick put squat throw hop dance jump turn stumble stop sit lift lower raise wash "
-    "stand kneel stroll rub bend balance flap jog shuffle lean rotate spin spread climb",
+    "Act_VIP": "walk run swing pick bring kick put squat throw hop dance jump turn stumble stop sit lift lower raise "
+    "wash stand kneel stroll rub bend balance flap jog shuffle lean rotate spin spread climb",
     "Desc_VIP": "slowly carefully fast careful slow quickly happy angry sad happily angrily sadly",
 }
 _VIP_CLASS = {word: name for name in reversed(VIP_WORDS) for word in VIP_WORDS[name].split()}
@@ -80,7 +80,7 @@ class WordVectorizer:
         self.row: dict[str, int] = dict(read_plain_pickle(index))
         if self.vectors.ndim != 2 or len(self.vectors) != len(self.words):
             raise VocabularyError(
-                f"{data}: shape {self.vectors.shape}, expected one row for each of {words.name}'s {len(self.words)} words"
+                f"{data}: shape {self.vectors.shape}, expected {len(self.words)} rows as in {words.name}"
             )
         if any(self.row.get(word) != row for row, word in enumerate(self.words)):
             raise VocabularyError(f"{index}: rows differ from the order of the words in {words.name}")
@@ -91,7 +91,7 @@ class WordVectorizer:
         return len(self.words)
 
     def lookup(self, token: str) -> tuple[np.ndarray, int]:
-        """(vector (300,), index of the part-of-speech class) of a token `word/POS`. Raises ValueError on another form."""
+        """(vector (300,), index of the class) of a token `word/POS`. Raises ValueError on any other form."""
         word, slash, tag = token.rpartition("/")
         if not slash:
             raise ValueError(f"token '{token}', expected word/POS")

@@ -108,6 +108,7 @@ _SIDED_WORD = re.compile(
     r")(?![^\W\d_])",
     re.IGNORECASE,
 )
+_AN_BEFORE_CLOCKWISE = re.compile(r"\b([Aa])n((?:/DET)? (?=clockwise))")  # "an anticlockwise circle"
 _BOTH_SIDED = re.compile(r"\b(?:all right|right (?:away|now|angles?|angled)|right side up)\b", re.IGNORECASE)
 
 
@@ -127,7 +128,7 @@ def mirror_text(text: str) -> str:
             return _in_case_of(match["side"], other) + (match["ending"] or "")
         return _in_case_of(match.group(), "clockwise" if match["counter"] else "counterclockwise")
 
-    return _SIDED_WORD.sub(swap, text)
+    return _AN_BEFORE_CLOCKWISE.sub(r"\1\2", _SIDED_WORD.sub(swap, text))
 
 
 def _in_case_of(model: str, word: str) -> str:
