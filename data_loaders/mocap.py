@@ -14,7 +14,6 @@ import logging
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -318,7 +317,7 @@ def read_joints(
     if clip.kind == "bvh":
         if mapping is None and clip.mapping is None:
             raise MocapError(f"{name}: a BVH file needs a mapping to our joints: a file, or the name of a shipped one")
-        mapping = mapping or _cached_mapping(clip.mapping)
+        mapping = mapping or load_mapping(clip.mapping)
         bvh = read_bvh(clip.data, name=name)
         joints, source_fps = retarget(bvh, mapping, first_frame=clip.first_frame or None), mapping.source_fps(bvh)
     elif clip.kind == "amass":
@@ -333,6 +332,3 @@ def read_joints(
     if len(joints) == 0:
         raise MocapError(f"{name}: the motion should start at frame {clip.first_frame}, but the file is shorter")
     return resample(joints, clip.fps or source_fps, fps)
-
-
-_cached_mapping = lru_cache(maxsize=16)(load_mapping)
