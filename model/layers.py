@@ -1,6 +1,7 @@
 """Layers shared by the systems: attention, transformer layers, sinusoidal tables. Batch-first, (B, N, C) throughout."""
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -17,11 +18,17 @@ def sinusoidal_table(length: int, dim: int, base: float = 10000.0) -> Tensor:
     return table
 
 
+def quick_gelu(x: Tensor) -> Tensor:
+    """x · sigmoid(1.702 x), the approximation of GELU that CLIP was trained with."""
+    return x * torch.sigmoid(1.702 * x)
+
+
 class Attention(nn.Module):
     """Multi-head attention with packed query/key/value weights, as in torch.nn.MultiheadAttention.
 
     `forward(x (B, N, C), memory (B, M, C), keep (B, M) True = real)` returns (B, N, C); without `memory` it attends
-    to itself. At least one entry of `keep` must be True in every row: a softmax over nothing is not a number.
+    to itself, `causal` to no later token. At least one entry of `keep` must be True in every row: a softmax over
+    nothing is not a number.
     """
 
     def __init__(self, dim: int, num_heads: int, dropout: float = 0.0):
@@ -36,7 +43,8 @@ class Attention(nn.Module):
         nn.init.zeros_(self.qkv.bias)
         nn.init.zeros_(self.out.bias)
 
-    def forward(self, x: Tensor, memory: Tensor | None = None, keep: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, memory: Tensor | None = None, keep: Tensor | None = None,
+                causal: bool = False) -> Tensor:
         if memory is None:
             query, key, value = self.qkv(x).chunk(3, dim=-1)  # (B, N, C) each
         else:
@@ -44,9 +52,12 @@ class Attention(nn.Module):
             query = F.linear(x, self.qkv.weight[:dim], self.qkv.bias[:dim])  # (B, N, C)
             key, value = F.linear(memory, self.qkv.weight[dim:], self.qkv.bias[dim:]).chunk(2, dim=-1)  # (B, M, C)
         query, key, value = (y.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for y in (query, key, value))
-        bias = None if keep is None else keep[:, None, None, :]  # (B, 1, 1, M)
+        visible = None if keep is None else keep[:, None, None, :]  # (B, 1, 1, M)
+        if causal and visible is not None:
+            visible = visible & torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril()
         dropout = self.dropout if self.training else 0.0
-        y = F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)  # (B, H, N, C/H)
+        y = F.scaled_dot_product_attention(query, key, value, attn_mask=visible, dropout_p=dropout,
+                                           is_causal=causal and visible is None)  # (B, H, N, C/H)
         return self.out(y.transpose(1, 2).flatten(-2))  # (B, N, C)
 
 
@@ -58,9 +69,12 @@ class TransformerLayer(nn.Module):
     """
 
     def __init__(self, dim: int, num_heads: int, ff_size: int, dropout: float = 0.1, *,
-                 cross_attention: bool = False, norm_first: bool = False, eps: float = 1e-5):
+                 cross_attention: bool = False, norm_first: bool = False, causal: bool = False,
+                 activation: Callable[[Tensor], Tensor] = F.gelu, eps: float = 1e-5):
         super().__init__()
         self.norm_first = norm_first
+        self.causal = causal
+        self.activation = activation
         self.self_attention = Attention(dim, num_heads, dropout)
         self.cross_attention = Attention(dim, num_heads, dropout) if cross_attention else None
         self.linear1 = nn.Linear(dim, ff_size)
@@ -71,12 +85,12 @@ class TransformerLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def feed_forward(self, x: Tensor) -> Tensor:
-        return self.linear2(self.dropout(F.gelu(self.linear1(x))))
+        return self.linear2(self.dropout(self.activation(self.linear1(x))))
 
     def forward(self, x: Tensor, keep: Tensor | None = None, memory: Tensor | None = None,
                 memory_keep: Tensor | None = None) -> Tensor:
         """(B, N, C) from x (B, N, C); keep (B, N) and memory_keep (B, M) are True at real tokens."""
-        x = self._branch(x, self.norm_self, lambda y: self.self_attention(y, keep=keep))
+        x = self._branch(x, self.norm_self, lambda y: self.self_attention(y, keep=keep, causal=self.causal))
         if self.cross_attention is not None:
             x = self._branch(x, self.norm_cross, lambda y: self.cross_attention(y, memory, memory_keep))
         return self._branch(x, self.norm_ff, self.feed_forward)

@@ -34,6 +34,7 @@ class LSReMGMConfig:
     condition: Literal["text", "action", "none"] = "text"
     text_encoder: str = "clip-b32"
     text_dim: int = 512
+    text_max_tokens: int = 0  # 0: what the encoder can read; published models on CLIP were trained with 22
     text_memory: Literal["pooled", "tokens"] = "pooled"
     decoder_token: Literal["none", "time", "time+text"] = "none"
     num_actions: int = 0

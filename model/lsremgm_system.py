@@ -42,7 +42,8 @@ class LSReMGM(nn.Module):
     def text_encoder(self) -> TextEncoder:
         """The frozen encoder the model was trained with, loaded when first used."""
         if self._text_encoder is None:
-            self._text_encoder = load_text_encoder(self.config.text_encoder)
+            self._text_encoder = load_text_encoder(
+                self.config.text_encoder, max_tokens=self.config.text_max_tokens or None)
         return self._text_encoder
 
     @property

@@ -159,6 +159,7 @@ def config_from_args(args: dict) -> LSReMGMConfig:
         text_encoder=encoder,
         text_dim=text_dim,
         text_memory=memory,
+        text_max_tokens=22 if encoder == "clip-b32" else 0,
         decoder_token=token,
         target_encoder=fields["multi_encoder_type"] if fields["multi_target_cond"] else "none",
         target_layers=fields["target_enc_layers"],

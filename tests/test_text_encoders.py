@@ -1,0 +1,240 @@
+"""Text encoders: features of real language models, the same whatever the batch, cached, and never downloaded."""
+
+import json
+import logging
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from model import text_towers
+from model.text_encoders import TextEncoderError, TextFeatures, load_text_encoder
+
+PROMPTS = ["a person raises the left hand", "a person raises the right hand", "someone walks slowly, then bows"]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(text_towers, "TEXT_FOLDER", tmp_path / "text")
+    return tmp_path / "cache" / "moveo"
+
+
+@pytest.fixture(scope="module")
+def minilm():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", "/nonexistent/cache")
+        return load_text_encoder("minilm", disk_cache=False)
+
+
+def test_minilm_has_384_channels_and_a_token_per_word_piece(minilm):
+    features = minilm.encode(PROMPTS)
+    assert features.pooled.shape == (3, 384)
+    assert features.tokens.shape[0] == 3 and features.tokens.shape[2] == 384
+    assert features.mask.sum(1).tolist() == [8, 8, 8]  # [CLS], six words (or pieces), [SEP]
+    assert features.tokens.dtype == torch.float32
+
+
+def test_minilm_equals_transformers(minilm):
+    pytest.importorskip("transformers")
+    from transformers.models.bert.modeling_bert import BertModel
+
+    theirs = BertModel.from_pretrained(text_towers.find_minilm(), local_files_only=True).eval()
+    for prompt in PROMPTS:
+        ids, _ = minilm.tower.tokenize(prompt)
+        with torch.no_grad():
+            expected = theirs(torch.tensor([ids])).last_hidden_state
+        assert torch.allclose(minilm.encode([prompt]).tokens, expected, atol=1e-5)
+
+
+def test_token_states_tell_left_from_right_better_than_pooled_vectors(minilm):
+    features = minilm.encode(PROMPTS[:2])
+    pooled = torch.cosine_similarity(features.pooled[0], features.pooled[1], dim=0)
+    word = torch.cosine_similarity(features.tokens[0, 5], features.tokens[1, 5], dim=0)  # "left", "right"
+    assert pooled > 0.9
+    assert word < pooled - 0.05
+
+
+def test_features_do_not_depend_on_the_batch(minilm):
+    fresh = load_text_encoder("minilm", disk_cache=False)
+    together = fresh.encode([*PROMPTS, "a much longer sentence that pads every other one in this little batch"])
+    for i, prompt in enumerate(PROMPTS):
+        alone = minilm.encode([prompt])
+        count = int(alone.mask.sum())
+        assert torch.equal(together.tokens[i, :count], alone.tokens[0, :count])
+        assert torch.equal(together.mask[i], torch.arange(together.mask.shape[1]) < count)
+        assert not together.tokens[i, count:].any()
+
+
+def test_many_texts_at_once_agree_with_one_at_a_time(minilm):
+    texts = [f"a person takes {i} steps forward" for i in range(40)]
+    many = load_text_encoder("minilm", disk_cache=False).encode(texts)
+    assert torch.allclose(many[7:8].tokens, minilm.encode([texts[7]]).tokens, atol=1e-5)
+
+
+def test_long_prompt_is_cut_at_256_tokens_with_a_warning(minilm, caplog):
+    with caplog.at_level(logging.WARNING):
+        features = minilm.encode(["walk " * 400])
+    assert features.mask.sum() == 256
+    assert "ignored" in caplog.text
+    closing = minilm.encode(["walk"]).tokens.shape[1]
+    assert closing == 3
+
+
+def test_disk_cache_answers_without_the_model(own_cache):
+    first = load_text_encoder("minilm")
+    expected = first.encode(PROMPTS)
+    second = load_text_encoder("minilm")
+    found = second.encode(PROMPTS)
+    assert second._tower is None
+    assert torch.equal(found.tokens, expected.tokens) and torch.equal(found.pooled, expected.pooled)
+    assert list((own_cache / "text_features").glob("minilm-*.sqlite"))
+
+
+def test_damaged_or_unwritable_cache_only_costs_time(own_cache, caplog):
+    folder = own_cache / "text_features"
+    folder.mkdir(parents=True)
+    encoder = load_text_encoder("minilm")
+    encoder._disk.path.write_bytes(b"this is no database" * 100)
+    assert encoder.encode(PROMPTS[:1]).pooled.shape == (1, 384)
+    assert "going on without it" in caplog.text
+
+
+def test_no_disk_cache_writes_nothing(own_cache):
+    load_text_encoder("minilm", disk_cache=False).encode(PROMPTS[:1])
+    assert not (own_cache / "text_features").exists()
+
+
+def test_missing_encoder_names_the_line_that_fetches_it(monkeypatch, tmp_path):
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    for name in ("clip-b32", "clip-l14-336", "distilbert", "mpnet", "bert"):
+        with pytest.raises(TextEncoderError, match=f"python -m protos.fetch {name}"):
+            load_text_encoder(name)
+    with pytest.raises(TextEncoderError, match="choose one of minilm"):
+        load_text_encoder("word2vec")
+
+
+def test_exchanged_minilm_weights_are_refused(tmp_path):
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(b"other weights")
+    with pytest.raises(TextEncoderError, match="sha256"):
+        text_towers.check_once(file, text_towers.MINILM_SHA256)
+
+
+def test_rows_can_be_repeated_and_collated():
+    rows = [(np.ones(4, np.float32), np.ones((n, 4), np.float32)) for n in (2, 3)]
+    features = TextFeatures.collate(rows)[torch.tensor([1, 0, 1])]
+    assert features.mask.sum(1).tolist() == [3, 2, 3]
+
+
+@pytest.fixture
+def bert_vocabulary(tmp_path):
+    """Puts MiniLM's tokenizer (BERT's vocabulary) into a folder of the named encoder."""
+    def put(name):
+        folder = tmp_path / "text" / name
+        folder.mkdir(parents=True)
+        shutil.copy(text_towers.find_minilm() / "tokenizer.json", folder)
+        return folder
+
+    return put
+
+
+@pytest.mark.parametrize("name", ["bert", "distilbert", "mpnet"])
+def test_bert_like_towers_equal_transformers(name, bert_vocabulary):
+    transformers = pytest.importorskip("transformers")
+    sizes = {
+        "bert": dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48),
+        "distilbert": dict(dim=32, n_layers=2, n_heads=4, hidden_dim=48),
+        "mpnet": dict(hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48),
+    }[name]
+    classes = {"bert": ("BertConfig", "BertModel"), "distilbert": ("DistilBertConfig", "DistilBertModel"),
+               "mpnet": ("MPNetConfig", "MPNetModel")}[name]
+    config_class, model_class = (getattr(transformers, attribute) for attribute in classes)
+    torch.manual_seed(0)
+    theirs = model_class(config_class(vocab_size=30522, **sizes)).eval()
+    theirs.save_pretrained(bert_vocabulary(name))
+    encoder = load_text_encoder(name, disk_cache=False)
+    ids, _ = encoder.tower.tokenize(PROMPTS[2])
+    with torch.no_grad():
+        expected = theirs(torch.tensor([ids])).last_hidden_state
+    features = encoder.encode([PROMPTS[2], "short"])
+    assert torch.allclose(features.tokens[0], expected[0], atol=1e-5)
+    if name == "mpnet":
+        assert torch.allclose(features.pooled.norm(dim=-1), torch.ones(2), atol=1e-5)
+
+
+@pytest.fixture
+def tiny_clip(tmp_path):
+    """A CLIP text tower with random weights and a vocabulary of a few merges, as transformers saves it."""
+    transformers = pytest.importorskip("transformers")
+    from model.clip_tower import END, START, byte_characters
+
+    merges = [("t", "h"), ("th", "e</w>"), ("w", "a"), ("wa", "l"), ("wal", "k</w>"), ("l", "e"), ("f", "t</w>")]
+    characters = byte_characters()
+    words = [*characters, *(c + "</w>" for c in characters), *("".join(pair) for pair in merges), START, END]
+    folder = tmp_path / "text" / "clip-b32"
+    folder.mkdir(parents=True)
+    (folder / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(" ".join(pair) for pair in merges))
+    torch.manual_seed(0)
+    config = transformers.CLIPTextConfig(
+        vocab_size=len(words), hidden_size=64, intermediate_size=256, num_hidden_layers=2, num_attention_heads=1,
+        projection_dim=64, bos_token_id=len(words) - 2, eos_token_id=len(words) - 1)
+    network = transformers.CLIPTextModelWithProjection(config).eval()
+    return folder, network, words
+
+
+def test_clip_equals_transformers_and_ignores_padding(tiny_clip):
+    folder, theirs, words = tiny_clip
+    theirs.save_pretrained(folder)
+    encoder = load_text_encoder("clip-b32", max_tokens=22, disk_cache=False)
+    ids, lost = encoder.tower.tokenize("The left walk!")
+    assert lost == 0 and ids[0] == len(words) - 2 and ids[-1] == len(words) - 1
+    assert [words[i] for i in ids[1:-1]] == ["the</w>", "le", "ft</w>", "walk</w>", "!</w>"]
+    padded = torch.tensor([ids + [0] * (77 - len(ids))])  # as the original feeds it
+    with torch.no_grad():
+        expected = theirs(padded)
+    features = encoder.encode(["The left walk!"])
+    assert torch.allclose(features.pooled, expected.text_embeds, atol=1e-5)
+    assert torch.allclose(features.tokens[0], expected.last_hidden_state[0, : len(ids)], atol=1e-5)
+
+
+def test_clip_text_is_cut_to_20_tokens_between_its_marks(tiny_clip):
+    folder, theirs, words = tiny_clip
+    theirs.save_pretrained(folder)
+    encoder = load_text_encoder("clip-b32", max_tokens=22, disk_cache=False)
+    ids, lost = encoder.tower.tokenize("walk " * 30)
+    assert len(ids) == 22 and lost == 10 and ids[-1] == len(words) - 1
+
+
+def test_openai_state_dict_gives_the_same_features(tiny_clip):
+    from model.clip_tower import OPENAI_LAYER, rename_clip
+
+    folder, theirs, _ = tiny_clip
+    theirs.save_pretrained(folder)
+    expected = load_text_encoder("clip-b32", disk_cache=False).encode(PROMPTS)
+    ours = rename_clip(theirs.state_dict())
+    names = {"words.weight": "token_embedding.weight", "positions": "positional_embedding",
+             "norm.weight": "ln_final.weight", "norm.bias": "ln_final.bias"}
+    published = {names[name]: value for name, value in ours.items() if name in names}
+    published["text_projection"] = ours["projection.weight"].T.contiguous()
+    for name, value in ours.items():
+        if name.startswith("layers."):
+            _, i, rest = name.split(".", 2)
+            new = next(rest.replace(a, b) for a, b in OPENAI_LAYER.items() if rest.startswith(a))
+            published[f"transformer.resblocks.{i}.{new}"] = value
+    (folder / "model.safetensors").unlink()
+    torch.save(published, folder / "ViT-B-32.pt")
+    found = load_text_encoder("clip-b32", disk_cache=False).encode(PROMPTS)
+    assert torch.allclose(found.pooled, expected.pooled, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore")  # TorchScript is old, and so are the files
+def test_unknown_torchscript_archive_is_not_opened(tiny_clip):
+    folder, _, _ = tiny_clip
+    torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)), str(folder / "ViT-B-32.pt"))
+    with pytest.raises(TextEncoderError, match="not one OpenAI published"):
+        load_text_encoder("clip-b32", disk_cache=False).encode(["a walk"])
