@@ -11,7 +11,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from data_loaders.headings import across_weights, forward_directions, smooth_in_time, unit_headings
+from data_loaders.headings import Spans, forward_directions, smooth_in_time, unit_headings
 from data_loaders.rotations import NEARLY_ZERO, qbetween, qconj, qmul
 from data_loaders.skeleton import Skeleton
 
@@ -22,11 +22,10 @@ class SkeletonTensors:
 
     parents: Tensor  # (J-1,) joint each bone starts from
     rotation_parents: Tensor  # (J-1,) joint whose rotation a bone's is relative to
-    rest: Tensor  # (J-1, 3) unit rest directions
+    rest: Tensor  # (J-1, 3, 1) unit rest directions
+    rest_columns: Tensor  # (3, J-1, 1, 1) the same, component first
     lengths: Tensor | None  # (J-1,) of the target body
     paths: Tensor  # (J, J-1) 1 where a bone lies between the root and a joint: paths @ bones = joints about the root
-    across: Tensor  # (J-1,) signed sum of bones from the left to the right side: hips and shoulders
-    across_published: Tensor  # (J-1,) the same with the hips swapped
     feet: Tensor  # (4,)
     legs: Tensor  # (2,) bones that measure the leg
 
@@ -37,19 +36,15 @@ def skeleton_tensors(skeleton: Skeleton, device: torch.device) -> SkeletonTensor
     paths = torch.zeros(skeleton.num_joints, skeleton.num_joints - 1)
     for joint, bones in enumerate(skeleton.ancestors):
         paths[joint, [bone - 1 for bone in bones]] = 1.0
-    across = [
-        sum(sign * paths[joint] for joint, sign in across_weights(skeleton, swapped_hips)).to(device)
-        for swapped_hips in (False, True)
-    ]
     lengths = skeleton.bone_lengths
+    rest = torch.tensor(skeleton.raw_offsets[1:], dtype=torch.float32, device=device)
     return SkeletonTensors(
         parents=torch.tensor(skeleton.parents[1:], device=device),
         rotation_parents=torch.tensor(skeleton.rotation_parents[1:], device=device),
-        rest=torch.tensor(skeleton.raw_offsets[1:], dtype=torch.float32, device=device),
+        rest=rest[:, :, None],
+        rest_columns=rest.T.contiguous()[:, :, None, None],
         lengths=None if lengths is None else torch.tensor(lengths[1:], dtype=torch.float32, device=device),
         paths=paths.to(device),
-        across=across[0],
-        across_published=across[1],
         feet=torch.tensor(skeleton.feet, device=device),
         legs=torch.tensor(skeleton.leg_joints, device=device) - 1,
     )
@@ -73,13 +68,11 @@ def inverse_kinematics(joints: Tensor, skeleton: Skeleton, smooth_forward: bool 
 
     The root rotation turns the body's heading to +Z, so it is the inverse of the heading.
     """
-    frames = len(joints)
-    signs = dict(across_weights(skeleton, swapped_hips=True))
-    across = sum(sign * joints[:, joint] for joint, sign in signs.items())
-    forward = forward_directions(across.T)
+    spans = Spans.of([len(joints)], joints.device)
+    forward = forward_directions(joints.permute(1, 2, 0), skeleton, swapped_hips=True)
     if smooth_forward:
-        forward = smooth_in_time(forward, torch.tensor([frames], device=joints.device))
-    forward = unit_headings(forward, torch.tensor([0], device=joints.device))
+        forward = smooth_in_time(forward, spans)
+    forward = unit_headings(forward, spans.starts)
     forward = torch.stack((forward[0], torch.zeros_like(forward[0]), forward[1]), -1)
     root = qbetween(forward, forward.new_tensor((0.0, 0.0, 1.0)))  # (T, 4)
     root[0] = root.new_tensor((1.0, 0.0, 0.0, 0.0))
@@ -114,40 +107,40 @@ def forward_kinematics(
     return paths @ bones[..., 1:, :] + root_positions.unsqueeze(-2)
 
 
-def local_sixd(directions: Tensor, heading: Tensor, skeleton: Skeleton) -> Tensor:
+def local_sixd(directions: Tensor, heading: Tensor, skeleton: Skeleton, out: Tensor | None = None) -> Tensor:
     """6D (J-1, 6, N) of the local bone rotations, from unit bone directions (J-1, 3, N) and headings (2, N).
 
     The same as quaternion shortest arcs, as matrices: with s = rest + bone, R = I - 2 s s'/|s|² + 2 bone rest'.
     Dividing by |s|² rather than by 1 + cos keeps accuracy where the bone points away from its rest direction.
     """
-    constants = skeleton_tensors(skeleton, directions.device)
-    rest = constants.rest
-    between = directions + rest[:, :, None]
+    constants, frames = skeleton_tensors(skeleton, directions.device), directions.shape[-1]
+    between = directions + constants.rest
     squared = squared_length(between)
     opposite = squared <= NEARLY_ZERO
     if bool(opposite.any()):  # half a turn about any axis across; published: NaN
-        across = torch.roll(rest, 1, 1)[:, :, None].expand_as(between)
+        across = constants.rest.roll(1, 1).expand_as(between)
         between = torch.where(opposite[:, None], across, between)
         squared = squared_length(between)
     scaled = between * (-2.0 / squared)[:, None]
-    world = directions.new_empty(3, skeleton.num_joints, 3, directions.shape[-1])  # matrix column, joint, x y z, frame
-    twice = 2 * rest
-    for column in range(3):
-        torch.mul(scaled, between[:, column, None], out=world[column, 1:])
-        world[column, 1:].addcmul_(directions, twice[:, column, None, None])
-        world[column, 1:, column] += 1.0
+    world = directions.new_empty(3, skeleton.num_joints, 3, frames)  # matrix column, joint, x y z, frame
+    bones = world[:, 1:]
+    torch.mul(between.transpose(0, 1)[:, :, None], scaled, out=bones)
+    bones.addcmul_(directions, constants.rest_columns, value=2.0)
+    bones.diagonal(dim1=0, dim2=2).add_(1.0)
     sin, cos = heading
     world[:, 0] = 0.0
-    world[0, 0, 0], world[0, 0, 2] = cos, sin
+    world[0, 0, 0] = world[2, 0, 2] = cos
+    world[0, 0, 2] = sin
+    world[2, 0, 0] = -sin
     world[1, 0, 1] = 1.0
-    world[2, 0, 0], world[2, 0, 2] = -sin, cos
     parents = world.index_select(1, constants.rotation_parents)  # (3, J-1, 3, N)
-    sixd = directions.new_empty(len(rest), 6, directions.shape[-1])
-    for column in range(2):
-        for row in range(3):
-            product = parents[row] * world[column, 1:]
-            torch.sum(product, 1, out=sixd[:, 3 * column + row])
-    return sixd
+    out = directions.new_empty(skeleton.num_joints - 1, 6, frames) if out is None else out
+    # parent' @ bone, first two columns: (column, row, J-1, N), summed over the three components
+    product = out.unflatten(1, (2, 3)).permute(1, 2, 0, 3)
+    columns = bones[:2, None]
+    torch.mul(parents[:, :, 0], columns[..., 0, :], out=product)
+    product.addcmul_(parents[:, :, 1], columns[..., 1, :]).addcmul_(parents[:, :, 2], columns[..., 2, :])
+    return out
 
 
 def squared_length(vectors: Tensor) -> Tensor:

@@ -11,11 +11,12 @@ concatenated frames of many clips. Two modes:
 """
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from data_loaders.skeleton import Skeleton
@@ -24,6 +25,7 @@ Heading = Literal["published", "continuous"]
 HEADINGS: tuple[Heading, ...] = ("published", "continuous")
 SMOOTHING_SIGMA = 20.0  # frames, whatever the frame rate
 SMOOTHING_RADIUS = 80  # scipy's gaussian_filter1d: int(truncate 4 * sigma + 0.5)
+SMOOTHING_BLOCK = 64  # frames smoothed by one row of a matrix product
 NEARLY_ZERO = 1e-12
 
 
@@ -47,69 +49,95 @@ def require_same_heading(found: str, expected: str, found_in: str = "data", expe
         )
 
 
-def forward_directions(across: Tensor) -> Tensor:
-    """Forward (2, N) = Y x unit(across (3, N)); shorter than 1 where `across` is not level, as published."""
-    return torch.stack((across[2], -across[0])) / across.square().sum(0).sqrt().clamp_min(NEARLY_ZERO)
+@dataclass(frozen=True)
+class Spans:
+    """How K clips lie one after the other in N frames."""
+
+    lengths: Tensor  # (K,)
+    starts: Tensor  # (K,)
+    ends: Tensor  # (K,) exclusive
+    clip: Tensor  # (N,) which clip a frame belongs to
+
+    @classmethod
+    def of(cls, lengths: Sequence[int], device: torch.device) -> "Spans":
+        counts = torch.tensor(lengths, device=device)
+        ends = counts.cumsum(0)
+        frames = torch.arange(sum(lengths), device=device)
+        return cls(counts, ends - counts, ends, torch.bucketize(frames, ends, right=True))
 
 
-def across_weights(skeleton: Skeleton, swapped_hips: bool) -> list[tuple[int, float]]:
-    """(joint, sign) whose sum is the vector from the left to the right side of the body.
+def forward_directions(joints: Tensor, skeleton: Skeleton, swapped_hips: bool) -> Tensor:
+    """Forward (2, N) = Y x unit(across) of joints (J, 3, N); shorter than 1 where `across` is not level, as published.
 
-    `swapped_hips` is the published root rotation: left hip minus right hip. Kept by HumanML3D's authors (issue #55).
+    `across` leads from the left to the right side by hips and shoulders. `swapped_hips` is the published root rotation:
+    left hip minus right hip, kept by HumanML3D's authors (issue #55).
     """
-    right_hip, left_hip, right_shoulder, left_shoulder = skeleton.face_joints
-    hip = -1.0 if swapped_hips else 1.0
-    return [(right_hip, hip), (left_hip, -hip), (right_shoulder, 1.0), (left_shoulder, -1.0)]
+    right_hip, left_hip, right_shoulder, left_shoulder = (joints[joint] for joint in skeleton.face_joints)
+    hips = left_hip - right_hip if swapped_hips else right_hip - left_hip
+    across = hips + right_shoulder - left_shoulder
+    length = across.square().sum(0).sqrt().clamp_min(NEARLY_ZERO)
+    return torch.stack((across[2] / length, -across[0] / length))
 
 
-def smooth_in_time(values: Tensor, lengths: Tensor) -> Tensor:
-    """Gaussian smoothing of values (C, N) along the frames of each of the concatenated clips (`lengths` sum to N).
+def smooth_in_time(values: Tensor, spans: Spans) -> Tensor:
+    """Gaussian smoothing of values (C, N) along the frames of each of the concatenated clips.
 
-    Sigma 20 frames, cut at 4 sigma, clip ends repeated: scipy's gaussian_filter1d(mode="nearest"). Clips never mix.
+    Sigma 20 frames, cut at 4 sigma, clip ends repeated: scipy's gaussian_filter1d(mode="nearest"). Clips never mix. All
+    clips are laid out with repeated ends between them, then blocks of frames go through one matrix product.
     """
-    margin = 2 * SMOOTHING_RADIUS
-    device = values.device
-    clips = torch.arange(len(lengths), device=device)
-    ends = lengths.cumsum(0)
-    clip = torch.repeat_interleave(clips, lengths + margin)
-    source = torch.arange(len(clip), device=device) - margin * clip - SMOOTHING_RADIUS
-    source = torch.minimum(torch.maximum(source, (ends - lengths)[clip]), ends[clip] - 1)
-    kernel = _gaussian_kernel().to(values)
-    smoothed = F.conv1d(values[:, source].unsqueeze(1), kernel.view(1, 1, -1)).squeeze(1)
-    return smoothed[:, torch.arange(values.shape[1], device=device) + margin * torch.repeat_interleave(clips, lengths)]
+    margin, block = 2 * SMOOTHING_RADIUS, SMOOTHING_BLOCK
+    count, frames = len(spans.lengths), values.shape[1]
+    blocks = -(-(frames + margin * (count - 1)) // block)
+    padded = torch.arange(blocks * block + margin, device=values.device)
+    padded_ends = spans.ends + margin * torch.arange(1, count + 1, device=values.device)
+    clip = torch.bucketize(padded, padded_ends, right=True).clamp_(max=count - 1)
+    source = padded.sub_(margin * clip + SMOOTHING_RADIUS).clamp_(spans.starts[clip], spans.ends[clip] - 1)
+    windows = values.nan_to_num()[:, source].unfold(1, block + margin, block)  # (C, blocks, block + margin)
+    smoothed = (windows @ _smoothing_matrix(values.device).to(values.dtype)).flatten(1)
+    return smoothed[:, torch.arange(frames, device=values.device).add_(spans.clip, alpha=margin)]
 
 
-@lru_cache(maxsize=1)
-def _gaussian_kernel() -> Tensor:
+@lru_cache(maxsize=8)
+def _smoothing_matrix(device: torch.device) -> Tensor:
+    """(block + margin, block) float64: column b is the kernel moved down by b."""
     offsets = torch.arange(-SMOOTHING_RADIUS, SMOOTHING_RADIUS + 1, dtype=torch.float64)
     kernel = torch.exp(-0.5 * (offsets / SMOOTHING_SIGMA) ** 2)
-    return kernel / kernel.sum()
+    matrix = torch.zeros(SMOOTHING_BLOCK + 2 * SMOOTHING_RADIUS, SMOOTHING_BLOCK, dtype=torch.float64)
+    for column in range(SMOOTHING_BLOCK):
+        matrix[column : column + len(kernel), column] = kernel / kernel.sum()
+    return matrix.to(device)
 
 
 def unit_headings(forward: Tensor, starts: Tensor) -> Tensor:
     """Forward (2, N) brought to length 1; frames without a direction keep the last one of their clip, else +Z."""
     length = forward.square().sum(0).sqrt()
-    unit = forward / length.clamp_min(NEARLY_ZERO)
     lost = length <= NEARLY_ZERO
     if bool(lost.any()):
         frames = torch.arange(forward.shape[1], device=forward.device)
         first = torch.zeros_like(frames)
         first[starts] = starts
         last_known = torch.where(lost, first, frames).cummax(0).values
-        unit = unit[:, last_known]
-        lost = lost[last_known]
-        unit[0, lost], unit[1, lost] = 0.0, 1.0
-    return unit
+        forward, length, lost = forward[:, last_known], length[last_known], lost[last_known]
+        ahead = forward.new_tensor([[0.0], [1.0]])
+        return torch.where(lost, ahead, forward / length.clamp_min(NEARLY_ZERO))
+    return forward / length
 
 
-def turn(vectors: Tensor, heading: Tensor) -> Tensor:
-    """Vectors (..., 3, N) seen by a body that faces `heading` (2, N): what lies ahead comes to lie along +Z."""
+def turn(vectors: Tensor, heading: Tensor, out: Tensor | None = None) -> Tensor:
+    """Vectors (..., 3, N) seen by a body that faces `heading` (2, N): what lies ahead comes to lie along +Z.
+
+    `out` receives the result; it must not be `vectors`.
+    """
+    out = torch.empty_like(vectors) if out is None else out
     sin, cos = heading
-    x, y, z = vectors.unbind(-2)
-    return torch.stack((cos * x - sin * z, y, sin * x + cos * z), -2)
+    x, z = vectors[..., 0, :], vectors[..., 2, :]
+    torch.mul(x, cos, out=out[..., 0, :]).addcmul_(z, sin, value=-1)
+    torch.mul(z, cos, out=out[..., 2, :]).addcmul_(x, sin)
+    out[..., 1, :] = vectors[..., 1, :]
+    return out
 
 
-def published_headings(forward: Tensor, facing: Tensor, starts: Tensor) -> tuple[Tensor, Tensor]:
+def published_headings(forward: Tensor, facing: Tensor, spans: Spans) -> tuple[Tensor, Tensor]:
     """Headings (2, N) after the clip was turned by `facing` (2, N), frame 0 overwritten, and half yaw steps (N,).
 
     The half step is arcsin(sin(difference of half angles)): folded, so it has the wrong sign where the heading passes
@@ -117,14 +145,14 @@ def published_headings(forward: Tensor, facing: Tensor, starts: Tensor) -> tuple
     """
     sin, cos = facing
     heading = torch.stack((cos * forward[0] - sin * forward[1], sin * forward[0] + cos * forward[1]))
-    heading[0, starts], heading[1, starts] = 0.0, 1.0
+    heading[:, spans.starts] = heading.new_tensor([[0.0], [1.0]])
     half = -0.5 * torch.atan2(heading[0], heading[1])
     difference = half.diff(append=half[-1:])
     folded = torch.where(difference.abs() > math.pi / 2, difference.sign() * math.pi - difference, difference)
     return heading, folded
 
 
-def continuous_headings(forward: Tensor, starts: Tensor, clip: Tensor) -> tuple[Tensor, Tensor]:
+def continuous_headings(forward: Tensor, spans: Spans) -> tuple[Tensor, Tensor]:
     """Headings (2, N) relative to frame 0 of each clip and the half yaw steps (N,) that lead from one to the next.
 
     The step is taken along the shorter way round, so it is a true half angle in (-pi/2, pi/2]. Headings are the running
@@ -136,5 +164,5 @@ def continuous_headings(forward: Tensor, starts: Tensor, clip: Tensor) -> tuple[
     steps = -0.5 * torch.atan2(sin, cos)  # the root rotation undoes the heading, hence the sign
     total = steps.double().nan_to_num()
     total = total.cumsum(0) - total
-    angle = -2 * (total - total[starts][clip])
+    angle = -2 * (total - total[spans.starts][spans.clip])
     return torch.stack((angle.sin(), angle.cos())).to(forward.dtype), steps

@@ -19,7 +19,7 @@ from data_loaders.bone_rotations import (
     squared_length,
 )
 from data_loaders.feature_statistics import feature_blocks, mean_std
-from data_loaders.headings import Heading, HeadingMismatch, check_heading
+from data_loaders.headings import Heading, HeadingMismatch, Spans, check_heading
 from data_loaders.rotations import NEARLY_ZERO, quaternion_to_matrix, sixd_to_matrix
 from data_loaders.skeleton import Skeleton
 
@@ -49,7 +49,7 @@ class FeatureError(ValueError):
 class CanonicalClips:
     """Clips side by side, brought to one body, floor, place and facing. N counts the frames of all clips."""
 
-    lengths: Tensor  # (K,) frames per clip
+    spans: Spans
     joints: Tensor  # (J, 3, N)
     directions: Tensor  # (J-1, 3, N) unit bones
     heading: Tensor  # (2, N) sin, cos of the yaw that the root rotation undoes
@@ -70,7 +70,7 @@ def features_from_clips(
         features[start : start + length - 1]
         for canonical in _canonical_groups(clips, skeleton, heading, tgt_offsets)
         for features in (_encode(canonical, skeleton),)
-        for start, length in _spans(canonical.lengths)
+        for start, length in _pieces(canonical.spans)
     ]
 
 
@@ -90,7 +90,7 @@ def canonical_joints(
     return [
         canonical.joints[:, :, start : start + length].permute(2, 0, 1).contiguous()
         for canonical in _canonical_groups(clips, skeleton, heading, tgt_offsets)
-        for start, length in _spans(canonical.lengths)
+        for start, length in _pieces(canonical.spans)
     ]
 
 
@@ -114,11 +114,8 @@ def _canonical_groups(
         yield canonicalise(group, skeleton, heading, tgt_offsets)
 
 
-def _spans(lengths: Tensor) -> Iterator[tuple[int, int]]:
-    start = 0
-    for length in lengths.tolist():
-        yield start, length
-        start += length
+def _pieces(spans: Spans) -> Iterator[tuple[int, int]]:
+    return zip(spans.starts.tolist(), spans.lengths.tolist())
 
 
 def canonicalise(
@@ -126,35 +123,30 @@ def canonicalise(
 ) -> CanonicalClips:
     """Body, floor, place, facing (steps 1-4 of process_file) and headings of clips [(T, J, 3), ...] as one batch."""
     stacked = torch.cat([torch.as_tensor(clip).to(torch.float32) for clip in clips])
-    layout, device = stacked.permute(1, 2, 0).contiguous(), stacked.device  # (J, 3, N)
-    lengths = torch.tensor([len(clip) for clip in clips], device=device)
-    clip = torch.repeat_interleave(torch.arange(len(clips), device=device), lengths)  # (N,) which clip a frame is of
-    starts = lengths.cumsum(0) - lengths
-    root, directions, bone_lengths = _on_target_body(layout, starts, clip, skeleton, tgt_offsets)
+    spans = Spans.of([len(clip) for clip in clips], stacked.device)
+    layout = stacked.permute(1, 2, 0).contiguous()  # (J, 3, N)
+    joints, directions = _on_target_body(layout, spans, skeleton, tgt_offsets)
 
-    forward = _forward(directions, bone_lengths, skeleton, swapped_hips=heading == "published")
-    smooth = headings.unit_headings(headings.smooth_in_time(forward, lengths), starts)
+    forward = headings.forward_directions(joints, skeleton, swapped_hips=heading == "published")
+    smooth = headings.unit_headings(headings.smooth_in_time(forward, spans), spans.starts)
     if heading == "published":
-        first = _forward(directions[..., starts], bone_lengths[:, starts], skeleton, swapped_hips=False)
-        facing = headings.unit_headings(first, torch.arange(len(clips), device=device))[:, clip]
-        yaw, half_steps = headings.published_headings(smooth, facing, starts)
+        first = headings.forward_directions(joints[..., spans.starts], skeleton, swapped_hips=False)
+        facing = headings.unit_headings(first, torch.arange(len(clips), device=stacked.device))[:, spans.clip]
+        yaw, half_steps = headings.published_headings(smooth, facing, spans)
     else:
-        facing = smooth[:, starts[clip]]
-        yaw, half_steps = headings.continuous_headings(smooth, starts, clip)
+        facing = smooth[:, spans.starts[spans.clip]]
+        yaw, half_steps = headings.continuous_headings(smooth, spans)
 
-    directions = headings.turn(directions, facing)
-    first_root = root[:, starts[clip]]
-    first_root[1] = 0.0
-    joints = _joints_of(headings.turn(root - first_root, facing), directions, bone_lengths, skeleton)
-    floor = torch.segment_reduce(joints[:, 1].amin(0), "min", lengths=lengths)
-    joints[:, 1] -= floor[clip]
-    return CanonicalClips(lengths, joints, directions, yaw, half_steps)
+    first_root = joints[0][:, spans.starts]
+    first_root[1] = torch.segment_reduce(joints[:, 1].amin(0), "min", lengths=spans.lengths)  # the floor
+    joints = headings.turn(joints - first_root[:, spans.clip], facing)
+    return CanonicalClips(spans, joints, headings.turn(directions, facing), yaw, half_steps)
 
 
 def _on_target_body(
-    joints: Tensor, starts: Tensor, clip: Tensor, skeleton: Skeleton, tgt_offsets: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Root path (3, N), unit bones (J-1, 3, N) and their lengths (J-1, N) on the target body.
+    joints: Tensor, spans: Spans, skeleton: Skeleton, tgt_offsets: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Joints (J, 3, N) on the target body and their unit bones (J-1, 3, N).
 
     The published IK + FK comes to this, because target offsets are parallel to the rest directions: each bone keeps its
     direction and takes the target's length; the root path is scaled by the ratio of leg lengths in frame 0.
@@ -162,38 +154,29 @@ def _on_target_body(
     constants = skeleton_tensors(skeleton, joints.device)
     bones = joints[1:] - joints.index_select(0, constants.parents)
     own = squared_length(bones).sqrt_()  # (J-1, N)
-    directions = bones / own.clamp_min(NEARLY_ZERO)[:, None]
-    if bool((own <= NEARLY_ZERO).any()):  # a bone without length points along its rest direction
-        directions = torch.where((own <= NEARLY_ZERO)[:, None], constants.rest[:, :, None], directions)
+    missing = own <= NEARLY_ZERO
+    if bool(missing.any()):  # a bone without length points along its rest direction
+        bones = torch.where(missing[:, None], constants.rest, bones)
+        directions = bones / torch.where(missing, 1.0, own)[:, None]
+    else:
+        directions = bones.div_(own[:, None])
     if tgt_offsets is not None:
         target = torch.as_tensor(tgt_offsets).to(joints).norm(dim=-1)[1:]
     elif constants.lengths is not None:
         target = constants.lengths
     else:
-        return joints[0], directions, own
-    scale = target[constants.legs].sum() / own[constants.legs][:, starts].sum(0)
-    return joints[0] * scale[clip], directions, target[:, None].expand_as(own)
+        return joints, directions
+    legs = own[constants.legs][:, spans.starts].sum(0)
+    scale = torch.where(legs > NEARLY_ZERO, target[constants.legs].sum() / legs, 1.0)
+    about_root = (constants.paths * target) @ directions.flatten(1)  # (J, 3 N)
+    return about_root.view_as(joints).add_(joints[0] * scale[spans.clip]), directions
 
 
 def uniform_skeleton(joints: Tensor, skeleton: Skeleton, tgt_offsets: Tensor | None = None) -> Tensor:
     """One clip (T, J, 3) on the target body, where it was and as it faced (step 1 of process_file)."""
-    frames = torch.zeros(len(joints), dtype=torch.long, device=joints.device)
     layout = joints.to(torch.float32).permute(1, 2, 0).contiguous()
-    parts = _on_target_body(layout, frames[:1], frames, skeleton, tgt_offsets)
-    return _joints_of(*parts, skeleton).permute(2, 0, 1)
-
-
-def _joints_of(root: Tensor, directions: Tensor, bone_lengths: Tensor, skeleton: Skeleton) -> Tensor:
-    bones = directions * bone_lengths[:, None]
-    paths = skeleton_tensors(skeleton, bones.device).paths
-    return (paths @ bones.flatten(1)).unflatten(1, bones.shape[1:]) + root
-
-
-def _forward(directions: Tensor, bone_lengths: Tensor, skeleton: Skeleton, swapped_hips: bool) -> Tensor:
-    """Forward (2, N) out of hips and shoulders, whose differences are signed sums of bones."""
-    constants = skeleton_tensors(skeleton, directions.device)
-    weights = constants.across_published if swapped_hips else constants.across
-    return headings.forward_directions(torch.einsum("jcn,jn->cn", directions, bone_lengths * weights[:, None]))
+    spans = Spans.of([len(joints)], joints.device)
+    return _on_target_body(layout, spans, skeleton, tgt_offsets)[0].permute(2, 0, 1)
 
 
 def _encode(clips: CanonicalClips, skeleton: Skeleton) -> Tensor:
@@ -208,21 +191,24 @@ def _encode(clips: CanonicalClips, skeleton: Skeleton) -> Tensor:
     features[blocks["root_yaw"]] = clips.half_steps
     features[blocks["root_velocity"]] = headings.turn(steps[0], next_heading)[::2]
     features[blocks["root_height"]] = joints[0, 1]
-    about_root = joints[1:].clone()
-    about_root[:, ::2] -= joints[0, ::2]
-    features[blocks["ric"]] = headings.turn(about_root, clips.heading).flatten(0, 1)
-    features[blocks["rot"]] = local_sixd(clips.directions, clips.heading, skeleton).flatten(0, 1)
-    features[blocks["local_velocity"]] = headings.turn(steps, clips.heading).flatten(0, 1)
+    headings.turn(_about_root(joints)[1:], clips.heading, out=features[blocks["ric"]].unflatten(0, (-1, 3)))
+    local_sixd(clips.directions, clips.heading, skeleton, out=features[blocks["rot"]].unflatten(0, (-1, 6)))
+    headings.turn(steps, clips.heading, out=features[blocks["local_velocity"]].unflatten(0, (-1, 3)))
     feet = skeleton_tensors(skeleton, joints.device).feet
     features[blocks["contact"]] = _planted(squared_length(steps.index_select(0, feet)), skeleton)
     return features.T.contiguous()
 
 
+def _about_root(joints: Tensor) -> Tensor:
+    """Joints (J, 3, N) relative to the root's place on the floor; y stays absolute."""
+    place = joints[0].clone()
+    place[1] = 0.0
+    return joints - place
+
+
 def local_positions(clips: CanonicalClips) -> Tensor:
     """Joints (N, J, 3) about the root's place and heading of their frame (step 7 of process_file); y stays absolute."""
-    about_root = clips.joints.clone()
-    about_root[:, ::2] -= clips.joints[0, ::2]
-    return headings.turn(about_root, clips.heading).permute(2, 0, 1)
+    return headings.turn(_about_root(clips.joints), clips.heading).permute(2, 0, 1)
 
 
 def foot_contacts(joints: Tensor, skeleton: Skeleton) -> Tensor:
