@@ -203,11 +203,11 @@ class _Run:
                 self._log(norm)
             if evaluate is not None and options.eval_interval and self.step % options.eval_interval == 0:
                 self._evaluate(evaluate)
-            if sample is not None and options.sample_interval and self.step % options.sample_interval == 0:
-                self._sample(sample)
             action = self._agree(caught)
             if action or self.step % options.save_interval == 0 or self.step == options.num_steps:
                 self._save()
+            if sample is not None and options.sample_interval and self.step % options.sample_interval == 0:
+                self._sample(sample)
             if action == STOP:
                 reason = signal.Signals(caught[0]).name if caught else "--max_minutes"
                 self.progress.say("stopped by %s at step %d; the same command goes on", reason, self.step)
@@ -266,7 +266,7 @@ class _Run:
 
     def _evaluate(self, evaluate: Evaluate) -> None:
         if self.main:
-            with torch.no_grad():
+            with torch.no_grad(), self.progress.paused():
                 figures = evaluate(self.judged, self.step)
             self.progress.write(self.step, {f"eval/{name}": value for name, value in figures.items()})
             text = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
@@ -279,9 +279,9 @@ class _Run:
     def _sample(self, sample: Sample) -> None:
         if self.main:
             try:
-                with torch.no_grad():
+                with torch.no_grad(), self.progress.paused():
                     sample(self.judged, self.step)
-            except (OSError, RuntimeError, ValueError) as error:  # a missing ffmpeg must not end days of training
+            except (ImportError, OSError, RuntimeError, ValueError) as error:  # a missing ffmpeg must not end the run
                 logger.warning("step %d: no samples: %s", self.step, error)
         self.accelerator.wait_for_everyone()
 

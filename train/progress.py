@@ -4,6 +4,8 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -89,6 +91,15 @@ class Progress:
         if self.board is not None:
             for name, value in values.items():
                 self.board.add_scalar(name, value, step)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Time spent here, on evaluation or samples, does not count as training speed."""
+        began = time.monotonic()
+        yield
+        spent = time.monotonic() - began
+        self.time_at_start += spent
+        self.time_at_log += spent
 
     def say(self, message: str, *parts: object) -> None:
         if not self.active:

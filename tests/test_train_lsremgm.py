@@ -1,0 +1,235 @@
+"""The command `train.train_lsremgm` as a user runs it, on a small made-up dataset."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from data_loaders.corpus import Corpus, Entry, Representation, Statistics, write_corpus
+from data_loaders.text import Caption
+from model.pretrained import from_pretrained
+from train import train_lsremgm_setup as setup
+from train.checkpoints import complete, read_state
+from train.train_lsremgm import LSReMGMOptions, effective, main
+
+ROOT = Path(__file__).resolve().parents[1]
+CONTENTS = {"wave": "a person waves the left hand", "walk": "someone walks forward", "bow": "a person bows"}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> Path:
+    """24 clips of 24..47 frames of smooth random features, 4 of them for validation."""
+    folder = tmp_path_factory.mktemp("dataset")
+    draw = np.random.default_rng(0)
+    contents = ["walk"] * 14 + ["wave"] * 7 + ["bow"] * 3
+    entries = [
+        Entry(
+            f"{i:06d}", draw.normal(size=(24 + i, 263)).cumsum(0).astype(np.float32),
+            [Caption(CONTENTS[content], ("a/DET",), 0.0, 0.0), Caption(f"{content} {i % 3}", ("a/DET",), 0.0, 0.0)],
+            {"content": content},
+        )
+        for i, content in enumerate(contents)
+    ]  # fmt: skip
+    representation = Representation("humanml", 20.0, "continuous")
+    write_corpus(folder, entries, representation, Statistics(np.zeros(263), np.full(263, 5.0), representation))
+    (folder / "train.txt").write_text("\n".join(entry.name for entry in entries[:20]))
+    (folder / "val.txt").write_text("\n".join(entry.name for entry in entries[20:]))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+def small(folder: Path, save_dir: Path, **changes) -> LSReMGMOptions:
+    options = LSReMGMOptions(
+        save_dir=str(save_dir), dataset=str(folder), num_layers=1, latent_dim=16, ff_size=32, num_heads=2, dropout=0.0,
+        diffusion_steps=10, mask_frames=True, batch_size=4, num_steps=6, log_interval=1, save_interval=3, device="cpu",
+    )  # fmt: skip
+    return effective(replace(options, **changes))
+
+
+def flags(options: LSReMGMOptions) -> list[str]:
+    values = {name: getattr(options, name) for name in options.__dataclass_fields__}
+    return [w for name, value in values.items() if value not in ("", ()) for w in (f"--{name}", str(value))]
+
+
+def losses(save_dir: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (save_dir / "log.jsonl").read_text().splitlines() if '"loss"' in line]
+
+
+def test_a_checkpoint_folder_alone_is_enough_to_sample(dataset, tmp_path):
+    from model.lsremgm_generate import generate
+
+    result = setup.train_lsremgm(small(dataset, tmp_path, eval_interval=3))
+    networks = from_pretrained(result.checkpoint)
+    assert networks.config.arch == "trans_dec" and networks.config.text_encoder == "minilm"
+    assert networks.config.heading == "continuous" and networks.config.max_frames == 196
+    prompts = (result.checkpoint / "prompts.txt").read_text().splitlines()
+    assert prompts and set(prompts) <= {*CONTENTS.values(), *(f"{c} {i}" for c in CONTENTS for i in range(3))}
+    (motion,) = generate(networks, prompts[:1], [20], [0])
+    assert motion.joints.shape == (1, 20, 22, 3) and np.isfinite(motion.joints).all()
+    for ours, saved in zip(result.networks.denoiser.parameters(), networks.denoiser.parameters()):
+        assert torch.equal(ours, saved)
+    assert json.loads((tmp_path / "best" / "metrics.json").read_text())["step"] in (3, 6)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"arch": "trans_enc", "mask_frames": False},
+        {"arch": "trans_enc", "unconstrained": True, "prediction": "eps", "min_snr_gamma": 5.0},
+        {"arch": "gru", "lambda_vel": 1.0, "noise_schedule": "linear", "diffusion_steps": 30},
+        {"emb_trans_dec": True, "balance": 1.0, "precision": "bf16", "use_ema": False},
+        {"context_len": 4, "pred_len": 12, "lambda_target_loc": 1.0, "multi_encoder_type": "multi"},
+    ],
+    ids=lambda changes: "-".join(map(str, changes.values())),
+)
+def test_every_kind_of_model_trains_and_loads_again(dataset, tmp_path, changes):
+    result = setup.train_lsremgm(small(dataset, tmp_path, num_steps=2, **changes))
+    assert np.isfinite(losses(tmp_path)).all()
+    assert from_pretrained(result.checkpoint).config == result.networks.config
+
+
+def test_latents_of_an_autoencoder_can_be_diffused(dataset, tmp_path):
+    from model.motion_autoencoder import AutoencoderConfig, MotionAutoencoder, save_autoencoder
+
+    config = AutoencoderConfig(latent_channels=8, width=16, num_blocks=1, fine_width=8, num_fine_blocks=1)
+    folder = tmp_path / "autoencoder"
+    folder.mkdir()
+    torch.manual_seed(0)
+    autoencoder = MotionAutoencoder(config)
+    save_autoencoder(folder, config, autoencoder, Corpus.open(dataset).statistics)
+    result = setup.train_lsremgm(small(dataset, tmp_path / "run", autoencoder=str(folder), num_steps=2))
+    networks = from_pretrained(result.checkpoint)
+    assert networks.config.num_features == 8 and networks.config.autoencoder == config
+    for ours, saved in zip(autoencoder.parameters(), networks.autoencoder.parameters()):
+        assert torch.equal(ours, saved)  # frozen
+
+
+def test_two_processes_train_the_same_model_as_one_with_twice_the_batch(dataset, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    command = ["-m", "accelerate.commands.launch", "--num_processes", "2", "--cpu", "-m", "train.train_lsremgm"]
+    done = subprocess.run(
+        [sys.executable, *command, *flags(small(dataset, two, batch_size=4))], cwd=ROOT, capture_output=True, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    setup.train_lsremgm(small(dataset, one, batch_size=8))
+    assert losses(two) == pytest.approx(losses(one), rel=1e-4)
+    a, b = (read_state(complete(folder)[-1])["networks"] for folder in (one, two))
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=0, atol=1e-5, msg=name)
+
+
+def test_a_stopped_run_goes_on_by_the_same_command(dataset, tmp_path):
+    unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
+    setup.train_lsremgm(small(dataset, unbroken, dropout=0.1))
+    setup.train_lsremgm(small(dataset, broken, dropout=0.1, num_steps=4))
+    setup.train_lsremgm(small(dataset, broken, dropout=0.1))
+    assert losses(broken) == losses(unbroken)
+
+
+def test_sample_videos_of_the_given_prompts_are_written(dataset, tmp_path, monkeypatch):
+    video = pytest.importorskip("visualize.video")
+    shown = []
+    monkeypatch.setattr(video, "write_video", lambda path, motions, *more, **settings: shown.append((path, motions)))
+    prompts = ("a person jumps", "someone / sits ..")
+    setup.train_lsremgm(small(dataset, tmp_path, sample_interval=3, sample_prompts=prompts))
+    folder = tmp_path / "samples" / "step_000000003"
+    names = ["prompt00_a-person-jumps.mp4", "prompt01_someone-sits.mp4"]
+    assert [path for path, _ in shown[:2]] == [folder / name for name in names]
+    assert shown[0][1][0].joints.shape == (1, 120, 22, 3) and len(shown) == 4
+
+
+def test_training_may_begin_from_the_weights_of_another_run(dataset, tmp_path):
+    first = setup.train_lsremgm(small(dataset, tmp_path / "first"))
+    (first.checkpoint / "training_state.pt").unlink()
+    options = small(dataset, tmp_path / "second", resume_checkpoint=str(first.checkpoint), num_steps=1, lr=1e-12)
+    second = setup.train_lsremgm(options)
+    for a, b in zip(first.networks.denoiser.parameters(), second.networks.denoiser.parameters()):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
+
+
+def test_validation_uses_the_same_noise_each_time(dataset, tmp_path):
+    options = small(dataset, tmp_path, eval_interval=1)
+    corpus = Corpus.open(dataset)
+    networks, _ = setup.build_networks(options, corpus, ["a person bows"])
+    evaluate = setup.validation(corpus, options, networks)
+    assert evaluate(networks.eval(), 1) == evaluate(networks, 2)
+
+
+def test_padding_is_part_of_the_batch_only_where_the_model_sees_it(dataset, tmp_path):
+    corpus = Corpus.open(dataset)
+    for mask_frames, frames in ((True, None), (False, 196)):
+        options = small(dataset, tmp_path, mask_frames=mask_frames)
+        data = setup.training_data(corpus, "train", options)
+        networks, _ = setup.build_networks(options, corpus, ["a"])
+        batch = setup.Batches(data, options, networks.config)(0, 0, 1)
+        assert batch.motion.shape[1] == (frames or int(batch.lengths.max()))
+        assert batch.motion[~batch.mask].abs().sum() == 0
+
+
+def test_parts_of_a_batch_make_up_the_whole(dataset, tmp_path):
+    corpus = Corpus.open(dataset)
+    halves, whole = (small(dataset, tmp_path, batch_size=size, mask_frames=False) for size in (4, 8))
+    data = setup.training_data(corpus, "train", halves)
+    config = setup.build_networks(halves, corpus, ["a"])[0].config
+    parts = [setup.Batches(data, halves, config)(5, part, 2) for part in range(2)]
+    batch = setup.Batches(data, whole, config)(5, 0, 1)
+    assert torch.equal(torch.cat([part.motion for part in parts]), batch.motion)
+    assert parts[0].texts + parts[1].texts == batch.texts
+
+
+def test_older_flags_still_work(dataset, tmp_path):
+    typed = (
+        f"--save_dir {tmp_path} --dataset {dataset} --layers 1 --latent_dim 16 --text_encoder_type minilm --cuda False "
+        "--avg_model_beta 0.5 --guidance_param 3 --device 0 --num_steps 1 --diffusion_steps 5 --use_ema --mask_frames "
+        "--train_platform_type NoPlatform --lr_anneal_steps 10 --batch_size 2"
+    )
+    main(typed.split())
+    config = from_pretrained(complete(tmp_path)[-1]).config
+    assert (config.num_layers, config.guidance_scale, config.mask_frames) == (1, 3.0, True)
+    assert json.loads((tmp_path / "options.json").read_text())["ema_decay"] == 0.5
+
+
+def test_flags_that_stand_for_others():
+    options = LSReMGMOptions(save_dir="x", save_interval=7)
+    assert effective(options).arch == "trans_dec"
+    clip = effective(replace(options, text_encoder_type="clip", eval_during_training=True, gen_during_training=True))
+    assert (clip.text_encoder_type, clip.arch) == ("clip-b32", "trans_enc")
+    assert (clip.eval_interval, clip.sample_interval) == (7, 7)
+    assert effective(replace(options, context_len=20)).pred_len == 20
+    with pytest.raises(ValueError, match="needs --arch trans_dec"):
+        effective(replace(options, text_encoder_type="bert", arch="trans_enc"))
+
+
+@pytest.mark.parametrize(
+    "wrong, said",
+    [
+        ({"dataset": "no_such"}, r"dataset 'no_such' not found .* data_loaders\.prepare"),
+        ({"text_encoder_type": "elmo"}, "unknown text encoder 'elmo'"),
+        ({"context_len": 3, "pred_len": 2}, "expected a multiple of 4"),
+        ({"autoencoder": "nowhere"}, "no autoencoder checkpoint"),
+        ({"resume_checkpoint": "nowhere"}, "no training_state.pt"),
+    ],
+)
+def test_what_cannot_be_trained_is_said_in_one_line(dataset, tmp_path, wrong, said):
+    with pytest.raises((ValueError, OSError), match=said) as error:
+        setup.train_lsremgm(small(dataset, tmp_path, **wrong))
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"diffusion_steps": 1}, {"noise_schedule": "linear", "diffusion_steps": 10}, {"latent_dim": 30}]
+)
+def test_options_that_make_no_model_are_refused(wrong):
+    with pytest.raises(ValueError, match=r"--(diffusion_steps|latent_dim)"):
+        LSReMGMOptions(save_dir="x", **wrong)

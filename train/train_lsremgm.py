@@ -1,0 +1,163 @@
+"""python -m train.train_lsremgm --save_dir save/run --dataset humanml: text to motion by diffusion (LS-ReMGM, MDM)."""
+
+import logging
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from protos.options import parse, run_command
+from train.launch import begin_command
+from train.options import TrainOptions
+
+logger = logging.getLogger(__name__)
+
+ALIASES = {"layers": "num_layers", "text_encoder": "text_encoder_type", "prompts": "sample_prompts"}
+# The recipes of the published weights; `published` is the paper's own and what the flags' defaults say.
+PRESETS: dict[str, dict[str, Any]] = {
+    "published": {},
+    "published_50steps": {"diffusion_steps": 50, "mask_frames": True},
+    "dip": {
+        "arch": "trans_dec", "text_encoder_type": "bert", "context_len": 20, "pred_len": 40, "diffusion_steps": 10,
+        "mask_frames": True, "guidance_scale": 7.5,
+    },
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class LSReMGMOptions(TrainOptions):
+    """Train a text-to-motion diffusion model on a prepared dataset."""
+
+    preset: Literal["published", "published_50steps", "dip"] = "published"
+    """Recipe that sets the defaults of the other flags."""
+    dataset: str = "humanml"
+    """humanml, kit, bandai_namco, or a folder made by data_loaders.prepare."""
+    dataset_folder: str = ""
+    """Where the dataset lies, if not at dataset/."""
+    balance: float = 0.0
+    """How far rare contents are lifted: 0 draws clips as often as they occur, 1 every content equally often."""
+
+    arch: Literal["auto", "trans_enc", "trans_dec", "gru"] = "auto"
+    """Denoiser; auto reads texts word by word (trans_dec), with clip as one vector (trans_enc)."""
+    text_encoder_type: str = "minilm"
+    """minilm, clip (= clip-b32), bert (= distilbert), or another name of model.text_encoders."""
+    emb_trans_dec: bool = False
+    """Give a trans_dec the step as a token before the frames too."""
+    num_layers: int = 8
+    """Layers of the denoiser."""
+    latent_dim: int = 512
+    """Channels of the denoiser."""
+    ff_size: int = 1024
+    """Channels of its feed-forward layers."""
+    num_heads: int = 4
+    """Attention heads."""
+    dropout: float = 0.1
+    """Dropout rate."""
+    norm_first: bool = False
+    """Normalise before attention and feed-forward layers instead of after."""
+    pos_embed_max_len: int = 5000
+    """Rows of the table of positions and diffusion steps."""
+    cond_mask_prob: float = 0.1
+    """How often the text is left out, for classifier-free guidance; 0 makes a model without guidance."""
+    mask_frames: bool = False
+    """Hide padded frames from attention: the model then samples at any length, not at the full one and cut."""
+    unconstrained: bool = False
+    """No text at all."""
+    autoencoder: str = ""
+    """Checkpoint folder of train.train_autoencoder, whose latents are then diffused instead of features."""
+
+    context_len: int = 0
+    """Frames of given prefix (DiP); 0: none."""
+    pred_len: int = 0
+    """Frames made after the prefix; 0: as many as the prefix has."""
+    multi_target_cond: bool = False
+    """Condition on where joints end up (DiP)."""
+    multi_encoder_type: Literal["single", "multi", "split"] = "single"
+    """How that target is encoded."""
+    target_enc_layers: int = 1
+    """Layers of that encoder."""
+
+    noise_schedule: Literal["cosine", "linear"] = "cosine"
+    """Noise schedule."""
+    diffusion_steps: int = 1000
+    """Diffusion steps; 50 samples 20 times faster at about the same quality."""
+    sigma_small: bool = True
+    """Sample with the smaller posterior variance."""
+    prediction: Literal["x0", "eps", "v"] = "x0"
+    """What the denoiser predicts."""
+    min_snr_gamma: float = 0.0
+    """Weight diffusion steps by min(SNR, gamma); 0: all alike."""
+    guidance_scale: float = 2.5
+    """Guidance that samples use unless told otherwise."""
+    lambda_vel: float = 0.0
+    """Weight of the loss on frame-to-frame differences."""
+    lambda_rcxyz: float = 0.0
+    """Weight of the loss on joint positions."""
+    lambda_fc: float = 0.0
+    """Weight of the loss on the speed of planted feet."""
+    lambda_target_loc: float = 0.0
+    """Weight of the loss on the distance to a target; setting it implies --multi_target_cond."""
+
+    sample_prompts: tuple[str, ...] = ()
+    """Prompts of the videos of --sample_interval (default: captions of the data), one motion of 6 s each."""
+    eval_during_training: bool = False
+    """Evaluate at every checkpoint; as --eval_interval with the value of --save_interval."""
+    gen_during_training: bool = False
+    """Sample videos at every checkpoint; as --sample_interval with the value of --save_interval."""
+    cuda: bool = True
+    """False: stay on the CPU."""
+    train_platform_type: str = ""
+    """Without effect, for older scripts: the log goes to log.jsonl, and to TensorBoard where that is installed."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("context_len", "pred_len", "balance", "min_snr_gamma", "dropout", "cond_mask_prob"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"--{name} must not be negative, got {getattr(self, name)}")
+        for name in ("num_layers", "latent_dim", "ff_size", "num_heads", "target_enc_layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}")
+        if self.latent_dim % self.num_heads:
+            raise ValueError(f"--latent_dim {self.latent_dim} must be a multiple of --num_heads {self.num_heads}")
+        if self.latent_dim % 2:
+            raise ValueError(f"--latent_dim must be even, got {self.latent_dim}")
+        least = 20 if self.noise_schedule == "linear" else 2
+        if not least <= self.diffusion_steps <= self.pos_embed_max_len:
+            raise ValueError(
+                f"--diffusion_steps {self.diffusion_steps}: a {self.noise_schedule} schedule needs at least {least}, "
+                f"and --pos_embed_max_len {self.pos_embed_max_len} allows no more"
+            )
+        if self.arch == "gru" and self.autoencoder:
+            raise ValueError("--autoencoder needs --arch trans_enc or trans_dec")
+
+
+def effective(options: LSReMGMOptions) -> LSReMGMOptions:
+    """The options with the flags that stand for others worked in."""
+    changes: dict[str, Any] = {}
+    if options.eval_during_training and not options.eval_interval:
+        changes["eval_interval"] = options.save_interval
+    if options.gen_during_training and not options.sample_interval:
+        changes["sample_interval"] = options.save_interval
+    if options.context_len and not options.pred_len:
+        changes["pred_len"] = options.context_len
+    if options.lambda_target_loc > 0:
+        changes["multi_target_cond"] = True
+    if not options.cuda:
+        changes["device"] = "cpu"
+    encoder = {"clip": "clip-b32", "bert": "distilbert"}.get(options.text_encoder_type, options.text_encoder_type)
+    by_vector = encoder.startswith("clip") or options.unconstrained
+    if options.arch == "auto":
+        changes["arch"] = "trans_enc" if by_vector else "trans_dec"
+    if options.arch == "trans_enc" and encoder == "distilbert":
+        raise ValueError("--text_encoder_type bert is read word by word: it needs --arch trans_dec")
+    return replace(options, text_encoder_type=encoder, **changes)
+
+
+def main(argv: list[str] | None = None) -> None:
+    options = effective(parse(LSReMGMOptions, argv, __doc__, ALIASES, PRESETS))
+    begin_command()
+    from train.train_lsremgm_setup import train_lsremgm
+
+    train_lsremgm(options)
+
+
+if __name__ == "__main__":
+    run_command(main)
