@@ -128,7 +128,7 @@ def read_clip_tokenizer(folder: Path):
         with gzip.open(folder / BPE_FILE, "rt", encoding="utf-8") as file:
             lines = file.read().splitlines()[1 : 49152 - 256 - 2 + 1]  # as in CLIP's simple_tokenizer.py
         return clip_tokenizer([tuple(line.split()) for line in lines])
-    raise TextEncoderError(f"{folder} holds no tokenizer: put tokenizer.json, vocab.json + merges.txt or {BPE_FILE} there")
+    raise TextEncoderError(f"{folder} holds no tokenizer: put tokenizer.json there, or {BPE_FILE}")
 
 
 def clip_tokenizer(merges: list[tuple[str, str]], vocabulary: dict[str, int] | None = None):

@@ -1,0 +1,347 @@
+"""The LS-ReMGM network and what it makes: variants, masks, guidance, protocols of sampling, losses."""
+
+import numpy as np
+import pytest
+import torch
+
+from data_loaders.corpus import Batch, Representation, Statistics
+from data_loaders.edit_masks import TARGET_JOINTS, EditError, TargetLocation, edit_mask, target_location, target_rows
+from data_loaders.skeleton import load_skeleton
+from model.lsremgm import LSReMGMConfig, MotionDenoiser
+from model.lsremgm_generate import Extras, LengthError, Sampling, denoiser, generate, generate_features
+from model.lsremgm_loss import goal_error, loss
+from model.lsremgm_system import LSReMGM, RepresentationError, build
+from model.motion_autoencoder import AutoencoderConfig
+from model.text_encoders import TextFeatures, load_text_encoder
+from protos.randomness import sample_generators
+
+SMALL = dict(latent_dim=32, ff_size=48, num_layers=2, num_heads=4, diffusion_steps=5, dropout=0.0)
+WORDS = dict(arch="trans_dec", text_encoder="minilm", text_dim=384, text_memory="tokens", mask_frames=True)
+VARIANTS = {
+    "encoder": dict(),
+    "encoder, masked": dict(mask_frames=True),
+    "encoder, norm first": dict(norm_first=True),
+    "decoder": dict(arch="trans_dec"),
+    "decoder with time token": dict(arch="trans_dec", decoder_token="time"),
+    "decoder with older token": dict(arch="trans_dec", decoder_token="time+text"),
+    "decoder on words": WORDS,
+    "gru": dict(arch="gru"),
+    "kit": dict(num_features=251),
+    "action": dict(num_features=150, condition="action", num_actions=12),
+    "unconstrained": dict(num_features=150, condition="none"),
+    "prefix, one target network": dict(**WORDS, context_len=4, pred_len=8, target_encoder="single"),
+    "prefix, split target": dict(**WORDS, context_len=4, pred_len=8, target_encoder="split"),
+    "prefix, summed target": dict(**WORDS, context_len=4, pred_len=8, target_encoder="multi"),
+}
+
+
+@pytest.fixture(scope="module")
+def minilm():
+    return load_text_encoder("minilm", disk_cache=False)
+
+
+def statistics(width=263, skeleton="humanml", fps=20.0, heading="published"):
+    """Statistics of a spread that keeps random samples near a metre."""
+    return Statistics(np.zeros(width, np.float32), np.full(width, 0.02, np.float32),
+                      Representation(skeleton, fps, heading))
+
+
+@pytest.fixture(scope="module")
+def nets(minilm):
+    torch.manual_seed(0)
+    return build(LSReMGMConfig(**SMALL, **WORDS), statistics(), minilm).eval()
+
+
+@pytest.fixture(scope="module")
+def unmasked(minilm):
+    torch.manual_seed(0)
+    config = LSReMGMConfig(**SMALL, text_encoder="minilm", text_dim=384)
+    return build(config, statistics(), minilm).eval()
+
+
+def text(batch, dim, length=5):
+    tokens = torch.randn(batch, length, dim)
+    return TextFeatures(tokens.mean(1), tokens, torch.ones(batch, length, dtype=torch.bool))
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_every_variant_answers_in_the_shape_it_was_asked(name):
+    config = LSReMGMConfig(**{**SMALL, **VARIANTS[name]})
+    network = MotionDenoiser(config).eval()
+    x = torch.randn(3, 8, config.num_features)
+    given = dict(text=text(3, config.text_dim)) if config.condition == "text" else {}
+    if config.condition == "action":
+        given["action"] = torch.tensor([0, 3, 11])
+    if config.context_len:
+        given["prefix"] = torch.randn(3, 4, 263)
+    if config.target_encoder != "none":
+        valid = target_rows([TARGET_JOINTS, ["right_wrist", "traj"], []], [True, False, True])
+        given["target"] = TargetLocation(torch.randn(3, 8, 3), valid)
+    y = network(x, torch.tensor([0, 2, 4]), mask=torch.ones(3, 8, dtype=torch.bool), **given)
+    assert y.shape == x.shape and y.isfinite().all()
+    for parameter_name, parameter in network.named_parameters():
+        grad = torch.autograd.grad(y.square().sum(), parameter, retain_graph=True, allow_unused=True)[0]
+        assert grad is not None and grad.abs().sum() > 0, f"{parameter_name} has no part in the answer"
+
+
+def test_contradicting_configurations_are_refused():
+    for wrong in (dict(text_memory="tokens"), dict(decoder_token="time"), dict(condition="action"),
+                  dict(context_len=20), dict(autoencoder=AutoencoderConfig()), dict(latent_dim=30)):
+        with pytest.raises(ValueError):
+            MotionDenoiser(LSReMGMConfig(**{**SMALL, **wrong}))
+
+
+def test_masked_models_do_not_see_padding_and_unmasked_ones_do():
+    x, t = torch.randn(2, 12, 263), torch.tensor([3, 3])
+    mask = torch.arange(12) < torch.tensor([[8], [12]])
+    changed = x.clone()
+    changed[0, 8:] = 5.0
+    for mask_frames in (True, False):
+        torch.manual_seed(1)
+        network = MotionDenoiser(LSReMGMConfig(**SMALL, mask_frames=mask_frames)).eval()
+        words = text(2, 512)
+        with torch.no_grad():
+            a, b = (network(y, t, words, mask)[0, :8] for y in (x, changed))
+        assert torch.allclose(a, b, atol=1e-6) == mask_frames
+
+
+def test_padding_of_words_has_no_influence():
+    network = MotionDenoiser(LSReMGMConfig(**SMALL, **WORDS)).eval()
+    words = text(1, 384)
+    padded = TextFeatures(words.pooled, torch.nn.functional.pad(words.tokens, (0, 0, 0, 3), value=9.0),
+                          torch.nn.functional.pad(words.mask, (0, 3)))
+    x, t = torch.randn(1, 8, 263), torch.tensor([2])
+    with torch.no_grad():
+        assert torch.allclose(network(x, t, words), network(x, t, padded), atol=1e-6)
+
+
+def test_dropped_text_leaves_no_trace_of_the_prompt():
+    network = MotionDenoiser(LSReMGMConfig(**SMALL)).eval()
+    x, t, drop = torch.randn(2, 8, 263), torch.tensor([2, 2]), torch.ones(2, dtype=torch.bool)
+    with torch.no_grad():
+        without = network(x, t)
+        assert torch.equal(network(x, t, text(2, 512), drop=drop), without)
+        half = network(x, t, text(2, 512), drop=torch.tensor([True, False]))
+    assert torch.allclose(half[0], without[0], atol=1e-6) and not torch.allclose(half[1], without[1], atol=1e-3)
+
+
+def test_bfloat16_autocast_stays_close():
+    network = MotionDenoiser(LSReMGMConfig(**SMALL, **WORDS, norm_first=True)).eval()
+    x, t, words = torch.randn(2, 8, 263), torch.tensor([1, 3]), text(2, 384)
+    with torch.no_grad():
+        exact = network(x, t, words)
+        with torch.autocast("cpu", torch.bfloat16):
+            rough = network(x, t, words).float()
+    assert (rough - exact).abs().mean() < 0.05 * exact.abs().mean()
+
+
+def test_motion_is_in_metres_with_the_length_and_frame_rate_asked_for(nets):
+    motions = generate(nets, ["a person walks", "a person waves"], [24, 9], [1, 2], num_steps=3, sampler="ddim")
+    assert [m.joints.shape for m in motions] == [(1, 24, 22, 3), (1, 9, 22, 3)]
+    assert motions[0].fps == 20 and motions[0].skeleton == "humanml" and motions[1].captions == ("a person waves",)
+    assert np.isfinite(motions[0].joints).all()
+
+
+def test_kit_motion_is_given_in_metres(minilm):
+    torch.manual_seed(0)
+    kit = load_skeleton("kit")
+    config = LSReMGMConfig(**SMALL, **WORDS, num_features=251, skeleton="kit", fps=12.5)
+    nets = build(config, statistics(251, "kit", 12.5), minilm)
+    features = generate_features(nets, ["a walk"], [10], [3])[0]
+    motion = generate(nets, ["a walk"], [10], [3])[0]
+    assert motion.joints.shape == (1, 10, 21, 3)
+    assert np.allclose(motion.joints[0, :, 0, 1], features[:, 3].numpy() * kit.metres_per_unit, atol=1e-6)
+
+
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpmpp", "plms"])
+def test_a_sample_depends_on_its_seed_and_not_on_its_batch(nets, sampler):
+    prompts, lengths = ["a person walks", "a person waves", "a person bows"], [20, 33, 12]
+    together = generate(nets, prompts, lengths, [5, 6, 7], sampler=sampler)
+    for i in range(3):
+        alone = generate(nets, [prompts[i]], [lengths[i]], [5 + i], sampler=sampler)[0]
+        assert np.abs(alone.joints - together[i].joints).max() < 1e-4
+    again = generate(nets, prompts, lengths, [5, 6, 7], sampler=sampler, batch_size=2)
+    assert np.abs(again[2].joints - together[2].joints).max() < 1e-4
+    other = generate(nets, prompts[:1], lengths[:1], [99], sampler=sampler)[0]
+    assert np.abs(other.joints - together[0].joints).max() > 1e-3
+
+
+def test_unmasked_models_are_sampled_at_196_frames_and_cut(unmasked):
+    short = generate_features(unmasked, ["a walk"], [40], [1])[0]
+    full = generate_features(unmasked, ["a walk"], [196], [1])[0]
+    assert short.shape == (40, 263) and full.shape == (196, 263)
+    assert torch.allclose(short, full[:40], atol=1e-5)
+
+
+def test_masked_models_are_sampled_at_the_requested_length(nets):
+    seen = []
+    generate_features(nets, ["a walk"], [40], [1], Sampling(on_step=lambda step: seen.append(step.x.shape[1])))
+    assert set(seen) == {40} and len(seen) == 5
+
+
+@pytest.mark.parametrize("length", [0, -5, 197, 10_000])
+def test_impossible_lengths_are_refused(nets, length):
+    with pytest.raises(LengthError, match="1 to 196"):
+        generate(nets, ["a walk"], [length], [1])
+
+
+def test_guidance_in_one_batch_equals_two_passes(nets):
+    x, t = torch.randn(2, 10, 263), torch.tensor([3, 3])
+    mask = torch.ones(2, 10, dtype=torch.bool)
+    prompts = ["a person waves", "someone kicks with the left foot"]
+    with torch.no_grad():
+        answers = {scale: denoiser(nets, prompts, mask, scale, Extras())(x, t) for scale in (0.0, 1.0, 2.5)}
+    expected = answers[0.0] + 2.5 * (answers[1.0] - answers[0.0])
+    assert torch.allclose(answers[2.5], expected, atol=1e-5)
+
+
+def test_guidance_scales_of_0_and_1_ask_the_network_once(nets):
+    rows = []
+    handle = nets.denoiser.register_forward_pre_hook(lambda module, inputs: rows.append(len(inputs[0])))
+    for scale in (0.0, 1.0, 2.0):
+        generate_features(nets, ["a walk"], [8], [1], Sampling(guidance_scale=scale, num_steps=2))
+    handle.remove()
+    assert rows == [1, 1, 1, 1, 2, 2]
+    free = [generate_features(nets, [p], [8], [1], Sampling(guidance_scale=0.0))[0] for p in ("a walk", "a bow")]
+    assert torch.equal(*free)
+
+
+def test_guidance_is_ignored_by_models_that_always_had_their_condition(minilm, caplog):
+    nets = build(LSReMGMConfig(**SMALL, **WORDS, cond_mask_prob=0.0), statistics(), minilm)
+    plain = generate_features(nets, ["a walk"], [8], [1], Sampling(guidance_scale=1.0))[0]
+    assert torch.equal(generate_features(nets, ["a walk"], [8], [1], Sampling(guidance_scale=4.0))[0], plain)
+    assert "ignored" in caplog.text
+
+
+def test_in_between_keeps_start_and_end(nets):
+    given, skeleton = torch.randn(1, 20, 263) * 0.02, load_skeleton("humanml")
+    keep = edit_mask("in_between", skeleton, torch.tensor([20]), 20)
+    made = generate_features(nets, ["a walk"], [20], [1], extras=Extras(motion=given, keep=keep))[0]
+    assert torch.allclose(made[:5], given[0, :5], atol=1e-6) and torch.allclose(made[15:], given[0, 15:], atol=1e-6)
+    assert not torch.allclose(made[5:15], given[0, 5:15], atol=1e-3)
+
+
+def test_upper_body_edit_keeps_legs_and_root(unmasked):
+    given, skeleton = torch.randn(1, 30, 263) * 0.02, load_skeleton("humanml")
+    keep = edit_mask("upper_body", skeleton, torch.tensor([30]), 30)
+    made = generate_features(unmasked, ["waving"], [30], [1], extras=Extras(motion=given, keep=keep))[0]
+    assert torch.allclose(made[keep[0]], given[0][keep[0]], atol=1e-6)
+    assert not torch.allclose(made[~keep[0]], given[0][~keep[0]], atol=1e-3)
+
+
+def latent_model(minilm) -> LSReMGM:
+    torch.manual_seed(0)
+    autoencoder = AutoencoderConfig(latent_channels=16, width=32, num_blocks=1, fine_width=16, num_fine_blocks=1)
+    config = LSReMGMConfig(**{**SMALL, **WORDS, "num_features": 16, "norm_first": True, "autoencoder": autoencoder})
+    return build(config, statistics(), minilm)
+
+
+def test_latent_models_give_frames_of_any_length(minilm):
+    nets = latent_model(minilm)
+    motions = generate(nets, ["a walk", "a bow"], [21, 40], [1, 2])
+    assert [m.joints.shape[1] for m in motions] == [21, 40]
+    alone = generate(nets, ["a walk"], [21], [1])[0]
+    assert np.abs(alone.joints - motions[0].joints).max() < 1e-4
+    with pytest.raises(EditError, match="latents"):
+        given = torch.zeros(1, 21, 263)
+        generate(nets, ["a walk"], [21], [1], extras=Extras(motion=given, keep=torch.ones_like(given).bool()))
+
+
+def test_latent_models_train_the_denoiser_only(minilm):
+    nets = latent_model(minilm)
+    loss(nets, make_batch(), sample_generators(0, range(4)))["loss"].mean().backward()
+    assert all(parameter.grad is not None for parameter in nets.denoiser.parameters() if parameter.numel() > 16)
+    assert not any(parameter.requires_grad for parameter in nets.autoencoder.parameters())
+
+
+def prefix_model(minilm, **more) -> LSReMGM:
+    torch.manual_seed(0)
+    config = LSReMGMConfig(**{**SMALL, **WORDS, "context_len": 4, "pred_len": 10, **more})
+    return build(config, statistics(), minilm)
+
+
+def test_prefix_models_go_on_from_what_they_made(minilm):
+    nets = prefix_model(minilm)
+    prefix = torch.randn(1, 4, 263) * 0.02
+    long = generate_features(nets, ["a walk"], [25], [1], extras=Extras(prefix=prefix))[0]
+    short = generate_features(nets, ["a walk"], [10], [1], extras=Extras(prefix=prefix))[0]
+    assert long.shape == (25, 263) and torch.allclose(long[:10], short, atol=1e-6)
+    assert generate_features(nets, ["a walk"], [300], [1], extras=Extras(prefix=prefix))[0].shape == (300, 263)
+    with pytest.raises(EditError, match="continues 4 frames"):
+        generate(nets, ["a walk"], [10], [1], extras=Extras(prefix=prefix[:, :3]))
+
+
+def test_prefix_models_take_a_prompt_per_piece(minilm):
+    nets = prefix_model(minilm)
+    prefix = Extras(prefix=torch.zeros(1, 4, 263))
+    same = generate_features(nets, ["a walk"], [20], [1], extras=prefix)[0]
+    change = generate_features(nets, [["a walk", "a bow"]], [20], [1], extras=prefix)[0]
+    assert torch.equal(change[:10], same[:10]) and not torch.allclose(change[10:], same[10:], atol=1e-4)
+
+
+def make_batch(lengths=(40, 40, 24, 12), seed=0) -> Batch:
+    lengths = torch.tensor(lengths)
+    mask = torch.arange(40) < lengths[:, None]
+    motion = torch.randn(len(lengths), 40, 263, generator=torch.Generator().manual_seed(seed)) * mask[..., None]
+    return Batch(motion, lengths, mask, ["a walk", "a bow", "a kick", "a wave"][: len(lengths)])
+
+
+def test_loss_of_a_sample_does_not_depend_on_its_batch(nets):
+    batch = make_batch()
+    together = loss(nets, batch, sample_generators(7, range(4)))["loss"]
+    one = Batch(batch.motion[2:3, :24], batch.lengths[2:3], batch.mask[2:3, :24], batch.texts[2:3])
+    alone = loss(nets, one, sample_generators(7, [2]))["loss"]
+    assert torch.allclose(alone, together[2:3], atol=1e-5)
+
+
+def test_training_lowers_the_loss(minilm):
+    torch.manual_seed(0)
+    nets = build(LSReMGMConfig(**{**SMALL, **WORDS, "lambda_vel": 1.0, "min_snr_gamma": 5.0}), statistics(), minilm)
+    optimizer = torch.optim.AdamW(nets.denoiser.parameters(), 3e-3)
+    batch, losses = make_batch(), []
+    swing = torch.sin(torch.arange(40) / 5)[None, :, None]
+    batch.motion = swing * batch.motion[:, :1] * batch.mask[..., None]  # each clip swings about its own pose
+    for step in range(60):
+        value = loss(nets, batch, sample_generators(1, range(4), step))["loss"].mean()
+        optimizer.zero_grad()
+        value.backward()
+        optimizer.step()
+        losses.append(value.item())
+    assert np.mean(losses[-10:]) < 0.6 * np.mean(losses[:10])
+
+
+def test_conditions_are_dropped_as_often_as_configured(nets, monkeypatch):
+    dropped = []
+    forward = nets.denoiser.forward
+    monkeypatch.setattr(nets.denoiser, "forward", lambda *a, **k: dropped.append(k["drop"]) or forward(*a, **k))
+    for step in range(100):
+        loss(nets, make_batch(), sample_generators(3, range(4), step))
+    assert 0.05 < torch.cat(dropped).float().mean() < 0.16  # cond_mask_prob is 0.1
+
+
+def test_prefix_models_learn_to_end_at_a_target(minilm):
+    nets = prefix_model(minilm, pred_len=36, target_encoder="single", lambda_target_loc=1.0)
+    terms = loss(nets, make_batch((40, 40, 40, 40)), sample_generators(1, range(4)))
+    assert terms["goal"].shape == (4,) and (terms["goal"] >= 0).all()
+    x0 = torch.randn(2, 12, 263)
+    mask = torch.ones(2, 12, dtype=torch.bool)
+    valid = target_rows([["pelvis"], ["right_wrist"]], [True, True])
+    reached = target_location(nets.denormalise(x0), mask.sum(1), valid, nets.skeleton)
+    assert torch.allclose(goal_error(nets, reached, mask, x0), torch.zeros(2), atol=1e-8)
+    moved = TargetLocation(reached.values + 0.5, valid)
+    assert (goal_error(nets, moved, mask, x0) > 0.1).all()
+
+
+def test_joint_losses_need_joints(minilm):
+    config = LSReMGMConfig(**{**SMALL, "num_features": 150, "condition": "none", "features": "smpl_rot6d",
+                              "skeleton": "smpl", "lambda_rcxyz": 1.0})
+    batch = Batch(torch.randn(1, 8, 150), torch.tensor([8]), torch.ones(1, 8, dtype=torch.bool), [""])
+    with pytest.raises(RepresentationError, match="body model"):
+        loss(build(config), batch, sample_generators(0, [0]))
+
+
+@pytest.mark.parametrize("change", [dict(skeleton="kit", width=251, fps=12.5), dict(fps=30.0),
+                                    dict(heading="continuous"), dict(width=251)])
+def test_statistics_of_another_representation_are_refused(change):
+    with pytest.raises(RepresentationError):
+        build(LSReMGMConfig(**SMALL), statistics(**change))
