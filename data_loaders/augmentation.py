@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from data_loaders.humanml_features import feature_blocks
+from data_loaders.feature_statistics import feature_blocks
 from data_loaders.skeleton import Skeleton
 
 
@@ -11,6 +11,18 @@ def loop_gap(features: np.ndarray, skeleton: Skeleton) -> float:
     ric = feature_blocks(skeleton.num_joints)["ric"]
     difference = (features[-1, ric] - features[0, ric]).reshape(-1, 3)
     return float(np.linalg.norm(difference, axis=1).mean()) * skeleton.metres_per_unit
+
+
+LOOP_GAP = 0.06  # metres
+STANDING_SPEED = 0.15  # m/s
+
+
+def can_repeat(features: np.ndarray, skeleton: Skeleton, fade: int) -> bool:
+    """Whether a clip is an action on the spot that ends as it began, so that it may be played again and again."""
+    if len(features) < 2 * fade or loop_gap(features, skeleton) > LOOP_GAP:
+        return False
+    step = features[:, feature_blocks(skeleton.num_joints)["root_velocity"]]
+    return float(np.linalg.norm(step, axis=1).mean()) * skeleton.metres_per_unit * skeleton.fps < STANDING_SPEED
 
 
 def repeat_clip(features: np.ndarray, times: int, fade: int, skeleton: Skeleton) -> np.ndarray:

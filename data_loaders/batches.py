@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
+from data_loaders.augmentation import can_repeat, repeat_clip
 from data_loaders.clips import Report
 from data_loaders.humanml import MAX_FRAMES, UNIT_LENGTH, Draws, crop
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from data_loaders.corpus import Batch, Corpus
 
 log = logging.getLogger(__name__)
+FADE = 8  # frames over which a repeated clip joins itself
 
 
 class Span(NamedTuple):
@@ -51,10 +53,12 @@ class TextMotionDataset:
         unit_length: int = UNIT_LENGTH,
         crop_rule: Literal["published", "whole"] = "published",
         statistics: tuple[np.ndarray, np.ndarray] | None = None,
+        repeat: float = 0.0,
     ):
         """statistics: mean and std (D,) to normalise with; default the corpus's own. min_frames: two units by default.
 
-        Raises ValueError where nothing of the split can be used.
+        repeat: how often a short action on the spot is played several times in a row, so that a model learns what to do
+        with more time than the recordings take. Raises ValueError where nothing of the split can be used.
         """
         self.corpus, self.unit_length, self.crop_rule = corpus, unit_length, crop_rule
         self.max_frames = max_frames // unit_length * unit_length
@@ -66,6 +70,13 @@ class TextMotionDataset:
         if not self.spans:
             raise ValueError(f"{corpus.folder}: nothing in split '{split}' can be trained on: {self.report}")
         log.info("%s: %d motions; %s", split, len(self.spans), self.report)
+        self.repeat = repeat
+        self.repeatable = [bool(repeat) and self._can_repeat(span) for span in self.spans]
+
+    def _can_repeat(self, span: Span) -> bool:
+        if 2 * (span.stop - span.start - FADE) + FADE > self.max_frames:
+            return False
+        return can_repeat(self.corpus[span.clip][span.start : span.stop], self.corpus.skeleton, FADE)
 
     def _spans(self, clip: int, shortest: int) -> Iterator[Span]:
         frames, captions = int(self.corpus.lengths[clip]), self.corpus.captions(clip)
@@ -102,8 +113,12 @@ class TextMotionDataset:
         span = self.spans[index]
         draws = Draws(np.random.default_rng((seed, number, index)))
         text = draws.choice(span.texts)
-        start, length = self._crop(span.stop - span.start, draws)
-        motion = (self.corpus[span.clip][span.start + start : span.start + start + length] - self.mean) / self.std
+        features = self.corpus[span.clip][span.start : span.stop]
+        if self.repeatable[index] and draws.generator.random() < self.repeat:
+            most = (self.max_frames - FADE) // (len(features) - FADE)
+            features = repeat_clip(features, draws.randint(2, most), FADE, self.corpus.skeleton)
+        start, length = self._crop(len(features), draws)
+        motion = (features[start : start + length] - self.mean) / self.std
         name = self.corpus.names[span.clip]
         if not np.isfinite(motion).all():
             raise ValueError(f"{name}: its features hold NaN or infinite values; prepare the dataset again")

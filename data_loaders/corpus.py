@@ -6,7 +6,6 @@ and beside it `corpus/`: all feature rows in one array, so that opening a datase
 
 import json
 import os
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
@@ -203,15 +202,6 @@ class Corpus:
     def motion(self, clip: int | str) -> Motion:
         captions = tuple(caption.text for caption in self.captions(clip))
         return Motion(self.joints(clip)[None], self.fps, self.skeleton.name, captions)
-
-    def content_weights(self, clips: Sequence[int], balance: float) -> np.ndarray:
-        """Sampling weight of each clip so that a content of n clips is drawn in proportion to n^(1 - balance).
-
-        0 leaves the dataset as it is, 1 draws every content equally often. Clips without a content label count as one.
-        """
-        contents = [self.labels[i].get("content", "") for i in clips]
-        counts = Counter(contents)
-        return np.array([counts[content] ** -balance for content in contents])
 
     def split(self, name: str) -> list[int]:
         """Indices of the clips of a split (train, val, test, ...), in the order of its list; absent names are left out.

@@ -22,6 +22,7 @@ from protos.files import atomic_path, write_atomically
 from protos.options import parse, run_command, setup_logging
 
 log = logging.getLogger(__name__)
+NUM_JOINTS = 22
 BATCH = 128  # clips per feature batch: enough to vectorise, a few MB
 
 
@@ -74,8 +75,13 @@ def load_clip(clip, options: PrepareOptions) -> Loaded:
     """Reads, retargets and resamples one clip. Runs in a worker process; every failure becomes a reason."""
     import numpy as np
 
+    from data_loaders.mocap import read_joints
+
     try:
-        joints = read_joints(clip, options)
+        joints = read_joints(clip, options.fps, options.body_model, published=options.heading == "published")
+        if joints.shape[1] < NUM_JOINTS:
+            raise ValueError(f"{clip.name}: {joints.shape[1]} joints, expected the {NUM_JOINTS} of HumanML3D")
+        joints = joints[:, :NUM_JOINTS]
         if not np.isfinite(joints).all():
             frame = int(np.argwhere(~np.isfinite(joints).all((1, 2)))[0, 0])
             raise ValueError(f"frame {frame} holds NaN or infinite joints, expected finite numbers")
@@ -87,22 +93,6 @@ def load_clip(clip, options: PrepareOptions) -> Loaded:
         return Loaded(replace(clip, data=b""), None if problem else joints.astype(np.float32), problem)
     except (ValueError, OSError, KeyError) as error:
         return Loaded(replace(clip, data=b""), None, str(error))
-
-
-def read_joints(clip, options: PrepareOptions):
-    """Joints (T, J, 3) of a source clip in metres at the dataset's frame rate. Raises MocapError."""
-    from data_loaders import mocap
-
-    if clip.kind == "bvh":
-        mapping = mocap.load_mapping(clip.mapping)
-        recording = mocap.read_bvh(clip.data, name=clip.name)
-        joints = mocap.retarget(recording, mapping, first_frame=clip.first_frame or None)
-        return mocap.resample(joints, clip.fps or mapping.source_fps(recording), options.fps)
-    if clip.kind == "amass":
-        recording = mocap.read_amass_npz(clip.data, options.body_model)
-        return mocap.resample(recording.joints[clip.first_frame :], clip.fps or recording.fps, options.fps)
-    joints = mocap.read_joints_npy(clip.data, num_joints=22)
-    return mocap.resample(joints[clip.first_frame :], clip.fps, options.fps)
 
 
 def read_all(clips: Iterator, options: PrepareOptions) -> Iterator[Loaded]:
@@ -262,7 +252,7 @@ class Preparation:
         dropped = [(row["source"], row["dropped"]) for row in self.done.values() if row["dropped"]]
         kept = sum(len(row["names"]) for row in self.done.values())
         lines = [f"{len(self.done)} recordings, {kept} clips written, {len(dropped)} recordings dropped"]
-        lines += [f"{name}: {reason}" for name, reason in sorted(dropped)]
+        lines += [reason if reason.startswith(name) else f"{name}: {reason}" for name, reason in sorted(dropped)]
         path = self.folder / "report.txt"
         write_atomically(path, "\n".join(lines) + "\n")
         log.info("%s", lines[0])

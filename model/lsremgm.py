@@ -50,7 +50,10 @@ class LSReMGMConfig:
     sigma_small: bool = True
     prediction: Literal["x0", "eps", "v"] = "x0"
     min_snr_gamma: float = 0.0  # 0: every step weighs the same; else Hang et al. 2023, 5 in the paper
-    guidance_scale: float = 2.5  # at sampling, unless the user asks for another
+    # sampling, unless the user asks for another way
+    guidance_scale: float = 2.5
+    sampler: Literal["ddpm", "ddim", "plms", "dpmpp"] = "ddpm"
+    num_steps: int | None = None  # None: all
     # loss weights
     lambda_vel: float = 0.0
     lambda_rcxyz: float = 0.0

@@ -32,10 +32,10 @@ class LengthError(ValueError):
 
 @dataclass(frozen=True)
 class Sampling:
-    """How to sample. `guidance_scale` None takes the model's own, `num_steps` None all its steps (or 20, "ddim20")."""
+    """How to sample; None takes what the model's configuration says. `num_steps`: 20, "ddim20", ..."""
 
     guidance_scale: float | None = None
-    sampler: SamplerName = "ddpm"
+    sampler: SamplerName | None = None
     num_steps: int | str | None = None
     eta: float = 0.0
     order: int | None = None
@@ -66,7 +66,7 @@ class Extras:
 
 
 def generate(nets: LSReMGM, texts: Texts, lengths: Sequence[int], seeds: Sequence[int], *,
-             guidance_scale: float | None = None, sampler: SamplerName = "ddpm", num_steps: int | str | None = None,
+             guidance_scale: float | None = None, sampler: SamplerName | None = None, num_steps: int | str | None = None,
              extras: Extras = Extras(), **settings) -> list[Motion]:
     """A Motion of lengths[i] frames for texts[i], its joints (1, T, J, 3) in metres; `settings` as in Sampling.
 
@@ -166,7 +166,9 @@ def scale_of(nets: LSReMGM, sampling: Sampling) -> float:
 def _run(nets: LSReMGM, denoise: Denoise, shape: tuple[int, ...], noise: Callable, sampling: Sampling,
          edit_x0: Callable | None = None) -> Tensor:
     start = noise(torch.empty(shape, device=nets.device))
-    return sample(denoise, start, nets.diffusion, sampler=sampling.sampler, num_steps=sampling.num_steps, noise=noise,
+    sampler = sampling.sampler or nets.config.sampler
+    num_steps = nets.config.num_steps if sampling.num_steps is None else sampling.num_steps
+    return sample(denoise, start, nets.diffusion, sampler=sampler, num_steps=num_steps, noise=noise,
                   eta=sampling.eta, order=sampling.order, edit_x0=edit_x0, on_step=sampling.on_step)
 
 

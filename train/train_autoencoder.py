@@ -64,12 +64,13 @@ class WindowBatches:
     def __init__(self, corpus: "Corpus", split: str, options: AutoencoderOptions):
         import numpy as np
 
+        from data_loaders.batches import balanced_weights
         from model.motion_autoencoder import autoencoder_columns
 
         self.options = options
         self.columns = autoencoder_columns(corpus.skeleton.num_joints)
         clips = corpus.split(split)
-        weights = corpus.content_weights(clips, options.balance) * corpus.lengths[clips]
+        weights = balanced_weights([corpus.labels[i].get("content", "") for i in clips], options.balance) * corpus.lengths[clips]
         self.cumulative = np.cumsum(weights / weights.sum())
         # One contiguous normalised copy of the few columns that are used: about a quarter of the corpus.
         mean, std = corpus.mean[self.columns], corpus.std[self.columns]

@@ -1,0 +1,115 @@
+"""Small made-up motions and datasets, so that a clone without any motion capture is really tested."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from data_loaders.skeleton import load_skeleton
+
+# Source joints of the shipped bandai_namco mapping, parent first, and the joints of ours that they carry.
+BVH_JOINTS = {
+    "Hips": (None, "pelvis"), "Spine": ("Hips", "spine1"), "Chest": ("Spine", "spine3"), "Neck": ("Chest", "neck"),
+    "Head": ("Neck", "head"), "Shoulder_L": ("Chest", "left_collar"), "UpperArm_L": ("Shoulder_L", "left_shoulder"),
+    "LowerArm_L": ("UpperArm_L", "left_elbow"), "Hand_L": ("LowerArm_L", "left_wrist"),
+    "Shoulder_R": ("Chest", "right_collar"), "UpperArm_R": ("Shoulder_R", "right_shoulder"),
+    "LowerArm_R": ("UpperArm_R", "right_elbow"), "Hand_R": ("LowerArm_R", "right_wrist"),
+    "UpperLeg_L": ("Hips", "left_hip"), "LowerLeg_L": ("UpperLeg_L", "left_knee"), "Foot_L": ("LowerLeg_L", "left_ankle"),
+    "Toes_L": ("Foot_L", "left_foot"), "UpperLeg_R": ("Hips", "right_hip"), "LowerLeg_R": ("UpperLeg_R", "right_knee"),
+    "Foot_R": ("LowerLeg_R", "right_ankle"), "Toes_R": ("Foot_R", "right_foot"),
+}  # fmt: skip
+
+
+def standing() -> np.ndarray:
+    """Joints (22, 3) of a person standing with the arms down, facing +Z, on the humanml skeleton."""
+    skeleton = load_skeleton("humanml")
+    offsets = np.array(skeleton.raw_offsets) * np.array(skeleton.bone_lengths)[:, None]
+    joints = np.zeros((skeleton.num_joints, 3))
+    for joint, parent in enumerate(skeleton.parents):
+        joints[joint] = offsets[joint] + (joints[parent] if parent >= 0 else 0)
+    joints[:, 1] -= joints[:, 1].min()
+    return joints
+
+
+def walk(num_frames: int, speed: float = 1.0, fps: float = 20.0) -> np.ndarray:
+    """Joints (T, 22, 3) of a person walking along +Z at `speed` m/s, legs and arms swinging about hips and shoulders."""
+    skeleton = load_skeleton("humanml")
+    time = np.arange(num_frames) / fps
+    joints = np.repeat(standing()[None], num_frames, axis=0)
+    swing = 0.5 * np.sin(2 * np.pi * time)
+    for names, sign in ((("left_hip", "left_knee", "left_ankle", "left_foot"), 1.0),
+                        (("right_hip", "right_knee", "right_ankle", "right_foot"), -1.0),
+                        (("right_shoulder", "right_elbow", "right_wrist"), 1.0),
+                        (("left_shoulder", "left_elbow", "left_wrist"), -1.0)):  # fmt: skip
+        pivot, *limb = (skeleton.index(name) for name in names)
+        turn(joints, pivot, limb, sign * swing)
+    joints[..., 2] += (speed * time)[:, None]
+    return joints
+
+
+def raise_hand(num_frames: int, side: str = "left") -> np.ndarray:
+    """Joints (T, 22, 3) of a person who lifts one straight arm forward and up and lowers it again."""
+    skeleton = load_skeleton("humanml")
+    joints = np.repeat(standing()[None], num_frames, axis=0)
+    limb = [skeleton.index(f"{side}_{part}") for part in ("elbow", "wrist")]
+    turn(joints, skeleton.index(f"{side}_shoulder"), limb, 2.8 * np.sin(np.pi * np.arange(num_frames) / (num_frames - 1)))
+    return joints
+
+
+def turn(joints: np.ndarray, pivot: int, limb: list[int], angle: np.ndarray) -> None:
+    """Turns joints of `limb` about the left-right axis through `pivot`, per frame, forwards for positive angles."""
+    for joint in limb:
+        y, z = (joints[:, joint, axis] - joints[:, pivot, axis] for axis in (1, 2))
+        joints[:, joint, 1] = joints[:, pivot, 1] + np.cos(angle) * y + np.sin(angle) * z
+        joints[:, joint, 2] = joints[:, pivot, 2] - np.sin(angle) * y + np.cos(angle) * z
+
+
+def bvh_text(joints: np.ndarray, fps: float = 30.0) -> str:
+    """A BVH file in the Bandai-Namco dialect (centimetres, six channels per joint) that holds these joints (T, 22, 3)."""
+    skeleton = load_skeleton("humanml")
+    children: dict[str | None, list[str]] = {}
+    for name, (parent, _) in BVH_JOINTS.items():
+        children.setdefault(parent, []).append(name)
+    lines, order = ["HIERARCHY", "ROOT joint_Root", "{"], ["joint_Root"]
+    channels = "CHANNELS 6 Xposition Yposition Zposition Zrotation Xrotation Yrotation"
+
+    def write(name: str, depth: int) -> None:
+        pad = "  " * depth
+        order.append(name)
+        lines.extend([f"{pad}JOINT {name}", pad + "{", f"{pad}  OFFSET 0 0 0", f"{pad}  {channels}"])
+        for child in children.get(name, []):
+            write(child, depth + 1)
+        if name not in children:
+            lines.extend([f"{pad}  End Site", pad + "  {", f"{pad}    OFFSET 0 0 0", pad + "  }"])
+        lines.append(pad + "}")
+
+    lines.extend(["  OFFSET 0 0 0", f"  {channels}"])
+    write("Hips", 1)
+    lines.append("}")
+    rows = np.zeros((len(joints), len(order), 6))
+    for column, name in enumerate(order[1:], 1):
+        parent, ours = BVH_JOINTS[name]
+        place = joints[:, skeleton.index(ours)]
+        rows[:, column, :3] = 100 * (place - joints[:, skeleton.index(BVH_JOINTS[parent][1])] if parent else place)
+    lines.extend(["MOTION", f"Frames:\t{len(joints)}", f"Frame Time:\t{1 / fps:.7f}"])
+    lines.extend(" ".join(f"{value:.5f}" for value in row) for row in rows.reshape(len(joints), -1))
+    return "\n".join(lines) + "\n"
+
+
+def write_recordings(folder: Path, copies: int = 4) -> None:
+    """A small folder of recordings in the Bandai-Namco layout: walks and raised hands with captions and splits."""
+    folder.mkdir(parents=True, exist_ok=True)
+    clips, splits = {}, {"train": [], "val": [], "test": []}
+    for take in range(1, copies + 1):
+        made = {
+            "walk": (walk(75 + 6 * take, 0.8 + 0.1 * take, 30.0), ["a person walks forward", "someone strolls ahead"]),
+            "raise-up-left-hand": (raise_hand(60 + 6 * take), ["a person raises the left hand", "lifting the left arm"]),
+        }
+        for content, (joints, captions) in made.items():
+            name = f"dataset-2_{content}_normal_{take:03d}"
+            (folder / f"{name}.bvh").write_text(bvh_text(joints))
+            clips[name] = {"content": content, "style": "normal", "take": take, "captions": captions}
+            splits["test" if take == copies else "val" if take == copies - 1 else "train"].append(name)
+    (folder / "captions.json").write_text(json.dumps({"_meta": {}, "clips": clips}))
+    for split, names in splits.items():
+        (folder / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
