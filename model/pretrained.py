@@ -33,11 +33,14 @@ SYSTEMS = {"lsremgm": ("model.lsremgm", "LSReMGMConfig", "model.lsremgm_system")
 
 def save_pretrained(folder: Path, config: Any, state_dict: dict[str, Tensor], statistics: Statistics | None,
                     card: str = "", *, system: str = "lsremgm", half: bool = False) -> None:
-    """Writes a checkpoint folder, whole or not at all; one that is there is replaced. `half` stores float16 weights.
+    """Writes a checkpoint folder, whole or not at all; a checkpoint that is there is replaced, nothing else is.
 
-    `state_dict` is that of the system's networks; `card` becomes README.md.
+    `state_dict` is that of the system's networks; `card` becomes README.md; `half` stores float16 weights.
     """
-    with atomic_folder(Path(folder)) as temporary:
+    folder = Path(folder)
+    if folder.exists() and not (folder / "config.json").is_file() and (folder.is_file() or any(folder.iterdir())):
+        raise CheckpointError(f"{folder} is not a checkpoint and not empty: choose another folder to save to")
+    with atomic_folder(folder) as temporary:
         write_files(temporary, config, state_dict, statistics, card, system=system, half=half)
 
 

@@ -1,0 +1,258 @@
+"""Checkpoint folders, ours and published ones: complete, checked, and enough to sample."""
+
+import json
+import pickle
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from data_loaders.corpus import Representation, Statistics
+from model.lsremgm import LSReMGMConfig, MotionDenoiser
+from model.lsremgm_generate import Sampling, generate_features
+from model.lsremgm_system import build
+from model.motion_autoencoder import AutoencoderConfig
+from model.official_names import CheckpointError, config_from_args, mdm_name, read_args
+from model.pretrained import from_pretrained, read_config, save_pretrained
+from model.text_encoders import load_text_encoder
+
+SMALL = dict(latent_dim=32, ff_size=48, num_layers=2, diffusion_steps=5)
+WORDS = dict(arch="trans_dec", text_encoder="minilm", text_dim=384, text_memory="tokens", mask_frames=True)
+
+
+@pytest.fixture(scope="module")
+def minilm():
+    return load_text_encoder("minilm", disk_cache=False)
+
+
+def statistics(heading="published", width=263):
+    generator = np.random.default_rng(0)
+    return Statistics(generator.normal(size=width).astype(np.float32),
+                      generator.uniform(0.01, 0.1, width).astype(np.float32),
+                      Representation("humanml", 20.0, heading))
+
+
+@pytest.fixture
+def saved(tmp_path, minilm):
+    torch.manual_seed(0)
+    config = LSReMGMConfig(**SMALL, **WORDS, heading="continuous")
+    nets = build(config, statistics("continuous"), minilm).eval()
+    save_pretrained(tmp_path / "model", config, nets.state_dict(), statistics("continuous"), "# A card")
+    return tmp_path / "model", nets
+
+
+def same_sample(a, b) -> float:
+    made = [generate_features(nets, ["a person walks"], [16], [3], Sampling(sampler="ddim"))[0] for nets in (a, b)]
+    return (made[0] - made[1]).abs().max().item()
+
+
+def test_a_checkpoint_folder_alone_is_enough_to_sample(saved, minilm):
+    folder, nets = saved
+    again = from_pretrained(folder, text_encoder=minilm)
+    assert again.config == nets.config and not again.training
+    assert same_sample(nets, again) == 0
+    assert {file.name for file in folder.iterdir()} == {"config.json", "model.safetensors", "stats.npz", "README.md"}
+    assert again.statistics.representation == Representation("humanml", 20.0, "continuous")
+    assert from_pretrained(folder / "model.safetensors").config == nets.config
+
+
+def test_half_precision_takes_half_the_bytes_and_reads_back_as_float32(saved, minilm, tmp_path):
+    folder, nets = saved
+    save_pretrained(tmp_path / "half", nets.config, nets.state_dict(), nets.statistics, half=True)
+    sizes = [(f / "model.safetensors").stat().st_size for f in (tmp_path / "half", folder)]
+    assert sizes[0] < 0.55 * sizes[1]
+    again = from_pretrained(tmp_path / "half", text_encoder=minilm)
+    assert next(again.parameters()).dtype == torch.float32
+    weights = dict(nets.named_parameters())
+    assert all(torch.allclose(p, weights[n], atol=1e-3) for n, p in again.named_parameters())
+
+
+def test_autoencoder_and_its_latent_spread_travel_with_the_checkpoint(tmp_path, minilm):
+    sizes = AutoencoderConfig(latent_channels=16, width=32, num_blocks=1, fine_width=16, num_fine_blocks=1)
+    config = LSReMGMConfig(**SMALL, **WORDS, num_features=16, autoencoder=sizes)
+    nets = build(config, statistics(), minilm)
+    nets.autoencoder.latent_std.fill_(3.0)
+    save_pretrained(tmp_path / "latent", config, nets.state_dict(), nets.statistics)
+    again = from_pretrained(tmp_path / "latent", text_encoder=minilm)
+    assert again.config.autoencoder == sizes and (again.autoencoder.latent_std == 3).all()
+    assert same_sample(nets, again) == 0
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path):
+    config = LSReMGMConfig(**SMALL)
+    state = build(config).state_dict()
+    state["denoiser.output_projection.bias"][0] = 1e6  # beyond float16
+    with pytest.raises(CheckpointError, match="not finite"):
+        save_pretrained(tmp_path / "bad", config, state, statistics(), half=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_saving_replaces_a_checkpoint_and_nothing_else(saved, tmp_path):
+    folder, nets = saved
+    save_pretrained(folder, nets.config, nets.state_dict(), nets.statistics, "# Another card")
+    assert (folder / "README.md").read_text() == "# Another card\n"
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("keep me")
+    with pytest.raises(CheckpointError, match="not a checkpoint"):
+        save_pretrained(tmp_path / "mine", nets.config, nets.state_dict(), nets.statistics)
+    assert (tmp_path / "mine" / "notes.txt").read_text() == "keep me"
+
+
+def test_damaged_and_foreign_folders_are_named(saved, tmp_path):
+    folder, _ = saved
+    with pytest.raises(CheckpointError, match="no checkpoint at"):
+        from_pretrained(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CheckpointError, match=r"neither config\.json nor args\.json"):
+        from_pretrained(tmp_path / "empty")
+    config = json.loads((folder / "config.json").read_text())
+    for change, message in (({"system": "other"}, "names system 'other'"), ({"colour": 1}, "colour"),
+                            ({"latent_dim": 64}, r"does not fit its config\.json"),
+                            ({"skeleton": "kit"}, "skeleton")):
+        (folder / "config.json").write_text(json.dumps({**config, **change}))
+        with pytest.raises(ValueError, match=message):
+            from_pretrained(folder)
+    (folder / "config.json").write_text("{ not json")
+    with pytest.raises(CheckpointError, match="JSON"):
+        read_config(folder)
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "model.safetensors").write_bytes(b"cut short")
+    with pytest.raises(CheckpointError, match="damaged"):
+        from_pretrained(folder)
+    (folder / "stats.npz").unlink()
+    with pytest.raises(CheckpointError, match="incomplete"):
+        from_pretrained(folder)
+
+
+ARGS = {"dataset": "humanml", "arch": "trans_enc", "layers": 2, "latent_dim": 32, "diffusion_steps": 5,
+        "noise_schedule": "cosine", "cond_mask_prob": 0.1, "emb_trans_dec": False, "unconstrained": False}
+
+
+def published(folder, args, average=False):
+    """A folder as the original writes it, with random weights; returns our network of the same weights."""
+    config = config_from_args(args)
+    torch.manual_seed(1)
+    network = MotionDenoiser(config).eval()
+    state = {mdm_name(name, config): value for name, value in network.state_dict().items()}
+    state["sequence_pos_encoder.pe"] = torch.zeros(5000, 1, 32)
+    state["embed_timestep.sequence_pos_encoder.pe"] = torch.zeros(5000, 1, 32)
+    folder.mkdir()
+    (folder / "args.json").write_text(json.dumps(args))
+    content = {"model": {k: torch.zeros_like(v) for k, v in state.items()}, "model_avg": state} if average else state
+    torch.save(content, folder / "model000100000.pt")
+    return network
+
+
+VARIANTS = {
+    "encoder": {},
+    "decoder": {"arch": "trans_dec"},
+    "decoder with token, old": {"arch": "trans_dec", "emb_trans_dec": True},
+    "gru": {"arch": "gru"},
+    "words": {"arch": "trans_dec", "text_encoder_type": "bert", "mask_frames": True},
+    "prefix and target": {"arch": "trans_dec", "text_encoder_type": "bert", "context_len": 20, "pred_len": 40,
+                          "lambda_target_loc": 0.5, "multi_encoder_type": "split"},
+    "action": {"dataset": "humanact12", "cond_mask_prob": 0},
+    "unconstrained": {"dataset": "humanact12", "unconstrained": True},
+}
+
+
+@pytest.mark.parametrize("average", [False, True])
+@pytest.mark.parametrize("name", VARIANTS)
+def test_published_folders_load_into_the_variant_their_args_describe(name, average, tmp_path):
+    network = published(tmp_path / "published", {**ARGS, **VARIANTS[name], "use_ema": average}, average)
+    nets = from_pretrained(tmp_path / "published")
+    assert nets.config == network.config
+    for ours, loaded in zip(network.parameters(), nets.denoiser.parameters(), strict=True):
+        assert torch.equal(ours, loaded)
+
+
+def test_without_use_ema_the_plain_weights_are_taken(tmp_path):
+    published(tmp_path / "p", {**ARGS, "use_ema": False}, average=True)
+    assert all((p == 0).all() for p in from_pretrained(tmp_path / "p").denoiser.parameters())
+
+
+def test_published_unmasked_weights_are_sampled_at_196_frames_with_clip_cut_to_20_words(tmp_path):
+    published(tmp_path / "p", ARGS)
+    config = from_pretrained(tmp_path / "p").config
+    assert (config.mask_frames, config.max_frames, config.text_encoder, config.text_max_tokens) == \
+        (False, 196, "clip-b32", 22)
+    assert config.heading == "published"
+
+
+def test_published_humanml_statistics_come_with_the_code_and_kit_ones_do_not(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # no dataset folder here
+    published(tmp_path / "p", ARGS)
+    nets = from_pretrained(tmp_path / "p")
+    assert nets.mean.shape == (263,) and 0.9 < nets.mean[3] < 1.0  # pelvis height in metres
+    np.save(tmp_path / "Mean.npy", np.full(263, 2.0))
+    np.save(tmp_path / "Std.npy", np.full(263, 3.0))
+    assert (from_pretrained(tmp_path / "p", dataset_folder=tmp_path).std == 3).all()
+    published(tmp_path / "kit", {**ARGS, "dataset": "kit"})
+    with pytest.raises(CheckpointError, match=r"Mean\.npy and Std\.npy.*KIT-ML"):
+        from_pretrained(tmp_path / "kit")
+
+
+def test_the_newest_published_file_is_taken_unless_one_is_named(tmp_path):
+    published(tmp_path / "p", ARGS)
+    state = torch.load(tmp_path / "p" / "model000100000.pt", weights_only=True)
+    state["output_process.poseFinal.bias"] = torch.full((263,), 7.0)
+    torch.save(state, tmp_path / "p" / "model000200000.pt")
+    (tmp_path / "p" / "opt000300000.pt").write_bytes(b"")
+    assert (from_pretrained(tmp_path / "p").denoiser.output_projection.bias == 7).all()
+    older = from_pretrained(tmp_path / "p" / "model000100000.pt")
+    assert not (older.denoiser.output_projection.bias == 7).any()
+
+
+def test_published_weights_must_fit_exactly(tmp_path):
+    published(tmp_path / "p", ARGS)
+    file = tmp_path / "p" / "model000100000.pt"
+    state = torch.load(file, weights_only=True)
+    torch.save({k: v for k, v in state.items() if k != "embed_text.bias"} | {"extra.weight": torch.zeros(1)}, file)
+    with pytest.raises(CheckpointError, match=r"1 missing \(embed_text.bias\); 1 unexpected \(extra.weight\)"):
+        from_pretrained(tmp_path / "p")
+    torch.save(state | {"clip_model.token_embedding.weight": torch.zeros(2)}, file)
+    from_pretrained(tmp_path / "p")
+    (tmp_path / "p" / "args.json").write_text(json.dumps({**ARGS, "dataset": "kit"}))
+    for name in ("Mean.npy", "Std.npy"):
+        np.save(tmp_path / name, np.ones(251))
+    with pytest.raises(CheckpointError, match=r"shape \(32, 263\).*asks for \(32, 251\)"):
+        from_pretrained(tmp_path / "p", dataset_folder=tmp_path)
+
+
+class Harmful:
+    def __reduce__(self):
+        return exec, ("raise SystemExit('code of a checkpoint was run')",)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_code_in_a_published_file_is_not_run(tmp_path):
+    published(tmp_path / "p", ARGS)
+    file = tmp_path / "p" / "model000100000.pt"
+    torch.save({"model": Harmful()}, file)
+    with pytest.raises(CheckpointError, match="not a readable"):
+        from_pretrained(tmp_path / "p")
+    file.write_bytes(pickle.dumps(Harmful()))
+    with pytest.raises(CheckpointError, match="not a readable"):
+        from_pretrained(tmp_path / "p")
+
+
+def test_args_of_older_code():
+    assert read_args({"cond_mode": "no_cond"})["unconstrained"]
+    assert read_args({})["diffusion_steps"] == 1000 and not read_args({})["mask_frames"]
+    assert read_args({"context_len": 20, "pred_len": 0})["pred_len"] == 20
+    assert read_args({"lambda_target_loc": 1.0})["multi_target_cond"]
+    token = {"arch": "trans_dec", "emb_trans_dec": True}
+    assert config_from_args(token).decoder_token == "time+text"
+    token["text_encoder_type"] = "clip"
+    assert config_from_args({**token, "emb_before_mask": False}).decoder_token == "time+text"
+    assert config_from_args(token).decoder_token == "time"
+    with pytest.raises(CheckpointError, match="amass"):
+        read_args({"dataset": "amass"})
+
+
+def test_names_are_one_to_one():
+    for change in VARIANTS.values():
+        config = config_from_args({**ARGS, **change})
+        names = [partial(mdm_name, config=config)(name) for name in MotionDenoiser(config).state_dict()]
+        assert len(set(names)) == len(names)
