@@ -91,10 +91,13 @@ def smooth_in_time(values: Tensor, spans: Spans) -> Tensor:
     padded = torch.arange(blocks * block + margin, device=values.device)
     padded_ends = spans.ends + margin * torch.arange(1, count + 1, device=values.device)
     clip = torch.bucketize(padded, padded_ends, right=True).clamp_(max=count - 1)
-    source = padded.sub_(margin * clip + SMOOTHING_RADIUS).clamp_(spans.starts[clip], spans.ends[clip] - 1)
-    windows = values.nan_to_num()[:, source].unfold(1, block + margin, block)  # (C, blocks, block + margin)
+    first, last = spans.starts.index_select(0, clip), (spans.ends - 1).index_select(0, clip)
+    source = padded.sub_(margin * clip + SMOOTHING_RADIUS).clamp_(first, last)
+    windows = (
+        values.nan_to_num().index_select(1, source).unfold(1, block + margin, block)
+    )  # (C, blocks, block + margin)
     smoothed = (windows @ _smoothing_matrix(values.device).to(values.dtype)).flatten(1)
-    return smoothed[:, torch.arange(frames, device=values.device).add_(spans.clip, alpha=margin)]
+    return smoothed.index_select(1, torch.arange(frames, device=values.device).add_(spans.clip, alpha=margin))
 
 
 @lru_cache(maxsize=8)
@@ -123,6 +126,12 @@ def unit_headings(forward: Tensor, starts: Tensor) -> Tensor:
     return forward / length
 
 
+def add(first: Tensor, second: Tensor) -> Tensor:
+    """Heading (2, N) of `first` followed by `second`: sin and cos of the sum of two angles."""
+    sin, cos = first
+    return torch.stack((sin * second[1] + cos * second[0], cos * second[1] - sin * second[0]))
+
+
 def turn(vectors: Tensor, heading: Tensor, out: Tensor | None = None) -> Tensor:
     """Vectors (..., 3, N) seen by a body that faces `heading` (2, N): what lies ahead comes to lie along +Z.
 
@@ -143,8 +152,7 @@ def published_headings(forward: Tensor, facing: Tensor, spans: Spans) -> tuple[T
     The half step is arcsin(sin(difference of half angles)): folded, so it has the wrong sign where the heading passes
     -Z. Computed without arcsin, which gives NaN in the published code when rounding exceeds 1.
     """
-    sin, cos = facing
-    heading = torch.stack((cos * forward[0] - sin * forward[1], sin * forward[0] + cos * forward[1]))
+    heading = add(forward, facing * facing.new_tensor([[-1.0], [1.0]]))  # forward minus facing
     heading[:, spans.starts] = heading.new_tensor([[0.0], [1.0]])
     half = -0.5 * torch.atan2(heading[0], heading[1])
     difference = half.diff(append=half[-1:])

@@ -38,22 +38,38 @@ __all__ = [
     "offsets_from_joints",
     "root_from_features",
 ]
-FRAMES_AT_ONCE = 4096  # what stays in a core's cache; clips are never cut
+FRAMES_AT_ONCE = 4096  # in one batch of clips; clips are never cut
+FRAMES_IN_CACHE = 512  # encoded at once: what a core's cache holds
 
 
 class FeatureError(ValueError):
     """Joints or features of the wrong shape for their skeleton."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class CanonicalClips:
-    """Clips side by side, brought to one body, floor, place and facing. N counts the frames of all clips."""
+    """Clips side by side on one body and one floor; N counts the frames of all clips.
+
+    Nothing but the bones is turned yet: features see every frame in its own heading, only whole joints need the clip's.
+    """
 
     spans: Spans
-    joints: Tensor  # (J, 3, N)
-    directions: Tensor  # (J-1, 3, N) unit bones
-    heading: Tensor  # (2, N) sin, cos of the yaw that the root rotation undoes
+    about_root: Tensor  # (J, 3, N) joints relative to the root's place on the floor, y absolute
+    place: Tensor  # (2, N) x, z of the root relative to frame 0 of its clip
+    facing: Tensor  # (2, N) sin, cos of the yaw that is taken off the whole clip
+    directions: Tensor  # (J-1, 3, N) unit bones after that
+    heading: Tensor  # (2, N) sin, cos of the yaw that remains and that the root rotation undoes
     half_steps: Tensor  # (N,) half yaw step to the next frame; the last of a clip means nothing
+
+    def joints(self) -> Tensor:
+        """(J, 3, N): lowest joint at y = 0, root of frame 0 at x = z = 0, turned to face +Z."""
+        joints = self.about_root.clone()
+        joints[:, ::2] += self.place
+        return headings.turn(joints, self.facing)
+
+    def local_positions(self) -> Tensor:
+        """(N, J, 3) about the root's place and heading of each frame (step 7 of process_file); y stays absolute."""
+        return headings.turn(self.about_root, headings.add(self.facing, self.heading)).permute(2, 0, 1)
 
 
 @torch.no_grad()
@@ -88,8 +104,9 @@ def canonical_joints(
     """The clips [(T, J, 3), ...] as the features describe them: target body, lowest joint at y = 0, root of frame 0 at
     x = z = 0, facing +Z. With `continuous` headings decoding the features gives exactly these (but the last frame)."""
     return [
-        canonical.joints[:, :, start : start + length].permute(2, 0, 1).contiguous()
+        joints[start : start + length]
         for canonical in _canonical_groups(clips, skeleton, heading, tgt_offsets)
+        for joints in (canonical.joints().permute(2, 0, 1).contiguous(),)
         for start, length in _pieces(canonical.spans)
     ]
 
@@ -125,28 +142,30 @@ def canonicalise(
     stacked = torch.cat([torch.as_tensor(clip).to(torch.float32) for clip in clips])
     spans = Spans.of([len(clip) for clip in clips], stacked.device)
     layout = stacked.permute(1, 2, 0).contiguous()  # (J, 3, N)
-    joints, directions = _on_target_body(layout, spans, skeleton, tgt_offsets)
+    about_root, root, directions = _on_target_body(layout, spans, skeleton, tgt_offsets)
 
-    forward = headings.forward_directions(joints, skeleton, swapped_hips=heading == "published")
+    height, start = root[1], root[::2].index_select(1, spans.starts)
+    floor = torch.segment_reduce(about_root[:, 1].amin(0) + height, "min", lengths=spans.lengths)
+    about_root[:, 1] += height - floor.index_select(0, spans.clip)
+    place = root[::2] - start.index_select(1, spans.clip)
+
+    forward = headings.forward_directions(about_root, skeleton, swapped_hips=heading == "published")
     smooth = headings.unit_headings(headings.smooth_in_time(forward, spans), spans.starts)
     if heading == "published":
-        first = headings.forward_directions(joints[..., spans.starts], skeleton, swapped_hips=False)
-        facing = headings.unit_headings(first, torch.arange(len(clips), device=stacked.device))[:, spans.clip]
+        first = headings.forward_directions(about_root[..., spans.starts], skeleton, swapped_hips=False)
+        facing = headings.unit_headings(first, torch.arange(len(clips), device=stacked.device))
+        facing = facing.index_select(1, spans.clip)
         yaw, half_steps = headings.published_headings(smooth, facing, spans)
     else:
-        facing = smooth[:, spans.starts[spans.clip]]
+        facing = smooth.index_select(1, spans.starts).index_select(1, spans.clip)
         yaw, half_steps = headings.continuous_headings(smooth, spans)
-
-    first_root = joints[0][:, spans.starts]
-    first_root[1] = torch.segment_reduce(joints[:, 1].amin(0), "min", lengths=spans.lengths)  # the floor
-    joints = headings.turn(joints - first_root[:, spans.clip], facing)
-    return CanonicalClips(spans, joints, headings.turn(directions, facing), yaw, half_steps)
+    return CanonicalClips(spans, about_root, place, facing, headings.turn(directions, facing), yaw, half_steps)
 
 
 def _on_target_body(
     joints: Tensor, spans: Spans, skeleton: Skeleton, tgt_offsets: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Joints (J, 3, N) on the target body and their unit bones (J-1, 3, N).
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Joints about the root (J, 3, N), root path (3, N) and unit bones (J-1, 3, N) on the target body.
 
     The published IK + FK comes to this, because target offsets are parallel to the rest directions: each bone keeps its
     direction and takes the target's length; the root path is scaled by the ratio of leg lengths in frame 0.
@@ -165,50 +184,53 @@ def _on_target_body(
     elif constants.lengths is not None:
         target = constants.lengths
     else:
-        return joints, directions
-    legs = own[constants.legs][:, spans.starts].sum(0)
-    scale = torch.where(legs > NEARLY_ZERO, target[constants.legs].sum() / legs, 1.0)
+        return joints - joints[0], joints[0], directions
+    legs = own.index_select(1, spans.starts).index_select(0, constants.legs).sum(0)
+    scale = torch.where(legs > NEARLY_ZERO, target.index_select(0, constants.legs).sum() / legs, 1.0)
     about_root = (constants.paths * target) @ directions.flatten(1)  # (J, 3 N)
-    return about_root.view_as(joints).add_(joints[0] * scale[spans.clip]), directions
+    return about_root.view_as(joints), joints[0] * scale.index_select(0, spans.clip), directions
 
 
 def uniform_skeleton(joints: Tensor, skeleton: Skeleton, tgt_offsets: Tensor | None = None) -> Tensor:
     """One clip (T, J, 3) on the target body, where it was and as it faced (step 1 of process_file)."""
     layout = joints.to(torch.float32).permute(1, 2, 0).contiguous()
-    spans = Spans.of([len(joints)], joints.device)
-    return _on_target_body(layout, spans, skeleton, tgt_offsets)[0].permute(2, 0, 1)
+    about_root, root, _ = _on_target_body(layout, Spans.of([len(joints)], joints.device), skeleton, tgt_offsets)
+    return (about_root + root).permute(2, 0, 1)
 
 
 def _encode(clips: CanonicalClips, skeleton: Skeleton) -> Tensor:
     """Features (N, D) of all frames; the last row of each clip mixes two clips and is to be left out."""
-    joints, num_joints = clips.joints, skeleton.num_joints
-    blocks = feature_blocks(num_joints)
-    features = joints.new_empty(skeleton.num_features, joints.shape[-1])
-    steps = torch.zeros_like(joints)
-    torch.sub(joints[..., 1:], joints[..., :-1], out=steps[..., :-1])
-    next_heading = torch.cat((clips.heading[:, 1:], clips.heading[:, -1:]), 1)
+    frames = clips.place.shape[1]
+    seen_from = headings.add(clips.facing, clips.heading)
+    features = clips.place.new_empty(frames, skeleton.num_features)
+    for start in range(0, frames, FRAMES_IN_CACHE):
+        tile = slice(start, min(start + FRAMES_IN_CACHE, frames))
+        features[tile] = _encode_tile(clips, seen_from, tile, skeleton).T
+    return features
 
-    features[blocks["root_yaw"]] = clips.half_steps
-    features[blocks["root_velocity"]] = headings.turn(steps[0], next_heading)[::2]
-    features[blocks["root_height"]] = joints[0, 1]
-    headings.turn(_about_root(joints)[1:], clips.heading, out=features[blocks["ric"]].unflatten(0, (-1, 3)))
-    local_sixd(clips.directions, clips.heading, skeleton, out=features[blocks["rot"]].unflatten(0, (-1, 6)))
-    headings.turn(steps, clips.heading, out=features[blocks["local_velocity"]].unflatten(0, (-1, 3)))
-    feet = skeleton_tensors(skeleton, joints.device).feet
+
+def _encode_tile(clips: CanonicalClips, seen_from: Tensor, tile: slice, skeleton: Skeleton) -> Tensor:
+    """Features (D, n) of a run of frames, in the layout they are computed in."""
+    blocks = feature_blocks(skeleton.num_joints)
+    feet = skeleton_tensors(skeleton, seen_from.device).feet
+    frames, following = tile.stop - tile.start, slice(tile.start + 1, tile.stop + 1)
+    about_root, heading, next_heading = clips.about_root[..., tile], seen_from[:, tile], seen_from[:, following]
+    steps = torch.zeros_like(about_root)
+    count = next_heading.shape[1]  # one less than frames in the last tile
+    torch.sub(clips.about_root[..., following], about_root[..., :count], out=steps[..., :count])
+    steps[:, ::2, :count] += clips.place[:, following] - clips.place[:, tile][:, :count]
+
+    features = seen_from.new_empty(skeleton.num_features, frames)
+    features[blocks["root_yaw"]] = clips.half_steps[tile]
+    features[blocks["root_velocity"]] = 0.0
+    features[blocks["root_velocity"]][:, :count] = headings.turn(steps[0, :, :count], next_heading)[::2]
+    features[blocks["root_height"]] = about_root[0, 1]
+    headings.turn(about_root[1:], heading, out=features[blocks["ric"]].unflatten(0, (-1, 3)))
+    rot = features[blocks["rot"]].unflatten(0, (-1, 6))
+    local_sixd(clips.directions[..., tile], clips.heading[:, tile], skeleton, out=rot)
+    headings.turn(steps, heading, out=features[blocks["local_velocity"]].unflatten(0, (-1, 3)))
     features[blocks["contact"]] = _planted(squared_length(steps.index_select(0, feet)), skeleton)
-    return features.T.contiguous()
-
-
-def _about_root(joints: Tensor) -> Tensor:
-    """Joints (J, 3, N) relative to the root's place on the floor; y stays absolute."""
-    place = joints[0].clone()
-    place[1] = 0.0
-    return joints - place
-
-
-def local_positions(clips: CanonicalClips) -> Tensor:
-    """Joints (N, J, 3) about the root's place and heading of their frame (step 7 of process_file); y stays absolute."""
-    return headings.turn(_about_root(clips.joints), clips.heading).permute(2, 0, 1)
+    return features
 
 
 def foot_contacts(joints: Tensor, skeleton: Skeleton) -> Tensor:

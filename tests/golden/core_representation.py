@@ -96,7 +96,7 @@ def features_from_joints(case: Case) -> dict[str, np.ndarray]:
         "features": features,
         "uniform_skeleton": humanml_features.uniform_skeleton(joints, skeleton, target),
         "global_positions": humanml_features.canonical_joints([joints], skeleton, "published", target)[0],
-        "local_positions": humanml_features.local_positions(canonical),
+        "local_positions": canonical.local_positions(),
         "root_lin_vel": features[:, velocity],
     }
     return {name: stages[name].numpy() for name in case.expected}
