@@ -235,6 +235,13 @@ def test_a_named_checkpoint_is_gone_on_with_in_another_folder(options, tmp_path)
     assert torch.equal(weights(other), weights(options))
 
 
+def test_the_folder_of_a_run_stands_for_its_newest_checkpoint(options, tmp_path):
+    run(replace(options, num_steps=8))
+    other = replace(options, save_dir=str(tmp_path / "other"), resume_checkpoint=options.save_dir)
+    run(other)
+    assert [line["step"] for line in log(other)] == [9, 10, 11, 12]
+
+
 def test_weights_without_a_training_state_are_a_starting_point(options, tmp_path):
     first = run(options)
     (first.checkpoint / "training_state.pt").unlink()

@@ -164,6 +164,8 @@ class _Run:
         """Loads the newest checkpoint of the run, or the one named by --resume_checkpoint."""
         found = checkpoints.complete(self.save_dir)
         named = Path(self.options.resume_checkpoint) if self.options.resume_checkpoint else None
+        if named is not None:  # a run's folder stands for its newest checkpoint
+            named = (checkpoints.complete(named) or [named])[-1]
         if not found and named is None:
             return None
         folder = found[-1] if found else named

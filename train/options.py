@@ -13,7 +13,8 @@ class TrainOptions:
     overwrite: bool = False
     """Begin anew in a save_dir that holds a run, whose checkpoints and log are deleted."""
     resume_checkpoint: str = ""
-    """Checkpoint folder to begin from: gone on with exactly if it holds training_state.pt, else its weights only."""
+    """Checkpoint (or the folder of a run) to begin from: gone on with exactly if it holds training_state.pt, else its
+    weights only."""
 
     num_steps: int = 600_000
     """Optimiser steps in all."""
