@@ -10,12 +10,10 @@ import math
 import os
 import signal
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +25,11 @@ from protos.randomness import derive_seed, sample_generators
 from train import checkpoints
 from train.checkpoints import STATE_FILE, SaveNetworks
 from train.options import TrainOptions
+from train.prefetch import Batches, prefetched, to_device
 from train.progress import Meter, Progress
 
 # (networks, batch, a generator per sample) -> terms, scalar or (B,); "loss" is the total, where it is absent their sum.
 Loss = Callable[[nn.Module, Any, "list[torch.Generator]"], dict[str, Tensor]]
-# (step, part, parts) -> the part-th of `parts` equal parts of the step's global batch. Pure: it runs in threads.
-Batches = Callable[[int, int, int], Any]
 # (networks to judge, step) -> figures; "loss" decides which checkpoint is best, lower being better.
 Evaluate = Callable[[nn.Module, int], dict[str, float]]
 Sample = Callable[[nn.Module, int], None]
@@ -108,8 +105,8 @@ def train(
     """
     run = _Run(networks, loss, options, save)
     try:
-        with _signals() as caught, run.prefetched(batches) as batch_of:
-            return run.steps(batch_of, caught, evaluate, sample)
+        with _signals() as caught, prefetched(run.plan(), batches, options.num_workers) as next_batch:
+            return run.steps(next_batch, caught, evaluate, sample)
     finally:
         run.progress.close()
 
@@ -187,10 +184,17 @@ class _Run:
             logger.info("going on with %s at step %d", folder, self.step)
         return folder
 
-    def steps(self, batch_of: Callable[[int, int], Any], caught: list[int], evaluate, sample) -> TrainResult:
+    def plan(self) -> Iterator[tuple[int, int, int]]:
+        """(step, part, parts) of every batch that this process will ask for, in order."""
+        parts = self.options.accumulation * self.world
+        for step in range(self.step, self.options.num_steps):
+            for part in range(self.accelerator.process_index, parts, self.world):
+                yield step, part, parts
+
+    def steps(self, next_batch: Callable[[], Any], caught: list[int], evaluate, sample) -> TrainResult:
         options, bad_steps = self.options, 0
         while self.step < options.num_steps:
-            norm = self._update(batch_of)
+            norm = self._update(next_batch)
             bad_steps = 0 if math.isfinite(norm) else bad_steps + 1
             if bad_steps:
                 self.progress.say("step %d: the gradient is not finite; step skipped", self.step)
@@ -218,7 +222,7 @@ class _Run:
                 break
         return TrainResult(self.step, self.checkpoint, self.judged)
 
-    def _update(self, batch_of: Callable[[int, int], Any]) -> float:
+    def _update(self, next_batch: Callable[[], Any]) -> float:
         """One optimiser step; returns the norm of the gradient. A gradient that is not finite changes nothing."""
         options = self.options
         self.networks.train()
@@ -228,7 +232,7 @@ class _Run:
             seed_everything(derive_seed(options.seed, "step", self.step, part))
             positions = range(part * options.batch_size, (part + 1) * options.batch_size)
             generators = sample_generators(options.seed, positions, "train", self.step, device=self.device)
-            batch = to_device(batch_of(self.step, micro), self.device)
+            batch = to_device(next_batch(), self.device)
             last = micro == options.accumulation - 1
             with nullcontext() if last else self.accelerator.no_sync(self.module):
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=options.precision == "bf16"):
@@ -312,44 +316,6 @@ class _Run:
             checkpoints.prune(self.save_dir, self.options.keep_last)
         self.saved_at = time.monotonic()
         self.accelerator.wait_for_everyone()
-
-    @contextmanager
-    def prefetched(self, batches: Batches) -> Iterator[Callable[[int, int], Any]]:
-        """`batch_of(step, micro)` for this process, made ahead of time by background threads."""
-        options, rank, world = self.options, self.accelerator.process_index, self.world
-
-        def make(step: int, micro: int) -> Any:
-            return batches(step, micro * world + rank, options.accumulation * world)
-
-        if options.num_workers == 0:
-            yield make
-            return
-        plan = ((step, micro) for step in range(self.step, options.num_steps) for micro in range(options.accumulation))
-        pool = ThreadPoolExecutor(options.num_workers, thread_name_prefix="batches")
-        waiting: deque[Future] = deque()
-
-        def batch_of(step: int, micro: int) -> Any:
-            while len(waiting) < options.num_workers + 1 and (following := next(plan, None)) is not None:
-                waiting.append(pool.submit(make, *following))
-            return waiting.popleft().result()
-
-        try:
-            yield batch_of
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def to_device(record: Any, device: torch.device) -> Any:
-    """The tensors of a record (dataclasses, lists, tuples and dicts of them) on `device`, all else as it is."""
-    if isinstance(record, Tensor):
-        return record.to(device, non_blocking=True)
-    if is_dataclass(record) and not isinstance(record, type):
-        return replace(record, **{f.name: to_device(getattr(record, f.name), device) for f in fields(record) if f.init})
-    if isinstance(record, dict):
-        return {key: to_device(value, device) for key, value in record.items()}
-    if type(record) in (list, tuple):
-        return type(record)(to_device(value, device) for value in record)
-    return record
 
 
 @contextmanager

@@ -20,7 +20,8 @@ from protos.options import seed_everything
 from protos.randomness import derive_seed, sample_generators
 from sample.prompts import file_name
 from train.checkpoints import load_weights
-from train.loop import Evaluate, TrainResult, to_device, train
+from train.loop import Evaluate, TrainResult, train
+from train.prefetch import to_device
 from train.text_table import text_table
 from train.train_lsremgm import LSReMGMOptions
 
@@ -63,7 +64,8 @@ def training_data(corpus: Corpus, split: str, options: LSReMGMOptions) -> TextMo
             raise ValueError(f"--context_len + --pred_len is {frames}: expected a multiple of 4")
         return TextMotionDataset(corpus, split, frames, frames, crop_rule="whole")
     shortest = corpus.skeleton.length_limits[0] if corpus.heading == "published" else None
-    return TextMotionDataset(corpus, split, min_frames=shortest)
+    repeat = options.repeat if split == "train" else 0.0
+    return TextMotionDataset(corpus, split, min_frames=shortest, repeat=repeat)
 
 
 def captions(*datasets: TextMotionDataset) -> list[str]:
@@ -102,7 +104,7 @@ def build_networks(
         target_layers=options.target_enc_layers,
         diffusion_steps=options.diffusion_steps, noise_schedule=options.noise_schedule,
         sigma_small=options.sigma_small, prediction=options.prediction, min_snr_gamma=options.min_snr_gamma,
-        guidance_scale=options.guidance_scale,
+        guidance_scale=options.guidance_scale, sampler=options.sampler, num_steps=options.sampling_steps or None,
         lambda_vel=options.lambda_vel, lambda_rcxyz=options.lambda_rcxyz, lambda_fc=options.lambda_fc,
         lambda_target_loc=options.lambda_target_loc,
         dataset=options.dataset, skeleton=corpus.skeleton.name, fps=corpus.fps, heading=corpus.heading,
