@@ -48,8 +48,8 @@ class Extras:
     """What a sample may be given beside its text; every tensor has one row per sample.
 
     `motion` (B, T, F) in feature units with `keep` (B, T, F or 1) True where it stays: an edit. `prefix`
-    (B, context, F) in feature units: how a DiP model's motion begins. `target`: where it ends. `actions` (B,): what an
-    action model makes.
+    (B, context, F) in feature units: how a DiP model's motion begins, part of the result with `include_prefix`.
+    `target`: where it ends. `actions` (B,): what an action model makes.
     """
 
     motion: Tensor | None = None
@@ -57,12 +57,13 @@ class Extras:
     prefix: Tensor | None = None
     target: TargetLocation | None = None
     actions: Tensor | None = None
+    include_prefix: bool = False
 
     def rows(self, rows: slice) -> "Extras":
         target = self.target and TargetLocation(self.target.values[rows], self.target.valid[rows])
         motion, keep, prefix, actions = (
             None if x is None else x[rows] for x in (self.motion, self.keep, self.prefix, self.actions))
-        return Extras(motion, keep, prefix, target, actions)
+        return Extras(motion, keep, prefix, target, actions, self.include_prefix)
 
 
 def generate(nets: LSReMGM, texts: Texts, lengths: Sequence[int], seeds: Sequence[int], *,
@@ -239,5 +240,6 @@ def _generate_pieces(nets: LSReMGM, texts: list, lengths: list[int], seeds: list
         noise = sample_noise(seeds, call)
         return _run(nets, denoise, (batch, config.pred_len, config.num_features), noise, sampling)
 
-    features = nets.denormalise(autoregress(next_frames, prefix, max(lengths), config.pred_len))
+    made = autoregress(next_frames, prefix, max(lengths), config.pred_len, extras.include_prefix)
+    features = nets.denormalise(made)
     return [row[:n] for row, n in zip(features, lengths, strict=True)]

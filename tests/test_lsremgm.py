@@ -267,6 +267,8 @@ def test_prefix_models_go_on_from_what_they_made(minilm):
     short = generate_features(nets, ["a walk"], [10], [1], extras=Extras(prefix=prefix))[0]
     assert long.shape == (25, 263) and torch.allclose(long[:10], short, atol=1e-6)
     assert generate_features(nets, ["a walk"], [300], [1], extras=Extras(prefix=prefix))[0].shape == (300, 263)
+    both = generate_features(nets, ["a walk"], [14], [1], extras=Extras(prefix=prefix, include_prefix=True))[0]
+    assert torch.allclose(both[:4], prefix[0], atol=1e-6) and torch.allclose(both[4:], short, atol=1e-6)
     with pytest.raises(EditError, match="continues 4 frames"):
         generate(nets, ["a walk"], [10], [1], extras=Extras(prefix=prefix[:, :3]))
 

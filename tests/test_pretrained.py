@@ -15,7 +15,7 @@ from model.lsremgm_system import build
 from model.motion_autoencoder import AutoencoderConfig
 from model.official_names import CheckpointError, config_from_args, mdm_name, read_args
 from model.pretrained import from_pretrained, read_config, save_pretrained
-from model.text_encoders import load_text_encoder
+from model.text_encoders import TextFeatures, load_text_encoder
 
 SMALL = dict(latent_dim=32, ff_size=48, num_layers=2, diffusion_steps=5)
 WORDS = dict(arch="trans_dec", text_encoder="minilm", text_dim=384, text_memory="tokens", mask_frames=True)
@@ -256,3 +256,60 @@ def test_names_are_one_to_one():
         config = config_from_args({**ARGS, **change})
         names = [partial(mdm_name, config=config)(name) for name in MotionDenoiser(config).state_dict()]
         assert len(set(names)) == len(names)
+
+
+class Original(torch.nn.Module):
+    """The published network in torch's own layers, time-major, full size: what the weights mean, said again."""
+
+    def __init__(self, decoder: bool):
+        super().__init__()
+        d = 512
+        sizes = dict(d_model=d, nhead=4, dim_feedforward=1024, dropout=0.1, activation="gelu")
+        self.input_process = torch.nn.ModuleDict({"poseEmbedding": torch.nn.Linear(263, d)})
+        self.output_process = torch.nn.ModuleDict({"poseFinal": torch.nn.Linear(d, 263)})
+        time = torch.nn.Sequential(torch.nn.Linear(d, d), torch.nn.SiLU(), torch.nn.Linear(d, d))
+        self.embed_timestep = torch.nn.ModuleDict({"time_embed": time})
+        self.embed_text = torch.nn.Linear(768 if decoder else 512, d)
+        self.decoder = decoder
+        if decoder:
+            layer = torch.nn.TransformerDecoderLayer(**sizes)
+            self.seqTransDecoder = torch.nn.TransformerDecoder(layer, 8)
+        else:
+            layer = torch.nn.TransformerEncoderLayer(**sizes)
+            self.seqTransEncoder = torch.nn.TransformerEncoder(layer, 8, enable_nested_tensor=False)
+        position = torch.arange(1000)[:, None] * torch.exp(-torch.arange(0, d, 2) * np.log(10000.0) / d)
+        self.table = torch.stack([position.sin(), position.cos()], -1).flatten(1)
+
+    def forward(self, x, t, words, word_padding=None, padding=None):
+        """x (T, B, 263), words (L, B, C)."""
+        time = self.embed_timestep["time_embed"](self.table[t])[None]  # (1, B, d)
+        memory = self.embed_text(words) + time
+        frames = self.input_process["poseEmbedding"](x)
+        if self.decoder:
+            y = self.seqTransDecoder(frames + self.table[: len(x), None], memory, tgt_key_padding_mask=padding,
+                                     memory_key_padding_mask=word_padding)
+        else:
+            y = self.seqTransEncoder(torch.cat([memory, frames]) + self.table[: len(x) + 1, None])[1:]
+        return self.output_process["poseFinal"](y)
+
+
+@pytest.mark.parametrize("decoder", [False, True])
+def test_full_size_weights_give_the_original_answer_at_full_length(decoder, tmp_path):
+    torch.manual_seed(2)
+    original = Original(decoder).eval()
+    kind = {"arch": "trans_dec", "text_encoder_type": "bert", "mask_frames": True} if decoder else {}
+    (tmp_path / "args.json").write_text(json.dumps({**ARGS, "layers": 8, "latent_dim": 512, **kind}))
+    torch.save(original.state_dict(), tmp_path / "model.pt")
+    nets = from_pretrained(tmp_path)
+    assert round(sum(p.numel() for p in nets.denoiser.parameters()) / 1e6, 2) == (26.42 if decoder else 17.88)
+    x, t = torch.randn(2, 196, 263), torch.tensor([0, 40])
+    words = torch.randn(2, 7, 768) if decoder else torch.randn(2, 1, 512)
+    real_words = torch.arange(7) < torch.tensor([[7], [4]])
+    mask = torch.arange(196) < torch.tensor([[196], [120]])
+    text = TextFeatures(words.mean(1), words, real_words)
+    with torch.no_grad():
+        ours = nets.denoiser(x, t, text, mask)
+        more = dict(word_padding=~real_words, padding=~mask) if decoder else {}
+        theirs = original(x.transpose(0, 1), t, words.transpose(0, 1), **more).transpose(0, 1)
+    counts = mask if decoder else torch.ones_like(mask)
+    assert torch.allclose(ours[counts], theirs[counts], atol=1e-5)
