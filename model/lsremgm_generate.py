@@ -67,8 +67,8 @@ class Extras:
 
 
 def generate(nets: LSReMGM, texts: Texts, lengths: Sequence[int], seeds: Sequence[int], *,
-             guidance_scale: float | None = None, sampler: SamplerName | None = None, num_steps: int | str | None = None,
-             extras: Extras = Extras(), **settings) -> list[Motion]:
+             guidance_scale: float | None = None, sampler: SamplerName | None = None,
+             num_steps: int | str | None = None, extras: Extras = Extras(), **settings) -> list[Motion]:
     """A Motion of lengths[i] frames for texts[i], its joints (1, T, J, 3) in metres; `settings` as in Sampling.
 
     A prefix model also takes a list of prompts per sample, one for each piece of `pred_len` frames.
