@@ -9,6 +9,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import pairwise
 
 import numpy as np
 
@@ -43,12 +44,15 @@ class Validity:
     content: str
     own: float
     own_count: int
+    held_out: float | None  # of those outside the training split: thresholds were set on the training clips
     others: dict[str, float]  # content that does not imply the probe -> rate
     controls: dict[str, float]  # noise, smooth noise, mean pose, shuffled prompts -> rate
     rare: bool
     valid: bool
     reasons: tuple[str, ...] = field(default=())
-    style_blind: float | None = None  # pairs of one content drawn from all styles: what a model deaf to style would get
+    style_blind: float | None = (
+        None  # pairs of one content drawn from all styles: what a model deaf to style would get
+    )
 
     @property
     def worst_other(self) -> tuple[str, float]:
@@ -73,7 +77,9 @@ def real_clips(corpus: Corpus) -> list[RealClip]:
             f"{corpus.folder}: its clips have no content labels, so probes cannot be validated on it; use bandai_namco"
         )
     if corpus.skeleton.num_joints != 22:
-        raise ValueError(f"{corpus.folder} has the {corpus.skeleton.name} skeleton; probes judge the 22 joints of humanml")
+        raise ValueError(
+            f"{corpus.folder} has the {corpus.skeleton.name} skeleton; probes judge the 22 joints of humanml"
+        )
     splits = {i: name for name in ("train", "val", "test") for i in corpus.split(name)}
     recordings: dict[str, list[int]] = defaultdict(list)
     for i, label in enumerate(corpus.labels):
@@ -150,13 +156,23 @@ def _row(
         reasons.append("no real clip of its content")
     elif round(count * (1 - own)) > allowed:
         reasons.append(f"only {own:.0%} of its own clips pass")
-    reasons += [f"{rate:.0%} of {name} pass" for name, rate in {**others, **control_rates}.items() if rate > OTHER_RATE]
+    reasons += [
+        f"{rate:.0%} of {name} pass" for name, rate in {**others, **control_rates}.items() if rate > OTHER_RATE
+    ]
     training = min(sum(clip.split == "train" for clip in by_content[c]) for c in own_contents)
     blind = _style_blind(probe, by_content, random) if isinstance(probe, PairProbe) and probe.slow.styles else None
     return Validity(
-        probe.name, "/".join(sorted(own_contents)), own, count, others, control_rates,
+        probe.name, "/".join(sorted(own_contents)), own, count, _held_out(probe, by_content), others, control_rates,
         training < RARE, not reasons, tuple(reasons), blind,
     )  # fmt: skip
+
+
+def _held_out(probe: AnyProbe, by_content: dict[str, list[RealClip]]) -> float | None:
+    clips = [clip for clip in by_content[probe.content] if clip.split != "train"]
+    if isinstance(probe, PairProbe):
+        rate, count = pair_rate(probe, by_content[probe.slow.content], clips)
+        return rate if count else None
+    return float(np.mean([probe.passes(clip.description) for clip in clips])) if clips else None
 
 
 def _single_rates(probe, by_content, controls, random) -> tuple[float, int, dict[str, float], dict[str, float]]:
@@ -185,7 +201,7 @@ def _pair_rates(probe, by_content, controls, random) -> tuple[float, int, dict[s
             if pairs:
                 others[content] = rate
     control_rates = {
-        name: float(np.mean([probe.passes(a, b) for a, b in zip(motions, motions[1:])])) for name, motions in controls.items()
+        name: float(np.mean([probe.passes(a, b) for a, b in pairwise(motions)])) for name, motions in controls.items()
     }
     exchanged, _ = pair_rate(probe, by_content[probe.slow.content], by_content[probe.fast.content], exchanged=True)
     return own, count, others, {**control_rates, "shuffled prompts": exchanged}
@@ -220,7 +236,11 @@ def _style_blind(probe: PairProbe, by_content: dict[str, list[RealClip]], random
         for clip in by_content[content]:
             styles[clip.style].append(clip)
         large = [clips for clips in styles.values() if len(clips) >= RARE] or list(styles.values())
-        return [large[k][random.integers(len(large[k]))] for k in random.integers(len(large), size=1000)] if large else []
+        return (
+            [large[k][random.integers(len(large[k]))] for k in random.integers(len(large), size=1000)]
+            if large
+            else []
+        )
 
     pairs = list(zip(draw(probe.slow.content), draw(probe.fast.content)))
     return float(np.mean([probe.passes(a.description, b.description) for a, b in pairs])) if pairs else 0.0

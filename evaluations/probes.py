@@ -42,7 +42,7 @@ def normalised(text: str) -> str:
 
 @dataclass(frozen=True)
 class Probe:
-    """One content a motion can show. `implied_by`: other contents whose clips may pass too, since they do this as well."""
+    """One content a motion can show. `implied_by`: other contents whose clips may pass too: they do it as well."""
 
     name: str
     group: str
@@ -112,8 +112,9 @@ class PairProbe:
 
 AnyProbe = Probe | PairProbe
 
-# The minute of dance contains most arm and leg movements there are; a caller's hands go up to the mouth; guiding someone
-# is done with the right hand lifted; bye and byebye are farewells with the right and with both hands.
+# What implies what: a dash is a run; a wave raises the hand; bye and byebye are farewells with the right and with both
+# hands; respond lifts the left hand, guiding someone the right, calling both to the mouth; the minute of dance holds
+# most arm and leg movements there are. Walking forward means straight on: turns and diagonal walks do not imply it.
 CONTENT_PROBES: tuple[Probe, ...] = (
     Probe("walk forward", "locomotion", "walk", rules.walks_forward),
     Probe("walk backward", "locomotion", "walk-back", rules.walks_backward),
@@ -121,7 +122,8 @@ CONTENT_PROBES: tuple[Probe, ...] = (
     Probe("turn left", "locomotion", "walk-turn-left", rules.turns_left),
     Probe("turn right", "locomotion", "walk-turn-right", rules.turns_right),
     Probe("raise left hand", "hands", "raise-up-left-hand", rules.raises_left_hand, ("wave-left-hand", "respond")),
-    Probe("raise right hand", "hands", "raise-up-right-hand", rules.raises_right_hand, ("wave-right-hand", "bye", "guide")),
+    Probe("raise right hand", "hands", "raise-up-right-hand", rules.raises_right_hand,
+          ("wave-right-hand", "bye", "guide")),
     Probe("raise both hands", "hands", "raise-up-both-hands", rules.raises_both_hands,
           ("wave-both-hands", "byebye", "call", "dance-short")),
     Probe("wave left hand", "hands", "wave-left-hand", rules.waves_left_hand),
@@ -133,20 +135,24 @@ CONTENT_PROBES: tuple[Probe, ...] = (
 )  # fmt: skip
 
 
-def _styles(name: str, content: str, slow: str, fast: str, rule: Rule, measure: str, ratio: float, **more) -> PairProbe:
+def _styles(
+    name: str, content: str, slow: str, fast: str, rule: Rule, measure: str, ratio: float, **more
+) -> PairProbe:
     return PairProbe(name, Side(content, (slow,), rule), Side(content, (fast,), rule), measure, ratio, **more)
 
 
-# Ratios: a little under what 95 of 100 pairs of training clips reach. Several contents of the corpus hold a sprint that
-# is slower than another style's run, so a sprint is judged against the run of the same style: there it is always faster.
+# Ratios: at most what 95 of 100 pairs of training clips reach. The corpus holds sprints that are slower than another
+# style's run, so a sprint is judged against the run of the same style: there it is always faster.
 PAIR_PROBES: tuple[PairProbe, ...] = (
-    PairProbe("sprint", Side("run", None, rules.runs), Side("dash", None, rules.runs), "forward_speed", 1.15, group="locomotion"),
+    PairProbe("sprint", Side("run", None, rules.runs), Side("dash", None, rules.runs), "forward_speed", 1.15,
+              group="locomotion"),
     PairProbe("run faster than walk", Side("walk", None, rules.walks_forward), Side("run", None, rules.runs),
               "forward_speed", 1.25, implied_by=("dash",)),
     _styles("walk, elderly slower than active", "walk", "elderly", "active", rules.walks_forward, "speed", 1.4),
     _styles("walk, exhausted slower than active", "walk", "exhausted", "active", rules.walks_forward, "speed", 1.12),
     _styles("run, elderly slower than youthful", "run", "elderly", "youthful", rules.runs, "speed", 1.35),
-    _styles("turn left, exhausted slower than active", "walk-turn-left", "exhausted", "active", rules.turns_left, "speed", 1.12),
+    _styles("turn left, exhausted slower than active", "walk-turn-left", "exhausted", "active",
+            rules.turns_left, "speed", 1.12),
     _styles("raise right hand, elderly slower than youthful", "raise-up-right-hand", "elderly", "youthful",
             rules.raises_right_hand, "hand_speed", 2.0, implied_by=("wave-right-hand",)),
     _styles("raise both hands, exhausted slower than active", "raise-up-both-hands", "exhausted", "active",

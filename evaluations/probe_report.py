@@ -1,0 +1,275 @@
+"""Probe results as numbers, tables and files: report.json, report.md, samples.csv."""
+
+import csv
+import io
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from evaluations.probe_rules import Description
+from evaluations.probe_validation import Validity
+from evaluations.probes import CONTENT_PROBES, PROBES, Sample, Verdict
+from protos.files import write_atomically
+
+LEFT_RIGHT = ("raise left hand", "raise right hand", "wave left hand", "wave right hand")
+MEASURES = (  # as `kinematics.physics_summary` names them
+    ("planted_foot_speed", "planted-foot speed, m/s", 3),
+    ("jerk", "jerk, m/s³", 1),
+    ("lowest_joint", "lowest joint over the clip, mean, m", 3),
+    ("lowest_joint_min", "lowest joint over the clip, lowest, m", 3),
+    ("lowest_joint_max", "lowest joint over the clip, highest, m", 3),
+    ("bone_length_deviation", "bone-length deviation, %", 2),
+    ("nan_count", "NaN values", 0),
+    ("clips", "clips", 0),
+)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A Markdown table with aligned columns, so that it reads well in a terminal too."""
+    cells = [[str(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+
+    def line(row: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |"
+
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return "\n".join([line(cells[0]), rule, *(line(row) for row in cells[1:])])
+
+
+def percent(rate: float | None) -> str:
+    return "–" if rate is None or np.isnan(rate) else f"{100 * rate:.1f}"
+
+
+def validity_table(rows: Sequence[Validity]) -> str:
+    """Everything a reader needs to trust a probe, or not: shares that pass in %."""
+    header = ["probe", "real clips", "pass", "held out", "worst other content", "noise", "smooth noise", "mean pose",
+              "shuffled prompts", "style-blind", "verdict"]  # fmt: skip
+    body = []
+    for row in rows:
+        name, worst = row.worst_other
+        verdict = "valid" if row.valid else "INVALID: " + "; ".join(row.reasons)
+        body.append([
+            row.probe, row.own_count, percent(row.own), percent(row.held_out),
+            f"{percent(worst)} {name}" if worst else percent(0.0),
+            *(percent(row.controls.get(name)) for name in ("noise", "smooth noise", "mean pose", "shuffled prompts")),
+            percent(row.style_blind), verdict + (" (rare content)" if row.rare else ""),
+        ])  # fmt: skip
+    return table(header, body)
+
+
+def rate_of(verdicts: Sequence[Verdict]) -> float | None:
+    return float(np.mean([v.passed for v in verdicts])) if verdicts else None
+
+
+def summarise(
+    samples: Sequence[Sample], descriptions: Sequence[Description | None], verdicts: Sequence[Verdict],
+    validity: Sequence[Validity] = (),
+) -> dict:  # fmt: skip
+    """Pass rates: overall and by group over valid probes of contents that are not rare, per probe and per wording."""
+    worth = {row.probe: row for row in validity}
+    by_probe: dict[str, list[Verdict]] = defaultdict(list)
+    for verdict in verdicts:
+        by_probe[verdict.probe].append(verdict)
+    counted = [p for p in PROBES if p.name not in worth or (worth[p.name].valid and not worth[p.name].rare)]
+
+    def pooled(names: set[str]) -> float | None:
+        return rate_of([v for name in names for v in by_probe[name]])
+
+    probes = {}
+    for probe in PROBES:
+        own = by_probe[probe.name]
+        if not own:
+            continue
+        wordings: dict[str, list[Verdict]] = defaultdict(list)
+        for verdict in own:
+            wordings[" → ".join(samples[i].prompt for i in verdict.samples)].append(verdict)
+        row = worth.get(probe.name)
+        probes[probe.name] = {
+            "group": probe.group,
+            "rate": rate_of(own),
+            "judged": len(own),
+            "counted": probe in counted,
+            "valid": row.valid if row else None,
+            "rare": row.rare if row else None,
+            "real_rate": row.own if row else None,
+            "style_blind_rate": row.style_blind if row else None,
+            "other_prompts_rate": _on_other_prompts(probe, samples, descriptions),
+            "wordings": {prompt: rate_of(part) for prompt, part in wordings.items()},
+        }
+    rates = [probes[p.name]["rate"] for p in counted if p.name in probes]
+    hands = {p.name for p in counted if p.group == "hands"}
+    return {
+        "overall": pooled({p.name for p in counted}),
+        "mean_over_probes": float(np.mean(rates)) if rates else None,
+        "probes_at_90": f"{sum(rate >= 0.9 for rate in rates)} of {len(rates)}",
+        "hands": pooled(hands),
+        "left_right_hands": pooled(hands & set(LEFT_RIGHT)),
+        "locomotion": pooled({p.name for p in counted if p.group == "locomotion"}),
+        "actions": pooled({p.name for p in counted if p.group == "actions"}),
+        "paired_styles": pooled({p.name for p in counted if p.group == "pairs"}),
+        "rare_contents": pooled({p.name for p in PROBES if p.name in worth and worth[p.name].rare}),
+        "probes": probes,
+    }
+
+
+def _on_other_prompts(probe, samples: Sequence[Sample], descriptions: Sequence[Description | None]) -> float | None:
+    """Pass rate of a content probe on motions made for contents that do not imply it: 0 for a model that listens."""
+    if probe not in CONTENT_PROBES:
+        return None
+    contents = {other.name: other.content for other in CONTENT_PROBES}
+    others = [
+        probe.passes(description)
+        for sample, description in zip(samples, descriptions)
+        if contents.get(sample.probe, probe.content) not in (probe.content, *probe.implied_by)
+    ]
+    return float(np.mean(others)) if others else None
+
+
+def distances(found: Sequence[tuple[float, str]], reference: Sequence[tuple[float, str]] | None = None) -> dict:
+    """Distribution of distances to the nearest training clip (m), and the share below 1 % of the reference's."""
+    values = np.array([distance for distance, _ in found if np.isfinite(distance)])
+    if not len(values):
+        return {}
+    summary = {"clips": len(values), "median": float(np.median(values)), "p5": float(np.percentile(values, 5)),
+               "min": float(values.min())}  # fmt: skip
+    if reference:
+        closest = np.percentile([distance for distance, _ in reference], 1)
+        summary["share_closer_than_real"] = float((values < closest).mean())
+    return summary
+
+
+def markdown(report: dict, validity: Sequence[Validity]) -> str:
+    """The report for people."""
+    summary = report["summary"]
+    lines = [f"# Probes: {report['source']}", "", f"`{report['command']}`", ""]
+    keys = (
+        "overall",
+        "mean_over_probes",
+        "locomotion",
+        "hands",
+        "left_right_hands",
+        "actions",
+        "paired_styles",
+        "rare_contents",
+    )
+    rows = [[key.replace("_", " "), percent(summary[key])] for key in keys if summary[key] is not None]
+    lines += [
+        table(["share of motions that pass", "%"], [*rows, ["probes at 90 % or more", summary["probes_at_90"]]]),
+        "",
+    ]
+    lines += [
+        "Overall counts valid probes; contents with fewer than 5 training clips are reported apart (rare contents).",
+        "",
+        table(
+            ["probe", "pass, %", "judged", "real clips, %", "on other prompts, %", "style-blind, %", "note"],
+            [[name, percent(p["rate"]), p["judged"], percent(p["real_rate"]), percent(p["other_prompts_rate"]),
+              percent(p["style_blind_rate"]), _note(p)] for name, p in summary["probes"].items()],
+        ), "",
+    ]  # fmt: skip
+    if report.get("physics"):
+        lines += ["## Physics", "", physics_table(report["physics"]), ""]
+    if report.get("memorisation"):
+        lines += ["## Distance to the nearest training clip", "", distance_table(report["memorisation"]), ""]
+    if report["wordings"]:
+        wordings = [
+            [name, prompt, percent(rate)]
+            for name, p in summary["probes"].items()
+            for prompt, rate in p["wordings"].items()
+        ]
+        lines += ["## Wordings", "", table(["probe", "wording", "pass, %"], wordings), ""]
+    if validity:
+        lines += ["## Validity", "", validity_table(validity), ""]
+    return "\n".join(lines)
+
+
+def _note(probe: dict) -> str:
+    return "rare content" if probe["rare"] else "" if probe["counted"] else "invalid: not counted"
+
+
+def physics_table(physics: dict[str, dict]) -> str:
+    """Columns are sets of motions; where test captions were generated, also their ratio to the same real clips."""
+    columns = list(physics)
+    ratio = {"generated test captions", "the same real clips"} <= set(columns)
+    rows = []
+    for key, label, digits in MEASURES:
+        row = [label, *(f"{physics[column][key]:.{digits}f}" for column in columns)]
+        if ratio:
+            made, real = physics["generated test captions"][key], physics["the same real clips"][key]
+            row.append(f"{made / real:.2f}" if key in ("planted_foot_speed", "jerk") and real else "")
+        rows.append(row)
+    return table(["", *columns, *(["generated / real"] if ratio else [])], rows)
+
+
+def distance_table(memorisation: dict[str, dict]) -> str:
+    rows = [
+        [name, d["clips"], f"{100 * d['median']:.1f}", f"{100 * d['p5']:.1f}", f"{100 * d['min']:.1f}",
+         percent(d.get("share_closer_than_real"))]
+        for name, d in memorisation.items() if d
+    ]  # fmt: skip
+    header = [
+        "mean joint distance, cm",
+        "clips",
+        "median",
+        "5 % below",
+        "smallest",
+        "closer than 99 % of real test clips, %",
+    ]
+    return table(header, rows)
+
+
+def write_report(
+    folder: Path, report: dict, validity: Sequence[Validity], samples: Sequence[Sample],
+    descriptions: Sequence[Description | None], verdicts: Sequence[Verdict], nearest: Sequence[tuple[float, str]],
+) -> None:  # fmt: skip
+    """report.json, report.md and samples.csv (a row per motion) in `folder`."""
+    content = {**report, "validity": [row.as_dict() for row in validity]}
+    write_atomically(folder / "report.json", json.dumps(plain(content), indent=1))
+    write_atomically(folder / "report.md", markdown(report, validity) + "\n")
+    passed = {index: verdict.passed for verdict in verdicts for index in verdict.samples}
+    out = io.StringIO()
+    writer = None
+    for index, (sample, description) in enumerate(zip(samples, descriptions)):
+        row = {**asdict(sample), "passed": int(passed[index]) if index in passed else ""}
+        if nearest:
+            row |= {"nearest_m": f"{nearest[index][0]:.4f}", "nearest_clip": nearest[index][1]}
+        row |= _flat(description)
+        if writer is None:
+            names = [*row, *(name for name in _flat_names() if name not in row)]
+            writer = csv.DictWriter(out, names, restval="")
+            writer.writeheader()
+        writer.writerow(row)
+    write_atomically(folder / "samples.csv", out.getvalue())
+
+
+def _flat_names() -> list[str]:
+    pairs = ("raised_seconds", "wrist_top", "wrist_lift", "swings")
+    names = []
+    for name in Description.__dataclass_fields__:
+        names += [f"{name}_left", f"{name}_right"] if name in pairs else [name]
+    return names
+
+
+def _flat(description: Description | None) -> dict[str, str]:
+    if description is None:
+        return {}
+    values = []
+    for value in asdict(description).values():
+        values += list(value) if isinstance(value, (tuple, list)) else [value]
+    return {name: f"{value:.3f}" for name, value in zip(_flat_names(), values)}
+
+
+def plain(value: object) -> object:
+    """What JSON knows: numpy numbers and paths made plain, NaN and infinity None."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
