@@ -54,11 +54,11 @@ def weights(options: TinyOptions, which: str = "networks") -> torch.Tensor:
     return torch.cat([tensor.flatten() for tensor in state[which].values()])
 
 
-def wait_until(condition, process: subprocess.Popen, seconds: float = 60) -> None:
+def wait_until(condition, process: subprocess.Popen, seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, process.stderr.read()
-        assert time.monotonic() < end, "the command did nothing for a minute"
+        assert time.monotonic() < end, "the command did nothing for five minutes"
         time.sleep(0.01)
 
 
@@ -102,7 +102,7 @@ def test_two_processes_train_the_same_model_as_one_with_twice_the_batch(options,
     two = replace(options, save_dir=str(tmp_path / "two"))
     process = start(two, "-m", "accelerate.commands.launch", "--num_processes", "2", "--cpu")
     run(one)
-    _, said = process.communicate(timeout=120)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == 0, said
     assert "16 samples per step, fp32 on 2 x cpu" in said
     assert losses(two) == pytest.approx(losses(one), rel=1e-5)
@@ -122,7 +122,7 @@ def test_ctrl_c_and_sigterm_save_before_they_end_the_run(options, number, code):
     process = start(replace(options, num_steps=1_000_000, save_interval=1_000_000))
     wait_until(lambda: (Path(options.save_dir) / "log.jsonl").is_file() and len(losses_so_far(options)) > 3, process)
     process.send_signal(number)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=300)
     assert process.returncode == code and "Traceback" not in said
     assert f"stopped by {number.name} at step" in said
     saved = checkpoints.complete(Path(options.save_dir))
@@ -260,7 +260,8 @@ def test_a_resume_checkpoint_without_weights_is_refused(options, tmp_path):
 def test_a_full_disk_ends_the_run_with_one_line_and_no_half_checkpoint(options):
     folder = Path(options.save_dir)
     command = f'ulimit -f 4; exec "$0" -m tests.tiny_training {" ".join(flags(replace(options, log_interval=12)))}'
-    done = subprocess.run(["bash", "-c", command, sys.executable], cwd=ROOT, capture_output=True, text=True)
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(["bash", "-c", command, sys.executable], cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
     assert done.stderr.splitlines()[-1].startswith("error: ") and "Traceback" not in done.stderr
     assert not checkpoints.complete(folder) and not list(folder.glob(".step*"))
