@@ -1,8 +1,8 @@
 """What a person does, read from joints with plain geometry: the measures behind the probes, and the rules over them.
 
 `describe` turns one motion into a `Description` of a few numbers in metres, seconds and degrees; a rule is a function
-Description -> bool. Thresholds were set on the training clips of the Bandai-Namco corpus and hold for its target body
-(shoulder to wrist 0.53 m, hip to ankle 0.82 m); `eval_probes --validate` shows what they are worth on all clips.
+Description -> bool. Thresholds were chosen on the recorded clips of the Bandai-Namco corpus and hold for the target
+body of humanml (shoulder to wrist 0.53 m, hip to ankle 0.82 m); `eval_probes --validate` shows what they are worth.
 Everything is measured relative to the body, so world position and heading do not matter.
 """
 
@@ -59,7 +59,7 @@ def describe(joints: np.ndarray, fps: float) -> Description | None:
     return Description(
         seconds=len(joints) / fps,
         **_travel(joints, yaw, forward, left, fps),
-        **_gait(joints, forward, fps),
+        **_gait(steady, forward, fps),
         **_hands(joints, steady, fps),
         **_trunk(steady, forward, fps),
         punch=max(_punch(steady, L_SHOULDER, L_WRIST, fps), _punch(steady, R_SHOULDER, R_WRIST, fps)),
@@ -212,7 +212,7 @@ def _straight(d: Description) -> bool:
 
 def _running(d: Description) -> bool:
     """Running has a flight phase; a shuffling jog has none, but steps faster than any walk."""
-    return d.flight > 0.06 or (d.forward_speed > 1.15 and d.cadence > 2.36)
+    return d.flight > 0.045 or (d.forward_speed > 1.15 and d.cadence > 2.36)
 
 
 def walks_forward(d: Description) -> bool:

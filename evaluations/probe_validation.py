@@ -44,7 +44,7 @@ class Validity:
     content: str
     own: float
     own_count: int
-    held_out: float | None  # of those outside the training split: thresholds were set on the training clips
+    held_out: float | None  # the same for clips outside the training split
     others: dict[str, float]  # content that does not imply the probe -> rate
     controls: dict[str, float]  # noise, smooth noise, mean pose, shuffled prompts -> rate
     rare: bool
@@ -184,7 +184,7 @@ def _single_rates(probe, by_content, controls, random) -> tuple[float, int, dict
     shuffled = [
         clip.description
         for other in CONTENT_PROBES
-        if other is not probe and by_content.get(other.content)
+        if other.content != probe.content and by_content.get(other.content)
         for clip in random.choice(np.array(by_content[other.content], dtype=object), PER_CONTROL)
     ]
     control_rates = {name: rate(motions) for name, motions in controls.items()}

@@ -1,0 +1,394 @@
+"""Probes: rules say what a motion shows, wordings are new to a model, and validation exposes a rule that is wrong."""
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from data_loaders.corpus import Corpus
+from data_loaders.humanml_features import mirror_joints
+from data_loaders.skeleton import load_skeleton
+from data_loaders.text import mirror_text
+from evaluations import probe_rules as rules
+from evaluations.eval_probes import EvalProbesOptions, evaluate, validate_only
+from evaluations.nearest_motion import MotionBank
+from evaluations.probe_samples import chosen_probes, samples_of_folder
+from evaluations.probe_validation import control_motions, real_clips, validate
+from evaluations.probes import CONTENT_PROBES, PAIR_PROBES, PROBES, PairProbe, Probe, judge, normalised, plan
+from tests.shared import shared
+from tests.synthetic import raise_hand, standing, turn, walk
+
+FPS = 20.0
+ROOT = Path(__file__).resolve().parents[1]
+HUMANML = load_skeleton("humanml")
+
+
+def passing(joints: np.ndarray) -> set[str]:
+    """Names of the content probes that a motion passes."""
+    description = rules.describe(joints, FPS)
+    return {probe.name for probe in CONTENT_PROBES if probe.passes(description)}
+
+
+def grounded(joints: np.ndarray) -> np.ndarray:
+    """The same poses with the lower foot on the floor in every frame."""
+    joints = joints.copy()
+    joints[..., 1] -= joints[..., 1].min(axis=1, keepdims=True)
+    return joints
+
+
+def walking(speed: float = 1.0, num_frames: int = 100) -> np.ndarray:
+    return grounded(walk(num_frames, speed))
+
+
+def running(speed: float = 2.6, num_frames: int = 70) -> np.ndarray:
+    """Stiff legs that swing without the hips sinking leave the ground whenever they are apart."""
+    return walk(num_frames, speed)
+
+
+def round_the_corner(joints: np.ndarray, degrees: float) -> np.ndarray:
+    """A straight walk along +Z bent to the left, so that it ends `degrees` from where it was heading."""
+    angle = np.radians(degrees) * np.clip(np.linspace(-0.5, 1.5, len(joints)), 0, 1)
+    step = np.diff(joints[:, 0, 2], prepend=joints[0, 0, 2])
+    path = np.stack([np.cumsum(step * np.sin(angle)), np.cumsum(step * np.cos(angle))], -1)
+    local = joints - joints[:, :1] * np.array([1.0, 0.0, 1.0])
+    cos, sin = np.cos(angle)[:, None], np.sin(angle)[:, None]
+    bent = local.copy()
+    bent[..., 0] = cos * local[..., 0] + sin * local[..., 2] + path[:, :1]
+    bent[..., 2] = -sin * local[..., 0] + cos * local[..., 2] + path[:, 1:]
+    return bent
+
+
+def waving(side: str = "left", num_frames: int = 120, swing: float = 0.10) -> np.ndarray:
+    """One arm held up, its forearm swinging sideways at 1.5 Hz."""
+    joints = np.repeat(standing()[None], num_frames, axis=0)
+    elbow, wrist = (HUMANML.index(f"{side}_{part}") for part in ("elbow", "wrist"))
+    turn(joints, HUMANML.index(f"{side}_shoulder"), [elbow, wrist], np.full(num_frames, 2.8))
+    joints[:, wrist, 0] += swing * np.sin(2 * np.pi * 1.5 * np.arange(num_frames) / FPS)
+    return joints
+
+
+def bowing(degrees: float = 50.0, num_frames: int = 90) -> np.ndarray:
+    joints = np.repeat(standing()[None], num_frames, axis=0)
+    legs = {"pelvis"} | {f"{s}_{part}" for s in ("left", "right") for part in ("hip", "knee", "ankle", "foot")}
+    upper = [j for j, name in enumerate(HUMANML.joint_names) if name not in legs]
+    turn(joints, 0, upper, -np.radians(degrees) * np.sin(np.pi * np.arange(num_frames) / (num_frames - 1)))
+    return joints
+
+
+def both(motion, **kwargs) -> np.ndarray:
+    """A one-handed motion done with both hands: the right arm copied from the right-handed one."""
+    left, right = motion(side="left", **kwargs), motion(side="right", **kwargs)
+    arm = [HUMANML.index(f"right_{part}") for part in ("elbow", "wrist")]
+    left[:, arm] = right[:, arm] - np.array([0.05, 0.0, 0.0])  # the drawn body is narrow at the shoulders
+    return left
+
+
+# ---------------------------------------------------------------------------------------- rules on motions
+
+
+def test_directions_of_travel_are_told_apart():
+    assert passing(walking()) == {"walk forward"}
+    assert passing(walking()[::-1]) == {"walk backward"}
+    assert passing(running()) == {"run"}
+    assert passing(round_the_corner(walking(num_frames=120), 90)) == {"turn left"}
+    assert passing(round_the_corner(walking(num_frames=120), -90)) == {"turn right"}
+
+
+def test_a_body_that_glides_does_not_walk():
+    glide = np.repeat(standing()[None], 80, axis=0)
+    glide[..., 2] += np.linspace(0, 4, 80)[:, None]
+    assert passing(glide) == set()
+
+
+def test_hands_are_told_apart_and_a_wave_is_a_raised_hand_that_swings():
+    assert passing(raise_hand(60, "left")) == {"raise left hand"}
+    assert passing(raise_hand(60, "right")) == {"raise right hand"}
+    assert passing(both(raise_hand, num_frames=60)) == {"raise both hands"}
+    lifting = np.concatenate([raise_hand(40, "left")[:20], waving("left")])
+    assert passing(lifting) == {"raise left hand", "wave left hand"}
+    assert passing(waving("right")) == {"wave right hand"}  # already up when the clip begins: not raised in it
+    assert passing(both(waving)) == {"wave both hands"}
+    assert passing(waving("left", swing=0.005)) == set()
+
+
+def test_bow_goes_down_and_up_again():
+    assert passing(bowing()) == {"bow"}
+    assert passing(bowing(10)) == set()
+    assert passing(bowing()[:45]) == set()  # stays down
+
+
+def test_standing_broken_and_very_short_motions_show_nothing():
+    still = np.repeat(standing()[None], 60, axis=0)
+    assert passing(still) == set()
+    broken = walking()
+    broken[10, 3, 1] = np.nan
+    assert rules.describe(broken, FPS) is None and passing(broken) == set()
+    assert rules.describe(walking()[:5], FPS) is None
+    with pytest.raises(ValueError, match=r"expect \(frames, 22, 3\)"):
+        rules.describe(np.zeros((30, 21, 3)), FPS)
+
+
+@pytest.mark.parametrize("motion", [walking(), raise_hand(60), waving("right"), bowing()])
+def test_place_and_heading_do_not_matter(motion):
+    turned = motion @ np.array([[0.6, 0, 0.8], [0, 1, 0], [-0.8, 0, 0.6]]) + np.array([3.0, 0.0, -7.0])
+    before, after = rules.describe(motion, FPS), rules.describe(turned, FPS)
+    for name in rules.Description.__dataclass_fields__:
+        np.testing.assert_allclose(getattr(after, name), getattr(before, name), atol=1e-6, err_msg=name)
+
+
+def mirrored(joints: np.ndarray) -> np.ndarray:
+    return mirror_joints(torch.from_numpy(np.ascontiguousarray(joints)), HUMANML).numpy()
+
+
+def swapped(names: set[str]) -> set[str]:
+    return {mirror_text(name) for name in names}
+
+
+def test_mirroring_swaps_left_and_right_and_nothing_else():
+    for motion in (walking(), round_the_corner(walking(num_frames=120), 90), raise_hand(60), waving("left"), bowing()):
+        assert passing(mirrored(motion)) == swapped(passing(motion)) != set()
+
+
+def test_reversals_count_only_what_exceeds_the_amplitude():
+    time = np.arange(200) / 20
+    wave = np.sin(2 * np.pi * time)  # 10 s of 1 Hz: turns twice a second
+    assert rules.reversals(wave, 0.1) == pytest.approx(20, abs=1)
+    assert rules.reversals(0.04 * wave, 0.1) == 0
+    assert rules.reversals(wave + 0.03 * np.sin(60 * time), 0.1) == rules.reversals(wave, 0.1)
+    assert rules.reversals(time, 0.1) == 0
+
+
+def test_a_pair_needs_both_contents_and_the_difference_in_speed():
+    probe = next(p for p in PAIR_PROBES if p.name == "walk, elderly slower than active")
+    slow, fast = walking(0.8), walking(1.4)
+    assert probe.check(slow, fast, FPS)
+    assert not probe.check(fast, slow, FPS)
+    assert not probe.check(slow, walking(0.9), FPS)
+    assert not probe.check(slow, running(), FPS)
+    sprint = next(p for p in PAIR_PROBES if p.name == "sprint")
+    assert sprint.check(running(2.4), running(3.2), FPS) and not sprint.check(running(2.4), running(2.5), FPS)
+
+
+# ---------------------------------------------------------------------------------------- wordings
+
+
+def texts_of(probe: Probe | PairProbe) -> list[str]:
+    return [text for prompt in probe.prompts for text in ([prompt] if isinstance(prompt, str) else prompt)]
+
+
+@pytest.mark.parametrize("probe", PROBES, ids=lambda probe: probe.name)
+def test_every_probe_has_four_wordings_and_typical_lengths(probe):
+    assert len({normalised(" / ".join(p) if isinstance(p, tuple) else p) for p in probe.prompts}) >= 4
+    lengths = np.array(probe.frames)
+    assert (lengths >= 20).all() and (lengths <= 196).all()
+
+
+def test_every_wording_belongs_to_one_probe_and_its_default_is_ten_seeds():
+    texts = [normalised(text) for probe in PROBES for text in texts_of(probe)]
+    assert len(texts) == len(set(texts))
+    assert EvalProbesOptions().seeds >= 10
+    samples = plan(10)
+    assert len(samples) == 10 * len(texts)
+    assert all(sum(s.prompt == text for s in samples) == 10 for text in texts_of(PROBES[0]))
+
+
+def test_no_wording_is_a_caption_or_the_mirror_of_one():
+    clips = json.loads(shared("data", "bandai_namco", "captions.json").read_text())["clips"]
+    captions = {normalised(t) for clip in clips.values() for c in clip["captions"] for t in (c, mirror_text(c))}
+    assert normalised("A person bows, deeply!") == "a person bows deeply"
+    assert len(captions) > 10000
+    assert {text for probe in PROBES for text in texts_of(probe) if normalised(text) in captions} == set()
+
+
+def test_probes_cover_what_the_corpus_can_show():
+    contents = {p.content for p in CONTENT_PROBES}
+    assert len(contents) == len(CONTENT_PROBES) == 14
+    sides = {name for name in (p.name for p in CONTENT_PROBES) if "left" in name or "right" in name}
+    assert swapped(sides) == sides
+
+
+# ---------------------------------------------------------------------------------------- judging, validation
+
+
+def test_verdicts_count_complete_pairs_only():
+    samples = plan(2, probes=chosen_probes("walk, elderly"))
+    slow, fast = (rules.describe(walking(speed), FPS) for speed in (0.7, 1.5))
+    descriptions = [slow if s.role == "slow" else fast for s in samples]
+    verdicts = judge(samples, descriptions)
+    assert len(verdicts) == len(samples) // 2 and all(v.passed for v in verdicts)
+    assert len(judge(samples[:-1], descriptions[:-1])) == len(verdicts) - 1
+    assert not any(v.passed for v in judge(samples, [None] * len(samples)))
+
+
+@pytest.fixture(scope="module")
+def clips(small_dataset):
+    corpus = Corpus.open(small_dataset)
+    return real_clips(corpus), control_motions(corpus, count=20)
+
+
+def test_validation_exposes_rules_that_are_too_lenient_or_too_strict(clips):
+    real, controls = clips
+    good = Probe("raise left hand", "hands", "raise-up-left-hand", rules.raises_left_hand)
+    lenient = Probe("raise left hand", "hands", "raise-up-left-hand", lambda d: True)
+    strict = Probe("raise left hand", "hands", "raise-up-left-hand", rules.raises_right_hand)
+    good, lenient, strict = validate(real, controls, [good, lenient, strict])
+    assert good.valid and good.own == 1.0 and good.worst_other[1] == 0.0 and good.reasons == ()
+    assert set(good.controls) == {"noise", "smooth noise", "mean pose", "shuffled prompts"}
+    assert not lenient.valid and lenient.others["walk"] == 1.0 and lenient.controls["noise"] == 1.0
+    assert not strict.valid and strict.own == 0.0
+
+
+def test_an_implied_content_may_pass(clips):
+    implied = Probe("raise left hand", "hands", "raise-up-left-hand", lambda d: True, implied_by=("walk",))
+    (row,) = validate(clips[0], {}, [implied])
+    assert "walk" not in row.others
+
+
+def test_real_clips_are_the_recordings_themselves(small_dataset, clips):
+    corpus = Corpus.open(small_dataset)
+    recorded = {label["source"] for label in corpus.labels}
+    assert {clip.name for clip in clips[0]} == recorded and len(corpus) == 2 * len(recorded)
+    clip = clips[0][0]
+    whole = corpus.joints(clip.name)
+    np.testing.assert_allclose(clip.joints, whole, atol=1e-6)
+
+
+def test_a_corpus_without_contents_cannot_validate(small_dataset):
+    corpus = Corpus.open(small_dataset)
+    corpus.labels = [{} for _ in corpus.labels]
+    with pytest.raises(ValueError, match="no content labels"):
+        real_clips(corpus)
+
+
+def test_the_nearest_training_clip_is_found_wherever_it_stands_and_however_fast():
+    motions = [walking(), waving("left"), raise_hand(60), bowing()]
+    bank = MotionBank(motions, ["walk", "wave", "raise", "bow"], FPS)
+    moved = raise_hand(90) @ np.array([[0.0, 0, 1], [0, 1, 0], [-1, 0, 0]]) + 2.0
+    moved[..., 1] -= 2.0
+    part = bowing()[22:67]
+    broken = np.full((30, 22, 3), np.nan)
+    found = bank.nearest([moved, part, mirrored(waving("left")), broken])
+    assert found[0][1] == "raise" and found[0][0] < 0.005
+    assert found[1][1] == "bow" and found[1][0] < 0.005
+    assert found[2][0] > 0.03
+    assert np.isnan(found[3][0])
+
+
+# ---------------------------------------------------------------------------------------- command
+
+
+def test_real_clips_take_the_place_of_a_model(small_dataset, tmp_path, capsys):
+    options = EvalProbesOptions(dataset=str(small_dataset), motions="real", output_dir=tmp_path / "report")
+    report = evaluate(options)
+    assert report["summary"]["probes"]["raise left hand"]["rate"] == 1.0
+    assert report["physics"]["real test clips"]["nan_count"] == 0
+    stored = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert stored["summary"]["probes"].keys() == report["summary"]["probes"].keys()
+    with open(tmp_path / "report" / "samples.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["probe"] for row in rows} == {"walk forward", "raise left hand"}
+    assert {row["passed"] for row in rows} <= {"0", "1"} and float(rows[0]["nearest_m"]) >= 0
+    assert "raise left hand" in (tmp_path / "report" / "report.md").read_text()
+    assert "raise left hand" in capsys.readouterr().out
+    evaluate(options)
+    assert (tmp_path / "report_2" / "report.json").is_file()
+
+
+def test_motions_of_a_sampling_run_are_matched_by_their_text(small_dataset, tmp_path):
+    from sample.results import stack, write_results
+
+    probe = next(p for p in CONTENT_PROBES if p.name == "raise left hand")
+    texts = [probe.prompts[0], probe.prompts[1].upper(), "something else", probe.prompts[0]]
+    motions = [raise_hand(60, "left"), raise_hand(50, "right"), walking(), raise_hand(40, "left")]
+    write_results(tmp_path / "run", stack(motions, texts, len(texts), 1))
+    samples, read = samples_of_folder(tmp_path / "run")
+    assert [(s.wording, s.repetition) for s in samples] == [(0, 0), (1, 0), (0, 1)]
+    assert [len(joints) for joints in read] == [60, 50, 40]
+    report = evaluate(EvalProbesOptions(
+        dataset=str(small_dataset), motions=str(tmp_path / "run"), output_dir=tmp_path / "report",
+    ))  # fmt: skip
+    wordings = report["summary"]["probes"]["raise left hand"]["wordings"]
+    assert list(wordings.values()) == [1.0, 0.0]
+    write_results(tmp_path / "other", stack([walking()], ["something else"], 1, 1))
+    with pytest.raises(ValueError, match="wording of a probe"):
+        samples_of_folder(tmp_path / "other")
+
+
+def test_a_model_is_judged_from_its_checkpoint(small_dataset, tmp_path):
+    from model.lsremgm import LSReMGMConfig
+    from model.lsremgm_system import build
+    from model.pretrained import save_pretrained
+    from model.text_encoders import load_text_encoder
+
+    torch.manual_seed(0)
+    config = LSReMGMConfig(
+        latent_dim=32, ff_size=48, num_layers=1, diffusion_steps=2, arch="trans_dec", text_encoder="minilm",
+        text_dim=384, text_memory="tokens", mask_frames=True, heading="continuous",
+    )  # fmt: skip
+    statistics = Corpus.open(small_dataset).statistics
+    nets = build(config, statistics, load_text_encoder("minilm", disk_cache=False))
+    save_pretrained(tmp_path / "model", config, nets.state_dict(), statistics, "# Untrained")
+    report = evaluate(EvalProbesOptions(
+        model_path=tmp_path / "model", dataset=str(small_dataset), seeds=1, physics_clips=2, only="raise left",
+        output_dir=tmp_path / "report", save_motions=True, device="cpu",
+    ))  # fmt: skip
+    probe = report["summary"]["probes"]["raise left hand"]
+    assert probe["judged"] == 6 and probe["rate"] == 0.0
+    physics = report["physics"]
+    assert physics["generated test captions"]["clips"] == 2 == physics["the same real clips"]["clips"]
+    assert report["memorisation"]["generated test captions"]["median"] > 0
+    again = evaluate(EvalProbesOptions(
+        dataset=str(small_dataset), motions=str(tmp_path / "report"), output_dir=tmp_path / "again"
+    ))  # fmt: skip
+    assert again["summary"]["probes"]["raise left hand"]["rate"] == probe["rate"]
+
+
+def test_validate_fails_when_a_probe_is_not_valid(small_dataset, tmp_path):
+    command = [
+        sys.executable, "-m", "evaluations.eval_probes", "--validate", "--dataset", str(small_dataset),
+        "--output_dir", str(tmp_path / "validity"),
+    ]  # fmt: skip
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and "INVALID: no real clip of its content" in done.stdout, done.stderr
+    rows = {row["probe"]: row for row in json.loads((tmp_path / "validity" / "validity.json").read_text())}
+    assert len(rows) == len(PROBES) and rows["raise left hand"]["valid"] and not rows["bow"]["valid"]
+    assert "| raise left hand" in (tmp_path / "validity" / "validity.md").read_text()
+
+
+def test_wrong_requests_are_named():
+    with pytest.raises(ValueError, match="--only jump: no such probe; there are locomotion, hands"):
+        chosen_probes("jump")
+    with pytest.raises(ValueError, match="--seeds 0"):
+        EvalProbesOptions(seeds=0)
+    assert {p.group for p in chosen_probes("hands")} == {"hands"}
+
+
+@pytest.fixture(scope="module")
+def bandai_namco(tmp_path_factory) -> Path:
+    """The prepared recordings: those of this checkout, or else prepared now without mirrored twins."""
+    if (ROOT / "dataset" / "bandai_namco" / "corpus" / "index.json").is_file():
+        return ROOT / "dataset" / "bandai_namco"
+    from data_loaders.prepare import PrepareOptions, prepare
+
+    folder = tmp_path_factory.mktemp("bandai") / "bandai_namco"
+    prepare(PrepareOptions("bandai_namco", shared("data", "bandai_namco"), folder, mirror=False))
+    return folder
+
+
+@pytest.mark.slow
+def test_every_probe_is_valid_on_the_recordings(bandai_namco, tmp_path):
+    assert validate_only(EvalProbesOptions(validate=True, dataset=str(bandai_namco), output_dir=tmp_path / "validity"))
+    rows = {row["probe"]: row for row in json.loads((tmp_path / "validity" / "validity.json").read_text())}
+    assert {name for name, row in rows.items() if row["rare"]} == {"punch", "kick"}
+
+
+@pytest.mark.slow
+def test_mirrored_recordings_show_the_mirrored_content(bandai_namco):
+    real = real_clips(Corpus.open(bandai_namco))
+    for clip in real[::40]:
+        assert passing(mirrored(clip.joints)) == swapped(passing(clip.joints)), clip.name
