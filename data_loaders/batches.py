@@ -22,12 +22,21 @@ FADE = 8  # frames over which a repeated clip joins itself
 
 
 class Span(NamedTuple):
-    """Frames start..stop of a clip of the corpus and the texts that describe them."""
+    """Frames start..stop of a clip of the corpus, played `times` in a row, and the texts that describe them.
+
+    `share` is how often it is drawn beside the others of the same frames, which sum to 1.
+    """
 
     clip: int
     start: int
     stop: int
     texts: tuple[str, ...]
+    times: int = 1
+    share: float = 1.0
+
+    @property
+    def frames(self) -> int:
+        return self.times * (self.stop - self.start) - (self.times - 1) * FADE
 
 
 class TrainingItem(NamedTuple):
@@ -66,17 +75,22 @@ class TextMotionDataset:
         self.mean, self.std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
         self.report = Report()
         shortest = max(2 * unit_length, min_frames or 0)
-        self.spans = [span for clip in corpus.split(split) for span in self._spans(clip, shortest)]
+        whole = [span for clip in corpus.split(split) for span in self._spans(clip, shortest)]
+        self.spans = [each for span in whole for each in self._with_repeats(span, repeat)]
         if not self.spans:
             raise ValueError(f"{corpus.folder}: nothing in split '{split}' can be trained on: {self.report}")
-        log.info("%s: %d motions; %s", split, len(self.spans), self.report)
-        self.repeat = repeat
-        self.repeatable = [bool(repeat) and self._can_repeat(span) for span in self.spans]
+        log.info("%s: %d motions; %s", split, len(whole), self.report)
 
-    def _can_repeat(self, span: Span) -> bool:
-        if 2 * (span.stop - span.start - FADE) + FADE > self.max_frames:
-            return False
-        return can_repeat(self.corpus[span.clip][span.start : span.stop], self.corpus.skeleton, FADE)
+    def _with_repeats(self, span: Span, repeat: float) -> Iterator[Span]:
+        """The span and, if it is an action on the spot, itself played 2, 3, ... times as far as `max_frames` goes."""
+        most = (self.max_frames - FADE) // max(span.frames - FADE, 1)
+        if not repeat or most < 2:
+            yield span
+        elif not can_repeat(self.corpus[span.clip][span.start : span.stop], self.corpus.skeleton, FADE):
+            yield span
+        else:
+            yield span._replace(share=1 - repeat)
+            yield from (span._replace(times=n, share=repeat / (most - 1)) for n in range(2, most + 1))
 
     def _spans(self, clip: int, shortest: int) -> Iterator[Span]:
         frames, captions = int(self.corpus.lengths[clip]), self.corpus.captions(clip)
@@ -99,7 +113,15 @@ class TextMotionDataset:
     @property
     def lengths(self) -> np.ndarray:
         """Frames of every motion, at most `max_frames`: what batches are bucketed by."""
-        return np.array([min(span.stop - span.start, self.max_frames) for span in self.spans])
+        return np.array([min(span.frames, self.max_frames) for span in self.spans])
+
+    def weights(self, balance: float = 0.0) -> np.ndarray:
+        """How often each motion is to be drawn: repeats share with their original, rare contents are lifted by `balance`."""
+        share = np.array([span.share for span in self.spans])
+        labels = np.array(self.labels("content"))
+        names, which = np.unique(labels, return_inverse=True)
+        totals = np.bincount(which, share, len(names))
+        return share * totals[which] ** -float(balance)
 
     def labels(self, key: str) -> list[str]:
         """A label of every motion's clip, such as content or style; '' where it has none."""
@@ -114,9 +136,8 @@ class TextMotionDataset:
         draws = Draws(np.random.default_rng((seed, number, index)))
         text = draws.choice(span.texts)
         features = self.corpus[span.clip][span.start : span.stop]
-        if self.repeatable[index] and draws.generator.random() < self.repeat:
-            most = (self.max_frames - FADE) // (len(features) - FADE)
-            features = repeat_clip(features, draws.randint(2, most), FADE, self.corpus.skeleton)
+        if span.times > 1:
+            features = repeat_clip(features, span.times, FADE, self.corpus.skeleton)
         start, length = self._crop(len(features), draws)
         motion = (features[start : start + length] - self.mean) / self.std
         name = self.corpus.names[span.clip]

@@ -8,8 +8,6 @@ from protos.options import parse, run_command, setup_logging
 from train.options import TrainOptions
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from data_loaders.corpus import Batch, Corpus
 
 log = logging.getLogger(__name__)
@@ -59,7 +57,7 @@ class AutoencoderOptions(TrainOptions):
 
 
 class WindowBatches:
-    """Windows (B, W, 71) of normalised autoencoder columns; a pure function of (seed, step), whatever the process count."""
+    """Windows (B, W, 71) of normalised autoencoder columns; a function of (seed, step), whatever the process count."""
 
     def __init__(self, corpus: "Corpus", split: str, options: AutoencoderOptions):
         import numpy as np
@@ -70,7 +68,8 @@ class WindowBatches:
         self.options = options
         self.columns = autoencoder_columns(corpus.skeleton.num_joints)
         clips = corpus.split(split)
-        weights = balanced_weights([corpus.labels[i].get("content", "") for i in clips], options.balance) * corpus.lengths[clips]
+        contents = [corpus.labels[i].get("content", "") for i in clips]
+        weights = balanced_weights(contents, options.balance) * corpus.lengths[clips]
         self.cumulative = np.cumsum(weights / weights.sum())
         # One contiguous normalised copy of the few columns that are used: about a quarter of the corpus.
         mean, std = corpus.mean[self.columns], corpus.std[self.columns]
@@ -104,9 +103,14 @@ def train_autoencoder(options: AutoencoderOptions) -> None:
 
     from data_loaders.corpus import Corpus
     from model.motion_autoencoder import (
-        AutoencoderConfig, MotionAutoencoder, autoencoder_columns, autoencoder_loss, measure_latents, reconstruction_error,
+        AutoencoderConfig,
+        MotionAutoencoder,
+        autoencoder_columns,
+        autoencoder_loss,
+        measure_latents,
+        reconstruction_error,
         save_autoencoder,
-    )  # fmt: skip
+    )
     from protos.options import seed_everything
     from protos.randomness import randn
     from train.loop import train

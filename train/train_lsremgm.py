@@ -19,6 +19,14 @@ PRESETS: dict[str, dict[str, Any]] = {
         "arch": "trans_dec", "text_encoder_type": "bert", "context_len": 20, "pred_len": 40, "diffusion_steps": 10,
         "mask_frames": True, "guidance_scale": 7.5,
     },
+    "starter": {
+        "dataset": "bandai_namco", "autoencoder": "save/autoencoder/best", "arch": "trans_dec", "latent_dim": 256,
+        "norm_first": True, "mask_frames": True, "dropout": 0.0, "min_snr_gamma": 5.0,
+        "sampler": "dpmpp", "sampling_steps": 20, "balance": 0.7, "repeat": 0.35, "bucket": True,
+        "num_steps": 5000, "batch_size": 128, "lr": 5e-4, "warmup_steps": 200, "weight_decay": 0.01,
+        "schedule": "cosine", "grad_clip": 1.0, "precision": "bf16", "ema_decay": 0.999, "ema_warmup": True,
+        "save_interval": 500, "eval_interval": 500, "log_interval": 50,
+    },
 }  # fmt: skip
 
 
@@ -26,7 +34,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 class LSReMGMOptions(TrainOptions):
     """Train a text-to-motion diffusion model on a prepared dataset."""
 
-    preset: Literal["published", "published_50steps", "dip"] = "published"
+    preset: Literal["published", "published_50steps", "dip", "starter"] = "published"
     """Recipe that sets the defaults of the other flags."""
     dataset: str = "humanml"
     """humanml, kit, bandai_namco, or a folder made by data_loaders.prepare."""
@@ -34,6 +42,12 @@ class LSReMGMOptions(TrainOptions):
     """Where the dataset lies, if not at dataset/."""
     balance: float = 0.0
     """How far rare contents are lifted: 0 draws clips as often as they occur, 1 every content equally often."""
+
+    repeat: float = 0.0
+    """How often a short action on the spot is played several times in a row, for requests longer than recordings."""
+
+    bucket: bool = False
+    """With --mask_frames: batches of clips of similar length, which saves the time spent on padding."""
 
     arch: Literal["auto", "trans_enc", "trans_dec", "gru"] = "auto"
     """Denoiser; auto reads texts word by word (trans_dec), with clip as one vector (trans_enc)."""
@@ -87,6 +101,10 @@ class LSReMGMOptions(TrainOptions):
     """Weight diffusion steps by min(SNR, gamma); 0: all alike."""
     guidance_scale: float = 2.5
     """Guidance that samples use unless told otherwise."""
+    sampler: Literal["ddpm", "ddim", "plms", "dpmpp"] = "ddpm"
+    """Sampler that samples use unless told otherwise."""
+    sampling_steps: int = 0
+    """Denoising steps that samples take unless told otherwise; 0: all."""
     lambda_vel: float = 0.0
     """Weight of the loss on frame-to-frame differences."""
     lambda_rcxyz: float = 0.0
@@ -109,7 +127,8 @@ class LSReMGMOptions(TrainOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("context_len", "pred_len", "balance", "min_snr_gamma", "dropout", "cond_mask_prob"):
+        rates = ("balance", "repeat", "min_snr_gamma", "dropout", "cond_mask_prob")
+        for name in ("context_len", "pred_len", "sampling_steps", *rates):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"--{name} must not be negative, got {getattr(self, name)}")
         for name in ("num_layers", "latent_dim", "ff_size", "num_heads", "target_enc_layers"):

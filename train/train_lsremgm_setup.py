@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from data_loaders.batches import BatchPlan, TextMotionDataset, balanced_weights, collate
+from data_loaders.batches import BatchPlan, TextMotionDataset, collate
 from data_loaders.corpus import Batch, Corpus
 from model.lsremgm import LSReMGMConfig
 from model.lsremgm_loss import loss
@@ -131,12 +131,14 @@ class Batches:
     def __init__(self, data: TextMotionDataset, options: LSReMGMOptions, config: LSReMGMConfig):
         self.data, self.seed, self.size = data, options.seed, options.batch_size
         self.pad_to = None if config.mask_frames or config.context_len else config.max_frames
-        self.weights = balanced_weights(data.labels("content"), options.balance) if options.balance else None
+        self.weights = data.weights(options.balance) if options.balance or options.repeat else None
+        # Padding that the model does not see costs time only: then batches are of clips of like length.
+        self.lengths = data.lengths if self.pad_to is None and options.bucket else None
         self.plans: dict[int, BatchPlan] = {}
 
     def __call__(self, step: int, part: int, parts: int) -> Batch:
         if parts not in self.plans:
-            self.plans[parts] = BatchPlan(len(self.data), parts * self.size, self.seed, self.weights)
+            self.plans[parts] = BatchPlan(len(self.data), parts * self.size, self.seed, self.weights, self.lengths)
         samples = self.plans[parts].batch(step)[part * self.size : (part + 1) * self.size]
         return self.data.batch(samples, self.seed, self.pad_to)
 
