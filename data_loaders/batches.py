@@ -84,9 +84,8 @@ class TextMotionDataset:
     def _with_repeats(self, span: Span, repeat: float) -> Iterator[Span]:
         """The span and, if it is an action on the spot, itself played 2, 3, ... times as far as `max_frames` goes."""
         most = (self.max_frames - FADE) // max(span.frames - FADE, 1)
-        if not repeat or most < 2:
-            yield span
-        elif not can_repeat(self.corpus[span.clip][span.start : span.stop], self.corpus.skeleton, FADE):
+        features = self.corpus[span.clip][span.start : span.stop]
+        if not repeat or most < 2 or not can_repeat(features, self.corpus.skeleton, FADE):
             yield span
         else:
             yield span._replace(share=1 - repeat)
@@ -117,11 +116,7 @@ class TextMotionDataset:
 
     def weights(self, balance: float = 0.0) -> np.ndarray:
         """How often each motion is to be drawn: repeats share with their original, rare contents are lifted by `balance`."""
-        share = np.array([span.share for span in self.spans])
-        labels = np.array(self.labels("content"))
-        names, which = np.unique(labels, return_inverse=True)
-        totals = np.bincount(which, share, len(names))
-        return share * totals[which] ** -float(balance)
+        return balanced_weights(self.labels("content"), balance, np.array([span.share for span in self.spans]))
 
     def labels(self, key: str) -> list[str]:
         """A label of every motion's clip, such as content or style; '' where it has none."""
@@ -269,8 +264,12 @@ class BatchPlan:
         return np.random.default_rng((self.seed, number, 1)).permutation(batches)  # the third number: another stream
 
 
-def balanced_weights(labels: Sequence[str], power: float = 1.0) -> np.ndarray:
-    """Sampling weights (N,) of mean 1 that lift rare labels: power 1 gives every label the same share, 0 every item."""
-    _, which, counts = np.unique(np.asarray(labels), return_inverse=True, return_counts=True)
-    weights = counts[which] ** -float(power)
+def balanced_weights(labels: Sequence[str], power: float = 1.0, share: np.ndarray | None = None) -> np.ndarray:
+    """Sampling weights (N,) of mean 1 that lift rare labels: power 1 gives every label the same weight, 0 every item.
+
+    share (N,): how much each item counts from the outset, by default 1.
+    """
+    share = np.ones(len(labels)) if share is None else share
+    _, which = np.unique(np.asarray(labels), return_inverse=True)
+    weights = share * np.bincount(which, share)[which] ** -float(power)
     return weights / weights.mean()

@@ -133,7 +133,7 @@ class Corpus:
                 f"{(int(self.offsets[-1]), self.skeleton.num_features)}: prepare the dataset again"
             )
         self._store = store
-        self._captions: "dict[str, list[Caption]] | None" = None
+        self._captions: dict[str, list[Caption]] | None = None
         self._position = {name: i for i, name in enumerate(self.names)}
         self._statistics: Statistics | None = None
 

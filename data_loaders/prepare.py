@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -118,7 +119,7 @@ def windows(num_frames: int, longest: int) -> list[tuple[int, int]]:
     rows = num_frames - 1
     count = -(-rows // longest)
     edges = [round(i * rows / count) for i in range(count + 1)]
-    return [(start, stop + 1) for start, stop in zip(edges[:-1], edges[1:])]
+    return [(start, stop + 1) for start, stop in pairwise(edges)]
 
 
 class Preparation:
@@ -305,8 +306,8 @@ def prepare(options: PrepareOptions) -> None:
         run.finish()
     if options.preview:
         # A layer to the right, hence a command of its own.
-        command = [sys.executable, "-m", "visualize.preview", "--dataset", str(options.output), "--num_clips", str(options.preview)]
-        subprocess.run(command, check=True)
+        flags = ["--dataset", str(options.output), "--num_clips", str(options.preview)]
+        subprocess.run([sys.executable, "-m", "visualize.preview", *flags], check=True)
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small tensors everywhere: more threads only wait for each other
 
-from tests.synthetic import write_recordings  # noqa: E402
+from tests.synthetic import write_recordings
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,63 @@
+"""python -m train.export --checkpoint save/run --output checkpoints/NAME: a run's newest weights as a small folder to share."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from protos.options import parse, run_command, setup_logging
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Write what sampling needs, and nothing else, of a training run."""
+
+    checkpoint: Path
+    """Run folder (its newest checkpoint is taken) or one checkpoint folder."""
+    output: Path
+    """Folder to write; a checkpoint folder that is there is replaced."""
+    half: bool = True
+    """Store float16 weights: half the size, the same motions to the eye."""
+    card: Path | None = None
+    """Text that becomes the folder's README.md (default: the checkpoint's own)."""
+    prompts: Path | None = None
+    """Prompts that sampling uses when none is given (default: the checkpoint's own)."""
+
+
+def export(options: ExportOptions) -> Path:
+    """Writes the folder and returns the checkpoint it came from. Raises FileNotFoundError or CheckpointError."""
+    from model.pretrained import from_pretrained, save_pretrained
+    from protos.files import write_atomically
+    from train.checkpoints import complete
+
+    found = complete(options.checkpoint) if options.checkpoint.is_dir() else []
+    source = found[-1] if found else options.checkpoint
+    networks = from_pretrained(source)
+    own_card, own_prompts = source / "README.md", source / "prompts.txt"
+    card = _read(options.card) if options.card else own_card.read_text() if own_card.is_file() else ""
+    prompts = _read(options.prompts) if options.prompts else own_prompts.read_text() if own_prompts.is_file() else ""
+    save_pretrained(
+        options.output, networks.config, networks.state_dict(), networks.statistics, card, half=options.half
+    )
+    if prompts:
+        write_atomically(options.output / "prompts.txt", prompts)
+    return source
+
+
+def _read(path: Path) -> str:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    return path.read_text()
+
+
+def main() -> None:
+    options = parse(ExportOptions, description=__doc__)
+    setup_logging()
+    source = export(options)
+    size = sum(path.stat().st_size for path in options.output.rglob("*") if path.is_file()) / 1e6
+    log.info("%s -> %s (%.1f MB)", source, options.output, size)
+
+
+if __name__ == "__main__":
+    run_command(main)
