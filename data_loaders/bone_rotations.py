@@ -23,7 +23,7 @@ class SkeletonTensors:
     parents: Tensor  # (J-1,) joint each bone starts from
     rotation_parents: Tensor  # (J-1,) joint whose rotation a bone's is relative to
     rest: Tensor  # (J-1, 3, 1) unit rest directions
-    rest_columns: Tensor  # (3, J-1, 1, 1) the same, component first
+    reflections: Tensor  # (3, J-1, 3, 1) identity - 2 rest rest', matrix column first
     lengths: Tensor | None  # (J-1,) of the target body
     paths: Tensor  # (J, J-1) 1 where a bone lies between the root and a joint: paths @ bones = joints about the root
     feet: Tensor  # (4,)
@@ -42,7 +42,7 @@ def skeleton_tensors(skeleton: Skeleton, device: torch.device) -> SkeletonTensor
         parents=torch.tensor(skeleton.parents[1:], device=device),
         rotation_parents=torch.tensor(skeleton.rotation_parents[1:], device=device),
         rest=rest[:, :, None],
-        rest_columns=rest.T.contiguous()[:, :, None, None],
+        reflections=(torch.eye(3, device=device)[:, None] - 2 * rest.T[:, :, None] * rest)[..., None],
         lengths=None if lengths is None else torch.tensor(lengths[1:], dtype=torch.float32, device=device),
         paths=paths.to(device),
         feet=torch.tensor(skeleton.feet, device=device),
@@ -73,7 +73,7 @@ def inverse_kinematics(joints: Tensor, skeleton: Skeleton, smooth_forward: bool 
     if smooth_forward:
         forward = smooth_in_time(forward, spans)
     forward = unit_headings(forward, spans.starts)
-    forward = torch.stack((forward[0], torch.zeros_like(forward[0]), forward[1]), -1)
+    forward = torch.stack((forward.imag, torch.zeros_like(forward.imag), forward.real), -1)
     root = qbetween(forward, forward.new_tensor((0.0, 0.0, 1.0)))  # (T, 4)
     root[0] = root.new_tensor((1.0, 0.0, 0.0, 0.0))
     bones = joints - joints[:, [max(parent, 0) for parent in skeleton.parents]]
@@ -108,7 +108,7 @@ def forward_kinematics(
 
 
 def local_sixd(directions: Tensor, heading: Tensor, skeleton: Skeleton, out: Tensor | None = None) -> Tensor:
-    """6D (J-1, 6, N) of the local bone rotations, from unit bone directions (J-1, 3, N) and headings (2, N).
+    """6D (J-1, 6, N) of the local bone rotations, from unit bone directions (J-1, 3, N) and headings (N,).
 
     The same as quaternion shortest arcs, as matrices: with s = rest + bone, R = I - 2 s s'/|s|² + 2 bone rest'.
     Dividing by |s|² rather than by 1 + cos keeps accuracy where the bone points away from its rest direction.
@@ -121,18 +121,15 @@ def local_sixd(directions: Tensor, heading: Tensor, skeleton: Skeleton, out: Ten
         across = constants.rest.roll(1, 1).expand_as(between)
         between = torch.where(opposite[:, None], across, between)
         squared = squared_length(between)
-    scaled = between * (-2.0 / squared)[:, None]
+    # column c of R is (identity_c - 2 rest_c rest) + s (2 rest_c - 2 s_c / |s|²), because bone = s - rest
+    factors = torch.addcmul(2 * constants.rest, between, squared.reciprocal_()[:, None], value=-2)  # (J-1, 3, N)
     world = directions.new_empty(3, skeleton.num_joints, 3, frames)  # matrix column, joint, x y z, frame
     bones = world[:, 1:]
-    torch.mul(between.transpose(0, 1)[:, :, None], scaled, out=bones)
-    bones.addcmul_(directions, constants.rest_columns, value=2.0)
-    bones.diagonal(dim1=0, dim2=2).add_(1.0)
-    sin, cos = heading
+    torch.addcmul(constants.reflections, factors.transpose(0, 1)[:, :, None], between, out=bones)
     world[:, 0] = 0.0
-    world[0, 0, 0] = world[2, 0, 2] = cos
-    world[0, 0, 2] = sin
-    world[2, 0, 0] = -sin
     world[1, 0, 1] = 1.0
+    world[0::2, 0, 0] = torch.view_as_real(heading.conj().resolve_conj()).T  # cos, -sin
+    world[0, 0, 2], world[2, 0, 2] = heading.imag, heading.real
     parents = world.index_select(1, constants.rotation_parents)  # (3, J-1, 3, N)
     out = directions.new_empty(skeleton.num_joints - 1, 6, frames) if out is None else out
     # parent' @ bone, first two columns: (column, row, J-1, N), summed over the three components

@@ -1,7 +1,7 @@
 """Where a body faces, frame by frame: the root rotation of the HumanML3D features.
 
-All headings are turns about Y, so a heading is a unit vector (x, z) on the floor, stored as (2, N) over the
-concatenated frames of many clips. Two modes:
+All headings are turns about Y, so a heading is a unit complex number, z + i x of the direction on the floor: +Z is 1,
++X is i, and a product adds two turns. They are kept as (N,) over the concatenated frames of many clips. Two modes:
 
 - `published`: Guo et al. 2022 as released. The hips enter with the wrong sign (shoulder width minus hip width), the
   root of frame 0 is overwritten with no rotation, and half angles jump where the heading passes -Z. Official
@@ -10,7 +10,6 @@ concatenated frames of many clips. Two modes:
   smoothed heading in frame 0 is +Z. Every clip decodes back to its joints.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -67,7 +66,7 @@ class Spans:
 
 
 def forward_directions(joints: Tensor, skeleton: Skeleton, swapped_hips: bool) -> Tensor:
-    """Forward (2, N) = Y x unit(across) of joints (J, 3, N); shorter than 1 where `across` is not level, as published.
+    """Forward (N,) = Y x unit(across) of joints (J, 3, N); shorter than 1 where `across` is not level, as published.
 
     `across` leads from the left to the right side by hips and shoulders. `swapped_hips` is the published root rotation:
     left hip minus right hip, kept by HumanML3D's authors (issue #55).
@@ -75,29 +74,29 @@ def forward_directions(joints: Tensor, skeleton: Skeleton, swapped_hips: bool) -
     right_hip, left_hip, right_shoulder, left_shoulder = (joints[joint] for joint in skeleton.face_joints)
     hips = left_hip - right_hip if swapped_hips else right_hip - left_hip
     across = hips + right_shoulder - left_shoulder
-    length = across.square().sum(0).sqrt().clamp_min(NEARLY_ZERO)
-    return torch.stack((across[2] / length, -across[0] / length))
+    across = across / across.square().sum(0).sqrt_().clamp_min_(NEARLY_ZERO)
+    return torch.complex(-across[0], across[2])
 
 
-def smooth_in_time(values: Tensor, spans: Spans) -> Tensor:
-    """Gaussian smoothing of values (C, N) along the frames of each of the concatenated clips.
+def smooth_in_time(forward: Tensor, spans: Spans) -> Tensor:
+    """Gaussian smoothing of complex (N,) along the frames of each of the concatenated clips.
 
     Sigma 20 frames, cut at 4 sigma, clip ends repeated: scipy's gaussian_filter1d(mode="nearest"). Clips never mix. All
     clips are laid out with repeated ends between them, then blocks of frames go through one matrix product.
     """
     margin, block = 2 * SMOOTHING_RADIUS, SMOOTHING_BLOCK
-    count, frames = len(spans.lengths), values.shape[1]
+    count, frames, device = len(spans.lengths), len(forward), forward.device
     blocks = -(-(frames + margin * (count - 1)) // block)
-    padded = torch.arange(blocks * block + margin, device=values.device)
-    padded_ends = spans.ends + margin * torch.arange(1, count + 1, device=values.device)
+    padded = torch.arange(blocks * block + margin, device=device)
+    padded_ends = spans.ends + margin * torch.arange(1, count + 1, device=device)
     clip = torch.bucketize(padded, padded_ends, right=True).clamp_(max=count - 1)
     first, last = spans.starts.index_select(0, clip), (spans.ends - 1).index_select(0, clip)
     source = padded.sub_(margin * clip + SMOOTHING_RADIUS).clamp_(first, last)
-    windows = (
-        values.nan_to_num().index_select(1, source).unfold(1, block + margin, block)
-    )  # (C, blocks, block + margin)
-    smoothed = (windows @ _smoothing_matrix(values.device).to(values.dtype)).flatten(1)
-    return smoothed.index_select(1, torch.arange(frames, device=values.device).add_(spans.clip, alpha=margin))
+    values = torch.view_as_real(forward).nan_to_num().index_select(0, source)  # (padded, 2)
+    matrix = _smoothing_matrix(device).to(values.dtype)
+    smoothed = values.T.unfold(1, block + margin, block) @ matrix  # (2, blocks, block)
+    kept = torch.arange(frames, device=device).add_(spans.clip, alpha=margin)
+    return torch.complex(*smoothed.flatten(1).index_select(1, kept))
 
 
 @lru_cache(maxsize=8)
@@ -112,65 +111,54 @@ def _smoothing_matrix(device: torch.device) -> Tensor:
 
 
 def unit_headings(forward: Tensor, starts: Tensor) -> Tensor:
-    """Forward (2, N) brought to length 1; frames without a direction keep the last one of their clip, else +Z."""
-    length = forward.square().sum(0).sqrt()
+    """Forward (N,) brought to length 1; frames without a direction keep the last one of their clip, else +Z."""
+    length = forward.abs()
     lost = length <= NEARLY_ZERO
     if bool(lost.any()):
-        frames = torch.arange(forward.shape[1], device=forward.device)
+        frames = torch.arange(len(forward), device=forward.device)
         first = torch.zeros_like(frames)
         first[starts] = starts
         last_known = torch.where(lost, first, frames).cummax(0).values
-        forward, length, lost = forward[:, last_known], length[last_known], lost[last_known]
-        ahead = forward.new_tensor([[0.0], [1.0]])
-        return torch.where(lost, ahead, forward / length.clamp_min(NEARLY_ZERO))
+        forward, length, lost = forward[last_known], length[last_known], lost[last_known]
+        return torch.where(lost, 1.0, forward / length.clamp_min(NEARLY_ZERO))
     return forward / length
 
 
-def add(first: Tensor, second: Tensor) -> Tensor:
-    """Heading (2, N) of `first` followed by `second`: sin and cos of the sum of two angles."""
-    sin, cos = first
-    return torch.stack((sin * second[1] + cos * second[0], cos * second[1] - sin * second[0]))
-
-
 def turn(vectors: Tensor, heading: Tensor, out: Tensor | None = None) -> Tensor:
-    """Vectors (..., 3, N) seen by a body that faces `heading` (2, N): what lies ahead comes to lie along +Z.
+    """Vectors (..., 3, N) seen by a body with heading (N,): what lies ahead of it comes to lie along +Z.
 
     `out` receives the result; it must not be `vectors`.
     """
     out = torch.empty_like(vectors) if out is None else out
-    sin, cos = heading
-    x, z = vectors[..., 0, :], vectors[..., 2, :]
-    torch.mul(x, cos, out=out[..., 0, :]).addcmul_(z, sin, value=-1)
-    torch.mul(z, cos, out=out[..., 2, :]).addcmul_(x, sin)
-    out[..., 1, :] = vectors[..., 1, :]
+    cos, sin = heading.real.contiguous(), heading.imag.contiguous()
+    x, y, z = vectors.unbind(-2)
+    out_x, out_y, out_z = out.unbind(-2)
+    torch.mul(x, cos, out=out_x).addcmul_(z, sin, value=-1)
+    torch.mul(z, cos, out=out_z).addcmul_(x, sin)
+    out_y.copy_(y)
     return out
 
 
 def published_headings(forward: Tensor, facing: Tensor, spans: Spans) -> tuple[Tensor, Tensor]:
-    """Headings (2, N) after the clip was turned by `facing` (2, N), frame 0 overwritten, and half yaw steps (N,).
+    """Headings (N,) after the clip was turned by `facing` (N,), frame 0 overwritten, and half yaw steps (N,).
 
-    The half step is arcsin(sin(difference of half angles)): folded, so it has the wrong sign where the heading passes
-    -Z. Computed without arcsin, which gives NaN in the published code when rounding exceeds 1.
+    The half step is arcsin(sin(difference of half angles)), so it has the wrong sign where the heading passes -Z.
+    The sine of an angle, unlike a product of quaternions, never leaves [-1, 1], where the published code gives NaN.
     """
-    heading = add(forward, facing * facing.new_tensor([[-1.0], [1.0]]))  # forward minus facing
-    heading[:, spans.starts] = heading.new_tensor([[0.0], [1.0]])
-    half = -0.5 * torch.atan2(heading[0], heading[1])
-    difference = half.diff(append=half[-1:])
-    folded = torch.where(difference.abs() > math.pi / 2, difference.sign() * math.pi - difference, difference)
-    return heading, folded
+    heading = (forward * facing.conj()).index_fill_(0, spans.starts, 1.0)
+    half = heading.angle().mul_(-0.5)  # the root rotation undoes the heading, hence the sign
+    return heading, half.diff(append=half[-1:]).sin_().asin_()
 
 
 def continuous_headings(forward: Tensor, spans: Spans) -> tuple[Tensor, Tensor]:
-    """Headings (2, N) relative to frame 0 of each clip and the half yaw steps (N,) that lead from one to the next.
+    """Headings (N,) relative to frame 0 of each clip and the half yaw steps (N,) that lead from one to the next.
 
     The step is taken along the shorter way round, so it is a true half angle in (-pi/2, pi/2]. Headings are the running
     sum of the steps as stored: what a decoder adds up is exactly what the encoder turned by.
     """
-    after = torch.cat((forward[:, 1:], forward[:, -1:]), 1)
-    sin = after[0] * forward[1] - after[1] * forward[0]
-    cos = (after * forward).sum(0)
-    steps = -0.5 * torch.atan2(sin, cos)  # the root rotation undoes the heading, hence the sign
-    total = steps.double().nan_to_num()
+    after = torch.cat((forward[1:], forward[-1:]))
+    steps = (after * forward.conj()).angle().mul_(-0.5)
+    total = steps.double().nan_to_num_()
     total = total.cumsum(0) - total
-    angle = -2 * (total - total[spans.starts][spans.clip])
-    return torch.stack((angle.sin(), angle.cos())).to(forward.dtype), steps
+    yaw = (total - total[spans.starts][spans.clip]).mul_(-2)
+    return torch.polar(torch.ones_like(yaw), yaw).to(forward.dtype), steps

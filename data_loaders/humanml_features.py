@@ -38,8 +38,7 @@ __all__ = [
     "offsets_from_joints",
     "root_from_features",
 ]
-FRAMES_AT_ONCE = 4096  # in one batch of clips; clips are never cut
-FRAMES_IN_CACHE = 512  # encoded at once: what a core's cache holds
+FRAMES_AT_ONCE = 4096  # about what a core's cache holds; clips are never cut
 
 
 class FeatureError(ValueError):
@@ -55,24 +54,24 @@ class CanonicalClips:
 
     spans: Spans
     about_root: Tensor  # (J, 3, N) joints relative to the root's place on the floor, y absolute
-    place: Tensor  # (2, N) x, z of the root relative to frame 0 of its clip
-    facing: Tensor  # (2, N) sin, cos of the yaw that is taken off the whole clip
+    place: Tensor  # (N,) complex, z + i x of the root relative to frame 0 of its clip
+    facing: Tensor  # (N,) complex, what is taken off the whole clip
     directions: Tensor  # (J-1, 3, N) unit bones after that
-    heading: Tensor  # (2, N) sin, cos of the yaw that remains and that the root rotation undoes
+    heading: Tensor  # (N,) complex, what remains and the root rotation undoes
     half_steps: Tensor  # (N,) half yaw step to the next frame; the last of a clip means nothing
 
     def joints(self) -> Tensor:
         """(J, 3, N): lowest joint at y = 0, root of frame 0 at x = z = 0, turned to face +Z."""
         joints = self.about_root.clone()
-        joints[:, ::2] += self.place
+        joints[:, 0] += self.place.imag
+        joints[:, 2] += self.place.real
         return headings.turn(joints, self.facing)
 
     def local_positions(self) -> Tensor:
         """(N, J, 3) about the root's place and heading of each frame (step 7 of process_file); y stays absolute."""
-        return headings.turn(self.about_root, headings.add(self.facing, self.heading)).permute(2, 0, 1)
+        return headings.turn(self.about_root, self.facing * self.heading).permute(2, 0, 1)
 
 
-@torch.no_grad()
 def features_from_clips(
     clips: Sequence[Tensor], skeleton: Skeleton, heading: Heading = "published", tgt_offsets: Tensor | None = None
 ) -> list[Tensor]:
@@ -85,7 +84,7 @@ def features_from_clips(
     return [
         features[start : start + length - 1]
         for canonical in _canonical_groups(clips, skeleton, heading, tgt_offsets)
-        for features in (_encode(canonical, skeleton),)
+        for features in (_encode(canonical, skeleton).T.clone(memory_format=torch.contiguous_format),)
         for start, length in _pieces(canonical.spans)
     ]
 
@@ -97,7 +96,6 @@ def features_from_joints(
     return features_from_clips([joints], skeleton, heading, tgt_offsets)[0]
 
 
-@torch.no_grad()
 def canonical_joints(
     clips: Sequence[Tensor], skeleton: Skeleton, heading: Heading = "published", tgt_offsets: Tensor | None = None
 ) -> list[Tensor]:
@@ -106,7 +104,7 @@ def canonical_joints(
     return [
         joints[start : start + length]
         for canonical in _canonical_groups(clips, skeleton, heading, tgt_offsets)
-        for joints in (canonical.joints().permute(2, 0, 1).contiguous(),)
+        for joints in (canonical.joints().permute(2, 0, 1).clone(memory_format=torch.contiguous_format),)
         for start, length in _pieces(canonical.spans)
     ]
 
@@ -135,29 +133,29 @@ def _pieces(spans: Spans) -> Iterator[tuple[int, int]]:
     return zip(spans.starts.tolist(), spans.lengths.tolist())
 
 
+@torch.inference_mode()
 def canonicalise(
     clips: Sequence[Tensor], skeleton: Skeleton, heading: Heading, tgt_offsets: Tensor | None = None
 ) -> CanonicalClips:
     """Body, floor, place, facing (steps 1-4 of process_file) and headings of clips [(T, J, 3), ...] as one batch."""
-    stacked = torch.cat([torch.as_tensor(clip).to(torch.float32) for clip in clips])
-    spans = Spans.of([len(clip) for clip in clips], stacked.device)
-    layout = stacked.permute(1, 2, 0).contiguous()  # (J, 3, N)
+    layout = torch.cat([torch.as_tensor(clip).to(torch.float32).permute(1, 2, 0) for clip in clips], 2)  # (J, 3, N)
+    spans = Spans.of([len(clip) for clip in clips], layout.device)
     about_root, root, directions = _on_target_body(layout, spans, skeleton, tgt_offsets)
 
-    height, start = root[1], root[::2].index_select(1, spans.starts)
+    height, place = root[1], torch.complex(root[2], root[0])
+    place = place - place.index_select(0, spans.starts).index_select(0, spans.clip)
     floor = torch.segment_reduce(about_root[:, 1].amin(0) + height, "min", lengths=spans.lengths)
     about_root[:, 1] += height - floor.index_select(0, spans.clip)
-    place = root[::2] - start.index_select(1, spans.clip)
 
     forward = headings.forward_directions(about_root, skeleton, swapped_hips=heading == "published")
     smooth = headings.unit_headings(headings.smooth_in_time(forward, spans), spans.starts)
     if heading == "published":
         first = headings.forward_directions(about_root[..., spans.starts], skeleton, swapped_hips=False)
-        facing = headings.unit_headings(first, torch.arange(len(clips), device=stacked.device))
-        facing = facing.index_select(1, spans.clip)
+        facing = headings.unit_headings(first, torch.arange(len(clips), device=layout.device))
+        facing = facing.index_select(0, spans.clip)
         yaw, half_steps = headings.published_headings(smooth, facing, spans)
     else:
-        facing = smooth.index_select(1, spans.starts).index_select(1, spans.clip)
+        facing = smooth.index_select(0, spans.starts).index_select(0, spans.clip)
         yaw, half_steps = headings.continuous_headings(smooth, spans)
     return CanonicalClips(spans, about_root, place, facing, headings.turn(directions, facing), yaw, half_steps)
 
@@ -198,37 +196,28 @@ def uniform_skeleton(joints: Tensor, skeleton: Skeleton, tgt_offsets: Tensor | N
     return (about_root + root).permute(2, 0, 1)
 
 
+@torch.inference_mode()
 def _encode(clips: CanonicalClips, skeleton: Skeleton) -> Tensor:
-    """Features (N, D) of all frames; the last row of each clip mixes two clips and is to be left out."""
-    frames = clips.place.shape[1]
-    seen_from = headings.add(clips.facing, clips.heading)
-    features = clips.place.new_empty(frames, skeleton.num_features)
-    for start in range(0, frames, FRAMES_IN_CACHE):
-        tile = slice(start, min(start + FRAMES_IN_CACHE, frames))
-        features[tile] = _encode_tile(clips, seen_from, tile, skeleton).T
-    return features
-
-
-def _encode_tile(clips: CanonicalClips, seen_from: Tensor, tile: slice, skeleton: Skeleton) -> Tensor:
-    """Features (D, n) of a run of frames, in the layout they are computed in."""
+    """Features (D, N) of all frames; the last column of each clip mixes two clips and is to be left out."""
+    about_root, frames = clips.about_root, len(clips.place)
     blocks = feature_blocks(skeleton.num_joints)
-    feet = skeleton_tensors(skeleton, seen_from.device).feet
-    frames, following = tile.stop - tile.start, slice(tile.start + 1, tile.stop + 1)
-    about_root, heading, next_heading = clips.about_root[..., tile], seen_from[:, tile], seen_from[:, following]
-    steps = torch.zeros_like(about_root)
-    count = next_heading.shape[1]  # one less than frames in the last tile
-    torch.sub(clips.about_root[..., following], about_root[..., :count], out=steps[..., :count])
-    steps[:, ::2, :count] += clips.place[:, following] - clips.place[:, tile][:, :count]
+    heading = clips.facing * clips.heading
+    root_steps = clips.place.diff()
+    steps = torch.empty_like(about_root)  # the last frame's is left as it comes
+    torch.sub(about_root[..., 1:], about_root[..., :-1], out=steps[..., :-1])
+    steps[:, 0, :-1] += root_steps.imag
+    steps[:, 2, :-1] += root_steps.real
+    steps[..., -1] = 0.0
 
-    features = seen_from.new_empty(skeleton.num_features, frames)
-    features[blocks["root_yaw"]] = clips.half_steps[tile]
-    features[blocks["root_velocity"]] = 0.0
-    features[blocks["root_velocity"]][:, :count] = headings.turn(steps[0, :, :count], next_heading)[::2]
+    features = about_root.new_empty(skeleton.num_features, frames)
+    features[blocks["root_yaw"]] = clips.half_steps
+    velocity = torch.view_as_real(root_steps * heading[1:].conj())  # z, x in the heading of the NEXT frame
+    features[blocks["root_velocity"]][:, :-1] = velocity.T.flip(0)
     features[blocks["root_height"]] = about_root[0, 1]
     headings.turn(about_root[1:], heading, out=features[blocks["ric"]].unflatten(0, (-1, 3)))
-    rot = features[blocks["rot"]].unflatten(0, (-1, 6))
-    local_sixd(clips.directions[..., tile], clips.heading[:, tile], skeleton, out=rot)
+    local_sixd(clips.directions, clips.heading, skeleton, out=features[blocks["rot"]].unflatten(0, (-1, 6)))
     headings.turn(steps, heading, out=features[blocks["local_velocity"]].unflatten(0, (-1, 3)))
+    feet = skeleton_tensors(skeleton, steps.device).feet
     features[blocks["contact"]] = _planted(squared_length(steps.index_select(0, feet)), skeleton)
     return features
 
@@ -284,8 +273,7 @@ def joints_from_features(features: Tensor, skeleton: Skeleton | int) -> Tensor:
     width = 4 + 3 * (num_joints - 1)
     if features.shape[-1] not in (width, 12 * num_joints - 1):
         raise FeatureError(
-            f"features have {features.shape[-1]} columns; {num_joints} joints need {12 * num_joints - 1} "
-            f"(or the first {width})"
+            f"features have {features.shape[-1]} columns; {num_joints} joints need {12 * num_joints - 1} (or the first {width})"
         )
     dtype = _precise(features)
     steps, height, ric = features[..., :width].to(dtype).split((3, 1, width - 4), -1)
