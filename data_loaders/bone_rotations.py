@@ -116,8 +116,8 @@ def local_sixd(directions: Tensor, heading: Tensor, skeleton: Skeleton, out: Ten
     constants, frames = skeleton_tensors(skeleton, directions.device), directions.shape[-1]
     between = directions + constants.rest
     squared = squared_length(between)
-    opposite = squared <= NEARLY_ZERO
-    if bool(opposite.any()):  # half a turn about any axis across; published: NaN
+    if squared.amin() <= NEARLY_ZERO:  # half a turn about any axis across; published: NaN
+        opposite = squared <= NEARLY_ZERO
         across = constants.rest.roll(1, 1).expand_as(between)
         between = torch.where(opposite[:, None], across, between)
         squared = squared_length(between)

@@ -87,12 +87,11 @@ def smooth_in_time(forward: Tensor, spans: Spans) -> Tensor:
     margin, block = 2 * SMOOTHING_RADIUS, SMOOTHING_BLOCK
     count, frames, device = len(spans.lengths), len(forward), forward.device
     blocks = -(-(frames + margin * (count - 1)) // block)
-    padded = torch.arange(blocks * block + margin, device=device)
-    padded_ends = spans.ends + margin * torch.arange(1, count + 1, device=device)
-    clip = torch.bucketize(padded, padded_ends, right=True).clamp_(max=count - 1)
-    first, last = spans.starts.index_select(0, clip), (spans.ends - 1).index_select(0, clip)
-    source = padded.sub_(margin * clip + SMOOTHING_RADIUS).clamp_(first, last)
-    values = torch.view_as_real(forward).nan_to_num().index_select(0, source)  # (padded, 2)
+    repeats = torch.ones(frames, dtype=torch.long, device=device)
+    repeats.index_fill_(0, torch.cat((spans.starts, spans.ends - 1)), 1 + SMOOTHING_RADIUS)
+    repeats[-1].add_(blocks * block - frames - margin * (count - 1))
+    values = torch.view_as_real(forward).nan_to_num()
+    values = values.index_select(0, torch.repeat_interleave(repeats))  # (blocks * block + margin, 2)
     matrix = _smoothing_matrix(device).to(values.dtype)
     smoothed = values.T.unfold(1, block + margin, block) @ matrix  # (2, blocks, block)
     kept = torch.arange(frames, device=device).add_(spans.clip, alpha=margin)
@@ -113,8 +112,8 @@ def _smoothing_matrix(device: torch.device) -> Tensor:
 def unit_headings(forward: Tensor, starts: Tensor) -> Tensor:
     """Forward (N,) brought to length 1; frames without a direction keep the last one of their clip, else +Z."""
     length = forward.abs()
-    lost = length <= NEARLY_ZERO
-    if bool(lost.any()):
+    if length.amin() <= NEARLY_ZERO:
+        lost = length <= NEARLY_ZERO
         frames = torch.arange(len(forward), device=forward.device)
         first = torch.zeros_like(frames)
         first[starts] = starts
@@ -122,6 +121,16 @@ def unit_headings(forward: Tensor, starts: Tensor) -> Tensor:
         forward, length, lost = forward[last_known], length[last_known], lost[last_known]
         return torch.where(lost, 1.0, forward / length.clamp_min(NEARLY_ZERO))
     return forward / length
+
+
+def turn_(vectors: Tensor, heading: Tensor) -> Tensor:
+    """`turn` in place."""
+    cos, sin = heading.real.contiguous(), heading.imag.contiguous()
+    x, _, z = vectors.unbind(-2)
+    ahead = x * sin
+    x.mul_(cos).addcmul_(z, sin, value=-1)
+    z.mul_(cos).add_(ahead)
+    return vectors
 
 
 def turn(vectors: Tensor, heading: Tensor, out: Tensor | None = None) -> Tensor:

@@ -63,9 +63,9 @@ class CanonicalClips:
     def joints(self) -> Tensor:
         """(J, 3, N): lowest joint at y = 0, root of frame 0 at x = z = 0, turned to face +Z."""
         joints = self.about_root.clone()
-        joints[:, 0] += self.place.imag
-        joints[:, 2] += self.place.real
-        return headings.turn(joints, self.facing)
+        joints[:, 0].add_(self.place.imag)
+        joints[:, 2].add_(self.place.real)
+        return headings.turn_(joints, self.facing)
 
     def local_positions(self) -> Tensor:
         """(N, J, 3) about the root's place and heading of each frame (step 7 of process_file); y stays absolute."""
@@ -145,19 +145,19 @@ def canonicalise(
     height, place = root[1], torch.complex(root[2], root[0])
     place = place - place.index_select(0, spans.starts).index_select(0, spans.clip)
     floor = torch.segment_reduce(about_root[:, 1].amin(0) + height, "min", lengths=spans.lengths)
-    about_root[:, 1] += height - floor.index_select(0, spans.clip)
+    about_root[:, 1].add_(height - floor.index_select(0, spans.clip))
 
     forward = headings.forward_directions(about_root, skeleton, swapped_hips=heading == "published")
     smooth = headings.unit_headings(headings.smooth_in_time(forward, spans), spans.starts)
     if heading == "published":
-        first = headings.forward_directions(about_root[..., spans.starts], skeleton, swapped_hips=False)
+        first = headings.forward_directions(about_root.index_select(2, spans.starts), skeleton, swapped_hips=False)
         facing = headings.unit_headings(first, torch.arange(len(clips), device=layout.device))
         facing = facing.index_select(0, spans.clip)
         yaw, half_steps = headings.published_headings(smooth, facing, spans)
     else:
         facing = smooth.index_select(0, spans.starts).index_select(0, spans.clip)
         yaw, half_steps = headings.continuous_headings(smooth, spans)
-    return CanonicalClips(spans, about_root, place, facing, headings.turn(directions, facing), yaw, half_steps)
+    return CanonicalClips(spans, about_root, place, facing, headings.turn_(directions, facing), yaw, half_steps)
 
 
 def _on_target_body(
@@ -171,12 +171,11 @@ def _on_target_body(
     constants = skeleton_tensors(skeleton, joints.device)
     bones = joints[1:] - joints.index_select(0, constants.parents)
     own = squared_length(bones).sqrt_()  # (J-1, N)
-    missing = own <= NEARLY_ZERO
-    if bool(missing.any()):  # a bone without length points along its rest direction
+    if own.amin() <= NEARLY_ZERO:  # a bone without length points along its rest direction
+        missing = own <= NEARLY_ZERO
         bones = torch.where(missing[:, None], constants.rest, bones)
-        directions = bones / torch.where(missing, 1.0, own)[:, None]
-    else:
-        directions = bones.div_(own[:, None])
+        own = torch.where(missing, 1.0, own)
+    directions = bones.div_(own[:, None])
     if tgt_offsets is not None:
         target = torch.as_tensor(tgt_offsets).to(joints).norm(dim=-1)[1:]
     elif constants.lengths is not None:
@@ -184,7 +183,7 @@ def _on_target_body(
     else:
         return joints - joints[0], joints[0], directions
     legs = own.index_select(1, spans.starts).index_select(0, constants.legs).sum(0)
-    scale = torch.where(legs > NEARLY_ZERO, target.index_select(0, constants.legs).sum() / legs, 1.0)
+    scale = target.index_select(0, constants.legs).sum() / legs
     about_root = (constants.paths * target) @ directions.flatten(1)  # (J, 3 N)
     return about_root.view_as(joints), joints[0] * scale.index_select(0, spans.clip), directions
 
@@ -205,8 +204,8 @@ def _encode(clips: CanonicalClips, skeleton: Skeleton) -> Tensor:
     root_steps = clips.place.diff()
     steps = torch.empty_like(about_root)  # the last frame's is left as it comes
     torch.sub(about_root[..., 1:], about_root[..., :-1], out=steps[..., :-1])
-    steps[:, 0, :-1] += root_steps.imag
-    steps[:, 2, :-1] += root_steps.real
+    steps[:, 0, :-1].add_(root_steps.imag)
+    steps[:, 2, :-1].add_(root_steps.real)
     steps[..., -1] = 0.0
 
     features = about_root.new_empty(skeleton.num_features, frames)
