@@ -79,6 +79,7 @@ class TextEncoder:
         self._load = load
         self._tower: Tower | None = None
         self._memory: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self._cut: set[str] = set()  # kept off the disk, so that every run says what it did not read
         self._disk = FeatureCache(f"{cache_name or name}-{weights_id[:16]}") if disk_cache else None
 
     def __deepcopy__(self, memo) -> "TextEncoder":
@@ -101,7 +102,7 @@ class TextEncoder:
         if fresh := [text for text in missing if text not in found]:
             computed = self._compute(fresh)
             if self._disk:
-                self._disk.write(computed)
+                self._disk.write({text: row for text, row in computed.items() if text not in self._cut})
             found |= computed
         rows = [self._memory[text] if text in self._memory else found[text] for text in texts]
         if len(self._memory) + len(found) <= KEPT_IN_MEMORY:
@@ -113,6 +114,7 @@ class TextEncoder:
         for text in texts:
             ids[text], lost = self.tower.tokenize(text)
             if lost:
+                self._cut.add(text)
                 log.warning("text of %d characters is longer than %s reads: its last %d tokens are ignored",
                             len(text), self.name, lost)
         size = 1 if len(texts) <= EQUAL_BITS else BATCH

@@ -1,0 +1,230 @@
+"""The sample command as a user meets it: files, seeds, prompts of every kind, and what goes wrong."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sample import sample as command
+from sample.prompts import PromptError, clean_prompt, file_name, frames_of, new_folder, read_prompt_file
+from sample.results import read_results
+
+ROOT = Path(__file__).resolve().parents[1]
+FAST = ("--num_steps", "2", "--no_video")
+
+
+@pytest.fixture(scope="module")
+def starter():
+    return command.load()
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Runs the command in an empty folder; returns the folder it was run in."""
+
+    def run_in_folder(*arguments: str) -> Path:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["sample", *arguments])
+        command.main()
+        return tmp_path
+
+    return run_in_folder
+
+
+def result_of(folder: Path):
+    (output,) = (folder / "outputs").iterdir()
+    return read_results(output)
+
+
+def test_the_command_writes_everything_it_promises(run):
+    folder = run("--text_prompt", "a person waves", "--motion_length", "2", "--num_repetitions", "2", "--num_steps", "2", "--gif")
+    output = folder / "outputs" / "starter_a-person-waves_seed10"
+    assert {path.name for path in output.iterdir()} == {
+        "motions.npy", "motions.npz", "motions.txt", "motions_len.txt", "joints", "prompt00.mp4", "prompt00.png",
+        "prompt00_rep00.mp4", "prompt00_rep01.mp4", "prompt00_rep00.gif", "prompt00_rep01.gif",
+    }  # fmt: skip
+    assert (output / "prompt00_rep00.mp4").read_bytes()[4:8] == b"ftyp"
+    assert (output / "prompt00.png").read_bytes()[:4] == b"\x89PNG"
+    content = np.load(output / "motions.npy", allow_pickle=True).item()  # as users' scripts read it
+    assert content["motion"].shape == (2, 22, 3, 40) and content["motion"].dtype == np.float32
+    assert list(content["lengths"]) == [40, 40] and content["text"] == ["a person waves"] * 2
+    assert (content["num_samples"], content["num_repetitions"]) == (1, 2)
+    joints = np.load(output / "joints" / "prompt00_rep01.npy")
+    np.testing.assert_array_equal(joints, content["motion"][1].transpose(2, 0, 1))
+
+
+def test_without_a_prompt_the_checkpoint_has_its_own(run):
+    results = result_of(run(*FAST, "--num_repetitions", "1"))
+    own = [line.split("#")[0] for line in (command.STARTER / "prompts.txt").read_text().splitlines()]
+    assert results.text == own
+
+
+def test_prompt_files_give_lengths_in_frames(run, tmp_path):
+    (tmp_path / "prompts.txt").write_text("a person bows#60\n\nsomeone runs # fast#44\na person walks\n")
+    results = result_of(run(*FAST, "--input_text", "prompts.txt", "--num_repetitions", "2", "--motion_length", "3"))
+    assert results.text == ["a person bows", "someone runs # fast", "a person walks"] * 2
+    assert list(results.lengths) == [60, 44, 60] * 2
+    assert results.joints(1).shape == (44, 22, 3)
+
+
+def test_num_samples_repeats_the_prompt(run):
+    results = result_of(run(*FAST, "--text_prompt", "a person bows", "--num_samples", "3", "--num_repetitions", "1"))
+    assert results.motion.shape[0] == 3
+    assert np.abs(results.motion[0] - results.motion[1]).max() > 1e-3
+
+
+def test_prompts_from_the_test_split(run, small_dataset):
+    results = result_of(run(*FAST, "--dataset", str(small_dataset), "--num_repetitions", "1", "--num_samples", "2"))
+    assert len(results.text) == 2
+    assert set(results.text) <= {"a person walks forward", "a person raises the left hand", "a person raises the right hand"}
+
+
+def test_a_dataset_of_another_representation_is_refused(run, recordings, tmp_path):
+    from data_loaders.corpus import RepresentationMismatch
+    from data_loaders.prepare import PrepareOptions, prepare
+
+    prepare(PrepareOptions("bandai_namco", recordings, tmp_path / "published", workers=1, heading="published"))
+    with pytest.raises(RepresentationMismatch, match="heading"):
+        run(*FAST, "--dataset", str(tmp_path / "published"))
+
+
+def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(run, monkeypatch):
+    arguments = ("--text_prompt", "a person kicks", "--motion_length", "2", "--num_repetitions", "1", "--num_steps", "2")
+    folder = run(*arguments, "--output_dir", "one")
+    run(*arguments, "--output_dir", "two")
+    run(*arguments, "--output_dir", "three", "--seed", "11")
+    for name in ("motions.npy", "prompt00_rep00.mp4", "prompt00.png", "joints/prompt00_rep00.npy"):
+        assert (folder / "one" / name).read_bytes() == (folder / "two" / name).read_bytes()
+    assert (folder / "one" / "motions.npy").read_bytes() != (folder / "three" / "motions.npy").read_bytes()
+
+
+def test_a_motion_does_not_depend_on_its_neighbours(starter):
+    prompts = ["a person walks forward", "someone raises the right hand", "a man bows", "a person runs"]
+    lengths, seeds = [60, 40, 52, 30], [5, 6, 7, 8]
+    together = command.generate(prompts, lengths, starter, seeds, num_steps=4)
+    in_pairs = command.generate(prompts, lengths, starter, seeds, num_steps=4, batch_size=2)
+    alone = command.generate(prompts[2:3], lengths[2:3], starter, seeds[2:3], num_steps=4)[0]
+    for a, b, frames in zip(together, in_pairs, lengths):
+        assert a.joints.shape == (1, frames, 22, 3)
+        assert np.abs(a.joints - b.joints).max() < 1e-4
+    assert np.abs(alone.joints - together[2].joints).max() < 1e-4
+
+
+@pytest.mark.parametrize("prompt", ["", "   ", "\t\n", "...", "'\"/"])
+def test_a_prompt_without_words_is_an_error(run, prompt):
+    with pytest.raises(PromptError, match="the prompt is empty"):
+        run(*FAST, "--text_prompt", prompt)
+
+
+@pytest.mark.parametrize("prompt", ["../../etc/passwd", "a/b\\c 'd' \"e\" ..", "walk; rm -rf / $(id)", "a person\nwalks\x00\x1b[31m"])
+def test_a_prompt_never_becomes_a_path(run, prompt):
+    folder = run(*FAST, "--text_prompt", prompt, "--num_repetitions", "1", "--motion_length", "1")
+    (output,) = (folder / "outputs").iterdir()
+    assert output.parent == folder / "outputs" and set(output.name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-_")
+    assert len((output / "motions.txt").read_text().splitlines()) == 1
+
+
+def test_a_very_long_prompt_is_cut_by_the_text_encoder_with_a_word(run, capsys):
+    folder = run(*FAST, "--text_prompt", "someone walks then waves " * 80, "--num_repetitions", "1")
+    (output,) = (folder / "outputs").iterdir()
+    assert len(output.name) < 80
+    assert "tokens are ignored" in capsys.readouterr().err
+
+
+def test_a_prompt_in_another_language_is_made_with_a_warning(run, capsys):
+    results = result_of(run(*FAST, "--text_prompt", "人が左手を上げる", "--num_repetitions", "1"))
+    assert results.text == ["人が左手を上げる"]
+    assert "English" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("seconds", ["0", "-3", "nan", "inf"])
+def test_a_length_that_is_no_length_is_an_error(run, seconds):
+    with pytest.raises(PromptError, match="seconds above 0"):
+        run(*FAST, "--text_prompt", "a person walks", "--motion_length", seconds)
+
+
+def test_a_length_beyond_the_model_is_cut_and_said(run, capsys):
+    results = result_of(run(*FAST, "--text_prompt", "a person walks", "--motion_length", "60", "--num_repetitions", "1"))
+    assert list(results.lengths) == [196]
+    assert "cut to 9.8 s" in capsys.readouterr().err
+
+
+def test_an_unknown_checkpoint_names_what_was_expected(run):
+    with pytest.raises(ValueError, match=r"nowhere.*config.json"):
+        run(*FAST, "--model_path", "nowhere", "--text_prompt", "a person walks")
+
+
+def test_an_existing_folder_is_kept(run, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("dear")
+    run(*FAST, "--text_prompt", "a person walks", "--num_repetitions", "1", "--output_dir", "mine")
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
+    assert (tmp_path / "mine_2" / "motions.npy").is_file()
+
+
+def test_an_output_path_below_a_file_is_an_error(run, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(NotADirectoryError, match="is a file, not a folder"):
+        run(*FAST, "--text_prompt", "a person walks", "--output_dir", "file/below")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_an_error_and_leaves_nothing_half_written(tmp_path):
+    from protos.files import atomic_path
+
+    with pytest.raises(OSError, match="No space left"), atomic_path(tmp_path / "a.npy") as path:
+        path.symlink_to("/dev/full")
+        path.write_bytes(b"0" * 100_000)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--text_prompt", " "], "the prompt is empty"),
+        (["--text_prompt", "walk", "--model_path", "nowhere"], "no checkpoint at nowhere"),
+        (["--text_prompt", "walk", "--output_dir", "/dev/null/x"], "is a file, not a folder"),
+        (["--input_text", "absent.txt"], "absent.txt: no such prompt file"),
+        (["--text_prompt", "walk", "--input_text", "x.txt"], "give one of"),
+        (["--text_prompt", "walk", "--num_repetitions", "0"], "expected at least 1"),
+        (["--text_prompt", "walk", "--device", "abacus"], "unknown device"),
+    ],
+)
+def test_errors_are_one_line_and_a_non_zero_exit(tmp_path, arguments, message):
+    command_line = [sys.executable, "-m", "sample.sample", *arguments]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command_line, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: ") and message in lines[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_prompt_files_are_checked_line_by_line(tmp_path):
+    path = tmp_path / "p.txt"
+    for content, message in (
+        ("walk#soon\n", "line 1: after '#' a number of frames"),
+        ("walk\n...\n", "line 2: the prompt is empty"),
+        ("\n \n", "holds no prompt"),
+    ):
+        path.write_text(content)
+        with pytest.raises(PromptError, match=message):
+            read_prompt_file(path, 120, 20.0, 196)
+    path.write_bytes(b"\xff\xfe\x00w")
+    with pytest.raises(PromptError, match="UTF-8"):
+        read_prompt_file(path, 120, 20.0, 196)
+
+
+def test_names_and_numbers():
+    assert file_name("A person — très vite — walks!") == "a-person-tres-vite-walks"
+    assert file_name("人") == "prompt"
+    assert clean_prompt("  a \n person\twalks ") == "a person walks"
+    assert frames_of(6.0, 20.0, 196) == 120
+    assert frames_of(6.0, 12.5, 196) == 75
+
+
+def test_new_folders_count_up(tmp_path):
+    assert [new_folder(tmp_path / "run").name for _ in range(3)] == ["run", "run_2", "run_3"]
