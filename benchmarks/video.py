@@ -56,7 +56,7 @@ def usual_recipe(path: Path | None, joints: np.ndarray, title: str) -> None:
     from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
     from data_loaders.skeleton import load_skeleton
-    from visualize.video import find_ffmpeg
+    from visualize.encoder import find_ffmpeg
 
     matplotlib.rcParams["animation.ffmpeg_path"] = find_ffmpeg()
     chains = load_skeleton("humanml").chains
@@ -102,10 +102,11 @@ def usual_recipe(path: Path | None, joints: np.ndarray, title: str) -> None:
 
 
 def ours(path: Path | None, joints: np.ndarray, title: str) -> None:
-    from visualize.video import Sheet, write_video
+    from visualize.sheet import Sheet
+    from visualize.video import write_video
 
     if path is None:
-        for _ in Sheet(joints, None, [title], SIZE, True, None, None, 1).planes():
+        for _ in Sheet(joints, None, [title], SIZE, True, None, 1).planes():
             pass
     else:
         write_video(path, joints, captions=[title], size=SIZE)

@@ -25,6 +25,11 @@ class Camera:
     focal: float  # pixels
     centre: tuple[float, float]  # pixels from the lower left corner where the target appears
 
+    @property
+    def pixels_per_metre(self) -> float:
+        """At the target."""
+        return self.focal / self.distance
+
     def project(self, points: np.ndarray, frames: slice = slice(None)) -> tuple[np.ndarray, np.ndarray]:
         """Pixels (T, ..., 2), y up, and depth (T, ...) in metres of world points (T, ..., 3) at `frames`."""
         target = self.target[frames]

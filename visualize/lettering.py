@@ -9,9 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 from matplotlib.backends.backend_agg import RendererAgg
-from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, fontManager
-from matplotlib.text import Text
 
 # asked in this order for letters that DejaVu Sans, which comes with matplotlib, does not have
 OTHER_FONTS = (
@@ -19,52 +17,58 @@ OTHER_FONTS = (
     "Hiragino Sans", "Malgun Gothic", "Noto Sans Devanagari", "Noto Sans Thai", "Arial Unicode MS",
 )  # fmt: skip
 CAPTION_LINES = 3
-
-
-@lru_cache(maxsize=8)
-def _font(size: float) -> FontProperties:
-    installed = set(fontManager.get_font_names())
-    return FontProperties(family=["DejaVu Sans", *(name for name in OTHER_FONTS if name in installed)], size=size)
+SHARES = {"left": 0.0, "center": 0.5, "right": 1.0}  # of a line's width that lie left of its place
 
 
 def write_text(
-    renderer: RendererAgg, x: float, y: float, line: str, size: float, colour: np.ndarray, ha: str, va: str
+    renderer: RendererAgg, x: float, y: float, line: str, size: float, colour: np.ndarray, align: str = "left"
 ) -> None:
-    """Draws a line of text at (x, y) pixels from the lower left corner of a 72 dpi renderer."""
-    if line:
-        text = Text(x, y, line, color=tuple(colour), fontproperties=_font(size), parse_math=False, ha=ha, va=va)
-        text.set_figure(Figure(dpi=renderer.dpi))
-        with _quiet():
-            text.draw(renderer)
+    """Draws a line of text, standing on `y` at `x` pixels from the lower left corner of a 72 dpi renderer."""
+    if not line:
+        return
+    context = renderer.new_gc()
+    context.set_foreground((*colour, 1.0), isRGBA=True)
+    with _quiet():
+        x -= SHARES[align] * text_width(line, size)
+        renderer.draw_text(context, round(x), round(renderer.height - y), line, _font(size), 0.0)
 
 
 def wrap(caption: str, width: float, size: float, max_lines: int = CAPTION_LINES) -> list[str]:
     """The caption in at most `max_lines` lines of `width` pixels at letter size `size`; what is cut ends in an ellipsis."""
-    caption = "".join(letter if letter.isprintable() else " " for letter in caption)
     lines, line = [], ""
-    with _quiet():
-        for word in caption.split():
-            while word and len(lines) <= max_lines:
-                longer = f"{line} {word}" if line else word
-                if _width(longer, size) <= width:
-                    line, word = longer, ""
-                elif line:
-                    lines.append(line)
-                    line = ""
-                else:  # a word wider than the picture
-                    fits = next(n for n in range(len(word) - 1, 0, -1) if n == 1 or _width(word[:n], size) <= width)
-                    lines.append(word[:fits])
-                    word = word[fits:]
-            if len(lines) > max_lines:
-                break
-        if line:
-            lines.append(line)
-        if len(lines) > max_lines:
-            last = lines[max_lines - 1]
-            while last and _width(last + " …", size) > width:
-                last = last[:-1]
-            lines = [*lines[: max_lines - 1], last.rstrip() + " …"]
+    for word in "".join(letter if letter.isprintable() else " " for letter in caption).split():
+        while word and len(lines) <= max_lines:
+            longer = f"{line} {word}" if line else word
+            if text_width(longer, size) <= width:
+                line, word = longer, ""
+            elif line:
+                lines.append(line)
+                line = ""
+            else:  # a word wider than the picture
+                fits = max([n for n in range(1, len(word)) if text_width(word[:n], size) <= width], default=1)
+                lines.append(word[:fits])
+                word = word[fits:]
+    lines += [line] if line else []
+    if len(lines) > max_lines:
+        last = lines[max_lines - 1]
+        while last and text_width(last + " …", size) > width:
+            last = last[:-1]
+        lines = [*lines[: max_lines - 1], last.rstrip() + " …"]
     return lines
+
+
+def text_width(line: str, size: float) -> float:
+    """Width of a line in pixels, letter by letter: kerning would make it a trifle narrower."""
+    return sum(_advance(letter, size) for letter in line)
+
+
+@lru_cache(maxsize=4096)
+def _advance(letter: str, size: float) -> float:
+    with _quiet():
+        between, without = (
+            _ruler().get_text_width_height_descent(sample, _font(size), False)[0] for sample in (f"n{letter}n", "nn")
+        )
+    return between - without
 
 
 @lru_cache(maxsize=1)
@@ -72,8 +76,10 @@ def _ruler() -> RendererAgg:
     return RendererAgg(1, 1, 72)
 
 
-def _width(line: str, size: float) -> float:
-    return _ruler().get_text_width_height_descent(line, _font(size), False)[0]
+@lru_cache(maxsize=16)
+def _font(size: float) -> FontProperties:
+    installed = set(fontManager.get_font_names())
+    return FontProperties(family=["DejaVu Sans", *(name for name in OTHER_FONTS if name in installed)], size=size)
 
 
 @contextmanager

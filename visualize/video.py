@@ -1,73 +1,56 @@
 """Motions as files to look at: mp4, gif, and a strip of poses as png.
 
-Frames go raw into ffmpeg's pipe. For mp4 they are drawn in the video's own colour space (BT.709 Y'CbCr): Agg blends each
-channel linearly and the colour transform is linear, so turning the few colours once replaces turning every pixel, and
-half the bytes travel.
+Frames go raw into ffmpeg's pipe. For mp4 they are drawn in the video's own colour space: see `sheet`.
 """
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from fractions import Fraction
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from data_loaders.corpus import Motion
-from data_loaders.skeleton import Skeleton, load_skeleton
 from protos.files import atomic_path
+from visualize.encoder import encoder
 from visualize.lettering import wrap, write_text
-from visualize.stick_figure import QUIET_TEXT, TEXT, Panel, caption_font, plain, share_scale, studio
+from visualize.sheet import COLUMNS, Clip, PictureError, Sheet, checked
+from visualize.stick_figure import QUIET_TEXT, TEXT, Panel, caption_font, plain, studio
 
-DEFAULT_FPS = 20.0  # of bare arrays, as in HumanML3D
 GIF_FPS = 20.0  # gif delays are whole hundredths of a second: 5
 GIF_COLOURS = 96
-COLUMNS = 4  # clips side by side before a new row begins
 # said of what goes in and of what comes out: ffmpeg converts colours where the two differ
 BT709 = {"colorspace": "bt709", "color_primaries": "bt709", "color_trc": "bt709", "color_range": "tv"}
-SKELETONS_BY_JOINTS = {22: "humanml", 21: "kit"}
-
-Clip = Motion | np.ndarray
-
-
-class PictureError(ValueError):
-    """A motion that cannot be drawn, or a picture that cannot be laid out, in one line."""
 
 
 def write_video(
     path: str | Path,
     motions: Clip | Sequence[Clip],
     fps: float | None = None,
-    captions: Sequence[str] | None = None,
+    captions: str | Sequence[str] | None = None,
     size: int = 480,
     trail: bool = True,
-    crf: int = 23,
-    preset: str = "ultrafast",
     labels: Sequence[str] | None = None,
-    skeleton: str | Skeleton | Sequence[int] | None = None,
     columns: int = COLUMNS,
+    qp: int = 24,
 ) -> Path:
-    """Writes an H.264 mp4 of motions side by side, `size` pixels square each; returns its path.
+    """Writes an H.264 mp4 of motions side by side, each `size` pixels square; returns its path.
 
-    Motions are `Motion`s or joints (T, J, 3) / (P, T, J, 3) in metres, Y up; the video lasts as long as the longest, the
-    others hold their last frame. `fps`: frames per second of the video, by default the motions' own highest rate, to
-    which the others are resampled; for bare arrays also their rate. `skeleton` (name, record or parents) is for arrays.
-    The same input gives the same bytes. A slower x264 `preset` makes smaller files. PictureError for motions that cannot
-    be drawn, OSError for files that cannot be written and for a missing ffmpeg.
+    Motions are `Motion`s, or joints (T, J, 3) / (P, T, J, 3) in metres, Y up. The longest fills the video, the others hold
+    their last frame. `fps` is that of the video, by default the highest of the motions, to which all are resampled; for
+    bare joints it is also their own. `captions` replace the motions' own, `labels` stand small in the corner. `qp` is
+    H.264's constant quantiser: pictures this plain need no rate control, which would cost a quarter more. The same input
+    gives the same bytes. PictureError for what cannot be drawn; OSError for what cannot be written, or no ffmpeg.
     """
-    sheet = Sheet(motions, fps, captions, size, trail, labels, skeleton, columns)
-    if crf != int(crf) or not 0 <= crf <= 51:
-        raise PictureError(f"crf is {crf}; expected a whole number from 0 (large file) to 51 (poor picture)")
-    settings = {
-        "vcodec": "libx264", "preset": preset, "crf": int(crf), "pix_fmt": "yuv420p", "threads": 1,
-        "x264-params": "aq-mode=1", "movflags": "+faststart", "format": "mp4", **BT709,
-    }  # fmt: skip
-    with atomic_path(Path(path)) as temporary, _encoder(temporary, sheet, "yuv420p", BT709, settings) as write:
+    sheet = Sheet(motions, fps, captions, size, trail, labels, columns)
+    if qp != int(qp) or not 0 <= qp <= 51:
+        raise PictureError(f"qp is {qp}; expected a whole number from 0 (large file) to 51 (poor picture)")
+    settings = {"vcodec": "libx264", "preset": "ultrafast", "qp": int(qp), "pix_fmt": "yuv420p", "threads": 1}
+    settings |= {"movflags": "+faststart", "format": "mp4", **BT709}
+    with (
+        atomic_path(Path(path)) as temporary,
+        encoder(temporary, sheet.shape, sheet.fps, {"pix_fmt": "yuv420p", **BT709}, settings) as write,
+    ):
         for frame in sheet.planes():
             write(frame)
     return Path(path)
@@ -77,21 +60,23 @@ def write_gif(
     path: str | Path,
     motions: Clip | Sequence[Clip],
     fps: float | None = None,
-    captions: Sequence[str] | None = None,
+    captions: str | Sequence[str] | None = None,
     size: int = 320,
     trail: bool = True,
     labels: Sequence[str] | None = None,
-    skeleton: str | Skeleton | Sequence[int] | None = None,
     columns: int = COLUMNS,
 ) -> Path:
     """Writes a looping gif, as `write_video` but at most 20 frames per second; returns its path."""
-    sheet = Sheet(motions, fps, captions, size, trail, labels, skeleton, columns, fps_limit=GIF_FPS)
+    sheet = Sheet(motions, fps, captions, size, trail, labels, columns, fps_limit=GIF_FPS)
     chain = (
         f"[0:v]split[pictures][sample];[sample]palettegen=max_colors={GIF_COLOURS}:stats_mode=diff[palette];"
         "[pictures][palette]paletteuse=dither=none:diff_mode=rectangle"
     )
     settings = {"filter_complex": chain, "loop": 0, "format": "gif"}
-    with atomic_path(Path(path)) as temporary, _encoder(temporary, sheet, "rgb24", {}, settings) as write:
+    with (
+        atomic_path(Path(path)) as temporary,
+        encoder(temporary, sheet.shape, sheet.fps, {"pix_fmt": "rgb24"}, settings) as write,
+    ):
         for frame in sheet.pictures():
             write(frame)
     return Path(path)
@@ -100,15 +85,14 @@ def write_gif(
 def render_frames(
     motions: Clip | Sequence[Clip],
     fps: float | None = None,
-    captions: Sequence[str] | None = None,
+    captions: str | Sequence[str] | None = None,
     size: int = 480,
     trail: bool = True,
     labels: Sequence[str] | None = None,
-    skeleton: str | Skeleton | Sequence[int] | None = None,
     columns: int = COLUMNS,
 ) -> Iterator[np.ndarray]:
-    """The frames (H, W, 3) uint8 RGB that `write_video` would encode."""
-    return Sheet(motions, fps, captions, size, trail, labels, skeleton, columns).pictures()
+    """The frames (H, W, 3) uint8 RGB that `write_video` would encode. What cannot be drawn is said before the first."""
+    return Sheet(motions, fps, captions, size, trail, labels, columns).pictures()
 
 
 def write_strip(
@@ -118,16 +102,21 @@ def write_strip(
     caption: str | None = None,
     height: int = 400,
     fps: float | None = None,
-    skeleton: str | Skeleton | Sequence[int] | None = None,
 ) -> Path:
-    """Writes a png with `num_poses` poses of a motion in a row, evenly spread over its time; returns its path."""
+    """Writes a png with `num_poses` poses of a motion in a row, evenly spread over its time; returns its path.
+
+    `caption` replaces the motion's own; `fps` is the rate of bare joints.
+    """
     import matplotlib.image
 
     if num_poses < 1:
         raise PictureError(f"num_poses is {num_poses}; expected at least 1")
-    joints, tree, rate, captions = _checked(motion, 0, fps, skeleton)
+    if not 64 <= height <= 4096:
+        raise PictureError(f"height is {height}; expected 64 to 4096 pixels")
+    joints, skeleton, rate, captions = checked(motion, 0, fps)
     chosen = np.linspace(0, joints.shape[1] - 1, min(num_poses, joints.shape[1])).round().astype(int)
-    picture = draw_strip(joints[:, chosen], tree, chosen / rate, captions[0] if caption is None and captions else caption or "", height)
+    words = caption if caption is not None else captions[0] if captions else ""
+    picture = draw_strip(joints[:, chosen], skeleton, chosen / rate, words, int(height))
     with atomic_path(Path(path)) as temporary:
         matplotlib.image.imsave(temporary, picture, format="png", metadata={"Software": None})
     return Path(path)
@@ -151,210 +140,9 @@ def draw_strip(joints: np.ndarray, skeleton, times: np.ndarray, caption: str, he
     panel.pixels[...] = studio(panel.camera, panel.size, plain, spread=max(width / height, 1.0))
     lines = wrap(caption, 0.94 * width, 1.15 * font, 1)
     for line in lines:
-        write_text(panel.renderer, width / 2, height - 0.8 * font, line, 1.15 * font, TEXT, "center", "top")
+        write_text(panel.renderer, width / 2, height - 1.8 * font, line, 1.15 * font, TEXT, "center")
     for frame, time in enumerate(times):
         place = first + frame * pitch
         panel.draw_people(frame, place - width / 2)
-        write_text(panel.renderer, place, 0.7 * font, f"{time:.1f} s", 0.85 * font, QUIET_TEXT, "center", "bottom")
+        write_text(panel.renderer, place, 0.9 * font, f"{time:.1f} s", 0.85 * font, QUIET_TEXT, "center")
     return panel.pixels[..., :3].copy()
-
-
-class Sheet:
-    """Motions laid out in rows of panels of `size` pixels, at one frame rate and one scale."""
-
-    def __init__(self, motions, fps, captions, size, trail, labels, skeleton, columns, fps_limit: float = 1000.0):
-        clips = [motions] if isinstance(motions, Motion) or hasattr(motions, "shape") else list(motions)
-        if not clips:
-            raise PictureError("no motions to draw: expected at least one")
-        if not (size == int(size) and 64 <= size <= 4096):
-            raise PictureError(f"size is {size}; expected 64 to 4096 pixels")
-        if columns < 1:
-            raise PictureError(f"columns is {columns}; expected at least 1")
-        size = int(size) + int(size) % 2  # H.264 halves the colours, so sides are even
-        checked = [_checked(clip, i, fps, skeleton) for i, clip in enumerate(clips)]
-        own = [texts[0] if texts else "" for *_, texts in checked]
-        captions = _one_each(captions, own, "captions")
-        self.labels, self.trail = _one_each(labels, [""] * len(clips), "labels"), trail
-        self.fps = min(fps or max(rate for _, _, rate, _ in checked), fps_limit)
-        self.lines = [wrap(caption, 0.94 * size, caption_font(size)) for caption in captions]
-        self.columns = min(columns, len(clips))
-        rows = -(-len(clips) // self.columns)
-        self.size, self.width, self.height = size, self.columns * size, rows * size
-        self.panels = [Panel(_at_rate(joints, rate, self.fps), tree, self.fps, (size, size)) for joints, tree, rate, _ in checked]
-        self.num_frames = max(panel.num_frames for panel in self.panels)
-        font = caption_font(size)
-        top = size - (1.2 + 1.3 * max(len(lines) for lines in self.lines)) * font
-        self.cameras = share_scale([panel.framed(2.4 * font, top) for panel in self.panels])
-
-    def _start(self, ink) -> None:
-        for panel, camera, lines, label in zip(self.panels, self.cameras, self.lines, self.labels):
-            panel.start(camera, ink, self.trail, lines, label)
-
-    def _places(self) -> list[tuple[slice, slice]]:
-        size = self.size
-        corners = [(i // self.columns * size, i % self.columns * size) for i in range(len(self.panels))]
-        return [(slice(y, y + size), slice(x, x + size)) for y, x in corners]
-
-    def pictures(self) -> Iterator[np.ndarray]:
-        """Frames (H, W, 3) uint8 RGB."""
-        self._start(plain)
-        for frame in range(self.num_frames):
-            picture = np.full((self.height, self.width, 3), 249, np.uint8)
-            for panel, (rows, columns) in zip(self.panels, self._places()):
-                pixels = panel.draw(frame)
-                for channel in range(3):  # three strided copies are quicker than one of triples
-                    picture[rows, columns, channel] = pixels[..., channel]
-            yield picture
-
-    def planes(self) -> Iterator[np.ndarray]:
-        """Frames as yuv420p: 1.5 H W bytes, brightness at full and two colours at half resolution. One array, reused."""
-        self._start(video_ink)
-        width, height = self.width, self.height
-        frame_bytes = np.empty(width * height * 3 // 2, np.uint8)
-        luma, blue, red = np.split(frame_bytes, [width * height, width * height * 5 // 4])
-        luma, blue, red = luma.reshape(height, width), blue.reshape(height // 2, -1), red.reshape(height // 2, -1)
-        luma[:], blue[:], red[:] = 229, 128, 128  # places without a panel
-        half = [(slice(r.start // 2, r.stop // 2), slice(c.start // 2, c.stop // 2)) for r, c in self._places()]
-        plates = [_chroma(panel.plate) for panel in self.panels]
-        for frame in range(self.num_frames):
-            for panel, whole, part, plate in zip(self.panels, self._places(), half, plates):
-                if frame >= panel.num_frames:
-                    continue  # its last frame stands in the buffer
-                pixels = panel.draw(frame)
-                luma[whole] = pixels[..., 1]
-                # grid, trail and shadow have the colour of the floor: only the figures bring colours of their own
-                blue[part], red[part] = plate
-                box = panel.coloured(frame)
-                colours = _chroma(pixels[2 * box[0].start : 2 * box[0].stop, 2 * box[1].start : 2 * box[1].stop])
-                blue[part][box], red[part][box] = colours
-            yield frame_bytes
-
-
-def video_ink(colours: np.ndarray) -> np.ndarray:
-    """RGB (..., 3) in 0..1 -> (Cb, Y', Cr) in 0..1 of BT.709 in the video range (ITU-R BT.709-6, §3)."""
-    red, green, blue = np.moveaxis(np.asarray(colours, dtype=float), -1, 0)
-    luma = 0.2126 * red + 0.7152 * green + 0.0722 * blue
-    return np.stack([128 + 224 * (blue - luma) / 1.8556, 16 + 219 * luma, 128 + 224 * (red - luma) / 1.5748], axis=-1) / 255
-
-
-def _chroma(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Cb and Cr (H/2, W/2) uint8, each the mean of four pixels, from (H, W, 4) in `video_ink`.
-
-    Both at once: they are bytes 0 and 2 of a 32-bit word, with room for a sum of four above each.
-    """
-    words = pixels.view("<u4")[..., 0] & 0x00FF00FF  # (H, W)
-    pairs = words[0::2] + words[1::2]
-    mean = (pairs[:, 0::2] + pairs[:, 1::2] + 0x00020002) >> 2
-    channels = mean.astype("<u4", copy=False).view(np.uint8).reshape(*mean.shape, 4)
-    return channels[..., 0], channels[..., 2]
-
-
-def _checked(clip: Clip, index: int, fps: float | None, skeleton) -> tuple[np.ndarray, Skeleton | list[int], float, tuple]:
-    """Joints (P, T, J, 3), skeleton or parents, frame rate and captions of a clip. PictureError if it cannot be drawn."""
-    if fps is not None and not 0 < fps <= 1000:
-        raise PictureError(f"fps is {fps}; expected a number above 0")
-    name = f"motion {index}"
-    if isinstance(clip, Motion):
-        joints, rate, tree, captions = np.asarray(clip.joints), clip.fps, clip.skeleton, clip.captions
-        if not 0 < rate <= 1000:
-            raise PictureError(f"{name} has {rate} frames per second; expected a number above 0")
-    else:
-        joints, rate, tree, captions = np.asarray(clip), fps or DEFAULT_FPS, skeleton, ()
-    if joints.ndim == 3:
-        joints = joints[None]
-    if joints.ndim != 4 or joints.shape[-1] != 3 or joints.dtype.kind not in "fiu":
-        raise PictureError(f"{name} has shape {joints.shape}; expected joints (T, J, 3) or (P, T, J, 3)")
-    if not joints.size:
-        raise PictureError(f"{name} is empty: its shape is {joints.shape}")
-    tree = SKELETONS_BY_JOINTS.get(joints.shape[2]) if tree is None else tree
-    if tree is None:
-        raise PictureError(f"{name} has {joints.shape[2]} joints, of no known skeleton: pass skeleton= a name or the parents")
-    tree = load_skeleton(tree) if isinstance(tree, str) else tree
-    parents = getattr(tree, "parents", tree)
-    if len(parents) != joints.shape[2]:
-        raise PictureError(f"{name} has {joints.shape[2]} joints, its skeleton {len(parents)}")
-    if any(not (-1 <= parent < joint) for joint, parent in enumerate(parents)):
-        raise PictureError(f"parents of {name} must come before their children: {list(parents)}")
-    broken = np.argwhere(~np.isfinite(joints))
-    if len(broken):
-        person, frame, joint, _ = broken[0]
-        who = f" of person {person}" if len(joints) > 1 else ""
-        raise PictureError(f"{name}: joint {joint}{who} is not a finite number in frame {frame}")
-    return joints, tree, float(rate), captions
-
-
-def _one_each(given: Sequence[str] | None, default: list[str], what: str) -> list[str]:
-    given = [given] if isinstance(given, str) else default if given is None else list(given)
-    if len(given) != len(default):
-        raise PictureError(f"{len(given)} {what} for {len(default)} motions; expected one each")
-    return given
-
-
-def _at_rate(joints: np.ndarray, rate: float, target: float) -> np.ndarray:
-    """Joints (P, T, J, 3) at another frame rate, over the same time."""
-    if abs(rate - target) < 1e-9:
-        return joints
-    from data_loaders.mocap import resample
-
-    return np.moveaxis(resample(np.moveaxis(joints, 1, 0), rate, target), 0, 1)
-
-
-# --- ffmpeg ------------------------------------------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=1)
-def find_ffmpeg() -> str:
-    """An ffmpeg with an H.264 encoder: the system's, else the one of imageio-ffmpeg. FileNotFoundError without one."""
-    system = shutil.which("ffmpeg")
-    if system:
-        listed = subprocess.run([system, "-hide_banner", "-encoders"], capture_output=True, text=True)
-        if "libx264" in listed.stdout:
-            return system
-    try:
-        import imageio_ffmpeg
-
-        return imageio_ffmpeg.get_ffmpeg_exe()
-    except (ImportError, RuntimeError) as error:
-        raise FileNotFoundError("no ffmpeg with H.264 found: pip install imageio-ffmpeg, or install ffmpeg") from error
-
-
-@contextmanager
-def _encoder(
-    path: Path, sheet: Sheet, pixel_format: str, given: dict, settings: dict
-) -> Iterator[Callable[[np.ndarray], None]]:
-    """A function that takes raw frames; at the end the file at `path` is complete. OSError, in one line, if it cannot be."""
-    import ffmpeg
-
-    rate = str(Fraction(sheet.fps).limit_denominator(1001))
-    size = f"{sheet.width}x{sheet.height}"
-    source = ffmpeg.input("pipe:", format="rawvideo", pix_fmt=pixel_format, s=size, framerate=rate, **given)
-    # "file:" keeps ffmpeg from reading a protocol into names with a colon; no time, version or thread count gets inside
-    target = ffmpeg.output(source, f"file:{path}", fflags="+bitexact", map_metadata=-1, **{"flags:v": "+bitexact"}, **settings)
-    target = target.global_args("-loglevel", "error", "-filter_threads", "1")
-    command = ffmpeg.compile(target, cmd=find_ffmpeg(), overwrite_output=True)
-    path.touch()  # says "permission denied" in Python's own words
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, bufsize=0)
-    finished = False
-    try:
-        yield lambda frame: _write_all(process.stdin, frame)
-        finished = True
-    except BrokenPipeError:
-        finished = True  # ffmpeg stopped reading: what it said is the reason
-    finally:
-        if not finished:
-            process.kill()
-        process.stdin.close()
-        said = process.stderr.read().decode(errors="replace")
-        process.stderr.close()
-        process.wait()
-    if process.returncode:
-        lines = [line.strip() for line in said.splitlines() if line.strip()]
-        full = [line for line in lines if "No space left" in line]
-        reason = "no space left on the disk" if full else lines[-1] if lines else f"exit status {process.returncode}"
-        raise OSError(f"ffmpeg could not write the video: {reason}")
-
-
-def _write_all(pipe, frame: np.ndarray) -> None:
-    rest = memoryview(np.ascontiguousarray(frame)).cast("B")
-    while rest:
-        rest = rest[pipe.write(rest) :]
