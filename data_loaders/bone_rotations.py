@@ -15,6 +15,8 @@ from data_loaders.headings import Spans, forward_directions, smooth_in_time, uni
 from data_loaders.rotations import NEARLY_ZERO, qbetween, qconj, qmul
 from data_loaders.skeleton import Skeleton
 
+NEARLY_OPPOSITE = 1e-4  # |rest + bone|², below which rounding shows
+
 
 @dataclass(frozen=True)
 class SkeletonTensors:
@@ -31,6 +33,7 @@ class SkeletonTensors:
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)  # constants made while encoding serve in training, too
 def skeleton_tensors(skeleton: Skeleton, device: torch.device) -> SkeletonTensors:
     """The constants of a skeleton on a device, made once."""
     paths = torch.zeros(skeleton.num_joints, skeleton.num_joints - 1)
@@ -116,10 +119,9 @@ def local_sixd(directions: Tensor, heading: Tensor, skeleton: Skeleton, out: Ten
     constants, frames = skeleton_tensors(skeleton, directions.device), directions.shape[-1]
     between = directions + constants.rest
     squared = squared_length(between)
-    if squared.amin() <= NEARLY_ZERO:  # half a turn about any axis across; published: NaN
-        opposite = squared <= NEARLY_ZERO
-        across = constants.rest.roll(1, 1).expand_as(between)
-        between = torch.where(opposite[:, None], across, between)
+    if squared.amin() < NEARLY_OPPOSITE:
+        exact = _between_opposite(directions, constants.rest)
+        between = torch.where((squared < NEARLY_OPPOSITE)[:, None], exact, between)
         squared = squared_length(between)
     # column c of R is (identity_c - 2 rest_c rest) + s (2 rest_c - 2 s_c / |s|²), because bone = s - rest
     factors = torch.addcmul(2 * constants.rest, between, squared.reciprocal_()[:, None], value=-2)  # (J-1, 3, N)
@@ -138,6 +140,18 @@ def local_sixd(directions: Tensor, heading: Tensor, skeleton: Skeleton, out: Ten
     torch.mul(parents[:, :, 0], columns[..., 0, :], out=product)
     product.addcmul_(parents[:, :, 1], columns[..., 1, :]).addcmul_(parents[:, :, 2], columns[..., 2, :])
     return out
+
+
+def _between_opposite(directions: Tensor, rest: Tensor) -> Tensor:
+    """rest + bone (J-1, 3, N) for bones that point away from `rest`, where the plain sum is all rounding error.
+
+    An exactly opposite bone (published: NaN) is half a turn about some axis across, told by a very short vector.
+    """
+    along = (directions * rest).sum(1, keepdim=True)
+    aside = directions - along * rest
+    squared = squared_length(aside)[:, None]
+    across = 1e-8 * rest.roll(1, 1)
+    return torch.where(squared <= NEARLY_ZERO, across, aside + rest * squared / (1 - along))
 
 
 def squared_length(vectors: Tensor) -> Tensor:
