@@ -67,7 +67,7 @@ def mean_std(clips: Iterable, skeleton: Skeleton) -> tuple[np.ndarray, np.ndarra
     mean = total / frames
     std = np.sqrt(np.maximum(squares / frames - mean**2, 0.0))
     for block in feature_blocks(skeleton.num_joints).values():
-        std[block] = std[block].mean()
+        std[block] = std[block].mean() or 1.0  # a block that never changes would divide by zero
     return (mean + shift).astype(np.float32), std.astype(np.float32)
 
 

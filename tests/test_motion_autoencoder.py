@@ -1,0 +1,144 @@
+"""The motion autoencoder and the augmentations around it."""
+
+import numpy as np
+import pytest
+import torch
+
+from data_loaders.augmentation import can_repeat, loop_gap, repeat_clip
+from data_loaders.batches import FADE, TextMotionDataset, balanced_weights
+from data_loaders.corpus import Corpus
+from data_loaders.humanml_features import features_from_joints, joints_from_features
+from data_loaders.skeleton import load_skeleton
+from model.motion_autoencoder import (
+    AutoencoderConfig,
+    MotionAutoencoder,
+    autoencoder_columns,
+    load_autoencoder,
+    reconstruction_terms,
+)
+from tests.synthetic import raise_hand, walk
+from train.train_autoencoder import AutoencoderOptions, train_autoencoder
+
+SKELETON = load_skeleton("humanml")
+TINY = AutoencoderConfig(latent_channels=8, width=16, num_blocks=1, fine_width=8, num_fine_blocks=1)
+
+
+def network(seed: int = 0) -> MotionAutoencoder:
+    torch.manual_seed(seed)
+    made = MotionAutoencoder(TINY)
+    for name, parameter in made.named_parameters():
+        if "conv2" in name:  # zero at the start, so that blocks would not be seen
+            torch.nn.init.normal_(parameter, std=0.1)
+    return made.eval()
+
+
+def features(joints: np.ndarray) -> np.ndarray:
+    return features_from_joints(torch.from_numpy(joints).float(), SKELETON, heading="continuous").numpy()
+
+
+def test_its_columns_are_what_joints_are_decoded_from():
+    columns = autoencoder_columns(22)
+    assert len(columns) == AutoencoderConfig().num_columns == 71
+    assert columns[:67] == list(range(67)) and columns[67:] == [259, 260, 261, 262]
+    rows = torch.from_numpy(features(walk(41)))
+    torch.testing.assert_close(joints_from_features(rows[:, columns[:67]], SKELETON), joints_from_features(rows, SKELETON))
+
+
+def test_four_frames_make_one_latent():
+    posterior = network().encode(torch.randn(2, 32, 71), torch.ones(2, 32, dtype=torch.bool))
+    assert posterior.mean.shape == (2, 8, 8)
+    assert network().decode(posterior.mean).shape == (2, 32, 71)
+
+
+def test_padding_changes_nothing():
+    net, x = network(), torch.randn(1, 24, 71)
+    alone = net.encode(x, torch.ones(1, 24, dtype=torch.bool)).mean
+    padded = torch.cat([x, 9 * torch.ones(1, 16, 71)], dim=1)
+    mask = torch.arange(40)[None] < 24
+    torch.testing.assert_close(net.encode(padded, mask).mean[:, :6], alone)
+    z = torch.cat([alone, torch.randn(1, 4, 8)], dim=1)
+    torch.testing.assert_close(net.decode(z, mask)[:, :24], net.decode(alone))
+
+
+def test_a_perfect_reconstruction_costs_nothing_but_the_feet_of_the_recording():
+    rows = torch.from_numpy(features(walk(41)))[None][..., autoencoder_columns(22)]
+    mask = torch.ones(1, 40, dtype=torch.bool)
+    terms = reconstruction_terms(rows, rows, mask, torch.zeros(71), torch.ones(71), SKELETON)
+    assert all(float(value) < 1e-6 for name, value in terms.items() if name != "plant")
+    sliding = rows.clone()
+    sliding[..., 2] += 0.05  # one metre per second more
+    more = reconstruction_terms(sliding, rows, mask, torch.zeros(71), torch.ones(71), SKELETON)
+    assert more["path"] > 0.1 and more["velocity"] > 0.3
+    standing = torch.from_numpy(features(raise_hand(41)))[None][..., autoencoder_columns(22)]
+    pushed = standing.clone()
+    pushed[..., 2] += 0.05
+    still, moved = (reconstruction_terms(p, standing, mask, torch.zeros(71), torch.ones(71), SKELETON)["plant"]
+                    for p in (standing, pushed))  # fmt: skip
+    assert still < 1e-4 and moved == pytest.approx(1.0, rel=0.02)  # m/s
+
+
+def test_training_writes_a_folder_that_loads_and_encodes_with_unit_spread(tmp_path, small_dataset):
+    options = AutoencoderOptions(
+        save_dir=str(tmp_path / "run"), dataset=str(small_dataset), num_steps=3, batch_size=4, window_size=32, width=16,
+        latent_channels=8, log_interval=1, device="cpu",
+    )  # fmt: skip
+    train_autoencoder(options)
+    net, statistics = load_autoencoder(tmp_path / "run" / "step_000000003")
+    assert statistics.representation.heading == "continuous"
+    corpus = Corpus.open(small_dataset)
+    columns = autoencoder_columns(22)
+    latents = []
+    for i in corpus.split("train"):
+        rows = ((corpus[i] - corpus.mean) / corpus.std)[None, : len(corpus[i]) // 4 * 4, columns]
+        x = torch.from_numpy(rows.astype(np.float32))
+        with torch.no_grad():
+            latents.append(net.normalise(net.encode(x, torch.ones(x.shape[:2], dtype=torch.bool)).mean)[0])
+    latents = torch.cat(latents)
+    assert latents.mean(0).abs().max() < 0.05 and (latents.std(0) - 1).abs().max() < 0.05
+
+
+def test_a_folder_without_autoencoder_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"train_autoencoder"):
+        load_autoencoder(tmp_path)
+
+
+def test_a_raised_hand_can_be_repeated_and_a_walk_cannot():
+    hand, steps = features(raise_hand(41)), features(walk(41))
+    assert loop_gap(hand, SKELETON) < 0.06 and can_repeat(hand, SKELETON, FADE)
+    assert not can_repeat(steps, SKELETON, FADE)
+
+
+def test_a_repeated_clip_joins_smoothly():
+    hand = features(raise_hand(41))
+    thrice = repeat_clip(hand, 3, FADE, SKELETON)
+    assert thrice.shape == (3 * (40 - FADE) + FADE, 263)
+    np.testing.assert_array_equal(thrice[: 40 - FADE], hand[: 40 - FADE])
+    joints = joints_from_features(torch.from_numpy(thrice), SKELETON).numpy()
+    once = joints_from_features(torch.from_numpy(hand), SKELETON).numpy()
+    fastest, before = (np.linalg.norm(np.diff(j, axis=0), axis=-1).max() for j in (joints, once))
+    assert fastest < 1.5 * before  # a seam without fade jumps across the arm's whole path
+    wrist = joints[:, SKELETON.index("left_wrist"), 1]
+    peaks = (wrist[1:-1] > wrist[:-2]) & (wrist[1:-1] >= wrist[2:]) & (wrist[1:-1] > 1.5)
+    assert peaks.sum() == 3
+    with pytest.raises(ValueError, match="cannot be joined"):
+        repeat_clip(hand[:10], 2, FADE, SKELETON)
+
+
+def test_repeats_share_the_weight_of_their_clip(small_dataset):
+    corpus = Corpus.open(small_dataset)
+    plain, repeated = (TextMotionDataset(corpus, "train", repeat=chance) for chance in (0.0, 0.5))
+    assert len(plain) < len(repeated) and set(repeated.labels("content")) == set(plain.labels("content"))
+    weights = repeated.weights()
+    for clip in {span.clip for span in repeated.spans}:
+        rows = [i for i, span in enumerate(repeated.spans) if span.clip == clip]
+        assert sum(repeated.spans[i].share for i in rows) == pytest.approx(1)
+        assert weights[rows].sum() == pytest.approx(weights.sum() / len(plain))
+    longest = int(np.argmax(repeated.lengths))
+    assert repeated.item(longest, 0).motion.shape[0] >= repeated.lengths[longest] - 8
+
+
+def test_balancing_lifts_rare_labels():
+    labels = ["walk"] * 8 + ["bow"] * 2
+    assert balanced_weights(labels, 0.0).tolist() == [1.0] * 10
+    even = balanced_weights(labels, 1.0)
+    assert even[:8].sum() == pytest.approx(even[8:].sum())
