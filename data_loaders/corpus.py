@@ -27,7 +27,6 @@ DATASET_ALIASES = {
     "bandai_namco": "bandai_namco", "cmu_sample": "cmu_sample",
 }  # fmt: skip
 DATASET_ROOT = Path("dataset")
-HEADINGS = ("published", "continuous")
 FORMAT_VERSION = 1
 
 
@@ -44,7 +43,7 @@ class Representation:
     heading: str
 
     def require(self, other: "Representation", mine: str, theirs: str) -> None:
-        """Raises RepresentationMismatch, naming both sides, unless they are the same."""
+        """Raises RepresentationMismatch, naming both sides (words such as 'dataset x'), unless they are the same."""
         for name, verb in (("skeleton", "uses skeleton"), ("fps", "runs at fps"), ("heading", "has heading")):
             here, there = getattr(self, name), getattr(other, name)
             if here != there:

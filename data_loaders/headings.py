@@ -28,24 +28,11 @@ SMOOTHING_BLOCK = 64  # frames smoothed by one row of a matrix product
 NEARLY_ZERO = 1e-12
 
 
-class HeadingMismatch(ValueError):
-    """Features of one heading mode met statistics, a corpus or a model of the other."""
-
-
 def check_heading(heading: str) -> Heading:
     """The mode if it is one; ValueError otherwise."""
     if heading not in HEADINGS:
         raise ValueError(f"unknown heading {heading!r}: use one of {', '.join(HEADINGS)}")
     return heading  # type: ignore[return-value]
-
-
-def require_same_heading(found: str, expected: str, found_in: str = "data", expected_by: str = "model") -> None:
-    """HeadingMismatch where two things that shall work together were made with different heading modes."""
-    if check_heading(found) != check_heading(expected):
-        raise HeadingMismatch(
-            f"{found_in} has {found!r} headings, {expected_by} expects {expected!r}: "
-            f"prepare the data with heading {expected!r} or use a {expected_by} made for {found!r}"
-        )
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,12 @@ from data_loaders.bone_rotations import (
     squared_length,
 )
 from data_loaders.feature_statistics import feature_blocks, mean_std
-from data_loaders.headings import Heading, HeadingMismatch, Spans, check_heading
+from data_loaders.headings import Heading, Spans, check_heading
 from data_loaders.rotations import NEARLY_ZERO, quaternion_to_matrix, sixd_to_matrix
 from data_loaders.skeleton import Skeleton
 
 __all__ = [
     "FeatureError",
-    "HeadingMismatch",
     "canonical_joints",
     "feature_blocks",
     "features_from_clips",

@@ -6,10 +6,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from data_loaders.corpus import Batch
+from data_loaders.corpus import Batch, RepresentationMismatch
 from data_loaders.edit_masks import TargetLocation, target_location, target_rows
 from diffusion.losses import LossWeights, MotionTerms, masked_goal_l2, training_loss
-from model.lsremgm_system import LSReMGM, RepresentationError
+from model.lsremgm_system import LSReMGM
 from protos.randomness import rand, randint, randn
 
 Generators = torch.Generator | Sequence[torch.Generator]
@@ -76,7 +76,7 @@ def _joints_of(nets: LSReMGM):
         return lambda x: nets.joints(nets.denormalise(x))
 
     def missing(x: Tensor) -> Tensor:
-        raise RepresentationError("lambda_rcxyz and lambda_fc compare joints: rotation data needs a body model "
+        raise RepresentationMismatch("lambda_rcxyz and lambda_fc compare joints: rotation data needs a body model "
                                   "for them, latents cannot have them; set both to 0")
 
     return missing
@@ -95,4 +95,4 @@ def _actions(nets: LSReMGM, batch: Batch) -> Tensor | None:
     try:
         return torch.tensor([int(text) for text in batch.texts], device=nets.device)
     except ValueError:
-        raise RepresentationError("an action model trains on action numbers in place of texts") from None
+        raise RepresentationMismatch("an action model trains on action numbers in place of texts") from None

@@ -3,17 +3,13 @@
 import torch
 from torch import Tensor, nn
 
-from data_loaders.corpus import Statistics
+from data_loaders.corpus import Representation, RepresentationMismatch, Statistics
 from data_loaders.humanml_features import joints_from_features
 from data_loaders.skeleton import Skeleton, load_skeleton
 from diffusion.gaussian import Diffusion
 from model.lsremgm import LSReMGMConfig, MotionDenoiser
 from model.motion_autoencoder import MotionAutoencoder, autoencoder_columns
 from model.text_encoders import TextEncoder, TextFeatures, load_text_encoder
-
-
-class RepresentationError(ValueError):
-    """Weights, statistics and data that do not describe the same motion."""
 
 
 class LSReMGM(nn.Module):
@@ -99,7 +95,7 @@ class LSReMGM(nn.Module):
     def joints(self, features: Tensor) -> Tensor:
         """Joints (..., T, J, 3) in metres from features in their units."""
         if self.config.features != "humanml":
-            raise RepresentationError(f"{self.config.features} motion has rotations, no joints: it needs a body model")
+            raise RepresentationMismatch(f"{self.config.features} motion has rotations, no joints: it needs a body model")
         skeleton = self.skeleton
         width = 4 + 3 * (skeleton.num_joints - 1)
         return joints_from_features(features[..., :width], skeleton) * skeleton.metres_per_unit
@@ -113,18 +109,15 @@ class LSReMGM(nn.Module):
 
 
 def check_statistics(config: LSReMGMConfig, statistics: Statistics) -> None:
-    """RepresentationError unless the statistics belong to the motion that the configuration describes."""
+    """RepresentationMismatch unless the statistics belong to the motion that the configuration describes."""
     found = statistics.representation
-    for name in ("skeleton", "fps", "heading"):
-        ours, theirs = getattr(config, name), getattr(found, name)
-        if ours != theirs:
-            raise RepresentationError(f"the model works with {name} {ours!r}, the data has {theirs!r}: "
-                                      f"prepare the data with {name} {ours!r} or use a model made for {theirs!r}")
+    wanted = Representation(config.skeleton, config.fps, config.heading)
+    wanted.require(found, "the model", "the data")
     width = len(statistics.mean)
-    wanted = load_skeleton(config.skeleton).num_features if config.autoencoder else config.num_features
-    if width != wanted and not (config.autoencoder and width == config.autoencoder.num_columns):
-        raise RepresentationError(f"{found.skeleton} motions have {width} features, this model expects {wanted} "
-                                  f"({config.skeleton}): pass a dataset of skeleton {config.skeleton}")
+    expected = load_skeleton(config.skeleton).num_features if config.autoencoder else config.num_features
+    if width != expected and not (config.autoencoder and width == config.autoencoder.num_columns):
+        raise RepresentationMismatch(f"{found.skeleton} motions have {width} features, this model expects {expected} "
+                                     f"({config.skeleton}): pass a dataset of skeleton {config.skeleton}")
 
 
 def build(

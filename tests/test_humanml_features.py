@@ -12,7 +12,7 @@ from benchmarks.features import main as benchmark
 from benchmarks.features import reference_features, synthetic_clip
 from data_loaders.bone_rotations import bone_lengths
 from data_loaders.feature_statistics import denormalise, mean_std, renormalise, with_feature_bias
-from data_loaders.headings import HeadingMismatch, Spans, require_same_heading, smooth_in_time
+from data_loaders.headings import Spans, smooth_in_time
 from data_loaders.humanml_features import (
     FeatureError,
     canonical_joints,
@@ -243,12 +243,6 @@ def test_wrong_shapes_are_told():
         joints_from_rotations(torch.zeros(4, 251), KIT)
     with pytest.raises(ValueError, match="unknown heading 'sideways'"):
         features_from_joints(clip(), HUMANML, "sideways")
-
-
-def test_heading_modes_do_not_mix():
-    require_same_heading("continuous", "continuous")
-    with pytest.raises(HeadingMismatch, match="dataset/x has 'published' headings, checkpoint expects 'continuous'"):
-        require_same_heading("published", "continuous", "dataset/x", "checkpoint")
 
 
 def test_statistics_are_those_of_all_frames_with_the_std_averaged_in_blocks(caplog):

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from data_loaders.corpus import Batch, Representation, Statistics
+from data_loaders.corpus import Batch, Representation, RepresentationMismatch, Statistics
 from data_loaders.edit_masks import TARGET_JOINTS, EditError, TargetLocation, edit_mask, target_location, target_rows
 from data_loaders.skeleton import load_skeleton
 from model.lsremgm import LSReMGMConfig, MotionDenoiser
 from model.lsremgm_generate import Extras, LengthError, Sampling, denoiser, generate, generate_features
 from model.lsremgm_loss import goal_error, loss
-from model.lsremgm_system import LSReMGM, RepresentationError, build
+from model.lsremgm_system import LSReMGM, build
 from model.motion_autoencoder import AutoencoderConfig
 from model.text_encoders import TextFeatures, load_text_encoder
 from protos.randomness import sample_generators
@@ -338,12 +338,12 @@ def test_joint_losses_need_joints(minilm):
     config = LSReMGMConfig(**{**SMALL, "num_features": 150, "condition": "none", "features": "smpl_rot6d",
                               "skeleton": "smpl", "lambda_rcxyz": 1.0})
     batch = Batch(torch.randn(1, 8, 150), torch.tensor([8]), torch.ones(1, 8, dtype=torch.bool), [""])
-    with pytest.raises(RepresentationError, match="body model"):
+    with pytest.raises(RepresentationMismatch, match="body model"):
         loss(build(config), batch, sample_generators(0, [0]))
 
 
 @pytest.mark.parametrize("change", [dict(skeleton="kit", width=251, fps=12.5), dict(fps=30.0),
                                     dict(heading="continuous"), dict(width=251)])
 def test_statistics_of_another_representation_are_refused(change):
-    with pytest.raises(RepresentationError):
+    with pytest.raises(RepresentationMismatch):
         build(LSReMGMConfig(**SMALL), statistics(**change))
