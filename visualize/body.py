@@ -28,7 +28,7 @@ class Body:
 
     def __init__(self, joints: np.ndarray, skeleton: Skeleton | Sequence[int]):
         parents = np.asarray(getattr(skeleton, "parents", skeleton))
-        self.bones = np.array([(parent, joint) for joint, parent in enumerate(parents) if parent >= 0]).reshape(-1, 2)
+        self.bones = np.array([(parent, joint) for joint, parent in enumerate(parents) if parent >= 0], int).reshape(-1, 2)
         self.side = np.full(len(parents), MIDDLE)
         self.side[list(getattr(skeleton, "left_joints", ()))] = LEFT
         self.side[list(getattr(skeleton, "right_joints", ()))] = RIGHT

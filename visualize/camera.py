@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 PITCH = np.radians(17.0)  # slightly above, so that the floor is seen and feet can be judged
-AZIMUTH = np.radians(42.0)  # three-quarter view: between the front, which hides strides, and the profile, which hides sides
+AZIMUTH = np.radians(30.0)  # three-quarter view: a frontal one would hide strides, a profile one arm behind the other
 DISTANCE = 5.6  # body lengths (root to toes) between camera and figure: some perspective, no distortion
 FIGURE_HEIGHT = 0.62  # of the picture, for somebody standing
 STILL_RADIUS = 0.6  # body lengths: a clip that stays within it is filmed from a tripod
@@ -62,14 +62,15 @@ def follow(root: np.ndarray, fps: float, body: float) -> np.ndarray:
     """
     middle = (root.min(axis=0) + root.max(axis=0)) / 2
     if np.linalg.norm(root - middle, axis=1).max() < STILL_RADIUS * body:
-        return np.broadcast_to(middle, root.shape).round(4)
+        return np.tile(middle, (len(root), 1))
     path = (_leash(root, LEASH * body) + _leash(root[::-1], LEASH * body)[::-1]) / 2
     sigma = max(SMOOTHING * fps, 1e-3)
     reach = int(np.ceil(3 * sigma))
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / sigma) ** 2)
     padded = np.pad(path, ((reach, reach), (0, 0)), mode="edge")
     smooth = [np.convolve(padded[:, i], kernel / kernel.sum(), mode="valid") for i in range(2)]
-    return np.stack(smooth, axis=1).round(4)  # a resting camera rests exactly
+    grain = 1e-4 * body
+    return (np.stack(smooth, axis=1) / grain).round() * grain  # a resting camera rests exactly
 
 
 def _leash(root: np.ndarray, length: float) -> np.ndarray:

@@ -28,6 +28,7 @@ SHADOW = np.array([0.24, 0.24, 0.27])
 SHADE = 0.17  # opacity of the shadow
 TEXT = np.array([0.17, 0.19, 0.23])
 QUIET_TEXT = np.array([0.49, 0.50, 0.52])
+TRAIL_SECONDS = 4.0  # the way of the last seconds is drawn strongly, what lies before it faintly
 BLOCK = 128  # frames projected at a time: bounds memory for long clips
 
 PIXELS = IdentityTransform()
@@ -53,6 +54,7 @@ class Panel:
         self.joints = np.asarray(joints, dtype=np.float64)
         self.size = size
         self.body = Body(self.joints, skeleton)
+        self.trail_frames = round(TRAIL_SECONDS * fps)
         lowest = self.joints[..., 1].min()
         self.floor = lowest if abs(lowest) > 0.3 * self.body.size else 0.0
         self.floor -= self.body.radii.min()  # toes rest on the floor with their skin, not with their middle
@@ -87,7 +89,7 @@ class Panel:
         self.radius, self.spacing = 1.7 * visible, round_length(visible / 1.2)
         thin = max(0.0022 * height, 1.0)
         self.grid_pens = self._pen(0.5 * LINES + 0.5 * FLOOR, thin), self._pen(LINES, thin)
-        self.trail_pen = self._pen(TRAIL, 1.7 * thin)
+        self.trail_pens = self._pen(0.45 * TRAIL + 0.55 * FLOOR, 1.2 * thin), self._pen(TRAIL, 1.7 * thin)
         self.filling = self.renderer.new_gc()
         self.filling.set_linewidth(0)
         self.shadow_ink = (*ink(SHADOW), SHADE)
@@ -102,11 +104,16 @@ class Panel:
         for row, line in enumerate(caption):
             write_text(renderer, width / 2, height - (1.6 + 1.3 * row) * font, line, font, ink(TEXT), "center")
         write_text(renderer, 0.97 * width, 0.7 * font, label, 0.85 * font, ink(QUIET_TEXT), "right")
-        people = min(len(self.joints), 2) if self.body.has_sides else 0
+        rows = self.write_legend(0.7 * font)
+        return (0.4 + 1.3 * max(rows, 1 if label else 0)) * font
+
+    def write_legend(self, y: float) -> int:
+        """What the colours mean, a line per person (of two at most) on `y` and above; returns the number of lines."""
+        font, people = caption_font(self.size[1]), min(len(self.joints), 2) if self.body.has_sides else 0
         for row, palette in enumerate(PERSON_COLOURS[:people][::-1]):
             for side, name, x in ((LEFT, "● left", 0.6 * font), (RIGHT, "● right", 3.6 * font)):
-                write_text(renderer, x, (0.7 + 1.15 * row) * font, name, 0.8 * font, ink(palette[side]))
-        return (0.4 + 1.3 * max(people, 1 if label else 0)) * font
+                write_text(self.renderer, x, y + 1.15 * row * font, name, 0.8 * font, self.ink(palette[side]))
+        return people
 
     def _pen(self, colour: np.ndarray, width: float):
         pen = self.renderer.new_gc()
@@ -142,7 +149,8 @@ class Panel:
 
     def coloured(self, frame: int) -> tuple[slice, slice]:
         """Rows and columns, in steps of two pixels, of the box in which a frame has other colours than its stage."""
-        top, bottom, left, right = self.boxes[self._ready(frame)]
+        t = self._ready(frame)
+        top, bottom, left, right = self.boxes[t]
         return slice(top, bottom), slice(left, right)
 
     def draw_people(self, frame: int, shift: float = 0.0) -> None:
@@ -158,15 +166,18 @@ class Panel:
     def _draw_trail(self, frame: int) -> None:
         target = self.camera.target[frame]
         for ground, marks in zip(self.ground, self.footmarks):
-            points = ground[marks[: np.searchsorted(marks, frame) + 1]] - target
-            points[-1] = ground[frame] - target
-            shown = points[:, 0] ** 2 + points[:, 2] ** 2 < (0.9 * self.radius) ** 2
-            codes = None
-            if not shown.all():  # the way leaves the lit floor, perhaps more than once
-                codes = np.where(np.append(False, shown[:-1])[shown], Path.LINETO, Path.MOVETO).astype(np.uint8)
-                points = points[shown]
-            if len(points) > 1:
-                self.renderer.draw_path(self.trail_pen, Path(self.camera.project_local(points)[0], codes), PIXELS, None)
+            recent, now = np.searchsorted(marks, (frame - self.trail_frames, frame))
+            for pen, start, stop in ((self.trail_pens[0], 0, recent + 1), (self.trail_pens[1], recent, now + 1)):
+                points = ground[marks[start:stop]] - target
+                if stop > now:
+                    points = np.append(points[: now - start], ground[frame : frame + 1] - target, axis=0)
+                shown = points[:, 0] ** 2 + points[:, 2] ** 2 < (0.9 * self.radius) ** 2
+                codes = None
+                if not shown.all():  # the way leaves the lit floor, perhaps more than once
+                    codes = np.where(np.append(False, shown[:-1])[shown], Path.LINETO, Path.MOVETO).astype(np.uint8)
+                    points = points[shown]
+                if len(points) > 1:
+                    self.renderer.draw_path(pen, Path(self.camera.project_local(points)[0], codes), PIXELS, None)
 
     def _ready(self, frame: int) -> int:
         """Index of a frame within the block of frames that is projected, projecting its block when it is not."""
@@ -225,8 +236,11 @@ def draw(
 
 
 def share_scale(cameras: Sequence[Camera]) -> list[Camera]:
-    """The cameras with one scale, so that people side by side compare."""
-    scale = min(camera.pixels_per_metre for camera in cameras)
+    """The cameras with one scale, so that people side by side compare; as they are where that would dwarf somebody."""
+    scales = [camera.pixels_per_metre for camera in cameras]
+    scale = min(scales)
+    if max(scales) > 1.6 * scale:
+        return list(cameras)
     return [replace(camera, focal=scale * camera.distance) for camera in cameras]
 
 

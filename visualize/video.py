@@ -18,7 +18,7 @@ from visualize.sheet import COLUMNS, Clip, PictureError, Sheet, checked
 from visualize.stick_figure import QUIET_TEXT, TEXT, Panel, caption_font, plain, studio
 
 GIF_FPS = 20.0  # gif delays are whole hundredths of a second: 5
-GIF_COLOURS = 96
+GIF_COLOURS = 128
 # said of what goes in and of what comes out: ffmpeg converts colours where the two differ
 BT709 = {"colorspace": "bt709", "color_primaries": "bt709", "color_trc": "bt709", "color_range": "tv"}
 
@@ -69,7 +69,7 @@ def write_gif(
     """Writes a looping gif, as `write_video` but at most 20 frames per second; returns its path."""
     sheet = Sheet(motions, fps, captions, size, trail, labels, columns, fps_limit=GIF_FPS)
     chain = (
-        f"[0:v]split[pictures][sample];[sample]palettegen=max_colors={GIF_COLOURS}:stats_mode=diff[palette];"
+        f"[0:v]split[pictures][sample];[sample]palettegen=max_colors={GIF_COLOURS}[palette];"
         "[pictures][palette]paletteuse=dither=none:diff_mode=rectangle"
     )
     settings = {"filter_complex": chain, "loop": 0, "format": "gif"}
@@ -130,14 +130,15 @@ def draw_strip(joints: np.ndarray, skeleton, times: np.ndarray, caption: str, he
     panel.camera = replace(panel.camera, target=np.stack([middle[:, 0], np.full(len(middle), panel.floor), middle[:, 2]], axis=1))
     camera = panel.framed(2.6 * font, height - (3.0 if caption else 1.0) * font)
     panel.start(camera)
-    panel.draw_people(0)
-    reach = max(camera.centre[0] - panel.extent[:, 0].min(), panel.extent[:, 2].max() - camera.centre[0])
+    columns = [panel.coloured(frame)[1] for frame in range(len(times))]
+    reach = max(max(camera.centre[0] - 2 * c.start, 2 * c.stop - camera.centre[0]) for c in columns)
     pitch = max(2 * reach + 0.05 * height, 0.3 * height)
     width = int(np.ceil(pitch * len(times) + 0.1 * height))
     panel = Panel(joints, skeleton, 1.0, (width, height))
     first = (width - pitch * (len(times) - 1)) / 2
     panel.start(replace(camera, centre=(width / 2, camera.centre[1])))
     panel.pixels[...] = studio(panel.camera, panel.size, plain, spread=max(width / height, 1.0))
+    panel.write_legend(height - (0.6 + 1.15 * min(len(joints), 2)) * font)
     lines = wrap(caption, 0.94 * width, 1.15 * font, 1)
     for line in lines:
         write_text(panel.renderer, width / 2, height - 1.8 * font, line, 1.15 * font, TEXT, "center")
