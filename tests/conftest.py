@@ -8,6 +8,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # small tensors everywhere: more 
 from tests.synthetic import write_recordings
 
 
+def pytest_collection_modifyitems(config, items):
+    """Slow tests run in CI (CI=true) or when asked for with -m."""
+    if os.environ.get("CI") == "true" or config.option.markexpr:
+        return
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(pytest.mark.skip(reason="slow: runs with CI=true or -m slow"))
+
+
 @pytest.fixture(scope="session")
 def recordings(tmp_path_factory) -> Path:
     """A folder of made-up BVH recordings with captions and splits."""
