@@ -94,7 +94,7 @@ class Panel:
         self.filling.set_linewidth(0)
         self.shadow_ink = (*ink(SHADOW), SHADE)
         self.ground = self.joints[:, :, 0] * [1, 0, 1] + [0, self.floor, 0]  # (P, T, 3) below the root
-        steps = np.linalg.norm(np.diff(self.ground, axis=1), axis=-1).cumsum(axis=1) // (0.05 * self.body.size)
+        steps = np.linalg.norm(np.diff(self.ground, axis=1), axis=-1).cumsum(axis=1) // (0.08 * self.body.size)
         self.footmarks = [np.append(0, 1 + np.flatnonzero(np.diff(way, prepend=0))) for way in steps]
 
     def _write(self, caption: Sequence[str], label: str) -> float:
@@ -168,6 +168,8 @@ class Panel:
         for ground, marks in zip(self.ground, self.footmarks):
             recent, now = np.searchsorted(marks, (frame - self.trail_frames, frame))
             for pen, start, stop in ((self.trail_pens[0], 0, recent + 1), (self.trail_pens[1], recent, now + 1)):
+                if stop - start < 2:
+                    continue
                 points = ground[marks[start:stop]] - target
                 if stop > now:
                     points = np.append(points[: now - start], ground[frame : frame + 1] - target, axis=0)
