@@ -2,9 +2,10 @@
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
-from protos.options import parse, run_command, setup_logging
+from protos.options import parse, run_command
+from train.launch import begin_command
 from train.options import TrainOptions
 
 if TYPE_CHECKING:
@@ -38,12 +39,12 @@ class AutoencoderOptions(TrainOptions):
     """Learning rate of AdamW."""
     warmup_steps: int = 200
     """Steps over which the learning rate rises from 0."""
-    schedule: Any = "cosine"
-    """Course of the learning rate after the warm-up: constant, cosine or linear."""
+    schedule: Literal["constant", "cosine", "linear"] = "cosine"
+    """Course of the learning rate after the warm-up."""
     grad_clip: float = 1.0
     """Largest norm of the gradient; 0 does not clip."""
-    precision: Any = "bf16"
-    """fp32, or bf16: forward pass in bfloat16 over float32 weights."""
+    precision: Literal["fp32", "bf16"] = "bf16"
+    """bf16 computes the forward pass in bfloat16 over float32 weights."""
     ema_decay: float = 0.999
     """Decay of the moving average of the weights per step."""
     ema_warmup: bool = True
@@ -147,7 +148,7 @@ def train_autoencoder(options: AutoencoderOptions) -> None:
 
 def main() -> None:
     options = parse(AutoencoderOptions, description=__doc__)
-    setup_logging()
+    begin_command()
     train_autoencoder(options)
 
 
