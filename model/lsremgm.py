@@ -54,6 +54,7 @@ class LSReMGMConfig:
     guidance_scale: float = 2.5
     sampler: Literal["ddpm", "ddim", "plms", "dpmpp"] = "ddpm"
     num_steps: int | None = None  # None: all
+    smoothing: float = 0.0  # sigma in frames of a Gaussian over the sampled features; 0: as published, none
     # loss weights
     lambda_vel: float = 0.0
     lambda_rcxyz: float = 0.0

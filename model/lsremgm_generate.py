@@ -37,6 +37,7 @@ class Sampling:
     guidance_scale: float | None = None
     sampler: SamplerName | None = None
     num_steps: int | str | None = None
+    smoothing: float | None = None
     eta: float = 0.0
     order: int | None = None
     batch_size: int = 64
@@ -96,7 +97,17 @@ def generate_features(nets: LSReMGM, texts: Texts, lengths: Sequence[int], seeds
         rows = slice(start, start + sampling.batch_size)
         whole = _generate_pieces if nets.config.context_len else _generate_whole
         made += whole(nets, list(texts[rows]), lengths[rows], list(seeds[rows]), sampling, extras.rows(rows))
-    return made
+    sigma = nets.config.smoothing if sampling.smoothing is None else sampling.smoothing
+    return [smooth(features, sigma) for features in made] if sigma else made
+
+
+def smooth(features: Tensor, sigma: float) -> Tensor:
+    """Features (T, D) under a Gaussian along time, `sigma` in frames, the first and last frame repeated beyond the ends."""
+    radius = max(1, math.ceil(3 * sigma))
+    offsets = torch.arange(-radius, radius + 1, device=features.device, dtype=features.dtype)
+    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
+    padded = torch.cat([features[:1].expand(radius, -1), features, features[-1:].expand(radius, -1)])  # (T + 2r, D)
+    return padded.unfold(0, 2 * radius + 1, 1) @ (kernel / kernel.sum())  # (T, D)
 
 
 def check_lengths(nets: LSReMGM, lengths: Sequence[int]) -> None:

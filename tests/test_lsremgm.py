@@ -347,3 +347,13 @@ def test_joint_losses_need_joints(minilm):
 def test_statistics_of_another_representation_are_refused(change):
     with pytest.raises(RepresentationMismatch):
         build(LSReMGMConfig(**SMALL), statistics(**change))
+
+
+def test_smoothing_keeps_what_is_steady_and_calms_what_is_not():
+    from model.lsremgm_generate import smooth
+
+    steady = torch.linspace(0, 1, 20)[:, None].expand(20, 3)
+    torch.testing.assert_close(smooth(steady, 0.5)[2:-2], steady[2:-2])
+    noise = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
+    assert smooth(noise, 0.5).shape == noise.shape
+    assert smooth(noise, 0.5).diff(n=3, dim=0).norm() < 0.6 * noise.diff(n=3, dim=0).norm()

@@ -1,8 +1,9 @@
 """python -m train.export --checkpoint save/run --output checkpoints/NAME: a run's newest weights as a small folder to share."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from protos.options import parse, run_command, setup_logging
 
@@ -19,6 +20,14 @@ class ExportOptions:
     """Folder to write; a checkpoint folder that is there is replaced."""
     half: bool = True
     """Store float16 weights: half the size, the same motions to the eye."""
+    guidance_scale: float | None = None
+    """Guidance that samples use unless told otherwise (default: as trained)."""
+    sampler: Literal["ddpm", "ddim", "plms", "dpmpp"] | None = None
+    """Sampler that samples use unless told otherwise (default: as trained)."""
+    num_steps: int | None = None
+    """Denoising steps that samples take unless told otherwise (default: as trained)."""
+    smoothing: float | None = None
+    """Gaussian over sampled motions, sigma in frames (default: as trained)."""
     card: Path | None = None
     """Text that becomes the folder's README.md (default: the checkpoint's own)."""
     prompts: Path | None = None
@@ -37,9 +46,9 @@ def export(options: ExportOptions) -> Path:
     own_card, own_prompts = source / "README.md", source / "prompts.txt"
     card = _read(options.card) if options.card else own_card.read_text() if own_card.is_file() else ""
     prompts = _read(options.prompts) if options.prompts else own_prompts.read_text() if own_prompts.is_file() else ""
-    save_pretrained(
-        options.output, networks.config, networks.state_dict(), networks.statistics, card, half=options.half
-    )
+    asked = {name: getattr(options, name) for name in ("guidance_scale", "sampler", "num_steps", "smoothing")}
+    config = replace(networks.config, **{name: value for name, value in asked.items() if value is not None})
+    save_pretrained(options.output, config, networks.state_dict(), networks.statistics, card, half=options.half)
     if prompts:
         write_atomically(options.output / "prompts.txt", prompts)
     return source

@@ -22,7 +22,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "starter": {
         "dataset": "bandai_namco", "autoencoder": "save/autoencoder/best", "arch": "trans_dec", "latent_dim": 256,
         "norm_first": True, "mask_frames": True, "dropout": 0.0, "min_snr_gamma": 5.0,
-        "sampler": "dpmpp", "sampling_steps": 20, "balance": 0.7, "repeat": 0.35, "bucket": True,
+        "sampler": "dpmpp", "sampling_steps": 20, "smoothing": 0.5, "balance": 0.7, "repeat": 0.35, "bucket": True,
         "num_steps": 7000, "batch_size": 64, "lr": 4e-4, "warmup_steps": 200, "weight_decay": 0.01,
         "schedule": "cosine", "grad_clip": 1.0, "precision": "bf16", "ema_decay": 0.999, "ema_warmup": True,
         "save_interval": 500, "eval_interval": 500, "log_interval": 50,
@@ -105,6 +105,8 @@ class LSReMGMOptions(TrainOptions):
     """Sampler that samples use unless told otherwise."""
     sampling_steps: int = 0
     """Denoising steps that samples take unless told otherwise; 0: all."""
+    smoothing: float = 0.0
+    """Gaussian over sampled motions, sigma in frames; 0: none."""
     lambda_vel: float = 0.0
     """Weight of the loss on frame-to-frame differences."""
     lambda_rcxyz: float = 0.0
@@ -127,7 +129,7 @@ class LSReMGMOptions(TrainOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        rates = ("balance", "repeat", "min_snr_gamma", "dropout", "cond_mask_prob")
+        rates = ("balance", "repeat", "smoothing", "min_snr_gamma", "dropout", "cond_mask_prob")
         for name in ("context_len", "pred_len", "sampling_steps", *rates):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"--{name} must not be negative, got {getattr(self, name)}")

@@ -105,6 +105,7 @@ def build_networks(
         diffusion_steps=options.diffusion_steps, noise_schedule=options.noise_schedule,
         sigma_small=options.sigma_small, prediction=options.prediction, min_snr_gamma=options.min_snr_gamma,
         guidance_scale=options.guidance_scale, sampler=options.sampler, num_steps=options.sampling_steps or None,
+        smoothing=options.smoothing,
         lambda_vel=options.lambda_vel, lambda_rcxyz=options.lambda_rcxyz, lambda_fc=options.lambda_fc,
         lambda_target_loc=options.lambda_target_loc,
         dataset=options.dataset, skeleton=corpus.skeleton.name, fps=corpus.fps, heading=corpus.heading,
