@@ -356,4 +356,4 @@ def test_smoothing_keeps_what_is_steady_and_calms_what_is_not():
     torch.testing.assert_close(smooth(steady, 0.5)[2:-2], steady[2:-2])
     noise = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
     assert smooth(noise, 0.5).shape == noise.shape
-    assert smooth(noise, 0.5).diff(n=3, dim=0).norm() < 0.6 * noise.diff(n=3, dim=0).norm()
+    assert smooth(noise, 0.5).diff(n=3, dim=0).norm() < 0.7 * noise.diff(n=3, dim=0).norm()

@@ -28,7 +28,9 @@ SHORTER = {
     "python -m data_loaders.prepare": "--workers 1",
     "python -m train.train_lsremgm": QUICK_TRAIN,
     "accelerate launch": QUICK_TRAIN + " --bucket False",
-    "python -m train.train_autoencoder": "--num_steps 2 --batch_size 2 --window_size 32 --width 16 --eval_interval 2 --device cpu",
+    "python -m train.train_autoencoder": (
+        "--num_steps 2 --batch_size 2 --window_size 32 --width 16 --eval_interval 2 --device cpu"
+    ),
     "python -m evaluations.eval_probes --model_path": "--seeds 1 --only bow --num_steps 2 --physics_clips 2 --device cpu",
 }
 # Hours, timings, or files that cannot be had: these must at least be understood.
