@@ -79,11 +79,11 @@ class Body:
         skull = self.skull(joints)
         spot, away = camera.project(skull, frames)
         disc = self.head_radius * camera.focal / away
-        rounding = 6 if camera.pixels_per_metre * self.size < 300 else 10
+        rounding = 5 if camera.pixels_per_metre * self.size < 300 else 9
         polygons = [
             clearances(pixels[:, c], pixels[:, d], radius[:, c], radius[:, d], gap),
             capsules(pixels[:, a], pixels[:, b], radius[:, a], radius[:, b], rounding),
-            capsules(spot, spot, disc, disc, 16)[:, None],
+            capsules(spot, spot, disc, disc, 12 if rounding == 5 else 20)[:, None],
         ]
         depths = [(depth[:, c] + depth[:, d]) / 2 + 1e-6, (depth[:, a] + depth[:, b]) / 2, away[:, None]]
         palette = PERSON_COLOURS[person % len(PERSON_COLOURS)]
@@ -106,7 +106,7 @@ class Body:
         height = np.maximum(joints[..., 1] - floor, 0)
         ground = joints[..., [0, 2]] - height[..., None] * LIGHT
         a, b = self.bones.T
-        flat = capsules(ground[:, a], ground[:, b], 1.2 * self.radii[a], 1.2 * self.radii[b], 3)
+        flat = capsules(ground[:, a], ground[:, b], 1.2 * self.radii[a], 1.2 * self.radii[b], 2)
         return camera.project(np.insert(flat, 1, floor, axis=-1), frames)[0]
 
 

@@ -143,7 +143,7 @@ class Panel:
                 np.copyto(self.stage, self.pixels)
         self.drawn = frame
         if self.trail:
-            self._draw_trail(frame)
+            self._draw_trail(t)
         self.draw_people(frame)
         return self.pixels
 
@@ -156,30 +156,27 @@ class Panel:
     def draw_people(self, frame: int, shift: float = 0.0) -> None:
         """Shadow and figures of a frame onto the present picture, `shift` pixels to the right."""
         t = self._ready(frame)
-        place = Affine2D().translate(shift, 0.0)
+        place = Affine2D().translate(shift, 0.0) if shift else PIXELS
         for buffer, shape in zip(self.buffers, self.shapes):
             np.copyto(buffer, shape[t])
         self.renderer.draw_path(self.filling, self.shadow_path, place, self.shadow_ink)
         paths = [self.paths[i] for i in self.order[t]]
         self.renderer.draw_path_collection(self.filling, place, paths, *_AS_THEY_ARE, self.colours[t], *_UNSTROKED)
 
-    def _draw_trail(self, frame: int) -> None:
-        target = self.camera.target[frame]
-        for ground, marks in zip(self.ground, self.footmarks):
-            recent, now = np.searchsorted(marks, (frame - self.trail_frames, frame))
-            for pen, start, stop in ((self.trail_pens[0], 0, recent + 1), (self.trail_pens[1], recent, now + 1)):
-                if stop - start < 2:
-                    continue
-                points = ground[marks[start:stop]] - target
-                if stop > now:
-                    points = np.append(points[: now - start], ground[frame : frame + 1] - target, axis=0)
-                shown = points[:, 0] ** 2 + points[:, 2] ** 2 < (0.9 * self.radius) ** 2
-                codes = None
-                if not shown.all():  # the way leaves the lit floor, perhaps more than once
-                    codes = np.where(np.append(False, shown[:-1])[shown], Path.LINETO, Path.MOVETO).astype(np.uint8)
-                    points = points[shown]
-                if len(points) > 1:
-                    self.renderer.draw_path(pen, Path(self.camera.project_local(points)[0], codes), PIXELS, None)
+    def _draw_trail(self, t: int) -> None:
+        for way, shown, recent, now in self.ways:
+            start, stop = recent[t], now[t] + 1
+            if start:
+                self._draw_way(self.trail_pens[0], way[t, : start + 1], shown[t, : start + 1])
+            self._draw_way(self.trail_pens[1], way[t, start:stop], shown[t, start:stop])
+
+    def _draw_way(self, pen, points: np.ndarray, shown: np.ndarray) -> None:
+        codes = None
+        if not shown.all():  # the way leaves the lit floor, perhaps more than once
+            codes = np.where(np.append(False, shown[:-1])[shown], Path.LINETO, Path.MOVETO).astype(np.uint8)
+            points = points[shown]
+        if len(points) > 1:
+            self.renderer.draw_path(pen, Path(points, codes), PIXELS, None)
 
     def _ready(self, frame: int) -> int:
         """Index of a frame within the block of frames that is projected, projecting its block when it is not."""
@@ -203,6 +200,7 @@ class Panel:
         self.buffers = [np.empty(shape.shape[1:]) for shape in self.shapes]
         self.paths = [Path(outline, _closed(len(outline))) for outlines in self.buffers[:-1] for outline in outlines]
         self.shadow_path = _compound(self.buffers[-1], _closed(shadow.shape[2]))
+        self.ways = self._ways(frames) if self.trail else []
         self.grid = self._grid(camera.target[frames])
         self.grid_buffers = [np.empty(lines.shape[1:]) for lines in self.grid]
         self.grid_paths = [_compound(buffer, [Path.MOVETO, Path.LINETO]) for buffer in self.grid_buffers]
@@ -211,19 +209,34 @@ class Panel:
         boxes = np.stack([height - high, height - low, left, right], axis=1) // 2 + [-1, 2, -1, 2]
         self.boxes = np.clip(boxes, 0, np.array([height, height, width, width]) // 2).astype(int).tolist()
 
+    def _ways(self, frames: slice) -> list[tuple]:
+        """Per person the trail as each frame sees it: pixels (T, M, 2), which of them lie on the lit floor (T, M), and
+        (T,) from which of them on it is recent and at which of them the person stands now."""
+        ways, rows = [], np.arange(frames.stop - frames.start)
+        target = self.camera.target[frames]
+        for ground, marks in zip(self.ground, self.footmarks):
+            now = np.searchsorted(marks, rows + frames.start)
+            recent = np.searchsorted(marks, rows + frames.start - self.trail_frames)
+            points = np.append(ground[marks[: now[-1]]], ground[:1], axis=0) - target[:, None]  # (T, M, 3)
+            points[rows, now] = ground[frames] - target
+            shown = points[..., 0] ** 2 + points[..., 2] ** 2 < (0.9 * self.radius) ** 2
+            ways.append((self.camera.project_local(points)[0], shown, recent.tolist(), now.tolist()))
+        return ways
+
     def _grid(self, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Floor lines (T, N, 2, 2) in a disc around targets (T, 3): the pale ends of the lines, and their middles."""
-        reach = int(np.ceil(self.radius / self.spacing))
-        steps = np.arange(-reach, reach + 1) * self.spacing
         pale, full = [], []
-        for axis in (0, 2):
-            across = steps - target[:, axis, None] % self.spacing  # (T, N)
-            outer, inner = (np.sqrt(np.maximum((s * self.radius) ** 2 - across**2, 0)) for s in (1.0, 0.62))
-            for start, stop, lines in ((-outer, -inner, pale), (inner, outer, pale), (-inner, inner, full)):
-                ends = np.zeros((*across.shape, 2, 3))
-                ends[..., axis] = across[..., None]
-                ends[..., 0, 2 - axis], ends[..., 1, 2 - axis] = start, stop
-                lines.append(self.camera.project_local(ends)[0])
+        for lines, share in ((pale, 1.0), (full, 0.62)):
+            reach = int(share * self.radius / self.spacing)
+            steps = np.arange(-reach, reach + 2) * self.spacing
+            for axis in (0, 2):
+                across = steps - target[:, axis, None] % self.spacing  # (T, N)
+                outer, inner = (np.sqrt(np.maximum((s * self.radius) ** 2 - across**2, 0)) for s in (1.0, 0.62))
+                for start, stop in ((-outer, -inner), (inner, outer)) if lines is pale else ((-inner, inner),):
+                    ends = np.zeros((*across.shape, 2, 3))
+                    ends[..., axis] = across[..., None]
+                    ends[..., 0, 2 - axis], ends[..., 1, 2 - axis] = start, stop
+                    lines.append(self.camera.project_local(ends)[0])
         return np.concatenate(pale, axis=1), np.concatenate(full, axis=1)
 
 

@@ -46,7 +46,7 @@ def write_video(
     if qp != int(qp) or not 0 <= qp <= 51:
         raise PictureError(f"qp is {qp}; expected a whole number from 0 (large file) to 51 (poor picture)")
     settings = {"vcodec": "libx264", "preset": "ultrafast", "qp": int(qp), "pix_fmt": "yuv420p", "threads": 1}
-    settings |= {"movflags": "+faststart", "format": "mp4", **BT709}
+    settings |= {"x264-params": "nr=100", "movflags": "+faststart", "format": "mp4", **BT709}
     with (
         atomic_path(Path(path)) as temporary,
         encoder(temporary, sheet.shape, sheet.fps, {"pix_fmt": "yuv420p", **BT709}, settings) as write,
