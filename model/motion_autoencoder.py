@@ -222,15 +222,22 @@ def save_autoencoder(folder: Path, config: AutoencoderConfig, network: MotionAut
 
 
 def load_autoencoder(folder: Path) -> tuple[MotionAutoencoder, Statistics]:
-    """The autoencoder of a checkpoint folder, in eval mode. Raises FileNotFoundError or ValueError naming the file."""
+    """The autoencoder of its own checkpoint folder, or of a model that diffuses in its latents; in eval mode, float32.
+
+    Raises FileNotFoundError or ValueError naming the file.
+    """
     from safetensors.torch import load_file
 
     config_file = folder / "config.json"
     if not config_file.is_file():
         raise FileNotFoundError(f"{config_file}: no autoencoder checkpoint; train one with python -m train.train_autoencoder")
     config = json.loads(config_file.read_text())
-    if config.pop("system", None) != "motion_autoencoder":
+    weights = load_file(folder / "model.safetensors")
+    if config.get("autoencoder"):
+        config = config["autoencoder"]
+        weights = {k.removeprefix("autoencoder."): v for k, v in weights.items() if k.startswith("autoencoder.")}
+    elif config.pop("system", None) != "motion_autoencoder":
         raise ValueError(f"{config_file}: not the checkpoint of a motion autoencoder")
     network = MotionAutoencoder(AutoencoderConfig(**config))
-    network.load_state_dict(load_file(folder / "model.safetensors"))
+    network.load_state_dict(weights)
     return network.eval(), Statistics.load(folder / "stats.npz")

@@ -97,6 +97,15 @@ def test_training_writes_a_folder_that_loads_and_encodes_with_unit_spread(tmp_pa
     assert latents.mean(0).abs().max() < 0.05 and (latents.std(0) - 1).abs().max() < 0.05
 
 
+def test_the_starter_weights_lend_their_autoencoder():
+    from sample.sample import STARTER, load
+
+    net, statistics = load_autoencoder(STARTER)
+    ours = load().autoencoder.state_dict()
+    assert all(torch.equal(value, ours[name]) for name, value in net.state_dict().items())
+    assert len(statistics.mean) == 263
+
+
 def test_a_folder_without_autoencoder_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"train_autoencoder"):
         load_autoencoder(tmp_path)

@@ -76,7 +76,7 @@ class LSReMGMOptions(TrainOptions):
     unconstrained: bool = False
     """No text at all."""
     autoencoder: str = ""
-    """Checkpoint folder of train.train_autoencoder, whose latents are then diffused instead of features."""
+    """Checkpoint of train.train_autoencoder, or of a model that has one, whose latents are diffused instead of features."""
 
     context_len: int = 0
     """Frames of given prefix (DiP); 0: none."""
