@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-STARTER = Path("checkpoints/starter")
 PUBLISHED_STATISTICS = Path(__file__).parents[1] / "data_loaders" / "published_statistics.json"
 # Where each system's configuration and `build` live.
 SYSTEMS = {"lsremgm": ("model.lsremgm", "LSReMGMConfig", "model.lsremgm_system")}

@@ -163,6 +163,8 @@ def check(options: SampleOptions) -> None:
 
 def write_files(folder: Path, motions: "list[Motion]", requests: "list[Request]", options: SampleOptions) -> None:
     """Everything a run leaves behind; `motions` in the order of the results file, repetition by repetition."""
+    import numpy as np
+
     from data_loaders.skeleton import load_skeleton
     from protos.files import atomic_file
     from sample.results import stack, write_results
@@ -172,8 +174,6 @@ def write_files(folder: Path, motions: "list[Motion]", requests: "list[Request]"
     texts = [request.text for request in requests] * repetitions
     write_results(folder, stack([m.joints[0] / unit for m in motions], texts, count, repetitions))
     for row, motion in enumerate(motions):
-        import numpy as np
-
         with atomic_file(folder / "joints" / f"{_name(row % count, row // count)}.npy") as file:
             np.save(file, motion.joints[0])
     if options.video:
@@ -217,13 +217,17 @@ def main() -> None:
         requests, options.seed, options.input_text,
     )  # fmt: skip
     folder = new_folder(wanted)
-    motions = generate(
-        [requests[sample].text for sample, _ in rows],
-        [requests[sample].frames for sample, _ in rows],
-        model,
-        [derive_seed(options.seed, "sample", sample, repetition) for sample, repetition in rows],
-        options.guidance_scale, options.sampler, options.num_steps, options.batch_size,
-    )  # fmt: skip
+    try:
+        motions = generate(
+            [requests[sample].text for sample, _ in rows],
+            [requests[sample].frames for sample, _ in rows],
+            model,
+            [derive_seed(options.seed, "sample", sample, repetition) for sample, repetition in rows],
+            options.guidance_scale, options.sampler, options.num_steps, options.batch_size,
+        )  # fmt: skip
+    except BaseException:
+        folder.rmdir()  # ours, and still empty
+        raise
     write_files(folder, motions, requests, options)
     log.info("%d motions in %s", len(motions), folder)
 

@@ -154,6 +154,12 @@ def test_a_length_beyond_the_model_is_cut_and_said(run, capsys):
     assert "cut to 9.8 s" in capsys.readouterr().err
 
 
+def test_more_steps_than_the_model_was_trained_with_are_refused_and_leave_no_folder(run, tmp_path):
+    with pytest.raises(ValueError, match="5000"):
+        run("--text_prompt", "a person walks", "--num_steps", "5000", "--output_dir", "mine")
+    assert not (tmp_path / "mine").exists()
+
+
 def test_an_unknown_checkpoint_names_what_was_expected(run):
     with pytest.raises(ValueError, match=r"nowhere.*config.json"):
         run(*FAST, "--model_path", "nowhere", "--text_prompt", "a person walks")
