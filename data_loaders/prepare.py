@@ -269,14 +269,17 @@ def save_array(path: Path, array) -> None:
 
 def list_source(options: PrepareOptions) -> Iterator:
     from data_loaders import sources
+    from data_loaders.mocap import load_mapping
 
     labels = sources.Labels.read(options.input, options.captions)
     if options.source == "bandai_namco":
         return sources.bandai_namco(options.input, labels)
     if options.source == "cmu_sample":
         return sources.cmu_sample(options.input, labels)
-    if options.source == "bvh" and not options.mapping:
-        raise ValueError("bvh needs --mapping: a TOML file that says which joint is which (data_loaders/mappings has four)")
+    if options.source == "bvh":
+        if not options.mapping:
+            raise ValueError("bvh needs --mapping: a file that says which joint is which (data_loaders/mappings has four)")
+        load_mapping(options.mapping)  # a wrong one is refused before anything is written
     fps = options.source_fps or (options.fps if options.source == "joints" else None)
     return sources.any_folder(options.input, labels, options.source, options.mapping, fps)
 
@@ -290,8 +293,9 @@ def prepare(options: PrepareOptions) -> None:
     else:
         from tqdm import tqdm
 
+        clips = list_source(options)
         run = Preparation(options)
-        todo = (clip for clip in list_source(options) if clip.name not in run.done)
+        todo = (clip for clip in clips if clip.name not in run.done)
         batch: list[Loaded] = []
         with tqdm(desc="clips", unit="clip", initial=len(run.done), disable=None) as bar:
             for loaded in read_all(todo, options):
