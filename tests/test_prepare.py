@@ -232,7 +232,7 @@ def test_an_official_folder_of_the_other_dataset_is_refused(tmp_path, small_data
     [
         (["bandai_namco", "--input", "nowhere", "--output", "out"], "nowhere: no such folder"),
         (["bvh", "--input", ".", "--output", "out"], "--mapping"),
-        (["bvh", "--input", ".", "--output", "out", "--mapping", "nobody"], "unknown mapping 'nobody'"),
+        (["bvh", "--input", ".", "--output", "out", "--mapping", "nobody"], "no mapping 'nobody'"),
         (["humanml3d", "--input", ".", "--output", "out"], "is missing"),
     ],
 )
