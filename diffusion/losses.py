@@ -17,7 +17,8 @@ A2M_FOOT_JOINTS = (7, 10, 8, 11)  # SMPL ankles and feet
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weights λ of the terms beside the denoising error. `min_snr_gamma` reweights that error over the steps."""
+    """Weights λ of the terms beside the denoising error. `min_snr_gamma` and what follows reweight that error over the
+    steps, as in `snr_weights`."""
 
     velocity: float = 0.0
     joints: float = 0.0
@@ -25,6 +26,8 @@ class LossWeights:
     foot_contact: float = 0.0
     goal: float = 0.0
     min_snr_gamma: float | None = None
+    snr_power: float = 1.0
+    snr_floor: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -60,15 +63,20 @@ def masked_goal_l2(pred: Tensor, goal: Tensor, valid: Tensor) -> Tensor:
     return location + turn**2 * asked / (asked + 1e-8)
 
 
-def min_snr_weights(diffusion: Diffusion, t: Tensor, gamma: float = 5.0) -> Tensor:
-    """Weights (B,) of the squared error at steps t (B,). Hang et al. 2023, §3.4: min(SNR, γ) for an error in x0."""
+def snr_weights(diffusion: Diffusion, t: Tensor, gamma: float = 5.0, power: float = 1.0, floor: float = 0.0) -> Tensor:
+    """Weights (B,) of the squared error at steps t (B,): clamp(SNR, floor, γ)^power for an error in x0.
+
+    Power 1 and floor 0 are the min-SNR weights of Hang et al. 2023, §3.4, which all but leave out the noisiest steps.
+    Latents of a motion repeat each other, so it is just there that the text decides what will happen: power 0.5 makes
+    the error, which falls about as SNR^-0.5, count alike at all steps.
+    """
     snr = diffusion.at("snr", t, t.new_empty(t.shape, dtype=torch.float32))
-    clipped = snr.clamp(max=gamma)
+    weights = snr.clamp(floor, gamma) ** power
     if diffusion.prediction == "x0":
-        return clipped
+        return weights
     if diffusion.prediction in ("eps", "v"):
-        return clipped / (snr + (diffusion.prediction == "v"))
-    raise ValueError("min-SNR weights are defined for x0, eps and v predictions")
+        return weights / (snr + (diffusion.prediction == "v"))
+    raise ValueError("SNR weights are defined for x0, eps and v predictions")
 
 
 def training_loss(denoise: Denoise, x0: Tensor, t: Tensor, noise: Tensor, mask: Tensor, diffusion: Diffusion,
@@ -83,8 +91,9 @@ def training_loss(denoise: Denoise, x0: Tensor, t: Tensor, noise: Tensor, mask: 
     x = diffusion.q_sample(x0, t, noise)
     output = denoise(x, diffusion.original_steps(t, x))
     terms = {"denoising": masked_l2(output, diffusion.target(x0, x, t, noise), mask)}
-    gamma = weights.min_snr_gamma
-    loss = terms["denoising"] if gamma is None else terms["denoising"] * min_snr_weights(diffusion, t, gamma)
+    loss = terms["denoising"]
+    if weights.min_snr_gamma is not None:
+        loss = loss * snr_weights(diffusion, t, weights.min_snr_gamma, weights.snr_power, weights.snr_floor)
     needs_motion = weights.velocity or weights.goal or _needs_joints(weights)
     if needs_motion:
         terms |= motion_terms(diffusion.x0_from_output(output, x, t), x0, mask, weights, motion)

@@ -70,8 +70,11 @@ class TransformerLayer(nn.Module):
     """Self-attention, cross-attention to `memory` if asked for, feed-forward; each with residual and layer norm.
 
     Post-norm by default, as in torch.nn.TransformerEncoderLayer/DecoderLayer; `norm_first` normalises inside the
-    branches (Xiong et al. 2020) and then needs a final norm after the last layer.
+    branches (Xiong et al. 2020) and then needs a final norm after the last layer. Only then can a `modulation` shift,
+    scale and gate each branch (Peebles & Xie 2023, §3.2), all of it zero leaving the layer as it is.
     """
+
+    MODULATED = 9  # vectors: shift, scale and gate of self-attention, cross-attention and feed-forward
 
     def __init__(self, dim: int, num_heads: int, ff_size: int, dropout: float = 0.1, *,
                  cross_attention: bool = False, norm_first: bool = False, causal: bool = False,
@@ -93,14 +96,18 @@ class TransformerLayer(nn.Module):
         return self.linear2(self.dropout(self.activation(self.linear1(x))))
 
     def forward(self, x: Tensor, keep: Tensor | None = None, memory: Tensor | None = None,
-                memory_keep: Tensor | None = None) -> Tensor:
-        """(B, N, C) from x (B, N, C); keep (B, N) and memory_keep (B, M) are True at real tokens."""
-        x = self._branch(x, self.norm_self, lambda y: self.self_attention(y, keep=keep, causal=self.causal))
+                memory_keep: Tensor | None = None, modulation: Tensor | None = None) -> Tensor:
+        """(B, N, C) from x (B, N, C); keep (B, N) and memory_keep (B, M) are True at real tokens; modulation (B, 9, C)."""
+        one, two, three = (None, None, None) if modulation is None else modulation[:, :, None].split(3, dim=1)
+        x = self._branch(x, self.norm_self, lambda y: self.self_attention(y, keep=keep, causal=self.causal), one)
         if self.cross_attention is not None:
-            x = self._branch(x, self.norm_cross, lambda y: self.cross_attention(y, memory, memory_keep))
-        return self._branch(x, self.norm_ff, self.feed_forward)
+            x = self._branch(x, self.norm_cross, lambda y: self.cross_attention(y, memory, memory_keep), two)
+        return self._branch(x, self.norm_ff, self.feed_forward, three)
 
-    def _branch(self, x: Tensor, norm: nn.LayerNorm, branch) -> Tensor:
-        if self.norm_first:
+    def _branch(self, x: Tensor, norm: nn.LayerNorm, branch, modulation: Tensor | None = None) -> Tensor:
+        if not self.norm_first:
+            return norm(x + self.dropout(branch(x)))
+        if modulation is None:
             return x + self.dropout(branch(norm(x)))
-        return norm(x + self.dropout(branch(x)))
+        shift, scale, gate = modulation.unbind(1)  # (B, 1, C) each
+        return x + (1 + gate) * self.dropout(branch(norm(x) * (1 + scale) + shift))

@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from data_loaders.edit_masks import TARGET_ROWS, TargetLocation
 from model.layers import TransformerLayer, sinusoidal_table
@@ -28,6 +29,7 @@ class LSReMGMConfig:
     num_heads: int = 4
     dropout: float = 0.1
     norm_first: bool = False
+    modulation: bool = False  # step and whole text also shift, scale and gate every branch of every layer
     max_positions: int = 5000
     gru_over: Literal["time", "batch"] = "time"  # "batch" repeats the original's axis slip, for its weights only
     # conditions
@@ -50,6 +52,8 @@ class LSReMGMConfig:
     sigma_small: bool = True
     prediction: Literal["x0", "eps", "v"] = "x0"
     min_snr_gamma: float = 0.0  # 0: every step weighs the same; else Hang et al. 2023, 5 in the paper
+    snr_power: float = 1.0  # of those weights, see diffusion.losses.snr_weights
+    snr_floor: float = 0.0
     # sampling, unless the user asks for another way
     guidance_scale: float = 2.5
     sampler: Literal["ddpm", "ddim", "plms", "dpmpp"] = "ddpm"
@@ -79,6 +83,8 @@ class LSReMGMConfig:
             raise ValueError(f"word tokens need arch trans_dec, not {self.arch}")
         if self.decoder_token != "none" and self.arch != "trans_dec":
             raise ValueError(f"decoder_token {self.decoder_token} needs arch trans_dec, not {self.arch}")
+        if self.modulation and (self.arch == "gru" or not self.norm_first):
+            raise ValueError("modulation works on transformer layers that normalise first (norm_first)")
         if self.condition == "action" and self.num_actions < 1:
             raise ValueError("an action-conditioned model needs num_actions of at least 1")
         if self.context_len and self.pred_len < 1:
@@ -123,6 +129,34 @@ class TargetEncoder(nn.Module):
         return torch.cat([f(given[:, i]) for i, f in enumerate(self.networks)], dim=-1)  # (B, C)
 
 
+class Modulation(nn.Module):
+    """Shifts, scales and gates (B, layers, 9, C) of all layers from the step and the text as a whole.
+
+    One projection for all layers and an offset per layer, as in PixArt-α (Chen et al. 2023, §2.3); without effect at
+    first. A dropped text is a zero vector.
+    """
+
+    def __init__(self, config: LSReMGMConfig):
+        super().__init__()
+        dim, vectors = config.latent_dim, TransformerLayer.MODULATED
+        self.text_dim = config.text_dim if config.condition == "text" else 0
+        if self.text_dim:
+            self.text_projection = nn.Linear(self.text_dim, dim)
+        self.projection = nn.Linear(dim, vectors * dim)
+        nn.init.zeros_(self.projection.weight)
+        nn.init.zeros_(self.projection.bias)
+        self.layer_offsets = nn.Parameter(torch.zeros(config.num_layers, vectors, dim))
+
+    def forward(self, time: Tensor, text: TextFeatures | None, drop: Tensor | None) -> Tensor:
+        given = time  # (B, C)
+        if self.text_dim:
+            pooled = time.new_zeros(1, self.text_dim) if text is None else F.layer_norm(text.pooled, (self.text_dim,))
+            pooled = zero_where(drop, pooled.to(time.dtype).expand(len(time), -1))  # (B, text_dim)
+            given = given + self.text_projection(pooled)
+        shared = self.projection(F.silu(given))  # (B, 9 C)
+        return shared.unflatten(-1, (1, -1, given.shape[-1])) + self.layer_offsets
+
+
 class MotionDenoiser(nn.Module):
     """Prediction (B, T, D) of the clean motion from a noisy one and its step. Tevet et al. 2023, §3.
 
@@ -153,6 +187,8 @@ class MotionDenoiser(nn.Module):
                                  cross_attention=config.arch == "trans_dec", norm_first=config.norm_first)
                 for _ in range(config.num_layers))
             self.final_norm = nn.LayerNorm(dim) if config.norm_first else nn.Identity()
+        if config.modulation:
+            self.modulation = Modulation(config)
         self.output_projection = nn.Linear(dim, config.num_features)
 
     def forward(self, x: Tensor, t: Tensor, text: TextFeatures | None = None, mask: Tensor | None = None, *,
@@ -173,7 +209,8 @@ class MotionDenoiser(nn.Module):
             x = torch.cat([prefix, x], dim=1)  # (B, context + T, D)
             if keep is not None:
                 keep = torch.cat([keep.new_ones(prefix.shape[:2]), keep], dim=1)  # (B, context + T)
-        y = self.trunk(x, time, memory, keep, memory_keep)  # (B, context + T, C)
+        modulation = self.modulation(time, text, drop) if self.config.modulation else None  # (B, layers, 9, C)
+        y = self.trunk(x, time, memory, keep, memory_keep, modulation)  # (B, context + T, C)
         if prefix is not None:
             y = y[:, prefix.shape[1]:]  # (B, T, C)
         return self.output_projection(y)  # (B, T, D)
@@ -199,7 +236,8 @@ class MotionDenoiser(nn.Module):
             return (zero_where(drop, self.action_table[action]) + time)[:, None], None
         return time[:, None], None
 
-    def trunk(self, x: Tensor, time: Tensor, memory: Tensor, keep: Tensor | None, memory_keep: Tensor | None) -> Tensor:
+    def trunk(self, x: Tensor, time: Tensor, memory: Tensor, keep: Tensor | None, memory_keep: Tensor | None,
+              modulation: Tensor | None = None) -> Tensor:
         """Hidden frames (B, T, C) before the output projection."""
         arch = self.config.arch
         if arch == "gru":
@@ -218,11 +256,9 @@ class MotionDenoiser(nn.Module):
             if keep is not None:
                 keep = torch.cat([keep.new_ones(keep.shape[0], 1), keep], dim=1)  # (B, 1 + T)
         y = self.place(y)
-        for layer in self.layers:
-            if arch == "trans_enc":
-                y = layer(y, keep)
-            else:
-                y = layer(y, keep, memory, memory_keep)
+        for i, layer in enumerate(self.layers):
+            given = (None, None) if arch == "trans_enc" else (memory, memory_keep)
+            y = layer(y, keep, *given, modulation=None if modulation is None else modulation[:, i])
         y = self.final_norm(y)
         return y if token is None else y[:, token.shape[1]:]
 

@@ -15,7 +15,7 @@ from diffusion.losses import (
     MotionTerms,
     masked_goal_l2,
     masked_l2,
-    min_snr_weights,
+    snr_weights,
     training_loss,
 )
 from diffusion.samplers import SAMPLERS, ddim_reverse_steps, ddim_update, sample, sample_steps
@@ -355,11 +355,21 @@ def test_min_snr_weighs_the_same_error_alike_whatever_is_predicted():
         x = diffusion.q_sample(x0, t, noise)
         wrong_noise = diffusion.eps_from_x0(x, t, wrong)  # the same wrong belief about x0, said in each way
         gap = diffusion.target(wrong, x, t, wrong_noise) - diffusion.target(x0, x, t, noise)
-        errors[prediction] = min_snr_weights(diffusion, t, 5.0) * (gap**2).sum(1)
+        errors[prediction] = snr_weights(diffusion, t, 5.0) * (gap**2).sum(1)
     torch.testing.assert_close(errors["eps"], errors["x0"], rtol=1e-4, atol=1e-6)
     torch.testing.assert_close(errors["v"], errors["x0"], rtol=1e-4, atol=1e-6)
-    weights = min_snr_weights(Diffusion.create("cosine", 50), t, 5.0)
+    weights = snr_weights(Diffusion.create("cosine", 50), t, 5.0)
     assert weights.max() == 5.0 and (weights.diff() <= 0).all()
+
+
+def test_snr_weights_of_a_lower_power_give_noisy_steps_a_larger_share():
+    diffusion = Diffusion.create("cosine", 50)
+    t = torch.arange(50)
+    published, even = snr_weights(diffusion, t), snr_weights(diffusion, t, power=0.5, floor=1e-3)
+    torch.testing.assert_close(even, published.clamp(min=1e-3).sqrt())
+    assert even[-1] == pytest.approx(1e-3**0.5) and even[0] == pytest.approx(5**0.5)
+    assert (even[40:].sum() / even.sum()) > 4 * (published[40:].sum() / published.sum())
+    assert (snr_weights(diffusion, t, power=0.0) == 1).all()
 
 
 def test_training_loss_is_the_weighted_sum_of_its_terms():
@@ -383,6 +393,8 @@ def test_training_loss_is_the_weighted_sum_of_its_terms():
              + 5 * terms["goal"])
     torch.testing.assert_close(terms["loss"], total)
     weighted = run(min_snr_gamma=5.0)
-    torch.testing.assert_close(weighted["loss"], min_snr_weights(diffusion, t) * plain["denoising"])
+    torch.testing.assert_close(weighted["loss"], snr_weights(diffusion, t) * plain["denoising"])
+    weighted = run(min_snr_gamma=5.0, snr_power=0.5, snr_floor=0.2)
+    torch.testing.assert_close(weighted["loss"], snr_weights(diffusion, t, 5.0, 0.5, 0.2) * plain["denoising"])
     terms["loss"].mean().backward()
     assert scale.grad.isfinite()

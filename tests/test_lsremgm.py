@@ -25,6 +25,8 @@ VARIANTS = {
     "decoder with time token": dict(arch="trans_dec", decoder_token="time"),
     "decoder with older token": dict(arch="trans_dec", decoder_token="time+text"),
     "decoder on words": WORDS,
+    "decoder on words, modulated": dict(**WORDS, norm_first=True, modulation=True),
+    "encoder, modulated": dict(norm_first=True, modulation=True),
     "gru": dict(arch="gru"),
     "kit": dict(num_features=251),
     "action": dict(num_features=150, condition="action", num_actions=12),
@@ -68,6 +70,8 @@ def text(batch, dim, length=5):
 def test_every_variant_answers_in_the_shape_it_was_asked(name):
     config = LSReMGMConfig(**{**SMALL, **VARIANTS[name]})
     network = MotionDenoiser(config).eval()
+    if config.modulation:  # without effect at first
+        torch.nn.init.normal_(network.modulation.projection.weight, std=0.1)
     x = torch.randn(3, 8, config.num_features)
     given = dict(text=text(3, config.text_dim)) if config.condition == "text" else {}
     if config.condition == "action":
@@ -86,9 +90,34 @@ def test_every_variant_answers_in_the_shape_it_was_asked(name):
 
 def test_contradicting_configurations_are_refused():
     for wrong in (dict(text_memory="tokens"), dict(decoder_token="time"), dict(condition="action"),
-                  dict(context_len=20), dict(autoencoder=AutoencoderConfig()), dict(latent_dim=30)):
+                  dict(context_len=20), dict(autoencoder=AutoencoderConfig()), dict(latent_dim=30),
+                  dict(modulation=True), dict(modulation=True, norm_first=True, arch="gru")):
         with pytest.raises(ValueError):
             MotionDenoiser(LSReMGMConfig(**{**SMALL, **wrong}))
+
+
+def modulated():
+    """A modulated network and the plain one with the same weights, in which the modulation is then set to work."""
+    torch.manual_seed(3)
+    network = MotionDenoiser(LSReMGMConfig(**SMALL, **WORDS, norm_first=True, modulation=True)).eval()
+    plain = MotionDenoiser(LSReMGMConfig(**SMALL, **WORDS, norm_first=True)).eval()
+    shared = {name: value for name, value in network.state_dict().items() if not name.startswith("modulation.")}
+    plain.load_state_dict(shared)
+    return network, plain
+
+
+@torch.no_grad()
+def test_modulation_begins_without_effect_and_then_tells_steps_and_whole_texts():
+    network, plain = modulated()
+    x, words, drop = torch.randn(2, 8, 263), text(2, 384), torch.tensor([True, True])
+    t = torch.tensor([2, 2])
+    torch.testing.assert_close(network(x, t, words), plain(x, t, words))
+    torch.nn.init.normal_(network.modulation.projection.weight, std=0.1)
+    other = TextFeatures(words.pooled.flip(1), words.tokens, words.mask)  # the same words, another whole
+    assert not torch.allclose(network(x, t, words), network(x, t, other), atol=1e-4)
+    assert not torch.allclose(network.modulation(torch.zeros(2, 32), words, None),
+                              network.modulation(torch.ones(2, 32), words, None), atol=1e-4)
+    torch.testing.assert_close(network(x, t, words, drop=drop), network(x, t, other, drop=drop))
 
 
 def test_masked_models_do_not_see_padding_and_unmasked_ones_do():

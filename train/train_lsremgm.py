@@ -21,7 +21,8 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "starter": {
         "dataset": "bandai_namco", "autoencoder": "save/autoencoder/best", "arch": "trans_dec", "latent_dim": 256,
-        "norm_first": True, "mask_frames": True, "dropout": 0.0, "min_snr_gamma": 5.0,
+        "norm_first": True, "modulation": True, "mask_frames": True, "dropout": 0.0, "min_snr_gamma": 5.0,
+        "snr_power": 0.5, "snr_floor": 1e-3,
         "sampler": "dpmpp", "sampling_steps": 20, "smoothing": 0.5, "balance": 0.7, "repeat": 0.35, "bucket": True,
         "num_steps": 7000, "batch_size": 64, "lr": 4e-4, "warmup_steps": 200, "weight_decay": 0.01,
         "schedule": "cosine", "grad_clip": 1.0, "precision": "bf16", "ema_decay": 0.999, "ema_warmup": True,
@@ -67,6 +68,8 @@ class LSReMGMOptions(TrainOptions):
     """Dropout rate."""
     norm_first: bool = False
     """Normalise before attention and feed-forward layers instead of after."""
+    modulation: bool = False
+    """With --norm_first: step and whole text also shift, scale and gate every layer (as in DiT and PixArt)."""
     pos_embed_max_len: int = 5000
     """Rows of the table of positions and diffusion steps."""
     cond_mask_prob: float = 0.1
@@ -99,6 +102,10 @@ class LSReMGMOptions(TrainOptions):
     """What the denoiser predicts."""
     min_snr_gamma: float = 0.0
     """Weight diffusion steps by min(SNR, gamma); 0: all alike."""
+    snr_power: float = 1.0
+    """Power of that weight; 0.5 gives the noisiest steps, where the text decides most, their share."""
+    snr_floor: float = 0.0
+    """Least SNR that counts in that weight."""
     guidance_scale: float = 2.5
     """Guidance that samples use unless told otherwise."""
     sampler: Literal["ddpm", "ddim", "plms", "dpmpp"] = "ddpm"
@@ -129,7 +136,7 @@ class LSReMGMOptions(TrainOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        rates = ("balance", "repeat", "smoothing", "min_snr_gamma", "dropout", "cond_mask_prob")
+        rates = ("balance", "repeat", "smoothing", "min_snr_gamma", "snr_power", "snr_floor", "dropout", "cond_mask_prob")
         for name in ("context_len", "pred_len", "sampling_steps", *rates):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"--{name} must not be negative, got {getattr(self, name)}")
@@ -146,6 +153,8 @@ class LSReMGMOptions(TrainOptions):
                 f"--diffusion_steps {self.diffusion_steps}: a {self.noise_schedule} schedule needs at least {least}, "
                 f"and --pos_embed_max_len {self.pos_embed_max_len} allows no more"
             )
+        if self.modulation and (self.arch == "gru" or not self.norm_first):
+            raise ValueError("--modulation needs --norm_first and --arch trans_enc or trans_dec")
         if self.arch == "gru" and self.autoencoder:
             raise ValueError("--autoencoder needs --arch trans_enc or trans_dec")
 
