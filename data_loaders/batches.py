@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 from data_loaders.augmentation import can_repeat, repeat_clip
+from data_loaders.batch_plan import BatchPlan, Sample, balanced_weights
 from data_loaders.clips import Report
 from data_loaders.humanml import MAX_FRAMES, UNIT_LENGTH, Draws, crop
+from protos.randomness import derive_seed
 
 if TYPE_CHECKING:
     from data_loaders.corpus import Batch, Corpus
@@ -146,7 +148,7 @@ class TextMotionDataset:
         length = min(frames // self.unit_length * self.unit_length, self.max_frames)
         return draws.randint(0, frames - length), length
 
-    def batch(self, samples: Sequence["Sample"], seed: int = 0, pad_to: int | None = None) -> "Batch":
+    def batch(self, samples: Sequence[Sample], seed: int = 0, pad_to: int | None = None) -> "Batch":
         """The samples of a step of a `BatchPlan` as a Batch."""
         return collate([self.item(sample.index, sample.number, seed) for sample in samples], pad_to)
 
@@ -172,104 +174,81 @@ def collate(items: Sequence[TrainingItem], pad_to: int | None = None) -> "Batch"
     )
 
 
-class Sample(NamedTuple):
-    """What to train on: index into the dataset, and place in the run's endless stream of samples (unique; a seed)."""
+class CaptionBatches:
+    """`batches(step, part, parts)` of a dataset's captioned motions, as the training loop asks for them.
 
-    index: int
-    number: int
-
-
-class BatchPlan:
-    """Which samples each step takes, by arithmetic on (seed, step).
-
-    The stream of samples is one shuffled pass over the data after another; with `weights`, passes of as many draws with
-    replacement. `batch_size` counts all processes: rank r of W takes every W-th sample, so W processes see together
-    what one would. With `lengths`, samples of similar length share a batch within runs of `bucket` batches.
+    weights and lengths (num_items,) as in `BatchPlan`; pad_to: frames of every batch, by default those of its longest.
     """
 
     def __init__(
         self,
-        num_items: int,
+        data: TextMotionDataset,
         batch_size: int,
         seed: int = 0,
         weights: np.ndarray | None = None,
         lengths: np.ndarray | None = None,
-        bucket: int = 16,
+        pad_to: int | None = None,
     ):
-        """weights (num_items,): any non-negative numbers. Raises ValueError where they or the sizes make no sense."""
-        if num_items < 1 or batch_size < 1 or bucket < 1:
-            raise ValueError(f"{num_items} items in batches of {batch_size}: both must be at least 1")
-        self.num_items, self.batch_size, self.seed, self.bucket = num_items, batch_size, seed, bucket
-        self.probabilities = None
-        if weights is not None:
-            weights = np.asarray(weights, np.float64)
-            if (
-                weights.shape != (num_items,)
-                or not np.isfinite(weights).all()
-                or weights.min() < 0
-                or not weights.any()
-            ):
-                raise ValueError(f"sampling weights: expected {num_items} non-negative numbers, not all zero")
-            self.probabilities = weights / weights.sum()
-        self.lengths = None if lengths is None else np.asarray(lengths)
-        self._recent: dict[tuple[str, int], np.ndarray] = {}
+        self.data, self.size, self.seed, self.pad_to = data, batch_size, seed, pad_to
+        self.weights, self.lengths = weights, lengths
+        self.plans: dict[int, BatchPlan] = {}
 
-    @property
-    def steps_per_epoch(self) -> int:
-        return -(-self.num_items // self.batch_size)
-
-    def batch(self, step: int, rank: int = 0, world: int = 1) -> list[Sample]:
-        """Samples of one process at a step. Raises ValueError where the batch does not divide evenly."""
-        if self.batch_size % world or not 0 <= rank < world:
-            raise ValueError(f"a batch of {self.batch_size} cannot be shared evenly by {world} processes")
-        if self.lengths is None:
-            numbers = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
-        else:
-            numbers = self._remember("bucket", step // self.bucket)[step % self.bucket]
-        return [Sample(self._index(int(number)), int(number)) for number in numbers[rank::world]]
-
-    def batches(self, first_step: int = 0, rank: int = 0, world: int = 1) -> Iterator[list[Sample]]:
-        """Batches from a step on, without end."""
-        step = first_step
-        while True:
-            yield self.batch(step, rank, world)
-            step += 1
-
-    def _index(self, number: int) -> int:
-        return int(self._remember("pass", number // self.num_items)[number % self.num_items])
-
-    def _remember(self, kind: str, number: int) -> np.ndarray:
-        """A pass or a bucket, drawn when first needed; the last few are kept."""
-        key = (kind, number)
-        if key not in self._recent:
-            drawn = self._draw_pass(number) if kind == "pass" else self._sort_bucket(number)
-            self._recent[key] = drawn
-            while len(self._recent) > 4:
-                del self._recent[next(iter(self._recent))]
-            return drawn
-        return self._recent[key]
-
-    def _draw_pass(self, epoch: int) -> np.ndarray:
-        generator = np.random.default_rng((self.seed, epoch))
-        if self.probabilities is None:
-            return generator.permutation(self.num_items)
-        return generator.choice(self.num_items, self.num_items, p=self.probabilities)
-
-    def _sort_bucket(self, number: int) -> np.ndarray:
-        """Stream numbers (bucket, batch_size) of a run of batches: sorted by length, the batches shuffled."""
-        size = self.bucket * self.batch_size
-        numbers = np.arange(number * size, (number + 1) * size)
-        lengths = self.lengths[[self._index(int(n)) for n in numbers]]
-        batches = numbers[np.argsort(lengths, kind="stable")].reshape(self.bucket, self.batch_size)
-        return np.random.default_rng((self.seed, number, 1)).permutation(batches)  # the third number: another stream
+    def __call__(self, step: int, part: int, parts: int) -> "Batch":
+        if parts not in self.plans:
+            self.plans[parts] = BatchPlan(len(self.data), parts * self.size, self.seed, self.weights, self.lengths)
+        samples = self.plans[parts].batch(step)[part * self.size : (part + 1) * self.size]
+        return self.data.batch(samples, self.seed, self.pad_to)
 
 
-def balanced_weights(labels: Sequence[str], power: float = 1.0, share: np.ndarray | None = None) -> np.ndarray:
-    """Sampling weights (N,) of mean 1 that lift rare labels: power 1 gives every label the same weight, 0 every item.
+class WindowBatches:
+    """`batches(step, part, parts)` of random windows (B, W, D) of normalised features, drawn by (seed, step) alone.
 
-    share (N,): how much each item counts from the outset, by default 1.
+    Clips are drawn by their length, rare contents lifted by `balance`; one shorter than a window is zero-padded.
     """
-    share = np.ones(len(labels)) if share is None else share
-    _, which = np.unique(np.asarray(labels), return_inverse=True)
-    weights = share * np.bincount(which, share)[which] ** -float(power)
-    return weights / weights.mean()
+
+    def __init__(
+        self,
+        corpus: "Corpus",
+        split: str,
+        window: int,
+        batch_size: int,
+        seed: int = 0,
+        balance: float = 0.0,
+        columns: Sequence[int] | slice = slice(None),
+        statistics: tuple[np.ndarray, np.ndarray] | None = None,
+        unit_length: int = UNIT_LENGTH,
+    ):
+        """columns: those of the features to keep. statistics: mean and std (D,) of all columns; default the corpus's."""
+        self.window, self.batch_size, self.seed, self.unit_length = window, batch_size, seed, unit_length
+        self.corpus, self.columns, self.clips = corpus, columns, corpus.split(split)
+        labels = [corpus.labels[i].get("content", "") for i in self.clips]
+        weights = balanced_weights(labels, balance) * corpus.lengths[self.clips]
+        self.cumulative = np.cumsum(weights / weights.sum())
+        self.mean, self.std = (array[columns] for array in statistics or (corpus.mean, corpus.std))
+
+    def normalised(self, clip: int, frames: slice = slice(None)) -> np.ndarray:
+        """Normalised features (T, D) float32 of a clip of the corpus."""
+        return ((self.corpus[clip][frames][:, self.columns] - self.mean) / self.std).astype(np.float32)
+
+    def whole_clips(self, limit: int = 2000) -> Iterator[np.ndarray]:
+        """Clips of the split, normalised; evenly chosen ones where there are more than `limit` or so."""
+        return (self.normalised(clip) for clip in self.clips[:: max(1, len(self.clips) // limit)])
+
+    def __call__(self, step: int, part: int, parts: int) -> "Batch":
+        import torch
+
+        from data_loaders.corpus import Batch
+
+        motion = np.zeros((self.batch_size, self.window, len(self.mean)), np.float32)
+        lengths = np.zeros(self.batch_size, np.int64)
+        for row in range(self.batch_size):
+            draw = np.random.default_rng(derive_seed(self.seed, "windows", step, part * self.batch_size + row))
+            clip = self.clips[min(int(np.searchsorted(self.cumulative, draw.random())), len(self.clips) - 1)]
+            frames = int(self.corpus.lengths[clip])
+            usable = min(frames // self.unit_length * self.unit_length, self.window)
+            start = int(draw.integers(0, frames - usable + 1))
+            motion[row, :usable] = self.normalised(clip, slice(start, start + usable))
+            lengths[row] = usable
+        lengths = torch.from_numpy(lengths)
+        mask = torch.arange(self.window)[None] < lengths[:, None]
+        return Batch(torch.from_numpy(motion), lengths, mask)

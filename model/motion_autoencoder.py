@@ -5,9 +5,11 @@ its losses are measured on joints in metres, where smoothness and planted feet c
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -199,11 +201,11 @@ def reconstruction_error(
 
 
 @torch.no_grad()
-def measure_latents(network: MotionAutoencoder, clips: list, limit: int = 2000) -> None:
-    """Sets `latent_mean` and `latent_std` from evenly chosen normalised clips [(T, D) arrays]."""
+def measure_latents(network: MotionAutoencoder, clips: Iterable[np.ndarray]) -> None:
+    """Sets `latent_mean` and `latent_std` from normalised clips (T, D)."""
     device = network.latent_mean.device
     latents = []
-    for clip in clips[:: max(1, len(clips) // limit)]:
+    for clip in clips:
         x = torch.from_numpy(clip[: len(clip) // 4 * 4])[None].to(device)  # (1, T, D)
         latents.append(network.encode(x, x.new_ones(x.shape[:2], dtype=torch.bool)).mean[0])
     latents = torch.cat(latents)  # (N, C)

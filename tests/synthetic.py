@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from data_loaders.corpus import Entry, Representation, Statistics, write_corpus
 from data_loaders.skeleton import load_skeleton
+from data_loaders.text import Caption
 
 # Source joints of the shipped bandai_namco mapping, parent first, and the joints of ours that they carry.
 BVH_JOINTS = {
@@ -113,3 +115,25 @@ def write_recordings(folder: Path, copies: int = 4) -> None:
     (folder / "captions.json").write_text(json.dumps({"_meta": {}, "clips": clips}))
     for split, names in splits.items():
         (folder / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
+
+
+CONTENTS = {"wave": "a person waves the left hand", "walk": "someone walks forward", "bow": "a person bows"}
+
+
+def random_corpus(folder: Path) -> Path:
+    """A corpus of 24 clips of 24..47 frames of smooth random features, 4 of them for validation."""
+    draw = np.random.default_rng(0)
+    contents = ["walk"] * 14 + ["wave"] * 7 + ["bow"] * 3
+    entries = [
+        Entry(
+            f"{i:06d}", draw.normal(size=(24 + i, 263)).cumsum(0).astype(np.float32),
+            [Caption(CONTENTS[content], ("a/DET",), 0.0, 0.0), Caption(f"{content} {i % 3}", ("a/DET",), 0.0, 0.0)],
+            {"content": content},
+        )
+        for i, content in enumerate(contents)
+    ]  # fmt: skip
+    representation = Representation("humanml", 20.0, "continuous")
+    write_corpus(folder, entries, representation, Statistics(np.zeros(263), np.full(263, 5.0), representation))
+    (folder / "train.txt").write_text("\n".join(entry.name for entry in entries[:20]))
+    (folder / "val.txt").write_text("\n".join(entry.name for entry in entries[20:]))
+    return folder

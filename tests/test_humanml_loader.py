@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from data_loaders import corpus as corpora
-from data_loaders.batches import BatchPlan, TextMotionDataset, balanced_weights, collate
+from data_loaders.batch_plan import BatchPlan, balanced_weights
+from data_loaders.batches import TextMotionDataset, collate
 from data_loaders.clips import Clips, clips_of_corpus, clips_of_folder
 from data_loaders.glove import Words, padded_tokens
 from data_loaders.humanml import (

@@ -11,36 +11,19 @@ import numpy as np
 import pytest
 import torch
 
-from data_loaders.corpus import Corpus, Entry, Representation, Statistics, write_corpus
-from data_loaders.text import Caption
+from data_loaders.corpus import Corpus
 from model.pretrained import from_pretrained
+from tests.synthetic import CONTENTS, random_corpus
 from train import train_lsremgm_setup as setup
 from train.checkpoints import complete, read_state
 from train.train_lsremgm import LSReMGMOptions, effective, main
 
 ROOT = Path(__file__).resolve().parents[1]
-CONTENTS = {"wave": "a person waves the left hand", "walk": "someone walks forward", "bow": "a person bows"}
 
 
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory) -> Path:
-    """24 clips of 24..47 frames of smooth random features, 4 of them for validation."""
-    folder = tmp_path_factory.mktemp("dataset")
-    draw = np.random.default_rng(0)
-    contents = ["walk"] * 14 + ["wave"] * 7 + ["bow"] * 3
-    entries = [
-        Entry(
-            f"{i:06d}", draw.normal(size=(24 + i, 263)).cumsum(0).astype(np.float32),
-            [Caption(CONTENTS[content], ("a/DET",), 0.0, 0.0), Caption(f"{content} {i % 3}", ("a/DET",), 0.0, 0.0)],
-            {"content": content},
-        )
-        for i, content in enumerate(contents)
-    ]  # fmt: skip
-    representation = Representation("humanml", 20.0, "continuous")
-    write_corpus(folder, entries, representation, Statistics(np.zeros(263), np.full(263, 5.0), representation))
-    (folder / "train.txt").write_text("\n".join(entry.name for entry in entries[:20]))
-    (folder / "val.txt").write_text("\n".join(entry.name for entry in entries[20:]))
-    return folder
+    return random_corpus(tmp_path_factory.mktemp("dataset"))
 
 
 @pytest.fixture(autouse=True)
@@ -173,7 +156,7 @@ def test_padding_is_part_of_the_batch_only_where_the_model_sees_it(dataset, tmp_
         options = small(dataset, tmp_path, mask_frames=mask_frames)
         data = setup.training_data(corpus, "train", options)
         networks, _ = setup.build_networks(options, corpus, ["a"])
-        batch = setup.Batches(data, options, networks.config)(0, 0, 1)
+        batch = setup.batches(data, options, networks.config)(0, 0, 1)
         assert batch.motion.shape[1] == (frames or int(batch.lengths.max()))
         assert batch.motion[~batch.mask].abs().sum() == 0
 
@@ -183,8 +166,8 @@ def test_parts_of_a_batch_make_up_the_whole(dataset, tmp_path):
     halves, whole = (small(dataset, tmp_path, batch_size=size, mask_frames=False) for size in (4, 8))
     data = setup.training_data(corpus, "train", halves)
     config = setup.build_networks(halves, corpus, ["a"])[0].config
-    parts = [setup.Batches(data, halves, config)(5, part, 2) for part in range(2)]
-    batch = setup.Batches(data, whole, config)(5, 0, 1)
+    parts = [setup.batches(data, halves, config)(5, part, 2) for part in range(2)]
+    batch = setup.batches(data, whole, config)(5, 0, 1)
     assert torch.equal(torch.cat([part.motion for part in parts]), batch.motion)
     assert parts[0].texts + parts[1].texts == batch.texts
 

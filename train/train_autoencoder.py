@@ -2,14 +2,11 @@
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from protos.options import parse, run_command
 from train.launch import begin_command
 from train.options import TrainOptions
-
-if TYPE_CHECKING:
-    from data_loaders.corpus import Batch, Corpus
 
 log = logging.getLogger(__name__)
 
@@ -57,51 +54,11 @@ class AutoencoderOptions(TrainOptions):
     """Steps between lines of the log."""
 
 
-class WindowBatches:
-    """Windows (B, W, 71) of normalised autoencoder columns; a function of (seed, step), whatever the process count."""
-
-    def __init__(self, corpus: "Corpus", split: str, options: AutoencoderOptions):
-        import numpy as np
-
-        from data_loaders.batches import balanced_weights
-        from model.motion_autoencoder import autoencoder_columns
-
-        self.options = options
-        self.columns = autoencoder_columns(corpus.skeleton.num_joints)
-        clips = corpus.split(split)
-        contents = [corpus.labels[i].get("content", "") for i in clips]
-        weights = balanced_weights(contents, options.balance) * corpus.lengths[clips]
-        self.cumulative = np.cumsum(weights / weights.sum())
-        # One contiguous normalised copy of the few columns that are used: about a quarter of the corpus.
-        mean, std = corpus.mean[self.columns], corpus.std[self.columns]
-        self.clips = [((corpus[i][:, self.columns] - mean) / std).astype(np.float32) for i in clips]
-
-    def __call__(self, step: int, rank: int, world: int) -> "Batch":
-        import numpy as np
-        import torch
-
-        from data_loaders.corpus import Batch
-        from protos.randomness import derive_seed
-
-        size, window = self.options.batch_size, self.options.window_size
-        motion = np.zeros((size, window, len(self.columns)), np.float32)
-        lengths = np.zeros(size, np.int64)
-        for row in range(size):
-            draw = np.random.default_rng(derive_seed(self.options.seed, "windows", step, rank * size + row))
-            clip = self.clips[min(int(np.searchsorted(self.cumulative, draw.random())), len(self.clips) - 1)]
-            usable = min(len(clip) // 4 * 4, window)
-            start = int(draw.integers(0, len(clip) - usable + 1))
-            motion[row, :usable] = clip[start : start + usable]
-            lengths[row] = usable
-        lengths = torch.from_numpy(lengths)
-        mask = torch.arange(window)[None] < lengths[:, None]
-        return Batch(torch.from_numpy(motion), lengths, mask)
-
-
 def train_autoencoder(options: AutoencoderOptions) -> None:
     """Trains and saves the autoencoder; the checkpoint folder holds config, weights, statistics and latent spread."""
     import torch
 
+    from data_loaders.batches import WindowBatches
     from data_loaders.corpus import Corpus
     from model.motion_autoencoder import (
         AutoencoderConfig,
@@ -124,8 +81,10 @@ def train_autoencoder(options: AutoencoderOptions) -> None:
     config = AutoencoderConfig(len(columns), options.latent_channels, width=options.width, kl_weight=options.kl_weight)
     network = MotionAutoencoder(config)
     mean, std = (torch.from_numpy(array[columns]) for array in (corpus.mean, corpus.std))
-    batches = WindowBatches(corpus, "train", options)
-    held_out = WindowBatches(corpus, "val", options)
+    batches, held_out = (
+        WindowBatches(corpus, split, options.window_size, options.batch_size, options.seed, options.balance, columns)
+        for split in ("train", "val")
+    )
 
     def loss(networks, batch, generators):
         shape = (batch.motion.shape[0], batch.motion.shape[1] // config.downsampling, config.latent_channels)
@@ -140,7 +99,7 @@ def train_autoencoder(options: AutoencoderOptions) -> None:
         return reconstruction_error(networks, batch.motion, batch.mask, mean, std, corpus.skeleton)
 
     def save(folder, networks):
-        measure_latents(networks, batches.clips)
+        measure_latents(networks, batches.whole_clips())
         save_autoencoder(folder, config, networks, corpus.statistics)
 
     train(network, loss, batches, options, save, evaluate)

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from data_loaders.batches import BatchPlan, TextMotionDataset, collate
-from data_loaders.corpus import Batch, Corpus
+from data_loaders.batches import CaptionBatches, TextMotionDataset, collate
+from data_loaders.corpus import Corpus
 from model.lsremgm import LSReMGMConfig
 from model.lsremgm_loss import loss
 from model.lsremgm_system import LSReMGM, build
@@ -48,7 +48,7 @@ def train_lsremgm(options: LSReMGMOptions) -> TrainResult:
         write_samples(Path(options.save_dir) / "samples" / f"step_{step:09d}", trained, prompts, options.seed)
 
     return train(
-        networks, loss, Batches(data, options, networks.config), options, save, validation(corpus, options, networks),
+        networks, loss, batches(data, options, networks.config), options, save, validation(corpus, options, networks),
         sample,
     )  # fmt: skip
 
@@ -125,25 +125,15 @@ def build_networks(
     return networks, options
 
 
-class Batches:
-    """`batches(step, part, parts)` of the training loop over a dataset.
-
-    Models that do not hide padding see it in training as in sampling: all their batches are padded to max_frames.
+def batches(data: TextMotionDataset, options: LSReMGMOptions, config: LSReMGMConfig) -> CaptionBatches:
+    """The batches of training. Models that do not hide padding see it in training as in sampling: all their batches are
+    padded to max_frames.
     """
-
-    def __init__(self, data: TextMotionDataset, options: LSReMGMOptions, config: LSReMGMConfig):
-        self.data, self.seed, self.size = data, options.seed, options.batch_size
-        self.pad_to = None if config.mask_frames or config.context_len else config.max_frames
-        self.weights = data.weights(options.balance) if options.balance or options.repeat else None
-        # Padding that the model does not see costs time only: then batches are of clips of like length.
-        self.lengths = data.lengths if self.pad_to is None and options.bucket else None
-        self.plans: dict[int, BatchPlan] = {}
-
-    def __call__(self, step: int, part: int, parts: int) -> Batch:
-        if parts not in self.plans:
-            self.plans[parts] = BatchPlan(len(self.data), parts * self.size, self.seed, self.weights, self.lengths)
-        samples = self.plans[parts].batch(step)[part * self.size : (part + 1) * self.size]
-        return self.data.batch(samples, self.seed, self.pad_to)
+    pad_to = None if config.mask_frames or config.context_len else config.max_frames
+    weights = data.weights(options.balance) if options.balance or options.repeat else None
+    # Padding that the model does not see costs time only: then batches are of clips of like length.
+    lengths = data.lengths if pad_to is None and options.bucket else None
+    return CaptionBatches(data, options.batch_size, options.seed, weights, lengths, pad_to)
 
 
 def validation(corpus: Corpus, options: LSReMGMOptions, networks: LSReMGM) -> Evaluate | None:
@@ -154,7 +144,7 @@ def validation(corpus: Corpus, options: LSReMGMOptions, networks: LSReMGM) -> Ev
         data = training_data(corpus, "val", options)
     except FileNotFoundError as error:
         raise ValueError(f"--eval_interval needs a validation split: {error}") from error
-    batches = Batches(data, options, networks.config)
+    pad_to = batches(data, options, networks.config).pad_to
     count = min(len(data), VALIDATION_CLIPS)
     size = min(options.batch_size, count)
     chosen = np.linspace(0, len(data) - 1, count).astype(int)
@@ -165,7 +155,7 @@ def validation(corpus: Corpus, options: LSReMGMOptions, networks: LSReMGM) -> Ev
         for start in range(0, count, size):
             rows = range(start, min(start + size, count))
             items = [data.item(int(chosen[i]), 0, options.seed) for i in rows]
-            batch = to_device(collate(items, batches.pad_to), trained.device)
+            batch = to_device(collate(items, pad_to), trained.device)
             generators = sample_generators(options.seed, rows, "val", device=trained.device)
             with torch.autocast(trained.device.type, torch.bfloat16, enabled=options.precision == "bf16"):
                 terms = loss(trained, batch, generators)
