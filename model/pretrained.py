@@ -7,6 +7,7 @@ import importlib
 import json
 import logging
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
@@ -26,12 +27,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PUBLISHED_STATISTICS = Path(__file__).parents[1] / "data_loaders" / "published_statistics.json"
-# Where each system's configuration and `build` live.
-SYSTEMS = {"lsremgm": ("model.lsremgm", "LSReMGMConfig", "model.lsremgm_system")}
+# Where each system's configuration and the function that builds its networks live.
+SYSTEMS = {
+    "lsremgm": ("model.lsremgm", "LSReMGMConfig", "model.lsremgm_system", "build"),
+    "evaluator": ("model.evaluators", "EvaluatorConfig", "model.evaluators", "build_evaluator"),
+    "length_estimator": ("model.evaluators", "LengthEstimatorConfig", "model.evaluators", "build_length_estimator"),
+}
 
 
 def save_pretrained(folder: Path, config: Any, state_dict: dict[str, Tensor], statistics: Statistics | None,
-                    card: str = "", *, system: str = "lsremgm", half: bool = False) -> None:
+                    card: str = "", *, half: bool = False) -> None:
     """Writes a checkpoint folder, whole or not at all; a checkpoint that is there is replaced, nothing else is.
 
     `state_dict` is that of the system's networks; `card` becomes README.md; `half` stores float16 weights.
@@ -40,11 +45,11 @@ def save_pretrained(folder: Path, config: Any, state_dict: dict[str, Tensor], st
     if folder.exists() and not (folder / "config.json").is_file() and (folder.is_file() or any(folder.iterdir())):
         raise CheckpointError(f"{folder} is not a checkpoint and not empty: choose another folder to save to")
     with atomic_folder(folder) as temporary:
-        write_files(temporary, config, state_dict, statistics, card, system=system, half=half)
+        write_files(temporary, config, state_dict, statistics, card, half=half)
 
 
 def write_files(folder: Path, config: Any, state_dict: dict[str, Tensor], statistics: Statistics | None,
-                card: str = "", *, system: str = "lsremgm", half: bool = False) -> None:
+                card: str = "", *, half: bool = False) -> None:
     """The files of `save_pretrained` in a folder that the caller makes complete (a checkpoint being written)."""
     from safetensors.torch import save
 
@@ -56,6 +61,7 @@ def write_files(folder: Path, config: Any, state_dict: dict[str, Tensor], statis
     if too_large:
         raise CheckpointError(f"not saved: {too_large[0]} holds values that are not finite"
                               + (" in float16" if half else ""))
+    (system,) = (name for name, (_, kind, *_) in SYSTEMS.items() if kind == type(config).__name__)
     write_atomically(folder / "config.json", json.dumps({"system": system, **asdict(config)}, indent=2) + "\n")
     write_atomically(folder / "model.safetensors", save(weights))
     if statistics is not None:
@@ -65,11 +71,11 @@ def write_files(folder: Path, config: Any, state_dict: dict[str, Tensor], statis
 
 
 def from_pretrained(path: str | Path, device: torch.device | str = "cpu", *, dataset_folder: str | Path | None = None,
-                    text_encoder: "TextEncoder | None" = None) -> "LSReMGM":
-    """The model of a checkpoint folder (or of one `model*.pt` in a published one), in eval mode, float32.
+                    text_encoder: "TextEncoder | None" = None, systems: Sequence[str] = ()) -> Any:
+    """The networks of a checkpoint folder (or of one `model*.pt` in a published one), in eval mode, float32.
 
     Published folders hold no statistics: those of the dataset are taken from `dataset_folder`, by default
-    dataset/HumanML3D or dataset/KIT-ML. CheckpointError says what is wrong.
+    dataset/HumanML3D or dataset/KIT-ML. `systems`: the only ones that will do. CheckpointError says what is wrong.
     """
     path = Path(path)
     folder = path if path.is_dir() else path.parent
@@ -77,7 +83,7 @@ def from_pretrained(path: str | Path, device: torch.device | str = "cpu", *, dat
         raise CheckpointError(f"no checkpoint at {path}: expected a folder with config.json and model.safetensors, "
                               "or a published one with args.json and model*.pt")
     if path.name == "model.safetensors" or (path.is_dir() and (folder / "config.json").is_file()):
-        networks = _from_folder(folder, text_encoder)
+        networks = _from_folder(folder, text_encoder, systems)
     elif (folder / "args.json").is_file():
         model_file = path if path.is_file() else newest_model(folder)
         networks = _from_published(folder, model_file, dataset_folder, text_encoder)
@@ -93,7 +99,7 @@ def read_config(folder: Path) -> tuple[str, Any]:
     system = content.pop("system", None)
     if system not in SYSTEMS:
         raise CheckpointError(f"{path} names system {system!r}, known here: {', '.join(SYSTEMS)}")
-    module, name, _ = SYSTEMS[system]
+    module, name, *_ = SYSTEMS[system]
     config_type = getattr(importlib.import_module(module), name)
     if unknown := sorted(set(content) - {field.name for field in fields(config_type)}):
         raise CheckpointError(f"{path} has unknown settings ({', '.join(unknown[:4])}): a newer version wrote it")
@@ -129,8 +135,10 @@ def newest_model(folder: Path) -> Path:
     return max(found, key=lambda p: int("0" + re.sub(r"\D", "", p.stem)))
 
 
-def _from_folder(folder: Path, text_encoder: "TextEncoder | None") -> "LSReMGM":
+def _from_folder(folder: Path, text_encoder: "TextEncoder | None", systems: Sequence[str]) -> Any:
     system, config = read_config(folder)
+    if systems and system not in systems:
+        raise CheckpointError(f"{folder} holds a model of kind {system}, needed is {' or '.join(systems)}")
     stats = folder / "stats.npz"
     if not stats.is_file():
         raise CheckpointError(f"{stats} is absent: the checkpoint is incomplete")
@@ -138,7 +146,8 @@ def _from_folder(folder: Path, text_encoder: "TextEncoder | None") -> "LSReMGM":
         statistics = Statistics.load(stats)
     except (OSError, KeyError, ValueError) as error:
         raise CheckpointError(f"{stats} is damaged: {error}") from error
-    networks = importlib.import_module(SYSTEMS[system][2]).build(config, statistics, text_encoder)
+    *_, module, build = SYSTEMS[system]
+    networks = getattr(importlib.import_module(module), build)(config, statistics, text_encoder)
     load_weights(networks, folder / "model.safetensors")
     return networks
 

@@ -64,7 +64,7 @@ def load(model_path: Path | str = STARTER, device: str = "auto") -> "nn.Module":
     from model.pretrained import from_pretrained
     from protos.options import pick_device
 
-    return from_pretrained(Path(model_path), device=pick_device(device))
+    return from_pretrained(Path(model_path), device=pick_device(device), systems=("lsremgm",))
 
 
 def generate(

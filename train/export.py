@@ -47,7 +47,10 @@ def export(options: ExportOptions) -> Path:
     card = _read(options.card) if options.card else own_card.read_text() if own_card.is_file() else ""
     prompts = _read(options.prompts) if options.prompts else own_prompts.read_text() if own_prompts.is_file() else ""
     asked = {name: getattr(options, name) for name in ("guidance_scale", "sampler", "num_steps", "smoothing")}
-    config = replace(networks.config, **{name: value for name, value in asked.items() if value is not None})
+    asked = {name: value for name, value in asked.items() if value is not None}
+    if unknown := [name for name in asked if not hasattr(networks.config, name)]:
+        raise ValueError(f"--{unknown[0]}: {source} holds no model that samples")
+    config = replace(networks.config, **asked)
     save_pretrained(options.output, config, networks.state_dict(), networks.statistics, card, half=options.half)
     if prompts:
         write_atomically(options.output / "prompts.txt", prompts)

@@ -87,6 +87,14 @@ def update_average(average: nn.Module, networks: nn.Module, decay: float) -> Non
         a.copy_(b)
 
 
+def clip_gradients(networks: nn.Module, limit: float, each: bool = False) -> float:
+    """Norm of the whole gradient, before it is scaled down to at most `limit`; with `each`, child by child."""
+    parts = networks.children() if each else (networks,)
+    trained = ([p for p in part.parameters() if p.requires_grad] for part in parts)
+    norms = [nn.utils.clip_grad_norm_(parameters, limit) for parameters in trained if parameters]
+    return torch.stack(norms).norm().item()
+
+
 def train(
     networks: nn.Module,
     loss: Loss,
@@ -141,7 +149,6 @@ class _Run:
             parameters, lr=options.lr, betas=(0.9, options.adam_beta2), weight_decay=options.weight_decay,
             fused=self.device.type in ("cpu", "cuda"),
         )  # fmt: skip
-        self.parameters = parameters
         self.average = deepcopy(self.networks).requires_grad_(False).eval() if options.use_ema else None
         self.meter, self.step, self.best = Meter(), 0, math.inf
         self.checkpoint = self._restore()
@@ -239,7 +246,7 @@ class _Run:
                     terms = self.module(batch, generators)
                 (terms["loss"] / options.accumulation).backward()
             all_terms.append(terms)
-        norm = nn.utils.clip_grad_norm_(self.parameters, options.grad_clip or math.inf).item()
+        norm = clip_gradients(self.networks, options.grad_clip or math.inf, options.clip_each)
         if math.isfinite(norm):
             for terms in all_terms:
                 self.meter.add(terms)

@@ -36,6 +36,8 @@ class TrainOptions:
     """Steps at which the falling rate reaches 0 (0: num_steps); setting it makes a constant schedule linear."""
     grad_clip: float = 0.0
     """Largest norm of the gradient; 0 does not clip."""
+    clip_each: bool = False
+    """Clip the gradient of every network by itself, where there are several."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 computes the forward pass in bfloat16 over float32 weights; about 5x faster on a CPU with AMX."""
 

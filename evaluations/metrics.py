@@ -1,0 +1,155 @@
+"""The field's metrics as functions of embeddings, joints and values: equal to the published code, without its quirks.
+
+Embeddings are numpy arrays (N, C), texts and motions aligned row by row. `rng` is a numpy Generator, or the RandomState
+that published numbers were drawn with.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+POOL = 32  # motions a text is ranked among; published numbers hold for 32 only
+TOP_K = (1, 2, 3)
+DIVERSITY_TIMES = 300
+FEW_DIVERSITY_TIMES = 100  # where there are no more than 300 samples
+MULTIMODALITY_TIMES = 10
+REPLICATIONS = 20
+
+Random = np.random.Generator | np.random.RandomState
+
+
+def _checked(name: str, *arrays: np.ndarray) -> list[np.ndarray]:
+    """The arrays in float64. ValueError where one is empty or not finite, or their widths differ."""
+    arrays = [np.asarray(array, np.float64) for array in arrays]
+    for array in arrays:
+        if array.ndim < 2 or not array.size:
+            raise ValueError(f"{name} of embeddings of shape {array.shape}: expected at least one row")
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name} of embeddings that hold NaN or infinite values")
+        if array.shape[-1] != arrays[0].shape[-1]:
+            raise ValueError(f"{name} of embeddings of {arrays[0].shape[-1]} and {array.shape[-1]} channels")
+    return arrays
+
+
+def euclidean(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Distances (..., N, M) between rows of a (..., N, C) and b (..., M, C), never below 0."""
+    squares = (a**2).sum(-1)[..., :, None] + (b**2).sum(-1)[..., None, :]
+    return np.sqrt(np.maximum(squares - 2 * a @ np.swapaxes(b, -1, -2), 0))
+
+
+def ranks(text: np.ndarray, motion: np.ndarray, pool: int = POOL) -> np.ndarray:
+    """Place (N,), from 0, of each text's own motion among the `pool` motions of its batch.
+
+    Batches follow the order of the rows; rows that fill no batch are left out. A motion just as near counts as nearer
+    when it stands before. ValueError for fewer rows than a pool.
+    """
+    text, motion = _checked("R-precision", text, motion)
+    if len(text) != len(motion):
+        raise ValueError(f"{len(text)} texts for {len(motion)} motions: expected a motion for each text")
+    batches = len(text) // pool
+    if not batches:
+        raise ValueError(f"R-precision needs at least {pool} motions, there are {len(text)}")
+    text, motion = (x[: batches * pool].reshape(batches, pool, -1) for x in (text, motion))
+    gaps = euclidean(text, motion)  # (batches, pool, pool)
+    own = np.diagonal(gaps, axis1=1, axis2=2)[..., None]
+    before = np.tri(pool, k=-1, dtype=bool)  # column stands before the row's own
+    return ((gaps < own) | ((gaps == own) & before)).sum(-1).reshape(-1)
+
+
+def r_precision(text: np.ndarray, motion: np.ndarray, top_k: Sequence[int] = TOP_K, pool: int = POOL) -> np.ndarray:
+    """Share (len(top_k),) of texts whose own motion is among the k nearest of its pool. Guo et al. 2022, §5."""
+    places = ranks(text, motion, pool)
+    return np.array([(places < k).mean() for k in top_k])
+
+
+def matching_score(text: np.ndarray, motion: np.ndarray) -> float:
+    """Mean distance of aligned texts and motions ("MM-Dist"). Guo et al. 2022, §5."""
+    text, motion = _checked("MM-Dist", text, motion)
+    return float(np.linalg.norm(text - motion, axis=-1).mean())
+
+
+class Gaussian(NamedTuple):
+    """Mean (C,) and covariance (C, C), with N - 1 in its denominator, of a set of embeddings."""
+
+    mean: np.ndarray
+    covariance: np.ndarray
+
+
+def gaussian_of(embeddings: np.ndarray) -> Gaussian:
+    (embeddings,) = _checked("FID", embeddings)
+    if len(embeddings) < 2:
+        raise ValueError("FID needs at least two motions on each side")
+    return Gaussian(embeddings.mean(0), np.cov(embeddings, rowvar=False).reshape(embeddings.shape[-1], -1))
+
+
+def fid(a: np.ndarray | Gaussian, b: np.ndarray | Gaussian) -> float:
+    """Fréchet distance of two sets of embeddings (N, C), or of their Gaussians. Heusel et al. 2017, Eq. 6.
+
+    The trace of sqrt(A B) is that of sqrt(√A B √A), a symmetric matrix: no complex roots, no iteration.
+    """
+    a, b = (x if isinstance(x, Gaussian) else gaussian_of(x) for x in (a, b))
+    if len(a.mean) != len(b.mean):
+        raise ValueError(f"FID of embeddings of {len(a.mean)} and {len(b.mean)} channels")
+    values, vectors = np.linalg.eigh(a.covariance)
+    kept = values > values[-1] * len(values) * np.finfo(np.float64).eps  # the others are rounding
+    root = vectors[:, kept] * np.sqrt(values[kept])  # (C, rank): A = root rootᵀ
+    overlap = np.linalg.eigvalsh(root.T @ b.covariance @ root)
+    trace = np.sqrt(np.maximum(overlap, 0)).sum()
+    gap = a.mean - b.mean
+    return float(gap @ gap + np.trace(a.covariance) + np.trace(b.covariance) - 2 * trace)
+
+
+def diversity(embeddings: np.ndarray, rng: Random, times: int | None = None) -> float:
+    """Mean distance of `times` random pairs: 300 where there are more motions, else 100 at most. Guo et al. 2022, §5."""
+    (embeddings,) = _checked("diversity", embeddings)
+    if times is None:
+        times = DIVERSITY_TIMES if len(embeddings) > DIVERSITY_TIMES else min(FEW_DIVERSITY_TIMES, len(embeddings))
+    first, second = pairs(len(embeddings), times, rng)
+    return float(np.linalg.norm(embeddings[first] - embeddings[second], axis=-1).mean())
+
+
+def multimodality(embeddings: np.ndarray, rng: Random, times: int = MULTIMODALITY_TIMES) -> float:
+    """Mean distance of `times` random pairs of motions of the same text: embeddings (texts, repeats, C).
+
+    The same repeats are drawn for all texts, and a pair may be one motion twice, as in the published code.
+    """
+    (embeddings,) = _checked("MultiModality", embeddings)
+    first, second = pairs(embeddings.shape[1], times, rng)
+    return float(np.linalg.norm(embeddings[:, first] - embeddings[:, second], axis=-1).mean())
+
+
+def pairs(count: int, times: int, rng: Random) -> tuple[np.ndarray, np.ndarray]:
+    """Two draws of `times` indices below `count`, each without repetition. ValueError where there are not as many."""
+    if times > count:
+        raise ValueError(f"{times} different motions cannot be drawn out of {count}")
+    return rng.choice(count, times, replace=False), rng.choice(count, times, replace=False)
+
+
+def mpjpe(a: np.ndarray, b: np.ndarray, root: int = 0) -> np.ndarray:
+    """Mean distance (...) of the joints of poses (..., J, 3), both moved so that their roots meet; in their unit."""
+    a, b = (x - x[..., root : root + 1, :] for x in (np.asarray(a, np.float64), np.asarray(b, np.float64)))
+    return np.linalg.norm(a - b, axis=-1).mean(-1)
+
+
+def joint_l1(a: np.ndarray, b: np.ndarray) -> float:
+    """Mean absolute difference of joint coordinates, in their unit, roots included."""
+    return float(np.abs(np.asarray(a, np.float64) - np.asarray(b, np.float64)).mean())
+
+
+class Interval(NamedTuple):
+    """Mean of replications and the half-width of its 95 % confidence interval."""
+
+    mean: float
+    half_width: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} ± {self.half_width:.3f}"
+
+
+def mean_interval(values: Sequence[float]) -> Interval:
+    """mean ± 1.96 σ/√n, σ with n in its denominator, as published tables have it."""
+    values = np.asarray(values, np.float64)
+    if not values.size:
+        raise ValueError("no replication to average")
+    return Interval(float(values.mean()), float(1.96 * values.std() / np.sqrt(len(values))))

@@ -1,0 +1,311 @@
+"""The text-motion evaluator of the field (Guo et al. 2022, "text_mot_match") and the length estimator beside it.
+
+Texts and motions become vectors that lie close where they belong together. Motions are normalised with the evaluator's
+own mean and std, whatever made them, lose their contacts and are followed by zeros: the convolutions look up to three
+frames beyond the end, so what stands there is part of every published number.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence
+
+from data_loaders.corpus import Representation, RepresentationMismatch, Statistics
+from data_loaders.glove import POS_CLASSES, VECTOR_DIM
+
+NUM_CONTACTS = 4  # last columns of the features, which the evaluator does not see
+UNIT_LENGTH = 4  # frames per movement latent
+LOOK_AHEAD = 4  # frames beyond a motion's end, in whole units, that its last latent covers
+LENGTH_CLASSES = 50
+SLOPE, DROPOUT = 0.2, 0.2
+
+
+@dataclass(frozen=True)
+class EvaluatorConfig:
+    """Sizes of the networks, the words they read and the motion they were trained on. Defaults: HumanML3D's evaluator."""
+
+    num_features: int = 263
+    movement_hidden: int = 512
+    movement_latent: int = 512
+    text_hidden: int = 512
+    motion_hidden: int = 1024
+    embedding: int = 512
+    words: Literal["glove", "minilm"] = "glove"
+    word_dim: int = VECTOR_DIM
+    pos_dim: int = len(POS_CLASSES)  # 0: words without part-of-speech classes
+    dataset: str = "humanml"
+    skeleton: str = "humanml"
+    fps: float = 20.0
+    heading: Literal["published", "continuous"] = "published"
+    max_frames: int = 196
+
+    @property
+    def representation(self) -> Representation:
+        return Representation(self.skeleton, self.fps, self.heading)
+
+
+@dataclass(frozen=True)
+class WordFeatures:
+    """Words of B texts: vectors (B, L, C), lengths (B,), and pos_onehot (B, L, 15) where their classes are known."""
+
+    vectors: Tensor
+    lengths: Tensor
+    pos_onehot: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def to(self, device: torch.device | str) -> "WordFeatures":
+        pos = None if self.pos_onehot is None else self.pos_onehot.to(device)
+        return WordFeatures(self.vectors.to(device), self.lengths.to(device), pos)
+
+    def __getitem__(self, rows) -> "WordFeatures":
+        """Rows by slice, list or tensor of indices."""
+        return WordFeatures(self.vectors[rows], self.lengths[rows], None if self.pos_onehot is None else self.pos_onehot[rows])
+
+
+def _initialise(network: nn.Module) -> None:
+    """Xavier-normal weights and zero biases of linear maps and convolutions; GRUs keep torch's own."""
+    for module in network.modules():
+        if isinstance(module, (nn.Linear, nn.Conv1d, nn.ConvTranspose1d)):
+            nn.init.xavier_normal_(module.weight)
+            nn.init.zeros_(module.bias)
+
+
+class MovementEncoder(nn.Module):
+    """Latents (B, T/4, C) of normalised motion without contacts (B, T, D - 4), T a multiple of 4."""
+
+    def __init__(self, num_columns: int, hidden: int, latent: int):
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            nn.Conv1d(num_columns, hidden, 4, 2, 1), nn.Dropout(DROPOUT), nn.LeakyReLU(SLOPE),
+            nn.Conv1d(hidden, latent, 4, 2, 1), nn.Dropout(DROPOUT), nn.LeakyReLU(SLOPE),
+        )  # fmt: skip
+        self.output = nn.Linear(latent, latent)
+        _initialise(self)
+
+    def forward(self, motion: Tensor) -> Tensor:
+        return self.output(self.convolutions(motion.mT).mT)
+
+
+class MovementDecoder(nn.Module):
+    """Normalised motion (B, T, D) from latents (B, T/4, C): the other half of the movement autoencoder."""
+
+    def __init__(self, latent: int, hidden: int, num_features: int):
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            nn.ConvTranspose1d(latent, hidden, 4, 2, 1), nn.LeakyReLU(SLOPE),
+            nn.ConvTranspose1d(hidden, num_features, 4, 2, 1), nn.LeakyReLU(SLOPE),
+        )  # fmt: skip
+        self.output = nn.Linear(num_features, num_features)
+        _initialise(self)
+
+    def forward(self, latents: Tensor) -> Tensor:
+        return self.output(self.convolutions(latents.mT).mT)
+
+
+class MovementAutoencoder(nn.Module):
+    """Movement encoder and decoder, as they are trained; of them an evaluator keeps the encoder."""
+
+    def __init__(self, config: EvaluatorConfig):
+        super().__init__()
+        self.encoder = MovementEncoder(config.num_features - NUM_CONTACTS, config.movement_hidden, config.movement_latent)
+        self.decoder = MovementDecoder(config.movement_latent, config.movement_hidden, config.num_features)
+
+
+class SequenceReader(nn.Module):
+    """Last states (B, 2 H) of a bidirectional GRU over sequences (B, N, C) of given lengths, in the order they came."""
+
+    def __init__(self, num_inputs: int, hidden: int):
+        super().__init__()
+        self.input = nn.Linear(num_inputs, hidden)
+        self.gru = nn.GRU(hidden, hidden, batch_first=True, bidirectional=True)
+        self.hidden = nn.Parameter(torch.randn(2, 1, hidden))
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        packed = pack_padded_sequence(self.input(x), lengths.cpu(), batch_first=True, enforce_sorted=False)
+        _, last = self.gru(packed, self.hidden.expand(-1, len(x), -1).contiguous())  # (2, B, H)
+        return torch.cat([last[0], last[1]], dim=-1)
+
+
+def _projection(*sizes: int) -> nn.Sequential:
+    """Linear maps with LayerNorm and LeakyReLU between them."""
+    layers: list[nn.Module] = []
+    for a, b in pairwise(sizes[:-1]):
+        layers += [nn.Linear(a, b), nn.LayerNorm(b), nn.LeakyReLU(SLOPE)]
+    return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
+
+
+class MotionEncoder(nn.Module):
+    """Embeddings (B, C) of movement latents (B, N, C) of given lengths (B,)."""
+
+    def __init__(self, latent: int, hidden: int, embedding: int):
+        super().__init__()
+        self.reader = SequenceReader(latent, hidden)
+        self.output = _projection(2 * hidden, hidden, embedding)
+        _initialise(self)
+
+    def forward(self, latents: Tensor, lengths: Tensor) -> Tensor:
+        return self.output(self.reader(latents, lengths))
+
+
+class WordReader(nn.Module):
+    """States (B, 2 H) of texts: word vectors, to which the class of each word is added where it is known."""
+
+    def __init__(self, word_dim: int, pos_dim: int, hidden: int):
+        super().__init__()
+        self.pos_projection = nn.Linear(pos_dim, word_dim) if pos_dim else None
+        self.reader = SequenceReader(word_dim, hidden)
+
+    def forward(self, words: WordFeatures) -> Tensor:
+        x = words.vectors  # (B, L, C)
+        if self.pos_projection is not None:
+            x = x + self.pos_projection(words.pos_onehot)
+        return self.reader(x, words.lengths)
+
+
+class TextEncoder(nn.Module):
+    """Embeddings (B, C) of texts."""
+
+    def __init__(self, word_dim: int, pos_dim: int, hidden: int, embedding: int):
+        super().__init__()
+        self.words = WordReader(word_dim, pos_dim, hidden)
+        self.output = _projection(2 * hidden, hidden, embedding)
+        _initialise(self)
+
+    def forward(self, words: WordFeatures) -> Tensor:
+        return self.output(self.words(words))
+
+
+@dataclass(frozen=True)
+class LengthEstimatorConfig:
+    """Sizes of the network and the words it reads. Lengths count frames of the dataset it was trained on."""
+
+    hidden: int = 512
+    words: Literal["glove", "minilm"] = "glove"
+    word_dim: int = VECTOR_DIM
+    pos_dim: int = len(POS_CLASSES)
+    dataset: str = "humanml"
+    fps: float = 20.0
+    shortest_units: int = 10  # 6 for KIT: shorter lengths are drawn again
+
+
+class LengthEstimator(nn.Module):
+    """Logits (B, 50) of how many units of 4 frames a text's motion takes (Guo et al. 2022, text2length).
+
+    `statistics` are those of the dataset, of which only the representation counts.
+    """
+
+    def __init__(self, config: LengthEstimatorConfig, statistics: Statistics | None = None):
+        super().__init__()
+        self.config, self.statistics = config, statistics
+        self.words = WordReader(config.word_dim, config.pos_dim, config.hidden)
+        self.output = _projection(2 * config.hidden, 512, 256, 128, LENGTH_CLASSES)
+        _initialise(self)
+
+    def forward(self, words: WordFeatures) -> Tensor:
+        return self.output(self.words(words))
+
+
+def sample_lengths(logits: Tensor, shortest: int, generator: torch.Generator | None = None) -> Tensor:
+    """Frames (B,) drawn from the logits (B, 50); what is below `shortest` units is drawn again, twice at most."""
+    chances = logits.softmax(-1)
+    units = torch.multinomial(chances, 1, generator=generator)[:, 0]
+    for _ in range(2):
+        units = torch.where(units < shortest, torch.multinomial(chances, 1, generator=generator)[:, 0], units)
+    return UNIT_LENGTH * units
+
+
+class GuoEvaluator(nn.Module):
+    """Text, movement and motion encoder with the statistics they were trained with, as one object.
+
+    `encode_motions` takes features of any system in their units; `encode_words` takes `WordFeatures`.
+    """
+
+    def __init__(self, config: EvaluatorConfig, statistics: Statistics):
+        super().__init__()
+        self.config = c = config
+        self.text_encoder = TextEncoder(c.word_dim, c.pos_dim, c.text_hidden, c.embedding)
+        self.movement_encoder = MovementEncoder(c.num_features - NUM_CONTACTS, c.movement_hidden, c.movement_latent)
+        self.motion_encoder = MotionEncoder(c.movement_latent, c.motion_hidden, c.embedding)
+        c.representation.require(statistics.representation, "the evaluator", "its mean and std")
+        if statistics.mean.shape != (c.num_features,):
+            raise RepresentationMismatch(f"mean and std of {statistics.mean.shape[-1]} features, "
+                                         f"this evaluator reads {c.num_features}")
+        self.statistics = statistics
+        self.register_buffer("mean", torch.as_tensor(statistics.mean, dtype=torch.float64), persistent=False)
+        self.register_buffer("std", torch.as_tensor(statistics.std, dtype=torch.float64), persistent=False)
+        self.movement_encoder.requires_grad_(False)  # trained before, with a decoder
+
+    def train(self, mode: bool = True) -> "GuoEvaluator":
+        super().train(mode)
+        self.movement_encoder.eval()
+        return self
+
+    @property
+    def device(self) -> torch.device:
+        return self.motion_encoder.output[0].weight.device
+
+    def require(self, representation: Representation, what: str) -> None:
+        """RepresentationMismatch unless `what` has the representation that this evaluator was trained on."""
+        self.config.representation.require(representation, "the evaluator", what)
+
+    def normalised(self, motions: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+        """Motion (B, T, D) with zeros after each end, and lengths (B,), of features [(T, D)] in their units.
+
+        ValueError names a motion that is shorter than a unit, too wide or narrow, or not finite.
+        """
+        width, longest = self.config.num_features, self.config.max_frames
+        for i, features in enumerate(motions):
+            if features.ndim != 2 or features.shape[1] != width:
+                raise RepresentationMismatch(f"motion {i} has shape {tuple(features.shape)}, "
+                                             f"this evaluator reads (frames, {width})")
+            if not UNIT_LENGTH <= len(features) <= longest:
+                raise ValueError(f"motion {i} has {len(features)} frames, this evaluator reads {UNIT_LENGTH} to {longest}")
+            if not np.isfinite(features).all():
+                raise ValueError(f"motion {i} holds NaN or infinite values")
+        lengths = torch.tensor([len(features) for features in motions])
+        frames = min(-(-int(lengths.max()) // UNIT_LENGTH) * UNIT_LENGTH + LOOK_AHEAD, longest)
+        motion = torch.zeros(len(motions), frames, width)
+        mean, std = self.mean.cpu(), self.std.cpu()
+        for row, features in zip(motion, motions):
+            row[: len(features)] = ((torch.as_tensor(np.array(features)).double() - mean) / std).float()
+        return motion.to(self.device), lengths.to(self.device)
+
+    def embed_motion(self, motion: Tensor, lengths: Tensor) -> Tensor:
+        """Embeddings (B, C) of normalised, padded motion (B, T, D) of `lengths` (B,) frames, T a multiple of 4."""
+        latents = self.movement_encoder(motion[..., :-NUM_CONTACTS])  # (B, T/4, C)
+        return self.motion_encoder(latents, lengths // UNIT_LENGTH)
+
+    @torch.no_grad()
+    def encode_motions(self, motions: Sequence[np.ndarray], batch_size: int = 128) -> Tensor:
+        """Embeddings (N, C) on the CPU of features [(T, D)] in their units, in their order whatever their lengths."""
+        if not len(motions):
+            return torch.zeros(0, self.config.embedding)
+        order = sorted(range(len(motions)), key=lambda i: len(motions[i]))  # little padding
+        found = []
+        for start in range(0, len(order), batch_size):
+            found.append(self.embed_motion(*self.normalised([motions[i] for i in order[start : start + batch_size]])).cpu())
+        return torch.cat(found)[torch.argsort(torch.tensor(order))]
+
+    @torch.no_grad()
+    def encode_words(self, words: WordFeatures, batch_size: int = 256) -> Tensor:
+        """Embeddings (N, C) on the CPU of texts given as words."""
+        starts = range(0, len(words), batch_size)
+        found = [self.text_encoder(words[start : start + batch_size].to(self.device)).cpu() for start in starts]
+        return torch.cat(found) if found else torch.zeros(0, self.config.embedding)
+
+
+def build_evaluator(config: EvaluatorConfig, statistics: Statistics, _: Any = None) -> GuoEvaluator:
+    """An evaluator with fresh weights. Its words come from `model.evaluator_words`."""
+    return GuoEvaluator(config, statistics)
+
+
+def build_length_estimator(config: LengthEstimatorConfig, statistics: Statistics, _: Any = None) -> LengthEstimator:
+    """A length estimator with fresh weights."""
+    return LengthEstimator(config, statistics)

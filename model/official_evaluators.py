@@ -1,0 +1,112 @@
+"""The published evaluators and length estimators (text-to-motion, Guo et al. 2022): their files, names and statistics."""
+
+import json
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from data_loaders.corpus import Statistics
+from model.evaluators import EvaluatorConfig, GuoEvaluator, LengthEstimator, LengthEstimatorConfig
+from model.official_names import CheckpointError, rename
+
+STATISTICS = Path(__file__).parents[1] / "data_loaders" / "published_statistics.json"
+DATASETS = {
+    "humanml": ("t2m", EvaluatorConfig()),
+    "kit": ("kit", EvaluatorConfig(num_features=251, dataset="kit", skeleton="kit", fps=12.5)),
+}
+LENGTH_CONFIGS = {
+    "humanml": LengthEstimatorConfig(),
+    "kit": LengthEstimatorConfig(dataset="kit", fps=12.5, shortest_units=6),
+}
+MATCHING = "text_mot_match/model/finest.tar"
+MOVEMENT = "Decomp_SP001_SM001_H512/model/latest.tar"
+LENGTHS = "length_est_bigru/model/latest.tar"
+NOT_LOADED = {  # what the files hold beside networks: the state of their training
+    MATCHING: ("opt_text_encoder", "opt_motion_encoder", "epoch", "iter"),
+    MOVEMENT: ("opt_movement_enc", "opt_movement_dec", "ep", "total_it"),
+    LENGTHS: ("opt_estimator", "epoch", "niter"),
+}
+
+# Our name -> the published one; the first match counts.
+NAMES = (
+    (r"(words\.)?reader\.input\.", "input_emb."),
+    (r"(words\.)?reader\.(gru\.|hidden$)", r"\2"),
+    (r"words\.pos_projection\.", "pos_emb."),
+    (r"convolutions\.", "main."),
+)
+OUTPUTS = {  # what each network calls its last layers
+    "text_encoder": "output_net.", "motion_encoder": "output_net.", "movement_encoder": "out_net.",
+    "movement_decoder": "out_net.", "length_estimator": "output.",
+}  # fmt: skip
+
+
+def published_name(name: str, network: str) -> str:
+    """The published name of parameter `name` of one of the networks in OUTPUTS."""
+    for ours, theirs in (*NAMES, (r"output\.", OUTPUTS[network])):
+        if re.match(ours, name):
+            return re.sub(ours, theirs, name, count=1)
+    raise KeyError(f"no published name for {name}")
+
+
+def load_published(network: nn.Module, kind: str, state: dict[str, Tensor], where: str) -> None:
+    """Published weights into a network of `kind`. CheckpointError names what is missing, unexpected or of another shape."""
+    to_published: Callable[[str], str] = partial(published_name, network=kind)
+    network.load_state_dict(rename(state, network.state_dict(), to_published, (), where))
+
+
+def read_tar(path: Path, *networks: str) -> list[dict[str, Tensor]]:
+    """State dicts of the named networks in a published `.tar` (torch's, not tape's); no pickled code is run.
+
+    CheckpointError where the file is absent or damaged, lacks one of them, or holds more than its kind does.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is absent: python -m protos.fetch --list says where evaluators come from") from None
+    except Exception as error:  # torch raises many kinds for damaged or hostile files
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{path} is not a readable PyTorch checkpoint: {reason[:160]}") from error
+    if missing := [name for name in networks if not isinstance(content, dict) or name not in content]:
+        raise CheckpointError(f"{path} holds no {missing[0]}")
+    known = {*networks, *(name for file, names in NOT_LOADED.items() if path.match(file) for name in names)}
+    if unknown := sorted(set(content) - known):
+        raise CheckpointError(f"{path} holds {unknown[0]!r}, which no published file of its name does")
+    return [content[name] for name in networks]
+
+
+def evaluator_statistics(dataset: str) -> Statistics:
+    """The evaluator's own mean and std for humanml or kit, carried with the code: no other pair gives published numbers."""
+    _, config = DATASETS[dataset]
+    carried = json.loads(STATISTICS.read_text())[f"evaluator {dataset}"]
+    mean, std = (np.array(carried[name], np.float64) for name in ("mean", "std"))
+    return Statistics(mean, std, config.representation)
+
+
+def official_evaluator(folder: Path, dataset: str = "humanml") -> GuoEvaluator:
+    """The published evaluator in `folder`: checkpoints/evaluators/t2m or kit, or the folder above, in eval mode."""
+    name, config = DATASETS[dataset]
+    evaluator = GuoEvaluator(config, evaluator_statistics(dataset))
+    path = _find(folder, name, MATCHING)
+    networks = ("text_encoder", "motion_encoder", "movement_encoder")
+    for kind, state in zip(networks, read_tar(path, *networks)):
+        load_published(getattr(evaluator, kind), kind, state, f"{path}, {kind}")
+    return evaluator.eval()
+
+
+def official_length_estimator(folder: Path, dataset: str = "humanml") -> LengthEstimator:
+    """The published length estimator in `folder`, in eval mode."""
+    path = _find(folder, DATASETS[dataset][0], LENGTHS)
+    network = LengthEstimator(LENGTH_CONFIGS[dataset])
+    (state,) = read_tar(path, "estimator")
+    load_published(network, "length_estimator", state, str(path))
+    return network.eval()
+
+
+def _find(folder: Path, name: str, file: str) -> Path:
+    nested = Path(folder) / name / file
+    return nested if nested.is_file() else Path(folder) / file

@@ -1,0 +1,232 @@
+"""The evaluator: what its embeddings depend on and what not, its words, its files, what it refuses."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from data_loaders.corpus import Representation, RepresentationMismatch, Statistics
+from data_loaders.glove import VocabularyError
+from data_loaders.text import Caption
+from model import official_evaluators as official
+from model.evaluator_losses import draw_shift, matching_loss, pull, push
+from model.evaluator_words import GloveWords, MinilmWords, load_words
+from model.evaluators import (
+    EvaluatorConfig,
+    GuoEvaluator,
+    LengthEstimator,
+    LengthEstimatorConfig,
+    WordFeatures,
+    sample_lengths,
+)
+from model.official_names import CheckpointError
+from model.pretrained import from_pretrained, save_pretrained
+from sample.sample import load
+
+SMALL = dict(movement_hidden=16, movement_latent=12, text_hidden=12, motion_hidden=14, embedding=10)
+
+
+def statistics(mean=0.5, std=2.0):
+    return Statistics(np.full(263, mean), np.full(263, std), EvaluatorConfig().representation)
+
+
+@pytest.fixture(scope="module")
+def evaluator():
+    torch.manual_seed(0)
+    config = EvaluatorConfig(**SMALL)
+    return GuoEvaluator(config, statistics()).eval()
+
+
+def motions(*lengths, seed=0):
+    draw = np.random.default_rng(seed)
+    return [draw.normal(size=(frames, 263)).astype(np.float32) for frames in lengths]
+
+
+def words(*lengths, dim=300, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    pos = torch.eye(15)[torch.randint(0, 15, (len(lengths), 22), generator=generator)]
+    return WordFeatures(torch.randn(len(lengths), 22, dim, generator=generator), torch.tensor(lengths), pos)
+
+
+def test_a_motion_has_one_embedding_whatever_stands_beside_it(evaluator):
+    clips = motions(60, 196, 24, 192, 61, 8)
+    together = evaluator.encode_motions(clips)
+    for batch_size in (1, 2, 5):
+        torch.testing.assert_close(evaluator.encode_motions(clips, batch_size), together, rtol=1e-5, atol=1e-6)
+    order = [3, 0, 5, 1, 4, 2]
+    torch.testing.assert_close(evaluator.encode_motions([clips[i] for i in order]), together[order], rtol=1e-5, atol=1e-6)
+
+
+def test_little_padding_is_as_good_as_padding_to_196_frames(evaluator):
+    clips = motions(40, 60)
+    motion, lengths = evaluator.normalised(clips)
+    assert motion.shape[1] == 64 and (motion[0, 40:] == 0).all()
+    whole = torch.nn.functional.pad(motion, (0, 0, 0, 196 - 64))
+    torch.testing.assert_close(evaluator.embed_motion(motion, lengths), evaluator.embed_motion(whole, lengths))
+
+
+def test_what_stands_just_beyond_the_end_is_seen_and_what_stands_later_is_not(evaluator):
+    motion, lengths = evaluator.normalised(motions(40, 60))
+    near, far = motion.clone(), motion.clone()
+    near[0, 41], far[0, 43:] = 5.0, 5.0
+    with torch.no_grad():
+        base, leaking, same = (evaluator.embed_motion(x, lengths)[0] for x in (motion, near, far))
+    assert (base - leaking).abs().max() > 1e-4
+    torch.testing.assert_close(base, same)
+
+
+def test_contacts_are_not_read_and_normalisation_is_the_evaluators_own(evaluator):
+    clip = motions(48)[0]
+    changed = clip.copy()
+    changed[:, -4:] += 1.0
+    torch.testing.assert_close(evaluator.encode_motions([clip]), evaluator.encode_motions([changed]))
+    other = GuoEvaluator(evaluator.config, statistics(mean=0.0, std=1.0)).eval()
+    other.load_state_dict(evaluator.state_dict())
+    torch.testing.assert_close(other.encode_motions([(clip - 0.5) / 2.0]), evaluator.encode_motions([clip]),
+                               rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("bad, message", [
+    (np.zeros((3, 263)), "3 frames, this evaluator reads 4 to 196"),
+    (np.zeros((197, 263)), "197 frames"),
+    (np.zeros((40, 251)), r"shape \(40, 251\), this evaluator reads \(frames, 263\)"),
+    (np.full((40, 263), np.nan), "motion 1 holds NaN"),
+])  # fmt: skip
+def test_motions_that_cannot_be_judged_are_named(evaluator, bad, message):
+    with pytest.raises(ValueError, match=message):
+        evaluator.encode_motions([motions(40)[0], bad])
+
+
+def test_words_beyond_the_length_of_a_text_have_no_influence(evaluator):
+    given = words(5, 22, 9)
+    changed = WordFeatures(given.vectors.clone(), given.lengths, given.pos_onehot)
+    changed.vectors[0, 5:] = 7.0
+    torch.testing.assert_close(evaluator.encode_words(given), evaluator.encode_words(changed))
+    torch.testing.assert_close(evaluator.encode_words(given[[2, 0]]), evaluator.encode_words(given)[[2, 0]])
+
+
+def test_another_representation_is_refused(evaluator):
+    evaluator.require(Representation("humanml", 20.0, "published"), "dataset a")
+    for other in (Representation("humanml", 20.0, "continuous"), Representation("kit", 12.5, "published")):
+        with pytest.raises(RepresentationMismatch, match="the evaluator"):
+            evaluator.require(other, "dataset b")
+    with pytest.raises(RepresentationMismatch):
+        GuoEvaluator(EvaluatorConfig(**SMALL, heading="continuous"), statistics())
+    with pytest.raises(RepresentationMismatch, match="251"):
+        GuoEvaluator(EvaluatorConfig(**SMALL, num_features=251), statistics())
+
+
+def test_the_movement_encoder_stays_as_it_was_trained(evaluator):
+    training = GuoEvaluator(evaluator.config, statistics()).train()
+    assert not any(module.training for module in training.movement_encoder.modules()) and training.text_encoder.training
+    assert not any(p.requires_grad for p in training.movement_encoder.parameters())
+
+
+def test_negatives_are_other_motions_and_count_only_within_the_margin():
+    a = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+    assert {draw_shift(3, torch.Generator().manual_seed(seed)) for seed in range(40)} == {1, 2}
+    with pytest.raises(ValueError, match="at least 2"):
+        draw_shift(1)
+    assert pull(a, a) < 1e-9 and push(a, a + 20.0) == 0
+    assert push(a, a).item() == pytest.approx(100, abs=1e-3)
+    terms = matching_loss(a, a, shift=3)
+    expected = push(a, torch.cat([a[3:], a[:3]]))
+    torch.testing.assert_close(terms["negative"], expected)
+
+
+def test_lengths_follow_their_chances_and_short_ones_are_drawn_again():
+    logits = torch.full((4000, 50), -40.0)
+    logits[:, [2, 30]] = 0.0
+    frames = sample_lengths(logits, 10, torch.Generator().manual_seed(0))
+    assert set(frames.tolist()) == {8, 120}
+    assert (frames == 8).float().mean() == pytest.approx(1 / 8, abs=0.02)  # three draws have to be short
+    assert (sample_lengths(logits, 0, torch.Generator().manual_seed(0)) == 8).float().mean() == pytest.approx(0.5, abs=0.03)
+
+
+def test_minilm_reads_texts_without_a_tagger():
+    source = MinilmWords()
+    features = source.encode([Caption("a person waves the left hand"), Caption("someone bows")])
+    assert features.vectors.shape[::2] == (2, source.word_dim) and features.pos_onehot is None
+    assert features.lengths[0] > features.lengths[1] > 2
+
+
+def test_glove_words_are_tagged_where_a_caption_has_no_tokens(tmp_path):
+    import pickle
+
+    vocabulary = ["sos", "eos", "unk", "walk", "left"]
+    np.save(tmp_path / "our_vab_data.npy", np.arange(5 * 300, dtype=np.float32).reshape(5, 300))
+    (tmp_path / "our_vab_words.pkl").write_bytes(pickle.dumps(vocabulary))
+    (tmp_path / "our_vab_idx.pkl").write_bytes(pickle.dumps({word: i for i, word in enumerate(vocabulary)}))
+    source = load_words("auto", tmp_path)
+    assert isinstance(source, GloveWords)
+    given, tagged = source.encode([Caption("walks left", ("walk/VERB", "left/ADV"))]), source.encode([Caption("walks left")])
+    assert given.vectors.shape == (1, 22, 300) and given.pos_onehot.shape == (1, 22, 15) and given.lengths.tolist() == [4]
+    torch.testing.assert_close(given.vectors, tagged.vectors)
+    (tmp_path / "our_vab_words.pkl").write_bytes(b"no pickle")
+    with pytest.raises(VocabularyError):
+        load_words("glove", tmp_path)
+
+
+def test_words_come_through_minilm_where_no_vectors_are(tmp_path):
+    assert load_words("auto", tmp_path).name == "minilm"
+    with pytest.raises(FileNotFoundError, match=r"protos\.fetch"):
+        load_words("glove", tmp_path)
+    with pytest.raises(ValueError, match="auto, glove or minilm"):
+        load_words("fasttext", tmp_path)
+
+
+def test_a_checkpoint_keeps_weights_statistics_and_representation(evaluator, tmp_path):
+    save_pretrained(tmp_path / "evaluator", evaluator.config, evaluator.state_dict(), evaluator.statistics, "# Card", half=True)
+    again = from_pretrained(tmp_path / "evaluator", systems=("evaluator",))
+    assert again.config == evaluator.config and not again.training
+    clips = motions(40, 80)
+    torch.testing.assert_close(again.encode_motions(clips), evaluator.encode_motions(clips), rtol=0, atol=5e-3)
+    with pytest.raises(CheckpointError, match="kind evaluator, needed is lsremgm"):
+        load(tmp_path / "evaluator", "cpu")
+
+
+def published_file(path, content, **parts):
+    """A published file at `path` that holds the weights of the given networks under their published names."""
+    for published, (kind, network) in parts.items():
+        content[published] = {official.published_name(key, kind): value for key, value in network.state_dict().items()}
+    path.parent.mkdir(parents=True)
+    torch.save(content, path)
+
+
+def test_the_published_evaluator_loads_with_its_own_statistics(tmp_path):
+    network = GuoEvaluator(EvaluatorConfig(), official.evaluator_statistics("humanml"))
+    file = tmp_path / "t2m" / official.MATCHING
+    names = ("text_encoder", "motion_encoder", "movement_encoder")
+    published_file(file, {"epoch": 28, "iter": 1, "opt_text_encoder": {}, "opt_motion_encoder": {}},
+                   **{name: (name, getattr(network, name)) for name in names})
+    for folder in (tmp_path, tmp_path / "t2m"):
+        loaded = official.official_evaluator(folder, "humanml")
+        clips = motions(40, 60)
+        torch.testing.assert_close(loaded.encode_motions(clips), network.eval().encode_motions(clips))
+    assert loaded.std[0] < loaded.std[3] < loaded.std[4:67].mean()  # root weighs 25 times as much
+    with pytest.raises(CheckpointError, match="absent"):
+        official.official_evaluator(tmp_path, "kit")
+    torch.save({**torch.load(file, weights_only=True), "surprise": 1}, file)
+    with pytest.raises(CheckpointError, match="surprise"):
+        official.official_evaluator(tmp_path)
+
+
+def test_the_published_length_estimator_loads(tmp_path):
+    network, file = LengthEstimator(LengthEstimatorConfig()), tmp_path / "t2m" / official.LENGTHS
+    published_file(file, {"epoch": 1, "niter": 2, "opt_estimator": {}}, estimator=("length_estimator", network))
+    loaded = official.official_length_estimator(tmp_path, "humanml")
+    given = words(5, 9)
+    torch.testing.assert_close(loaded(given), network.eval()(given))
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="not a readable"):
+        official.official_length_estimator(tmp_path, "humanml")
+
+
+def test_carried_statistics_are_those_of_the_evaluators_not_of_the_datasets():
+    carried = json.loads(official.STATISTICS.read_text())
+    dataset = np.array(carried["HumanML3D"]["std"])
+    for name, width in (("humanml", 263), ("kit", 251)):
+        assert official.evaluator_statistics(name).std.shape == (width,)
+    ratio = dataset / official.evaluator_statistics("humanml").std
+    assert ratio[0] == pytest.approx(25, abs=0.5) and ratio[100] == pytest.approx(1, abs=0.01)
