@@ -41,6 +41,8 @@ class LSReMGMConfig:
     decoder_token: Literal["none", "time", "time+text"] = "none"
     num_actions: int = 0
     cond_mask_prob: float = 0.1
+    text_noise: float = 0.0  # in training: noise on the text's features, relative to their size
+    word_drop: float = 0.0  # in training: share of words that are left out
     mask_frames: bool = False
     context_len: int = 0
     pred_len: int = 0

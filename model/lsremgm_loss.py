@@ -10,6 +10,7 @@ from data_loaders.corpus import Batch, RepresentationMismatch
 from data_loaders.edit_masks import TargetLocation, target_location, target_rows
 from diffusion.losses import LossWeights, MotionTerms, masked_goal_l2, training_loss
 from model.lsremgm_system import LSReMGM
+from model.text_encoders import TextFeatures
 from protos.randomness import rand, randint, randn
 
 Generators = torch.Generator | Sequence[torch.Generator]
@@ -38,9 +39,12 @@ def loss(nets: LSReMGM, batch: Batch, generator: Generators, body_joints=None) -
     if config.context_len:
         prefix, x0, mask = x0[:, : config.context_len], x0[:, config.context_len:], mask[:, config.context_len:]
     noise = randn(generator, x0.shape, device=device, dtype=x0.dtype)
+    text = nets.encode_text(batch.texts)
+    if text is not None:
+        text = perturbed(text, generator, config.text_noise, config.word_drop)
     target = draw_target(nets, x0, mask, chances[:, 1]) if config.target_encoder != "none" else None
     denoise = partial(
-        nets.denoiser, text=nets.encode_text(batch.texts), mask=mask, prefix=prefix, target=target, drop=drop,
+        nets.denoiser, text=text, mask=mask, prefix=prefix, target=target, drop=drop,
         action=_actions(nets, batch), drop_target=chances[:, 2] < config.cond_mask_prob)
     weights = LossWeights(velocity=config.lambda_vel, joints=config.lambda_rcxyz, foot_contact=config.lambda_fc,
                           goal=config.lambda_target_loc if target is not None else 0.0,
@@ -49,6 +53,25 @@ def loss(nets: LSReMGM, batch: Batch, generator: Generators, body_joints=None) -
     terms = MotionTerms(joints=body_joints or _joints_of(nets), velocity_columns=_velocity_columns(nets),
                         goal=partial(goal_error, nets, target, mask))
     return training_loss(denoise, x0, t, noise, mask, nets.diffusion, weights, terms)
+
+
+def perturbed(text: TextFeatures, generator: Generators, noise: float, word_drop: float) -> TextFeatures:
+    """Text features with Gaussian noise, of `noise` times their own size, and without a share `word_drop` of the words.
+
+    A few thousand captions are soon known by heart; this makes what is learnt of them hold for what is said otherwise.
+    The first token, which stands for the whole text, stays.
+    """
+    pooled, tokens, mask = text.pooled, text.tokens, text.mask
+    if noise:
+        size = text.tokens[text.mask].square().mean().sqrt()
+        tokens = tokens + noise * size * randn(generator, tokens.shape, device=tokens.device, dtype=tokens.dtype)
+        size = pooled.square().mean(-1, keepdim=True).sqrt()
+        pooled = pooled + noise * size * randn(generator, pooled.shape, device=pooled.device, dtype=pooled.dtype)
+    if word_drop:
+        kept = rand(generator, mask.shape, device=mask.device) >= word_drop
+        kept[:, 0] = True
+        mask = mask & kept
+    return TextFeatures(pooled, tokens, mask)
 
 
 def draw_target(nets: LSReMGM, x0: Tensor, mask: Tensor, chance: Tensor) -> TargetLocation:

@@ -9,7 +9,7 @@ from data_loaders.edit_masks import TARGET_JOINTS, EditError, TargetLocation, ed
 from data_loaders.skeleton import load_skeleton
 from model.lsremgm import LSReMGMConfig, MotionDenoiser
 from model.lsremgm_generate import Extras, LengthError, Sampling, denoiser, generate, generate_features
-from model.lsremgm_loss import goal_error, loss
+from model.lsremgm_loss import goal_error, loss, perturbed
 from model.lsremgm_system import LSReMGM, build
 from model.motion_autoencoder import AutoencoderConfig
 from model.text_encoders import TextFeatures, load_text_encoder
@@ -118,6 +118,19 @@ def test_modulation_begins_without_effect_and_then_tells_steps_and_whole_texts()
     assert not torch.allclose(network.modulation(torch.zeros(2, 32), words, None),
                               network.modulation(torch.ones(2, 32), words, None), atol=1e-4)
     torch.testing.assert_close(network(x, t, words, drop=drop), network(x, t, other, drop=drop))
+
+
+def test_perturbed_texts_keep_their_first_token_and_most_of_what_they_say():
+    words = text(64, 384, length=20)
+    generators = sample_generators(0, range(64))
+    noisy = perturbed(words, generators, 0.5, 0.2)
+    for before, after in ((words.tokens, noisy.tokens), (words.pooled, noisy.pooled)):
+        assert (after - before).square().mean().sqrt() / before.square().mean().sqrt() == pytest.approx(0.5, abs=0.01)
+    assert noisy.mask[:, 0].all() and (~noisy.mask[:, 1:]).float().mean() == pytest.approx(0.2, abs=0.03)
+    same = perturbed(words, sample_generators(0, range(64)), 0.5, 0.2)
+    assert torch.equal(same.tokens, noisy.tokens) and torch.equal(same.mask, noisy.mask)
+    plain = perturbed(words, generators, 0.0, 0.0)
+    assert torch.equal(plain.tokens, words.tokens) and torch.equal(plain.mask, words.mask)
 
 
 def test_masked_models_do_not_see_padding_and_unmasked_ones_do():

@@ -72,6 +72,7 @@ def test_a_checkpoint_folder_alone_is_enough_to_sample(dataset, tmp_path):
         {"arch": "gru", "lambda_vel": 1.0, "noise_schedule": "linear", "diffusion_steps": 30},
         {"emb_trans_dec": True, "balance": 1.0, "precision": "bf16", "use_ema": False},
         {"norm_first": True, "modulation": True, "min_snr_gamma": 5.0, "snr_power": 0.5, "snr_floor": 1e-3},
+        {"text_noise": 0.5, "word_drop": 0.2},
         {"context_len": 4, "pred_len": 12, "lambda_target_loc": 1.0, "multi_encoder_type": "multi"},
     ],
     ids=lambda changes: "-".join(map(str, changes.values())),

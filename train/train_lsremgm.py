@@ -22,7 +22,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "starter": {
         "dataset": "bandai_namco", "autoencoder": "save/autoencoder/best", "arch": "trans_dec", "latent_dim": 256,
         "norm_first": True, "modulation": True, "mask_frames": True, "dropout": 0.0, "min_snr_gamma": 5.0,
-        "snr_power": 0.5, "snr_floor": 1e-3,
+        "snr_power": 0.5, "snr_floor": 1e-3, "text_noise": 0.5, "word_drop": 0.2,
         "sampler": "dpmpp", "sampling_steps": 20, "smoothing": 0.5, "balance": 0.7, "repeat": 0.35, "bucket": True,
         "num_steps": 7000, "batch_size": 64, "lr": 4e-4, "warmup_steps": 200, "weight_decay": 0.01,
         "schedule": "cosine", "grad_clip": 1.0, "precision": "bf16", "ema_decay": 0.999, "ema_warmup": True,
@@ -74,6 +74,10 @@ class LSReMGMOptions(TrainOptions):
     """Rows of the table of positions and diffusion steps."""
     cond_mask_prob: float = 0.1
     """How often the text is left out, for classifier-free guidance; 0 makes a model without guidance."""
+    text_noise: float = 0.0
+    """Noise on the features of texts in training, relative to their size: few captions then hold for more wordings."""
+    word_drop: float = 0.0
+    """Share of the words that is left out in training, for the same reason."""
     mask_frames: bool = False
     """Hide padded frames from attention: the model then samples at any length, not at the full one and cut."""
     unconstrained: bool = False
@@ -136,7 +140,8 @@ class LSReMGMOptions(TrainOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        rates = ("balance", "repeat", "smoothing", "min_snr_gamma", "snr_power", "snr_floor", "dropout", "cond_mask_prob")
+        rates = ("balance", "repeat", "smoothing", "min_snr_gamma", "snr_power", "snr_floor", "text_noise", "word_drop",
+                 "dropout", "cond_mask_prob")  # fmt: skip
         for name in ("context_len", "pred_len", "sampling_steps", *rates):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"--{name} must not be negative, got {getattr(self, name)}")
