@@ -1,0 +1,143 @@
+"""Protocols: what passes draw, what replications repeat, and that reuse changes no number."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from data_loaders.corpus import Representation, RepresentationMismatch, Statistics
+from data_loaders.humanml import Entry
+from data_loaders.text import Caption
+from evaluations import metrics
+from evaluations.judges import GuoJudge
+from evaluations.protocol import PROTOCOLS, Evaluation, EvaluationSet, RealEmbeddings, summary
+from model.evaluator_words import MinilmWords
+from model.evaluators import EvaluatorConfig, GuoEvaluator
+
+REPRESENTATION = Representation("humanml", 20.0, "continuous")
+SIZES = dict(movement_hidden=8, movement_latent=8, text_hidden=8, motion_hidden=8, embedding=8)
+
+
+@pytest.fixture(scope="module")
+def judge():
+    torch.manual_seed(0)
+    config = EvaluatorConfig(**SIZES, words="minilm", word_dim=384, pos_dim=0, heading="continuous")
+    return GuoJudge(GuoEvaluator(config, Statistics(np.zeros(263), np.ones(263), REPRESENTATION)), MinilmWords())
+
+
+@pytest.fixture(scope="module")
+def data():
+    draw = np.random.default_rng(0)
+    entries = [
+        Entry(f"{i:03d}", draw.normal(size=(20 + i, 263)).astype(np.float32),
+              tuple(Caption(f"a person does thing {i} for the {k}. time") for k in range(1 + i % 3)))
+        for i in range(70)
+    ]  # fmt: skip
+    return EvaluationSet(entries, REPRESENTATION)
+
+
+def repeat_real(data):
+    """A generator that plays back the first frames of the motion whose caption it is given."""
+    by_text = {caption.text: entry.motion for entry in data.entries for caption in entry.captions}
+    return lambda captions, lengths, seeds: [by_text[c.text][:n] for c, n in zip(captions, lengths)]
+
+
+def test_a_pass_is_whole_pools_of_different_motions_cut_in_whole_units(data):
+    drawn = data.draw(PROTOCOLS["t2m"], np.random.default_rng(0))
+    assert len(drawn.entry) == 64 and len(set(drawn.entry)) == 64
+    whole = data.lengths[drawn.entry] // 4 * 4
+    assert set(np.unique(whole - drawn.length)) == {0, 4}
+    assert (drawn.start >= 0).all() and (drawn.start + drawn.length <= data.lengths[drawn.entry]).all()
+    many = [data.draw(PROTOCOLS["t2m"], np.random.default_rng(seed)) for seed in range(60)]
+    shorter = np.mean([(data.lengths[each.entry] // 4 * 4 != each.length).mean() for each in many])
+    assert shorter == pytest.approx(1 / 3, abs=0.02)
+
+
+def test_lamp_takes_first_captions_in_the_order_of_the_set(data):
+    drawn = data.draw(PROTOCOLS["lamp"], np.random.default_rng(0))
+    assert drawn.entry.tolist() == list(range(64)) and not drawn.caption.any()
+    assert PROTOCOLS["lamp"].replications == 1
+
+
+def test_too_few_motions_for_a_pool_are_said_to_be_too_few(data):
+    with pytest.raises(ValueError, match="31 motions do not fill a pool of 32"):
+        EvaluationSet(data.entries[:31], REPRESENTATION).draw(PROTOCOLS["t2m"], np.random.default_rng(0))
+
+
+def test_reuse_changes_no_number(data, judge):
+    """Each replication alone, everything encoded anew in pools of 32, as published code does."""
+    evaluation = Evaluation(data, judge, PROTOCOLS["t2m"], seed=3)
+    together = [evaluation.replicate(k).real for k in range(3)]
+    for k, figures in enumerate(together):
+        alone = Evaluation(data, judge, PROTOCOLS["t2m"], seed=3)
+        assert alone.replicate(k).real == pytest.approx(figures, rel=1e-4)
+    drawn = data.draw(PROTOCOLS["t2m"], np.random.default_rng(5))
+    pools = [
+        judge.encode_motions([data.motion(*key) for key in list(zip(drawn.entry, drawn.start, drawn.length))[i : i + 32]])
+        for i in (0, 32)
+    ]
+    np.testing.assert_allclose(RealEmbeddings(data, judge).motions(drawn), np.concatenate(pools), rtol=1e-4, atol=1e-6)
+
+
+def test_what_was_drawn_before_is_not_encoded_again(data, judge):
+    counted = []
+
+    class Counting(GuoJudge):
+        def encode_motions(self, motions):
+            counted.append(len(motions))
+            return super().encode_motions(motions)
+
+    evaluation = Evaluation(data, Counting(judge.networks, judge.words), seed=0)
+    for k in range(20):
+        evaluation.replicate(k)
+    assert sum(counted) < 20 * 2 * 64 / 3
+
+
+def test_a_replication_follows_from_seed_and_number_alone(data, judge):
+    a, b, c = (Evaluation(data, judge, seed=seed).replicate(7).real for seed in (1, 1, 2))
+    assert a == b and a != c
+
+
+def test_played_back_motion_is_judged_like_real_motion(data, judge):
+    protocol = replace(PROTOCOLS["momask"], multimodality_repeats=12)
+    found = Evaluation(data, judge, protocol).replicate(0, repeat_real(data))
+    assert found.real["fid"] == pytest.approx(0, abs=1e-8)  # compared with itself
+    assert found.generated["fid"] < 0.1 and found.generated["mm_dist"] == pytest.approx(found.real["mm_dist"], rel=0.05)
+    assert found.generated["multimodality"] == pytest.approx(0, abs=1e-5)  # always the same motion
+    assert "multimodality" not in found.real
+
+
+@pytest.mark.parametrize("name, texts, enough", [("t2m", 100, 64), ("mdm", 100, 64), ("t2mgpt", None, 64), ("momask", 96, 64)])
+def test_protocols_differ_in_how_many_motions_they_ask_for(data, judge, name, texts, enough):
+    asked = []
+
+    def generate(captions, lengths, seeds):
+        asked.extend(zip((c.text for c in captions), seeds))
+        return repeat_real(data)(captions, lengths, seeds)
+
+    protocol = replace(PROTOCOLS[name], multimodality_repeats=10)
+    Evaluation(data, judge, protocol).replicate(0, generate)
+    several = min(texts or enough, enough)
+    assert len(asked) == enough - several + 10 * several and len(set(asked)) == len(asked)
+    asked.clear()
+    Evaluation(data, judge, replace(protocol, enough=20), multimodality=False).replicate(0, generate)
+    assert len(asked) == 32  # the pool that reaches 20
+
+
+def test_another_representation_is_refused_before_anything_is_made(data, judge):
+    other = EvaluationSet(data.entries, Representation("humanml", 20.0, "published"))
+    with pytest.raises(RepresentationMismatch, match="the real motions"):
+        Evaluation(other, judge)
+    with pytest.raises(ValueError, match="reads minilm words, not glove"):
+        words = MinilmWords()
+        words.name = "glove"
+        GuoJudge(judge.networks, words)
+
+
+def test_a_summary_has_an_interval_per_metric():
+    rows = [{"top1": 0.5, "fid": 1.0}, {"top1": 0.7, "fid": 1.0, "multimodality": 2.0}]
+    found = summary(rows)
+    assert list(found) == ["top1", "fid", "multimodality"]
+    assert found["top1"].mean == pytest.approx(0.6) and found["fid"] == (1.0, 0.0) and found["multimodality"].mean == 2.0
+    assert metrics.REPLICATIONS == PROTOCOLS["t2m"].replications == 20
