@@ -70,6 +70,8 @@ class ConvBlock(nn.Module):
 class MotionAutoencoder(nn.Module):
     """encode: columns (B, T, D) -> Posterior (B, T/4, C); decode: latents (B, N, C) -> columns (B, 4N, D), normalised."""
 
+    LATENTS = ("patch_in.", "encoder.", "to_posterior.", "latent_")  # what latents depend on
+
     def __init__(self, config: AutoencoderConfig):
         super().__init__()
         self.config = config
@@ -85,6 +87,12 @@ class MotionAutoencoder(nn.Module):
         # Latents are divided by their spread over the training set, so that diffusion sees unit variance.
         self.register_buffer("latent_mean", torch.zeros(c.latent_channels))
         self.register_buffer("latent_std", torch.ones(c.latent_channels))
+
+    def freeze_encoder(self) -> None:
+        """Trains no more what makes latents."""
+        for name, parameter in self.named_parameters():
+            if name.startswith(self.LATENTS):
+                parameter.requires_grad_(False)
 
     def encode(self, x: Tensor, mask: Tensor) -> Posterior:
         """x (B, T, D) with T a multiple of 4; mask (B, T) True at real frames."""
@@ -130,7 +138,8 @@ def reconstruction_terms(
     """Loss terms between normalised columns (B, T, D), most of them on joints in metres; means over real frames.
 
     `joints` and `path` compare body-frame and world positions, `velocity` and `acceleration` their differences over time
-    (m/s, m/s^2, scaled), `plant` the speed of feet that the recording has on the ground.
+    (m/s, m/s^2, scaled), `plant` the speed of feet that the recording has on the ground. `subtle` is `velocity` relative
+    to how fast a joint moves in its clip: the small wave of a raised hand counts as much as the swing of a runner's arm.
     """
     body = 4 + 3 * (skeleton.num_joints - 1)
     fps = skeleton.fps
@@ -147,6 +156,8 @@ def reconstruction_terms(
     planted = b[:, :-1, body:] > 0.5  # (B, T-1, 4)
     foot_speed = va[:, :, feet].norm(dim=-1) * planted  # (B, T-1, 4)
     ahead = frames[:, 1:]
+    moving = ((vb.square().sum(-1) * ahead).sum(1, keepdim=True) / ahead.sum(1, keepdim=True).clamp(min=1)).sqrt()  # (B, 1, J)
+    relative = (va - vb).abs() / (moving + SLOW)[..., None]
     return {
         "columns": average((predicted - target).abs()[..., :body], frames),
         "contact": average((a - b)[..., body:].abs(), frames),
@@ -154,12 +165,15 @@ def reconstruction_terms(
         "path": average((ja - jb).abs(), frames),
         "velocity": average((va - vb).abs(), ahead),
         "acceleration": average((aa - ab).abs(), frames[:, 2:]),
+        "subtle": average(relative, ahead),
         "plant": average(foot_speed, ahead),
     }
 
 
+SLOW = 0.1  # m/s that joints at rest are taken to move in `subtle`
 TERM_WEIGHTS = {
-    "columns": 0.5, "contact": 0.2, "joints": 20.0, "path": 2.0, "velocity": 2.0, "acceleration": 0.05, "plant": 2.0,
+    "columns": 0.5, "contact": 0.2, "joints": 20.0, "path": 2.0, "velocity": 2.0, "acceleration": 0.05, "subtle": 1.0,
+    "plant": 2.0,
 }  # fmt: skip
 
 

@@ -1,5 +1,7 @@
 """The motion autoencoder and the augmentations around it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,8 @@ from data_loaders.batches import FADE, TextMotionDataset
 from data_loaders.corpus import Corpus
 from data_loaders.humanml_features import features_from_joints, joints_from_features
 from data_loaders.skeleton import load_skeleton
+from model.lsremgm import LSReMGMConfig
+from model.lsremgm_system import build
 from model.motion_autoencoder import (
     AutoencoderConfig,
     MotionAutoencoder,
@@ -17,7 +21,9 @@ from model.motion_autoencoder import (
     load_autoencoder,
     reconstruction_terms,
 )
+from model.pretrained import from_pretrained, save_pretrained
 from tests.synthetic import raise_hand, walk
+from train.export import ExportOptions, export
 from train.train_autoencoder import AutoencoderOptions, train_autoencoder
 
 SKELETON = load_skeleton("humanml")
@@ -76,6 +82,54 @@ def test_a_perfect_reconstruction_costs_nothing_but_the_feet_of_the_recording():
     still, moved = (reconstruction_terms(p, standing, mask, torch.zeros(71), torch.ones(71), SKELETON)["plant"]
                     for p in (standing, pushed))  # fmt: skip
     assert still < 1e-4 and moved == pytest.approx(1.0, rel=0.02)  # m/s
+
+
+def test_a_small_movement_of_a_resting_joint_counts_like_a_large_one_of_a_fast_joint():
+    rows = torch.from_numpy(features(raise_hand(41)))[None][..., autoencoder_columns(22)]
+    mask = torch.ones(1, 40, dtype=torch.bool)
+
+    def lost(joint: str, metres: float) -> tuple[float, float]:
+        """velocity and subtle terms where a joint trembles by so much that the recording does not."""
+        shaken = rows.clone()
+        shaken[:, ::2, 4 + 3 * (SKELETON.index(joint) - 1)] += metres
+        terms = reconstruction_terms(shaken, rows, mask, torch.zeros(71), torch.ones(71), SKELETON)
+        return float(terms["velocity"]), float(terms["subtle"])
+
+    resting, moving = lost("right_wrist", 0.01), lost("left_wrist", 0.01)
+    assert resting[0] == pytest.approx(moving[0], rel=1e-3) and resting[1] > 4 * moving[1]
+
+
+def test_training_the_decoder_alone_leaves_latents_and_the_models_in_them_as_they_are(tmp_path, small_dataset):
+    options = AutoencoderOptions(
+        save_dir=str(tmp_path / "first"), dataset=str(small_dataset), num_steps=2, batch_size=4, window_size=32, width=16,
+        latent_channels=8, log_interval=1, device="cpu",
+    )  # fmt: skip
+    train_autoencoder(options)
+    first = tmp_path / "first" / "step_000000002"
+    train_autoencoder(replace(options, save_dir=str(tmp_path / "second"), autoencoder=str(first), decoder_only=True))
+    before, after = (load_autoencoder(folder)[0] for folder in (first, tmp_path / "second" / "step_000000002"))
+    x, mask = torch.randn(1, 32, 71), torch.ones(1, 32, dtype=torch.bool)
+    z = before.normalise(before.encode(x, mask).mean)
+    assert torch.equal(after.normalise(after.encode(x, mask).mean), z)
+    assert not torch.allclose(after.decode(z), before.decode(z), atol=1e-4)
+    with pytest.raises(ValueError, match="needs an --autoencoder"):
+        replace(options, decoder_only=True)
+
+    model = tmp_path / "model"
+    config = LSReMGMConfig(num_features=8, latent_dim=16, ff_size=16, num_layers=1, num_heads=2, text_encoder="minilm",
+                           text_dim=384, heading="continuous", autoencoder=before.config)
+    networks = build(config, Corpus.open(small_dataset).statistics)
+    networks.autoencoder.load_state_dict(before.state_dict())
+    save_pretrained(model, config, networks.state_dict(), networks.statistics)
+    second = tmp_path / "second" / "step_000000002"
+    export(ExportOptions(checkpoint=model, output=tmp_path / "new", autoencoder=second, half=False))
+    exported = from_pretrained(tmp_path / "new")
+    assert torch.equal(exported.autoencoder.decode(z), after.decode(z))
+    assert torch.equal(exported.denoiser.output_projection.weight, networks.denoiser.output_projection.weight)
+    train_autoencoder(replace(options, save_dir=str(tmp_path / "other"), seed=11))
+    with pytest.raises(ValueError, match="makes other latents"):
+        other = tmp_path / "other" / "step_000000002"
+        export(ExportOptions(checkpoint=model, output=tmp_path / "wrong", autoencoder=other))
 
 
 def test_training_writes_a_folder_that_loads_and_encodes_with_unit_spread(tmp_path, small_dataset):

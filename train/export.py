@@ -3,9 +3,12 @@
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from protos.options import parse, run_command, setup_logging
+
+if TYPE_CHECKING:
+    from model.lsremgm_system import LSReMGM
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +31,8 @@ class ExportOptions:
     """Denoising steps that samples take unless told otherwise (default: as trained)."""
     smoothing: float | None = None
     """Gaussian over sampled motions, sigma in frames (default: as trained)."""
+    autoencoder: Path | None = None
+    """Autoencoder whose decoder replaces the model's own: one trained by train.train_autoencoder --decoder_only."""
     card: Path | None = None
     """Text that becomes the folder's README.md (default: the checkpoint's own)."""
     prompts: Path | None = None
@@ -43,6 +48,8 @@ def export(options: ExportOptions) -> Path:
     found = complete(options.checkpoint) if options.checkpoint.is_dir() else []
     source = found[-1] if found else options.checkpoint
     networks = from_pretrained(source)
+    if options.autoencoder:
+        replace_decoder(networks, options.autoencoder)
     own_card, own_prompts = source / "README.md", source / "prompts.txt"
     card = _read(options.card) if options.card else own_card.read_text() if own_card.is_file() else ""
     prompts = _read(options.prompts) if options.prompts else own_prompts.read_text() if own_prompts.is_file() else ""
@@ -55,6 +62,22 @@ def export(options: ExportOptions) -> Path:
     if prompts:
         write_atomically(options.output / "prompts.txt", prompts)
     return source
+
+
+def replace_decoder(networks: "LSReMGM", folder: Path) -> None:
+    """Puts the decoder of the autoencoder in `folder` into a model. ValueError unless the latents are the same."""
+    import torch
+
+    from model.motion_autoencoder import load_autoencoder
+
+    autoencoder, _ = load_autoencoder(folder)
+    own = getattr(networks, "autoencoder", None)
+    if own is None or own.config != autoencoder.config:
+        raise ValueError(f"--autoencoder {folder}: the model has no autoencoder of that kind")
+    for name, value in autoencoder.state_dict().items():
+        if name.startswith(own.LATENTS) and not torch.equal(value, own.state_dict()[name]):
+            raise ValueError(f"--autoencoder {folder}: makes other latents than the model works in ({name} differs)")
+    own.load_state_dict(autoencoder.state_dict())
 
 
 def _read(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from protos.options import parse, run_command
@@ -15,6 +16,10 @@ log = logging.getLogger(__name__)
 class AutoencoderOptions(TrainOptions):
     """Train the motion autoencoder on a prepared dataset."""
 
+    autoencoder: str = ""
+    """Checkpoint of an autoencoder, or of a model that has one, to begin from; its sizes then count, not the flags'."""
+    decoder_only: bool = False
+    """Train only the decoder of --autoencoder: its latents stay what they are, and so do models trained on them."""
     dataset: str = "bandai_namco"
     """Dataset folder made by data_loaders.prepare, or a known name."""
     window_size: int = 64
@@ -53,6 +58,13 @@ class AutoencoderOptions(TrainOptions):
     log_interval: int = 50
     """Steps between lines of the log."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.window_size % 4 or self.window_size < 8:
+            raise ValueError(f"--window_size {self.window_size}: expected a multiple of 4, at least 8")
+        if self.decoder_only and not self.autoencoder:
+            raise ValueError("--decoder_only needs an --autoencoder whose decoder is to be trained")
+
 
 def train_autoencoder(options: AutoencoderOptions) -> None:
     """Trains and saves the autoencoder; the checkpoint folder holds config, weights, statistics and latent spread."""
@@ -65,6 +77,7 @@ def train_autoencoder(options: AutoencoderOptions) -> None:
         MotionAutoencoder,
         autoencoder_columns,
         autoencoder_loss,
+        load_autoencoder,
         measure_latents,
         reconstruction_error,
         save_autoencoder,
@@ -73,16 +86,24 @@ def train_autoencoder(options: AutoencoderOptions) -> None:
     from protos.randomness import randn
     from train.loop import train
 
-    if options.window_size % 4 or options.window_size < 8:
-        raise ValueError(f"--window_size {options.window_size}: expected a multiple of 4, at least 8")
     seed_everything(options.seed)
     corpus = Corpus.open(options.dataset)
     columns = autoencoder_columns(corpus.skeleton.num_joints)
-    config = AutoencoderConfig(len(columns), options.latent_channels, width=options.width, kl_weight=options.kl_weight)
-    network = MotionAutoencoder(config)
-    mean, std = (torch.from_numpy(array[columns]) for array in (corpus.mean, corpus.std))
+    statistics = corpus.statistics
+    if options.autoencoder:
+        network, statistics = load_autoencoder(Path(options.autoencoder))
+        statistics.representation.require(corpus.representation, options.autoencoder, f"dataset {corpus.folder}")
+        network.train().requires_grad_(True)
+        if options.decoder_only:
+            network.freeze_encoder()
+    else:
+        sizes = {"width": options.width, "kl_weight": options.kl_weight}
+        network = MotionAutoencoder(AutoencoderConfig(len(columns), options.latent_channels, **sizes))
+    config = network.config
+    pair = statistics.mean, statistics.std
+    mean, std = (torch.from_numpy(array[columns]) for array in pair)
     batches, held_out = (
-        WindowBatches(corpus, split, options.window_size, options.batch_size, options.seed, options.balance, columns)
+        WindowBatches(corpus, split, options.window_size, options.batch_size, options.seed, options.balance, columns, pair)
         for split in ("train", "val")
     )
 
@@ -99,8 +120,9 @@ def train_autoencoder(options: AutoencoderOptions) -> None:
         return reconstruction_error(networks, batch.motion, batch.mask, mean, std, corpus.skeleton)
 
     def save(folder, networks):
-        measure_latents(networks, batches.whole_clips())
-        save_autoencoder(folder, config, networks, corpus.statistics)
+        if not options.decoder_only:
+            measure_latents(networks, batches.whole_clips())
+        save_autoencoder(folder, config, networks, statistics)
 
     train(network, loss, batches, options, save, evaluate)
 
