@@ -28,6 +28,10 @@ SHORTER = {
     "python -m data_loaders.prepare": "--workers 1",
     "python -m train.train_lsremgm": QUICK_TRAIN,
     "accelerate launch": QUICK_TRAIN + " --bucket False",
+    "python -m train.train_evaluator": (
+        "--movement_steps 2 --num_steps 2 --batch_size 2 --movement_batch_size 2 --eval_interval 0 --device cpu"
+    ),
+    "python -m train.train_length_estimator": "--num_steps 2 --batch_size 2 --hidden 16 --eval_interval 0 --device cpu",
     "python -m train.train_autoencoder": (
         "--num_steps 2 --batch_size 2 --window_size 32 --width 16 --eval_interval 2 --device cpu"
     ),
