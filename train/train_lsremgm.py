@@ -23,7 +23,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "dataset": "bandai_namco", "autoencoder": "save/autoencoder/best", "arch": "trans_dec", "latent_dim": 256,
         "norm_first": True, "modulation": True, "mask_frames": True, "dropout": 0.0, "min_snr_gamma": 500.0,
         "snr_power": 0.5, "snr_floor": 1e-3, "text_noise": 0.5, "word_drop": 0.2,
-        "sampler": "dpmpp", "sampling_steps": 20, "smoothing": 0.5, "balance": 0.7, "repeat": 0.35, "bucket": True,
+        "sampler": "dpmpp", "sampling_steps": 20, "balance": 0.7, "repeat": 0.35, "bucket": True,
         "num_steps": 16000, "batch_size": 64, "lr": 5e-4, "warmup_steps": 500, "adam_beta2": 0.99, "weight_decay": 0.01,
         "schedule": "cosine", "grad_clip": 1.0, "precision": "bf16", "ema_decay": 0.999, "ema_warmup": True,
         "save_interval": 500, "eval_interval": 500, "log_interval": 50,
