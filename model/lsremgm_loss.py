@@ -32,6 +32,10 @@ def loss(nets: LSReMGM, batch: Batch, generator: Generators, body_joints=None) -
     t = randint(generator, config.diffusion_steps, (size,), device=device)
     chances = rand(generator, (size, 3), device=device)
     drop = chances[:, 0] < config.cond_mask_prob
+    text = nets.encode_text(batch.texts)
+    if text is not None and (config.text_noise or config.word_drop):
+        seeds = randint(generator, 2**31, (size, 3), device=device)
+        text = perturbed(text, seeds.tolist(), config.text_noise, config.word_drop)
     with torch.no_grad():
         posterior_noise = _posterior_noise(nets, motion, generator)
         x0, mask = nets.to_diffused(motion, mask, posterior_noise)
@@ -39,9 +43,6 @@ def loss(nets: LSReMGM, batch: Batch, generator: Generators, body_joints=None) -
     if config.context_len:
         prefix, x0, mask = x0[:, : config.context_len], x0[:, config.context_len:], mask[:, config.context_len:]
     noise = randn(generator, x0.shape, device=device, dtype=x0.dtype)
-    text = nets.encode_text(batch.texts)
-    if text is not None:
-        text = perturbed(text, generator, config.text_noise, config.word_drop)
     target = draw_target(nets, x0, mask, chances[:, 1]) if config.target_encoder != "none" else None
     denoise = partial(
         nets.denoiser, text=text, mask=mask, prefix=prefix, target=target, drop=drop,
@@ -55,20 +56,22 @@ def loss(nets: LSReMGM, batch: Batch, generator: Generators, body_joints=None) -
     return training_loss(denoise, x0, t, noise, mask, nets.diffusion, weights, terms)
 
 
-def perturbed(text: TextFeatures, generator: Generators, noise: float, word_drop: float) -> TextFeatures:
+def perturbed(text: TextFeatures, seeds: Sequence[Sequence[int]], noise: float, word_drop: float) -> TextFeatures:
     """Text features with Gaussian noise, of `noise` times their own size, and without a share `word_drop` of the words.
 
     A few thousand captions are soon known by heart; this makes what is learnt of them hold for what is said otherwise.
-    The first token, which stands for the whole text, stays.
+    The first token, which stands for the whole text, stays. Three seeds per text, so that what happens to it depends
+    neither on its neighbours nor on how far it is padded.
     """
     pooled, tokens, mask = text.pooled, text.tokens, text.mask
+    for_pooled, for_tokens, for_mask = ([torch.Generator().manual_seed(s) for s in column] for column in zip(*seeds))
     if noise:
-        size = text.tokens[text.mask].square().mean().sqrt()
-        tokens = tokens + noise * size * randn(generator, tokens.shape, device=tokens.device, dtype=tokens.dtype)
-        size = pooled.square().mean(-1, keepdim=True).sqrt()
-        pooled = pooled + noise * size * randn(generator, pooled.shape, device=pooled.device, dtype=pooled.dtype)
+        size = pooled.square().mean(-1, keepdim=True).sqrt()  # (B, 1)
+        pooled = pooled + noise * size * randn(for_pooled, pooled.shape).to(pooled)
+        squares = (tokens.square().mean(-1) * mask).sum(1) / mask.sum(1)  # (B,)
+        tokens = tokens + noise * squares.sqrt()[:, None, None] * randn(for_tokens, tokens.shape).to(tokens)
     if word_drop:
-        kept = rand(generator, mask.shape, device=mask.device) >= word_drop
+        kept = rand(for_mask, mask.shape).to(mask.device) >= word_drop
         kept[:, 0] = True
         mask = mask & kept
     return TextFeatures(pooled, tokens, mask)

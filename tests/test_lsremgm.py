@@ -122,14 +122,17 @@ def test_modulation_begins_without_effect_and_then_tells_steps_and_whole_texts()
 
 def test_perturbed_texts_keep_their_first_token_and_most_of_what_they_say():
     words = text(64, 384, length=20)
-    generators = sample_generators(0, range(64))
-    noisy = perturbed(words, generators, 0.5, 0.2)
+    seeds = torch.arange(192).reshape(64, 3).tolist()
+    noisy = perturbed(words, seeds, 0.5, 0.2)
     for before, after in ((words.tokens, noisy.tokens), (words.pooled, noisy.pooled)):
         assert (after - before).square().mean().sqrt() / before.square().mean().sqrt() == pytest.approx(0.5, abs=0.01)
     assert noisy.mask[:, 0].all() and (~noisy.mask[:, 1:]).float().mean() == pytest.approx(0.2, abs=0.03)
-    same = perturbed(words, sample_generators(0, range(64)), 0.5, 0.2)
-    assert torch.equal(same.tokens, noisy.tokens) and torch.equal(same.mask, noisy.mask)
-    plain = perturbed(words, generators, 0.0, 0.0)
+    longer = TextFeatures(words.pooled, torch.nn.functional.pad(words.tokens, (0, 0, 0, 7)),
+                          torch.nn.functional.pad(words.mask, (0, 7)))
+    alone = perturbed(longer[5:6], seeds[5:6], 0.5, 0.2)  # without its neighbours, padded further
+    torch.testing.assert_close(alone.tokens[:, :20], noisy.tokens[5:6])
+    assert torch.equal(alone.mask[:, :20], noisy.mask[5:6]) and torch.equal(alone.pooled, noisy.pooled[5:6])
+    plain = perturbed(words, seeds, 0.0, 0.0)
     assert torch.equal(plain.tokens, words.tokens) and torch.equal(plain.mask, words.mask)
 
 
