@@ -73,8 +73,8 @@ def format_caption(caption: Caption) -> str:
     return f"{text}#{' '.join(caption.tokens)}#{float(caption.start)}#{float(caption.end)}"
 
 
-def read_caption_file(path: str | Path) -> list[Caption]:
-    """Captions of a file in line order; blank lines are passed over.
+def read_caption_file(path: str | Path, plain: bool = False) -> list[Caption]:
+    """Captions of a file in line order; blank lines are passed over. plain: a line without # is a caption's text.
 
     Raises FileNotFoundError, or CaptionFileError naming file and line (also when there is no caption at all).
     """
@@ -87,7 +87,7 @@ def read_caption_file(path: str | Path) -> list[Caption]:
         if not line.strip():
             continue
         try:
-            captions.append(parse_caption(line))
+            captions.append(Caption(line.strip()) if plain and "#" not in line else parse_caption(line))
         except ValueError as error:
             raise CaptionFileError(f"{path}, line {number}: {error}") from None
     if not captions:

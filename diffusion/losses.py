@@ -18,7 +18,7 @@ A2M_FOOT_JOINTS = (7, 10, 8, 11)  # SMPL ankles and feet
 @dataclass(frozen=True)
 class LossWeights:
     """Weights λ of the terms beside the denoising error. `min_snr_gamma` and what follows reweight that error over the
-    steps, as in `snr_weights`."""
+    steps, as in `snr_weights`; `calm_power` over the samples, as in `calm_weights`."""
 
     velocity: float = 0.0
     joints: float = 0.0
@@ -28,6 +28,7 @@ class LossWeights:
     min_snr_gamma: float | None = None
     snr_power: float = 1.0
     snr_floor: float = 0.0
+    calm_power: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,17 @@ def snr_weights(diffusion: Diffusion, t: Tensor, gamma: float = 5.0, power: floa
     raise ValueError("SNR weights are defined for x0, eps and v predictions")
 
 
+def calm_weights(x0: Tensor, mask: Tensor, power: float, typical: float = 0.1, least: float = 1e-3) -> Tensor:
+    """Weights (B,) that make an error count for more where little moves: (movement / typical)^-power.
+
+    Movement is the mean squared difference of neighbouring frames or latents x0 (B, T, D). A wave of the hand by 2 cm is
+    a hundredth of a walk in squared error, and without a weight learnt last; power 0.5 makes errors of equal share
+    count nearly alike. Movement below `least` counts as that much.
+    """
+    movement = masked_l2(x0[:, 1:], x0[:, :-1], mask[:, 1:])
+    return (movement.clamp(min=least) / typical) ** -power
+
+
 def training_loss(denoise: Denoise, x0: Tensor, t: Tensor, noise: Tensor, mask: Tensor, diffusion: Diffusion,
                   weights: LossWeights = LossWeights(),
                   motion: MotionTerms = MotionTerms()) -> dict[str, Tensor]:
@@ -94,6 +106,8 @@ def training_loss(denoise: Denoise, x0: Tensor, t: Tensor, noise: Tensor, mask: 
     loss = terms["denoising"]
     if weights.min_snr_gamma is not None:
         loss = loss * snr_weights(diffusion, t, weights.min_snr_gamma, weights.snr_power, weights.snr_floor)
+    if weights.calm_power:
+        loss = loss * calm_weights(x0, mask, weights.calm_power)
     needs_motion = weights.velocity or weights.goal or _needs_joints(weights)
     if needs_motion:
         terms |= motion_terms(diffusion.x0_from_output(output, x, t), x0, mask, weights, motion)

@@ -228,8 +228,9 @@ def validate_only(options: EvalProbesOptions) -> bool:
     """Prints and writes the table of validity; whether every probe is valid."""
     import json
 
-    from evaluations.probe_report import plain, validity_table
+    from evaluations.probe_report import validity_table
     from evaluations.probe_samples import chosen_probes
+    from evaluations.tables import plain
     from protos.files import write_atomically
     from sample.prompts import new_folder
 

@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data_loaders.corpus import Representation
+from data_loaders.corpus import Corpus, Representation
 from data_loaders.text import Caption
-from evaluations.protocol import Motions
+from evaluations.evaluation_set import Motions
 from model.evaluator_words import GLOVE_FOLDER, WordSource, load_words
 from model.evaluators import GuoEvaluator
 
 TEXTS_AT_ONCE = 256
+EVALUATORS = Path("checkpoints/evaluators")
 
 
 class GuoJudge:
@@ -38,16 +39,32 @@ class GuoJudge:
         return self.networks.encode_motions(motions).numpy()
 
 
-def load_judge(path: Path, dataset: str = "humanml", glove_folder: Path = GLOVE_FOLDER, device: str = "cpu") -> GuoJudge:
-    """The judge in a folder: one of ours, or the published evaluator of humanml or kit.
+def published_name(corpus: Corpus) -> str | None:
+    """Which published evaluator a dataset is judged by: humanml, kit, or None for data of another kind."""
+    if corpus.heading != "published":
+        return None
+    return corpus.skeleton.name if corpus.skeleton.name in ("humanml", "kit") else None
 
-    Raises CheckpointError, or FileNotFoundError where its word vectors are absent.
+
+def default_evaluator(corpus: Corpus) -> Path:
+    """Where the evaluator of a dataset lies: the published ones of humanml and kit, others by the dataset's name."""
+    return EVALUATORS / {"humanml": "t2m", "kit": "kit", None: corpus.folder.name}[published_name(corpus)]
+
+
+def load_judge(path: Path, corpus: Corpus, glove_folder: Path = GLOVE_FOLDER, device: str = "cpu") -> GuoJudge:
+    """The judge in a folder: one of ours, or the published evaluator of the corpus.
+
+    Raises CheckpointError, or FileNotFoundError where it or its word vectors are absent.
     """
     from model.official_evaluators import official_evaluator
     from model.pretrained import from_pretrained
 
+    name = published_name(corpus)
     if (path / "config.json").is_file():
         networks = from_pretrained(path, device, systems=("evaluator",))
+    elif name is None:
+        raise FileNotFoundError(f"{path}: no evaluator of {corpus.folder.name}; train one with "
+                                f"python -m train.train_evaluator --dataset {corpus.folder.name}, or give --evaluator")
     else:
-        networks = official_evaluator(path, dataset).to(device)
+        networks = official_evaluator(path, name).to(device)
     return GuoJudge(networks, load_words(networks.config.words, glove_folder))

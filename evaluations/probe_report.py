@@ -13,37 +13,10 @@ import numpy as np
 from evaluations.probe_rules import Description
 from evaluations.probe_validation import Validity
 from evaluations.probes import CONTENT_PROBES, PROBES, Sample, Verdict
+from evaluations.tables import percent, physics_table, plain, table
 from protos.files import write_atomically
 
 LEFT_RIGHT = ("raise left hand", "raise right hand", "wave left hand", "wave right hand")
-MEASURES = (  # as `kinematics.physics_summary` names them
-    ("planted_foot_speed", "planted-foot speed, m/s", 3),
-    ("jerk", "jerk, m/s³", 1),
-    ("lowest_joint", "lowest joint over the clip, mean, m", 3),
-    ("lowest_joint_min", "lowest joint over the clip, lowest, m", 3),
-    ("lowest_joint_max", "lowest joint over the clip, highest, m", 3),
-    ("bone_length_deviation", "bone-length deviation, %", 2),
-    ("nan_count", "NaN values", 0),
-    ("clips", "clips", 0),
-)
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A Markdown table with aligned columns, so that it reads well in a terminal too."""
-    cells = [[str(cell) for cell in row] for row in (header, *rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
-
-    def line(row: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |"
-
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    return "\n".join([line(cells[0]), rule, *(line(row) for row in cells[1:])])
-
-
-def percent(rate: float | None) -> str:
-    return "–" if rate is None or np.isnan(rate) else f"{100 * rate:.1f}"
-
-
 def validity_table(rows: Sequence[Validity]) -> str:
     """Everything a reader needs to trust a probe, or not: shares that pass in %."""
     header = ["probe", "real clips", "pass", "held out", "worst other content", "noise", "smooth noise", "mean pose",
@@ -171,7 +144,9 @@ def markdown(report: dict, validity: Sequence[Validity]) -> str:
         ), "",
     ]  # fmt: skip
     if report.get("physics"):
-        lines += ["## Physics", "", physics_table(report["physics"]), ""]
+        pair = ("generated test captions", "the same real clips")
+        compared = pair if set(pair) <= set(report["physics"]) else None
+        lines += ["## Physics", "", physics_table(report["physics"], compared), ""]
     if report.get("memorisation"):
         lines += ["## Distance to the nearest training clip", "", distance_table(report["memorisation"]), ""]
     if report["wordings"]:
@@ -188,20 +163,6 @@ def markdown(report: dict, validity: Sequence[Validity]) -> str:
 
 def _note(probe: dict) -> str:
     return "rare content" if probe["rare"] else "" if probe["counted"] else "invalid: not counted"
-
-
-def physics_table(physics: dict[str, dict]) -> str:
-    """Columns are sets of motions; where test captions were generated, also their ratio to the same real clips."""
-    columns = list(physics)
-    ratio = {"generated test captions", "the same real clips"} <= set(columns)
-    rows = []
-    for key, label, digits in MEASURES:
-        row = [label, *(f"{physics[column][key]:.{digits}f}" for column in columns)]
-        if ratio:
-            made, real = physics["generated test captions"][key], physics["the same real clips"][key]
-            row.append(f"{made / real:.2f}" if key in ("planted_foot_speed", "jerk") and real else "")
-        rows.append(row)
-    return table(["", *columns, *(["generated / real"] if ratio else [])], rows)
 
 
 def distance_table(memorisation: dict[str, dict]) -> str:
@@ -260,16 +221,3 @@ def _flat(description: Description | None) -> dict[str, str]:
     for value in asdict(description).values():
         values += list(value) if isinstance(value, (tuple, list)) else [value]
     return {name: f"{value:.3f}" for name, value in zip(_flat_names(), values)}
-
-
-def plain(value: object) -> object:
-    """What JSON knows: numpy numbers and paths made plain, NaN and infinity None."""
-    if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return str(value) if isinstance(value, Path) else value

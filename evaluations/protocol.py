@@ -1,35 +1,25 @@
 """Protocols: which motions and captions a published table compares, how they are cut, and what repeats 20 times.
 
-One pass over a set draws an order, a caption and a crop for every motion; 32 of them at a time are a pool. Embeddings
-are kept by what was drawn, so a caption or a crop that comes up again in a later pass or replication costs nothing.
+One pass over a set draws an order, a caption and a crop for every motion; 32 of them at a time are a pool. A replication
+judges the rows of a table on such passes, the real row first.
 """
 
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
-from typing import Protocol as Interface
 
 import numpy as np
 
-from data_loaders.corpus import Representation
-from data_loaders.humanml import UNIT_LENGTH, Entry
 from data_loaders.text import Caption
 from evaluations import metrics
+from evaluations.evaluation_set import EvaluationSet, Evaluator, Motions, Pass, SetEmbeddings
 from protos.randomness import derive_seed
-
-Motions = Sequence[np.ndarray]
-
-
-class Evaluator(Interface):
-    """What judges: embeddings (N, C) of captions, and of features [(T, D)] in their units."""
-
-    def require(self, representation: Representation, what: str) -> None: ...
-    def encode_texts(self, captions: Sequence[Caption]) -> np.ndarray: ...
-    def encode_motions(self, motions: Motions) -> np.ndarray: ...
-
 
 # (captions, lengths in frames, seeds) -> features [(T, D)] in their units
 Generate = Callable[[Sequence[Caption], Sequence[int], Sequence[int]], Motions]
+# (work on a list, the list) -> results in its order: how several processes share what is to be done
+Share = Callable[[Callable[[list], list], list], list]
 
 
 @dataclass(frozen=True)
@@ -64,75 +54,6 @@ PROTOCOLS = {
 }  # fmt: skip
 
 
-class Pass(NamedTuple):
-    """Draws of one pass: which entry, which of its captions, which frames; all (N,)."""
-
-    entry: np.ndarray
-    caption: np.ndarray
-    start: np.ndarray
-    length: np.ndarray
-
-    def first(self, count: int) -> "Pass":
-        return Pass(*(column[:count] for column in self))
-
-
-class EvaluationSet:
-    """The motions of a split with their captions, by rising length as the published loader orders them."""
-
-    def __init__(self, entries: Sequence[Entry], representation: Representation, unit_length: int = UNIT_LENGTH):
-        self.entries, self.representation, self.unit_length = list(entries), representation, unit_length
-        self.lengths = np.array([len(entry.motion) for entry in self.entries])
-        self.num_captions = np.array([len(entry.captions) for entry in self.entries])
-
-    def __len__(self) -> int:
-        return len(self.entries)
-
-    def draw(self, protocol: EvaluationProtocol, rng: np.random.Generator) -> Pass:
-        """A pass in whole pools. A crop has all whole units of its motion, or in a third of the draws one fewer.
-
-        ValueError where the set does not fill a pool.
-        """
-        count = len(self) // metrics.POOL * metrics.POOL
-        if not count:
-            raise ValueError(f"{len(self)} motions do not fill a pool of {metrics.POOL}: choose a larger split")
-        entry = (rng.permutation(len(self)) if protocol.shuffled else np.arange(len(self)))[:count]
-        random = protocol.captions == "random"
-        caption = rng.integers(self.num_captions[entry]) if random else np.zeros(count, int)
-        fewer = rng.integers(3, size=count) == 2
-        length = (self.lengths[entry] // self.unit_length - fewer) * self.unit_length
-        start = rng.integers(self.lengths[entry] - length + 1)
-        return Pass(entry, caption, start, length)
-
-    def captions(self, drawn: Pass) -> list[Caption]:
-        return [self.entries[i].captions[k] for i, k in zip(drawn.entry, drawn.caption)]
-
-    def motion(self, entry: int, start: int, length: int) -> np.ndarray:
-        return self.entries[entry].motion[start : start + length]
-
-
-class RealEmbeddings:
-    """Embeddings of a set's captions and crops, each computed when first drawn."""
-
-    def __init__(self, data: EvaluationSet, evaluator: Evaluator):
-        self.data, self.evaluator = data, evaluator
-        self.known: dict[tuple[int, ...], np.ndarray] = {}
-
-    def texts(self, drawn: Pass) -> np.ndarray:
-        """(N, C)."""
-        keys = list(zip(drawn.entry.tolist(), drawn.caption.tolist()))
-        return self._look_up(keys, lambda new: self.evaluator.encode_texts([self.data.entries[i].captions[k] for i, k in new]))
-
-    def motions(self, drawn: Pass) -> np.ndarray:
-        """(N, C)."""
-        keys = list(zip(drawn.entry.tolist(), drawn.start.tolist(), drawn.length.tolist()))
-        return self._look_up(keys, lambda new: self.evaluator.encode_motions([self.data.motion(*key) for key in new]))
-
-    def _look_up(self, keys: list[tuple[int, ...]], encode: Callable[[list], np.ndarray]) -> np.ndarray:
-        if new := [key for key in dict.fromkeys(keys) if key not in self.known]:
-            self.known.update(zip(new, encode(new)))
-        return np.stack([self.known[key] for key in keys])
-
-
 Figures = dict[str, float]
 METRICS = ("top1", "top2", "top3", "fid", "mm_dist", "diversity", "multimodality")
 
@@ -148,16 +69,55 @@ def figures_of(text: np.ndarray, motion: np.ndarray, reference: metrics.Gaussian
     }
 
 
-@dataclass(frozen=True)
-class Replication:
-    """One replication: the real row, and the generated one where something generates."""
+class Judged(NamedTuple):
+    """One motion of a row. `place`: that of its own motion, from 0, among those of its pool, for its caption."""
 
-    real: Figures
-    generated: Figures | None = None
+    row: str
+    clip: str
+    caption: str
+    frames: int
+    seed: int | None
+    place: int
+    distance: float
+
+
+@dataclass
+class Replication:
+    """Rows of figures by name, the real one first, and the motions behind them.
+
+    `features` are those of generated motions, where they are wanted; `seconds` is what making one took; `physics`
+    belongs to whoever asks for it.
+    """
+
+    rows: dict[str, Figures] = field(default_factory=dict)
+    motions: list[Judged] = field(default_factory=list)
+    features: list[np.ndarray] = field(default_factory=list)
+    seconds: float | None = None
+    physics: dict[str, dict] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Entrants:
+    """What is judged beside real motion: what a model makes, what files hold, and controls that no judge should like.
+
+    `noise(lengths, rng)` makes features without any motion in them; with it, captions are shuffled as well.
+    """
+
+    generate: Generate | None = None
+    given: EvaluationSet | None = None
+    noise: Callable[[Sequence[int], np.random.Generator], Motions] | None = None
+
+
+REAL, GENERATED, GIVEN, SHUFFLED, NOISE = "real motion", "generated", "given", "real motion, shuffled captions", "noise"
+
+
+def alone(work: Callable[[list], list], items: list) -> list:
+    """One process does everything."""
+    return work(items)
 
 
 class Evaluation:
-    """A set, a judge and a protocol; `replicate(k, generate)` is a function of (seed, k) alone.
+    """A set, a judge and a protocol; `replicate(k)` is a function of (seed, k) alone, whatever the processes.
 
     `multimodality`: whether texts are also made several times. Raises RepresentationMismatch where judge and set differ.
     """
@@ -169,50 +129,95 @@ class Evaluation:
         protocol: EvaluationProtocol = PROTOCOLS["t2m"],
         seed: int = 0,
         multimodality: bool = True,
+        share: Share = alone,
     ):
         evaluator.require(data.representation, "the real motions")
-        self.data, self.evaluator, self.protocol, self.seed = data, evaluator, protocol, seed
+        self.data, self.evaluator, self.protocol, self.seed, self.share = data, evaluator, protocol, seed, share
         self.multimodality = multimodality and protocol.multimodality_texts != 0
-        self.real = RealEmbeddings(data, evaluator)
+        self.real = SetEmbeddings(data, evaluator)
+        self.given: SetEmbeddings | None = None
 
-    def replicate(self, number: int, generate: Generate | None = None) -> Replication:
+    def replicate(self, number: int, entrants: Entrants = Entrants(), keep: int = 0) -> Replication:
+        """The rows of one replication. keep: how many generated motions to return."""
         rng = np.random.default_rng(derive_seed(self.seed, "replication", number))
-        judged = self.data.draw(self.protocol, rng)
-        other = self.data.draw(self.protocol, rng) if self.protocol.reference == "another pass" else judged
+        judged = self._draw(self.data, rng)
+        other = self._draw(self.data, rng) if self.protocol.reference == "another pass" else judged
         reference = metrics.gaussian_of(self.real.motions(other))
-        real = figures_of(self.real.texts(judged), self.real.motions(judged), reference, rng)
-        if generate is None:
-            return Replication(real)
-        asked = judged if self.protocol.generated_from == "same pass" else self.data.draw(self.protocol, rng)
-        if self.protocol.enough is not None:
-            asked = asked.first(-(-self.protocol.enough // metrics.POOL) * metrics.POOL)
-        return Replication(real, self._generated(number, asked, reference, generate, rng))
+        found = Replication()
+        text, motion = self.real.texts(judged), self.real.motions(judged)
+        self._add(found, REAL, text, motion, reference, rng, self.data, judged)
+        if entrants.generate is not None:
+            asked = judged if self.protocol.generated_from == "same pass" else self._draw(self.data, rng)
+            self._generate(found, number, self._first(asked), reference, entrants.generate, rng, keep)
+        if entrants.given is not None:
+            if self.given is None or self.given.data is not entrants.given:
+                self.given = SetEmbeddings(entrants.given, self.evaluator)
+            drawn = self._first(self._draw(entrants.given, rng))
+            made = self.given.motions(drawn)
+            self._add(found, GIVEN, self.given.texts(drawn), made, reference, rng, entrants.given, drawn)
+        if entrants.noise is not None:
+            found.rows[SHUFFLED] = figures_of(text[rng.permutation(len(text))], motion, reference, rng)
+            noise = self.evaluator.encode_motions(entrants.noise(judged.length.tolist(), rng))
+            found.rows[NOISE] = figures_of(text, noise, reference, rng)
+        return found
 
-    def _generated(
-        self, number: int, asked: Pass, reference: metrics.Gaussian, generate: Generate, rng: np.random.Generator
-    ) -> Figures:
-        count = len(asked.entry)
-        several = 0
+    def _draw(self, data: EvaluationSet, rng: np.random.Generator) -> Pass:
+        return data.draw(rng, self.protocol.shuffled, self.protocol.captions == "random")
+
+    def _first(self, drawn: Pass) -> Pass:
+        """Whole pools of a pass up to the one that reaches as many motions as the protocol needs."""
+        enough = self.protocol.enough
+        return drawn if enough is None else drawn.first(-(-enough // metrics.POOL) * metrics.POOL)
+
+    def _add(
+        self, found: Replication, row: str, text: np.ndarray, motion: np.ndarray, reference: metrics.Gaussian,
+        rng: np.random.Generator, data: EvaluationSet, drawn: Pass, seeds: Sequence[int | None] | None = None,
+    ) -> None:  # fmt: skip
+        found.rows[row] = figures_of(text, motion, reference, rng)
+        places, gaps = metrics.ranks(text, motion), np.linalg.norm(text - motion, axis=-1)
+        seeds = [None] * len(places) if seeds is None else seeds
+        columns = (drawn.entry, data.captions(drawn), drawn.length, seeds, places, gaps)
+        found.motions += [
+            Judged(row, data.entries[i].name, caption.text, int(frames), seed, int(place), float(gap))
+            for i, caption, frames, seed, place, gap in zip(*columns)
+        ]
+
+    def _generate(
+        self, found: Replication, number: int, asked: Pass, reference: metrics.Gaussian, generate: Generate,
+        rng: np.random.Generator, keep: int,
+    ) -> None:  # fmt: skip
+        count, several = len(asked.entry), 0
         if self.multimodality:
             texts = self.protocol.multimodality_texts
             several = count if texts is None else min(texts, count)
-        repeats = [self.protocol.multimodality_repeats if i < several else 1 for i in range(count)]
-        rows = [(i, r) for i in range(count) for r in range(repeats[i])]
+        per_text = self.protocol.multimodality_repeats
+        repeats = [per_text if i < several else 1 for i in range(count)]
         captions = self.data.captions(asked)
-        motions = generate(
-            [captions[i] for i, _ in rows],
-            [int(asked.length[i]) for i, _ in rows],
-            [derive_seed(self.seed, "motion", number, i, r) for i, r in rows],
-        )
-        made = self.evaluator.encode_motions(motions)  # (rows, C)
-        last = self.protocol.fid_repeat == "last"
-        shown = [k for k, (i, r) in enumerate(rows) if r == (repeats[i] - 1 if last else 0)]
-        figures = figures_of(self.real.texts(asked), made[shown], reference, rng)
+        rows = [
+            (captions[i], int(asked.length[i]), derive_seed(self.seed, "motion", number, i, r))
+            for i in range(count) for r in range(repeats[i])
+        ]  # fmt: skip
+        ends = np.cumsum(repeats)
+        shown = ends - 1 if self.protocol.fid_repeat == "last" else ends - repeats
+        kept = set(shown[:keep].tolist())
+
+        def work(share: list) -> list[tuple[np.ndarray, np.ndarray | None]]:
+            if not share:
+                return []
+            motions = generate(*zip(*((rows[k]) for k in share)))
+            embedded = self.evaluator.encode_motions(motions)
+            return [(vector, motion if k in kept else None) for k, vector, motion in zip(share, embedded, motions)]
+
+        began = time.perf_counter()
+        made = self.share(work, list(range(len(rows))))
+        found.seconds = (time.perf_counter() - began) / len(rows)
+        embedded = np.stack([vector for vector, _ in made])
+        found.features += [motion for _, motion in made if motion is not None]
+        seeds = [rows[k][2] for k in shown]
+        self._add(found, GENERATED, self.real.texts(asked), embedded[shown], reference, rng, self.data, asked, seeds)
         if several:
-            per_text = made[: several * self.protocol.multimodality_repeats]
-            per_text = per_text.reshape(several, self.protocol.multimodality_repeats, -1)
-            figures["multimodality"] = metrics.multimodality(per_text, rng)
-        return figures
+            each = embedded[: several * per_text].reshape(several, per_text, -1)
+            found.rows[GENERATED]["multimodality"] = metrics.multimodality(each, rng)
 
 
 def summary(figures: Sequence[Figures]) -> dict[str, metrics.Interval]:

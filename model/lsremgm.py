@@ -56,6 +56,7 @@ class LSReMGMConfig:
     min_snr_gamma: float = 0.0  # 0: every step weighs the same; else Hang et al. 2023, 5 in the paper
     snr_power: float = 1.0  # of those weights, see diffusion.losses.snr_weights
     snr_floor: float = 0.0
+    calm_power: float = 0.0
     # sampling, unless the user asks for another way
     guidance_scale: float = 2.5
     sampler: Literal["ddpm", "ddim", "plms", "dpmpp"] = "ddpm"

@@ -50,7 +50,7 @@ def loss(nets: LSReMGM, batch: Batch, generator: Generators, body_joints=None) -
     weights = LossWeights(velocity=config.lambda_vel, joints=config.lambda_rcxyz, foot_contact=config.lambda_fc,
                           goal=config.lambda_target_loc if target is not None else 0.0,
                           min_snr_gamma=config.min_snr_gamma or None, snr_power=config.snr_power,
-                          snr_floor=config.snr_floor)
+                          snr_floor=config.snr_floor, calm_power=config.calm_power)
     terms = MotionTerms(joints=body_joints or _joints_of(nets), velocity_columns=_velocity_columns(nets),
                         goal=partial(goal_error, nets, target, mask))
     return training_loss(denoise, x0, t, noise, mask, nets.diffusion, weights, terms)

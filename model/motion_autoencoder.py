@@ -33,6 +33,7 @@ class AutoencoderConfig:
     fine_width: int = 128
     num_fine_blocks: int = 3
     kl_weight: float = 1e-4
+    latent_noise: float = 0.0  # in training, relative to a latent's spread
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,9 @@ class Posterior:
     mean: Tensor
     log_variance: Tensor
 
-    def sample(self, noise: Tensor) -> Tensor:
-        return self.mean + noise * (0.5 * self.log_variance).exp()
+    def sample(self, noise: Tensor, added: Tensor | float = 0.0) -> Tensor:
+        """A draw; `added` (C,): standard deviation of noise on top of the posterior's own."""
+        return self.mean + noise * (self.log_variance.exp() + added**2).sqrt()
 
     def kl(self) -> Tensor:
         """KL to the unit Gaussian per element (B, N, C). Kingma & Welling 2014, App. B."""
@@ -172,9 +174,24 @@ def reconstruction_terms(
 
 SLOW = 0.1  # m/s that joints at rest are taken to move in `subtle`
 TERM_WEIGHTS = {
-    "columns": 0.5, "contact": 0.2, "joints": 20.0, "path": 2.0, "velocity": 2.0, "acceleration": 0.05, "subtle": 1.0,
+    "columns": 0.5, "contact": 0.2, "joints": 20.0, "path": 2.0, "velocity": 2.0, "acceleration": 0.05, "subtle": 2.0,
     "plant": 2.0,
 }  # fmt: skip
+
+
+def spread(latents: Tensor, kept: Tensor) -> Tensor:
+    """Standard deviation (C,) of the latents (B, N, C) with kept (B, N, 1) = 1, over the batches of all processes."""
+    from torch import distributed
+
+    latents = latents.float()
+    sums = torch.cat([(latents * kept).flatten(0, 1).sum(0), (latents.square() * kept).flatten(0, 1).sum(0), kept.sum()[None]])
+    if distributed.is_available() and distributed.is_initialized():
+        from torch.distributed.nn.functional import all_reduce
+
+        sums = all_reduce(sums)
+    channels = latents.shape[-1]
+    mean, square = sums[:channels] / sums[-1], sums[channels:-1] / sums[-1]
+    return (square - mean.square()).clamp(min=1e-8).sqrt()
 
 
 def autoencoder_loss(
@@ -182,10 +199,12 @@ def autoencoder_loss(
 ) -> dict[str, Tensor]:
     """Weighted terms of the reconstruction and the KL of a batch of normalised columns (B, T, D)."""
     posterior = network.encode(x, mask)
-    reconstruction = network.decode(posterior.sample(noise), mask).float()
+    kept = mask[:, :: network.config.downsampling, None].float()
+    added = network.config.latent_noise
+    latents = posterior.sample(noise, added * spread(posterior.mean, kept) if added else 0.0)
+    reconstruction = network.decode(latents, mask).float()
     terms = reconstruction_terms(reconstruction, x, mask, mean, std, skeleton)
     terms = {name: TERM_WEIGHTS[name] * value for name, value in terms.items()}
-    kept = mask[:, :: network.config.downsampling, None].float()
     terms["kl"] = network.config.kl_weight * (posterior.kl().float().mean(-1, keepdim=True) * kept).sum() / kept.sum()
     return terms
 

@@ -11,7 +11,8 @@ from data_loaders.humanml import Entry
 from data_loaders.text import Caption
 from evaluations import metrics
 from evaluations.judges import GuoJudge
-from evaluations.protocol import PROTOCOLS, Evaluation, EvaluationSet, RealEmbeddings, summary
+from evaluations.evaluation_set import EvaluationSet, SetEmbeddings
+from evaluations.protocol import GENERATED, NOISE, PROTOCOLS, REAL, SHUFFLED, Entrants, Evaluation, summary
 from model.evaluator_words import MinilmWords
 from model.evaluators import EvaluatorConfig, GuoEvaluator
 
@@ -68,16 +69,16 @@ def test_too_few_motions_for_a_pool_are_said_to_be_too_few(data):
 def test_reuse_changes_no_number(data, judge):
     """Each replication alone, everything encoded anew in pools of 32, as published code does."""
     evaluation = Evaluation(data, judge, PROTOCOLS["t2m"], seed=3)
-    together = [evaluation.replicate(k).real for k in range(3)]
+    together = [evaluation.replicate(k).rows[REAL] for k in range(3)]
     for k, figures in enumerate(together):
         alone = Evaluation(data, judge, PROTOCOLS["t2m"], seed=3)
-        assert alone.replicate(k).real == pytest.approx(figures, rel=1e-4)
+        assert alone.replicate(k).rows[REAL] == pytest.approx(figures, rel=1e-4)
     drawn = data.draw(PROTOCOLS["t2m"], np.random.default_rng(5))
     pools = [
         judge.encode_motions([data.motion(*key) for key in list(zip(drawn.entry, drawn.start, drawn.length))[i : i + 32]])
         for i in (0, 32)
     ]
-    np.testing.assert_allclose(RealEmbeddings(data, judge).motions(drawn), np.concatenate(pools), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(SetEmbeddings(data, judge).motions(drawn), np.concatenate(pools), rtol=1e-4, atol=1e-6)
 
 
 def test_what_was_drawn_before_is_not_encoded_again(data, judge):
@@ -95,17 +96,17 @@ def test_what_was_drawn_before_is_not_encoded_again(data, judge):
 
 
 def test_a_replication_follows_from_seed_and_number_alone(data, judge):
-    a, b, c = (Evaluation(data, judge, seed=seed).replicate(7).real for seed in (1, 1, 2))
+    a, b, c = (Evaluation(data, judge, seed=seed).replicate(7).rows[REAL] for seed in (1, 1, 2))
     assert a == b and a != c
 
 
 def test_played_back_motion_is_judged_like_real_motion(data, judge):
     protocol = replace(PROTOCOLS["momask"], multimodality_repeats=12)
     found = Evaluation(data, judge, protocol).replicate(0, repeat_real(data))
-    assert found.real["fid"] == pytest.approx(0, abs=1e-8)  # compared with itself
-    assert found.generated["fid"] < 0.1 and found.generated["mm_dist"] == pytest.approx(found.real["mm_dist"], rel=0.05)
-    assert found.generated["multimodality"] == pytest.approx(0, abs=1e-5)  # always the same motion
-    assert "multimodality" not in found.real
+    assert found.rows[REAL]["fid"] == pytest.approx(0, abs=1e-8)  # compared with itself
+    assert found.rows[GENERATED]["fid"] < 0.1 and found.rows[GENERATED]["mm_dist"] == pytest.approx(found.rows[REAL]["mm_dist"], rel=0.05)
+    assert found.rows[GENERATED]["multimodality"] == pytest.approx(0, abs=1e-5)  # always the same motion
+    assert "multimodality" not in found.rows[REAL]
 
 
 @pytest.mark.parametrize("name, texts, enough", [("t2m", 100, 64), ("mdm", 100, 64), ("t2mgpt", None, 64), ("momask", 96, 64)])

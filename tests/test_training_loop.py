@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from protos.processes import _num_processes
 from tests import tiny_training
 from tests.tiny_training import TinyDenoiser, TinyOptions, run
 from train import checkpoints
-from train.launch import _num_processes
 from train.loop import DivergedError, learning_rate, train, update_average
 from train.options import TrainOptions
 

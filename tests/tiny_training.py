@@ -7,8 +7,8 @@ import torch
 from torch import nn
 
 from protos.options import parse, run_command
+from protos.processes import begin_command
 from protos.randomness import derive_seed, rand, randn_like
-from train.launch import begin_command
 from train.loop import TrainResult, train
 from train.options import TrainOptions
 

@@ -1,12 +1,12 @@
 """python -m train.train_autoencoder: the motion autoencoder in whose latents the starter model diffuses."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from protos.options import parse, run_command
-from train.launch import begin_command
+from protos.processes import begin_command
 from train.options import TrainOptions
 
 log = logging.getLogger(__name__)
@@ -17,7 +17,8 @@ class AutoencoderOptions(TrainOptions):
     """Train the motion autoencoder on a prepared dataset."""
 
     autoencoder: str = ""
-    """Checkpoint of an autoencoder, or of a model that has one, to begin from; its sizes then count, not the flags'."""
+    """Checkpoint of an autoencoder, or of a model that has one, to begin from; its sizes then count, not the flags'
+    (--kl_weight and --latent_noise do)."""
     decoder_only: bool = False
     """Train only the decoder of --autoencoder: its latents stay what they are, and so do models trained on them."""
     dataset: str = "bandai_namco"
@@ -32,6 +33,9 @@ class AutoencoderOptions(TrainOptions):
     """Channels inside the network."""
     kl_weight: float = 1e-4
     """Weight of the KL term that keeps latents bounded."""
+
+    latent_noise: float = 0.1
+    """Noise on latents in training, relative to their spread: what lies below it, a generator need not get right."""
 
     num_steps: int = 8000
     """Optimiser steps in all."""
@@ -92,12 +96,13 @@ def train_autoencoder(options: AutoencoderOptions) -> None:
     statistics = corpus.statistics
     if options.autoencoder:
         network, statistics = load_autoencoder(Path(options.autoencoder))
+        network.config = replace(network.config, kl_weight=options.kl_weight, latent_noise=options.latent_noise)
         statistics.representation.require(corpus.representation, options.autoencoder, f"dataset {corpus.folder}")
         network.train().requires_grad_(True)
         if options.decoder_only:
             network.freeze_encoder()
     else:
-        sizes = {"width": options.width, "kl_weight": options.kl_weight}
+        sizes = {"width": options.width, "kl_weight": options.kl_weight, "latent_noise": options.latent_noise}
         network = MotionAutoencoder(AutoencoderConfig(len(columns), options.latent_channels, **sizes))
     config = network.config
     pair = statistics.mean, statistics.std

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from protos.options import parse, run_command
-from train.launch import begin_command
+from protos.processes import begin_command
 from train.options import TrainOptions
 
 PRESETS: dict[str, dict[str, Any]] = {

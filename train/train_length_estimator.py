@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from protos.options import parse, run_command
-from train.launch import begin_command
+from protos.processes import begin_command
 from train.options import TrainOptions
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from protos.options import parse, run_command
-from train.launch import begin_command
+from protos.processes import begin_command
 from train.options import TrainOptions
 
 logger = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "starter": {
         "dataset": "bandai_namco", "autoencoder": "save/autoencoder/best", "arch": "trans_dec", "latent_dim": 256,
         "norm_first": True, "modulation": True, "mask_frames": True, "dropout": 0.0, "min_snr_gamma": 500.0,
-        "snr_power": 0.5, "snr_floor": 1e-3, "text_noise": 0.5, "word_drop": 0.2,
+        "snr_power": 0.5, "snr_floor": 1e-3, "calm_power": 0.5, "text_noise": 0.5, "word_drop": 0.2,
         "sampler": "dpmpp", "sampling_steps": 20, "balance": 0.7, "repeat": 0.35, "bucket": True,
         "num_steps": 16000, "batch_size": 64, "lr": 5e-4, "warmup_steps": 500, "adam_beta2": 0.99, "weight_decay": 0.01,
         "schedule": "cosine", "grad_clip": 1.0, "precision": "bf16", "ema_decay": 0.999, "ema_warmup": True,
@@ -110,6 +110,8 @@ class LSReMGMOptions(TrainOptions):
     """Power of that weight; 0.5 gives the noisiest steps, where the text decides most, their share."""
     snr_floor: float = 0.0
     """Least SNR that counts in that weight."""
+    calm_power: float = 0.0
+    """Power by which motions with little movement count more; 0.5 lets small gestures be learnt beside walks."""
     guidance_scale: float = 2.5
     """Guidance that samples use unless told otherwise."""
     sampler: Literal["ddpm", "ddim", "plms", "dpmpp"] = "ddpm"
@@ -140,8 +142,8 @@ class LSReMGMOptions(TrainOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        rates = ("balance", "repeat", "smoothing", "min_snr_gamma", "snr_power", "snr_floor", "text_noise", "word_drop",
-                 "dropout", "cond_mask_prob")  # fmt: skip
+        rates = ("balance", "repeat", "smoothing", "min_snr_gamma", "snr_power", "snr_floor", "calm_power", "text_noise",
+                 "word_drop", "dropout", "cond_mask_prob")  # fmt: skip
         for name in ("context_len", "pred_len", "sampling_steps", *rates):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"--{name} must not be negative, got {getattr(self, name)}")

@@ -106,7 +106,7 @@ def build_networks(
         target_layers=options.target_enc_layers,
         diffusion_steps=options.diffusion_steps, noise_schedule=options.noise_schedule,
         sigma_small=options.sigma_small, prediction=options.prediction, min_snr_gamma=options.min_snr_gamma,
-        snr_power=options.snr_power, snr_floor=options.snr_floor,
+        snr_power=options.snr_power, snr_floor=options.snr_floor, calm_power=options.calm_power,
         guidance_scale=options.guidance_scale, sampler=options.sampler, num_steps=options.sampling_steps or None,
         smoothing=options.smoothing,
         lambda_vel=options.lambda_vel, lambda_rcxyz=options.lambda_rcxyz, lambda_fc=options.lambda_fc,

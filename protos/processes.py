@@ -1,13 +1,61 @@
-"""How a training command starts: its processes and their logging."""
+"""How a command starts on one process or many, and how they share a list of work."""
 
 import logging
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from protos.options import setup_logging
 
+if TYPE_CHECKING:
+    import torch
+
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Processes:
+    """The processes of this command: as many as `accelerate launch` or torchrun started, by default one."""
+
+    def __init__(self, device: str = "auto"):
+        """device: as in `pick_device`; with several processes each takes its own, or all the CPU."""
+        from protos.options import pick_device
+
+        self.count = int(os.environ.get("WORLD_SIZE", "1"))
+        self.rank = int(os.environ.get("RANK", "0"))
+        self.device: torch.device
+        if self.count == 1:
+            self.device = pick_device(device)
+        else:
+            from accelerate import PartialState
+
+            on_cpu = device == "cpu" or os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+            self.device = PartialState(cpu=on_cpu).device
+
+    @property
+    def main(self) -> bool:
+        """Whether this is the process that writes files."""
+        return self.rank == 0
+
+    def from_main(self, make: Callable[[], R]) -> R:
+        """What `make` gives in the main process, in all of them."""
+        if self.count == 1:
+            return make()
+        from accelerate.utils import broadcast_object_list
+
+        return broadcast_object_list([make() if self.main else None])[0]
+
+    def share(self, work: Callable[[list[T]], list[R]], items: list[T]) -> list[R]:
+        """work(items), each process having done its part; the whole list in every process, in the order of the items."""
+        if self.count == 1:
+            return work(items)
+        from accelerate.utils import gather_object
+
+        parts = gather_object([work(items[self.rank :: self.count])])
+        return [parts[i % self.count][i // self.count] for i in range(len(items))]
 
 
 def begin_command() -> None:

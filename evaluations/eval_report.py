@@ -1,0 +1,115 @@
+"""Reports of `evaluations.eval_humanml`: what a table shows, what is said of the real row, and the files."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+
+from evaluations.metrics import Interval
+from evaluations.protocol import GENERATED, METRICS, REAL, Replication
+from evaluations.tables import physics_table, plain, table
+from protos.files import write_atomically
+
+PUBLISHED_FILE = Path(__file__).with_name("published_rows.json")
+HEADINGS = {
+    "top1": "R@1 ↑", "top2": "R@2 ↑", "top3": "R@3 ↑", "fid": "FID ↓", "mm_dist": "MM-Dist ↓", "diversity": "Diversity →",
+    "multimodality": "MModality ↑",
+}  # fmt: skip
+TOLERANCE = {"top1": 0.006, "top2": 0.006, "top3": 0.006, "mm_dist": 0.016}  # twice the published half-widths
+SEPARATOR = "published:"
+
+
+@lru_cache
+def published_rows(key: str | None) -> dict[str, dict[str, Interval]]:
+    """Rows of the published table of humanml or kit: {system: {metric: value}}; half-widths of 0 where none is given."""
+    content = json.loads(PUBLISHED_FILE.read_text())
+    rows = content.get(key, {}) if key else {}
+    return {
+        system: {name: Interval(*(value + [0.0])[:2]) for name, value in zip(content["columns"], values) if value}
+        for system, values in rows.items()
+    }
+
+
+def gap_to_published(report: dict) -> list[str]:
+    """What to warn of: metrics of the real row that are not where the published table has them."""
+    published = published_rows(report["published"]).get(REAL, {})
+    own = report["rows"][REAL]
+    if report["split"] != "test":
+        return []
+    off = {
+        name: (own[name].mean, published[name].mean)
+        for name, tolerance in TOLERANCE.items()
+        if name in published and abs(own[name].mean - published[name].mean) > tolerance + own[name].half_width
+    }
+    if not off:
+        return []
+    values = ", ".join(f"{HEADINGS[name].split()[0]} {mine:.3f} for {theirs:.3f}" for name, (mine, theirs) in off.items())
+    return [
+        f"the real row is not the published one ({values}): dataset, its text files or the evaluator differ from those "
+        f"of the published tables, so no row here can be compared with them"
+    ]
+
+
+def metrics_table(rows: Mapping[str, Mapping[str, Interval]], more: Mapping[str, Mapping[str, Interval]] | None = None) -> str:
+    """One line per row, real motion first; `more` rows come from published tables."""
+    names = [name for name in METRICS if any(name in row for row in rows.values())]
+
+    def line(label: str, row: Mapping[str, Interval]) -> list[str]:
+        return [label, *(_value(row.get(name)) for name in names)]
+
+    body = [line(label, row) for label, row in rows.items()]
+    if more:
+        body += [line(f"{SEPARATOR} {label}", row) for label, row in more.items()]
+    return table(["", *(HEADINGS[name] for name in names)], body)
+
+
+def _value(interval: Interval | None) -> str:
+    if interval is None:
+        return "–"
+    return str(interval) if interval.half_width else f"{interval.mean:.3f}"
+
+
+def markdown(report: dict) -> str:
+    """The report for people."""
+    seconds, parameters = report["seconds_per_motion"], report["parameters"]
+    lines = [
+        f"# {report['what']} on {report['dataset']} ({report['split']}, {report['motions']} motions)", "",
+        f"`{report['command']}`", "",
+        f"Protocol {report['protocol']}: {report['whose']}. {report['replications']} replications, mean ± 95 % interval, "
+        f"seed {report['seed']}. Evaluator: {report['evaluator']}.", "",
+        metrics_table(report["rows"], published_rows(report["published"])), "",
+    ]  # fmt: skip
+    lines += [f"**{warning}**\n" for warning in gap_to_published(report)]
+    if report["physics"]:
+        pair = (GENERATED, REAL) if GENERATED in report["physics"] else None
+        lines += ["## Physics", "", physics_table(report["physics"], pair), ""]
+    if seconds is not None:
+        lines += [f"{1000 * seconds:.0f} ms per motion, {parameters / 1e6:.1f} M parameters.", ""]
+    return "\n".join(lines)
+
+
+def write_report(folder: Path, report: dict, replications: list[Replication]) -> None:
+    """report.json, report.md, and motions.csv with a line per judged motion of every replication."""
+    write_atomically(folder / "report.json", json.dumps(plain(report), indent=1))
+    write_atomically(folder / "report.md", markdown(report) + "\n")
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(["replication", "row", "clip", "caption", "frames", "seed", "place_in_pool", "distance"])
+    for number, replication in enumerate(replications):
+        writer.writerows([number, *each[:-1], f"{each.distance:.4f}"] for each in replication.motions)
+    write_atomically(folder / "motions.csv", out.getvalue())
+
+
+def read_report(path: Path) -> dict:
+    """A report.json, its intervals as they were. FileNotFoundError or ValueError naming the file."""
+    path = path / "report.json" if path.is_dir() else path
+    try:
+        report = json.loads(path.read_text())
+        report["rows"] = {
+            row: {name: Interval(*value) for name, value in figures.items()} for row, figures in report["rows"].items()
+        }
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: not a report of evaluations.eval_humanml") from error
+    return report

@@ -1,0 +1,111 @@
+"""The motions of an evaluation with their captions, what a pass draws of them, and their embeddings, each made once."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+from typing import Protocol as Interface
+
+import numpy as np
+
+from data_loaders.clips import clips_of_corpus
+from data_loaders.corpus import Corpus, Representation
+from data_loaders.humanml import MAX_FRAMES, UNIT_LENGTH, Draws, Entry, select_entries
+from data_loaders.text import Caption
+from evaluations import metrics
+from protos.randomness import derive_seed
+
+Motions = Sequence[np.ndarray]
+
+
+class Evaluator(Interface):
+    """What judges: embeddings (N, C) of captions, and of features [(T, D)] in their units."""
+
+    def require(self, representation: Representation, what: str) -> None: ...
+    def encode_texts(self, captions: Sequence[Caption]) -> np.ndarray: ...
+    def encode_motions(self, motions: Motions) -> np.ndarray: ...
+
+
+class Pass(NamedTuple):
+    """Draws of one pass: which entry, which of its captions, which frames; all (N,)."""
+
+    entry: np.ndarray
+    caption: np.ndarray
+    start: np.ndarray
+    length: np.ndarray
+
+    def first(self, count: int) -> "Pass":
+        return Pass(*(column[:count] for column in self))
+
+
+class EvaluationSet:
+    """Motions with their captions. `cropped`: whether a pass cuts some of them shorter, as published for real ones."""
+
+    def __init__(
+        self,
+        entries: Sequence[Entry],
+        representation: Representation,
+        unit_length: int = UNIT_LENGTH,
+        cropped: bool = True,
+    ):
+        self.entries, self.representation, self.unit_length = list(entries), representation, unit_length
+        self.cropped = cropped
+        self.lengths = np.array([len(entry.motion) for entry in self.entries])
+        self.num_captions = np.array([len(entry.captions) for entry in self.entries])
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def draw(self, rng: np.random.Generator, shuffled: bool = True, any_caption: bool = True) -> Pass:
+        """A pass in whole pools, in random order or that of the set, with any caption of a motion or its first.
+
+        A motion has all its whole units, or, where they are cropped, in a third of the draws one fewer. ValueError where
+        the set does not fill a pool.
+        """
+        count = len(self) // metrics.POOL * metrics.POOL
+        if not count:
+            raise ValueError(f"{len(self)} motions do not fill a pool of {metrics.POOL}: choose a larger split")
+        entry = (rng.permutation(len(self)) if shuffled else np.arange(len(self)))[:count]
+        caption = rng.integers(self.num_captions[entry]) if any_caption else np.zeros(count, int)
+        fewer = (rng.integers(3, size=count) == 2) & self.cropped
+        length = (self.lengths[entry] // self.unit_length - fewer) * self.unit_length
+        start = rng.integers(self.lengths[entry] - length + 1)
+        return Pass(entry, caption, start, length)
+
+    def captions(self, drawn: Pass) -> list[Caption]:
+        return [self.entries[i].captions[k] for i, k in zip(drawn.entry, drawn.caption)]
+
+    def motion(self, entry: int, start: int, length: int) -> np.ndarray:
+        return self.entries[entry].motion[start : start + length]
+
+
+class SetEmbeddings:
+    """Embeddings of a set's captions and crops, each computed when first drawn."""
+
+    def __init__(self, data: EvaluationSet, evaluator: Evaluator):
+        self.data, self.evaluator = data, evaluator
+        self.known: dict[tuple[int, ...], np.ndarray] = {}
+
+    def texts(self, drawn: Pass) -> np.ndarray:
+        """(N, C)."""
+        keys = list(zip(drawn.entry.tolist(), drawn.caption.tolist()))
+        return self._look_up(keys, lambda new: self.evaluator.encode_texts([self.data.entries[i].captions[k] for i, k in new]))
+
+    def motions(self, drawn: Pass) -> np.ndarray:
+        """(N, C)."""
+        keys = list(zip(drawn.entry.tolist(), drawn.start.tolist(), drawn.length.tolist()))
+        return self._look_up(keys, lambda new: self.evaluator.encode_motions([self.data.motion(*key) for key in new]))
+
+    def _look_up(self, keys: list[tuple[int, ...]], encode: Callable[[list], np.ndarray]) -> np.ndarray:
+        if new := [key for key in dict.fromkeys(keys) if key not in self.known]:
+            self.known.update(zip(new, encode(new)))
+        return np.stack([self.known[key] for key in keys])
+
+
+def real_set(corpus: Corpus, split: str = "test") -> EvaluationSet:
+    """A split of a prepared dataset, by rising length as the published loader orders it.
+
+    Published data keeps the published limits of length; other data every clip of two units or more.
+    """
+    limits = corpus.skeleton.length_limits if corpus.heading == "published" else (2 * UNIT_LENGTH, MAX_FRAMES + UNIT_LENGTH)
+    draws = Draws(np.random.default_rng(derive_seed(0, "entries")))  # letters in the names of captioned parts
+    entries, _ = select_entries(clips_of_corpus(corpus, split), limits, corpus.skeleton.num_features, draws)
+    return EvaluationSet(entries, corpus.representation)

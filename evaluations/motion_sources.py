@@ -1,0 +1,146 @@
+"""Where judged motions come from: a model that reads texts, or files that any other program wrote."""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from data_loaders.clips import Report
+from data_loaders.corpus import Corpus
+from data_loaders.headings import Heading
+from data_loaders.humanml import MAX_FRAMES, UNIT_LENGTH, Entry
+from data_loaders.humanml_features import features_from_clips, features_from_joints, joints_from_features
+from data_loaders.mocap import MocapError, read_joints_npy, resample
+from data_loaders.skeleton import Skeleton
+from data_loaders.text import Caption, CaptionFileError, read_caption_file
+from evaluations.evaluation_set import EvaluationSet, Motions
+from model.lsremgm_generate import Sampling, generate_features
+from sample.results import read_results
+
+if TYPE_CHECKING:
+    from model.lsremgm_system import LSReMGM
+
+log = logging.getLogger(__name__)
+
+
+class ModelSource:
+    """A text-to-motion model as protocols ask for it: (captions, lengths, seeds) -> features [(T, D)].
+
+    Motions are made in batches of similar length; each depends on its own caption, length and seed alone.
+    """
+
+    def __init__(self, networks: "LSReMGM", corpus: Corpus, sampling: Sampling | None = None, progress: bool = True):
+        """Raises RepresentationMismatch where the model makes other motions than the corpus has, ValueError where it
+        reads no text."""
+        if networks.config.condition != "text":
+            raise ValueError("this model reads no text: there is nothing to judge its motions by")
+        networks.statistics.representation.require(corpus.representation, "the model", f"dataset {corpus.folder}")
+        self.networks, self.sampling, self.progress = networks, sampling or Sampling(), progress
+
+    def __call__(self, captions: Sequence[Caption], lengths: Sequence[int], seeds: Sequence[int]) -> list[np.ndarray]:
+        longest = self.networks.config.max_frames
+        lengths = [min(int(length), longest) for length in lengths]
+        order = sorted(range(len(lengths)), key=lambda i: lengths[i])
+        made: list[np.ndarray | None] = [None] * len(order)
+        size = self.sampling.batch_size
+        with tqdm(total=len(order), desc="generating", unit="motion", leave=False, disable=not self.progress or None) as bar:
+            for start in range(0, len(order), size):
+                rows = order[start : start + size]
+                texts = [captions[i].text for i in rows]
+                features = generate_features(
+                    self.networks, texts, [lengths[i] for i in rows], [seeds[i] for i in rows], self.sampling
+                )
+                for i, motion in zip(rows, features):
+                    made[i] = self.completed(motion.cpu())
+                bar.update(len(rows))
+        return made
+
+    def completed(self, motion: torch.Tensor) -> np.ndarray:
+        """All features (T, D) of a motion of which the model may make only root, positions and contacts."""
+        columns = self.networks.columns()
+        if isinstance(columns, slice):
+            return motion.numpy()
+        return complete_features(motion, columns, self.networks.skeleton, self.networks.config.heading)
+
+
+def complete_features(made: torch.Tensor, columns: Sequence[int], skeleton: Skeleton, heading: Heading) -> np.ndarray:
+    """Features (T, D) whose `columns` are those made (T, C), the others (rotations, velocities) what follows from them.
+
+    Rows tell what happens up to the next frame, so one frame is added at the end that goes on as the last two did.
+    """
+    joints = torch.as_tensor(_joints(made, skeleton))  # (T, J, 3)
+    if not joints.isfinite().all():
+        return np.full((len(made), skeleton.num_features), np.nan, np.float32)
+    following = 2 * joints[-1:] - joints[-2:-1] if len(joints) > 1 else joints[-1:]
+    features = features_from_joints(torch.cat([joints, following]), skeleton, heading).clone()  # (T, D)
+    features[:, columns] = made
+    return features.numpy()
+
+
+def _joints(features: torch.Tensor, skeleton: Skeleton) -> torch.Tensor:
+    return joints_from_features(features[..., : 4 + 3 * (skeleton.num_joints - 1)], skeleton)
+
+
+def feature_joints(motions: Motions, skeleton: Skeleton) -> list[np.ndarray]:
+    """Joints [(T, J, 3)] in metres of features [(T, D)] in their units."""
+    return [_joints(torch.as_tensor(np.array(each)), skeleton).numpy() * skeleton.metres_per_unit for each in motions]
+
+
+def noise_motions(lengths: Sequence[int], mean: np.ndarray, std: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+    """Features [(T, D)] without any motion in them: every value drawn with the mean and std it has in the data."""
+    return [(mean + std * rng.standard_normal((length, len(mean)))).astype(np.float32) for length in lengths]
+
+
+def given_set(folder: Path, fps: float, corpus: Corpus) -> tuple[EvaluationSet, Report]:
+    """Motions of any other program, prepared as the corpus was, for a judge of that corpus; and what was left out.
+
+    NAME.npy holds joints (T, J, 3) in metres, Y up, at `fps`, NAME.txt its captions, one a line; the folder of a sampling
+    run is read as well. Longer motions are cut to 196 frames. FileNotFoundError without such files, ValueError where all
+    are unreadable, not finite or too short.
+    """
+    report, entries, clips = Report(), [], []
+    for name, load in _given_files(folder, corpus.skeleton.num_joints).items():
+        try:
+            captions, joints = load()
+            joints = resample(joints, fps, corpus.fps)[: MAX_FRAMES + 1]
+        except (OSError, MocapError, CaptionFileError) as error:
+            report.add(name, f"unreadable: {error}")
+            continue
+        if not captions:
+            report.add(name, "without caption")
+        elif len(joints) <= UNIT_LENGTH:
+            report.add(name, f"too short: {len(joints)} frames at {corpus.fps:g} fps")
+        else:
+            entries.append((name, tuple(captions)))
+            clips.append(torch.as_tensor(joints / corpus.skeleton.metres_per_unit))
+    for name, reason in report.skipped.items():
+        log.warning("%s is left out: %s", name, reason)
+    if not entries:
+        raise ValueError(f"{folder}: no motion to judge; {report}")
+    log.info("%s: %d motions; %s", folder, len(entries), report)
+    made = features_from_clips(clips, corpus.skeleton, corpus.heading)
+    motions = [Entry(name, features.numpy(), captions) for (name, captions), features in zip(entries, made)]
+    return EvaluationSet(motions, corpus.representation, cropped=False), report
+
+
+def _given_files(folder: Path, num_joints: int) -> dict[str, Callable[[], tuple[list[Caption], np.ndarray]]]:
+    """What reads captions and joints of each motion in a folder."""
+    if (folder / "motions.npy").is_file():
+        results = read_results(folder)
+        return {
+            f"{row:04d}": lambda row=row: ([Caption(results.text[row])], results.joints(row))
+            for row in range(len(results.text))
+        }
+    files = sorted(folder.glob("*.npy"))
+    if not files:
+        raise FileNotFoundError(f"{folder}: no motions; expected NAME.npy with joints and NAME.txt with captions")
+    return {
+        path.stem: lambda path=path: (
+            read_caption_file(path.with_suffix(".txt"), plain=True), read_joints_npy(path, num_joints, name=path.name)
+        )
+        for path in files
+    }  # fmt: skip
