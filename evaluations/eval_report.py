@@ -57,7 +57,7 @@ def metrics_table(rows: Mapping[str, Mapping[str, Interval]], more: Mapping[str,
     names = [name for name in METRICS if any(name in row for row in rows.values())]
 
     def line(label: str, row: Mapping[str, Interval]) -> list[str]:
-        return [label, *(_value(row.get(name)) for name in names)]
+        return [label, *(interval_text(row.get(name)) for name in names)]
 
     body = [line(label, row) for label, row in rows.items()]
     if more:
@@ -65,7 +65,8 @@ def metrics_table(rows: Mapping[str, Mapping[str, Interval]], more: Mapping[str,
     return table(["", *(HEADINGS[name] for name in names)], body)
 
 
-def _value(interval: Interval | None) -> str:
+def interval_text(interval: Interval | None) -> str:
+    """'0.511 ± 0.003'; without what is not known."""
     if interval is None:
         return "–"
     return str(interval) if interval.half_width else f"{interval.mean:.3f}"

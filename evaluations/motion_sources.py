@@ -90,7 +90,7 @@ def feature_joints(motions: Motions, skeleton: Skeleton) -> list[np.ndarray]:
     return [_joints(torch.as_tensor(np.array(each)), skeleton).numpy() * skeleton.metres_per_unit for each in motions]
 
 
-def noise_motions(lengths: Sequence[int], mean: np.ndarray, std: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+def noise_motions(lengths: Sequence[int], rng: np.random.Generator, mean: np.ndarray, std: np.ndarray) -> list[np.ndarray]:
     """Features [(T, D)] without any motion in them: every value drawn with the mean and std it has in the data."""
     return [(mean + std * rng.standard_normal((length, len(mean)))).astype(np.float32) for length in lengths]
 

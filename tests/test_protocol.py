@@ -10,9 +10,9 @@ from data_loaders.corpus import Representation, RepresentationMismatch, Statisti
 from data_loaders.humanml import Entry
 from data_loaders.text import Caption
 from evaluations import metrics
-from evaluations.judges import GuoJudge
 from evaluations.evaluation_set import EvaluationSet, SetEmbeddings
-from evaluations.protocol import GENERATED, NOISE, PROTOCOLS, REAL, SHUFFLED, Entrants, Evaluation, summary
+from evaluations.judges import GuoJudge
+from evaluations.protocol import GENERATED, GIVEN, NOISE, PROTOCOLS, REAL, SHUFFLED, Entrants, Evaluation, summary
 from model.evaluator_words import MinilmWords
 from model.evaluators import EvaluatorConfig, GuoEvaluator
 
@@ -45,25 +45,25 @@ def repeat_real(data):
 
 
 def test_a_pass_is_whole_pools_of_different_motions_cut_in_whole_units(data):
-    drawn = data.draw(PROTOCOLS["t2m"], np.random.default_rng(0))
+    drawn = data.draw(np.random.default_rng(0))
     assert len(drawn.entry) == 64 and len(set(drawn.entry)) == 64
     whole = data.lengths[drawn.entry] // 4 * 4
     assert set(np.unique(whole - drawn.length)) == {0, 4}
     assert (drawn.start >= 0).all() and (drawn.start + drawn.length <= data.lengths[drawn.entry]).all()
-    many = [data.draw(PROTOCOLS["t2m"], np.random.default_rng(seed)) for seed in range(60)]
+    many = [data.draw(np.random.default_rng(seed)) for seed in range(60)]
     shorter = np.mean([(data.lengths[each.entry] // 4 * 4 != each.length).mean() for each in many])
     assert shorter == pytest.approx(1 / 3, abs=0.02)
 
 
-def test_lamp_takes_first_captions_in_the_order_of_the_set(data):
-    drawn = data.draw(PROTOCOLS["lamp"], np.random.default_rng(0))
+def test_lamp_takes_first_captions_in_the_order_of_the_set(data, judge):
+    drawn = Evaluation(data, judge, PROTOCOLS["lamp"])._draw(data, np.random.default_rng(0))
     assert drawn.entry.tolist() == list(range(64)) and not drawn.caption.any()
     assert PROTOCOLS["lamp"].replications == 1
 
 
 def test_too_few_motions_for_a_pool_are_said_to_be_too_few(data):
     with pytest.raises(ValueError, match="31 motions do not fill a pool of 32"):
-        EvaluationSet(data.entries[:31], REPRESENTATION).draw(PROTOCOLS["t2m"], np.random.default_rng(0))
+        EvaluationSet(data.entries[:31], REPRESENTATION).draw(np.random.default_rng(0))
 
 
 def test_reuse_changes_no_number(data, judge):
@@ -73,7 +73,7 @@ def test_reuse_changes_no_number(data, judge):
     for k, figures in enumerate(together):
         alone = Evaluation(data, judge, PROTOCOLS["t2m"], seed=3)
         assert alone.replicate(k).rows[REAL] == pytest.approx(figures, rel=1e-4)
-    drawn = data.draw(PROTOCOLS["t2m"], np.random.default_rng(5))
+    drawn = data.draw(np.random.default_rng(5))
     pools = [
         judge.encode_motions([data.motion(*key) for key in list(zip(drawn.entry, drawn.start, drawn.length))[i : i + 32]])
         for i in (0, 32)
@@ -102,11 +102,60 @@ def test_a_replication_follows_from_seed_and_number_alone(data, judge):
 
 def test_played_back_motion_is_judged_like_real_motion(data, judge):
     protocol = replace(PROTOCOLS["momask"], multimodality_repeats=12)
-    found = Evaluation(data, judge, protocol).replicate(0, repeat_real(data))
+    found = Evaluation(data, judge, protocol).replicate(0, Entrants(repeat_real(data)))
     assert found.rows[REAL]["fid"] == pytest.approx(0, abs=1e-8)  # compared with itself
-    assert found.rows[GENERATED]["fid"] < 0.1 and found.rows[GENERATED]["mm_dist"] == pytest.approx(found.rows[REAL]["mm_dist"], rel=0.05)
-    assert found.rows[GENERATED]["multimodality"] == pytest.approx(0, abs=1e-5)  # always the same motion
+    generated = found.rows[GENERATED]
+    assert generated["fid"] < 0.1 and generated["mm_dist"] == pytest.approx(found.rows[REAL]["mm_dist"], rel=0.05)
+    assert generated["multimodality"] == pytest.approx(0, abs=1e-5)  # always the same motion
     assert "multimodality" not in found.rows[REAL]
+
+
+def test_every_judged_motion_is_accounted_for(data, judge):
+    found = Evaluation(data, judge, multimodality=False).replicate(0, Entrants(repeat_real(data)), keep=5)
+    for row in (REAL, GENERATED):
+        motions = [each for each in found.motions if each.row == row]
+        assert len(motions) == 64 and len(found.features) == 5
+        assert np.mean([each.place < 3 for each in motions]) == pytest.approx(found.rows[row]["top3"])
+        assert np.mean([each.distance for each in motions]) == pytest.approx(found.rows[row]["mm_dist"])
+    names = {entry.name: {c.text for c in entry.captions} for entry in data.entries}
+    assert all(each.caption in names[each.clip] for each in found.motions)
+    seeds = [each.seed for each in found.motions]
+    assert set(seeds[:64]) == {None} and len(set(seeds[64:])) == 64
+
+
+def test_given_motions_are_judged_whole_against_the_real_ones(data, judge):
+    half = EvaluationSet(data.entries[:40], REPRESENTATION, cropped=False)
+    found = Evaluation(data, judge).replicate(0, Entrants(given=half))
+    given = [each for each in found.motions if each.row == GIVEN]
+    assert len(given) == 32 and list(found.rows) == [REAL, GIVEN]
+    frames = {entry.name: len(entry.motion) // 4 * 4 for entry in half.entries}
+    assert all(each.frames == frames[each.clip] for each in given)
+
+
+def test_controls_are_told_from_real_motion(data, judge):
+    """Even an untrained evaluator sees that noise is no motion; shuffled captions leave the motions what they are."""
+    still = [np.cumsum(np.ones_like(entry.motion) * 0.01, axis=0) for entry in data.entries]
+    calm = EvaluationSet([replace(e, motion=m) for e, m in zip(data.entries, still)], REPRESENTATION)
+
+    def noise(lengths, rng):
+        return [rng.standard_normal((n, 263)).astype(np.float32) * 9 for n in lengths]
+
+    rows = Evaluation(calm, judge).replicate(0, Entrants(noise=noise)).rows
+    assert list(rows) == [REAL, SHUFFLED, NOISE]
+    assert rows[NOISE]["fid"] > 10 * rows[REAL]["fid"] and rows[SHUFFLED]["fid"] == rows[REAL]["fid"]
+
+
+def test_processes_that_share_the_generation_change_no_number(data, judge):
+    def two(work, items):
+        parts = [work(items[0::2]), work(items[1::2])]
+        return [parts[i % 2][i // 2] for i in range(len(items))]
+
+    alone, shared = (
+        Evaluation(data, judge, replace(PROTOCOLS["momask"], multimodality_repeats=10), share=share)
+        .replicate(1, Entrants(repeat_real(data))).rows[GENERATED]
+        for share in (lambda work, items: work(items), two)
+    )  # fmt: skip
+    assert shared == pytest.approx(alone, rel=1e-5, abs=1e-6)
 
 
 @pytest.mark.parametrize("name, texts, enough", [("t2m", 100, 64), ("mdm", 100, 64), ("t2mgpt", None, 64), ("momask", 96, 64)])
@@ -118,11 +167,11 @@ def test_protocols_differ_in_how_many_motions_they_ask_for(data, judge, name, te
         return repeat_real(data)(captions, lengths, seeds)
 
     protocol = replace(PROTOCOLS[name], multimodality_repeats=10)
-    Evaluation(data, judge, protocol).replicate(0, generate)
+    Evaluation(data, judge, protocol).replicate(0, Entrants(generate))
     several = min(texts or enough, enough)
     assert len(asked) == enough - several + 10 * several and len(set(asked)) == len(asked)
     asked.clear()
-    Evaluation(data, judge, replace(protocol, enough=20), multimodality=False).replicate(0, generate)
+    Evaluation(data, judge, replace(protocol, enough=20), multimodality=False).replicate(0, Entrants(generate))
     assert len(asked) == 32  # the pool that reaches 20
 
 

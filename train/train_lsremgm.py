@@ -132,7 +132,8 @@ class LSReMGMOptions(TrainOptions):
     sample_prompts: tuple[str, ...] = ()
     """Prompts of the videos of --sample_interval (default: captions of the data), one motion of 6 s each."""
     eval_during_training: bool = False
-    """Evaluate at every checkpoint; as --eval_interval with the value of --save_interval."""
+    """Judge motions made for captions of the val split too (R-precision, FID, ...), by the dataset's evaluator; without
+    --eval_interval at every checkpoint."""
     gen_during_training: bool = False
     """Sample videos at every checkpoint; as --sample_interval with the value of --save_interval."""
     cuda: bool = True

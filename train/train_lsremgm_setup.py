@@ -11,6 +11,10 @@ from torch import nn
 
 from data_loaders.batches import CaptionBatches, TextMotionDataset, collate
 from data_loaders.corpus import Corpus
+from evaluations.evaluation_set import real_set
+from evaluations.judges import default_evaluator, load_judge
+from evaluations.motion_sources import ModelSource
+from evaluations.protocol import GENERATED, PROTOCOLS, Entrants, Evaluation
 from model.lsremgm import LSReMGMConfig
 from model.lsremgm_loss import loss
 from model.lsremgm_system import LSReMGM, build
@@ -30,6 +34,7 @@ logger = logging.getLogger(__name__)
 SAMPLE_SECONDS = 6.0
 NUM_PROMPTS = 4
 VALIDATION_CLIPS = 256
+JUDGED_MOTIONS = 256  # that --eval_during_training makes
 
 
 def train_lsremgm(options: LSReMGMOptions) -> TrainResult:
@@ -47,10 +52,15 @@ def train_lsremgm(options: LSReMGMOptions) -> TrainResult:
     def sample(trained: nn.Module, step: int) -> None:
         write_samples(Path(options.save_dir) / "samples" / f"step_{step:09d}", trained, prompts, options.seed)
 
+    judge = judging(corpus, options) if options.eval_during_training else None
+    held_out = validation(corpus, options, networks)
+
+    def evaluate(trained: nn.Module, step: int) -> dict[str, float]:
+        return held_out(trained, step) | (judge(trained, step) if judge else {})
+
     return train(
-        networks, loss, batches(data, options, networks.config), options, save, validation(corpus, options, networks),
-        sample,
-    )  # fmt: skip
+        networks, loss, batches(data, options, networks.config), options, save, evaluate if held_out else None, sample
+    )
 
 
 def training_data(corpus: Corpus, split: str, options: LSReMGMOptions) -> TextMotionDataset:
@@ -163,6 +173,29 @@ def validation(corpus: Corpus, options: LSReMGMOptions, networks: LSReMGM) -> Ev
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0.0) + float(term.float().sum())
         return {name: total / count for name, total in sums.items()}
+
+    return evaluate
+
+
+def judging(corpus: Corpus, options: LSReMGMOptions) -> Evaluate | None:
+    """evaluate(networks, step) -> the field's metrics on motions made for captions of the val split, always the same ones.
+
+    None, with a note, where there is no evaluator of that dataset.
+    """
+    try:
+        judge = load_judge(default_evaluator(corpus), corpus)
+        data = real_set(corpus, "val")
+        data.draw(np.random.default_rng(0))  # says what is wrong with a split too small
+    except (OSError, ValueError) as error:
+        logger.warning("--eval_during_training measures losses only: %s", error)
+        return None
+    protocol = replace(PROTOCOLS["mdm"], enough=JUDGED_MOTIONS)
+    evaluation = Evaluation(data, judge, protocol, options.seed, multimodality=False)
+
+    def evaluate(trained: LSReMGM, step: int) -> dict[str, float]:
+        source = ModelSource(trained, corpus, progress=False)
+        figures = evaluation.replicate(0, Entrants(source)).rows[GENERATED]
+        return {name: figures[name] for name in ("top1", "top3", "fid", "mm_dist")}
 
     return evaluate
 

@@ -1,0 +1,221 @@
+"""The evaluation command: from a checkpoint, real motion or files of another program to a table, a CSV and a board."""
+
+import csv
+import json
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from data_loaders.corpus import Corpus, Entry, Representation, Statistics, write_corpus
+from data_loaders.humanml_features import features_from_clips, joints_from_features
+from data_loaders.skeleton import load_skeleton
+from data_loaders.text import Caption
+from evaluations import board, eval_humanml_run
+from evaluations.board_table import board_of, board_table
+from evaluations.eval_humanml import EvalOptions, main
+from evaluations.eval_humanml_run import evaluate
+from evaluations.eval_report import gap_to_published, published_rows, read_report
+from evaluations.metrics import Interval
+from evaluations.motion_sources import complete_features, given_set
+from model.evaluators import EvaluatorConfig, GuoEvaluator
+from model.pretrained import save_pretrained
+from tests.synthetic import raise_hand, walk
+
+REPRESENTATION = Representation("humanml", 20.0, "continuous")
+SKELETON = load_skeleton("humanml")
+STATISTICS = Statistics(np.zeros(263, np.float32), np.full(263, 0.3, np.float32), REPRESENTATION)
+
+
+def joints_of(number: int) -> tuple[np.ndarray, str]:
+    if number % 2:
+        return raise_hand(30 + number, "left" if number % 4 == 1 else "right"), f"a person raises a hand, number {number}"
+    return walk(30 + number, 0.5 + 0.02 * number), f"a person walks, number {number}"
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """A corpus of 40 test clips of walks and raised hands."""
+    folder = tmp_path_factory.mktemp("dataset") / "made_up"
+    folder.mkdir()
+    made = [joints_of(i) for i in range(40)]
+    features = features_from_clips([torch.as_tensor(joints) for joints, _ in made], SKELETON, "continuous")
+    entries = [
+        Entry(f"{i:03d}", rows.numpy(), [Caption(text), Caption(f"somebody there: {text}")])
+        for i, (rows, (_, text)) in enumerate(zip(features, made))
+    ]
+    write_corpus(folder, entries, REPRESENTATION, STATISTICS)
+    for split in ("train", "val", "test"):
+        (folder / f"{split}.txt").write_text("\n".join(entry.name for entry in entries))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def evaluator(tmp_path_factory):
+    torch.manual_seed(0)
+    config = EvaluatorConfig(movement_hidden=8, movement_latent=8, text_hidden=8, motion_hidden=8, embedding=8,
+                             words="minilm", word_dim=384, pos_dim=0, heading="continuous")  # fmt: skip
+    folder = tmp_path_factory.mktemp("evaluator") / "tiny"
+    networks = GuoEvaluator(config, STATISTICS)
+    save_pretrained(folder, config, networks.state_dict(), STATISTICS)
+    return folder
+
+
+@pytest.fixture
+def options(dataset, evaluator, tmp_path):
+    def make(**changes):
+        settings = {"dataset": str(dataset), "evaluator": evaluator, "replications": 2, "output_dir": tmp_path / "out",
+                    "num_steps": 2, "device": "cpu", **changes}  # fmt: skip
+        return EvalOptions(**settings)
+
+    return make
+
+
+def test_a_model_is_judged_beside_real_motion_and_every_motion_is_on_record(options, tmp_path):
+    report = evaluate(options(controls=True, physics_clips=4))
+    assert list(report["rows"]) == ["real motion", "generated", "real motion, shuffled captions", "noise"]
+    assert report["physics"]["generated"]["clips"] == report["physics"]["real motion"]["clips"] == 4
+    assert report["parameters"] > 1e6 and report["seconds_per_motion"] > 0
+    lines = list(csv.DictReader((tmp_path / "out" / "motions.csv").open()))
+    assert len(lines) == 2 * (32 + 32)
+    made = [line for line in lines if line["row"] == "generated"]
+    assert len({line["seed"] for line in made}) == 64 and all(line["caption"] for line in made)
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert text.index("| real motion ") < text.index("| generated ") and "2 replications" in text
+    again = read_report(tmp_path / "out")
+    assert again["rows"]["generated"]["fid"] == report["rows"]["generated"]["fid"]
+
+
+def test_an_interrupted_evaluation_goes_on_and_ends_where_a_whole_one_does(options, tmp_path, monkeypatch):
+    whole = evaluate(options(output_dir=tmp_path / "whole", replications=3))
+    evaluate(options(replications=1))
+    counted = []
+    replicate = eval_humanml_run.Evaluation.replicate
+
+    def counting(self, number, *arguments):
+        counted.append(number)
+        return replicate(self, number, *arguments)
+
+    monkeypatch.setattr(eval_humanml_run.Evaluation, "replicate", counting)
+    gone_on = evaluate(options(replications=3))
+    assert counted == [1, 2]
+    assert gone_on["physics"] == whole["physics"]
+    for own, theirs in zip(gone_on["values"], whole["values"]):  # embedded in other batches: equal but for rounding
+        assert all(own[row] == pytest.approx(theirs[row], rel=1e-4) for row in theirs)
+
+
+def test_another_seed_or_model_does_not_mix_with_what_a_folder_holds(options, tmp_path):
+    evaluate(options(model_path="real", replications=1))
+    evaluate(options(model_path="real", replications=1, seed=3))
+    assert json.loads((tmp_path / "out" / "settings.json").read_text())["seed"] == 10
+    assert json.loads((tmp_path / "out_2" / "settings.json").read_text())["seed"] == 3
+
+
+def write_given(folder: Path, count: int, fps_ratio: int = 1) -> Path:
+    folder.mkdir()
+    for i in range(count):
+        joints, text = joints_of(i)
+        dense = np.repeat(joints, fps_ratio, axis=0)
+        np.save(folder / f"clip{i:02d}.npy", dense.astype(np.float32))
+        (folder / f"clip{i:02d}.txt").write_text(f"{text}\n\nsomebody there: {text}\n")
+    return folder
+
+
+def test_motions_of_another_program_that_are_the_real_ones_are_judged_like_them(options, tmp_path):
+    report = evaluate(options(motions=write_given(tmp_path / "theirs", 40, 3), fps=60.0, replications=3))
+    real, given = report["rows"]["real motion"], report["rows"]["given"]
+    assert given["mm_dist"].mean == pytest.approx(real["mm_dist"].mean, rel=0.02)
+    assert report["physics"]["given"]["bone_length_deviation"] < 1
+
+
+def test_what_cannot_be_judged_is_named_and_the_rest_is(dataset, tmp_path, caplog):
+    folder = write_given(tmp_path / "theirs", 6)
+    broken = np.load(folder / "clip00.npy")
+    broken[3, 4, 1] = np.nan
+    np.save(folder / "clip00.npy", broken)
+    np.save(folder / "clip01.npy", broken[:, :21] * 0)
+    np.save(folder / "clip02.npy", np.load(folder / "clip02.npy")[:3])
+    (folder / "clip03.txt").unlink()
+    corpus = Corpus.open(dataset)
+    with caplog.at_level(logging.WARNING):
+        found, report = given_set(folder, 20.0, corpus)
+    assert [entry.name for entry in found.entries] == ["clip04", "clip05"]
+    for words in ("NaN or infinity in frame 3", "21 joints", "too short: 3 frames", "clip03.txt"):
+        assert words in caplog.text
+    assert len(report.skipped) == 4
+    with pytest.raises(FileNotFoundError, match=r"expected NAME\.npy with joints and NAME\.txt"):
+        given_set(tmp_path, 20.0, corpus)
+
+
+def test_features_that_a_model_does_not_make_follow_from_those_it_makes(dataset):
+    """Root, positions and contacts of a real clip, the rest left to be worked out."""
+    corpus = Corpus.open(dataset)
+    whole = np.array(corpus[4])
+    columns = [*range(67), *range(259, 263)]
+    found = complete_features(torch.as_tensor(whole[:, columns]), columns, SKELETON, "continuous")
+    assert found.shape == whole.shape and (found[:, columns] == whole[:, columns]).all()
+    np.testing.assert_allclose(found[:-1], whole[:-1], atol=2e-3)
+    joints = [joints_from_features(torch.as_tensor(rows), SKELETON) for rows in (found, whole)]
+    torch.testing.assert_close(*joints)
+
+
+@pytest.mark.parametrize("flags, message", [
+    (["--replications", "0"], "--replications must be at least 1"),
+    (["--fps", "30"], "--fps says how fast --motions run"),
+    (["--dataset", "nowhere"], "dataset 'nowhere' not found"),
+    (["--model_path", "nowhere"], "no checkpoint at nowhere"),
+    (["--evaluator", "nowhere"], "no evaluator of made_up; train one"),
+    (["--motions", "nowhere"], "nowhere: no motions"),
+])  # fmt: skip
+def test_bad_input_is_one_line(flags, message, dataset, evaluator, tmp_path, capsys):
+    from protos.options import run_command
+
+    given = ["--dataset", str(dataset), "--evaluator", str(evaluator), "--output_dir", str(tmp_path / "out"), *flags]
+    with pytest.raises(SystemExit) as stopped:
+        run_command(lambda: main(given))
+    assert stopped.value.code
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error and not (tmp_path / "out").exists()
+
+
+def report_of(what: str, top3: float, published: str | None = None, **changes) -> dict:
+    figures = {"top1": 0.5, "top2": 0.7, "top3": top3, "fid": 0.1, "mm_dist": 3.0, "diversity": 9.5}
+    intervals = {name: Interval(value, 0.01) for name, value in figures.items()}
+    return {
+        "what": what, "dataset": "d", "split": "test", "protocol": "mdm", "whose": "w", "evaluator": "e", "replications": 5,
+        "seed": 10, "published": published, "physics": {}, "seconds_per_motion": 0.01, "parameters": 2e6,
+        "rows": {"real motion": intervals, "generated": intervals, "noise": intervals}, **changes,
+    }  # fmt: skip
+
+
+def test_a_board_has_real_motion_once_and_first_and_each_model_by_its_name(tmp_path):
+    made = board_of([report_of("save/a", 0.7), report_of("other/a", 0.6), report_of("save/b", 0.8)])
+    assert list(made["rows"]) == ["real motion", "a", "a_2", "b", "noise"]
+    assert board_table(made).count("| real motion ") == 1
+    with pytest.raises(ValueError, match="protocol is mdm of one and t2m of the other"):
+        board_of([report_of("a", 0.7), report_of("b", 0.7, protocol="t2m")])
+
+
+def test_a_real_row_off_the_published_one_is_warned_of():
+    assert published_rows("humanml")["real motion"]["top3"] == (0.797, 0.003 - 0.001)
+    off = report_of("x", 0.7, "humanml")
+    assert "R@3 0.700 for 0.797" in gap_to_published(off)[0]
+    good = {name: Interval(value.mean, 0.002) for name, value in published_rows("humanml")["real motion"].items()}
+    assert gap_to_published({**off, "rows": {"real motion": good}}) == []
+    assert gap_to_published({**off, "published": None}) == []
+
+
+def test_the_board_command_writes_table_and_chart(dataset, evaluator, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    main(["--dataset", str(dataset), "--evaluator", str(evaluator), "--replications", "2", "--model_path", "real",
+          "--motions", str(write_given(tmp_path / "theirs", 36))])  # fmt: skip
+    (done,) = (tmp_path / "outputs").glob("eval_*")
+    board.main(["--reports", str(done), "--model_paths"])
+    (folder,) = (tmp_path / "outputs").glob("board_*")
+    assert "| theirs " in (folder / "board.md").read_text()
+    from matplotlib.image import imread
+
+    chart = imread(folder / "board.png")
+    assert chart.shape[1] > 800 and chart[..., :3].std() > 0.05
