@@ -38,11 +38,10 @@ def euclidean(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.sqrt(np.maximum(squares - 2 * a @ np.swapaxes(b, -1, -2), 0))
 
 
-def ranks(text: np.ndarray, motion: np.ndarray, pool: int = POOL) -> np.ndarray:
-    """Place (N,), from 0, of each text's own motion among the `pool` motions of its batch.
+def pool_distances(text: np.ndarray, motion: np.ndarray, pool: int = POOL) -> np.ndarray:
+    """Distances (batches, pool, pool) of texts (rows) and motions (columns) of the same batch.
 
-    Batches follow the order of the rows; rows that fill no batch are left out. A motion just as near counts as nearer
-    when it stands before. ValueError for fewer rows than a pool.
+    Batches follow the order of the rows; rows that fill no batch are left out. ValueError for fewer rows than a pool.
     """
     text, motion = _checked("R-precision", text, motion)
     if len(text) != len(motion):
@@ -50,8 +49,15 @@ def ranks(text: np.ndarray, motion: np.ndarray, pool: int = POOL) -> np.ndarray:
     batches = len(text) // pool
     if not batches:
         raise ValueError(f"R-precision needs at least {pool} motions, there are {len(text)}")
-    text, motion = (x[: batches * pool].reshape(batches, pool, -1) for x in (text, motion))
-    gaps = euclidean(text, motion)  # (batches, pool, pool)
+    return euclidean(*(x[: batches * pool].reshape(batches, pool, -1) for x in (text, motion)))
+
+
+def ranks(text: np.ndarray, motion: np.ndarray, pool: int = POOL) -> np.ndarray:
+    """Place (N,), from 0, of each text's own motion among the `pool` motions of its batch (see `pool_distances`).
+
+    A motion just as near counts as nearer when it stands before.
+    """
+    gaps = pool_distances(text, motion, pool)
     own = np.diagonal(gaps, axis1=1, axis2=2)[..., None]
     before = np.tri(pool, k=-1, dtype=bool)  # column stands before the row's own
     return ((gaps < own) | ((gaps == own) & before)).sum(-1).reshape(-1)
@@ -61,6 +67,24 @@ def r_precision(text: np.ndarray, motion: np.ndarray, top_k: Sequence[int] = TOP
     """Share (len(top_k),) of texts whose own motion is among the k nearest of its pool. Guo et al. 2022, §5."""
     places = ranks(text, motion, pool)
     return np.array([(places < k).mean() for k in top_k])
+
+
+def label_precision(
+    text: np.ndarray, motion: np.ndarray, labels: np.ndarray, k: int = 3, pool: int = POOL
+) -> tuple[float, float]:
+    """Share of texts with a motion of their own label (N,) among the k nearest of their pool; and that share by chance.
+
+    Many clips of a dataset are said and shown alike, so that a text's own motion is but one right answer.
+    """
+    gaps = pool_distances(text, motion, pool)
+    _, codes = np.unique(labels, return_inverse=True)
+    codes = codes[: len(gaps) * pool].reshape(len(gaps), pool)
+    right = codes[:, :, None] == codes[:, None, :]  # (batches, texts, motions)
+    nearest = np.argsort(gaps, axis=-1, kind="stable")[..., :k]
+    found = np.take_along_axis(right, nearest, axis=-1).any(-1)
+    wrong = pool - right.sum(-1)  # motions of other labels: chance draws k motions out of the pool
+    missed = np.prod([np.maximum(wrong - i, 0) / (pool - i) for i in range(k)], axis=0)
+    return float(found.mean()), float(1 - missed.mean())
 
 
 def matching_score(text: np.ndarray, motion: np.ndarray) -> float:

@@ -3,6 +3,8 @@
 import csv
 import json
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +26,7 @@ from model.evaluators import EvaluatorConfig, GuoEvaluator
 from model.pretrained import save_pretrained
 from tests.synthetic import raise_hand, walk
 
+ROOT = Path(__file__).resolve().parents[1]
 REPRESENTATION = Representation("humanml", 20.0, "continuous")
 SKELETON = load_skeleton("humanml")
 STATISTICS = Statistics(np.zeros(263, np.float32), np.full(263, 0.3, np.float32), REPRESENTATION)
@@ -219,3 +222,19 @@ def test_the_board_command_writes_table_and_chart(dataset, evaluator, tmp_path, 
 
     chart = imread(folder / "board.png")
     assert chart.shape[1] > 800 and chart[..., :3].std() > 0.05
+
+
+def test_two_processes_come_to_the_numbers_of_one(dataset, evaluator, tmp_path):
+    flags = ["--dataset", str(dataset), "--evaluator", str(evaluator), "--replications", "1", "--num_steps", "2",
+             "--physics_clips", "3", "--device", "cpu"]  # fmt: skip
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--cpu", "-m",
+               "evaluations.eval_humanml", *flags, "--output_dir", str(tmp_path / "two")]  # fmt: skip
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    main([*flags, "--output_dir", str(tmp_path / "one")])
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    one, two = (read_report(tmp_path / name) for name in ("one", "two"))
+    for row, figures in one["values"][0].items():
+        assert two["values"][0][row] == pytest.approx(figures, rel=1e-3, abs=1e-6)
+    assert two["physics"]["generated"]["clips"] == 3
+    assert said.count("R@1") == 1  # one process speaks

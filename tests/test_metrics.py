@@ -31,6 +31,17 @@ def test_a_motion_equally_near_that_stands_before_comes_first():
     assert metrics.ranks(np.zeros((4, 2)), motion, pool=4).tolist() == [0, 1, 2, 3]
 
 
+def test_any_motion_of_the_right_label_counts_and_chance_is_what_strangers_reach():
+    labels = np.arange(6400) % 16  # two of each in a pool
+    motion = np.eye(16)[labels] + 0.01 * embeddings(6400, 16)
+    found, chance = metrics.label_precision(motion, motion, labels)
+    assert found == 1.0 and chance == pytest.approx(1 - 30 * 29 * 28 / (32 * 31 * 30))
+    stranger, _ = metrics.label_precision(embeddings(6400, 16, 1), embeddings(6400, 16, 2), labels)
+    assert stranger == pytest.approx(chance, abs=0.02)
+    everything, certain = metrics.label_precision(embeddings(64, 16, 1), motion[:64], np.zeros(64))
+    assert everything == certain == 1.0
+
+
 def test_ranks_are_those_of_a_stable_sort():
     text, motion = (embeddings(64, 4, seed).round(0) for seed in (0, 1))  # rounding makes ties
     expected = []
