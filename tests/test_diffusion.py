@@ -13,6 +13,7 @@ from diffusion.likelihood import vlb_terms
 from diffusion.losses import (
     LossWeights,
     MotionTerms,
+    calm_weights,
     masked_goal_l2,
     masked_l2,
     snr_weights,
@@ -396,5 +397,21 @@ def test_training_loss_is_the_weighted_sum_of_its_terms():
     torch.testing.assert_close(weighted["loss"], snr_weights(diffusion, t) * plain["denoising"])
     weighted = run(min_snr_gamma=5.0, snr_power=0.5, snr_floor=0.2)
     torch.testing.assert_close(weighted["loss"], snr_weights(diffusion, t, 5.0, 0.5, 0.2) * plain["denoising"])
+    calm = run(calm_power=0.5)
+    torch.testing.assert_close(calm["loss"], calm_weights(x0, mask, 0.5) * plain["denoising"])
     terms["loss"].mean().backward()
     assert scale.grad.isfinite()
+
+
+def test_an_error_of_the_same_share_counts_alike_in_calm_and_lively_motion_at_power_1():
+    walk = torch.randn(1, 12, 6, generator=torch.Generator().manual_seed(0))
+    x0, mask = torch.cat([walk, 0.2 * walk]), torch.arange(12) < torch.tensor([[12], [12]])
+    error = masked_l2(0.9 * x0, x0, mask)
+    assert error[1] == pytest.approx(0.04 * error[0])
+    weighted = error * calm_weights(x0, mask, 1.0)
+    assert weighted[1] == pytest.approx(weighted[0])
+    padded = torch.nn.functional.pad(x0, (0, 0, 0, 5), value=9.0)
+    torch.testing.assert_close(
+        calm_weights(padded, torch.arange(17).expand(2, -1) < 12, 0.5), calm_weights(x0, mask, 0.5))
+    still = calm_weights(torch.zeros(1, 12, 6), mask[:1], 0.5)
+    assert still.isfinite().all()

@@ -17,9 +17,12 @@ from model.lsremgm_system import build
 from model.motion_autoencoder import (
     AutoencoderConfig,
     MotionAutoencoder,
+    Posterior,
     autoencoder_columns,
+    autoencoder_loss,
     load_autoencoder,
     reconstruction_terms,
+    spread,
 )
 from model.pretrained import from_pretrained, save_pretrained
 from tests.synthetic import raise_hand, walk
@@ -97,6 +100,31 @@ def test_a_small_movement_of_a_resting_joint_counts_like_a_large_one_of_a_fast_j
 
     resting, moving = lost("right_wrist", 0.01), lost("left_wrist", 0.01)
     assert resting[0] == pytest.approx(moving[0], rel=1e-3) and resting[1] > 4 * moving[1]
+
+
+def test_noise_on_latents_is_measured_by_their_spread_over_real_ones():
+    made = network()
+    x, mask = torch.randn(5, 16, 71), torch.arange(16) < torch.tensor([16, 8, 12, 16, 4])[:, None]
+    kept = mask[:, ::4, None].float()
+    latents = made.encode(x, mask).mean
+    real = latents[mask[:, ::4]]
+    torch.testing.assert_close(spread(latents, kept), real.std(0, correction=0))
+    torch.testing.assert_close(spread(7 * latents, kept), 7 * spread(latents, kept))
+    posterior = Posterior(latents, torch.full_like(latents, -12.0))
+    noise = torch.randn(latents.shape)
+    torch.testing.assert_close(posterior.sample(noise, 0.5), latents + 0.5 * noise, atol=1e-4, rtol=0)
+
+
+def test_a_decoder_is_trained_to_bear_the_noise_that_is_asked_for(small_dataset):
+    corpus = Corpus.open(small_dataset)
+    columns = autoencoder_columns(22)
+    mean, std = (torch.from_numpy(v[columns]) for v in (corpus.mean, corpus.std))
+    x = torch.from_numpy(((corpus[0][:32, columns] - mean.numpy()) / std.numpy()).astype(np.float32))[None]
+    mask, noise = torch.ones(1, 32, dtype=torch.bool), torch.randn(1, 8, 8)
+    plain, noisy = network(), network()
+    noisy.config = replace(TINY, latent_noise=0.5)
+    terms = [autoencoder_loss(each, x, mask, noise, mean, std, SKELETON) for each in (plain, noisy)]
+    assert terms[0]["kl"] == terms[1]["kl"] and terms[0]["columns"] != terms[1]["columns"]
 
 
 def test_training_the_decoder_alone_leaves_latents_and_the_models_in_them_as_they_are(tmp_path, small_dataset):
