@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -10,7 +11,11 @@ from data_loaders.corpus import Corpus, Representation
 from data_loaders.text import Caption
 from evaluations.evaluation_set import Motions
 from model.evaluator_words import GLOVE_FOLDER, WordSource, load_words
-from model.evaluators import GuoEvaluator
+from model.evaluators import UNIT_LENGTH, GuoEvaluator
+from sample.search import unit_rows
+
+if TYPE_CHECKING:
+    from model.tmr import TMR
 
 TEXTS_AT_ONCE = 256
 EVALUATORS = Path("checkpoints/evaluators")
@@ -19,10 +24,13 @@ EVALUATORS = Path("checkpoints/evaluators")
 class GuoJudge:
     """A Guo evaluator and its words behind the interface that protocols ask for."""
 
+    similarity: Literal["cosine", "euclidean"] = "euclidean"  # what its training brings together
+
     def __init__(self, networks: GuoEvaluator, words: WordSource):
         if words.name != networks.config.words:
             raise ValueError(f"this evaluator reads {networks.config.words} words, not {words.name}")
         self.networks, self.words = networks.eval(), words
+        self.frame_limits = (UNIT_LENGTH, networks.config.max_frames)
 
     def require(self, representation: Representation, what: str) -> None:
         self.networks.require(representation, what)
@@ -39,6 +47,27 @@ class GuoJudge:
         return self.networks.encode_motions(motions).numpy()
 
 
+class TmrJudge:
+    """A TMR model behind the same interface. Embeddings are its mean latents at length one, as distances between them need."""
+
+    similarity: Literal["cosine", "euclidean"] = "cosine"
+
+    def __init__(self, networks: "TMR"):
+        self.networks = networks.eval()
+        self.frame_limits = (1, networks.config.max_positions - networks.config.num_tokens)
+
+    def require(self, representation: Representation, what: str) -> None:
+        self.networks.config.representation.require(representation, "the TMR model", what)
+
+    def encode_texts(self, captions: Sequence[Caption]) -> np.ndarray:
+        """Embeddings (N, C)."""
+        return unit_rows(self.networks.encode_text([caption.text for caption in captions]).numpy())
+
+    def encode_motions(self, motions: Motions) -> np.ndarray:
+        """Embeddings (N, C) of features [(T, D)] in their units."""
+        return unit_rows(self.networks.encode_motion(motions).numpy())
+
+
 def published_name(corpus: Corpus) -> str | None:
     """Which published evaluator a dataset is judged by: humanml, kit, or None for data of another kind."""
     if corpus.heading != "published":
@@ -51,8 +80,8 @@ def default_evaluator(corpus: Corpus) -> Path:
     return EVALUATORS / {"humanml": "t2m", "kit": "kit", None: corpus.folder.name}[published_name(corpus)]
 
 
-def load_judge(path: Path, corpus: Corpus, glove_folder: Path = GLOVE_FOLDER, device: str = "cpu") -> GuoJudge:
-    """The judge in a folder: one of ours, or the published evaluator of the corpus.
+def load_judge(path: Path, corpus: Corpus, glove_folder: Path = GLOVE_FOLDER, device: str = "cpu") -> GuoJudge | TmrJudge:
+    """The judge in a folder: an evaluator or a TMR model, ours or published.
 
     Raises CheckpointError, or FileNotFoundError where it or its word vectors are absent.
     """
@@ -61,7 +90,9 @@ def load_judge(path: Path, corpus: Corpus, glove_folder: Path = GLOVE_FOLDER, de
 
     name = published_name(corpus)
     if (path / "config.json").is_file():
-        networks = from_pretrained(path, device, systems=("evaluator",))
+        networks = from_pretrained(path, device, systems=("evaluator", "tmr"))
+        if not isinstance(networks, GuoEvaluator):
+            return TmrJudge(networks)
     elif name is None:
         raise FileNotFoundError(f"{path}: no evaluator of {corpus.folder.name}; train one with "
                                 f"python -m train.train_evaluator --dataset {corpus.folder.name}, or give --evaluator")

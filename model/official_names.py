@@ -39,14 +39,20 @@ MDM_STACK = {"trans_enc": "seqTransEncoder", "trans_dec": "seqTransDecoder"}
 MDM_NOT_LOADED = (r"(^|\.)pe$", r"^clip_model\.")  # fixed sinusoids; the frozen text encoder
 
 
+def torch_layer_name(name: str, arch: str) -> str:
+    """The name that `layers.<i>.<rest>` of ours has in a torch.nn.TransformerEncoder or Decoder, by `arch`."""
+    _, index, rest = name.split(".", 2)
+    stack = f"{MDM_STACK[arch]}.layers.{index}."
+    norm, _, kind = rest.partition(".")
+    if norm in MDM_NORMS[arch]:
+        return f"{stack}{MDM_NORMS[arch][norm]}.{kind}"
+    return stack + _first_match(rest, MDM_LAYER_NAMES)
+
+
 def mdm_name(name: str, config: LSReMGMConfig) -> str:
     """The published name of our parameter `name`."""
-    if match := re.fullmatch(r"layers\.(\d+)\.(.+)", name):
-        stack, rest = f"{MDM_STACK[config.arch]}.layers.{match[1]}.", match[2]
-        norm, _, kind = rest.partition(".")
-        if norm in MDM_NORMS[config.arch]:
-            return f"{stack}{MDM_NORMS[config.arch][norm]}.{kind}"
-        return stack + _first_match(rest, MDM_LAYER_NAMES)
+    if name.startswith("layers."):
+        return torch_layer_name(name, config.arch)
     if name == "target_encoder.row_weights":
         return "embed_target_cond.target_all_loc_emb.weights"
     if match := re.fullmatch(r"target_encoder\.networks\.(\d+)\.(.+)", name):

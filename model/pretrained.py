@@ -31,6 +31,7 @@ PUBLISHED_STATISTICS = Path(__file__).parents[1] / "data_loaders" / "published_s
 SYSTEMS = {
     "lsremgm": ("model.lsremgm", "LSReMGMConfig", "model.lsremgm_system", "build"),
     "evaluator": ("model.evaluators", "EvaluatorConfig", "model.evaluators", "build_evaluator"),
+    "tmr": ("model.tmr", "TMRConfig", "model.tmr", "build"),
     "length_estimator": ("model.evaluators", "LengthEstimatorConfig", "model.evaluators", "build_length_estimator"),
 }
 
@@ -75,7 +76,8 @@ def from_pretrained(path: str | Path, device: torch.device | str = "cpu", *, dat
     """The networks of a checkpoint folder (or of one `model*.pt` in a published one), in eval mode, float32.
 
     Published folders hold no statistics: those of the dataset are taken from `dataset_folder`, by default
-    dataset/HumanML3D or dataset/KIT-ML. `systems`: the only ones that will do. CheckpointError says what is wrong.
+    dataset/HumanML3D or dataset/KIT-ML; runs of TMR have their own. `systems`: the only ones that will do.
+    CheckpointError says what is wrong.
     """
     path = Path(path)
     folder = path if path.is_dir() else path.parent
@@ -83,7 +85,10 @@ def from_pretrained(path: str | Path, device: torch.device | str = "cpu", *, dat
         raise CheckpointError(f"no checkpoint at {path}: expected a folder with config.json and model.safetensors, "
                               "or a published one with args.json and model*.pt")
     if path.name == "model.safetensors" or (path.is_dir() and (folder / "config.json").is_file()):
-        networks = _from_folder(folder, text_encoder, systems)
+        if "model" in _read_json(folder / "config.json"):  # a published run of TMR: ours name a system instead
+            networks = _from_tmr_run(folder, text_encoder, systems)
+        else:
+            networks = _from_folder(folder, text_encoder, systems)
     elif (folder / "args.json").is_file():
         model_file = path if path.is_file() else newest_model(folder)
         networks = _from_published(folder, model_file, dataset_folder, text_encoder)
@@ -150,6 +155,14 @@ def _from_folder(folder: Path, text_encoder: "TextEncoder | None", systems: Sequ
     networks = getattr(importlib.import_module(module), build)(config, statistics, text_encoder)
     load_weights(networks, folder / "model.safetensors")
     return networks
+
+
+def _from_tmr_run(folder: Path, text_encoder: "TextEncoder | None", systems: Sequence[str]) -> nn.Module:
+    from model.official_tmr import official_tmr
+
+    if systems and "tmr" not in systems:
+        raise CheckpointError(f"{folder} holds a model of kind tmr, needed is {' or '.join(systems)}")
+    return official_tmr(folder, text_encoder=text_encoder)
 
 
 def _from_published(folder: Path, model_file: Path, dataset_folder: str | Path | None,

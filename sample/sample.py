@@ -57,6 +57,8 @@ class SampleOptions:
     """Write mp4 videos and a PNG strip (--no_video: motions only)."""
     gif: bool = False
     """Also write an animated GIF per motion."""
+    html: bool = False
+    """Also write a page per prompt that plays its motions in 3D in any browser, without a network."""
 
 
 def load(model_path: Path | str = STARTER, device: str = "auto") -> "nn.Module":
@@ -178,6 +180,8 @@ def write_files(folder: Path, motions: "list[Motion]", requests: "list[Request]"
             np.save(file, motion.joints[0])
     if options.video:
         write_pictures(folder, motions, count, options)
+    if options.html:
+        write_pages(folder, motions, count)
 
 
 def write_pictures(folder: Path, motions: "list[Motion]", count: int, options: SampleOptions) -> None:
@@ -196,6 +200,16 @@ def write_pictures(folder: Path, motions: "list[Motion]", count: int, options: S
         if len(row) > 1:
             write_video(folder / f"prompt{sample:02d}.mp4", row)
         write_strip(folder / f"prompt{sample:02d}.png", row[0])
+
+
+def write_pages(folder: Path, motions: "list[Motion]", count: int) -> None:
+    """prompt##.html: the repetitions of a prompt side by side, to turn and to step through."""
+    from visualize.web_viewer import write_viewer
+
+    for sample in range(count):
+        row = motions[sample::count]
+        labels = [f"rep{repetition:02d}" for repetition in range(len(row))]
+        write_viewer(folder / f"prompt{sample:02d}.html", row, labels=labels if len(row) > 1 else None)
 
 
 def _name(sample: int, repetition: int) -> str:

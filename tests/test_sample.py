@@ -1,6 +1,8 @@
 """The sample command as a user meets it: files, seeds, prompts of every kind, and what goes wrong."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +56,17 @@ def test_the_command_writes_everything_it_promises(run):
     assert (content["num_samples"], content["num_repetitions"]) == (1, 2)
     joints = np.load(output / "joints" / "prompt00_rep01.npy")
     np.testing.assert_array_equal(joints, content["motion"][1].transpose(2, 0, 1))
+
+
+def test_html_writes_a_page_per_prompt_with_the_repetitions_side_by_side(run, tmp_path):
+    (tmp_path / "prompts.txt").write_text("a person bows#40\na person </script> walks#44\n")
+    folder = run(*FAST, "--input_text", "prompts.txt", "--num_repetitions", "2", "--html", "--output_dir", "mine") / "mine"
+    assert sorted(path.name for path in folder.glob("*.html")) == ["prompt00.html", "prompt01.html"]
+    assert not list(folder.glob("*.mp4"))
+    page = (folder / "prompt01.html").read_text()
+    content = json.loads(re.search(r'<script type="application/json"[^>]*>(.*?)</script>', page, re.S)[1])
+    assert [clip["label"] for clip in content["clips"]] == ["rep00", "rep01"]
+    assert (content["sharedCaption"], content["fps"], content["frames"]) == ("a person </script> walks", 20.0, 44)
 
 
 def test_without_a_prompt_the_checkpoint_has_its_own(run):

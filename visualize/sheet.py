@@ -37,8 +37,8 @@ class Sheet:
         size = int(size) + int(size) % 2  # H.264 halves the colours, so sides are even
         ready = [checked(clip, i, fps) for i, clip in enumerate(clips)]
         own = [texts[0] if texts else "" for *_, texts in ready]
-        captions = _one_each(captions, own, "captions")
-        self.labels, self.trail = _one_each(labels, [""] * len(clips), "labels"), trail
+        captions = one_each(captions, own, "captions")
+        self.labels, self.trail = one_each(labels, [""] * len(clips), "labels"), trail
         self.fps = min(fps or max(rate for _, _, rate, _ in ready), fps_limit)
         self.lines = [wrap(caption, 0.94 * size, caption_font(size)) for caption in captions]
         self.columns = min(columns, len(clips))
@@ -161,7 +161,7 @@ def checked(clip: Clip, index: int, fps: float | None) -> tuple[np.ndarray, Skel
     return joints, tree, float(rate), captions
 
 
-def _one_each(given: Sequence[str] | None, default: list[str], what: str) -> list[str]:
+def one_each(given: Sequence[str] | None, default: list[str], what: str) -> list[str]:
     given = [given] if isinstance(given, str) else default if given is None else list(given)
     if len(given) != len(default):
         raise PictureError(f"{len(given)} {what} for {len(default)} motions; expected one each")

@@ -204,6 +204,11 @@ def _derived(got: Any, expected: Any, valid: dict, case: Any, load: Callable) ->
     if "match_rows_by" in valid:
         # the handler returns {"index": text -> row, "rows": array}; the case names the stored file's own index
         stored = load(valid["stored_index"]) if "stored_index" in valid else plain(case.expected["index"])
+        if "slices" in got:  # a text has several rows
+            ours, theirs = np.asarray(got["slices"]), np.asarray(case.expected["slices"])
+            pieces = [(ours[got["index"][text]], theirs[row]) for text, row in stored.items()]
+            return tuple(np.concatenate([array[slice(*pair[side])] for pair in pieces])
+                         for side, array in enumerate((np.asarray(got["rows"]), np.asarray(expected))))
         rows = np.asarray(got["rows"])[[got["index"][text] for text in stored]]
         expected = np.asarray(expected)[list(stored.values())]
         if valid.get("compare") == "end - begin":

@@ -1,0 +1,95 @@
+"""Captions as spans of whole AMASS files (annotations.json of TMR: HumanML3D, KIT-ML, BABEL), and what they cut out.
+
+Features are those of the whole file; a caption's motion is the frames of its span, no more and no less.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+MIN_SECONDS, MAX_SECONDS = 2.0, 10.0
+
+
+class AnnotationError(ValueError):
+    """An annotations file that cannot be read, or a span without a frame in its file."""
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """A caption of the seconds start to end of a file."""
+
+    seg_id: str
+    text: str
+    start: float
+    end: float
+
+    @property
+    def seconds(self) -> float:
+        return self.end - self.start
+
+
+@dataclass(frozen=True)
+class AnnotatedFile:
+    """A clip under its key: path of its features without extension, seconds of the whole file, its captions."""
+
+    key: str
+    path: str
+    duration: float
+    annotations: tuple[Annotation, ...]
+
+
+def read_annotations(path: Path) -> dict[str, AnnotatedFile]:
+    """annotations.json by key, in the order of the file. AnnotationError where it is absent or of another form."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        return parse_annotations(content)
+    except FileNotFoundError:
+        raise AnnotationError(f"{path} is absent") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise AnnotationError(f"{path} is not an annotations file: {type(error).__name__} {error}") from error
+
+
+def parse_annotations(content: Mapping[str, dict]) -> dict[str, AnnotatedFile]:
+    return {
+        key: AnnotatedFile(key, entry["path"], float(entry["duration"]), tuple(
+            Annotation(str(a["seg_id"]), a["text"], float(a["start"]), float(a["end"])) for a in entry["annotations"]))
+        for key, entry in content.items()
+    }
+
+
+def within_seconds(files: Mapping[str, AnnotatedFile], shortest: float = MIN_SECONDS,
+                   longest: float = MAX_SECONDS) -> dict[str, AnnotatedFile]:
+    """Files with the captions whose span lasts shortest to longest seconds, both included; files without any are left out.
+
+    end - start is taken in double precision as it comes: 2.3 - 0.3 is below 2.
+    """
+    kept = {}
+    for key, file in files.items():
+        if annotations := tuple(a for a in file.annotations if shortest <= a.seconds <= longest):
+            kept[key] = AnnotatedFile(key, file.path, file.duration, annotations)
+    return kept
+
+
+def annotated_split(files: Mapping[str, AnnotatedFile], keys: Sequence[str], split: str) -> dict[str, AnnotatedFile]:
+    """The files of a split in its order; keys without annotations are left out. Only test splits keep every duration."""
+    chosen = {key: files[key] for key in keys if key in files}
+    return chosen if "test" in split else within_seconds(chosen)
+
+
+def span_frames(start: float, end: float, fps: float) -> tuple[int, int]:
+    """First frame and the one after the last, of seconds: each product is cut, not rounded (0.58 s at 20 is 11)."""
+    return int(start * fps), int(end * fps)
+
+
+def nominal_frames(start: float, end: float, fps: float) -> int:
+    """Frames that a span should have, without its file."""
+    return int(fps * (end - start))
+
+
+def cut_span(features: np.ndarray, start: float, end: float, fps: float) -> np.ndarray:
+    """The frames (T, D) of a span; one that reaches beyond the file ends with it, one behind its end has none."""
+    first, stop = span_frames(start, end, fps)
+    return features[first:stop]

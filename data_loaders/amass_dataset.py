@@ -1,0 +1,67 @@
+"""Datasets in TMR's layout: annotations.json and split lists in one folder, features of whole AMASS files in another.
+
+datasets/annotations/humanml3d/{annotations.json, splits/test.txt, ...} and datasets/motions/guoh3dfeats/<path>.npy.
+"""
+
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from data_loaders.amass_annotations import AnnotatedFile, Annotation, AnnotationError, annotated_split, cut_span, read_annotations
+from data_loaders.corpus import Representation
+from data_loaders.skeleton import load_skeleton
+
+ANNOTATIONS = "annotations.json"
+OPEN_FILES = 64  # memory maps that are kept
+
+
+class AmassDataset:
+    """A folder with annotations.json; the feature files lie in ../../motions/guoh3dfeats where nothing else is said."""
+
+    heading = "published"
+    representation = Representation("humanml", 20.0, heading)
+
+    def __init__(self, folder: Path, motions: Path | None = None):
+        """AnnotationError where the folder does not hold what it should."""
+        self.folder = Path(folder)
+        self.motions = Path(motions) if motions else self.folder.parent.parent / "motions" / "guoh3dfeats"
+        self.files = read_annotations(self.folder / ANNOTATIONS)
+        self.skeleton = load_skeleton(self.representation.skeleton)
+        self._features = lru_cache(OPEN_FILES)(self._read)
+
+    @staticmethod
+    def is_at(folder: str | Path) -> bool:
+        return (Path(folder) / ANNOTATIONS).is_file()
+
+    @property
+    def fps(self) -> float:
+        return self.representation.fps
+
+    def keys(self, split: str) -> list[str]:
+        """Keys of a split list, also those without annotations. FileNotFoundError names the splits there are."""
+        path = self.folder / "splits" / f"{split}.txt"
+        if not path.is_file():
+            known = sorted(p.stem for p in path.parent.glob("*.txt"))
+            raise FileNotFoundError(f"{path}: no such split; this dataset has {', '.join(known) or 'none'}")
+        return path.read_text(encoding="utf-8").split()
+
+    def split(self, split: str) -> dict[str, AnnotatedFile]:
+        """The files of a split by key, in its order, with the captions of 2 to 10 s; of test splits with all captions."""
+        return annotated_split(self.files, self.keys(split), split)
+
+    def motion(self, file: AnnotatedFile, annotation: Annotation) -> np.ndarray:
+        """Features (T, 263) in their units of what a caption describes. AnnotationError where the file is absent or no such."""
+        return cut_span(self._features(file.path), annotation.start, annotation.end, self.fps)
+
+    def _read(self, path: str) -> np.ndarray:
+        where = self.motions / f"{path}.npy"
+        try:
+            features = np.load(where, mmap_mode="r", allow_pickle=False)
+        except FileNotFoundError:
+            raise AnnotationError(f"{where} is absent") from None
+        except (ValueError, EOFError, OSError) as error:
+            raise AnnotationError(f"{where} is not readable: {error}") from error
+        if features.ndim != 2 or features.shape[1] != self.skeleton.num_features:
+            raise AnnotationError(f"{where} has shape {features.shape}, expected (frames, {self.skeleton.num_features})")
+        return features

@@ -1,0 +1,161 @@
+"""What `evaluations.eval_retrieval` does once its options are read: gallery, protocols, files."""
+
+import csv
+import io
+import json
+import logging
+import sys
+from functools import cache
+from pathlib import Path
+
+from data_loaders.corpus import Corpus
+from evaluations.eval_retrieval import RetrievalOptions
+from evaluations.judges import default_evaluator, load_judge, published_name
+from evaluations.retrieval_metrics import DIRECTIONS, SMALL_BATCH, THRESHOLD, TOP_K, ranks
+from evaluations.retrieval_protocol import (
+    PAPER_NAMES,
+    Figures,
+    Gallery,
+    Sentences,
+    default_sentences,
+    gallery_of,
+    items_of,
+    published_subset,
+    run_protocol,
+)
+from evaluations.tables import plain, table
+from protos.files import write_atomically
+from protos.options import pick_device
+
+log = logging.getLogger(__name__)
+
+COLUMNS = (*(f"R{k:02d}" for k in TOP_K), "MedR")
+HEADINGS = (*(f"R@{k} ↑" for k in TOP_K), "MedR ↓")
+WAYS = {"t2m": "text → motion", "m2t": "motion → text"}
+
+
+def evaluate(options: RetrievalOptions) -> dict:
+    """The report, also written to the output folder. Raises ValueError or OSError in a user's words."""
+    corpus = Corpus.open(options.dataset)
+    path = options.model_path or default_evaluator(corpus)
+    judge = load_judge(path, corpus, device=str(pick_device(options.device)))
+    judge.require(corpus.representation, f"dataset {corpus.folder}")
+    items, left_out = items_of(corpus, options.split, judge.frame_limits, options.fold_mirrored)
+    if left_out.skipped:
+        log.info("%d clips; %s", len(items), left_out)
+    protocols = protocols_of(options.protocol, len(items))
+    published = published_name(corpus)
+
+    @cache  # only two of the protocols compare sentences
+    def sentences() -> Sentences:
+        return sentences_of(options, published)
+
+    gallery = gallery_of(items, judge)
+    listed = subset_list(corpus, options.split, published)
+    figures = {name: run_protocol(name, gallery, sentences, listed) for name in protocols}
+    report = {
+        "what": str(path),
+        "command": " ".join(["python -m evaluations.eval_retrieval", *sys.argv[1:]]),
+        "dataset": corpus.folder.name, "split": options.split, "motions": len(gallery), "texts": len(gallery.texts),
+        "fold_mirrored": options.fold_mirrored, "left_out": str(left_out), "similarity": judge.similarity,
+        "sentences": description(sentences()) if {"threshold", "nsim"} & set(protocols) else None,
+        "protocols": figures,
+    }  # fmt: skip
+    write_report(options, report, gallery)
+    return report
+
+
+def protocols_of(wanted: str, count: int) -> list[str]:
+    """Names in PAPER_NAMES. All of them: those that so many clips allow, with a word on the other."""
+    if wanted != "all":
+        return [wanted]
+    if count >= SMALL_BATCH:
+        return list(PAPER_NAMES)
+    log.warning("no small batches: they need at least %d motions, there are %d", SMALL_BATCH, count)
+    return [name for name in PAPER_NAMES if name != "guo"]
+
+
+def sentences_of(options: RetrievalOptions, published: str | None) -> Sentences:
+    """How texts are compared, as the options and the dataset say."""
+    found = default_sentences(options.threshold, "words", options.sentence_encoder)
+    as_published = published is not None and found.encoder.name == "mpnet"
+    if published is not None and not as_published:
+        log.warning("sentences are compared by %s, not by mpnet: the threshold protocol is not that of the published tables "
+                    "(python -m protos.fetch mpnet)", found.encoder.name)
+    if options.duplicates != "auto":
+        found.duplicates = options.duplicates
+    elif as_published:
+        found.duplicates = "published"
+    return found
+
+
+def subset_list(corpus: Corpus, split: str, published: str | None) -> list[str]:
+    """Names of a dissimilar subset: nsim_<split>.txt of the dataset, or the published ones of humanml and kit; else none."""
+    path = corpus.folder / f"nsim_{split}.txt"
+    if path.is_file():
+        return path.read_text(encoding="utf-8").split()
+    return published_subset(published) if split == "test" else []
+
+
+def description(sentences: Sentences) -> dict:
+    return {"encoder": sentences.encoder.name, "threshold": sentences.threshold, "duplicates": sentences.duplicates}
+
+
+def latex_row(figures: Figures) -> str:
+    """A row as TMR prints it: recalls and median rank, first of text to motion."""
+    return " ".join(f"& {figures[f'{way}/{name}']:.2f}" for way in DIRECTIONS for name in COLUMNS) + r" \\"
+
+
+def yaml_text(figures: Figures) -> str:
+    """Figures in the form of TMR's files."""
+    return "".join(f"{name}: {value}\n" for name, value in figures.items())
+
+
+def yaml_name(protocol: str, threshold: float = THRESHOLD) -> str:
+    return f"threshold_{threshold:g}.yaml" if protocol == "threshold" else f"{protocol}.yaml"
+
+
+def markdown(report: dict) -> str:
+    """The report for people."""
+    rows = [
+        [PAPER_NAMES[name], WAYS[way], f"{figures[f'{way}/len']:.0f}", *(f"{figures[f'{way}/{c}']:.2f}" for c in COLUMNS)]
+        for name, figures in report["protocols"].items()
+        for way in DIRECTIONS
+    ]
+    lines = [
+        f"# Retrieval: {report['what']} on {report['dataset']} ({report['split']}, {report['motions']} motions, "
+        f"{report['texts']} distinct texts)", "",
+        f"`{report['command']}`", "",
+        table(["protocol", "", "N", *HEADINGS], rows), "",
+        f"Compared by {'cosine' if report['similarity'] == 'cosine' else 'Euclidean distance'}; equal places are averaged.",
+    ]  # fmt: skip
+    if sentences := report["sentences"]:
+        rule = ("and only where sides, directions and words of content agree" if sentences["duplicates"] == "words"
+                else "as published")  # fmt: skip
+        lines.append(f"Texts say the same above a score of {sentences['threshold']:g} by {sentences['encoder']}, {rule}.")
+    if report["fold_mirrored"]:
+        lines.append("Mirrored clips whose original is in the split are left out.")
+    return "\n".join(lines)
+
+
+def write_report(options: RetrievalOptions, report: dict, gallery: Gallery) -> Path:
+    """report.json, report.md (with rows for LaTeX), a YAML file per protocol, and ranks.csv with a line per clip."""
+    from sample.prompts import file_name, new_folder
+
+    name = f"retrieval_{file_name(Path(report['what']).name)}_{report['dataset']}_{options.split}"
+    folder = new_folder(options.output_dir or Path("outputs") / name)
+    write_atomically(folder / "report.json", json.dumps(plain(report), indent=1))
+    rows = "\n".join(latex_row(figures) for figures in report["protocols"].values())
+    write_atomically(folder / "report.md", f"{markdown(report)}\n\n```latex\n{rows}\n```\n")
+    threshold = (report["sentences"] or {}).get("threshold", THRESHOLD)
+    for protocol, figures in report["protocols"].items():
+        write_atomically(folder / yaml_name(protocol, threshold), yaml_text(figures))
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(["clip", "caption", "place of its motion", "place of its text"])
+    places = [ranks(gallery.similarity) + 1, ranks(gallery.similarity.T) + 1]
+    for clip, text, *both in zip(gallery.names, gallery.text_index, *places):
+        writer.writerow([clip, gallery.texts[text], *(f"{place:g}" for place in both)])
+    write_atomically(folder / "ranks.csv", out.getvalue())
+    log.info("report.json, report.md and ranks.csv in %s", folder)
+    return folder

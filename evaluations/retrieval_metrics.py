@@ -1,0 +1,116 @@
+"""Retrieval measured as TMR does (Petrovich et al. 2023, §4.1): ranks, recalls and median rank of similarity matrices.
+
+A matrix (..., N, N) has a text per row and a motion per column, each text's own motion on the diagonal; leading axes are
+separate galleries. Nothing is sorted: a place follows from how many entries of a row lie above the wanted one.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from sample.search import unit_rows
+
+TOP_K = (1, 2, 3, 5, 10)
+THRESHOLD = 0.95  # a score: sentences of a cosine above 0.9 say the same
+SMALL_BATCH = 32
+DIRECTIONS = ("t2m", "m2t")
+
+Ties = Literal["average", "optimistic"]
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Cosines (N, M) of rows of a (N, C) and b (M, C); 0 where one of them is zero."""
+    return unit_rows(a) @ unit_rows(b).T
+
+
+def score_to_cosine(score: float) -> float:
+    """Scores of TMR lie between 0 and 1: cosine / 2 + 0.5."""
+    return 2 * score - 1
+
+
+def similar_sentences(sentences: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:
+    """Which texts (N, N) count as one another's: sentence embeddings (N, C) of a score above the threshold, and each its own."""
+    similar = cosine(sentences, sentences) > score_to_cosine(threshold)
+    np.fill_diagonal(similar, True)
+    return similar
+
+
+def _checked(similarity: np.ndarray, alike: np.ndarray | None) -> np.ndarray:
+    similarity = np.asarray(similarity)
+    if similarity.ndim < 2 or similarity.shape[-1] != similarity.shape[-2] or not similarity.size:
+        raise ValueError(f"a similarity matrix of shape {similarity.shape}: expected a text and a motion for each item")
+    if np.isnan(similarity).any():
+        raise ValueError("similarities that hold NaN: an embedding is not finite")
+    if alike is not None and np.shape(alike) != similarity.shape:
+        raise ValueError(f"{np.shape(alike)} says which texts are alike, the similarities have shape {similarity.shape}")
+    return similarity
+
+
+def ranks(similarity: np.ndarray, alike: np.ndarray | None = None, ties: Ties = "average") -> np.ndarray:
+    """Place (..., N), from 0, of each row's own column; with `alike` (..., N, N), of the best of those that count as its own.
+
+    Of equal entries `average` gives the mean place, which may end in .5, and `optimistic` the first. For motion to text
+    give the transposed matrix. ValueError for NaN or a matrix that is not square.
+    """
+    similarity = _checked(similarity, alike)
+    if alike is None:
+        wanted = np.diagonal(similarity, axis1=-2, axis2=-1)[..., None].copy()  # of its own memory: read once per row
+    else:
+        alike = alike | np.eye(similarity.shape[-1], dtype=bool)
+        wanted = np.max(similarity, axis=-1, keepdims=True, where=alike, initial=-np.inf)
+    above = (similarity > wanted).sum(-1)
+    if ties == "optimistic":
+        return above.astype(np.float64)
+    return (above + (similarity >= wanted).sum(-1) - 1) / 2
+
+
+def recalls(places: np.ndarray) -> dict[str, np.ndarray]:
+    """R01 ... R10 in percent and MedR of places (..., N) from 0. A shared place counts as a hit where it is below k."""
+    figures = {f"R{k:02d}": 100 * (places < k).mean(-1) for k in TOP_K}
+    return {**figures, "MedR": np.median(places, axis=-1) + 1, "len": np.full(places.shape[:-1], float(places.shape[-1]))}
+
+
+def directions(
+    similarity: np.ndarray, alike: np.ndarray | None = None, ties: Ties = "average"
+) -> dict[str, dict[str, np.ndarray]]:
+    """`recalls` of text to motion and of motion to text, which are alike where their texts are."""
+    turned = np.swapaxes(similarity, -1, -2)
+    return {"t2m": recalls(ranks(similarity, alike, ties)), "m2t": recalls(ranks(turned, alike, ties))}
+
+
+def flat(figures: dict[str, dict[str, np.ndarray]], rounding: int | None = 2) -> dict[str, float]:
+    """{'t2m/R01': ..., 'm2t/R01': ..., 't2m/R02': ...}: means over galleries, in the order of the published files."""
+    found = {f"{way}/{name}": float(np.mean(figures[way][name])) for name in figures["t2m"] for way in DIRECTIONS}
+    return found if rounding is None else {name: round(value, rounding) for name, value in found.items()}
+
+
+def retrieval_metrics(
+    similarity: np.ndarray, alike: np.ndarray | None = None, ties: Ties = "average", rounding: int | None = 2
+) -> dict[str, float]:
+    """Recalls and median ranks of a matrix (N, N) in both directions."""
+    return flat(directions(similarity, alike, ties), rounding)
+
+
+def small_batches(count: int, size: int = SMALL_BATCH, seed: int = 0) -> np.ndarray:
+    """Batches (count // size, size) of the items, sorted by name; their order is published, by numpy's legacy generator."""
+    order = np.arange(count)
+    np.random.RandomState(seed).shuffle(order)
+    return order[: count // size * size].reshape(-1, size)
+
+
+def small_batch_metrics(
+    similarity: np.ndarray, names: Sequence[str], size: int = SMALL_BATCH, seed: int = 0, rounding: int | None = 2
+) -> dict[str, float]:
+    """Means over batches of `size` items in random order; items that fill no batch are left out.
+
+    The order depends on the names (N,) alone. ValueError where there are fewer items than a batch takes.
+    """
+    count = len(names)
+    if similarity.shape != (count, count):
+        raise ValueError(f"{count} names for similarities of shape {similarity.shape}")
+    if count < size:
+        raise ValueError(f"small batches need at least {size} motions, there are {count}")
+    by_name = np.array(sorted(range(count), key=lambda i: names[i]))
+    batches = by_name[small_batches(count, size, seed)]
+    return flat(directions(similarity[batches[:, :, None], batches[:, None, :]]), rounding)

@@ -1,0 +1,240 @@
+"""The four retrieval protocols of TMR (Petrovich et al. 2023, §4.1), over anything that embeds texts and motions.
+
+A gallery holds each clip of a split with its first caption. Each distinct text is embedded once, so that clips of one
+caption tie to the last bit, as the published ranks suppose.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, NamedTuple
+from typing import Protocol as Interface
+
+import numpy as np
+
+from data_loaders.amass_annotations import AnnotationError, cut_span
+from data_loaders.amass_dataset import AmassDataset
+from data_loaders.clips import Report, clips_of_corpus, readable_motions
+from data_loaders.corpus import Corpus
+from data_loaders.text import Caption, CaptionFileError
+from data_loaders.text_similarity import meaning_codes
+from evaluations import retrieval_metrics
+from evaluations.evaluation_set import Evaluator
+from evaluations.metrics import euclidean
+from model.saved_text_features import SavedTextFeatures
+from model.text_encoders import TextEncoder, TextEncoderError, load_text_encoder
+
+DISSIMILAR = 100  # items of a dissimilar subset
+PUBLISHED_SUBSETS = Path(__file__).with_name("dissimilar_subsets.json")
+# Scores above which sentences say the same: published for mpnet. That of minilm is where the pairs it merges agree best
+# with those of mpnet, on 1,860 captions: F1 0.91 among pairs of one meaning, 0.60 among all, which is why words decide too.
+THRESHOLDS = {"mpnet": retrieval_metrics.THRESHOLD, "minilm": 0.95}
+
+Duplicates = Literal["words", "published"]
+
+
+class RetrievalJudge(Evaluator, Interface):
+    """An evaluator that says what its embeddings are compared by, and the fewest and most frames it reads."""
+
+    similarity: Literal["cosine", "euclidean"]
+    frame_limits: tuple[int, int]
+
+
+class Item(NamedTuple):
+    """A clip, or the part of it that its first caption describes: features (T, D) in their units."""
+
+    name: str
+    caption: Caption
+    motion: np.ndarray
+
+
+def items_of(
+    data: Corpus | AmassDataset, split: str, frame_limits: tuple[int, int], fold_mirrored: bool = False
+) -> tuple[list[Item], Report]:
+    """Each clip of a split with its first caption, in the order of the list, and what was left out and why.
+
+    Clips beyond the longest are cut. fold_mirrored: without mirrored clips (M000123) whose original (000123) is there.
+    ValueError where nothing is left.
+    """
+    report, items, (shortest, longest) = Report(), [], frame_limits
+    read = _items_of_annotations if isinstance(data, AmassDataset) else _items_of_corpus
+    found = list(read(data, split, report))
+    folded = mirrored_twins([item.name for item in found]) if fold_mirrored else set()
+    for item in found:
+        if item.name in folded:
+            report.add(item.name, "mirrored")
+        elif len(item.motion) < shortest:
+            report.add(item.name, f"too short: {len(item.motion)} frames, {shortest} needed")
+        else:
+            items.append(item._replace(motion=item.motion[:longest]))
+    if not items:
+        raise ValueError(f"{data.folder}: no clip of split {split} can be used: {report}")
+    return items, report
+
+
+def _items_of_corpus(corpus: Corpus, split: str, report: Report) -> Iterator[Item]:
+    clips = clips_of_corpus(corpus, split)
+    for name, motion in readable_motions(clips, corpus.skeleton.num_features, report):
+        try:
+            caption = clips.captions(name)[0]
+        except (KeyError, IndexError, OSError, CaptionFileError) as error:
+            report.add(name, f"without caption: {error}")
+            continue
+        start, end = sorted((caption.start, caption.end))
+        if start < end:  # equal times mean the whole clip, as in TMR's annotations
+            motion = cut_span(motion, start, end, corpus.fps)
+        yield Item(name, caption, motion)
+
+
+def _items_of_annotations(data: AmassDataset, split: str, report: Report) -> Iterator[Item]:
+    files = data.split(split)
+    for key in data.keys(split):
+        if key not in files:
+            report.add(key, "missing: no annotation of a fitting length")
+            continue
+        annotation = files[key].annotations[0]
+        try:
+            motion = data.motion(files[key], annotation)
+        except AnnotationError as error:
+            report.add(key, f"unreadable: {error}")
+            continue
+        yield Item(key, Caption(annotation.text, (), annotation.start, annotation.end), motion)
+
+
+def mirrored_twins(names: Sequence[str]) -> set[str]:
+    """Of the names, those of mirrored clips whose original is among them."""
+    known = set(names)
+    return {name for name in known if name.startswith("M") and name[1:] in known}
+
+
+class Sentences:
+    """Which texts count as one another's: by sentence embeddings of unit length, and by words where those decide too."""
+
+    def __init__(
+        self, encoder: TextEncoder | SavedTextFeatures, threshold: float | None = None, duplicates: Duplicates = "words",
+        name: str = "",
+    ):  # fmt: skip
+        """threshold: a score of 0..1 (default: that of the encoder). name: of the encoder whose features were saved."""
+        self.encoder, self.duplicates, self.name = encoder, duplicates, name or encoder.name
+        self.threshold = THRESHOLDS.get(self.name, retrieval_metrics.THRESHOLD) if threshold is None else threshold
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """(N, C)."""
+        return self.encoder.encode(texts).pooled.numpy()
+
+    def alike(self, texts: Sequence[str]) -> np.ndarray:
+        """(N, N), True also where two texts are the same."""
+        similar = retrieval_metrics.similar_sentences(self.embed(texts), self.threshold)
+        if self.duplicates == "words":
+            codes = meaning_codes(texts)
+            similar &= codes[:, None] == codes[None, :]
+        return similar
+
+    def dissimilar(self, texts: Sequence[str], count: int = DISSIMILAR) -> np.ndarray:
+        """Indices, rising, of up to `count` texts of which no two are alike: the first, then always the one farthest from all."""
+        sentences = self.embed(texts)
+        highest = retrieval_metrics.score_to_cosine(self.threshold)
+        chosen, nearest = [], np.full(len(texts), -np.inf)  # cosine to the nearest that is chosen
+        while len(chosen) < count and nearest.min() <= highest:
+            chosen.append(int(nearest.argmin()))
+            nearest = np.maximum(nearest, retrieval_metrics.cosine(sentences, sentences[chosen[-1:]])[:, 0])
+            nearest[chosen] = np.inf
+        return np.sort(chosen)
+
+
+def default_sentences(threshold: float | None = None, duplicates: Duplicates = "words", encoder: str | None = None) -> Sentences:
+    """By MPNet, as published, where its files are on this machine; otherwise by the MiniLM that comes with the program."""
+    if encoder is not None:
+        return Sentences(load_text_encoder(encoder), threshold, duplicates)
+    try:
+        found = load_text_encoder("mpnet")
+    except TextEncoderError:
+        found = load_text_encoder("minilm")
+    return Sentences(found, threshold, duplicates)
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Items with the similarities of their texts. `text_index` (N,): which of the distinct texts an item has."""
+
+    names: tuple[str, ...]
+    texts: tuple[str, ...]
+    text_index: np.ndarray
+    by_text: np.ndarray  # (distinct texts, N)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @cached_property
+    def similarity(self) -> np.ndarray:
+        """(N, N), texts by motions; rows of one text are equal to the bit."""
+        return self.by_text[self.text_index]
+
+    def alike(self, sentences: Sentences) -> np.ndarray:
+        """(N, N)."""
+        return sentences.alike(self.texts)[np.ix_(self.text_index, self.text_index)]
+
+    def subset(self, chosen: Sequence[int]) -> "Gallery":
+        chosen = np.asarray(chosen)
+        names = tuple(self.names[i] for i in chosen)
+        return replace(self, names=names, text_index=self.text_index[chosen], by_text=self.by_text[:, chosen])
+
+
+def gallery_of(items: Sequence[Item], judge: RetrievalJudge) -> Gallery:
+    """Embeds each distinct text and each motion once."""
+    captions = {}
+    for item in items:
+        captions.setdefault(item.caption.text, item.caption)
+    place = {text: i for i, text in enumerate(captions)}
+    text = judge.encode_texts(list(captions.values()))
+    motion = judge.encode_motions([item.motion for item in items])
+    compare = retrieval_metrics.cosine if judge.similarity == "cosine" else lambda a, b: -euclidean(a, b)
+    return Gallery(
+        names=tuple(item.name for item in items),
+        texts=tuple(captions),
+        text_index=np.array([place[item.caption.text] for item in items]),
+        by_text=compare(np.asarray(text), np.asarray(motion)),
+    )
+
+
+def published_subset(dataset: str | None) -> list[str]:
+    """Names of TMR's dissimilar test clips of humanml or kit; none for other data."""
+    return json.loads(PUBLISHED_SUBSETS.read_text())["subsets"].get(dataset, []) if dataset else []
+
+
+def dissimilar_subset(gallery: Gallery, sentences: Sentences, listed: Sequence[str] = ()) -> Gallery:
+    """The listed clips that are there; without a list, clips whose texts are as far from one another as can be.
+
+    ValueError where none of the listed is there.
+    """
+    if listed:
+        wanted = set(listed)
+        chosen = [i for i, name in enumerate(gallery.names) if name in wanted]
+        if not chosen:
+            raise ValueError("none of the clips listed as dissimilar is in the gallery")
+        return gallery.subset(chosen)
+    first = {int(text): i for i, text in reversed(list(enumerate(gallery.text_index)))}  # a clip of each text
+    used = sorted(first, key=first.__getitem__)
+    chosen = sentences.dissimilar([gallery.texts[text] for text in used])
+    return gallery.subset([first[used[i]] for i in chosen])
+
+
+Figures = dict[str, float]
+PAPER_NAMES = {
+    "normal": "all", "threshold": "all, near-duplicates count", "nsim": "dissimilar subset", "guo": "small batches",
+}  # fmt: skip
+
+
+def run_protocol(protocol: str, gallery: Gallery, sentences: Callable[[], Sentences], listed: Sequence[str] = ()) -> Figures:
+    """Figures of normal, threshold, nsim or guo (see PAPER_NAMES), rounded as published. ValueError where there are too few."""
+    if protocol == "normal":
+        return retrieval_metrics.retrieval_metrics(gallery.similarity)
+    if protocol == "threshold":
+        return retrieval_metrics.retrieval_metrics(gallery.similarity, gallery.alike(sentences()))
+    if protocol == "nsim":
+        return retrieval_metrics.retrieval_metrics(dissimilar_subset(gallery, sentences(), listed).similarity)
+    if protocol == "guo":
+        return retrieval_metrics.small_batch_metrics(gallery.similarity, gallery.names)
+    raise ValueError(f"protocol {protocol!r}: expected one of {', '.join(PAPER_NAMES)}")

@@ -1,0 +1,245 @@
+"""Run folders of TMR as published (Petrovich et al. 2023): config.json, last_weights/*.pt or logs/checkpoints/last.ckpt.
+
+The statistics are the run's own mean.pt and std.pt. Those of HumanML3D (Mean.npy, Std.npy) have another std and silently
+ruin every score, so nothing here reads them.
+"""
+
+import json
+import logging
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from data_loaders.corpus import Statistics
+from model.official_names import CheckpointError, rename, torch_layer_name
+from model.text_encoders import TextEncoder
+from model.text_towers import TOWERS
+from model.tmr import EPS, TMR, TMRConfig, build
+from protos.files import atomic_path
+
+log = logging.getLogger(__name__)
+
+MODULES = ("motion_encoder", "text_encoder", "motion_decoder")
+KINDS = ("TMR", "TEMOS")
+SKELETONS = {263: "humanml", 251: "kit"}
+CARRIED_STATISTICS = Path(__file__).parents[1] / "data_loaders" / "published_statistics.json"
+SIZES = ("latent_dim", "ff_size", "num_layers", "num_heads", "dropout")
+
+
+def published_name(name: str) -> str:
+    """The name in the published `last.ckpt` of our parameter `name`; without its module, the one in `<module>.pt`."""
+    module, _, rest = name.partition(".")
+    if rest.startswith("layers."):
+        rest = torch_layer_name(rest, "trans_dec" if module == "motion_decoder" else "trans_enc")
+    return f"{module}.{re.sub(r'^output[.]', 'final_layer.', rest)}"
+
+
+def official_tmr(folder: Path, ckpt: str = "last", *, text_encoder: TextEncoder | None = None,
+                 sentence_encoder: TextEncoder | None = None) -> TMR:
+    """The model of a published run folder, in eval mode. CheckpointError says in a line what is absent or wrong.
+
+    Weights come from `<ckpt>_weights`, or from the training checkpoint where that folder is not there.
+    """
+    folder = Path(folder)
+    settings = read_run_config(folder)
+    config = config_from_run(settings, str(folder / "config.json"))
+    networks = build(config, run_statistics(folder, settings, config), text_encoder, sentence_encoder)
+    state, where = read_weights(folder, ckpt)
+    networks.load_state_dict(rename(state, networks.state_dict(), published_name, (), where))
+    return networks.eval()
+
+
+def read_run_config(folder: Path) -> dict[str, Any]:
+    """The config.json of a published run."""
+    path = folder / "config.json"
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is absent: expected a run folder of TMR with config.json and last_weights") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{path} is not readable JSON: {error}") from error
+    if not isinstance(settings, dict) or not isinstance(settings.get("model"), dict):
+        raise CheckpointError(f"{path} is no configuration of TMR: it names no model")
+    return settings
+
+
+def config_from_run(settings: Mapping[str, Any], where: str = "config.json") -> TMRConfig:
+    """Our configuration of a published one. The classes that it names are looked up by their last word, never imported."""
+    try:
+        return _config_from_run(settings, where)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{where} is no configuration of TMR: {type(error).__name__} {error}") from error
+    except CheckpointError:
+        raise
+    except ValueError as error:
+        raise CheckpointError(f"{where}: {error}") from error
+
+
+def _config_from_run(settings: Mapping[str, Any], where: str) -> TMRConfig:
+    model = settings["model"]
+    kind = str(model.get("_target_", "")).rpartition(".")[2]
+    if kind not in KINDS:
+        raise CheckpointError(f"{where} names the model {kind!r}, known: {', '.join(KINDS)}")
+    motion, text, decoder = (model[name] for name in MODULES)
+    for name in SIZES:
+        if not motion[name] == text[name] == decoder[name]:
+            raise CheckpointError(f"{where}: {name} differs between encoders and decoder, which no published model has")
+    if any(part.get("activation", "gelu") != "gelu" for part in (motion, text, decoder)):
+        raise CheckpointError(f"{where}: activation {motion['activation']!r}, known: gelu")
+    weights, data = model["lmd"], settings["data"]
+    loader, annotations = data["motion_loader"], str(data["path"])
+    width = int(motion["nfeats"])
+    if loader["normalizer"].get("eps", EPS) != EPS:
+        raise CheckpointError(f"{where}: normalizer eps {loader['normalizer']['eps']}, known: {EPS}")
+    return TMRConfig(
+        num_features=width,
+        text_dim=int(text["nfeats"]),
+        **{name: motion[name] for name in SIZES},
+        vae=bool(model["vae"]),
+        text_encoder=_tower(data.get("text_to_token_emb"), "distilbert", where),
+        sentence_encoder=_tower(data.get("text_to_sent_emb"), "mpnet", where),
+        lambda_recons=weights.get("recons", 0.0),
+        lambda_kl=weights.get("kl", 0.0),
+        lambda_latent=weights.get("latent", 0.0),
+        lambda_contrastive=weights.get("contrastive", 0.0) if kind == "TMR" else 0.0,
+        temperature=model.get("temperature", 0.7),  # what the published class takes where nothing is said
+        false_negative_threshold=model.get("threshold_selfsim") or 0.0,
+        dataset=annotations.rstrip("/").rpartition("/")[2],
+        skeleton=SKELETONS.get(width, "humanml"),
+        fps=float(loader["fps"]),
+    )
+
+
+def _tower(settings: Mapping[str, Any] | None, default: str, where: str) -> str:
+    """Our name of a text encoder that is named as on the model hub."""
+    if not settings:
+        return default
+    by_repository = {spec.repository: name for name, spec in TOWERS.items()}
+    wanted = settings["modelname"]
+    if wanted not in by_repository:
+        raise CheckpointError(f"{where} names text encoder {wanted!r}, known: {', '.join(by_repository)}")
+    return by_repository[wanted]
+
+
+def run_statistics(folder: Path, settings: Mapping[str, Any], config: TMRConfig) -> Statistics:
+    """mean.pt and std.pt of the run, looked for beside its folder and above, then where the command was started.
+
+    The published pairs are carried with the code for runs that come without them.
+    """
+    named = Path(str(settings["data"]["motion_loader"]["normalizer"].get("base_dir", "stats")))
+    places = [folder / "stats", *(place / named for place in (folder, *folder.resolve().parents[:3], Path()))]
+    for place in places:
+        if (place / "mean.pt").is_file() and (place / "std.pt").is_file():
+            mean, std = (read_tensor(place / f"{name}.pt") for name in ("mean", "std"))
+            log.info("normalisation of %s", place)
+            return _statistics(mean, std, config, str(place))
+    carried = json.loads(CARRIED_STATISTICS.read_text(encoding="utf-8"))
+    key = "/".join(named.parts[-2:])
+    if key in carried:
+        log.info("normalisation of %s as published, carried with the code", key)
+        return _statistics(*(np.array(carried[key][name], np.float32) for name in ("mean", "std")), config, key)
+    raise CheckpointError(f"{folder} has no mean.pt and std.pt of its training: put them into {places[1]} "
+                          "(those of the HumanML3D dataset will not do)")
+
+
+def _statistics(mean: np.ndarray, std: np.ndarray, config: TMRConfig, where: str) -> Statistics:
+    if mean.shape != (config.num_features,) or std.shape != mean.shape:
+        raise CheckpointError(f"{where}: mean and std of {mean.size} features, the weights read {config.num_features}")
+    return Statistics(mean, std, config.representation)
+
+
+def read_weights(folder: Path, ckpt: str = "last") -> tuple[dict[str, Tensor], str]:
+    """(state under published names with their modules, where it was read)."""
+    split = folder / f"{ckpt}_weights"
+    if not split.is_dir():
+        whole = checkpoint_file(folder, ckpt)
+        if not whole.is_file():
+            raise CheckpointError(f"{folder} has neither {split.name} nor logs/checkpoints/{ckpt}.ckpt: nothing to load")
+        return read_training_checkpoint(whole), str(whole)
+    state = {}
+    for module in MODULES:
+        state |= {f"{module}.{name}": value for name, value in read_state(split / f"{module}.pt").items()}
+    return state, str(split)
+
+
+def extract(folder: Path, ckpt: str = "last") -> Path:
+    """Writes `<ckpt>_weights/<module>.pt` of a training checkpoint, as the published command does; the new folder."""
+    state = read_training_checkpoint(checkpoint_file(folder, ckpt))
+    output = Path(folder) / f"{ckpt}_weights"
+    parts: dict[str, dict[str, Tensor]] = {}
+    for name, value in state.items():
+        module, _, rest = name.partition(".")
+        parts.setdefault(module, {})[rest] = value.detach().cpu().clone()
+    if missing := [module for module in MODULES if module not in parts]:
+        raise CheckpointError(f"{checkpoint_file(folder, ckpt)} holds no {missing[0]}: is it a checkpoint of TMR?")
+    for module in MODULES:
+        with atomic_path(output / f"{module}.pt") as temporary:
+            torch.save(parts[module], temporary)
+    return output
+
+
+def checkpoint_file(folder: Path, ckpt: str) -> Path:
+    return Path(folder) / "logs" / "checkpoints" / f"{ckpt}.ckpt"
+
+
+def read_training_checkpoint(path: Path) -> dict[str, Tensor]:
+    """`state_dict` of a Lightning checkpoint. Of whatever else it pickled, empty shells are made and no code is run."""
+    content = _load(path, shells=True)
+    if not isinstance(content, dict) or "state_dict" not in content:
+        raise CheckpointError(f"{path} holds no state_dict: expected a training checkpoint (.ckpt)")
+    return _as_state(content["state_dict"], path)
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """A flat state dict."""
+    return _as_state(_load(path), path)
+
+
+def read_tensor(path: Path) -> np.ndarray:
+    """One float32 array."""
+    content = _load(path)
+    if not isinstance(content, Tensor):
+        raise CheckpointError(f"{path} holds no tensor")
+    return content.float().numpy()
+
+
+def _as_state(content: Any, path: Path) -> dict[str, Tensor]:
+    if not isinstance(content, dict) or not content or not all(isinstance(value, Tensor) for value in content.values()):
+        raise CheckpointError(f"{path} holds no state dict: expected parameter names and tensors")
+    return dict(content)
+
+
+def _load(path: Path, shells: bool = False) -> Any:
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path) if shells else []
+        with torch.serialization.safe_globals([(_shell(name), name) for name in names]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is absent: the run is incomplete") from None
+    except Exception as error:  # torch raises many kinds for damaged or hostile files
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{path} is not a readable PyTorch checkpoint: {reason[:160]}") from error
+
+
+def _shell(name: str) -> Callable:
+    """What stands for a pickled class or function of that name: takes whatever a file gives it, and does nothing."""
+    if name == "collections.defaultdict":  # the reader fills it with items, which it grants true dictionaries only
+        return lambda *_: OrderedDict()
+
+    class Shell:
+        def __new__(cls, *_: Any, **__: Any) -> "Shell":
+            return super().__new__(cls)
+
+        def __init__(self, *_: Any, **__: Any):
+            pass
+
+        def __setstate__(self, _: Any) -> None:
+            pass
+
+    return Shell

@@ -1,0 +1,90 @@
+"""Text features in TMR's files: NAME.npy, NAME_index.json (text -> row) and, of word features, NAME_slice.npy.
+
+Texts are looked up as they are written: case, dots and spaces count.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from model.text_encoders import TextEncoder, TextFeatures
+from protos.files import atomic_file, write_atomically
+
+
+class SavedTextFeatures:
+    """Stands in for a text encoder: saved features first, then the encoder itself, if there is one.
+
+    Word features: rows of text i are slices[i, 0] to slices[i, 1] of `array` (all words, C). Without `slices`, row i of
+    `array` (N, C) is the text as a whole.
+    """
+
+    def __init__(self, array: np.ndarray, index: dict[str, int], slices: np.ndarray | None = None,
+                 encoder: TextEncoder | None = None):
+        self.array, self.index, self.slices, self.encoder = array, index, slices, encoder
+
+    def __contains__(self, text: str) -> bool:
+        return text in self.index
+
+    def __deepcopy__(self, memo: dict) -> "SavedTextFeatures":
+        return self  # never changes
+
+    def row(self, text: str) -> np.ndarray:
+        """Words (L, C) of a text, or the text as a whole (1, C). KeyError where it is not saved."""
+        i = self.index[text]
+        begin, end = (i, i + 1) if self.slices is None else self.slices[i]
+        return np.asarray(self.array[begin:end], np.float32)
+
+    def encode(self, texts: Sequence[str]) -> TextFeatures:
+        """Features of the texts in float32 on the CPU. KeyError for a text that is not saved and that nobody can read."""
+        rows = []
+        missing = [text for text in dict.fromkeys(texts) if text not in self]
+        if missing and self.encoder is None:
+            raise KeyError(f"no saved features of {missing[0]!r}, and no text encoder to read it")
+        fresh = self.encoder.encode(missing) if missing else None
+        for text in texts:
+            if text in self:
+                words = self.row(text)
+                rows.append((words.mean(0), words))
+            else:
+                i = missing.index(text)
+                whole, words = fresh.pooled[i].numpy(), fresh.tokens[i, fresh.mask[i]].numpy()
+                rows.append((whole, words if self.slices is not None else whole[None]))
+        return TextFeatures.collate(rows)
+
+    def save(self, path: Path) -> None:
+        """Writes the files of `path`, which has no suffix."""
+        for suffix, array in (("", self.array), ("_slice", self.slices)):
+            if array is not None:
+                with atomic_file(_file(path, f"{suffix}.npy")) as stream:
+                    np.save(stream, array)
+        write_atomically(_file(path, "_index.json"), json.dumps(self.index, indent=4))
+
+    @staticmethod
+    def load(path: Path, encoder: TextEncoder | None = None) -> "SavedTextFeatures":
+        """The files of `path`, the array memory-mapped. FileNotFoundError or ValueError names the one that will not do."""
+        index = json.loads(_file(path, "_index.json").read_text(encoding="utf-8"))
+        array = np.load(_file(path, ".npy"), mmap_mode="r", allow_pickle=False)
+        slice_file = _file(path, "_slice.npy")
+        slices = np.load(slice_file, allow_pickle=False) if slice_file.is_file() else None
+        rows = len(array) if slices is None else len(slices)
+        if index and not 0 <= max(index.values()) < rows:
+            raise ValueError(f"{_file(path, '_index.json')} names row {max(index.values())}, there are {rows}")
+        return SavedTextFeatures(array, index, slices, encoder)
+
+    @staticmethod
+    def of(texts: Iterable[str], encoder: TextEncoder, *, words: bool) -> "SavedTextFeatures":
+        """Features of the distinct texts: of every word, marks of start and end included, or of each text as a whole."""
+        distinct = list(dict.fromkeys(texts))
+        features, index = encoder.encode(distinct), {text: i for i, text in enumerate(distinct)}
+        if not words:
+            return SavedTextFeatures(features.pooled.numpy(), index, None, encoder)
+        rows = [row[mask].numpy() for row, mask in zip(features.tokens, features.mask)]
+        ends = np.cumsum([len(row) for row in rows])
+        slices = np.stack([np.concatenate([[0], ends[:-1]]), ends], axis=1).astype(np.int64)
+        return SavedTextFeatures(np.concatenate(rows), index, slices, encoder)
+
+
+def _file(path: Path, suffix: str) -> Path:
+    return Path(path).with_name(Path(path).name + suffix)

@@ -1,0 +1,89 @@
+"""TEMOS as first published (Petrovich et al. 2022): its checkpoints, on the KIT motions at 12.5 frames per second.
+
+The networks are those of `model/tmr.py`, but for a ReLU before the projection of words. Sizes are read off the weights: the
+published configuration misspells its dropout and number of heads, both of which were then ignored.
+"""
+
+import re
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from data_loaders import rifke
+from data_loaders.corpus import Statistics
+from model.official_names import CheckpointError, rename
+from model.official_tmr import published_name as tmr_name
+from model.official_tmr import read_tensor, read_training_checkpoint
+from model.text_encoders import TextEncoder
+from model.tmr import TMR, TMRConfig, build
+
+NUM_HEADS = 4
+FEATURES = {rifke.NUM_FEATURES: ("rifke", "kit"), 135: ("rotations", "humanml")}  # kit-mmm-xyz and kit-amass-xyz; kit-amass-rot
+NOT_LOADED = (r"^_losses\.", r"sequence_pos_encoding\.pe$", r"^textencoder\.text_model\.")  # counters, sinusoids, DistilBERT
+PROJECTIONS = {"textencoder": "projection.1.", "motionencoder": "skel_embedding."}
+
+
+def published_name(name: str) -> str:
+    """The published name of our parameter `name`, after `joined_tokens`."""
+    module, _, rest = tmr_name(name).partition(".")
+    module = module.replace("_", "")
+    return f"{module}.{re.sub(r'^projection[.]', PROJECTIONS.get(module, ''), rest)}"
+
+
+def joined_tokens(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The state with the tokens of each encoder, published one by one, as one matrix `tokens` (2 or 1, C)."""
+    state = dict(state)
+    for module in PROJECTIONS:
+        parts = [state.pop(f"{module}.{name}", None) for name in ("mu_token", "logvar_token", "emb_token")]
+        if found := [part for part in parts if part is not None]:
+            state[f"{module}.tokens"] = torch.stack(found)
+    return state
+
+
+def config_from_state(state: dict[str, Tensor], where: str = "the checkpoint") -> TMRConfig:
+    """Our configuration of a published state dict, after `joined_tokens`."""
+    try:
+        latent_dim, num_features = state["motionencoder.skel_embedding.weight"].shape
+        num_tokens = len(state["motionencoder.tokens"])
+        ff_size = len(state["motionencoder.seqTransEncoder.layers.0.linear1.weight"])
+        text_dim = state["textencoder.projection.1.weight"].shape[1]
+    except KeyError as error:
+        raise CheckpointError(f"{where} holds no weights of TEMOS: {error.args[0]} is missing") from error
+    if num_features not in FEATURES:
+        raise CheckpointError(f"{where} reads {num_features} features, known: {', '.join(map(str, FEATURES))}")
+    features, skeleton = FEATURES[num_features]
+    layers = {match[1] for name in state if (match := re.match(r"motionencoder\.seqTransEncoder\.layers\.(\d+)\.", name))}
+    return TMRConfig(
+        num_features=num_features, text_dim=text_dim, latent_dim=latent_dim, ff_size=ff_size, num_layers=len(layers),
+        num_heads=NUM_HEADS, vae=num_tokens == 2, text_relu=True, lambda_contrastive=0.0, dataset="kit",
+        skeleton=skeleton, fps=rifke.FPS, features=features, min_frames=10, max_frames=500)  # fmt: skip
+
+
+def from_state(state: dict[str, Tensor], statistics: Statistics | None = None, text_encoder: TextEncoder | None = None,
+               where: str = "the checkpoint") -> TMR:
+    """The model of a published state dict, in eval mode. CheckpointError names what does not fit."""
+    state = joined_tokens(state)
+    networks = build(config_from_state(state, where), statistics, text_encoder)
+    networks.load_state_dict(rename(state, networks.state_dict(), published_name, NOT_LOADED, where))
+    return networks.eval()
+
+
+def official_temos(folder: Path, statistics_folder: Path | None = None, text_encoder: TextEncoder | None = None) -> TMR:
+    """The model of a published run folder (checkpoints/last.ckpt) or of one .ckpt file, in eval mode.
+
+    Its normalisation (jfeats_mean.pt and jfeats_std.pt, or rfeats_*) is looked for in `statistics_folder`, then in the run.
+    """
+    folder = Path(folder)
+    path = folder if folder.suffix == ".ckpt" else folder / "checkpoints" / "last.ckpt"
+    state = read_training_checkpoint(path)
+    config = config_from_state(joined_tokens(state), str(path))
+    run = folder if folder.is_dir() else folder.parent
+    kind = "jfeats" if config.features == "rifke" else "rfeats"
+    for place in (*([statistics_folder] if statistics_folder else []), run, run / "stats"):
+        files = [Path(place) / f"{kind}_{name}.pt" for name in ("mean", "std")]
+        if all(file.is_file() for file in files):
+            mean, std = (read_tensor(file) for file in files)
+            return from_state(state, Statistics(mean, std, config.representation), text_encoder, str(path))
+    raise CheckpointError(f"{run} has no {kind}_mean.pt and {kind}_std.pt: copy those of its data from the folder deps of "
+                          "TEMOS, or name their folder")

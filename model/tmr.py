@@ -1,0 +1,289 @@
+"""TMR (Petrovich et al. 2023): sentences and motions in one latent space; TEMOS (Petrovich et al. 2022) without its contrast.
+
+Two transformer encoders make a Gaussian over latents, one of a text's word features and one of a motion; a decoder
+makes a motion of any length out of either. Searching and scoring use the Gaussians' means. Losses: `model/tmr_losses.py`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from data_loaders.corpus import Motion, Representation, RepresentationMismatch, Statistics
+from data_loaders.humanml_features import joints_from_features
+from data_loaders.rifke import joints_from_rifke
+from data_loaders.skeleton import load_skeleton
+from model.layers import TransformerLayer, sinusoidal_table
+from model.motion_autoencoder import Posterior
+from model.text_encoders import TextEncoder, TextFeatures, load_text_encoder
+from protos.randomness import derive_seed, randn
+
+EPS = 1e-12  # added to every std, and the least length of a vector that has a direction
+
+
+@dataclass(frozen=True)
+class TMRConfig:
+    """What the networks are, what they read and how they are trained. Defaults: TMR on HumanML3D."""
+
+    # networks
+    num_features: int = 263
+    text_dim: int = 768
+    latent_dim: int = 256
+    ff_size: int = 1024
+    num_layers: int = 6
+    num_heads: int = 4
+    dropout: float = 0.1
+    vae: bool = True  # False: encoders give one vector, not a Gaussian
+    text_relu: bool = False  # a ReLU before the projection of words, as in TEMOS as first published
+    max_positions: int = 5000
+    # texts
+    text_encoder: str = "distilbert"  # whose word features are read
+    sentence_encoder: str = "mpnet"  # whose similarity of captions tells false negatives
+    # training
+    lambda_recons: float = 1.0
+    lambda_kl: float = 1e-5
+    lambda_latent: float = 1e-5
+    lambda_contrastive: float = 0.1  # 0: TEMOS
+    contrast: Literal["infonce", "hard_negatives"] = "infonce"
+    temperature: float = 0.1
+    false_negative_threshold: float = 0.8  # score in [0, 1], cosine / 2 + 0.5, of captions that mean the same; 0: none
+    # representation
+    dataset: str = "humanml"
+    skeleton: str = "humanml"
+    fps: float = 20.0
+    heading: Literal["published", "continuous"] = "published"
+    features: Literal["humanml", "rifke", "rotations"] = "humanml"
+    min_frames: int = 40  # 2 to 10 seconds: what is trained on
+    max_frames: int = 200
+
+    def __post_init__(self):
+        if not 0 <= self.false_negative_threshold <= 1:
+            raise ValueError(f"false_negative_threshold {self.false_negative_threshold}: expected a score from 0 to 1")
+        if self.temperature <= 0:
+            raise ValueError(f"temperature {self.temperature}: expected a number above 0")
+
+    @property
+    def representation(self) -> Representation:
+        return Representation(self.skeleton, self.fps, self.heading)
+
+    @property
+    def num_tokens(self) -> int:
+        """Learned tokens before a sequence, whose outputs are the mean and, in a VAE, the log variance."""
+        return 2 if self.vae else 1
+
+
+_MINILM = {"text_encoder": "minilm", "sentence_encoder": "minilm", "text_dim": 384}
+PRESETS = {
+    "tmr": TMRConfig(),
+    "temos": TMRConfig(lambda_contrastive=0.0),
+    "tmr-minilm": TMRConfig(**_MINILM),
+    "temos-minilm": TMRConfig(**_MINILM, lambda_contrastive=0.0),
+}
+
+
+class SequenceEncoder(nn.Module):
+    """Outputs (B, 1 or 2, C) of the learned tokens put before a sequence (B, N, D). Petrovich et al. 2021 (ACTOR)."""
+
+    def __init__(self, num_inputs: int, config: TMRConfig, relu_first: bool = False):
+        super().__init__()
+        dim = config.latent_dim
+        self.relu_first = relu_first
+        self.projection = nn.Linear(num_inputs, dim)
+        self.tokens = nn.Parameter(torch.randn(config.num_tokens, dim))
+        self.register_buffer("positions", sinusoidal_table(config.max_positions, dim), persistent=False)
+        self.dropout = nn.Dropout(config.dropout)
+        self.layers = nn.ModuleList(
+            TransformerLayer(dim, config.num_heads, config.ff_size, config.dropout) for _ in range(config.num_layers))
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """mask (B, N) True at real entries. Positions count from the first token on, not from the first frame."""
+        count = len(self.tokens)
+        x = self.projection(x.relu() if self.relu_first else x)  # (B, N, C)
+        x = torch.cat([self.tokens.expand(len(x), -1, -1), x], dim=1)  # (B, 2 + N, C)
+        keep = F.pad(mask, (count, 0), value=True)  # (B, 2 + N)
+        x = self.dropout(x + self.positions[: x.shape[1]])
+        for layer in self.layers:
+            x = layer(x, keep)
+        return x[:, :count]
+
+
+class MotionDecoder(nn.Module):
+    """Motion (B, T, D) from latents (B, C): every frame is a query that knows only its place. As in ACTOR."""
+
+    def __init__(self, config: TMRConfig):
+        super().__init__()
+        dim = config.latent_dim
+        self.register_buffer("positions", sinusoidal_table(config.max_positions, dim), persistent=False)
+        self.dropout = nn.Dropout(config.dropout)
+        self.layers = nn.ModuleList(
+            TransformerLayer(dim, config.num_heads, config.ff_size, config.dropout, cross_attention=True)
+            for _ in range(config.num_layers))
+        self.output = nn.Linear(dim, config.num_features)
+
+    def forward(self, latents: Tensor, mask: Tensor) -> Tensor:
+        """mask (B, T) says how long each motion becomes; frames beyond are zero."""
+        x = self.dropout(self.positions[: mask.shape[1]].expand(len(latents), -1, -1))  # (B, T, C)
+        for layer in self.layers:
+            x = layer(x, mask, latents[:, None])
+        return self.output(x) * mask[..., None]  # (B, T, D)
+
+
+class TMR(nn.Module):
+    """The three networks with the statistics they were trained with and the frozen text encoders they read through.
+
+    `text_posterior`, `motion_posterior` and `decode` work on tensors and are differentiable; `encode_text`,
+    `encode_motion` and `generate` are for users. Made by `build`.
+    """
+
+    def __init__(self, config: TMRConfig, statistics: Statistics | None = None, text_encoder: TextEncoder | None = None,
+                 sentence_encoder: TextEncoder | None = None):
+        super().__init__()
+        self.config, self.statistics = config, statistics
+        self.text_encoder = SequenceEncoder(config.text_dim, config, config.text_relu)
+        self.motion_encoder = SequenceEncoder(config.num_features, config)
+        self.motion_decoder = MotionDecoder(config)
+        self._frozen = {"words": text_encoder, "sentences": sentence_encoder}
+        mean, std = (None, None) if statistics is None else self._checked(statistics)
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", std, persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        return self.motion_decoder.output.weight.device
+
+    def word_features(self, texts: Sequence[str]) -> TextFeatures:
+        """Word features of texts by the frozen encoder, marks of start and end included."""
+        return self._encoder("words", self.config.text_encoder).encode(texts).to(self.device)
+
+    def sentence_features(self, texts: Sequence[str]) -> Tensor:
+        """Unit vectors (B, C) of whole captions, whose products say which captions mean the same."""
+        pooled = self._encoder("sentences", self.config.sentence_encoder).encode(texts).pooled
+        return F.normalize(pooled, dim=-1).to(self.device)
+
+    def normalise(self, features: Tensor) -> Tensor:
+        """Normalised motion (..., D) from features in their units."""
+        return (features - self.mean) / (self.std + EPS)
+
+    def denormalise(self, motion: Tensor) -> Tensor:
+        return motion * (self.std + EPS) + self.mean
+
+    def text_posterior(self, text: TextFeatures) -> Posterior:
+        """Gaussian over latents, (B, C), of texts."""
+        return self._posterior(self.text_encoder(text.tokens, text.mask))
+
+    def motion_posterior(self, motion: Tensor, mask: Tensor) -> Posterior:
+        """Gaussian over latents, (B, C), of normalised motion (B, T, D) with mask (B, T) True at real frames."""
+        return self._posterior(self.motion_encoder(motion, mask))
+
+    def decode(self, latents: Tensor, mask: Tensor) -> Tensor:
+        """Normalised motion (B, T, D), zero where mask (B, T) is False, from latents (B, C)."""
+        return self.motion_decoder(latents, mask)
+
+    @torch.no_grad()
+    def encode_text(self, texts: Sequence[str], batch_size: int = 256) -> Tensor:
+        """Mean latents (N, C) on the CPU, not of unit length. Equal texts get equal bits: ties of ranks depend on it."""
+        distinct = list(dict.fromkeys(texts))
+        found = [self.text_posterior(self.word_features(distinct[i : i + batch_size])).mean.cpu()
+                 for i in range(0, len(distinct), batch_size)]
+        row = {text: i for i, text in enumerate(distinct)}
+        return torch.cat(found)[[row[text] for text in texts]] if found else torch.zeros(0, self.config.latent_dim)
+
+    @torch.no_grad()
+    def encode_motion(self, motions: Sequence[np.ndarray], batch_size: int = 64) -> Tensor:
+        """Mean latents (N, C) on the CPU, in the order of the features [(T, D)] in their units, whatever their lengths.
+
+        ValueError names a motion that is empty, too long, of another width, or not finite.
+        """
+        self._check_motions(motions)
+        order = sorted(range(len(motions)), key=lambda i: len(motions[i]))  # little padding
+        found = []
+        for start in range(0, len(order), batch_size):
+            rows = [torch.as_tensor(np.array(motions[i], np.float32)) for i in order[start : start + batch_size]]
+            mask = lengths_to_mask(torch.tensor([len(row) for row in rows])).to(self.device)
+            motion = self.normalise(nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.device))  # (B, T, D)
+            found.append(self.motion_posterior(motion * mask[..., None], mask).mean.cpu())
+        return torch.cat(found)[torch.argsort(torch.tensor(order))] if found else torch.zeros(0, self.config.latent_dim)
+
+    @torch.no_grad()
+    def generate(self, texts: Sequence[str], lengths: Sequence[int], seeds: Sequence[int], *, noise_scale: float = 1.0,
+                 batch_size: int = 32) -> list[Tensor]:
+        """Features [(lengths[i], D)] in their units, made for texts[i] (TEMOS). `noise_scale` 0: from the mean latents.
+
+        ValueError where a length cannot be made.
+        """
+        limit = self.config.max_positions
+        if bad := [n for n in lengths if not 1 <= n <= limit]:
+            raise ValueError(f"this model makes motions of 1 to {limit} frames, not {bad[0]}")
+        made = []
+        for start in range(0, len(texts), batch_size):
+            rows = slice(start, start + batch_size)
+            posterior = self.text_posterior(self.word_features(texts[rows]))
+            generators = [torch.Generator().manual_seed(derive_seed(seed, "latent")) for seed in seeds[rows]]
+            noise = noise_scale * randn(generators, posterior.mean.shape, device=self.device)
+            mask = lengths_to_mask(torch.tensor(lengths[rows])).to(self.device)
+            features = self.denormalise(self.decode(posterior.sample(noise), mask))  # (B, T, D)
+            made += [row[:n].cpu() for row, n in zip(features, lengths[rows], strict=True)]
+        return made
+
+    def motion(self, features: Tensor, *captions: str) -> Motion:
+        """Features (T, D) in their units as joints in metres. RepresentationMismatch where they hold rotations only."""
+        skeleton = load_skeleton(self.config.skeleton)
+        if self.config.features == "rotations":
+            raise RepresentationMismatch("this model makes rotations, no joints: they need a body model")
+        decode = joints_from_rifke if self.config.features == "rifke" else lambda x: joints_from_features(x, skeleton)
+        joints = decode(features) * skeleton.metres_per_unit  # (T, J, 3)
+        return Motion(joints[None].cpu().numpy(), self.config.fps, self.config.skeleton, captions)
+
+    def _posterior(self, outputs: Tensor) -> Posterior:
+        mean = outputs[:, 0]  # (B, C)
+        return Posterior(mean, outputs[:, 1] if self.config.vae else torch.full_like(mean, -torch.inf))
+
+    def _encoder(self, role: str, name: str) -> TextEncoder:
+        if self._frozen[role] is None:
+            self._frozen[role] = load_text_encoder(name)
+        return self._frozen[role]
+
+    def _check_motions(self, motions: Sequence[np.ndarray]) -> None:
+        width, longest = self.config.num_features, self.config.max_positions - self.config.num_tokens
+        for i, features in enumerate(motions):
+            if features.ndim != 2 or features.shape[1] != width:
+                raise RepresentationMismatch(f"motion {i} has shape {tuple(features.shape)}, "
+                                             f"this model reads (frames, {width})")
+            if not 1 <= len(features) <= longest:
+                raise ValueError(f"motion {i} has {len(features)} frames, this model reads 1 to {longest}")
+            if not np.isfinite(features).all():
+                raise ValueError(f"motion {i} holds NaN or infinite values")
+
+    def _checked(self, statistics: Statistics) -> tuple[Tensor, Tensor]:
+        self.config.representation.require(statistics.representation, "the model", "its mean and std")
+        if statistics.mean.shape != (self.config.num_features,):
+            raise RepresentationMismatch(f"mean and std of {statistics.mean.shape[-1]} features, "
+                                         f"this model reads {self.config.num_features}")
+        return tuple(torch.tensor(array, dtype=torch.float32) for array in (statistics.mean, statistics.std))
+
+
+def build(config: TMRConfig, statistics: Statistics | None = None, text_encoder: TextEncoder | None = None,
+          sentence_encoder: TextEncoder | None = None) -> TMR:
+    """A model with fresh weights. The encoders replace those named in the configuration."""
+    return TMR(config, statistics, text_encoder, sentence_encoder)
+
+
+def lengths_to_mask(lengths: Tensor) -> Tensor:
+    """(B, T) True below each length, T the largest."""
+    return torch.arange(int(lengths.max())) < lengths[:, None]
+
+
+def cosines(a: Tensor, b: Tensor) -> Tensor:
+    """Cosines (N, M) of rows of a (N, C) and b (M, C); 0 where a row is zero."""
+    return F.normalize(a, dim=-1, eps=EPS) @ F.normalize(b, dim=-1, eps=EPS).T
+
+
+def scores(a: Tensor, b: Tensor) -> Tensor:
+    """Scores in [0, 1], 0.5 for what has nothing in common: (N, M) of rows, or one of two vectors (C,). No probability."""
+    if a.ndim == 1:
+        return scores(a[None], b[None])[0, 0]
+    return cosines(a, b) / 2 + 0.5

@@ -1,0 +1,137 @@
+"""What TMR and TEMOS are trained with: reconstruction, KL, distance of latents, contrast. Petrovich et al. 2022, 2023."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from data_loaders.corpus import Batch
+from model.motion_autoencoder import Posterior
+from model.tmr import TMR, TMRConfig, cosines
+from protos.randomness import randn
+
+Generators = torch.Generator | Sequence[torch.Generator]
+
+HARDNESS, OWN_WEIGHT = 0.5, 0.999  # beta and alpha of the hard negatives
+
+
+def reconstruction(decoded: Tensor, motion: Tensor) -> Tensor:
+    """Smooth L1 of motion (B, T, D), the mean taken over padding too, as published: short clips of a batch weigh less."""
+    return F.smooth_l1_loss(decoded, motion)
+
+
+def gaussian_kl(q: Posterior, p: Posterior | None = None) -> Tensor:
+    """Mean KL(q || p) of diagonal Gaussians over batch and dimensions; p is the unit Gaussian by default."""
+    if p is None:
+        return q.kl().mean()
+    difference = q.log_variance - p.log_variance
+    distance = (p.mean - q.mean).square() * torch.exp(-p.log_variance)
+    return 0.5 * (difference.exp() + distance - 1 - difference).mean()
+
+
+def kl_terms(text: Posterior, motion: Posterior) -> dict[str, Tensor]:
+    """The two Gaussians toward each other and both toward the unit Gaussian."""
+    return {
+        "kl_text_to_motion": gaussian_kl(text, motion),
+        "kl_motion_to_text": gaussian_kl(motion, text),
+        "kl_motion": gaussian_kl(motion),
+        "kl_text": gaussian_kl(text),
+    }
+
+
+def caption_similarity(sentences: Tensor) -> Tensor:
+    """Cosines (B, B) of captions given as unit vectors (B, C)."""
+    return sentences @ sentences.T
+
+
+def false_negatives(sentences: Tensor, threshold: float) -> Tensor:
+    """(B, B) True at pairs of different rows whose captions mean the same: a score, cosine / 2 + 0.5, above the threshold."""
+    alike = caption_similarity(sentences) > 2 * threshold - 1
+    return alike & ~torch.eye(len(alike), dtype=torch.bool, device=alike.device)
+
+
+def contrast_logits(text: Tensor, motion: Tensor, temperature: float, sentences: Tensor | None = None,
+                    threshold: float = 0.0) -> Tensor:
+    """Cosines over temperature (B texts, B motions), minus infinity at pairs that count neither for nor against.
+
+    Threshold 0 or no sentences: every other motion is a negative.
+    """
+    logits = cosines(text, motion) / temperature
+    if sentences is None or not threshold:
+        return logits
+    return logits.masked_fill(false_negatives(sentences, threshold), -torch.inf)
+
+
+def info_nce(logits: Tensor) -> Tensor:
+    """Cross entropy of finding each text's motion and each motion's text, halved. van den Oord et al. 2018, Eq. 4."""
+    target = torch.arange(len(logits), device=logits.device)
+    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+
+
+def hard_negative_nce(logits: Tensor) -> Tensor:
+    """InfoNCE whose negatives weigh by how near they come. Radenovic et al. 2023, as TMR++ uses it."""
+
+    def one_way(x: Tensor) -> Tensor:
+        own = torch.eye(len(x), dtype=torch.bool, device=x.device)
+        others = (HARDNESS * x).masked_fill(own, -torch.inf)
+        others = others.masked_fill(others.isneginf().all(1, keepdim=True), 0.0)  # no negative is left: any weights do
+        weights = others.log_softmax(1) + math.log(max(len(x) - 1, 1))  # logarithms of weights that average 1
+        weights = weights.masked_fill(own, math.log(OWN_WEIGHT))
+        return (torch.logsumexp(weights + x, 1) - x.diagonal()).mean()
+
+    return (one_way(logits) + one_way(logits.T)) / 2
+
+
+@dataclass(frozen=True)
+class LatentNoise:
+    """Unit Gaussian draws (B, C) for the latents of texts and of motions."""
+
+    text: Tensor
+    motion: Tensor
+
+    @staticmethod
+    def draw(like: Tensor, generator: Generators) -> "LatentNoise":
+        """Text first, as published."""
+        return LatentNoise(*(randn(generator, like.shape, device=like.device, dtype=like.dtype) for _ in range(2)))
+
+
+def loss_terms(text: Posterior, motion: Posterior, noise: LatentNoise, decode: Callable[[Tensor], Tensor],
+               target: Tensor, config: TMRConfig, sentences: Tensor | None = None) -> dict[str, Tensor]:
+    """Unweighted terms and their weighted sum "loss". decode: latents (B, C) -> motion (B, T, D); target (B, T, D)."""
+    z_text, z_motion = text.sample(noise.text), motion.sample(noise.motion)  # (B, C)
+    terms = {
+        "recons_text": reconstruction(decode(z_text), target),
+        "recons_motion": reconstruction(decode(z_motion), target),
+        "latent": F.smooth_l1_loss(z_text, z_motion),
+    }
+    terms["recons"] = terms["recons_text"] + terms["recons_motion"]
+    if config.vae:
+        parts = kl_terms(text, motion)
+        terms |= {**parts, "kl": sum(parts.values())}
+    if config.lambda_contrastive:
+        logits = contrast_logits(z_text, z_motion, config.temperature, sentences, config.false_negative_threshold)
+        terms["contrastive"] = (info_nce if config.contrast == "infonce" else hard_negative_nce)(logits)
+    terms["loss"] = weighted_sum(terms, config)
+    return terms
+
+
+def weighted_sum(terms: dict[str, Tensor], config: TMRConfig) -> Tensor:
+    """Sum of the terms that the configuration has a weight for."""
+    weights = {"recons": config.lambda_recons, "kl": config.lambda_kl, "latent": config.lambda_latent,
+               "contrastive": config.lambda_contrastive}
+    return sum(weight * terms[name] for name, weight in weights.items() if name in terms)
+
+
+def loss(nets: TMR, batch: Batch, generator: Generators) -> dict[str, Tensor]:
+    """Terms of a training step, "loss" their weighted sum, of normalised, zero-padded motion and its captions."""
+    config = nets.config
+    motion, mask = batch.motion.to(nets.device), batch.mask.to(nets.device)
+    text = nets.text_posterior(nets.word_features(batch.texts))
+    wanted = config.lambda_contrastive and config.false_negative_threshold
+    sentences = nets.sentence_features(batch.texts) if wanted else None
+    posterior = nets.motion_posterior(motion, mask)
+    noise = LatentNoise.draw(text.mean, generator)
+    return loss_terms(text, posterior, noise, lambda z: nets.decode(z, mask), motion, config, sentences)

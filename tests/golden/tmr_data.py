@@ -1,0 +1,137 @@
+"""Golden cases of what TMR reads: spans of files, padding, normalisation, whole-file features, text features."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from data_loaders import guoh3dfeats
+from data_loaders.amass_annotations import cut_span, nominal_frames, parse_annotations, within_seconds
+from data_loaders.batches import TrainingItem
+from data_loaders.batches import collate as collate_items
+from data_loaders.corpus import Statistics
+from data_loaders.humanml_features import joints_from_features
+from data_loaders.skeleton import load_skeleton
+from model.bert_tower import load_bert
+from model.saved_text_features import SavedTextFeatures
+from model.text_encoders import TextEncoder
+from model.text_towers import load_mpnet
+from model.tmr import EPS, TMRConfig, build
+from tests.golden import references
+from tests.golden.runner import Case
+from tests.golden.tmr_model import require_ours
+
+PATHS = {"amass": "KIT/3/some_file", "humanact12": "humanact12/humanact12/some_file"}
+
+
+def collate(case: Case) -> dict[str, Any]:
+    batch = collate_items([TrainingItem(case.inputs[name], "", name, i) for i, name in enumerate(case.config["items"])])
+    return {"x": batch.motion, "mask": batch.mask, "length": batch.lengths}
+
+
+def crop(case: Case) -> dict[str, Any]:
+    rows = []
+    for span in case.inputs["spans"]:
+        start, end = (span[name] for name in case.config["span_fields"])
+        piece = cut_span(case.inputs["motion"], start, end, case.config["fps"])
+        first, last = (int(piece[0, 0]), int(piece[-1, 0])) if len(piece) else (None, None)
+        rows.append({"start": start, "end": end, "first_frame": first, "last_frame": last, "length": len(piece)})
+    return {"rows": rows}
+
+
+def crop_disabled(case: Case) -> dict[str, Any]:
+    config = case.config
+    return {"out": {"x": config["path"], "length": nominal_frames(config["start"], config["end"], config["fps"])}}
+
+
+def normalizer(case: Case) -> dict[str, Any]:
+    require_ours(case.config, {"eps": EPS})
+    mean, std, x = (case.inputs[name] for name in ("mean", "std", "x"))
+    config = TMRConfig(num_features=len(mean), latent_dim=4, num_layers=1, num_heads=1, max_positions=8)
+    networks = build(config, Statistics(mean, std, config.representation))
+    normalised = networks.normalise(torch.as_tensor(x))
+    return {"normalised": normalised, "back": networks.denormalise(normalised)}
+
+
+def filter_annotations(case: Case) -> dict[str, Any]:
+    files = parse_annotations(case.inputs["annotations"])
+    kept = within_seconds(files, case.config["min_seconds"], case.config["max_seconds"])
+    return {"kept": {key: [a.seg_id for a in file.annotations] for key, file in kept.items()}}
+
+
+DATA = {
+    "data/collate": collate,
+    "data/crop": crop,
+    "data/crop_disabled": crop_disabled,
+    "data/normalizer": normalizer,
+    "data/filter_annotations": filter_annotations,
+}
+
+
+def features(case: Case) -> dict[str, Any]:
+    config = case.config
+    values = {name: torch.as_tensor(value) for name, value in case.inputs.items()}
+    if "route" in config:
+        made = guoh3dfeats.file_features(values["pose_data"], PATHS[config["route"]], mirror=config["mirror"],
+                                         tgt_offsets=values["tgt_offsets"])
+        return {"features": made}
+    if "recover" in config:
+        return {"joints": guoh3dfeats.z_up(joints_from_features(values["features"], load_skeleton("humanml")))}
+    joints = guoh3dfeats.reflected(values["joints"], PATHS["amass" if config["negate_x"] else "humanact12"])
+    return {"mirrored": guoh3dfeats.mirrored(joints)}
+
+
+def tower_of(case: Case) -> TextEncoder:
+    """The case's text encoder; its texts are never cut and never cached."""
+    config = case.config
+    folder, limit = references.path_of(case.folder, config["folder"]), 10**6
+    if config["architecture"] == "mpnet":
+        return TextEncoder("mpnet", config["hidden"], "golden", lambda: load_mpnet(folder, "golden", limit), disk_cache=False)
+    return TextEncoder("distilbert", config["hidden"], "golden", lambda: load_bert(folder, "golden", limit, sentence=False),
+                       disk_cache=False)  # fmt: skip
+
+
+def padded_ids(encoder: TextEncoder, texts: list[str]) -> np.ndarray:
+    rows = [encoder.tower.tokenize(text)[0] for text in texts]
+    ids = np.zeros((len(rows), max(map(len, rows))), np.int64)
+    for row, values in zip(ids, rows):
+        row[: len(values)] = values
+    return ids
+
+
+def text(case: Case) -> dict[str, Any]:
+    config, texts, encoder = case.config, case.inputs["texts"], tower_of(case)
+    if "suffixes" in config:
+        return saved(SavedTextFeatures.of(texts, encoder, words=config["architecture"] == "distilbert"))
+    if config["architecture"] == "mpnet":
+        used = config["texts_used"]
+        return {name: encoder.encode([texts[i] for i in rows]).pooled[slice(None) if len(rows) > 1 else 0]
+                for name, rows in used.items()}
+    chosen = [texts[i] for i in config["texts_used"]]
+    features = encoder.encode(chosen)
+    return {
+        "input_ids": padded_ids(encoder, chosen),
+        "attention_mask": features.mask.long(),
+        "token_emb": features.tokens if len(chosen) > 1 else features.tokens[0],
+        "token_len": features.mask.sum(1),
+    }
+
+
+def saved(made: SavedTextFeatures) -> dict[str, Any]:
+    """What the files hold after they were written and read."""
+    with tempfile.TemporaryDirectory() as folder:
+        made.save(Path(folder) / "hub" / "name")
+        back = SavedTextFeatures.load(Path(folder) / "hub" / "name")
+        array = np.array(back.array)
+    if back.slices is None:
+        return {"array": {"index": back.index, "rows": array}, "index": back.index}
+    return {
+        "array": {"index": back.index, "rows": array, "slices": back.slices},
+        "slices": {"index": back.index, "rows": back.slices},
+        "index": back.index,
+    }
+
+
+HANDLERS = {"data": lambda case: DATA[case.name](case), "features": features, "text": text}

@@ -1,0 +1,182 @@
+"""Motions as one self-contained HTML page that plays them in 3D: opens from disk, mails as an attachment, needs no network.
+
+The page is `web_viewer.html` with its style, its two scripts and the clips filled in. Figures, colours and the first view
+are those of the videos.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import json
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from data_loaders.corpus import Motion
+from protos.files import write_atomically
+from visualize.body import HAZE, LIGHT, PERSON_COLOURS, Body
+from visualize.camera import PITCH, choose_camera, facing
+from visualize.sheet import Clip, PictureError, checked, one_each
+from visualize.stick_figure import Panel
+
+STEP = 0.00025  # metres per unit of a packed joint: finer than any motion capture, and 8 m from the root fit into int16
+SQUARE = (480, 480)  # the camera's direction does not depend on it
+
+
+def write_viewer(
+    path: str | Path,
+    motions: Clip | Sequence[Clip],
+    fps: float | None = None,
+    captions: str | Sequence[str] | None = None,
+    labels: Sequence[str] | None = None,
+    together: bool = False,
+    title: str | None = None,
+) -> Path:
+    """Writes the page of `viewer_html`; returns its path. OSError for what cannot be written."""
+    write_atomically(Path(path), viewer_html(motions, fps, captions, labels, together, title))
+    return Path(path)
+
+
+def viewer_html(
+    motions: Clip | Sequence[Clip],
+    fps: float | None = None,
+    captions: str | Sequence[str] | None = None,
+    labels: Sequence[str] | None = None,
+    together: bool = False,
+    title: str | None = None,
+) -> str:
+    """A whole page that plays motions side by side or, `together`, as people on one floor; for an iframe, escape it.
+
+    Motions are `Motion`s, or joints (T, J, 3) / (P, T, J, 3) in metres, Y up; `fps` is the rate of bare joints. Every motion
+    keeps its rate, a shorter one holds its last frame. `captions` replace the motions' own, `labels` stand small in the
+    corner; both may be any text. Joints are kept to a quarter of a millimetre. PictureError for what cannot be drawn.
+    """
+    clips = [motions] if isinstance(motions, Motion) or hasattr(motions, "shape") else list(motions)
+    if not clips:
+        raise PictureError("no motions to draw: expected at least one")
+    ready = [checked(clip, i, fps) for i, clip in enumerate(clips)]
+    captions = one_each(captions, [texts[0] if texts else "" for *_, texts in ready], "captions")
+    labels = one_each(labels, [""] * len(clips), "labels")
+    bodies = [(joints, tree, rate) for joints, tree, rate, _ in ready]
+    rate = max(rate for _, _, rate in bodies)  # of the page's clock
+    if together:
+        words = [" · ".join(filter(None, pair)) for pair in zip(labels, captions)]
+        scenes = [_scene(bodies, rate) | {"caption": " / ".join(dict.fromkeys(filter(None, words))), "label": ""}]
+    else:
+        scenes = [
+            _scene([body], rate) | {"caption": caption, "label": label} for body, caption, label in zip(bodies, captions, labels)
+        ]
+    spoken = {scene["caption"] for scene in scenes}
+    content = {
+        "fps": rate,
+        "frames": max(_num_frames(joints, own, rate) for joints, _, own in bodies),
+        "clips": scenes,
+        "sharedCaption": spoken.pop() if len(spoken) == 1 else None,
+        "palettes": (255 * PERSON_COLOURS).round().astype(int).tolist(),
+        "light": LIGHT.tolist(),
+        "haze": HAZE,
+        "elevation": float(PITCH),
+    }
+    return _page(title or next(filter(None, captions), "Motion"), content)
+
+
+def _num_frames(joints: np.ndarray, own: float, rate: float) -> int:
+    """How many ticks of a clock of `rate` joints (P, T, J, 3) of rate `own` last."""
+    return int(np.ceil(joints.shape[1] / own * rate - 1e-6))
+
+
+def _scene(bodies: list[tuple], rate: float) -> dict:
+    """What the page knows of people on one floor, given as [(joints (P, T, J, 3), skeleton or parents, fps)]."""
+    panels = [Panel(joints, tree, own, SQUARE) for joints, tree, own in bodies]
+    floor = min(panel.floor for panel in panels)
+    size = max(panel.body.size for panel in panels)
+    clock = np.arange(max(_num_frames(joints, own, rate) for joints, _, own in bodies)) / rate
+    roots = [_sampled(root, own, clock) for joints, _, own in bodies for root in joints[:, :, 0]]
+    heading = facing(panels[0].joints[0, 0], panels[0].body.face_joints)
+    # people as their roots alone: where the camera stands and goes depends on nothing else
+    camera = choose_camera(np.stack(roots)[:, :, None], heading, floor, size, rate, SQUARE)
+    back = camera.axes[2]
+    return {
+        "floor": round(float(floor), 4),
+        "size": round(size, 4),
+        "heading": float(np.arctan2(heading[0], heading[1])),
+        "azimuth": float(np.arctan2(back[0], back[2])),
+        "path": _base64(camera.target[:, [0, 2]].astype("<f4")),
+        "bodies": [_figure(panel.body) for panel in panels],
+        "people": [
+            {"body": i, "fps": own, "frames": len(person)} | _packed(person)
+            for i, (joints, _, own) in enumerate(bodies)
+            for person in joints
+        ],
+    }
+
+
+def _sampled(root: np.ndarray, rate: float, clock: np.ndarray) -> np.ndarray:
+    """A root path (T, 3) at the seconds `clock`; its end is held."""
+    times = np.arange(len(root)) / rate
+    return np.stack([np.interp(clock, times, root[:, axis]) for axis in range(3)], axis=1)
+
+
+def _figure(body: Body) -> dict:
+    return {
+        "bones": body.bones.tolist(),
+        "sides": body.side.tolist(),
+        "radii": body.radii.round(5).tolist(),
+        "head": int(body.head),
+        "neck": int(body.neck),
+        "headRadius": round(body.head_radius, 5),
+        "size": round(body.size, 5),
+        "face": list(body.face_joints) if body.face_joints is not None else None,
+    }
+
+
+def _packed(joints: np.ndarray) -> dict:
+    """Joints (T, J, 3) as base64: roots (T, 3) int32, then the others (T, J - 1, 3) int16 relative to them, in steps.
+
+    The step in metres grows where a body is so large that int16 would not hold it: such joints are in another unit.
+    """
+    joints = joints.astype(np.float64)
+    reach = float(np.abs(joints - joints[:, :1]).max())
+    step = max(STEP, reach / 32000, float(np.abs(joints).max()) / 2e9)
+    counts = np.rint(joints / step)
+    others = (counts[:, 1:] - counts[:, :1]).astype("<i2")  # of rounded roots: errors do not add up
+    return {"step": step, "data": _base64(counts[:, 0].astype("<i4"), others)}
+
+
+def _base64(*arrays: np.ndarray) -> str:
+    return base64.b64encode(b"".join(array.tobytes() for array in arrays)).decode()
+
+
+@lru_cache(maxsize=1)
+def _template() -> tuple[str, str, str]:
+    """Page, style and script."""
+    folder = Path(__file__).parent
+    page, style, *scripts = (
+        (folder / f"web_viewer{name}").read_text(encoding="utf-8") for name in (".html", ".css", "_scene.js", "_player.js")
+    )
+    return page, style, "\n".join(scripts)
+
+
+def _page(title: str, content: dict) -> str:
+    """The page filled in. Its policy admits this script and this style and nothing else, least of all the network."""
+    page, style, script = _template()
+    # no "<" in the data, so that no text can end its element; ASCII, so that no character is special to a script
+    clips = json.dumps(content, allow_nan=False, separators=(",", ":"))
+    clips = clips.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    parts = {
+        "title": html.escape(" ".join(title.split())[:120]).encode("ascii", "xmlcharrefreplace").decode(),
+        "policy": f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'",
+        "style": style,
+        "script": script,
+        "clips": clips,
+    }
+    return re.sub(r"\{\{(\w+)\}\}", lambda slot: parts[slot[1]], page)  # one pass: what is filled in is not searched
+
+
+def _digest(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
