@@ -23,7 +23,7 @@ class RetrievalOptions:
     model_path: Path | None = None
     """What embeds texts and motions: folder of an evaluator or of TMR (default: the evaluator of the dataset)."""
     dataset: str = "bandai_namco"
-    """humanml, kit, bandai_namco, or a folder made by data_loaders.prepare."""
+    """humanml, kit, bandai_namco, a folder made by data_loaders.prepare, or one with TMR's annotations.json."""
     split: str = "test"
     """Split of the dataset; of each clip the first caption counts."""
     protocol: Literal["all", "normal", "threshold", "nsim", "guo"] = "all"

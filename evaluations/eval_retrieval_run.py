@@ -8,9 +8,11 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from data_loaders.amass_dataset import AmassDataset
 from data_loaders.corpus import Corpus
 from evaluations.eval_retrieval import RetrievalOptions
 from evaluations.judges import default_evaluator, load_judge, published_name
+from evaluations.retrieval_data import SENTENCES, WORDS, items_of, open_data, saved_features
 from evaluations.retrieval_metrics import DIRECTIONS, SMALL_BATCH, THRESHOLD, TOP_K, ranks
 from evaluations.retrieval_protocol import (
     PAPER_NAMES,
@@ -19,11 +21,13 @@ from evaluations.retrieval_protocol import (
     Sentences,
     default_sentences,
     gallery_of,
-    items_of,
     published_subset,
     run_protocol,
 )
 from evaluations.tables import plain, table
+from model.official_names import CheckpointError
+from model.official_tmr import config_from_run, read_run_config
+from model.saved_text_features import SavedTextFeatures
 from protos.files import write_atomically
 from protos.options import pick_device
 
@@ -36,27 +40,26 @@ WAYS = {"t2m": "text → motion", "m2t": "motion → text"}
 
 def evaluate(options: RetrievalOptions) -> dict:
     """The report, also written to the output folder. Raises ValueError or OSError in a user's words."""
-    corpus = Corpus.open(options.dataset)
-    path = options.model_path or default_evaluator(corpus)
-    judge = load_judge(path, corpus, device=str(pick_device(options.device)))
-    judge.require(corpus.representation, f"dataset {corpus.folder}")
-    items, left_out = items_of(corpus, options.split, judge.frame_limits, options.fold_mirrored)
+    data = open_data(options.dataset)
+    path = options.model_path or default_evaluator(data)
+    judge = load_judge(path, data, device=str(pick_device(options.device)), text_encoder=saved_words(data, options.split, path))
+    judge.require(data.representation, f"dataset {data.folder}")
+    items, left_out = items_of(data, options.split, judge.frame_limits, options.fold_mirrored)
     if left_out.skipped:
         log.info("%d clips; %s", len(items), left_out)
     protocols = protocols_of(options.protocol, len(items))
-    published = published_name(corpus)
 
     @cache  # only two of the protocols compare sentences
     def sentences() -> Sentences:
-        return sentences_of(options, published)
+        return sentences_of(options, data)
 
     gallery = gallery_of(items, judge)
-    listed = subset_list(corpus, options.split, published)
+    listed = subset_list(data, options.split)
     figures = {name: run_protocol(name, gallery, sentences, listed) for name in protocols}
     report = {
         "what": str(path),
         "command": " ".join(["python -m evaluations.eval_retrieval", *sys.argv[1:]]),
-        "dataset": corpus.folder.name, "split": options.split, "motions": len(gallery), "texts": len(gallery.texts),
+        "dataset": data.folder.name, "split": options.split, "motions": len(gallery), "texts": len(gallery.texts),
         "fold_mirrored": options.fold_mirrored, "left_out": str(left_out), "similarity": judge.similarity,
         "sentences": description(sentences()) if {"threshold", "nsim"} & set(protocols) else None,
         "protocols": figures,
@@ -75,30 +78,45 @@ def protocols_of(wanted: str, count: int) -> list[str]:
     return [name for name in PAPER_NAMES if name != "guo"]
 
 
-def sentences_of(options: RetrievalOptions, published: str | None) -> Sentences:
+def saved_words(data: Corpus | AmassDataset, split: str, model: Path) -> SavedTextFeatures | None:
+    """Word features saved with the dataset for the text encoder of a published TMR run; None for other models."""
+    if not isinstance(data, AmassDataset):
+        return None
+    try:
+        encoder = config_from_run(read_run_config(model)).text_encoder
+    except CheckpointError:  # no published run; what else it is, or is not, shows when it is loaded
+        return None
+    return saved_features(data, split, WORDS, encoder)
+
+
+def sentences_of(options: RetrievalOptions, data: Corpus | AmassDataset) -> Sentences:
     """How texts are compared, as the options and the dataset say."""
-    found = default_sentences(options.threshold, "words", options.sentence_encoder)
-    as_published = published is not None and found.encoder.name == "mpnet"
-    if published is not None and not as_published:
+    saved = None if options.sentence_encoder == "minilm" else saved_features(data, options.split, SENTENCES, "mpnet")
+    if saved is not None:
+        found = Sentences(saved, options.threshold, name="mpnet")
+    else:
+        found = default_sentences(options.threshold, encoder=options.sentence_encoder)
+    published = published_name(data) is not None
+    if published and found.name != "mpnet":
         log.warning("sentences are compared by %s, not by mpnet: the threshold protocol is not that of the published tables "
-                    "(python -m protos.fetch mpnet)", found.encoder.name)
+                    "(python -m protos.fetch mpnet)", found.name)
     if options.duplicates != "auto":
         found.duplicates = options.duplicates
-    elif as_published:
+    elif published and found.name == "mpnet":
         found.duplicates = "published"
     return found
 
 
-def subset_list(corpus: Corpus, split: str, published: str | None) -> list[str]:
+def subset_list(data: Corpus | AmassDataset, split: str) -> list[str]:
     """Names of a dissimilar subset: nsim_<split>.txt of the dataset, or the published ones of humanml and kit; else none."""
-    path = corpus.folder / f"nsim_{split}.txt"
-    if path.is_file():
-        return path.read_text(encoding="utf-8").split()
-    return published_subset(published) if split == "test" else []
+    for folder in (data.folder, data.folder / "splits"):
+        if (path := folder / f"nsim_{split}.txt").is_file():
+            return path.read_text(encoding="utf-8").split()
+    return published_subset(published_name(data)) if split == "test" else []
 
 
 def description(sentences: Sentences) -> dict:
-    return {"encoder": sentences.encoder.name, "threshold": sentences.threshold, "duplicates": sentences.duplicates}
+    return {"encoder": sentences.name, "threshold": sentences.threshold, "duplicates": sentences.duplicates}
 
 
 def latex_row(figures: Figures) -> str:

@@ -62,7 +62,7 @@ class EvaluationSet:
         """
         count = len(self) // metrics.POOL * metrics.POOL
         if not count:
-            raise ValueError(f"{len(self)} motions do not fill a pool of {metrics.POOL}: choose a larger split")
+            raise ValueError(f"{len(self)} motions do not fill a pool of {metrics.POOL}, in which texts look for theirs")
         entry = (rng.permutation(len(self)) if shuffled else np.arange(len(self)))[:count]
         caption = rng.integers(self.num_captions[entry]) if any_caption else np.zeros(count, int)
         fewer = (rng.integers(3, size=count) == 2) & self.cropped

@@ -15,10 +15,13 @@ from model.evaluators import UNIT_LENGTH, GuoEvaluator
 from sample.search import unit_rows
 
 if TYPE_CHECKING:
+    from data_loaders.amass_dataset import AmassDataset
+    from model.saved_text_features import SavedTextFeatures
+    from model.text_encoders import TextEncoder
     from model.tmr import TMR
 
 TEXTS_AT_ONCE = 256
-EVALUATORS = Path("checkpoints/evaluators")
+EVALUATORS = Path(__file__).resolve().parents[1] / "checkpoints" / "evaluators"
 
 
 class GuoJudge:
@@ -68,20 +71,23 @@ class TmrJudge:
         return unit_rows(self.networks.encode_motion(motions).numpy())
 
 
-def published_name(corpus: Corpus) -> str | None:
+def published_name(corpus: "Corpus | AmassDataset") -> str | None:
     """Which published evaluator a dataset is judged by: humanml, kit, or None for data of another kind."""
     if corpus.heading != "published":
         return None
     return corpus.skeleton.name if corpus.skeleton.name in ("humanml", "kit") else None
 
 
-def default_evaluator(corpus: Corpus) -> Path:
+def default_evaluator(corpus: "Corpus | AmassDataset") -> Path:
     """Where the evaluator of a dataset lies: the published ones of humanml and kit, others by the dataset's name."""
     return EVALUATORS / {"humanml": "t2m", "kit": "kit", None: corpus.folder.name}[published_name(corpus)]
 
 
-def load_judge(path: Path, corpus: Corpus, glove_folder: Path = GLOVE_FOLDER, device: str = "cpu") -> GuoJudge | TmrJudge:
-    """The judge in a folder: an evaluator or a TMR model, ours or published.
+def load_judge(
+    path: Path, corpus: "Corpus | AmassDataset", glove_folder: Path = GLOVE_FOLDER, device: str = "cpu",
+    text_encoder: "TextEncoder | SavedTextFeatures | None" = None,
+) -> GuoJudge | TmrJudge:
+    """The judge in a folder: an evaluator or a TMR model, ours or published. `text_encoder` replaces the one TMR names.
 
     Raises CheckpointError, or FileNotFoundError where it or its word vectors are absent.
     """
@@ -90,7 +96,7 @@ def load_judge(path: Path, corpus: Corpus, glove_folder: Path = GLOVE_FOLDER, de
 
     name = published_name(corpus)
     if (path / "config.json").is_file():
-        networks = from_pretrained(path, device, systems=("evaluator", "tmr"))
+        networks = from_pretrained(path, device, systems=("evaluator", "tmr"), text_encoder=text_encoder)
         if not isinstance(networks, GuoEvaluator):
             return TmrJudge(networks)
     elif name is None:

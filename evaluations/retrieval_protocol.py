@@ -1,28 +1,23 @@
 """The four retrieval protocols of TMR (Petrovich et al. 2023, §4.1), over anything that embeds texts and motions.
 
-A gallery holds each clip of a split with its first caption. Each distinct text is embedded once, so that clips of one
-caption tie to the last bit, as the published ranks suppose.
+Each distinct text is embedded once, so that clips of one caption tie to the last bit, as the published ranks suppose.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 from typing import Protocol as Interface
 
 import numpy as np
 
-from data_loaders.amass_annotations import AnnotationError, cut_span
-from data_loaders.amass_dataset import AmassDataset
-from data_loaders.clips import Report, clips_of_corpus, readable_motions
-from data_loaders.corpus import Corpus
-from data_loaders.text import Caption, CaptionFileError
 from data_loaders.text_similarity import meaning_codes
 from evaluations import retrieval_metrics
 from evaluations.evaluation_set import Evaluator
 from evaluations.metrics import euclidean
+from evaluations.retrieval_data import Item
 from model.saved_text_features import SavedTextFeatures
 from model.text_encoders import TextEncoder, TextEncoderError, load_text_encoder
 
@@ -40,73 +35,6 @@ class RetrievalJudge(Evaluator, Interface):
 
     similarity: Literal["cosine", "euclidean"]
     frame_limits: tuple[int, int]
-
-
-class Item(NamedTuple):
-    """A clip, or the part of it that its first caption describes: features (T, D) in their units."""
-
-    name: str
-    caption: Caption
-    motion: np.ndarray
-
-
-def items_of(
-    data: Corpus | AmassDataset, split: str, frame_limits: tuple[int, int], fold_mirrored: bool = False
-) -> tuple[list[Item], Report]:
-    """Each clip of a split with its first caption, in the order of the list, and what was left out and why.
-
-    Clips beyond the longest are cut. fold_mirrored: without mirrored clips (M000123) whose original (000123) is there.
-    ValueError where nothing is left.
-    """
-    report, items, (shortest, longest) = Report(), [], frame_limits
-    read = _items_of_annotations if isinstance(data, AmassDataset) else _items_of_corpus
-    found = list(read(data, split, report))
-    folded = mirrored_twins([item.name for item in found]) if fold_mirrored else set()
-    for item in found:
-        if item.name in folded:
-            report.add(item.name, "mirrored")
-        elif len(item.motion) < shortest:
-            report.add(item.name, f"too short: {len(item.motion)} frames, {shortest} needed")
-        else:
-            items.append(item._replace(motion=item.motion[:longest]))
-    if not items:
-        raise ValueError(f"{data.folder}: no clip of split {split} can be used: {report}")
-    return items, report
-
-
-def _items_of_corpus(corpus: Corpus, split: str, report: Report) -> Iterator[Item]:
-    clips = clips_of_corpus(corpus, split)
-    for name, motion in readable_motions(clips, corpus.skeleton.num_features, report):
-        try:
-            caption = clips.captions(name)[0]
-        except (KeyError, IndexError, OSError, CaptionFileError) as error:
-            report.add(name, f"without caption: {error}")
-            continue
-        start, end = sorted((caption.start, caption.end))
-        if start < end:  # equal times mean the whole clip, as in TMR's annotations
-            motion = cut_span(motion, start, end, corpus.fps)
-        yield Item(name, caption, motion)
-
-
-def _items_of_annotations(data: AmassDataset, split: str, report: Report) -> Iterator[Item]:
-    files = data.split(split)
-    for key in data.keys(split):
-        if key not in files:
-            report.add(key, "missing: no annotation of a fitting length")
-            continue
-        annotation = files[key].annotations[0]
-        try:
-            motion = data.motion(files[key], annotation)
-        except AnnotationError as error:
-            report.add(key, f"unreadable: {error}")
-            continue
-        yield Item(key, Caption(annotation.text, (), annotation.start, annotation.end), motion)
-
-
-def mirrored_twins(names: Sequence[str]) -> set[str]:
-    """Of the names, those of mirrored clips whose original is among them."""
-    known = set(names)
-    return {name for name in known if name.startswith("M") and name[1:] in known}
 
 
 class Sentences:

@@ -15,7 +15,7 @@ from data_loaders.corpus import Corpus, Entry, Representation, Statistics, write
 from data_loaders.humanml_features import features_from_clips, joints_from_features
 from data_loaders.skeleton import load_skeleton
 from data_loaders.text import Caption
-from evaluations import board, eval_humanml_run
+from evaluations import board, eval_humanml_run, judges
 from evaluations.board_table import board_of, board_table
 from evaluations.eval_humanml import EvalOptions, main
 from evaluations.eval_humanml_run import evaluate
@@ -25,6 +25,8 @@ from evaluations.motion_sources import complete_features, given_set
 from model.evaluators import EvaluatorConfig, GuoEvaluator
 from model.pretrained import save_pretrained
 from tests.synthetic import raise_hand, walk
+from train.train_lsremgm import LSReMGMOptions, effective
+from train.train_lsremgm_setup import judging, train_lsremgm
 
 ROOT = Path(__file__).resolve().parents[1]
 REPRESENTATION = Representation("humanml", 20.0, "continuous")
@@ -222,6 +224,25 @@ def test_the_board_command_writes_table_and_chart(dataset, evaluator, tmp_path, 
 
     chart = imread(folder / "board.png")
     assert chart.shape[1] > 800 and chart[..., :3].std() > 0.05
+
+
+def test_training_judges_motions_for_captions_of_the_val_split(dataset, evaluator, tmp_path, monkeypatch):
+    monkeypatch.setattr(judges, "EVALUATORS", tmp_path / "evaluators")
+    (tmp_path / "evaluators").mkdir()
+    (tmp_path / "evaluators" / dataset.name).symlink_to(evaluator)
+    options = LSReMGMOptions(
+        save_dir=str(tmp_path / "run"), dataset=str(dataset), num_layers=1, latent_dim=16, num_heads=1, ff_size=16,
+        mask_frames=True, diffusion_steps=2, num_steps=2, batch_size=4, save_interval=2, eval_during_training=True, device="cpu",
+    )  # fmt: skip
+    train_lsremgm(effective(options))
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    (found,) = (line for line in lines if "eval/top3" in line)
+    assert 0 <= found["eval/top1"] <= found["eval/top3"] <= 1 and found["eval/fid"] > 0 and found["eval/loss"] > 0
+
+
+def test_training_without_an_evaluator_of_its_dataset_says_so(dataset, tmp_path, caplog):
+    assert judging(Corpus.open(dataset), LSReMGMOptions(save_dir=str(tmp_path))) is None
+    assert "no evaluator of made_up" in caplog.text
 
 
 def test_two_processes_come_to_the_numbers_of_one(dataset, evaluator, tmp_path):

@@ -1,4 +1,4 @@
-"""Retrieval: known answers of ranks, which texts count as the same, the protocols and the command."""
+"""Retrieval: known answers of ranks, the protocols and the command."""
 
 import csv
 import json
@@ -9,25 +9,23 @@ import torch
 
 from data_loaders.corpus import Corpus, Entry, Representation, Statistics, write_corpus
 from data_loaders.text import Caption
-from data_loaders.text_similarity import meaning, meaning_codes
 from evaluations import retrieval_metrics
 from evaluations.eval_retrieval import RetrievalOptions, main
 from evaluations.eval_retrieval_run import evaluate
 from evaluations.judges import load_judge
+from evaluations.retrieval_data import items_of
 from evaluations.retrieval_metrics import ranks, small_batch_metrics
 from evaluations.retrieval_protocol import (
     Sentences,
     default_sentences,
     dissimilar_subset,
     gallery_of,
-    items_of,
     published_subset,
     run_protocol,
 )
 from model.evaluators import EvaluatorConfig, GuoEvaluator
 from model.pretrained import save_pretrained
 from model.text_encoders import load_text_encoder
-from sample.search import SearchIndex, largest
 
 REPRESENTATION = Representation("humanml", 20.0, "continuous")
 STATISTICS = Statistics(np.zeros(263, np.float32), np.ones(263, np.float32), REPRESENTATION)
@@ -141,61 +139,12 @@ def test_figures_are_rounded_as_published_or_not_at_all():
     assert list(exact)[:4] == ["t2m/R01", "m2t/R01", "t2m/R02", "m2t/R02"]
 
 
-# --- which texts say the same --------------------------------------------------------------------------------------
-
-DIFFERENT = [
-    ("a person raises the left hand", "a person raises the right hand"),
-    ("a person kicks with the left leg and waves the right arm", "a person kicks with the right leg and waves the left arm"),
-    ("a man waves his left arm and kicks with a leg", "a man waves an arm and kicks with his left leg"),
-    ("a person walks forward", "a person walks backward"),
-    ("someone looks up", "someone looks down"),
-    ("a person walks in a clockwise circle", "a person walks in a counter-clockwise circle"),
-    ("a person turns anticlockwise", "a person turns clockwise"),
-    ("a person steps to the side", "a person steps back to the side"),
-    ("a person walks slowly", "a person walks quickly"),
-    ("a person walks", "a person jogs"),
-    ("a person takes two steps", "a person takes three steps"),
-    ("a person raises a hand", "a person raises both hands"),
-    ("a person sits down and then stands up", "a person stands up and then sits down"),
-    ("a person moves", "a person doesn't move"),
-]
-SAME = [
-    ("a person walks forward", "The man is walking forwards."),
-    ("someone waves with the left hand", "a person waves with their left hand"),
-    ("a person turns counterclockwise", "a figure is turning counter clockwise"),
-]
+# --- protocols -----------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def minilm():
     return load_text_encoder("minilm", disk_cache=False)
-
-
-@pytest.mark.parametrize("pair", DIFFERENT)
-def test_sides_directions_and_words_of_content_keep_texts_apart_whatever_the_encoder_says(pair, minilm):
-    assert meaning(pair[0]) != meaning(pair[1])
-    assert not Sentences(minilm, threshold=0.01).alike(pair)[0, 1]
-
-
-@pytest.mark.parametrize("pair", SAME)
-def test_wordings_of_one_motion_are_alike(pair, minilm):
-    assert meaning(pair[0]) == meaning(pair[1])
-    assert Sentences(minilm, threshold=0.8).alike(pair).all()
-
-
-def test_the_encoder_alone_would_take_left_for_right(minilm):
-    pair = ["a person waves with the left hand", "a person waves with the right hand"]
-    assert Sentences(minilm, duplicates="published").alike(pair).all()
-    assert Sentences(minilm, duplicates="words").alike(pair).tolist() == np.eye(2, dtype=bool).tolist()
-
-
-def test_a_text_is_like_itself_and_codes_know_empty_and_foreign_texts(minilm):
-    texts = ["a person walks", "", "一个人走路", "a person walks"]
-    assert meaning_codes(texts).tolist() == [0, 1, 2, 0]
-    assert Sentences(minilm).alike(texts)[0].tolist() == [True, False, False, True]
-
-
-# --- protocols -----------------------------------------------------------------------------------------------------
 
 
 class Numbers:
@@ -298,7 +247,7 @@ def test_the_published_subsets_are_carried():
 
 def test_the_default_encoder_brings_its_own_threshold():
     found = default_sentences(encoder="minilm")
-    assert (found.encoder.name, found.threshold, found.duplicates) == ("minilm", 0.95, "words")
+    assert (found.name, found.threshold, found.duplicates) == ("minilm", 0.95, "words")
     assert default_sentences(0.8, encoder="minilm").threshold == 0.8
 
 
@@ -373,26 +322,3 @@ def test_bad_input_is_one_line(flags, message, dataset, evaluator, tmp_path, cap
     assert stopped.value.code
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error and not (tmp_path / "out").exists()
-
-
-# --- search --------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("count", [3, 1000, 5000])
-def test_a_search_finds_what_sorting_everything_finds(count):
-    draw = np.random.default_rng(0)
-    gallery, query = draw.normal(size=(count, 16)), draw.normal(size=16)
-    found, cosines = SearchIndex(gallery).nearest(query, 10)
-    expected = gallery @ query / np.linalg.norm(gallery, axis=1) / np.linalg.norm(query)
-    assert found.tolist() == np.argsort(-expected)[:10].tolist()
-    assert cosines == pytest.approx(expected[found], abs=1e-6)
-
-
-def test_a_search_finds_the_query_itself_ties_in_their_order_and_refuses_other_widths():
-    gallery = np.eye(300, 8)
-    assert SearchIndex(gallery).nearest(gallery[5], 2)[0].tolist()[0] == 5
-    assert largest(np.ones(4000), 3).tolist() == [0, 1, 2]
-    with pytest.raises(ValueError, match="a query of shape"):
-        SearchIndex(gallery).nearest(np.ones(9))
-    with pytest.raises(ValueError, match="expected finite rows"):
-        SearchIndex(np.full((3, 2), np.nan))

@@ -1,20 +1,35 @@
-"""Golden cases of TMR's retrieval metrics: ranks, recalls and median ranks of stored similarity matrices."""
+"""Golden cases of TMR's retrieval: metrics of stored matrices, and the data and tools of a whole small project."""
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
+from data_loaders.amass_dataset import AmassDataset
+from data_loaders.batches import TrainingItem, collate
 from evaluations import retrieval_metrics
+from evaluations.eval_retrieval import RetrievalOptions
+from evaluations.eval_retrieval_run import evaluate, latex_row, yaml_name, yaml_text
+from evaluations.judges import TmrJudge
+from evaluations.retrieval_data import WORDS, items_of, saved_features
+from evaluations.retrieval_protocol import gallery_of
+from model.official_tmr import official_tmr
+from model.tmr import TMR, scores
+from sample.search import unit_rows
 from tests.golden.runner import Case
 
 TIES = {"average": "average", "first": "optimistic"}
+ANY_LENGTH = (1, 5000)
 
 
 def metrics(case: Case) -> dict[str, Any]:
     config, similarity = case.config, case.inputs["sims"]
     if "batch_size" in config:
-        seed = config["permutation"]["seed"]
-        found = retrieval_metrics.small_batch_metrics(
-            similarity, case.inputs["keyids"], config["batch_size"], seed, config["rounding"])
-        return {"metrics_rounded": found, "order": retrieval_metrics.small_batches(config["n"], config["batch_size"], seed)}
+        size, seed = config["batch_size"], config["permutation"]["seed"]
+        found = retrieval_metrics.small_batch_metrics(similarity, case.inputs["keyids"], size, seed, config["rounding"])
+        return {"metrics_rounded": found, "order": retrieval_metrics.small_batches(config["n"], size, seed)}
     ties, alike = TIES[config["ties"]], None
     if config["threshold"] is not None:
         alike = retrieval_metrics.similar_sentences(case.inputs["sent_emb"], config["threshold"])
@@ -35,4 +50,96 @@ def metrics(case: Case) -> dict[str, Any]:
     }
 
 
-HANDLERS = {"metrics": metrics}
+def project_of(case: Case) -> tuple[Path, AmassDataset]:
+    """The project's folder and its dataset."""
+    folder = case.folder / case.config["project"]
+    return folder, AmassDataset(folder / "datasets" / "annotations" / "humanml3d")
+
+
+def run_of(case: Case, split: str = "test") -> TMR:
+    """The project's model, which reads the saved word features."""
+    folder, data = project_of(case)
+    return official_tmr(folder / case.config["run_dir"], text_encoder=saved_features(data, split, WORDS, "distilbert"))
+
+
+def loader(case: Case) -> dict[str, Any]:
+    _, data = project_of(case)
+    split = case.config["split"]
+    words = saved_features(data, split, WORDS, "distilbert")
+    if "items" in case.config:
+        return first_batch(case, data, words)
+    files = data.split(split)
+    found = {"keyids": list(files), "len": len(files)}
+    if case.config["caption"] == "random":
+        return {"split": {**found, "nb_annotations_kept": [len(file.annotations) for file in files.values()]}}
+    items, _ = items_of(data, split, ANY_LENGTH)
+    texts = [item.caption.text for item in items]
+    return {"split": {
+        **found, "length": [len(item.motion) for item in items], "text": texts,
+        "text_length": [len(words.row(text)) for text in texts],
+    }}  # fmt: skip
+
+
+def first_batch(case: Case, data: AmassDataset, words) -> dict[str, Any]:
+    networks = run_of(case)
+    items = [items_of(data, case.config["split"], ANY_LENGTH)[0][i] for i in case.config["items"]]
+    normalised = [networks.normalise(torch.as_tensor(np.array(item.motion, np.float32))).numpy() for item in items]
+    batch = collate([TrainingItem(x, item.caption.text, item.name, i) for i, (x, item) in enumerate(zip(normalised, items))])
+    text = words.encode(batch.texts)
+    return {"motion_x": batch.motion, "motion_mask": batch.mask, "motion_len": batch.lengths,
+            "text_mask": text.mask, "text_len": text.mask.sum(1)}  # fmt: skip
+
+
+def cosine_matrix(case: Case) -> dict[str, Any]:
+    split = case.config["split"]
+    judge = TmrJudge(run_of(case, split))
+    items, _ = items_of(project_of(case)[1], split, judge.frame_limits)
+    return {"sim_matrix": gallery_of(items, judge).similarity}
+
+
+def retrieval(case: Case) -> dict[str, Any]:
+    folder, data = project_of(case)
+    asked = case.config["arguments"]
+    with tempfile.TemporaryDirectory() as output:
+        report = evaluate(RetrievalOptions(
+            model_path=folder / asked["run_dir"], dataset=str(data.folder), protocol=asked["protocol"],
+            threshold=asked["threshold"], device=asked["device"], output_dir=Path(output) / "out"))  # fmt: skip
+        texts = {name: (Path(output) / "out" / yaml_name(name)).read_text() for name in report["protocols"]}
+    rows = [latex_row(figures) for figures in report["protocols"].values()]
+    return {**texts, "metrics": yaml_text(next(iter(report["protocols"].values()))), "rows": rows}
+
+
+def latent_of_motion(case: Case) -> torch.Tensor:
+    features = np.load(project_of(case)[0] / case.config["arguments"]["npy"]).astype(np.float32)
+    return run_of(case).encode_motion([features])[0]
+
+
+def latent_of_text(case: Case) -> torch.Tensor:
+    return run_of(case).encode_text([case.config["arguments"]["text"]])[0]
+
+
+def encode_dataset(case: Case) -> dict[str, Any]:
+    items, _ = items_of(project_of(case)[1], case.config["split"], ANY_LENGTH)
+    latents = run_of(case).encode_motion([item.motion for item in items]).numpy()
+    names = [item.name for item in items]
+    return {
+        "latents": latents, "unit": unit_rows(latents),
+        "keyids_index": {name: i for i, name in enumerate(names)},
+        "index_keyids": {str(i): name for i, name in enumerate(names)},
+    }  # fmt: skip
+
+
+TOOLS = {
+    "retrieval": retrieval,
+    "encode_motion": lambda case: {"latent": latent_of_motion(case)},
+    "encode_text": lambda case: {"latent": latent_of_text(case)},
+    "text_motion_sim": lambda case: {"stdout": f"{scores(latent_of_text(case), latent_of_motion(case)):.3}"},
+    "encode_dataset": encode_dataset,
+}
+
+HANDLERS = {
+    "metrics": metrics,
+    "loader": loader,
+    "retrieval": cosine_matrix,
+    "tools": lambda case: TOOLS[case.config["tool"]](case),
+}
