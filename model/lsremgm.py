@@ -30,6 +30,7 @@ class LSReMGMConfig:
     dropout: float = 0.1
     norm_first: bool = False
     modulation: bool = False  # step and whole text also shift, scale and gate every branch of every layer
+    output_skip: bool = False  # the prediction also takes a share, learned per step and channel, of the noisy input
     max_positions: int = 5000
     gru_over: Literal["time", "batch"] = "time"  # "batch" repeats the original's axis slip, for its weights only
     # conditions
@@ -160,6 +161,24 @@ class Modulation(nn.Module):
         return shared.unflatten(-1, (1, -1, given.shape[-1])) + self.layer_offsets
 
 
+class OutputSkip(nn.Module):
+    """Prediction (B, T, D) out of the network's own one and its noisy input, per channel in shares that the step says.
+
+    At little noise the input is nearly right: what a network must not forget of it, it need not carry through all
+    layers. The shares are learned (Karras et al. 2022, §5, fixes them) and at first leave the network's prediction as it is.
+    """
+
+    def __init__(self, dim: int, num_features: int):
+        super().__init__()
+        self.shares = nn.Linear(dim, 2 * num_features)
+        nn.init.zeros_(self.shares.weight)
+        nn.init.zeros_(self.shares.bias)
+
+    def forward(self, y: Tensor, x: Tensor, time: Tensor) -> Tensor:
+        own, skipped = self.shares(F.silu(time))[:, None].chunk(2, dim=-1)  # (B, 1, D)
+        return (1 + own) * y + skipped * x
+
+
 class MotionDenoiser(nn.Module):
     """Prediction (B, T, D) of the clean motion from a noisy one and its step. Tevet et al. 2023, §3.
 
@@ -193,6 +212,8 @@ class MotionDenoiser(nn.Module):
         if config.modulation:
             self.modulation = Modulation(config)
         self.output_projection = nn.Linear(dim, config.num_features)
+        if config.output_skip:
+            self.output_skip = OutputSkip(dim, config.num_features)
 
     def forward(self, x: Tensor, t: Tensor, text: TextFeatures | None = None, mask: Tensor | None = None, *,
                 action: Tensor | None = None, prefix: Tensor | None = None, target: TargetLocation | None = None,
@@ -208,6 +229,7 @@ class MotionDenoiser(nn.Module):
             time = time + zero_where(drop_target, self.target_encoder(target))  # (B, C)
         memory, memory_keep = self.condition_tokens(time, text, action, drop)  # (B, M, C), (B, M)
         keep = mask if self.config.mask_frames else None
+        noisy = x
         if prefix is not None:
             x = torch.cat([prefix, x], dim=1)  # (B, context + T, D)
             if keep is not None:
@@ -216,7 +238,8 @@ class MotionDenoiser(nn.Module):
         y = self.trunk(x, time, memory, keep, memory_keep, modulation)  # (B, context + T, C)
         if prefix is not None:
             y = y[:, prefix.shape[1]:]  # (B, T, C)
-        return self.output_projection(y)  # (B, T, D)
+        y = self.output_projection(y)  # (B, T, D)
+        return self.output_skip(y, noisy, time) if self.config.output_skip else y
 
     def condition_tokens(self, time: Tensor, text: TextFeatures | None, action: Tensor | None,
                          drop: Tensor | None) -> tuple[Tensor, Tensor | None]:

@@ -27,6 +27,7 @@ VARIANTS = {
     "decoder on words": WORDS,
     "decoder on words, modulated": dict(**WORDS, norm_first=True, modulation=True),
     "encoder, modulated": dict(norm_first=True, modulation=True),
+    "decoder with a share of its input": dict(**WORDS, output_skip=True),
     "gru": dict(arch="gru"),
     "kit": dict(num_features=251),
     "action": dict(num_features=150, condition="action", num_actions=12),
@@ -118,6 +119,22 @@ def test_modulation_begins_without_effect_and_then_tells_steps_and_whole_texts()
     assert not torch.allclose(network.modulation(torch.zeros(2, 32), words, None),
                               network.modulation(torch.ones(2, 32), words, None), atol=1e-4)
     torch.testing.assert_close(network(x, t, words, drop=drop), network(x, t, other, drop=drop))
+
+
+def test_a_share_of_the_input_begins_without_effect_and_then_follows_the_step():
+    torch.manual_seed(0)
+    network = MotionDenoiser(LSReMGMConfig(**SMALL, **WORDS, output_skip=True)).eval()
+    plain = MotionDenoiser(LSReMGMConfig(**SMALL, **WORDS)).eval()
+    shared = {name: value for name, value in network.state_dict().items() if not name.startswith("output_skip.")}
+    plain.load_state_dict(shared)
+    x, words = torch.randn(2, 8, 263), text(2, 384)
+    t = torch.tensor([1, 4])
+    torch.testing.assert_close(network(x, t, words), plain(x, t, words))
+    torch.nn.init.constant_(network.output_skip.shares.bias[:263], -1.0)  # nothing of its own,
+    torch.nn.init.constant_(network.output_skip.shares.bias[263:], 2.0)  # twice the input
+    torch.testing.assert_close(network(x, t, words), 2 * x)
+    torch.nn.init.normal_(network.output_skip.shares.weight)
+    assert not torch.allclose(network(x, t, words)[0] / x[0], network(x, t.flip(0), words)[0] / x[0], atol=0.1)
 
 
 def test_perturbed_texts_keep_their_first_token_and_most_of_what_they_say():

@@ -21,7 +21,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "starter": {
         "dataset": "bandai_namco", "autoencoder": "save/autoencoder/best", "arch": "trans_dec", "latent_dim": 256,
-        "norm_first": True, "modulation": True, "mask_frames": True, "dropout": 0.0, "min_snr_gamma": 500.0,
+        "norm_first": True, "modulation": True, "output_skip": True, "mask_frames": True, "dropout": 0.0, "min_snr_gamma": 500.0,
         "snr_power": 0.5, "snr_floor": 1e-3, "calm_power": 0.5, "text_noise": 0.5, "word_drop": 0.2,
         "sampler": "dpmpp", "sampling_steps": 20, "balance": 0.7, "repeat": 0.35, "bucket": True,
         "num_steps": 16000, "batch_size": 64, "lr": 5e-4, "warmup_steps": 500, "adam_beta2": 0.99, "weight_decay": 0.01,
@@ -70,6 +70,8 @@ class LSReMGMOptions(TrainOptions):
     """Normalise before attention and feed-forward layers instead of after."""
     modulation: bool = False
     """With --norm_first: step and whole text also shift, scale and gate every layer (as in DiT and PixArt)."""
+    output_skip: bool = False
+    """The prediction also takes a share, learned per step and channel, of the noisy input: details survive better."""
     pos_embed_max_len: int = 5000
     """Rows of the table of positions and diffusion steps."""
     cond_mask_prob: float = 0.1

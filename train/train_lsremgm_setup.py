@@ -102,7 +102,7 @@ def build_networks(
         num_features=corpus.skeleton.num_features if autoencoder is None else autoencoder.config.latent_channels,
         arch=options.arch, latent_dim=options.latent_dim, ff_size=options.ff_size, num_layers=options.num_layers,
         num_heads=options.num_heads, dropout=options.dropout, norm_first=options.norm_first,
-        modulation=options.modulation,
+        modulation=options.modulation, output_skip=options.output_skip,
         max_positions=options.pos_embed_max_len,
         condition="none" if encoder is None else "text",
         text_encoder="none" if encoder is None else encoder.name,
