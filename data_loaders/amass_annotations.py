@@ -5,7 +5,7 @@ Features are those of the whole file; a caption's motion is the frames of its sp
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,12 +33,16 @@ class Annotation:
 
 @dataclass(frozen=True)
 class AnnotatedFile:
-    """A clip under its key: path of its features without extension, seconds of the whole file, its captions."""
+    """A clip under its key: path of its features without extension, seconds of the whole file, its captions.
+
+    `labels` (content, style, ...) are those of a dataset of ours; published files have none.
+    """
 
     key: str
     path: str
     duration: float
     annotations: tuple[Annotation, ...]
+    labels: Mapping[str, object] = field(default_factory=dict)
 
 
 def read_annotations(path: Path) -> dict[str, AnnotatedFile]:
@@ -55,7 +59,8 @@ def read_annotations(path: Path) -> dict[str, AnnotatedFile]:
 def parse_annotations(content: Mapping[str, dict]) -> dict[str, AnnotatedFile]:
     return {
         key: AnnotatedFile(key, entry["path"], float(entry["duration"]), tuple(
-            Annotation(str(a["seg_id"]), a["text"], float(a["start"]), float(a["end"])) for a in entry["annotations"]))
+            Annotation(str(a["seg_id"]), a["text"], float(a["start"]), float(a["end"])) for a in entry["annotations"]),
+            entry.get("labels", {}))
         for key, entry in content.items()
     }
 
@@ -69,14 +74,15 @@ def within_seconds(files: Mapping[str, AnnotatedFile], shortest: float = MIN_SEC
     kept = {}
     for key, file in files.items():
         if annotations := tuple(a for a in file.annotations if shortest <= a.seconds <= longest):
-            kept[key] = AnnotatedFile(key, file.path, file.duration, annotations)
+            kept[key] = replace(file, annotations=annotations)
     return kept
 
 
-def annotated_split(files: Mapping[str, AnnotatedFile], keys: Sequence[str], split: str) -> dict[str, AnnotatedFile]:
+def annotated_split(files: Mapping[str, AnnotatedFile], keys: Sequence[str], split: str, shortest: float = MIN_SECONDS,
+                    longest: float = MAX_SECONDS) -> dict[str, AnnotatedFile]:
     """The files of a split in its order; keys without annotations are left out. Only test splits keep every duration."""
     chosen = {key: files[key] for key in keys if key in files}
-    return chosen if "test" in split else within_seconds(chosen)
+    return chosen if "test" in split else within_seconds(chosen, shortest, longest)
 
 
 def span_frames(start: float, end: float, fps: float) -> tuple[int, int]:

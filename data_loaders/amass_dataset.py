@@ -1,38 +1,56 @@
-"""Datasets in TMR's layout: annotations.json and split lists in one folder, features of whole AMASS files in another.
+"""Datasets in TMR's layout: annotations.json and split lists in one folder, features of whole files in another.
 
 datasets/annotations/humanml3d/{annotations.json, splits/test.txt, ...} and datasets/motions/guoh3dfeats/<path>.npy.
 """
 
+import json
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from data_loaders.amass_annotations import AnnotatedFile, Annotation, AnnotationError, annotated_split, cut_span, read_annotations
+from data_loaders.amass_annotations import (
+    MAX_SECONDS,
+    MIN_SECONDS,
+    AnnotatedFile,
+    Annotation,
+    AnnotationError,
+    annotated_split,
+    cut_span,
+    read_annotations,
+)
 from data_loaders.corpus import Representation
 from data_loaders.skeleton import load_skeleton
 
 ANNOTATIONS = "annotations.json"
+REPRESENTATION = "representation.json"  # of features other than the published ones
 OPEN_FILES = 64  # memory maps that are kept
+
+
+def default_motions(folder: Path) -> Path:
+    """Where the feature files of an annotations folder lie unless something else is said."""
+    return Path(folder).parent.parent / "motions" / "guoh3dfeats"
 
 
 class AmassDataset:
     """A folder with annotations.json; the feature files lie in ../../motions/guoh3dfeats where nothing else is said."""
 
-    heading = "published"
-    representation = Representation("humanml", 20.0, heading)
-
     def __init__(self, folder: Path, motions: Path | None = None):
         """AnnotationError where the folder does not hold what it should."""
         self.folder = Path(folder)
-        self.motions = Path(motions) if motions else self.folder.parent.parent / "motions" / "guoh3dfeats"
+        self.motions = Path(motions) if motions else default_motions(self.folder)
         self.files = read_annotations(self.folder / ANNOTATIONS)
+        self.representation = self._representation()
         self.skeleton = load_skeleton(self.representation.skeleton)
         self._features = lru_cache(OPEN_FILES)(self._read)
 
     @staticmethod
     def is_at(folder: str | Path) -> bool:
         return (Path(folder) / ANNOTATIONS).is_file()
+
+    @property
+    def heading(self) -> str:
+        return self.representation.heading
 
     @property
     def fps(self) -> float:
@@ -46,13 +64,22 @@ class AmassDataset:
             raise FileNotFoundError(f"{path}: no such split; this dataset has {', '.join(known) or 'none'}")
         return path.read_text(encoding="utf-8").split()
 
-    def split(self, split: str) -> dict[str, AnnotatedFile]:
+    def split(self, split: str, shortest: float = MIN_SECONDS, longest: float = MAX_SECONDS) -> dict[str, AnnotatedFile]:
         """The files of a split by key, in its order, with the captions of 2 to 10 s; of test splits with all captions."""
-        return annotated_split(self.files, self.keys(split), split)
+        return annotated_split(self.files, self.keys(split), split, shortest, longest)
 
     def motion(self, file: AnnotatedFile, annotation: Annotation) -> np.ndarray:
         """Features (T, 263) in their units of what a caption describes. AnnotationError where the file is absent or no such."""
         return cut_span(self._features(file.path), annotation.start, annotation.end, self.fps)
+
+    def _representation(self) -> Representation:
+        path = self.folder / REPRESENTATION
+        if not path.is_file():
+            return Representation("humanml", 20.0, "published")
+        try:
+            return Representation(**json.loads(path.read_text(encoding="utf-8")))
+        except (TypeError, ValueError) as error:
+            raise AnnotationError(f"{path} is not readable: {error}") from error
 
     def _read(self, path: str) -> np.ndarray:
         where = self.motions / f"{path}.npy"

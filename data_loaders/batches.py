@@ -120,6 +120,15 @@ class TextMotionDataset:
         """How often each motion is to be drawn: repeats share with their original, rare contents are lifted by `balance`."""
         return balanced_weights(self.labels("content"), balance, np.array([span.share for span in self.spans]))
 
+    @property
+    def texts(self) -> list[str]:
+        """All captions, each once."""
+        return list(dict.fromkeys(text for span in self.spans for text in span.texts))
+
+    def motions(self) -> Iterator[np.ndarray]:
+        """Features (T, D) in their units of every motion, once and not repeated."""
+        return (self.corpus[clip][start:stop] for clip, start, stop in dict.fromkeys(span[:3] for span in self.spans))
+
     def labels(self, key: str) -> list[str]:
         """A label of every motion's clip, such as content or style; '' where it has none."""
         return [str(self.corpus.labels[span.clip].get(key, "")) for span in self.spans]

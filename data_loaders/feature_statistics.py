@@ -43,6 +43,22 @@ def mean_std(clips: Iterable, skeleton: Skeleton) -> tuple[np.ndarray, np.ndarra
 
     Clips that hold NaN are left out and logged. Sums run in float64. ValueError where no clip is left.
     """
+    mean, std, _ = _moments(clips, skeleton)
+    for block in feature_blocks(skeleton.num_joints).values():
+        std[block] = std[block].mean() or 1.0  # a block that never changes would divide by zero
+    return mean.astype(np.float32), std.astype(np.float32)
+
+
+def feature_mean_std(clips: Iterable, skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray]:
+    """As `mean_std`, but with a std of every feature by itself, unbiased: what TMR normalises with."""
+    mean, std, frames = _moments(clips, skeleton)
+    std *= np.sqrt(frames / max(frames - 1, 1))
+    std[std == 0] = 1.0  # a feature that never changes
+    return mean.astype(np.float32), std.astype(np.float32)
+
+
+def _moments(clips: Iterable, skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray, int]:
+    """Mean and std (D,) of each feature over all frames, in float64, and the number of frames."""
     width = skeleton.num_features
     total, squares, frames, dropped = np.zeros(width), np.zeros(width), 0, 0
     shift = None  # sums are taken about the first frame, which keeps the variance exact
@@ -65,10 +81,7 @@ def mean_std(clips: Iterable, skeleton: Skeleton) -> tuple[np.ndarray, np.ndarra
     if not frames:
         raise ValueError("no clip without NaN to take statistics from")
     mean = total / frames
-    std = np.sqrt(np.maximum(squares / frames - mean**2, 0.0))
-    for block in feature_blocks(skeleton.num_joints).values():
-        std[block] = std[block].mean() or 1.0  # a block that never changes would divide by zero
-    return (mean + shift).astype(np.float32), std.astype(np.float32)
+    return mean + shift, np.sqrt(np.maximum(squares / frames - mean**2, 0.0)), frames
 
 
 def with_feature_bias(std: np.ndarray, num_joints: int, bias: float = FEATURE_BIAS, times: int = 1) -> np.ndarray:

@@ -7,11 +7,13 @@ that of the wording only the person, the grammar and the small words may differ.
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
 from data_loaders.lexicon_tagger import analyse
+from protos.randomness import derive_seed
 
 _COUNTER = re.compile(r"\b(?:counter|anti)[ -]?clockwise\b")
 _SIDE = re.compile(r"(left|right)(?:s|y|wards?|most|hand|handed|sided?|arm|leg|foot)?")
@@ -75,3 +77,10 @@ def meaning_codes(texts: Sequence[str]) -> np.ndarray:
     """Integers (N,), equal for texts that may be wordings of one motion."""
     known: dict[Meaning, int] = {}
     return np.array([known.setdefault(meaning(text), len(known)) for text in texts], dtype=np.int64)
+
+
+@lru_cache(maxsize=100_000)
+def meaning_key(text: str) -> int:
+    """As `meaning_codes`, but of a text by itself: the same number in every process and run."""
+    found = meaning(text)
+    return derive_seed(*found.directions, "/", *found.actions, "/", *sorted(found.content))

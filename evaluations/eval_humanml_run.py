@@ -32,7 +32,7 @@ from evaluations.protocol import (
     summary,
 )  # fmt: skip
 from evaluations.tables import plain
-from model.lsremgm_generate import Sampling
+from model.generation import SYSTEMS, Sampling
 from protos.files import write_atomically
 from protos.processes import Processes
 
@@ -98,7 +98,7 @@ def entrants_of(options: EvalOptions, corpus: Corpus, processes: Processes) -> t
         return None, Entrants(noise=noise)
     from model.pretrained import from_pretrained
 
-    networks = from_pretrained(options.model_path, processes.device, dataset_folder=corpus.folder, systems=("lsremgm",))
+    networks = from_pretrained(options.model_path, processes.device, dataset_folder=corpus.folder, systems=SYSTEMS)
     sampling = Sampling(options.guidance_scale, options.sampler, options.num_steps, batch_size=options.batch_size)
     source = ModelSource(networks, corpus, sampling, progress=processes.main)
     return source, Entrants(generate=source, noise=noise)

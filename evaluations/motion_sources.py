@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,11 +17,8 @@ from data_loaders.mocap import MocapError, read_joints_npy, resample
 from data_loaders.skeleton import Skeleton
 from data_loaders.text import Caption, CaptionFileError, read_caption_file
 from evaluations.evaluation_set import EvaluationSet, Motions
-from model.lsremgm_generate import Sampling, generate_features
+from model.generation import Sampling, TextToMotion, columns, generate_features, reads_text
 from sample.results import read_results
-
-if TYPE_CHECKING:
-    from model.lsremgm_system import LSReMGM
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +29,10 @@ class ModelSource:
     Motions are made in batches of similar length; each depends on its own caption, length and seed alone.
     """
 
-    def __init__(self, networks: "LSReMGM", corpus: Corpus, sampling: Sampling | None = None, progress: bool = True):
+    def __init__(self, networks: TextToMotion, corpus: Corpus, sampling: Sampling | None = None, progress: bool = True):
         """Raises RepresentationMismatch where the model makes other motions than the corpus has, ValueError where it
         reads no text."""
-        if networks.config.condition != "text":
+        if not reads_text(networks):
             raise ValueError("this model reads no text: there is nothing to judge its motions by")
         networks.statistics.representation.require(corpus.representation, "the model", f"dataset {corpus.folder}")
         self.networks, self.sampling, self.progress = networks, sampling or Sampling(), progress
@@ -61,10 +57,10 @@ class ModelSource:
 
     def completed(self, motion: torch.Tensor) -> np.ndarray:
         """All features (T, D) of a motion of which the model may make only root, positions and contacts."""
-        columns = self.networks.columns()
-        if isinstance(columns, slice):
+        made = columns(self.networks)
+        if isinstance(made, slice):
             return motion.numpy()
-        return complete_features(motion, columns, self.networks.skeleton, self.networks.config.heading)
+        return complete_features(motion, made, self.networks.skeleton, self.networks.config.heading)
 
 
 def complete_features(made: torch.Tensor, columns: Sequence[int], skeleton: Skeleton, heading: Heading) -> np.ndarray:

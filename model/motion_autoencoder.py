@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from data_loaders.corpus import Statistics
 from data_loaders.humanml_features import feature_blocks, joints_from_features
 from data_loaders.skeleton import Skeleton
+from model.across_processes import total
 from protos.files import write_atomically
 
 
@@ -181,14 +182,9 @@ TERM_WEIGHTS = {
 
 def spread(latents: Tensor, kept: Tensor) -> Tensor:
     """Standard deviation (C,) of the latents (B, N, C) with kept (B, N, 1) = 1, over the batches of all processes."""
-    from torch import distributed
-
     latents = latents.float()
-    sums = torch.cat([(latents * kept).flatten(0, 1).sum(0), (latents.square() * kept).flatten(0, 1).sum(0), kept.sum()[None]])
-    if distributed.is_available() and distributed.is_initialized():
-        from torch.distributed.nn.functional import all_reduce
-
-        sums = all_reduce(sums)
+    sums = total(torch.cat(
+        [(latents * kept).flatten(0, 1).sum(0), (latents.square() * kept).flatten(0, 1).sum(0), kept.sum()[None]]))
     channels = latents.shape[-1]
     mean, square = sums[:channels] / sums[-1], sums[channels:-1] / sums[-1]
     return (square - mean.square()).clamp(min=1e-8).sqrt()

@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -38,8 +39,10 @@ class TMRConfig:
     num_heads: int = 4
     dropout: float = 0.1
     vae: bool = True  # False: encoders give one vector, not a Gaussian
+    log_variance_shift: float = 0.0  # below 0 fresh networks begin with little noise and soon tell left from right
     text_relu: bool = False  # a ReLU before the projection of words, as in TEMOS as first published
     max_positions: int = 5000
+    frames_per_token: int = 1  # 1 as published; more frames side by side in a token make everything faster
     # texts
     text_encoder: str = "distilbert"  # whose word features are read
     sentence_encoder: str = "mpnet"  # whose similarity of captions tells false negatives
@@ -51,6 +54,7 @@ class TMRConfig:
     contrast: Literal["infonce", "hard_negatives"] = "infonce"
     temperature: float = 0.1
     false_negative_threshold: float = 0.8  # score in [0, 1], cosine / 2 + 0.5, of captions that mean the same; 0: none
+    duplicates: Literal["published", "words"] = "published"  # words: sides, directions and words of content must agree too
     # representation
     dataset: str = "humanml"
     skeleton: str = "humanml"
@@ -63,6 +67,8 @@ class TMRConfig:
     def __post_init__(self):
         if not 0 <= self.false_negative_threshold <= 1:
             raise ValueError(f"false_negative_threshold {self.false_negative_threshold}: expected a score from 0 to 1")
+        if self.frames_per_token < 1:
+            raise ValueError(f"frames_per_token {self.frames_per_token}: expected at least 1")
         if self.temperature <= 0:
             raise ValueError(f"temperature {self.temperature}: expected a number above 0")
 
@@ -116,20 +122,30 @@ class MotionDecoder(nn.Module):
 
     def __init__(self, config: TMRConfig):
         super().__init__()
-        dim = config.latent_dim
+        dim, self.frames_per_token = config.latent_dim, config.frames_per_token
         self.register_buffer("positions", sinusoidal_table(config.max_positions, dim), persistent=False)
         self.dropout = nn.Dropout(config.dropout)
         self.layers = nn.ModuleList(
             TransformerLayer(dim, config.num_heads, config.ff_size, config.dropout, cross_attention=True)
             for _ in range(config.num_layers))
-        self.output = nn.Linear(dim, config.num_features)
+        self.output = nn.Linear(dim, config.frames_per_token * config.num_features)
 
     def forward(self, latents: Tensor, mask: Tensor) -> Tensor:
         """mask (B, T) says how long each motion becomes; frames beyond are zero."""
-        x = self.dropout(self.positions[: mask.shape[1]].expand(len(latents), -1, -1))  # (B, T, C)
+        keep = mask[:, :: self.frames_per_token]  # (B, N)
+        x = self.dropout(self.positions[: keep.shape[1]].expand(len(latents), -1, -1))  # (B, N, C)
         for layer in self.layers:
-            x = layer(x, mask, latents[:, None])
-        return self.output(x) * mask[..., None]  # (B, T, D)
+            x = layer(x, keep, latents[:, None])
+        x = rearrange(self.output(x), "b n (k d) -> b (n k) d", k=self.frames_per_token)
+        return x[:, : mask.shape[1]] * mask[..., None]  # (B, T, D)
+
+
+def frames_side_by_side(motion: Tensor, mask: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Motion (B, T, D) as tokens (B, T / count, count D) and their mask, True where a token has a real frame; zeros fill up."""
+    if count == 1:
+        return motion, mask
+    motion = F.pad(motion * mask[..., None], (0, 0, 0, -motion.shape[1] % count))
+    return rearrange(motion, "b (n k) d -> b n (k d)", k=count), mask[:, ::count]
 
 
 class TMR(nn.Module):
@@ -144,7 +160,7 @@ class TMR(nn.Module):
         super().__init__()
         self.config, self.statistics = config, statistics
         self.text_encoder = SequenceEncoder(config.text_dim, config, config.text_relu)
-        self.motion_encoder = SequenceEncoder(config.num_features, config)
+        self.motion_encoder = SequenceEncoder(config.frames_per_token * config.num_features, config)
         self.motion_decoder = MotionDecoder(config)
         self._frozen = {"words": text_encoder, "sentences": sentence_encoder}
         mean, std = (None, None) if statistics is None else self._checked(statistics)
@@ -177,7 +193,7 @@ class TMR(nn.Module):
 
     def motion_posterior(self, motion: Tensor, mask: Tensor) -> Posterior:
         """Gaussian over latents, (B, C), of normalised motion (B, T, D) with mask (B, T) True at real frames."""
-        return self._posterior(self.motion_encoder(motion, mask))
+        return self._posterior(self.motion_encoder(*frames_side_by_side(motion, mask, self.config.frames_per_token)))
 
     def decode(self, latents: Tensor, mask: Tensor) -> Tensor:
         """Normalised motion (B, T, D), zero where mask (B, T) is False, from latents (B, C)."""
@@ -239,8 +255,11 @@ class TMR(nn.Module):
         return Motion(joints[None].cpu().numpy(), self.config.fps, self.config.skeleton, captions)
 
     def _posterior(self, outputs: Tensor) -> Posterior:
+        outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))  # also where the networks run in bfloat16
         mean = outputs[:, 0]  # (B, C)
-        return Posterior(mean, outputs[:, 1] if self.config.vae else torch.full_like(mean, -torch.inf))
+        if not self.config.vae:
+            return Posterior(mean, torch.full_like(mean, -torch.inf))
+        return Posterior(mean, outputs[:, 1] + self.config.log_variance_shift)
 
     def _encoder(self, role: str, name: str) -> TextEncoder:
         if self._frozen[role] is None:

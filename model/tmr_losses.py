@@ -1,14 +1,20 @@
-"""What TMR and TEMOS are trained with: reconstruction, KL, distance of latents, contrast. Petrovich et al. 2022, 2023."""
+"""What TMR and TEMOS are trained with: reconstruction, KL, distance of latents, contrast. Petrovich et al. 2022, 2023.
+
+Means over a batch are over that of all processes: each text is contrasted with the motions of all of them.
+"""
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from data_loaders.corpus import Batch
+from data_loaders.text_similarity import meaning_key
+from model.across_processes import all_rows, largest
 from model.motion_autoencoder import Posterior
 from model.tmr import TMR, TMRConfig, cosines
 from protos.randomness import randn
@@ -21,6 +27,31 @@ HARDNESS, OWN_WEIGHT = 0.5, 0.999  # beta and alpha of the hard negatives
 def reconstruction(decoded: Tensor, motion: Tensor) -> Tensor:
     """Smooth L1 of motion (B, T, D), the mean taken over padding too, as published: short clips of a batch weigh less."""
     return F.smooth_l1_loss(decoded, motion)
+
+
+@dataclass(frozen=True)
+class Captions:
+    """What tells which captions of a batch mean the same: unit vectors (B, C), and keys (B,) of their words and of clips.
+
+    Texts of other `meanings` are never the same; rows of one of the `clips` always are, whatever is said of it.
+    """
+
+    sentences: Tensor
+    meanings: Tensor | None = None
+    clips: Tensor | None = None
+
+    def of_all_processes(self) -> "Captions":
+        return Captions(*(None if x is None else all_rows(x) for x in (self.sentences, self.meanings, self.clips)))
+
+    def false_negatives(self, threshold: float) -> Tensor:
+        """(B, B) True at pairs of different rows that count neither for nor against."""
+        found = false_negatives(self.sentences, threshold)
+        if self.meanings is not None:
+            found &= self.meanings[:, None] == self.meanings
+        if self.clips is not None:
+            own = torch.eye(len(found), dtype=torch.bool, device=found.device)
+            found |= (self.clips[:, None] == self.clips) & ~own
+        return found
 
 
 def gaussian_kl(q: Posterior, p: Posterior | None = None) -> Tensor:
@@ -53,16 +84,17 @@ def false_negatives(sentences: Tensor, threshold: float) -> Tensor:
     return alike & ~torch.eye(len(alike), dtype=torch.bool, device=alike.device)
 
 
-def contrast_logits(text: Tensor, motion: Tensor, temperature: float, sentences: Tensor | None = None,
+def contrast_logits(text: Tensor, motion: Tensor, temperature: float, captions: Captions | None = None,
                     threshold: float = 0.0) -> Tensor:
     """Cosines over temperature (B texts, B motions), minus infinity at pairs that count neither for nor against.
 
-    Threshold 0 or no sentences: every other motion is a negative.
+    Threshold 0 or no captions: every other motion is a negative.
     """
-    logits = cosines(text, motion) / temperature
-    if sentences is None or not threshold:
+    with torch.autocast(text.device.type, enabled=False):  # bfloat16 would blur cosines, and ranks with them
+        logits = cosines(text, motion) / temperature
+    if captions is None or not threshold:
         return logits
-    return logits.masked_fill(false_negatives(sentences, threshold), -torch.inf)
+    return logits.masked_fill(captions.false_negatives(threshold), -torch.inf)
 
 
 def info_nce(logits: Tensor) -> Tensor:
@@ -99,12 +131,17 @@ class LatentNoise:
 
 
 def loss_terms(text: Posterior, motion: Posterior, noise: LatentNoise, decode: Callable[[Tensor], Tensor],
-               target: Tensor, config: TMRConfig, sentences: Tensor | None = None) -> dict[str, Tensor]:
-    """Unweighted terms and their weighted sum "loss". decode: latents (B, C) -> motion (B, T, D); target (B, T, D)."""
+               target: Tensor, config: TMRConfig, captions: Captions | None = None, *,
+               together: bool = False) -> dict[str, Tensor]:
+    """Unweighted terms and their weighted sum "loss". decode: latents (B, C) -> motion (B, T, D); target (B, T, D).
+
+    together: the batches of all processes, which must all call this, make up one; their mean is its loss.
+    """
     z_text, z_motion = text.sample(noise.text), motion.sample(noise.motion)  # (B, C)
+    padded = target.shape[1] / largest(target.shape[1]) if together else 1.0  # to the longest of all processes
     terms = {
-        "recons_text": reconstruction(decode(z_text), target),
-        "recons_motion": reconstruction(decode(z_motion), target),
+        "recons_text": reconstruction(decode(z_text), target) * padded,
+        "recons_motion": reconstruction(decode(z_motion), target) * padded,
         "latent": F.smooth_l1_loss(z_text, z_motion),
     }
     terms["recons"] = terms["recons_text"] + terms["recons_motion"]
@@ -112,7 +149,10 @@ def loss_terms(text: Posterior, motion: Posterior, noise: LatentNoise, decode: C
         parts = kl_terms(text, motion)
         terms |= {**parts, "kl": sum(parts.values())}
     if config.lambda_contrastive:
-        logits = contrast_logits(z_text, z_motion, config.temperature, sentences, config.false_negative_threshold)
+        if together:
+            z_text, z_motion = all_rows(z_text), all_rows(z_motion)
+            captions = captions and captions.of_all_processes()
+        logits = contrast_logits(z_text, z_motion, config.temperature, captions, config.false_negative_threshold)
         terms["contrastive"] = (info_nce if config.contrast == "infonce" else hard_negative_nce)(logits)
     terms["loss"] = weighted_sum(terms, config)
     return terms
@@ -125,13 +165,49 @@ def weighted_sum(terms: dict[str, Tensor], config: TMRConfig) -> Tensor:
     return sum(weight * terms[name] for name, weight in weights.items() if name in terms)
 
 
-def loss(nets: TMR, batch: Batch, generator: Generators) -> dict[str, Tensor]:
+def loss(nets: TMR, batch: Batch, generator: Generators, *, together: bool = False) -> dict[str, Tensor]:
     """Terms of a training step, "loss" their weighted sum, of normalised, zero-padded motion and its captions."""
-    config = nets.config
     motion, mask = batch.motion.to(nets.device), batch.mask.to(nets.device)
     text = nets.text_posterior(nets.word_features(batch.texts))
-    wanted = config.lambda_contrastive and config.false_negative_threshold
-    sentences = nets.sentence_features(batch.texts) if wanted else None
-    posterior = nets.motion_posterior(motion, mask)
+    groups = LengthGroups(batch.lengths)
+    posterior = groups.encode(nets, motion, mask)
     noise = LatentNoise.draw(text.mean, generator)
-    return loss_terms(text, posterior, noise, lambda z: nets.decode(z, mask), motion, config, sentences)
+    decode = partial(groups.decode, nets, mask=mask)
+    return loss_terms(text, posterior, noise, decode, motion, nets.config, captions_of(nets, batch), together=together)
+
+
+def captions_of(nets: TMR, batch: Batch) -> Captions | None:
+    """What the contrast must know of a batch's captions; None where every other motion is a negative."""
+    config = nets.config
+    if not (config.lambda_contrastive and config.false_negative_threshold):
+        return None
+    sentences = nets.sentence_features(batch.texts)
+    if config.duplicates == "published":
+        return Captions(sentences)
+    meanings = torch.tensor([meaning_key(text) for text in batch.texts], device=nets.device)
+    return Captions(sentences, meanings, None if batch.indices is None else batch.indices.to(nets.device))
+
+
+class LengthGroups:
+    """Rows of a batch in groups of like length, each padded by itself: the same outcome as at once, in less time."""
+
+    ROWS = 16
+
+    def __init__(self, lengths: Tensor):
+        """lengths (B,), on the CPU or not."""
+        lengths = lengths.cpu()
+        order = lengths.argsort(stable=True)
+        self.back = order.argsort()
+        self.groups = [(rows, int(lengths[rows].max())) for rows in order.split(self.ROWS)]
+
+    def encode(self, nets: TMR, motion: Tensor, mask: Tensor) -> Posterior:
+        found = [nets.motion_posterior(motion[rows, :frames], mask[rows, :frames]) for rows, frames in self.groups]
+        mean, log_variance = (torch.cat([getattr(each, name) for each in found])[self.back]
+                              for name in ("mean", "log_variance"))
+        return Posterior(mean, log_variance)
+
+    def decode(self, nets: TMR, latents: Tensor, mask: Tensor) -> Tensor:
+        """(B, T, D) from latents (B, C), zero where mask (B, T) is False."""
+        made = [F.pad(nets.decode(latents[rows], mask[rows, :frames]), (0, 0, 0, mask.shape[1] - frames))
+                for rows, frames in self.groups]
+        return torch.cat(made)[self.back]

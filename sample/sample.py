@@ -63,10 +63,11 @@ class SampleOptions:
 
 def load(model_path: Path | str = STARTER, device: str = "auto") -> "nn.Module":
     """The model of a checkpoint, ready to sample. Raises FileNotFoundError or ValueError saying what is wrong."""
+    from model.generation import SYSTEMS
     from model.pretrained import from_pretrained
     from protos.options import pick_device
 
-    return from_pretrained(Path(model_path), device=pick_device(device), systems=("lsremgm",))
+    return from_pretrained(Path(model_path), device=pick_device(device), systems=SYSTEMS)
 
 
 def generate(
@@ -87,7 +88,8 @@ def generate(
     """
     from tqdm import tqdm
 
-    from model.lsremgm_generate import generate as generate_batch
+    from model.generation import Sampling
+    from model.generation import generate as generate_batch
     from sample.prompts import PromptError, clean_prompt, fit_frames, frames_of
 
     if isinstance(model, (str, Path)):
@@ -99,14 +101,12 @@ def generate(
         raise PromptError(f"{len(prompts)} prompts, {len(lengths)} lengths, {len(seeds)} seeds: expected one of each per motion")
     texts = [clean_prompt(text) for text in prompts]
     lengths = [fit_frames(int(frames), config.fps, config.max_frames) for frames in lengths]
+    sampling = Sampling(guidance_scale, sampler, num_steps)
     motions: list[Motion] = []
     starts = range(0, len(texts), batch_size)
     for start in tqdm(starts, desc="sampling", unit="batch", disable=None if len(starts) > 1 else True):
         part = slice(start, start + batch_size)
-        motions += generate_batch(
-            model, texts[part], list(lengths[part]), list(seeds[part]),
-            guidance_scale=guidance_scale, sampler=sampler, num_steps=num_steps,
-        )  # fmt: skip
+        motions += generate_batch(model, texts[part], list(lengths[part]), list(seeds[part]), sampling)
     return motions
 
 

@@ -163,14 +163,14 @@ def test_pairs_whose_captions_mean_the_same_get_no_gradient():
 @pytest.mark.parametrize("loss", [losses.info_nce, losses.hard_negative_nce])
 def test_a_batch_of_one_caption_teaches_nothing_and_breaks_nothing(loss):
     text, motion = unit(6, 8).requires_grad_(), unit(6, 8, seed=1)
-    value = loss(losses.contrast_logits(text, motion, 0.1, unit(1, 4).expand(6, -1), 0.8))
+    value = loss(losses.contrast_logits(text, motion, 0.1, losses.Captions(unit(1, 4).expand(6, -1)), 0.8))
     value.backward()
     assert value.abs() < 2e-3 and text.grad.abs().max() < 1e-6
 
 
 def test_a_threshold_of_0_or_no_sentences_filters_nothing():
-    text, motion, sentences = unit(4, 8), unit(4, 8, seed=1), unit(1, 4).expand(4, -1)
-    for given in (losses.contrast_logits(text, motion, 0.1, sentences, 0.0), losses.contrast_logits(text, motion, 0.1)):
+    text, motion, captions = unit(4, 8), unit(4, 8, seed=1), losses.Captions(unit(1, 4).expand(4, -1))
+    for given in (losses.contrast_logits(text, motion, 0.1, captions, 0.0), losses.contrast_logits(text, motion, 0.1)):
         torch.testing.assert_close(given, text @ motion.T / 0.1)
 
 

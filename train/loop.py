@@ -30,7 +30,7 @@ from train.progress import Meter, Progress
 
 # (networks, batch, a generator per sample) -> terms, scalar or (B,); "loss" is the total, where it is absent their sum.
 Loss = Callable[[nn.Module, Any, "list[torch.Generator]"], dict[str, Tensor]]
-# (networks to judge, step) -> figures; "loss" decides which checkpoint is best, lower being better.
+# (networks to judge, step) -> figures; "rank_by", or without it "loss", tells which checkpoint is best, lower being better.
 Evaluate = Callable[[nn.Module, int], dict[str, float]]
 Sample = Callable[[nn.Module, int], None]
 
@@ -284,8 +284,8 @@ class _Run:
             self.progress.write(self.step, {f"eval/{name}": value for name, value in figures.items()})
             text = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
             self.progress.say("step %d: evaluation  %s", self.step, text)
-            if figures.get("loss", math.inf) < self.best:
-                self.best = figures["loss"]
+            if (rank := figures.get("rank_by", figures.get("loss", math.inf))) < self.best:
+                self.best = rank
                 checkpoints.write_best(self.save_dir, self.judged, self.save, {"step": self.step, **figures})
         self.accelerator.wait_for_everyone()
 

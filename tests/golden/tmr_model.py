@@ -130,8 +130,8 @@ def training_terms(case: Case, networks: TMR) -> dict[str, Tensor]:
     def decode(z: Tensor) -> Tensor:
         return networks.decode(z, values["motion_mask"])
 
-    return losses.loss_terms(found["text"], found["motion"], drawn, decode, values["motion_x"], networks.config,
-                             values.get("sent_emb"))  # fmt: skip
+    captions = losses.Captions(values["sent_emb"]) if "sent_emb" in values else None
+    return losses.loss_terms(found["text"], found["motion"], drawn, decode, values["motion_x"], networks.config, captions)
 
 
 @torch.no_grad()
@@ -160,7 +160,8 @@ def contrast(case: Case) -> dict[str, Any]:
     values, config = given(case), case.config
     x, y = values["x"].requires_grad_(), values["y"].requires_grad_()
     sentences = values.get("sent_emb")
-    loss = losses.info_nce(losses.contrast_logits(x, y, config["temperature"], sentences, config["threshold_selfsim"]))
+    captions = None if sentences is None else losses.Captions(sentences)
+    loss = losses.info_nce(losses.contrast_logits(x, y, config["temperature"], captions, config["threshold_selfsim"]))
     loss.backward()
     got = {"loss": loss, "grad_x": x.grad, "grad_y": y.grad}
     if sentences is not None:

@@ -1,5 +1,7 @@
 """Golden cases of TMR's retrieval: metrics of stored matrices, and the data and tools of a whole small project."""
 
+import contextlib
+import io
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,8 @@ from evaluations.judges import TmrJudge
 from evaluations.retrieval_data import WORDS, items_of, saved_features
 from evaluations.retrieval_protocol import gallery_of
 from model.official_tmr import official_tmr
-from model.tmr import TMR, scores
+from model.tmr import TMR
+from sample.retrieve import main as retrieve
 from sample.search import unit_rows
 from tests.golden.runner import Case
 
@@ -109,13 +112,17 @@ def retrieval(case: Case) -> dict[str, Any]:
     return {**texts, "metrics": yaml_text(next(iter(report["protocols"].values()))), "rows": rows}
 
 
-def latent_of_motion(case: Case) -> torch.Tensor:
-    features = np.load(project_of(case)[0] / case.config["arguments"]["npy"]).astype(np.float32)
-    return run_of(case).encode_motion([features])[0]
-
-
-def latent_of_text(case: Case) -> torch.Tensor:
-    return run_of(case).encode_text([case.config["arguments"]["text"]])[0]
+def tool(case: Case) -> dict[str, Any]:
+    """The command as a user runs it, beside the project's run folder."""
+    folder, asked = case.folder / case.config["project"], case.config["arguments"]
+    flags = ["--run_dir", str(folder / asked["run_dir"]), "--device", asked["device"]]
+    for name, value in (("text", asked.get("text")), ("npy", asked.get("npy") and str(folder / asked["npy"]))):
+        flags += [f"--{name}", value] if value else []
+    printed = io.StringIO()
+    with tempfile.TemporaryDirectory() as output, contextlib.redirect_stdout(printed):
+        latent = Path(output) / "latent.npy"
+        retrieve([case.config["tool"], *flags, *(["--output", str(latent)] if case.config["produces"] else [])])
+        return {"latent": np.load(latent)} if latent.is_file() else {"stdout": printed.getvalue().rstrip("\n")}
 
 
 def encode_dataset(case: Case) -> dict[str, Any]:
@@ -131,9 +138,9 @@ def encode_dataset(case: Case) -> dict[str, Any]:
 
 TOOLS = {
     "retrieval": retrieval,
-    "encode_motion": lambda case: {"latent": latent_of_motion(case)},
-    "encode_text": lambda case: {"latent": latent_of_text(case)},
-    "text_motion_sim": lambda case: {"stdout": f"{scores(latent_of_text(case), latent_of_motion(case)):.3}"},
+    "encode_motion": tool,
+    "encode_text": tool,
+    "text_motion_sim": tool,
     "encode_dataset": encode_dataset,
 }
 

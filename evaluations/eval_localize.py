@@ -1,0 +1,75 @@
+"""python -m evaluations.eval_localize --model_path FOLDER: does a model find the moment that a text describes?
+
+Real clips of a split are joined into long motions; each clip's first caption is looked for in its long motion, as
+`sample.retrieve localize` does. Clips whose captions may mean the same never share a long motion.
+"""
+
+import json
+import logging
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from protos.options import parse, run_command, setup_logging
+
+log = logging.getLogger(__name__)
+
+ALIASES = {"evaluator": "model_path", "run_dir": "model_path"}
+
+
+@dataclass(frozen=True)
+class LocalizeEvaluationOptions:
+    """Measure moment retrieval."""
+
+    model_path: Path
+    """What embeds texts and motions: folder of TMR or of an evaluator."""
+    dataset: str = "bandai_namco"
+    """Prepared dataset: folder or known name."""
+    split: str = "test"
+    """Split of the dataset; mirrored clips are left out."""
+    num_motions: int = 50
+    """Long motions to make, at most."""
+    clips_per_motion: int = 5
+    """Clips in each."""
+    transition_seconds: float = 0.5
+    """Time to get from the last pose of a clip to the first of the next."""
+    window_seconds: tuple[float, ...] = (1.0, 2.0, 4.0, 6.0, 8.0, 10.0)
+    """Lengths of the windows that slide over a motion."""
+    stride_seconds: float = 0.25
+    """From one window to the next."""
+    refine: bool = True
+    """Let each moment grow while the curve stays in the upper half between its median and its maximum."""
+    seed: int = 10
+    """Seed of which clips are joined."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 or 1."""
+    output_dir: Path | None = None
+    """Folder for report.json and report.md (default: outputs/localize_<model>_<dataset>_<split>)."""
+
+    def __post_init__(self) -> None:
+        if self.num_motions < 1 or self.clips_per_motion < 2:
+            raise ValueError("--num_motions must be at least 1 and --clips_per_motion at least 2")
+        if not self.window_seconds or min(self.window_seconds) <= 0 or self.stride_seconds <= 0 or self.transition_seconds < 0:
+            raise ValueError("--window_seconds and --stride_seconds are seconds above 0, --transition_seconds 0 or more")
+
+
+def main(argv: list[str] | None = None) -> None:
+    options = parse(LocalizeEvaluationOptions, argv, __doc__, ALIASES)
+    setup_logging()
+    from evaluations.localization import evaluate, markdown
+    from evaluations.tables import plain
+    from protos.files import write_atomically
+    from sample.prompts import file_name, new_folder
+
+    report = evaluate(options)
+    report["command"] = " ".join(["python -m evaluations.eval_localize", *(sys.argv[1:] if argv is None else argv)])
+    name = f"localize_{file_name(options.model_path.resolve().name)}_{report['dataset']}_{options.split}"
+    folder = new_folder(options.output_dir or Path("outputs") / name)
+    write_atomically(folder / "report.json", json.dumps(plain(report), indent=1))
+    write_atomically(folder / "report.md", markdown(report) + "\n")
+    print(markdown(report))
+    log.info("report.json and report.md in %s", folder)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,144 @@
+"""Moment retrieval on long motions made of real clips: recordings with captions over time (BABEL) cannot be shipped.
+
+A query is a clip's first caption, the truth the frames of that clip. Chance is what any of the same windows, drawn blindly,
+would score: its expectation, not a draw.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from data_loaders.clips import Report, clips_of_corpus, readable_motions
+from data_loaders.corpus import Corpus
+from data_loaders.humanml_features import features_from_joints, joints_from_features
+from data_loaders.skeleton import Skeleton
+from data_loaders.text_similarity import meaning_codes
+from evaluations.tables import table
+from model.embedding import open_space
+from protos.options import pick_device
+from protos.randomness import derive_seed
+from sample.gallery import original_name
+from sample.localize import Windows, embed_windows, moments, overlap, score_curve
+
+if TYPE_CHECKING:
+    from evaluations.eval_localize import LocalizeEvaluationOptions
+
+OVERLAPS = (0.3, 0.5, 0.7)
+MEASURES = {"mean IoU": "mean IoU ↑", **{f"R@1 IoU {x:g}": f"R@1, IoU ≥ {x:g} ↑" for x in OVERLAPS},
+            "R@5 IoU 0.5": "R@5, IoU ≥ 0.5 ↑", "pointing": "maximum inside ↑"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class LongMotion:
+    """Features (T, D) of clips one after the other, with the name, caption and frames (first, stop) of each."""
+
+    features: np.ndarray
+    names: tuple[str, ...]
+    texts: tuple[str, ...]
+    spans: tuple[tuple[int, int], ...]
+
+
+def joined(clips: Sequence[np.ndarray], skeleton: Skeleton, heading: str, gap: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
+    """Features (T, D) of clips [(T_i, D)] with `gap` frames between two, and the frames of each.
+
+    A clip goes on where and as the last one ended, since features are relative to the root: between two of them poses
+    and speeds change evenly. The whole is then encoded anew, so that its velocities and contacts are true.
+    """
+    rows, spans, frame = [], [], 0
+    for clip in (np.asarray(each, np.float64) for each in clips):
+        if rows and gap:
+            share = (np.arange(1, gap + 1) / (gap + 1))[:, None]
+            rows.append((1 - share) * rows[-1][-1] + share * clip[0])
+            frame += gap
+        rows.append(clip)
+        spans.append((frame, frame + len(clip)))
+        frame += len(clip)
+    rows.append(rows[-1][-1:])  # encoding loses the last frame
+    joints = joints_from_features(torch.as_tensor(np.concatenate(rows)), skeleton)
+    return features_from_joints(joints.float(), skeleton, heading).numpy(), spans
+
+
+def long_motions(corpus: Corpus, options: "LocalizeEvaluationOptions") -> list[LongMotion]:
+    """Long motions of clips in random order, each clip in one. ValueError where the split gives none."""
+    clips = clips_of_corpus(corpus, options.split)
+    readable = dict(readable_motions(clips, corpus.skeleton.num_features, Report()))
+    names = [name for name in readable if original_name(name) not in readable and corpus.captions(name)]
+    texts = [corpus.captions(name)[0].text for name in names]
+    meanings = meaning_codes(texts)
+    waiting = list(np.random.default_rng(derive_seed(options.seed, "clips")).permutation(len(names)))
+    gap, made = round(options.transition_seconds * corpus.fps), []
+    while len(made) < options.num_motions:
+        chosen: dict[int, int] = {}  # meaning -> clip
+        for i in waiting:
+            if len(chosen) < options.clips_per_motion:
+                chosen.setdefault(int(meanings[i]), int(i))
+        if len(chosen) < options.clips_per_motion:
+            break
+        rows = list(chosen.values())
+        waiting = [i for i in waiting if i not in set(rows)]
+        features, spans = joined([readable[names[i]] for i in rows], corpus.skeleton, corpus.heading, gap)
+        made.append(LongMotion(features, tuple(names[i] for i in rows), tuple(texts[i] for i in rows), tuple(spans)))
+    if not made:
+        raise ValueError(f"{corpus.folder}: split {options.split} has too few clips with captions of different meaning for "
+                         f"a motion of {options.clips_per_motion}: fewer --clips_per_motion")  # fmt: skip
+    return made
+
+
+def query_scores(windows: Windows, scores: np.ndarray, truth: tuple[int, int], refine: bool) -> dict[str, float]:
+    """Measures of one query."""
+    found = moments(windows, scores, 5, refine)
+    overlaps = overlap(np.array([[moment.first, moment.stop] for moment in found]), truth)
+    peak = int(score_curve(windows, scores).argmax())
+    return measures(overlaps[:1], overlaps, np.array([truth[0] <= peak < truth[1]]))
+
+
+def chance_scores(windows: Windows, truth: tuple[int, int]) -> dict[str, float]:
+    """What is expected of windows drawn blindly. Five of them are drawn with replacement, since they overlap anyway."""
+    overlaps = overlap(windows.spans, truth)
+    found = measures(overlaps, overlaps, np.array([(truth[1] - truth[0]) / windows.num_frames]))
+    return {**found, "R@5 IoU 0.5": 1 - (1 - float((overlaps >= 0.5).mean())) ** 5}
+
+
+def measures(first: np.ndarray, five: np.ndarray, inside: np.ndarray) -> dict[str, float]:
+    return {"mean IoU": float(first.mean()), **{f"R@1 IoU {x:g}": float((first >= x).mean()) for x in OVERLAPS},
+            "R@5 IoU 0.5": float((five >= 0.5).any()), "pointing": float(inside.mean())}  # fmt: skip
+
+
+def evaluate(options: "LocalizeEvaluationOptions") -> dict:
+    """The report. ValueError or OSError in a user's words."""
+    corpus = Corpus.open(options.dataset)
+    space = open_space(options.model_path, pick_device(options.device))
+    space.representation.require(corpus.representation, "the model", f"dataset {corpus.folder}")
+    motions = long_motions(corpus, options)
+    texts = list(dict.fromkeys(text for motion in motions for text in motion.texts))
+    vectors = dict(zip(texts, space.encode_text(texts)))
+    rows: dict[str, list[dict[str, float]]] = {"model": [], "chance": []}
+    for motion in tqdm(motions, desc="localizing", unit="motion", disable=None):
+        windows = embed_windows(motion.features, space, options.window_seconds, options.stride_seconds)
+        for text, truth in zip(motion.texts, motion.spans):
+            rows["model"].append(query_scores(windows, windows.scores(vectors[text]), truth, options.refine))
+            rows["chance"].append(chance_scores(windows, truth))
+    return {
+        "what": str(options.model_path), "dataset": corpus.folder.name, "split": options.split,
+        "motions": len(motions), "queries": len(rows["model"]), "clips_per_motion": options.clips_per_motion,
+        "mean_seconds": float(np.mean([len(motion.features) for motion in motions]) / corpus.fps),
+        "window_seconds": options.window_seconds, "stride_seconds": options.stride_seconds, "refine": options.refine,
+        "rows": {name: {key: float(np.mean([row[key] for row in each])) for key in MEASURES} for name, each in rows.items()},
+    }  # fmt: skip
+
+
+def markdown(report: dict) -> str:
+    """The report for people."""
+    header = ["", *MEASURES.values()]
+    rows = [[name, *(f"{100 * figures[key]:.1f}" for key in MEASURES)] for name, figures in report["rows"].items()]
+    return "\n".join([
+        f"# Moment retrieval: {report['what']} on {report['dataset']} ({report['split']})", "",
+        f"`{report['command']}`", "",
+        table(header, rows), "",
+        f"In %. {report['queries']} queries in {report['motions']} motions of {report['clips_per_motion']} clips, "
+        f"{report['mean_seconds']:.0f} s on average. Chance: what any of the same windows is expected to score.",
+    ])  # fmt: skip

@@ -1,0 +1,126 @@
+"""Where in a long motion a text happens: windows of several lengths slide over it, and each is compared with the text.
+
+Petrovich et al. 2023 show such curves without numbers or settings; windows, curve and moments are our own. Features say
+what happens from frame to frame, so a window of them needs no preparation.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from model.embedding import TextMotionSpace
+from sample.search import unit_rows
+
+WINDOW_SECONDS = (1.0, 2.0, 4.0, 6.0, 8.0, 10.0)
+STRIDE_SECONDS = 0.25
+SAME_MOMENT = 0.5  # overlap in time (IoU) from which the lower of two windows is dropped
+
+
+class Moment(NamedTuple):
+    """Frames `first` to before `stop` of a motion, and the score of its window in [0, 1]."""
+
+    first: int
+    stop: int
+    score: float
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows over a motion: spans (N, 2) of frames, the wanted length (N,) of each, and unit vectors (N, C)."""
+
+    num_frames: int
+    spans: np.ndarray
+    sizes: np.ndarray
+    vectors: np.ndarray
+
+    def scores(self, text: np.ndarray) -> np.ndarray:
+        """(N,) in [0, 1] of a text's vector (C,)."""
+        return self.vectors @ unit_rows(np.asarray(text, np.float32)) / 2 + 0.5
+
+
+def window_spans(num_frames: int, sizes: Sequence[int], stride: int) -> tuple[np.ndarray, np.ndarray]:
+    """Spans (N, 2) and sizes (N,) of the windows of each size, the last of each at the very end. A size beyond the motion
+    is the whole motion, once."""
+    spans, owner = [], []
+    for size in sorted({min(size, num_frames) for size in sizes}):
+        starts = np.arange(0, num_frames - size + 1, stride)
+        if starts[-1] + size < num_frames:
+            starts = np.append(starts, num_frames - size)
+        spans.append(np.stack([starts, starts + size], axis=1))
+        owner += [size] * len(starts)
+    return np.concatenate(spans), np.array(owner)
+
+
+def embed_windows(features: np.ndarray, space: TextMotionSpace, window_seconds: Sequence[float] = WINDOW_SECONDS,
+                  stride_seconds: float = STRIDE_SECONDS, batch_size: int = 64) -> Windows:
+    """The windows of features (T, D), encoded once for any number of texts; lengths that the model cannot read are fitted
+    to what it can. ValueError for a motion shorter than that."""
+    shortest, longest = space.frame_limits
+    if len(features) < shortest:
+        raise ValueError(f"the motion has {len(features)} frames, this model reads {shortest} or more")
+    sizes = [min(max(round(seconds * space.fps), shortest), longest) for seconds in window_seconds]
+    spans, owner = window_spans(len(features), sizes, max(1, round(stride_seconds * space.fps)))
+    vectors = space.encode_motion([features[first:stop] for first, stop in spans], batch_size)
+    return Windows(len(features), spans, owner, unit_rows(vectors))
+
+
+def score_curve(windows: Windows, scores: np.ndarray) -> np.ndarray:
+    """(T,) score of each frame: per window length the mean over the windows that cover it, of these means the highest."""
+    curves = []
+    for size in np.unique(windows.sizes):
+        rows = windows.sizes == size
+        change, covered = np.zeros(windows.num_frames + 1), np.zeros(windows.num_frames + 1)
+        for edge, sign in ((0, 1.0), (1, -1.0)):
+            np.add.at(change, windows.spans[rows, edge], sign * scores[rows])
+            np.add.at(covered, windows.spans[rows, edge], sign)
+        covered = covered.cumsum()[:-1]
+        curves.append(np.where(covered > 0, change.cumsum()[:-1] / np.maximum(covered, 1), -np.inf))
+    return np.max(curves, axis=0)
+
+
+def overlap(spans: np.ndarray, span: Sequence[int]) -> np.ndarray:
+    """(N,) intersection over union in time of spans (N, 2) with one."""
+    spans = np.asarray(spans, float)
+    shared = np.minimum(spans[:, 1], span[1]) - np.maximum(spans[:, 0], span[0])
+    union = (spans[:, 1] - spans[:, 0]) + (span[1] - span[0]) - np.maximum(shared, 0)
+    return np.maximum(shared, 0) / np.maximum(union, 1e-9)
+
+
+def moments(windows: Windows, scores: np.ndarray, count: int, refine: bool = True) -> list[Moment]:
+    """The `count` best windows of which no two are of the same moment, best first; fewer where there are fewer.
+
+    refine: each grows while the curve stays above the middle between its median and its maximum, which finds the ends
+    of moments that are longer than a window or fall between two.
+    """
+    if refine:
+        curve = score_curve(windows, scores)
+        high = curve >= (curve.max() + np.median(curve)) / 2
+    left, found = np.argsort(-scores, kind="stable"), []
+    while len(left) and len(found) < count:
+        span = windows.spans[left[0]]
+        moment = Moment(int(span[0]), int(span[1]), float(scores[left[0]]))
+        left = left[overlap(windows.spans[left], span) < SAME_MOMENT]
+        if refine:
+            moment = grown(moment, high)
+            left = left[share_inside(windows.spans[left], moment) < SAME_MOMENT]
+        if all(overlap(np.array([moment[:2]]), other[:2])[0] < SAME_MOMENT for other in found):
+            found.append(moment)
+    return found
+
+
+def share_inside(spans: np.ndarray, moment: Moment) -> np.ndarray:
+    """(N,) of how much of each span (N, 2) lies in a moment."""
+    shared = np.minimum(spans[:, 1], moment.stop) - np.maximum(spans[:, 0], moment.first)
+    return np.maximum(shared, 0) / (spans[:, 1] - spans[:, 0])
+
+
+def grown(moment: Moment, high: np.ndarray) -> Moment:
+    """Its ends, moved outwards over the frames next to them where `high` (T,) holds."""
+    first, stop = moment.first, moment.stop
+    while first > 0 and high[first - 1]:
+        first -= 1
+    while stop < len(high) and high[stop]:
+        stop += 1
+    return Moment(first, stop, moment.score)

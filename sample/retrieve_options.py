@@ -1,0 +1,194 @@
+"""The options of `sample.retrieve`, a dataclass for each of its subcommands."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+# What TMR's own commands call these -> ours.
+ALIASES = {"run_dir": "model_path", "evaluator": "model_path", "npy": "motion", "data": "dataset", "num_results": "k",
+           "no_mirror": "fold_mirrored"}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How motion files are read that do not say it themselves."""
+
+    mapping: str | None = None
+    """BVH: TOML/JSON file, or the name of a shipped one, that maps the file's joints to ours."""
+    motion_fps: float | None = None
+    """Frames per second of joints in .npy or .npz files (default: those of the model)."""
+    body_model: Path | None = None
+    """AMASS: folder of the licensed SMPL+H / SMPL body model files."""
+
+    def __post_init__(self) -> None:
+        if self.motion_fps is not None and not 0 < self.motion_fps < 1e4:
+            raise ValueError(f"--motion_fps {self.motion_fps:g}: expected frames per second, above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeMotion(Reading):
+    """A motion file as a vector in a .npy file."""
+
+    model_path: Path
+    """TMR (our folder or a published run) or an evaluator (ours or a published one)."""
+    motion: Path
+    """.npy features (T, 263) or joints (T, J, 3) in metres, Y up; .npz AMASS or joints; .bvh with --mapping."""
+    start: float | None = None
+    """Seconds where the part to encode begins (default: the beginning)."""
+    end: float | None = None
+    """Seconds where it ends (default: the end)."""
+    output: Path | None = None
+    """File to write, an old one is replaced (default: outputs/encoded/<model>/<motion>.npy)."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 or 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeText:
+    """A text as a vector in a .npy file."""
+
+    model_path: Path
+    """TMR (our folder or a published run) or an evaluator (ours or a published one)."""
+    text: str
+    """What the person does, in English."""
+    output: Path | None = None
+    """File to write, an old one is replaced (default: outputs/encoded/<model>/<text>.npy)."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 or 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextMotionSim(Reading):
+    """How well a text and a motion belong together: 0 to 1, 0.5 for strangers. No probability."""
+
+    model_path: Path
+    """TMR (our folder or a published run) or an evaluator (ours or a published one)."""
+    text: str
+    """What the person does, in English."""
+    motion: Path
+    """.npy features (T, 263) or joints (T, J, 3) in metres, Y up; .npz AMASS or joints; .bvh with --mapping."""
+    start: float | None = None
+    """Seconds where the part to compare begins."""
+    end: float | None = None
+    """Seconds where it ends."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 or 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeDataset(Reading):
+    """A gallery to search, of a prepared dataset or of a folder of motion files. Run again, it adds what is new."""
+
+    model_path: Path
+    """TMR (our folder or a published run) or an evaluator (ours or a published one)."""
+    dataset: str | None = None
+    """humanml, kit, bandai_namco, a folder made by data_loaders.prepare, or one with TMR's annotations.json."""
+    split: str = "all"
+    """Split of the dataset."""
+    motions: Path | None = None
+    """Or a folder of .npy, .npz and .bvh files, captions in NAME.txt beside them if there are any; or one such file."""
+    gallery: Path | None = None
+    """Folder of the gallery (default: outputs/gallery_<model>_<dataset or folder>)."""
+    longest_seconds: float | None = None
+    """Longer files are cut into equal parts of at most so long (default: the longest motion the model was trained on)."""
+    texts: bool = True
+    """Also encode the captions, to find texts by motions (--no_texts: motions only)."""
+    batch_size: int = 64
+    """Motions encoded at once."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 or 1."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.dataset is None) == (self.motions is None):
+            raise ValueError("give --dataset or --motions, one of them")
+        if self.longest_seconds is not None and not 0 < self.longest_seconds < 1e6:
+            raise ValueError(f"--longest_seconds {self.longest_seconds:g}: expected seconds, above 0")
+        if self.batch_size < 1:
+            raise ValueError(f"--batch_size {self.batch_size}: expected at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search(Reading):
+    """Find motions (or captions) of a gallery by a text, by a motion file, or by one of its own motions."""
+
+    gallery: Path
+    """Folder made by encode_dataset."""
+    text: str | None = None
+    """What the person does, in English."""
+    motion: Path | None = None
+    """Or a motion file: more like this."""
+    like: str | None = None
+    """Or the name of a motion in the gallery: more like this."""
+    start: float | None = None
+    """Seconds where the part of --motion to search by begins."""
+    end: float | None = None
+    """Seconds where it ends."""
+    to: Literal["motion", "text"] = "motion"
+    """What to find."""
+    k: int = 10
+    """How many."""
+    fold_mirrored: bool = True
+    """Of a clip and its mirror image (M000123, M/..., *_mirrored) show only the better."""
+    exact: bool = False
+    """Search exactly whatever the size (default: by usearch above 200,000 motions)."""
+    model_path: Path | None = None
+    """The model that made the gallery (default: where it was then)."""
+    json: Path | None = None
+    """Also write the hits to this JSON file."""
+    csv: Path | None = None
+    """Also write the hits to this CSV file."""
+    video: bool = False
+    """Write an mp4 of each motion found."""
+    html: bool = False
+    """Write a page that plays them in 3D in any browser."""
+    output_dir: Path | None = None
+    """Folder for videos and page (default: outputs/search_<query>)."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 or 1."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if sum(given is not None for given in (self.text, self.motion, self.like)) != 1:
+            raise ValueError("give one of --text, --motion and --like")
+        if self.k < 1:
+            raise ValueError(f"--k {self.k}: expected at least 1")
+        if self.to == "text" and (self.video or self.html):
+            raise ValueError("--video and --html show motions: not with --to text")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Localize(Reading):
+    """When in a long motion does this happen? Moments with scores, and a curve of the score over time."""
+
+    model_path: Path
+    """TMR (our folder or a published run) or an evaluator (ours or a published one)."""
+    motion: Path
+    """.npy features (T, 263) or joints (T, J, 3) in metres, Y up; .npz AMASS or joints; .bvh with --mapping."""
+    text: str | None = None
+    """What to look for, in English."""
+    input_text: Path | None = None
+    """Or a file of texts, one a line; the motion is encoded once for all of them."""
+    window_seconds: tuple[float, ...] = (1.0, 2.0, 4.0, 6.0, 8.0, 10.0)
+    """Lengths of the windows that slide over the motion."""
+    stride_seconds: float = 0.25
+    """From one window to the next."""
+    k: int = 3
+    """Moments per text."""
+    refine: bool = True
+    """Let each moment grow while the curve stays in the upper half between its median and its maximum."""
+    batch_size: int = 64
+    """Windows encoded at once."""
+    output_dir: Path | None = None
+    """Folder for moments.json, moments.csv and scores.png (default: outputs/localize_<motion>)."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 or 1."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.text is None) == (self.input_text is None):
+            raise ValueError("give --text or --input_text, one of them")
+        if not self.window_seconds or min(self.window_seconds) <= 0 or self.stride_seconds <= 0:
+            raise ValueError("--window_seconds and --stride_seconds: expected seconds, above 0")
+        if self.k < 1 or self.batch_size < 1:
+            raise ValueError("--k and --batch_size: expected at least 1")

@@ -1,0 +1,308 @@
+"""The commands that train TMR and TEMOS, on small made-up datasets."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from data_loaders.amass_dataset import AmassDataset
+from data_loaders.annotated_motions import AnnotatedMotions
+from data_loaders.annotations import seconds_of, write_annotations
+from data_loaders.batch_plan import Sample
+from data_loaders.corpus import Corpus, Entry, Representation, Statistics, write_corpus
+from data_loaders.feature_statistics import feature_mean_std
+from data_loaders.humanml_features import features_from_joints
+from data_loaders.skeleton import load_skeleton
+from data_loaders.text import Caption
+from evaluations.judges import load_judge
+from evaluations.motion_sources import ModelSource
+from model import tmr_losses
+from model.generation import Sampling, generate_features
+from model.pretrained import from_pretrained
+from model.text_encoders import load_text_encoder
+from sample.sample import generate
+from tests.synthetic import CONTENTS, raise_hand, random_corpus, walk
+from train import train_temos, train_tmr
+from train.checkpoints import complete, read_state
+from train.export import ExportOptions, export
+from train.train_tmr import PRESETS, TMROptions
+from train.train_tmr_setup import open_dataset, recalls, statistics_of, training_motions, validation
+from train.train_tmr_setup import train_tmr as run
+
+ROOT = Path(__file__).resolve().parents[1]
+REPRESENTATION = Representation("humanml", 20.0, "continuous")
+KINDS = {
+    "left": ("a person raises the left hand", lambda frames: raise_hand(frames, "left")),
+    "right": ("a person raises the right hand", lambda frames: raise_hand(frames, "right")),
+    "walk": ("someone walks forward", walk),
+}
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return random_corpus(tmp_path_factory.mktemp("dataset"))
+
+
+@pytest.fixture(scope="module")
+def actions(tmp_path_factory):
+    """8 clips of each of three kinds, two of them for validation: the hands differ in nothing but their side."""
+    folder, skeleton = tmp_path_factory.mktemp("actions"), load_skeleton("humanml")
+    entries = [
+        Entry(f"{kind}{i}", features_from_joints(torch.from_numpy(make(25 + 4 * i)), skeleton, "continuous").numpy(),
+              [Caption(text)], {"content": kind})
+        for kind, (text, make) in KINDS.items() for i in range(8)
+    ]  # fmt: skip
+    write_corpus(folder, entries, REPRESENTATION, Statistics(np.zeros(263), np.ones(263), REPRESENTATION))
+    (folder / "train.txt").write_text("\n".join(entry.name for entry in entries if int(entry.name[-1]) < 6))
+    (folder / "val.txt").write_text("\n".join(entry.name for entry in entries if int(entry.name[-1]) >= 6))
+    return folder
+
+
+def small(dataset, save_dir, **changes):
+    options = TMROptions(
+        save_dir=str(save_dir), dataset=str(dataset), text_encoder="minilm", sentence_encoder="minilm", latent_dim=16,
+        ff_size=16, num_layers=1, num_heads=2, min_seconds=1.0, num_steps=6, batch_size=4, lr=1e-3, log_interval=1,
+        save_interval=3, eval_interval=3, device="cpu",
+    )  # fmt: skip
+    return replace(options, **changes)
+
+
+def logged(folder, name):
+    lines = (json.loads(line) for line in (Path(folder) / "log.jsonl").read_text().splitlines())
+    return [line[name] for line in lines if name in line]
+
+
+def flags(options):
+    values = {name: getattr(options, name) for name in options.__dataclass_fields__}
+    return [w for name, value in values.items() if value not in ("", None) for w in (f"--{name}", str(value))]
+
+
+# ---------------------------------------------------------------------------------------------------------- training
+
+
+def test_training_finds_the_motions_of_texts_also_by_their_side(actions, tmp_path):
+    options = small(actions, tmp_path, latent_dim=32, num_steps=80, batch_size=12, lr=3e-3, dropout=0.0, frames_per_token=4,
+                    log_variance_shift=-4.0, lambda_contrastive=1.0, eval_interval=40, save_interval=1000)  # fmt: skip
+    networks = run(options).networks
+    losses = logged(tmp_path, "loss")
+    assert np.mean(losses[-5:]) < 0.6 * np.mean(losses[:5])
+    corpus = Corpus.open(actions)
+    held_out = corpus.split("val")
+    text = networks.encode_text([text for text, _ in KINDS.values()])
+    found = tmr_losses.cosines(text, networks.encode_motion([corpus[i] for i in held_out])).argmax(0)
+    kinds = [list(KINDS)[i] for i in found]
+    assert np.mean([corpus.labels[i]["content"] == kind for i, kind in zip(held_out, kinds)]) > 0.8  # by chance: a third
+    assert logged(tmp_path, "eval/t2m_R01")[-1] > 80
+    best = json.loads((tmp_path / "best" / "metrics.json").read_text())
+    assert best["rank_by"] == min(logged(tmp_path, "eval/rank_by"))
+
+
+def test_a_stopped_run_goes_on_by_the_same_command(dataset, tmp_path):
+    options = small(dataset, tmp_path / "whole", balance=0.5, precision="bf16")
+    run(options)
+    run(replace(options, save_dir=str(tmp_path / "parts"), num_steps=3))
+    run(replace(options, save_dir=str(tmp_path / "parts")))
+    assert logged(tmp_path / "parts", "loss") == logged(tmp_path / "whole", "loss")
+    assert logged(tmp_path / "parts", "eval/loss") == logged(tmp_path / "whole", "eval/loss")
+
+
+@pytest.mark.slow
+def test_two_processes_contrast_and_train_like_one_with_twice_the_batch(dataset, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    options = small(dataset, two, dropout=0.0, num_steps=4, lambda_contrastive=1.0)
+    command = ["-m", "accelerate.commands.launch", "--num_processes", "2", "--cpu", "-m", "train.train_tmr"]
+    done = subprocess.run([sys.executable, *command, *flags(options)], cwd=ROOT, capture_output=True, text=True,
+                          env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    run(replace(options, save_dir=str(one), batch_size=8))
+    for name in ("loss", "contrastive", "recons"):
+        assert logged(two, name) == pytest.approx(logged(one, name), rel=1e-4)
+    a, b = (read_state(complete(folder)[-1])["networks"] for folder in (one, two))
+    for name in a.keys() - {name for name in a if name.endswith("qkv.bias")}:  # that of keys has no gradient but rounding
+        torch.testing.assert_close(a[name], b[name], rtol=0, atol=1e-5, msg=name)
+
+
+def test_the_commands_take_flags_and_refuse_what_cannot_be_trained(dataset, tmp_path, capsys):
+    for command, contrast in ((train_tmr, 0.1), (train_temos, 0.0)):
+        folder = tmp_path / command.__name__
+        command.main(["--save_dir", str(folder), "--preset", "small", "--dataset", str(dataset), "--num_steps", "1",
+                      "--batch_size", "2", "--eval_interval", "1", "--device", "cpu"])
+        config = from_pretrained(complete(folder)[-1]).config
+        assert (config.latent_dim, config.lambda_contrastive) == (PRESETS["small"]["latent_dim"], contrast)
+        assert ("contrastive" in json.loads((folder / "log.jsonl").read_text().splitlines()[0])) == bool(contrast)
+    for flag, value, message in (("--batch_size", "1", "at least 2"), ("--min_seconds", "11", "0 < min <= max"),
+                                 ("--latent_dim", "30", "multiple of --num_heads"), ("--temperature", "0", "positive"),
+                                 ("--false_negative_threshold", "2", "score from 0 to 1")):
+        with pytest.raises(SystemExit):
+            train_tmr.main(["--save_dir", str(tmp_path), flag, value])
+        assert message in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    "wrong, said",
+    [
+        ({"dataset": "no_such"}, "dataset 'no_such' not found"),
+        ({"min_seconds": 5.0}, "nothing in split 'train' can be trained on"),
+        ({"motions": Path("x")}, "--motions belongs to a folder with annotations.json"),
+        ({"text_encoder": "distilbert"}, r"protos\.fetch"),
+    ],
+)
+def test_what_cannot_be_trained_is_said_in_one_line(dataset, tmp_path, wrong, said):
+    with pytest.raises((ValueError, OSError), match=said) as error:
+        run(replace(small(dataset, tmp_path), **wrong))
+    assert "\n" not in str(error.value)
+
+
+# -------------------------------------------------------------------------------------------------------------- loss
+
+
+def test_captions_that_differ_in_a_side_stay_negatives_and_a_clip_is_none_of_its_own(dataset, tmp_path):
+    networks = run(small(dataset, tmp_path, num_steps=1, eval_interval=0)).networks
+    assert networks.config.duplicates == "words"
+    texts = ["a person raises the left hand", "a person raises the right hand", "the man is raising his left hand", "x", "y"]
+    sentences = networks.sentence_features(texts)
+    assert tmr_losses.false_negatives(sentences, 0.8)[0, 1]  # what the score alone would say
+    batch = tmr_losses.Batch(torch.zeros(5, 1, 1), torch.ones(5), torch.ones(5, 1), texts, [], torch.tensor([0, 1, 2, 7, 7]))
+    found = tmr_losses.captions_of(networks, batch).false_negatives(0.8)
+    assert found.nonzero().tolist() == [[0, 2], [2, 0], [3, 4], [4, 3]]
+
+
+def test_groups_of_like_length_change_nothing_but_the_time(dataset, tmp_path, monkeypatch):
+    corpus = Corpus.open(dataset)
+    options = small(dataset, tmp_path, num_steps=1, eval_interval=0, frames_per_token=4)
+    networks = run(options).networks
+    motions = training_motions(corpus, "train", options, networks.statistics)
+    batch = motions.batch([Sample(i, i) for i in (0, 19, 7, 12, 3)])
+    found = []
+    for rows in (2, 64):
+        monkeypatch.setattr(tmr_losses.LengthGroups, "ROWS", rows)
+        networks.zero_grad()
+        terms = tmr_losses.loss(networks, batch, torch.Generator().manual_seed(0))
+        found.append({name: float(value.detach()) for name, value in terms.items()})
+    assert found[0] == pytest.approx(found[1], rel=1e-4)
+
+
+def test_validation_is_the_same_each_time_and_knows_chance(dataset, tmp_path):
+    options = small(dataset, tmp_path, num_steps=1, eval_interval=1)
+    networks = run(options).networks
+    evaluate = validation(training_motions(Corpus.open(dataset), "val", options, networks.statistics), options)
+    assert evaluate(networks, 1) == evaluate(networks, 2)
+    batch = training_motions(Corpus.open(dataset), "train", options, networks.statistics).batch(
+        [Sample(i, i) for i in range(20)])
+    assert 0 <= recalls(networks, batch)["t2m_R01"] <= recalls(networks, batch)["t2m_R03"] <= 100
+
+
+def test_statistics_are_those_of_every_feature_by_itself(dataset, tmp_path):
+    corpus, options = Corpus.open(dataset), small(dataset, tmp_path)
+    statistics = statistics_of(corpus, options)
+    frames = np.concatenate([corpus[i] for i in corpus.split("train")])
+    np.testing.assert_allclose(statistics.std, frames.std(0, ddof=1), rtol=1e-4)
+    np.testing.assert_allclose(statistics.mean, frames.mean(0), rtol=1e-3, atol=1e-3)
+    constant = feature_mean_std([np.ones((4, 263))], corpus.skeleton)
+    assert (constant[0] == 1).all() and (constant[1] == 1).all()
+
+
+# --------------------------------------------------------------------------------------------------------------- use
+
+
+def test_an_exported_model_is_small_judges_and_makes_motions(dataset, tmp_path):
+    run(small(dataset, tmp_path / "run", num_steps=1, eval_interval=0))
+    export(ExportOptions(checkpoint=tmp_path / "run", output=tmp_path / "shared"))
+    assert {path.name for path in (tmp_path / "shared").iterdir()} == {
+        "config.json", "model.safetensors", "stats.npz", "README.md"}
+    corpus = Corpus.open(dataset)
+    judge = load_judge(tmp_path / "shared", corpus)
+    judge.require(corpus.representation, "the dataset")
+    assert judge.encode_texts([Caption("a person bows")]).shape == (1, 16)
+    assert judge.encode_motions([corpus[0], corpus[1]]).shape == (2, 16)
+
+
+def test_the_small_preset_takes_no_more_than_8_megabytes():
+    from model.tmr import TMRConfig, build
+
+    names = ("latent_dim", "ff_size", "num_layers", "frames_per_token")
+    networks = build(TMRConfig(text_dim=384, **{name: PRESETS["small"][name] for name in names}))
+    assert 2 * sum(p.numel() for p in networks.parameters()) < 8e6
+
+
+def test_a_temos_checkpoint_samples_and_is_evaluated_as_any_other(dataset, tmp_path):
+    result = run(small(dataset, tmp_path, lambda_contrastive=0.0, sentence_encoder="mpnet", num_steps=3))
+    texts = list(CONTENTS.values())
+    motions = generate(texts, [20, 33, 41], str(result.checkpoint), seeds=[3, 4, 5], device="cpu")
+    assert [motion.joints.shape for motion in motions] == [(1, n, 22, 3) for n in (20, 33, 41)]
+    assert all(np.isfinite(motion.joints).all() for motion in motions)
+    (alone,) = generate(texts[1:2], [33], str(result.checkpoint), seeds=[4], device="cpu")
+    np.testing.assert_allclose(alone.joints, motions[1].joints, atol=1e-4)
+    networks = from_pretrained(result.checkpoint)
+    source = ModelSource(networks, Corpus.open(dataset), progress=False)
+    made = source([Caption(text) for text in texts], [24, 40, 900], [0, 1, 2])
+    assert [each.shape for each in made] == [(24, 263), (40, 263), (200, 263)]
+    with pytest.raises(ValueError, match="without diffusion"):
+        generate_features(networks, texts, [20] * 3, [0] * 3, Sampling(guidance_scale=2.0))
+
+
+# ------------------------------------------------------------------------------------------------------- annotations
+
+
+def test_a_dataset_written_as_annotations_trains_the_same_kind_of_model(dataset, tmp_path):
+    corpus, folder = Corpus.open(dataset), tmp_path / "annotations" / "made_up"
+    assert write_annotations(corpus, folder) == 48
+    data = AmassDataset(folder)
+    assert data.representation == corpus.representation
+    motions = AnnotatedMotions(data, "train", 1.0, 9.8)
+    for i, clip in enumerate(corpus.split("train")):
+        np.testing.assert_array_equal(motions.item(i, 0).motion, corpus[clip])
+    assert {motions.item(0, number).text for number in range(20)} == {caption.text for caption in corpus.captions(0)}
+    options = small(folder, tmp_path / "run", balance=0.5)
+    np.testing.assert_allclose(statistics_of(open_dataset(options), options).std,
+                               statistics_of(corpus, small(dataset, tmp_path)).std, rtol=1e-5)
+    networks = from_pretrained(run(options).checkpoint)
+    assert networks.config.heading == "continuous" and networks.statistics.representation == corpus.representation
+
+
+def test_of_a_longer_file_only_what_a_caption_describes_is_trained_on(dataset, tmp_path):
+    folder = tmp_path / "annotations" / "spans"
+    write_annotations(Corpus.open(dataset), folder)
+    path = folder / "annotations.json"
+    content = json.loads(path.read_text())
+    content["000000"]["annotations"] = [
+        {"seg_id": "a", "text": "steps", "start": 0.1, "end": 1.1}, {"seg_id": "b", "text": "late", "start": 5.0, "end": 6.5}]
+    content["000001"]["path"] = "absent"
+    path.write_text(json.dumps(content))
+    motions = AnnotatedMotions(AmassDataset(folder), "train", 1.0, 9.8)
+    np.testing.assert_array_equal(motions.item(0, 0).motion, Corpus.open(dataset)[0][2:22])
+    assert set(motions.report.skipped) == {"b", "000001_0", "000001_1"} and len(motions) == 19
+
+
+@pytest.mark.parametrize("fps", [12.5, 20.0, 30.0, 29.97, 120.0])
+def test_seconds_give_back_the_frame_they_were_made_of(fps):
+    assert all(int(seconds_of(frame, fps) * fps) == frame for frame in range(3000))
+
+
+def test_saved_text_features_of_the_layout_replace_the_language_model(dataset, tmp_path):
+    from evaluations.retrieval_data import SENTENCES, WORDS
+    from model.saved_text_features import SavedTextFeatures
+    from model.text_towers import TOWERS
+
+    folder = tmp_path / "annotations" / "saved"
+    write_annotations(Corpus.open(dataset), folder)
+    texts, encoder = AnnotatedMotions(AmassDataset(folder), "train", 1.0).texts, load_text_encoder("minilm")
+    texts += [text for text in AnnotatedMotions(AmassDataset(folder), "val", 1.0).texts if text not in texts]
+    for kind, name in ((WORDS, "distilbert"), (SENTENCES, "mpnet")):
+        path = folder / kind / TOWERS[name].repository
+        path.parent.mkdir(parents=True, exist_ok=True)
+        SavedTextFeatures.of(texts, encoder, words=kind == WORDS).save(path)
+    options = small(folder, tmp_path / "run", text_encoder="distilbert", sentence_encoder="mpnet", num_steps=1)
+    config = run(options).networks.config
+    assert (config.text_encoder, config.text_dim, config.duplicates) == ("distilbert", 384, "words")

@@ -1,0 +1,30 @@
+"""python -m train.train_temos --save_dir save/temos --dataset humanml: text to motion of a given length (TEMOS).
+
+TMR without its contrast (Petrovich et al. 2022): see train.train_tmr, whose flags these are.
+"""
+
+from dataclasses import dataclass
+
+from protos.options import parse, run_command
+from protos.processes import begin_command
+from train.train_tmr import PRESETS, TMROptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class TEMOSOptions(TMROptions):
+    """Train a text encoder and a motion encoder with a common space, and a decoder that makes motions out of it."""
+
+    lambda_contrastive: float = 0.0
+    """Weight of the contrast between motions of different texts; none in TEMOS."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    options = parse(TEMOSOptions, argv, __doc__, presets=PRESETS)
+    begin_command()
+    from train.train_tmr_setup import train_tmr
+
+    train_tmr(options)
+
+
+if __name__ == "__main__":
+    run_command(main)

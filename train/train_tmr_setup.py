@@ -1,0 +1,196 @@
+"""What `train.train_tmr` and `train.train_temos` do once their options are read: data, networks, loss and validation."""
+
+import logging
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from data_loaders.amass_dataset import AmassDataset
+from data_loaders.annotated_motions import AnnotatedMotions
+from data_loaders.batches import CaptionBatches, TextMotionDataset, collate
+from data_loaders.corpus import Batch, Corpus, Statistics
+from data_loaders.feature_statistics import feature_mean_std
+from evaluations import retrieval_metrics
+from evaluations.retrieval_data import SENTENCES, WORDS
+from model.pretrained import write_files
+from model.saved_text_features import SavedTextFeatures
+from model.text_encoders import TextEncoder
+from model.text_towers import TOWERS
+from model.tmr import TMR, TMRConfig, build, cosines
+from model.tmr_losses import captions_of, loss
+from protos.options import seed_everything
+from protos.randomness import sample_generators
+from train.loop import Evaluate, TrainResult, train
+from train.prefetch import to_device
+from train.text_table import TextTable, text_table
+from train.train_tmr import TMROptions
+
+logger = logging.getLogger(__name__)
+
+POOL = retrieval_metrics.SMALL_BATCH
+VALIDATION_POOLS = 16
+# Scores above which captions may mean the same. That of mpnet is published (0.8, a cosine of 0.6). By minilm, of 574 pairs
+# of captions that say the same in their words, all lie above it, and so does a sixth of the others: words must decide too.
+FALSE_NEGATIVES = {"mpnet": 0.8, "minilm": 0.8}
+AS_ASKED = (
+    "latent_dim", "ff_size", "num_layers", "num_heads", "dropout", "frames_per_token", "vae", "log_variance_shift",
+    "text_encoder", "sentence_encoder", "lambda_recons", "lambda_kl", "lambda_latent", "lambda_contrastive", "contrast",
+    "temperature",
+)  # fmt: skip
+
+Data = Corpus | AmassDataset
+Motions = TextMotionDataset | AnnotatedMotions
+Texts = TextTable | SavedTextFeatures
+
+
+def train_tmr(options: TMROptions) -> TrainResult:
+    """Trains as the options say. Raises ValueError or OSError, in a user's words, for what cannot be trained."""
+    data = open_dataset(options)
+    statistics = statistics_of(data, options)
+    motions = training_motions(data, "train", options, statistics)
+    held_out = validation_motions(data, options, statistics) if options.eval_interval else None
+    texts = list(dict.fromkeys([*motions.texts, *(held_out.texts if held_out else [])]))
+    networks = build_networks(options, data, statistics, texts)
+
+    def save(folder: Path, trained: TMR) -> None:
+        write_files(folder, networks.config, trained.state_dict(), statistics, card(options, data))
+
+    weights = motions.weights(options.balance) if options.balance else None
+    batches = CaptionBatches(motions, options.batch_size, options.seed, weights)
+    evaluate = validation(held_out, options) if held_out else None
+    return train(networks, partial(loss, together=True), batches, options, save, evaluate)
+
+
+def open_dataset(options: TMROptions) -> Data:
+    """A prepared dataset or a folder with annotations.json."""
+    if AmassDataset.is_at(options.dataset):
+        return AmassDataset(Path(options.dataset), options.motions)
+    if options.motions is not None:
+        raise ValueError(f"--motions belongs to a folder with annotations.json, and {options.dataset} is none")
+    return Corpus.open(options.dataset)
+
+
+def training_motions(data: Data, split: str, options: TMROptions, statistics: Statistics | None = None) -> Motions:
+    """The captioned motions of a split, whole as they are described, normalised where statistics are given."""
+    pair = None if statistics is None else (statistics.mean, statistics.std)
+    if isinstance(data, AmassDataset):
+        return AnnotatedMotions(data, split, options.min_seconds, options.max_seconds, pair)
+    shortest, longest = frame_limits(options, data.fps)
+    return TextMotionDataset(data, split, longest, shortest, unit_length=1, crop_rule="whole", statistics=pair)
+
+
+def validation_motions(data: Data, options: TMROptions, statistics: Statistics) -> Motions:
+    try:
+        return training_motions(data, "val", options, statistics)
+    except FileNotFoundError as error:
+        raise ValueError(f"--eval_interval needs a validation split (0: none): {error}") from error
+
+
+def frame_limits(options: TMROptions, fps: float) -> tuple[int, int]:
+    return max(1, int(options.min_seconds * fps + 1e-6)), max(1, int(options.max_seconds * fps + 1e-6))
+
+
+def statistics_of(data: Data, options: TMROptions) -> Statistics:
+    """Mean and std of each feature over all that is trained on: not the dataset's own, whose std is averaged in blocks."""
+    motions = training_motions(data, "train", options)
+    return Statistics(*feature_mean_std(motions.motions(), data.skeleton), data.representation)
+
+
+def build_networks(options: TMROptions, data: Data, statistics: Statistics, texts: Iterable[str]) -> TMR:
+    """Fresh networks with the features of `texts` at hand."""
+    words = text_features(data, WORDS, options.text_encoder, texts)
+    sentences = None
+    if options.lambda_contrastive:
+        same = options.sentence_encoder == options.text_encoder and isinstance(words, TextTable)
+        sentences = words if same else text_features(data, SENTENCES, options.sentence_encoder, texts)
+    threshold, duplicates = options.false_negative_threshold, options.duplicates
+    if threshold is None:
+        threshold = FALSE_NEGATIVES[options.sentence_encoder]
+    if duplicates == "auto":
+        published = data.heading == "published" and options.sentence_encoder == "mpnet"
+        duplicates = "published" if published else "words"
+    shortest, longest = frame_limits(options, data.fps)
+    config = TMRConfig(
+        num_features=data.skeleton.num_features, text_dim=width_of(words), false_negative_threshold=threshold,
+        duplicates=duplicates, dataset=options.dataset, skeleton=data.skeleton.name, fps=data.fps, heading=data.heading,
+        min_frames=shortest, max_frames=longest, **{name: getattr(options, name) for name in AS_ASKED},
+    )  # fmt: skip
+    seed_everything(options.seed)  # last: loading a language model draws numbers too
+    return build(config, statistics, words, sentences)
+
+
+def text_features(data: Data, kind: str, encoder: str, texts: Iterable[str]) -> Texts | TextEncoder:
+    """Features of all texts: those saved with the dataset where it has them all, else a table computed once."""
+    path = data.folder / kind / TOWERS[encoder].repository
+    if isinstance(data, AmassDataset) and path.with_name(f"{path.name}_index.json").is_file():
+        saved = SavedTextFeatures.load(path)
+        if all(text in saved for text in texts):
+            return saved
+    return text_table(encoder, texts, with_tokens=kind == WORDS)
+
+
+def width_of(features: Texts | TextEncoder) -> int:
+    return features.array.shape[1] if isinstance(features, SavedTextFeatures) else features.dim
+
+
+def validation(motions: Motions, options: TMROptions) -> Evaluate:
+    """evaluate(networks, step) -> loss terms and recalls in pools of 32 texts and motions, always the same ones.
+
+    Terms are of sampled latents, as in training, recalls of mean latents, as in use. Captions that mean the same count
+    as one another's.
+    """
+    count = min(len(motions), VALIDATION_POOLS * POOL)
+    size = min(POOL, count)
+    order = np.random.default_rng(options.seed).permutation(len(motions))
+    pools = order[: count // size * size].reshape(-1, size)
+
+    @torch.no_grad()
+    def evaluate(networks: TMR, step: int) -> dict[str, float]:
+        sums: dict[str, float] = {}
+        for number, pool in enumerate(pools):
+            batch = to_device(collate([motions.item(int(i), 0, options.seed) for i in pool]), networks.device)
+            generators = sample_generators(options.seed, range(size), "val", number, device=networks.device)
+            terms = {name: float(term) for name, term in loss(networks, batch, generators).items()}
+            for name, value in {**terms, **recalls(networks, batch)}.items():
+                sums[name] = sums.get(name, 0.0) + value / len(pools)
+        if networks.config.lambda_contrastive:
+            sums["rank_by"] = -float(np.mean([sums[name] for name in RECALLS]))
+        return sums
+
+    return evaluate
+
+
+RECALLS = ("t2m_R01", "t2m_R03", "m2t_R01", "m2t_R03")
+
+
+@torch.no_grad()
+def recalls(networks: TMR, batch: Batch) -> dict[str, float]:
+    """RECALLS in percent within a batch."""
+    text = networks.text_posterior(networks.word_features(batch.texts)).mean
+    similarity = cosines(text, networks.motion_posterior(batch.motion, batch.mask).mean).float().cpu().numpy()
+    same = np.array(batch.texts)[:, None] == np.array(batch.texts)
+    if captions := captions_of(networks, batch):
+        same |= captions.false_negatives(networks.config.false_negative_threshold).cpu().numpy()
+    found = retrieval_metrics.retrieval_metrics(similarity, same, rounding=None)
+    return {name: found[name.replace("_", "/")] for name in RECALLS}
+
+
+def card(options: TMROptions, data: Data) -> str:
+    """README.md of a checkpoint folder: what it is, what it was trained on, how to use it."""
+    tmr = bool(options.lambda_contrastive)
+    name, command = ("TMR text-motion retrieval", "train_tmr") if tmr else ("TEMOS text to motion", "train_temos")
+    use = ("evaluations.eval_retrieval --model_path THIS_FOLDER" if tmr
+           else 'sample.sample --model_path THIS_FOLDER --text_prompt "a person walks forward"')  # fmt: skip
+    return f"""# {name}
+
+Trained by `python -m train.{command}` on `{options.dataset}` ({data.skeleton.name} skeleton, {data.fps:g} fps,
+{data.heading} heading; motions of {options.min_seconds:g} to {options.max_seconds:g} s; words by {options.text_encoder}).
+The terms of that dataset's licence hold for these weights.
+
+This folder alone is enough:
+
+    python -m {use}
+"""
