@@ -33,3 +33,28 @@ def small_dataset(tmp_path_factory, recordings) -> Path:
     folder = tmp_path_factory.mktemp("prepared") / "small"
     prepare(PrepareOptions("bandai_namco", recordings, folder, workers=1))
     return folder
+
+
+@pytest.fixture(scope="session")
+def pool_dataset(tmp_path_factory) -> Path:
+    """A dataset with enough test clips, walks and raised hands, to fill a pool of 32."""
+    from tests.synthetic import pool_corpus
+
+    return pool_corpus(tmp_path_factory.mktemp("pools") / "made_up")
+
+
+@pytest.fixture(scope="session")
+def tiny_evaluator(tmp_path_factory) -> Path:
+    """Checkpoint folder of an untrained evaluator of motions as `pool_dataset` has them."""
+    import torch
+
+    from model.evaluators import EvaluatorConfig, GuoEvaluator
+    from model.pretrained import save_pretrained
+    from tests.synthetic import POOL_STATISTICS
+
+    torch.manual_seed(0)
+    config = EvaluatorConfig(movement_hidden=8, movement_latent=8, text_hidden=8, motion_hidden=8, embedding=8,
+                             words="minilm", word_dim=384, pos_dim=0, heading="continuous")  # fmt: skip
+    folder = tmp_path_factory.mktemp("evaluator") / "tiny"
+    save_pretrained(folder, config, GuoEvaluator(config, POOL_STATISTICS).state_dict(), POOL_STATISTICS)
+    return folder

@@ -137,3 +137,36 @@ def random_corpus(folder: Path) -> Path:
     (folder / "train.txt").write_text("\n".join(entry.name for entry in entries[:20]))
     (folder / "val.txt").write_text("\n".join(entry.name for entry in entries[20:]))
     return folder
+
+
+POOL_STATISTICS = Statistics(
+    np.zeros(263, np.float32), np.full(263, 0.3, np.float32), Representation("humanml", 20.0, "continuous")
+)
+
+
+def pool_motion(number: int) -> tuple[np.ndarray, str]:
+    """Joints (T, 22, 3) of one of many walks and raised hands, all a little different, and what it is."""
+    if number % 2:
+        return raise_hand(30 + number, "left" if number % 4 == 1 else "right"), f"a person raises a hand, number {number}"
+    return walk(30 + number, 0.5 + 0.02 * number), f"a person walks, number {number}"
+
+
+def pool_corpus(folder: Path, count: int = 40) -> Path:
+    """A corpus whose splits all have the same `count` clips, more than a pool."""
+    import torch
+
+    from data_loaders.humanml_features import features_from_clips
+
+    folder.mkdir(parents=True)
+    made = [pool_motion(i) for i in range(count)]
+    clips = [torch.as_tensor(joints) for joints, _ in made]
+    features = features_from_clips(clips, load_skeleton("humanml"), POOL_STATISTICS.representation.heading)
+    entries = [
+        Entry(f"{i:03d}", rows.numpy(), [Caption(text), Caption(f"somebody there: {text}")],
+              {"content": "raise" if i % 2 else "walk"})
+        for i, (rows, (_, text)) in enumerate(zip(features, made))
+    ]  # fmt: skip
+    write_corpus(folder, entries, POOL_STATISTICS.representation, POOL_STATISTICS)
+    for split in ("train", "val", "test"):
+        (folder / f"{split}.txt").write_text("\n".join(entry.name for entry in entries))
+    return folder

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from data_loaders.corpus import Corpus, Entry, Representation, Statistics, write_corpus
-from data_loaders.humanml_features import features_from_clips, joints_from_features
+from data_loaders.corpus import Corpus
+from data_loaders.humanml_features import joints_from_features
 from data_loaders.skeleton import load_skeleton
-from data_loaders.text import Caption
 from evaluations import board, eval_humanml_run, judges
 from evaluations.board_table import board_of, board_table
 from evaluations.eval_humanml import EvalOptions, main
@@ -22,50 +21,22 @@ from evaluations.eval_humanml_run import evaluate
 from evaluations.eval_report import gap_to_published, published_rows, read_report
 from evaluations.metrics import Interval
 from evaluations.motion_sources import complete_features, given_set
-from model.evaluators import EvaluatorConfig, GuoEvaluator
-from model.pretrained import save_pretrained
-from tests.synthetic import raise_hand, walk
+from tests.synthetic import pool_motion
 from train.train_lsremgm import LSReMGMOptions, effective
 from train.train_lsremgm_setup import judging, train_lsremgm
 
 ROOT = Path(__file__).resolve().parents[1]
-REPRESENTATION = Representation("humanml", 20.0, "continuous")
 SKELETON = load_skeleton("humanml")
-STATISTICS = Statistics(np.zeros(263, np.float32), np.full(263, 0.3, np.float32), REPRESENTATION)
 
 
-def joints_of(number: int) -> tuple[np.ndarray, str]:
-    if number % 2:
-        return raise_hand(30 + number, "left" if number % 4 == 1 else "right"), f"a person raises a hand, number {number}"
-    return walk(30 + number, 0.5 + 0.02 * number), f"a person walks, number {number}"
+@pytest.fixture
+def dataset(pool_dataset):
+    return pool_dataset
 
 
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    """A corpus of 40 test clips of walks and raised hands."""
-    folder = tmp_path_factory.mktemp("dataset") / "made_up"
-    folder.mkdir()
-    made = [joints_of(i) for i in range(40)]
-    features = features_from_clips([torch.as_tensor(joints) for joints, _ in made], SKELETON, "continuous")
-    entries = [
-        Entry(f"{i:03d}", rows.numpy(), [Caption(text), Caption(f"somebody there: {text}")])
-        for i, (rows, (_, text)) in enumerate(zip(features, made))
-    ]
-    write_corpus(folder, entries, REPRESENTATION, STATISTICS)
-    for split in ("train", "val", "test"):
-        (folder / f"{split}.txt").write_text("\n".join(entry.name for entry in entries))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def evaluator(tmp_path_factory):
-    torch.manual_seed(0)
-    config = EvaluatorConfig(movement_hidden=8, movement_latent=8, text_hidden=8, motion_hidden=8, embedding=8,
-                             words="minilm", word_dim=384, pos_dim=0, heading="continuous")  # fmt: skip
-    folder = tmp_path_factory.mktemp("evaluator") / "tiny"
-    networks = GuoEvaluator(config, STATISTICS)
-    save_pretrained(folder, config, networks.state_dict(), STATISTICS)
-    return folder
+@pytest.fixture
+def evaluator(tiny_evaluator):
+    return tiny_evaluator
 
 
 @pytest.fixture
@@ -121,7 +92,7 @@ def test_another_seed_or_model_does_not_mix_with_what_a_folder_holds(options, tm
 def write_given(folder: Path, count: int, fps_ratio: int = 1) -> Path:
     folder.mkdir()
     for i in range(count):
-        joints, text = joints_of(i)
+        joints, text = pool_motion(i)
         dense = np.repeat(joints, fps_ratio, axis=0)
         np.save(folder / f"clip{i:02d}.npy", dense.astype(np.float32))
         (folder / f"clip{i:02d}.txt").write_text(f"{text}\n\nsomebody there: {text}\n")

@@ -8,7 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from tests.synthetic import raise_hand, walk
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -22,12 +25,25 @@ QUICK_TRAIN = (
     "--num_steps 2 --batch_size 2 --num_layers 1 --latent_dim 16 --ff_size 16 --num_heads 2 --diffusion_steps 5 "
     "--text_encoder_type minilm --precision fp32 --log_interval 1 --device cpu"
 )
+QUICK_EVAL = "--dataset pools --evaluator checkpoints/tiny_evaluator --replications 1 --num_steps 2 --device cpu"
 # Beginning of a command -> flags that make it short; later flags win over the README's.
 SHORTER = {
     "python -m sample.sample": QUICK_SAMPLE,
     "python -m data_loaders.prepare": "--workers 1",
     "python -m train.train_lsremgm": QUICK_TRAIN,
-    "accelerate launch": QUICK_TRAIN + " --bucket False",
+    "accelerate launch --num_processes 2 --cpu -m train": QUICK_TRAIN + " --bucket False",
+    "accelerate launch --num_processes 2 --cpu -m eval": QUICK_EVAL,
+    "python -m evaluations.eval_humanml": QUICK_EVAL,
+    "python -m evaluations.board": QUICK_EVAL.replace("--num_steps 2", "--probe_seeds 0 --model_paths checkpoints/starter"),
+    "python -m evaluations.eval_evaluator": "--dataset pools --evaluator checkpoints/tiny_evaluator --replications 1",
+    "python -m evaluations.eval_retrieval": "--dataset pools --device cpu",
+    "python -m sample.retrieve encode_dataset": "--dataset pools --device cpu",
+    "python -m sample.retrieve search": "--k 2 --device cpu",
+    "python -m sample.retrieve": "--device cpu",
+    "python -m train.train_tmr": (
+        "--dataset pools --num_steps 2 --batch_size 4 --latent_dim 16 --ff_size 16 --num_layers 1 --num_heads 2 "
+        "--eval_interval 0 --device cpu"
+    ),
     "python -m train.train_evaluator": (
         "--movement_steps 2 --num_steps 2 --batch_size 2 --movement_batch_size 2 --eval_interval 0 --device cpu"
     ),
@@ -42,8 +58,8 @@ ONLY_PARSED = ("python -m benchmarks.", "python -m evaluations.eval_probes --val
 
 
 @pytest.fixture(scope="module")
-def workplace(tmp_path_factory, recordings, small_dataset) -> Path:
-    """A folder with what the README's commands expect to find: datasets, recordings, a mapping, prompts."""
+def workplace(tmp_path_factory, recordings, small_dataset, pool_dataset, tiny_evaluator) -> Path:
+    """A folder with what the README's commands expect to find: datasets, recordings, a mapping, prompts, motions."""
     folder = tmp_path_factory.mktemp("checkout")
     shutil.copytree(recordings, folder / "raw" / "bandai_namco")
     shutil.copytree(recordings, folder / "my_bvh")
@@ -53,6 +69,14 @@ def workplace(tmp_path_factory, recordings, small_dataset) -> Path:
     (folder / "prompts.txt").write_text("a person walks\nsomeone bows#30\n")
     (folder / "checkpoints").mkdir()
     shutil.copytree(ROOT / "checkpoints" / "starter", folder / "checkpoints" / "starter")
+    shutil.copytree(pool_dataset, folder / "dataset" / "pools")
+    shutil.copytree(tiny_evaluator, folder / "checkpoints" / "tiny_evaluator")
+    np.save(folder / "clip.npy", walk(60).astype(np.float32))
+    np.save(folder / "long.npy", np.concatenate([walk(80), raise_hand(80)]).astype(np.float32))
+    (folder / "my_motions").mkdir()
+    for i in range(33):
+        np.save(folder / "my_motions" / f"{i}.npy", walk(60 + i, fps=30.0).astype(np.float32))
+        (folder / "my_motions" / f"{i}.txt").write_text(f"a person walks, {i}")
     return folder
 
 
