@@ -216,10 +216,12 @@ class GallerySearch:
         original = original_name(clip.name)
         return (original if original in self._names else clip.name), round(clip.start, 2)
 
-    def motions(self, query: np.ndarray, count: int, without: int | None = None, fold: bool = True) -> list[Hit]:
+    def motions(self, query: np.ndarray, count: int, without: int | None = None, fold: bool = True,
+                among: np.ndarray | None = None) -> list[Hit]:
         """The `count` motions nearest to a query (C,), best first; fewer where there are fewer.
 
         fold: of a clip and its mirror image only the nearer. without: a row that is not wanted, and so its mirror image.
+        among: (N,) True for the rows that may be found.
         """
         key = self.twins if fold else lambda row: row
         gone = set() if without is None else {without, key(without)}
@@ -228,7 +230,7 @@ class GallerySearch:
             hits, seen = [], set(gone)
             for row, cosine in zip(*self.index.nearest(query, asked)):
                 row = int(row)
-                if row in gone or key(row) in seen:
+                if row in gone or key(row) in seen or (among is not None and not among[row]):
                     continue
                 seen.add(key(row))
                 clip = self.gallery.clips[row]

@@ -80,8 +80,7 @@ def encode_dataset(options: EncodeDataset) -> list[Encoded]:
     """Makes or extends a gallery; several processes share the work. Returns what could not be used."""
     processes = Processes(options.device)
     given = Path(options.dataset if options.dataset is not None else options.motions)
-    name = f"gallery_{file_name(options.model_path.resolve().name)}_{file_name(given.resolve().name)}"
-    folder = options.gallery or OUTPUTS / name
+    folder = options.gallery or gallery_folder(options.model_path, given)
     require_free(folder)
     space = open_space(options.model_path, processes.device)
     gallery = opened_gallery(folder, options.model_path, space)
@@ -106,6 +105,11 @@ def encode_dataset(options: EncodeDataset) -> list[Encoded]:
     log.info("%s: %d motions (%d files or clips new, %d left out), %d captions", folder, len(gallery),
              len(encoded) - len(problems), len(problems), len(gallery.texts))  # fmt: skip
     return problems
+
+
+def gallery_folder(model_path: Path, given: Path) -> Path:
+    """outputs/gallery_<model>_<dataset or folder>."""
+    return OUTPUTS / f"gallery_{file_name(model_path.resolve().name)}_{file_name(given.resolve().name)}"
 
 
 def opened_gallery(folder: Path, model_path: Path, space: TextMotionSpace) -> Gallery:

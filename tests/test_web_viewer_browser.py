@@ -190,3 +190,17 @@ def test_the_page_plays_inside_another_and_many_clips_fit(browser, tmp_path):
     boxes = f"[...{inside}.document.querySelectorAll('canvas')].map(c => [c.clientWidth, c.clientHeight])"
     sizes = np.array(browser.evaluate(boxes))
     assert len(sizes) == 6 and sizes.min() > 120
+
+
+def test_in_a_small_frame_the_picture_gets_the_room_and_the_wheel_is_the_page_s(browser, tmp_path):
+    page = html.escape(viewer_html(walk(20)))
+    (tmp_path / "host.html").write_text(f'<body style="height: 3000px"><iframe width=260 height=270 srcdoc="{page}"></iframe>')
+    browser.open(tmp_path / "host.html")
+    inside = "document.querySelector('iframe').contentWindow"
+    sizes = f"(w => [w.document.querySelector('canvas').clientHeight, w.document.documentElement.scrollWidth])({inside})"
+    height, width = browser.evaluate(sizes)
+    assert height > 200 and width <= 260
+    zoom = browser.evaluate(f"{inside}.viewer.state().camera.zoom")
+    browser.mouse("Wheel", 120, 100, deltaX=0, deltaY=200)
+    browser.rest(0.5)
+    assert browser.evaluate("scrollY") > 50 and browser.evaluate(f"{inside}.viewer.state().camera.zoom") == zoom

@@ -2,6 +2,7 @@
 
 const data = JSON.parse(document.getElementById("clips").textContent);
 const $ = (id) => document.getElementById(id);
+const smallFrame = matchMedia("(max-height: 330px)"); // as in the style
 const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)").matches;
 const toggles = { loop: true, follow: true, trail: true, ghosts: false, smooth: true };
 const START_ELEVATION = data.elevation;
@@ -234,6 +235,7 @@ for (const panel of panels) {
     canvas.addEventListener(end, (event) => pointers.delete(event.pointerId));
   }
   canvas.addEventListener("wheel", (event) => {
+    if (smallFrame.matches && !event.ctrlKey) return; // the page around it scrolls
     event.preventDefault();
     const pixels = event.deltaY * (event.deltaMode === 1 ? 16 : event.deltaMode === 2 ? 400 : 1);
     zoom(Math.exp(clamp(pixels, -200, 200) * (event.ctrlKey ? 0.01 : 0.0015))); // ctrl: a trackpad's pinch

@@ -1,0 +1,82 @@
+"""python -m sample.demo: search motions and make them from text in a browser, at http://localhost:7860.
+
+Needs gradio (the extra [demo]). Nothing leaves this machine: no public link, no telemetry, no fonts or scripts from elsewhere.
+
+python -m sample.demo                                          text to motion with the starter weights
+python -m sample.demo --gallery G                              and a search in a gallery of sample.retrieve encode_dataset
+python -m sample.demo --run_dir save/tmr --dataset humanml     the same; the gallery is made on the first start
+"""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from protos.options import parse, run_command, setup_logging
+
+log = logging.getLogger(__name__)
+ALIASES = {"run_dir": "model_path", "data": "dataset"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoOptions:
+    """What the demo shows and where."""
+
+    gallery: Path | None = None
+    """Gallery to search (default: outputs/gallery_<model>_<dataset>); made where it is absent and --model_path is given."""
+    model_path: Path | None = None
+    """TMR or an evaluator to search with (default: what made the gallery; without either there is no search)."""
+    dataset: str | None = None
+    """Dataset to make a gallery of (default: the one the model was trained on)."""
+    split: str = "all"
+    """Split to make a gallery of."""
+    host: str = "127.0.0.1"
+    """Address to listen at; 0.0.0.0 lets other machines in."""
+    port: int = 7860
+    """Port to listen at."""
+    queue: int = 32
+    """Requests that may wait; further ones are turned away."""
+    max_upload: float = 16.0
+    """Largest motion file that is taken, in MB."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 or 1."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.port < 65536:
+            raise ValueError(f"--port {self.port}: expected 1 to 65535")
+        if self.queue < 1:
+            raise ValueError(f"--queue {self.queue}: expected at least 1")
+        if not 0.001 <= self.max_upload <= 1000:
+            raise ValueError(f"--max_upload {self.max_upload:g}: expected MB, 0.001 to 1000")
+        if self.dataset is not None and self.model_path is None:
+            raise ValueError("--dataset: give --model_path too, the model that makes the gallery")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Serves until Ctrl-C or SIGTERM."""
+    options = parse(DemoOptions, argv, "\n\n".join(__doc__.split("\n\n")[:2]), ALIASES)  # the examples would be reflowed
+    setup_logging()
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
+    try:
+        import gradio  # noqa: F401
+    except ImportError as error:
+        raise ValueError(f"the demo needs gradio, which is not there ({error}): pip install gradio (the extra [demo])") from None
+    from sample.demo_app import serve
+    from sample.demo_service import Maker, open_search, text_to_motion_checkpoints
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that temporary folders go
+    search = open_search(options)
+    checkpoints = text_to_motion_checkpoints()
+    if search is None:
+        log.info("no search: give --gallery, or --model_path and --dataset to make one")
+    if search is None and not checkpoints:
+        raise ValueError("neither a gallery nor a text-to-motion checkpoint is here: give --gallery, "
+                         "or put a checkpoint folder below checkpoints/")  # fmt: skip
+    serve(options, search, Maker(checkpoints, options.device) if checkpoints else None)
+
+
+if __name__ == "__main__":
+    run_command(main)

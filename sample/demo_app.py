@@ -1,0 +1,194 @@
+"""The demo's interface in gradio: which control asks `demo_service` for what, and where the answer is shown."""
+
+import logging
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import gradio as gr
+
+from sample.demo_pages import STYLE, hits_page, player, said
+from sample.demo_service import (
+    ALL,
+    AUTO,
+    LONGEST_PROMPT,
+    MOST_HITS,
+    MOST_MOTIONS,
+    SKELETONS,
+    STRONGEST_GUIDANCE,
+    SUFFIXES,
+    Maker,
+    Search,
+    told,
+    write_downloads,
+)
+
+if TYPE_CHECKING:
+    from sample.demo import DemoOptions
+
+log = logging.getLogger(__name__)
+AT_ONCE = 2  # requests; the others wait in the queue
+KEPT = 3600  # seconds that a file may be downloaded
+PROMPTS = ("a person walks forward", "a person waves the right hand", "someone bows politely", "a tired person walks slowly")
+LAYOUT = """
+.gradio-container { max-width: 1240px !important; margin: 0 auto; }
+.gradio-container .html-container { padding: 10px 0 !important; }
+.downloads .empty { min-height: 56px !important; }
+"""
+SYSTEM_FONTS = ["system-ui", "Segoe UI", "Roboto", "Helvetica Neue", "DejaVu Sans", "sans-serif"]
+ONE = {"concurrency_limit": AT_ONCE, "concurrency_id": "work"}
+
+
+def in_one_line(work: Callable) -> Callable:
+    """What goes wrong in a handler, as a line for the visitor; what nobody foresaw is told to the log alone."""
+
+    @wraps(work)
+    def safe(*inputs):
+        try:
+            return work(*inputs)
+        except gr.Error:
+            raise
+        except (ValueError, OSError) as error:
+            raise gr.Error(told(error), print_exception=False) from None
+        except Exception:
+            log.exception("a request failed")
+            raise gr.Error("this went wrong here; the log of the server says how", print_exception=False) from None
+
+    return safe
+
+
+def build(search: Search | None, maker: Maker | None, scratch: Path) -> gr.Blocks:
+    """The page. Files that are being made lie in `scratch`, in a folder for each request that goes with it."""
+    with gr.Blocks(title="Motion and language", analytics_enabled=False, delete_cache=(600, KEPT)) as app, gr.Tabs():
+        if search is not None:
+            with gr.Tab("Search"):
+                search_tab(search)
+        if maker is not None:
+            with gr.Tab("Generate"):
+                generate_tab(maker, scratch)
+    return app
+
+
+def search_tab(search: Search) -> None:
+    splits = {f"{ALL} ({len(search.gallery)})": ALL}
+    splits |= {f"{name} ({int(rows.sum())})": name for name, rows in search.splits.items()}
+
+    @in_one_line
+    def by_text(text: str, count: int, split: str) -> str:
+        return hits_page(search.by_text(text, count, split))
+
+    @in_one_line
+    def by_file(file: str | None, count: int, split: str, skeleton: str, fps: float, start: float) -> str:
+        if file is None:
+            raise ValueError(f"drop a motion file first ({' or '.join(SUFFIXES)})")
+        return hits_page(search.by_file(Path(file), count, split, skeleton, fps, start))
+
+    with gr.Row():
+        with gr.Column(scale=3):
+            text = gr.Textbox(label="What does the person do?", placeholder="a person walks in a circle", lines=1,
+                              max_length=LONGEST_PROMPT)  # fmt: skip
+            examples = search.examples()
+            if examples:
+                gr.Examples([[each] for each in examples], [text], label="For example")
+            ask = gr.Button("Search", variant="primary")
+        with gr.Column(scale=2):
+            file = gr.File(label=f"Or more like this motion: {' or '.join(SUFFIXES)}, at most {search.max_upload:g} MB",
+                           file_types=list(SUFFIXES), height=170)  # fmt: skip
+            file.async_move_resource_to_block_cache = only_uploads(file.async_move_resource_to_block_cache)
+            with gr.Accordion("How to read the file", open=False):
+                skeleton = gr.Dropdown(list(SKELETONS), value=AUTO, label="Joint names of a .bvh file")
+                fps = gr.Number(search.space.fps, minimum=1, maximum=1000, label="Frames per second of joints in a .npy file")
+                start = gr.Number(0, minimum=0, label="Start, seconds")
+                again = gr.Button("Search by this file")
+    with gr.Row():
+        count = gr.Slider(1, MOST_HITS, 6, step=1, label="Hits", min_width=140)
+        split = gr.Dropdown(list(splits.items()), value=ALL, label="Split", visible=len(splits) > 1, min_width=140)
+    shown = gr.HTML(said("Hits play here; drag a figure to turn it."), apply_default_css=False, js_on_load=None, min_height=60)
+    gr.on([text.submit, ask.click], by_text, [text, count, split], shown, api_name="search_text", **ONE)
+    of_file = [file, count, split, skeleton, fps, start]
+    gr.on([file.upload, again.click], by_file, of_file, shown, api_name="search_file", **ONE)
+
+
+def only_uploads(move: Callable) -> Callable:
+    """gradio would fetch a file that is named by its URL; a visitor must not send this machine to other ones."""
+
+    async def refuse_links(path: str | Path | None) -> str | None:
+        if path is not None and not Path(path).is_file():
+            raise gr.Error("upload a file: links are not followed", print_exception=False)
+        return await move(path)
+
+    return refuse_links
+
+
+def generate_tab(maker: Maker, scratch: Path) -> None:
+    first, chosen = next(iter(maker.checkpoints.items()))
+
+    @in_one_line
+    def make(prompt: str, seconds: float, seed: float, count: int, guidance: float, name: str) -> tuple[list, int]:
+        motions = maker.make(prompt, seconds, seed, count, guidance, name)
+        return motions, int(seed)
+
+    def answer(*inputs) -> Iterator[tuple]:
+        motions, seed = make(*inputs)
+        with tempfile.TemporaryDirectory(dir=scratch) as folder:
+            files = in_one_line(write_downloads)(Path(folder), motions, seed)
+            yield player(motions), list(map(str, files))  # gradio has copied them when it asks for more
+
+    def settings(name: str) -> Sequence[dict]:
+        known = maker.checkpoints[name]
+        return (gr.update(maximum=round(known.seconds, 1), value=min(6.0, round(known.seconds, 1))),
+                gr.update(value=known.guidance or 1.0, interactive=known.guidance is not None))  # fmt: skip
+
+    with gr.Row():
+        with gr.Column(scale=3):
+            prompt = gr.Textbox(label="What does the person do?", placeholder=PROMPTS[0], lines=2, max_length=LONGEST_PROMPT)
+            gr.Examples([[each] for each in PROMPTS], [prompt], label="For example")
+            ask = gr.Button("Generate", variant="primary")
+        with gr.Column(scale=2):
+            with gr.Row():
+                seconds = gr.Slider(0.5, round(chosen.seconds, 1), min(6.0, chosen.seconds), step=0.1, label="Seconds",
+                                    min_width=140)  # fmt: skip
+                count = gr.Slider(1, MOST_MOTIONS, 1, step=1, label="Motions", min_width=140)
+            with gr.Row():
+                guidance = gr.Slider(0, STRONGEST_GUIDANCE, chosen.guidance or 1.0, step=0.1, label="Guidance", min_width=140,
+                                     interactive=chosen.guidance is not None)  # fmt: skip
+                seed = gr.Number(10, minimum=0, maximum=2**31 - 1, precision=0, label="Seed", min_width=140)
+            name = gr.Dropdown(list(maker.checkpoints), value=first, label="Checkpoint", visible=len(maker.checkpoints) > 1)
+    shown = gr.HTML(said("The motion plays here."), apply_default_css=False, js_on_load=None, min_height=60)
+    files = gr.File(label="Video, page, joints", file_count="multiple", interactive=False, elem_classes="downloads")
+    given = [prompt, seconds, seed, count, guidance, name]
+    gr.on([prompt.submit, ask.click], answer, given, [shown, files], api_name="generate", **ONE)
+    name.change(settings, name, [seconds, guidance], api_name=False, queue=False)
+
+
+def start(options: "DemoOptions", search: Search | None, maker: Maker | None, folder: Path) -> gr.Blocks:
+    """A server that answers, and whose files all lie in `folder`; `close()` ends it."""
+    for name in ("uploads", "requests"):
+        (folder / name).mkdir()
+    os.environ["GRADIO_TEMP_DIR"] = str(folder / "uploads")
+    app = build(search, maker, folder / "requests")
+    app.queue(max_size=options.queue, default_concurrency_limit=AT_ONCE)
+    # the theme's own fonts would come from a network
+    theme = gr.themes.Default(primary_hue="blue", font=SYSTEM_FONTS, font_mono=["ui-monospace", "monospace"])
+    app.launch(
+        server_name=options.host, server_port=options.port, share=False, prevent_thread_lock=True, quiet=True, theme=theme,
+        css=STYLE + LAYOUT, max_file_size=int(options.max_upload * 1e6), footer_links=[], run_history=False, ssr_mode=False,
+        enable_monitoring=False, mcp_server=False, pwa=False,
+    )  # fmt: skip
+    return app
+
+
+def serve(options: "DemoOptions", search: Search | None, maker: Maker | None) -> None:
+    """Until the process is told to end; its folder of temporary files goes with it."""
+    with tempfile.TemporaryDirectory(prefix="moveo_demo_") as folder:
+        app = start(options, search, maker, Path(folder))
+        try:
+            shown = "localhost" if options.host in ("127.0.0.1", "0.0.0.0", "::") else options.host
+            log.info("http://%s:%d  (Ctrl-C ends it)", shown, options.port)
+            threading.Event().wait()
+        finally:
+            app.close(verbose=False)

@@ -1,0 +1,304 @@
+"""What the demo answers: searches in a gallery and motions from text. Knows no interface; every call stands alone.
+
+Many threads may call at once. Networks are shared and read only, one call at a time computes with them; whatever else a
+call needs it makes itself. What a visitor can put right is a ValueError or OSError.
+"""
+
+import logging
+import math
+import re
+import threading
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from data_loaders.corpus import Motion
+from data_loaders.mocap import MAPPINGS, MocapError, load_mapping, read_bvh
+from model.embedding import TextMotionSpace, open_space
+from model.generation import SYSTEMS, TextToMotion
+from model.official_names import CheckpointError, config_from_args
+from model.official_tmr import config_from_run, read_run_config
+from model.pretrained import from_pretrained, read_config
+from protos.files import atomic_file
+from protos.options import one_line, pick_device
+from protos.randomness import derive_seed
+from sample.gallery import Gallery, GalleryError, GallerySearch, Hit
+from sample.gallery_sources import clip_motions, open_dataset, usable
+from sample.motion_files import motion_of, read_features
+from sample.prompts import clean_prompt, file_name, frames_of
+from sample.retrieve_options import EncodeDataset, Reading
+from sample.sample import STARTER, generate
+
+if TYPE_CHECKING:
+    from sample.demo import DemoOptions
+
+log = logging.getLogger(__name__)
+LONGEST_PROMPT = 300  # characters
+MOST_HITS, MOST_MOTIONS = 12, 4
+STRONGEST_GUIDANCE = 15.0
+LONGEST_FILE = 900.0  # seconds: what a file says of its frame rate must not make it endless
+ALL, AUTO = "all", "find out"
+SPLITS = ("train", "val", "test")
+SUFFIXES = (".npy", ".bvh")  # not .npz: a small archive may unpack to anything
+SKELETONS = (AUTO, *sorted(path.stem for path in MAPPINGS.glob("*.toml")))
+CHECKPOINT_FOLDERS = (Path("checkpoints"), Path("save"))
+DEPTH = 3  # of a checkpoint below them: save/<run>/<step>
+
+
+def checked_prompt(text: str | None) -> str:
+    """PromptError for an empty prompt, ValueError for one that is too long."""
+    if len(text or "") > LONGEST_PROMPT:
+        raise ValueError(f"the text has {len(text)} characters, at most {LONGEST_PROMPT} are read: shorten it")
+    return clean_prompt(text or "")
+
+
+def whole_number(value: object, least: int, most: int, what: str) -> int:
+    if not isinstance(value, int | float) or not math.isfinite(value) or value != int(value) or not least <= value <= most:
+        raise ValueError(f"{what}: expected a whole number from {least} to {most}")
+    return int(value)
+
+
+def number(value: object, least: float, most: float, what: str) -> float:
+    if not isinstance(value, int | float) or not least <= value <= most:  # NaN too
+        raise ValueError(f"{what}: expected a number from {least:g} to {most:g}")
+    return float(value)
+
+
+def told(error: BaseException) -> str:
+    """An error in a line for visitors, to whom the folders of this machine are no business."""
+    return re.sub(r"(?<![\w./~])~?(?:/[^/\s:'\",]+)*/(?=[^/\s:'\",])", "", one_line(error))
+
+
+# ------------------------------------------------------------------------------------------------------------- search
+
+
+class Found(NamedTuple):
+    """Hits with their motions, best first. `own`: the part of a motion file that was searched by."""
+
+    hits: list[Hit]
+    motions: list[Motion]
+    own: Motion | None = None
+
+
+class Search:
+    """A gallery with the model that made it."""
+
+    def __init__(self, gallery: Gallery, space: TextMotionSpace, max_upload: float = 16.0):
+        """max_upload: largest file to search by, in MB."""
+        self.gallery, self.space, self.max_upload = gallery, space, max_upload
+        self.finder = GallerySearch(gallery)
+        self._networks = threading.Lock()
+
+    @cached_property
+    def splits(self) -> dict[str, np.ndarray]:
+        """Which rows (N,) belong to a split, of the splits that the clips' datasets have."""
+        members: dict[str, set[tuple[str, str]]] = {}
+        for source in {clip.source for clip in self.gallery.clips}:
+            if not Path(source).is_dir():  # a file
+                continue
+            try:
+                data = open_dataset(source)
+            except (ValueError, OSError) as error:
+                log.warning("%s cannot be read, its motions will not be shown: %s", source, one_line(error))
+                continue
+            for split in SPLITS:
+                try:
+                    found = data.split(split)
+                except (ValueError, OSError):
+                    continue
+                names = found if isinstance(found, dict) else [data.names[i] for i in found]
+                members.setdefault(split, set()).update((source, name) for name in names)
+        rows = {split: np.array([(clip.source, clip.name) in names for clip in self.gallery.clips])
+                for split, names in members.items()}
+        return {split: rows[split] for split in SPLITS if split in rows and rows[split].any()}
+
+    def examples(self, count: int = 4) -> list[str]:
+        """Captions from all over the gallery."""
+        texts = [text for text in self.gallery.texts if len(text) <= LONGEST_PROMPT]
+        return texts[:: max(1, len(texts) // count)][:count]
+
+    def by_text(self, text: str, count: int = 6, split: str = ALL) -> Found:
+        text = checked_prompt(text)
+        self._check(count, split)
+        with self._networks:
+            query = self.space.encode_text([text])[0]
+        return self._nearest(query, count, split)
+
+    def by_file(self, path: Path, count: int = 6, split: str = ALL, skeleton: str = AUTO, fps: float | None = None,
+                start: float = 0.0) -> Found:
+        """By a .npy file (joints or features; `fps` of joints) or a .bvh file (`skeleton`: one of SKELETONS), from `start`
+        seconds on as long as the model's longest training motion."""
+        self._check(count, split)
+        path = Path(path)
+        reading = self._reading(path, skeleton, self.space.fps if fps is None else fps)
+        features = read_features(path, self.space, reading)
+        first = int(number(start, 0, LONGEST_FILE, "start") * self.space.fps)
+        if first >= len(features):
+            raise ValueError(f"the motion lasts {len(features) / self.space.fps:.1f} s: it cannot start at {start:g} s")
+        part = usable(features[first : first + self.space.longest_trained], self.space)
+        with self._networks:
+            query = self.space.encode_motion([part])[0]
+        return self._nearest(query, count, split)._replace(own=motion_of(part, self.space))
+
+    def _check(self, count: int, split: str) -> None:
+        whole_number(count, 1, MOST_HITS, "hits")
+        if split != ALL and split not in self.splits:
+            raise ValueError(f"this gallery has no split of that name: {', '.join((ALL, *self.splits))}")
+
+    def _reading(self, path: Path, skeleton: str, fps: float) -> Reading:
+        """How to read a file that somebody sent; ValueError for what is not to be read."""
+        if path.suffix.lower() not in SUFFIXES:
+            raise ValueError(f"{path.name}: expected a motion file, {' or '.join(SUFFIXES)}")
+        if path.stat().st_size > self.max_upload * 1e6:
+            raise ValueError(f"{path.name} is larger than {self.max_upload:g} MB")
+        if skeleton not in SKELETONS:
+            raise ValueError(f"skeleton: expected one of {', '.join(SKELETONS)}")
+        number(fps, 1, 1000, "frames per second")
+        if path.suffix.lower() == ".npy":
+            try:
+                frames = (np.load(path, mmap_mode="r", allow_pickle=False).shape or (0,))[0]
+            except (ValueError, EOFError, OSError):
+                raise MocapError(f"{path.name}: not a readable .npy array") from None
+        else:
+            bvh = read_bvh(path)
+            named = SKELETONS[1:] if skeleton == AUTO else (skeleton,)
+            mappings = {name: load_mapping(name) for name in named}
+            if skeleton == AUTO:
+                skeleton = next((name for name, mapping in mappings.items() if _fits(mapping, bvh.names)), None)
+            if skeleton is None:
+                raise MocapError(f"{path.name}: its joints are not named as in any skeleton known here ({', '.join(named)})")
+            frames, fps = len(bvh.joints), mappings[skeleton].source_fps(bvh)
+        if not frames / fps <= LONGEST_FILE:
+            raise MocapError(f"{path.name} lasts {frames / fps:.0f} s at {fps:g} frames per second, at most {LONGEST_FILE:g} s "
+                             "are read: is its frame rate right?")  # fmt: skip
+        return Reading(mapping=skeleton, motion_fps=fps) if path.suffix.lower() == ".bvh" else Reading(motion_fps=fps)
+
+    def _nearest(self, query: np.ndarray, count: int, split: str) -> Found:
+        hits = self.finder.motions(query, int(count), among=None if split == ALL else self.splits[split])
+        return Found(hits, list(clip_motions(self.gallery, [hit.row for hit in hits], self.space)))
+
+
+def _fits(mapping, names: Sequence[str]) -> bool:
+    return {joint for sources in mapping.joints.values() for joint in sources} <= set(names)
+
+
+def open_search(options: "DemoOptions") -> Search | None:
+    """The gallery that the options name, made first where it is absent and they say of what; None where they name none."""
+    from sample.retrieve_run import encode_dataset, gallery_folder
+
+    folder, model_path, dataset = options.gallery, options.model_path, options.dataset
+    if folder is None and model_path is None:
+        return None
+    if model_path is not None:
+        space = open_space(model_path, pick_device(options.device))
+        dataset = dataset or space.networks.config.dataset
+        folder = folder or gallery_folder(model_path, Path(dataset))
+    if not (folder / "gallery.json").is_file() and model_path is not None:
+        log.info("making the gallery %s, once", folder)
+        encode_dataset(EncodeDataset(model_path=model_path, dataset=dataset, split=options.split, gallery=folder,
+                                     device=options.device))  # fmt: skip
+    try:
+        gallery = Gallery.load(folder)
+    except GalleryError as error:
+        raise GalleryError(f"{error}; or let the demo make it: --model_path MODEL --dataset DATASET") from None
+    if model_path is None:
+        space = open_space(gallery.model, pick_device(options.device))
+    gallery.require(space.fingerprint, str(model_path or gallery.model))
+    return Search(gallery, space, options.max_upload)
+
+
+# ----------------------------------------------------------------------------------------------------- text to motion
+
+
+class Checkpoint(NamedTuple):
+    """A text-to-motion model on this disk. `guidance`: its own, None for a model without."""
+
+    folder: Path
+    seconds: float
+    guidance: float | None
+
+
+def text_to_motion_checkpoints(roots: Sequence[Path] = CHECKPOINT_FOLDERS) -> dict[str, Checkpoint]:
+    """By name, the starter weights first, then those below the folders."""
+    found = {}
+    if checkpoint := _checkpoint(STARTER):
+        found["starter"] = checkpoint
+    for root in roots:
+        places = [path for depth in range(1, DEPTH + 1) for path in root.glob("/".join("*" * depth)) if path.is_dir()]
+        for folder in sorted(places):
+            if folder.resolve() != STARTER.resolve() and (checkpoint := _checkpoint(folder)):
+                found[folder.as_posix()] = checkpoint
+    return found
+
+
+def _checkpoint(folder: Path) -> Checkpoint | None:
+    """None for a folder that holds no text-to-motion model."""
+    import json
+
+    try:
+        if (folder / "model.safetensors").is_file():
+            system, config = read_config(folder)
+        elif (folder / "config.json").is_file():
+            system, config = "tmr", config_from_run(read_run_config(folder))
+        elif (folder / "args.json").is_file() and any(folder.glob("model*.pt")):
+            system, config = "lsremgm", config_from_args(json.loads((folder / "args.json").read_text(encoding="utf-8")))
+        else:
+            return None
+    except (CheckpointError, ValueError, OSError, KeyError, TypeError, AttributeError):  # of another kind, or half written
+        return None
+    if system not in SYSTEMS or (system == "lsremgm" and config.condition != "text"):
+        return None
+    guidance = None if system == "tmr" or config.cond_mask_prob == 0 else float(config.guidance_scale)
+    return Checkpoint(folder, config.max_frames / config.fps, guidance)
+
+
+class Maker:
+    """Motions from text by any of the checkpoints; the model used last stays in memory."""
+
+    def __init__(self, checkpoints: dict[str, Checkpoint], device: str = "auto"):
+        self.checkpoints, self.device = checkpoints, pick_device(device)
+        self._networks = threading.Lock()
+        self._loaded: tuple[tuple, TextToMotion | None] = ((), None)
+
+    def make(self, prompt: str, seconds: float = 6.0, seed: int = 10, count: int = 1, guidance: float | None = None,
+             checkpoint: str = "starter") -> list[Motion]:
+        """As `sample.sample --seed S --num_repetitions N` makes them. guidance None: the checkpoint's own."""
+        prompt = checked_prompt(prompt)
+        if checkpoint not in self.checkpoints:
+            raise ValueError("this checkpoint is not on the list")
+        chosen = self.checkpoints[checkpoint]
+        number(seconds, 0.2, chosen.seconds, "seconds")
+        seed = whole_number(seed, 0, 2**31 - 1, "seed")
+        count = whole_number(count, 1, MOST_MOTIONS, "motions")
+        if guidance is not None:
+            guidance = number(guidance, 0, STRONGEST_GUIDANCE, "guidance")
+        seeds = [derive_seed(seed, "sample", 0, repetition) for repetition in range(count)]
+        with self._networks:
+            networks = self._open(chosen)
+            frames = frames_of(seconds, networks.config.fps, networks.config.max_frames)
+            return generate([prompt] * count, [frames] * count, networks, seeds, None if chosen.guidance is None else guidance)
+
+    def _open(self, checkpoint: Checkpoint) -> TextToMotion:
+        """Read again where training has replaced it since."""
+        key = checkpoint.folder, checkpoint.folder.stat().st_mtime_ns
+        if self._loaded[0] != key:
+            self._loaded = (), None  # two large models need not fit
+            self._loaded = key, from_pretrained(checkpoint.folder, self.device, systems=SYSTEMS)
+        return self._loaded[1]
+
+
+def write_downloads(folder: Path, motions: Sequence[Motion], seed: int) -> list[Path]:
+    """An mp4 and a page of the motions side by side, and the joints (T, J, 3) in metres of each as npy."""
+    from visualize.video import write_video
+    from visualize.web_viewer import write_viewer
+
+    name = f"{file_name(motions[0].captions[0] if motions[0].captions else '')}_seed{int(seed)}"
+    written = [write_video(folder / f"{name}.mp4", motions), write_viewer(folder / f"{name}.html", motions)]
+    for i, motion in enumerate(motions):
+        written.append(folder / (f"{name}.npy" if len(motions) == 1 else f"{name}_{i + 1}.npy"))
+        with atomic_file(written[-1]) as file:
+            np.save(file, motion.joints[0])
+    return written

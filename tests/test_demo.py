@@ -1,0 +1,419 @@
+"""The demo as a visitor meets it: searches and motions behind its buttons, over its server, and in a real browser."""
+
+import html
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sample.demo import DemoOptions
+from sample.demo_pages import hits_page, player
+from sample.demo_service import (
+    LONGEST_PROMPT,
+    Maker,
+    Search,
+    open_search,
+    text_to_motion_checkpoints,
+    told,
+    write_downloads,
+)
+from sample.gallery import GalleryError
+from sample.sample import STARTER, generate
+from tests.browser import Browser, find_chromium
+from tests.synthetic import bvh_text, raise_hand, walk
+from tests.tiny_retrieval import TEXT, features_of, saved_tmr
+
+ROOT = Path(__file__).resolve().parents[1]
+HOSTILE = "a person <img src=x onerror=alert(1)> \"walks\" ${7*7} {{#if x}} '</iframe>"
+
+
+@pytest.fixture(scope="module")
+def tmr(tmp_path_factory):
+    return saved_tmr(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def gallery(tmp_path_factory, tmr, small_dataset) -> Path:
+    """Made by the demo itself, as on a first start."""
+    folder = tmp_path_factory.mktemp("demo") / "gallery"
+    assert isinstance(open_search(DemoOptions(model_path=tmr, dataset=str(small_dataset), gallery=folder)), Search)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def search(gallery) -> Search:
+    return open_search(DemoOptions(gallery=gallery, max_upload=1.0))
+
+
+@pytest.fixture(scope="module")
+def maker(tmr) -> Maker:
+    found = text_to_motion_checkpoints([tmr.parent])
+    return Maker({"starter": found["starter"], "tiny": found[tmr.as_posix()]}, "cpu")
+
+
+# ---------------------------------------------------------------------------------------------------- behind the buttons
+
+
+def test_a_text_finds_what_the_command_finds_and_mirrored_twins_are_one(search):
+    found = search.by_text(TEXT, 12)
+    expected = search.finder.motions(search.space.encode_text([TEXT])[0], 12)
+    assert found.hits == expected and len(found.motions) == len(found.hits) > 2
+    scores = [hit.score for hit in found.hits]
+    assert scores == sorted(scores, reverse=True)
+    names = [hit.name.removeprefix("M") for hit in found.hits]
+    assert len(set(names)) == len(names) < len(search.gallery)
+    for hit, motion in zip(found.hits, found.motions):
+        assert motion.joints.shape[1] / motion.fps == pytest.approx(hit.end - hit.start, abs=0.06)
+
+
+def test_a_split_is_searched_alone(search, small_dataset):
+    assert set(search.splits) <= {"train", "val", "test"} and len(search.splits) > 1
+    for split in search.splits:
+        names = set((small_dataset / f"{split}.txt").read_text().split())
+        assert {hit.name for hit in search.by_text(TEXT, 12, split).hits} <= names
+
+
+def test_a_motion_is_found_by_its_own_file_of_any_kind(search, tmp_path):
+    row = 0
+    clip, joints = search.gallery.clips[row], search.by_text(TEXT, 1).motions[0].joints[0]
+    features = search_features(search, row)
+    np.save(tmp_path / "features.npy", features)
+    found = search.by_file(tmp_path / "features.npy", 3)
+    assert found.hits[0].name.removeprefix("M") == clip.name.removeprefix("M") and found.hits[0].score > 0.99
+    np.save(tmp_path / "joints.npy", joints)
+    (tmp_path / "take.BVH").write_text(bvh_text(walk(90, fps=30.0)))
+    for name in ("joints.npy", "take.BVH"):
+        found = search.by_file(tmp_path / name, 3)
+        assert len(found.hits) == 3 and found.own is not None
+    assert found.own.joints.shape[1] / found.own.fps == pytest.approx(3, abs=0.2)
+
+
+def search_features(search: Search, row: int) -> np.ndarray:
+    from sample.gallery_sources import open_dataset, whole_clip
+
+    clip = search.gallery.clips[row]
+    return np.array(whole_clip(open_dataset(clip.source), clip.name))
+
+
+def test_only_a_part_of_a_long_file_is_searched_by(search, tmp_path):
+    np.save(tmp_path / "long.npy", features_of(walk(700)))
+    found = search.by_file(tmp_path / "long.npy", 1, start=5.0)
+    np.save(tmp_path / "part.npy", features_of(walk(700))[100 : 100 + search.space.longest_trained])
+    assert search.by_file(tmp_path / "part.npy", 1).hits == found.hits
+    with pytest.raises(ValueError, match=r"lasts 35\.0 s: it cannot start at 60 s"):
+        search.by_file(tmp_path / "long.npy", 1, start=60.0)
+
+
+@pytest.mark.parametrize("name, content, more, message", [
+    ("a.npz", b"PK", {}, "expected a motion file, .npy or .bvh"),
+    ("a.npy", b"no array", {}, "not a readable .npy array"),
+    ("a.npy", walk(40)[:, :21], {}, "21 joints, this model reads the 22"),
+    ("a.npy", np.zeros((40, 251)), {}, "expected .frames, 263."),
+    ("a.npy", walk(40) * np.nan, {}, "NaN or infinity"),
+    ("a.npy", np.zeros((2000, 22, 3)), {}, "larger than 1 MB"),
+    ("a.npy", np.zeros((2000, 3, 3)), {"fps": 1.0}, "lasts 2000 s at 1 frames per second"),
+    ("a.npy", walk(40), {"fps": float("nan")}, "frames per second: expected a number from 1 to 1000"),
+    ("a.npy", np.array("text"), {}, "shape"),
+    ("a.bvh", b"HIERARCHY\nnonsense", {}, "a.bvh"),
+    ("a.bvh", bvh_text(walk(20)).replace("UpperLeg_L", "Thigh7").encode(), {}, "not named as in any skeleton known"),
+    ("a.bvh", bvh_text(walk(20)).encode(), {"skeleton": "../../etc"}, "skeleton: expected one of"),
+    ("a.bvh", bvh_text(walk(20), fps=1e-6).encode(), {}, "at most 900 s|Frame Time"),
+    ("a.npy", walk(40), {"split": "secret"}, "no split of that name"),
+    ("a.npy", walk(40), {"count": 10**6}, "hits: expected a whole number from 1 to 12"),
+])  # fmt: skip
+def test_a_file_that_cannot_be_used_is_refused_in_one_line(search, tmp_path, name, content, more, message):
+    path = tmp_path / name
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        np.save(path, content)
+    with pytest.raises((ValueError, OSError), match=message) as refused:
+        search.by_file(path, **more)
+    line = told(refused.value)
+    assert "\n" not in line and str(tmp_path) not in line
+
+
+def test_pickles_are_never_loaded(search, tmp_path):
+    np.save(tmp_path / "a.npy", np.array([{"x": 1}], dtype=object), allow_pickle=True)
+    with pytest.raises(ValueError, match="not a readable"):
+        search.by_file(tmp_path / "a.npy")
+
+
+def test_a_seed_gives_the_motions_that_the_command_gives(maker, tmp_path):
+    from protos.randomness import derive_seed
+
+    made = maker.make(TEXT, 1.0, 7, 2)
+    seeds = [derive_seed(7, "sample", 0, repetition) for repetition in range(2)]
+    expected = generate([TEXT] * 2, [20] * 2, STARTER, seeds, device="cpu")
+    for mine, theirs in zip(made, expected):
+        np.testing.assert_allclose(mine.joints, theirs.joints, atol=1e-4)
+    files = write_downloads(tmp_path, made, 7)
+    name = "a-person-walks-forward_seed7"
+    assert [path.name for path in files] == [name + end for end in (".mp4", ".html", "_1.npy", "_2.npy")]
+    np.testing.assert_array_equal(np.load(files[-1]), made[1].joints[0])
+    assert files[0].read_bytes()[4:8] == b"ftyp"
+    assert not np.allclose(made[0].joints, maker.make(TEXT, 1.0, 7, 1, guidance=6.0)[0].joints, atol=1e-3)
+
+
+def test_a_model_without_guidance_is_not_given_any(maker):
+    assert maker.checkpoints["tiny"].guidance is None
+    (motion,) = maker.make(TEXT, 1.0, 1, 1, 4.0, "tiny")
+    assert motion.joints.shape == (1, 20, 22, 3)
+
+
+@pytest.mark.parametrize("given, message", [
+    ({"prompt": " \t"}, "the prompt is empty"),
+    ({"prompt": "walk " * 100}, f"500 characters, at most {LONGEST_PROMPT}"),
+    ({"prompt": None}, "the prompt is empty"),
+    ({"checkpoint": "../../etc"}, "not on the list"),
+    ({"seconds": 1e9}, "seconds: expected a number from 0.2 to 9.8"),
+    ({"seconds": float("nan")}, "seconds"),
+    ({"seed": -1}, "seed: expected a whole number"),
+    ({"seed": 1.5}, "seed"),
+    ({"count": 5}, "motions: expected a whole number from 1 to 4"),
+    ({"guidance": float("inf")}, "guidance"),
+])  # fmt: skip
+def test_what_cannot_be_made_is_refused(maker, given, message):
+    with pytest.raises(ValueError, match=message):
+        maker.make(**({"prompt": TEXT} | given))
+
+
+def test_visitors_at_the_same_time_get_their_own_answers(search, maker, tmp_path):
+    words = [TEXT, "a person raises the left hand", "someone bows", "a person runs"]
+    alone = [maker.make(text, 0.5, seed)[0].joints for seed, text in enumerate(words)]
+    found = [search.by_text(text, 3).hits for text in words]
+
+    def visit(i: int):
+        text = words[i % 4]
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        made = maker.make(text, 0.5, i % 4)
+        return search.by_text(text, 3).hits, made[0].joints, [path.read_bytes() for path in write_downloads(folder, made, i % 4)]
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(visit, range(8)))
+    for i, (hits, joints, files) in enumerate(answers):
+        assert hits == found[i % 4]
+        np.testing.assert_array_equal(joints, alone[i % 4])
+        assert files == answers[(i + 4) % 8][2]
+
+
+def test_models_are_found_below_the_folders_and_others_are_not_offered(tmp_path, tmr):
+    for name in ("broken", "half", "run/step_1"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "broken" / "config.json").write_text("{")
+    (tmp_path / "half" / "config.json").write_text((tmr / "config.json").read_text())
+    for file in tmr.iterdir():
+        (tmp_path / "run" / "step_1" / file.name).write_bytes(file.read_bytes())
+    assert list(text_to_motion_checkpoints([tmp_path])) == ["starter", (tmp_path / "run/step_1").as_posix()]
+
+
+def test_a_demo_without_gallery_or_model_says_what_to_give(tmp_path, tmr):
+    assert open_search(DemoOptions()) is None
+    with pytest.raises(GalleryError, match=r"holds no gallery.*--model_path MODEL --dataset DATASET"):
+        open_search(DemoOptions(gallery=tmp_path / "none"))
+    with pytest.raises(FileNotFoundError, match="dataset 'nowhere' not found"):
+        open_search(DemoOptions(gallery=tmp_path / "none", model_path=tmr, dataset="nowhere"))
+    with pytest.raises(ValueError, match="give --model_path too"):
+        DemoOptions(dataset="humanml")
+    with pytest.raises(ValueError, match="--port"):
+        DemoOptions(port=70000)
+
+
+def test_words_cannot_leave_their_place_in_the_page(search):
+    found = search.by_text(TEXT, 2)
+    page = hits_page(found._replace(hits=[hit._replace(name=HOSTILE, caption=HOSTILE) for hit in found.hits]))
+    outside = re.sub(r'(srcdoc|title)="[^"]*"', "", page)
+    assert page.count("<iframe") == page.count("</iframe>") == page.count('sandbox="allow-scripts"') == 2
+    assert set(re.findall(r"<(\w+)", outside)) == {"div", "figure", "iframe", "figcaption", "p", "span"}
+    assert html.unescape(re.search(r'<p dir="auto">(.*?)</p>', outside)[1]) == HOSTILE
+    assert player([found.motions[0]]).count("<iframe") == 1
+
+
+def test_folders_of_this_machine_are_not_told_to_visitors():
+    assert told(ValueError("/srv/x/y/walk.npy: no such file")) == "walk.npy: no such file"
+    assert told(FileNotFoundError(2, "No such file", "/home/me/a.bvh")) == "a.bvh: No such file"
+    assert told(ValueError("and/or 1 / 2, save/run is absent")) == "and/or 1 / 2, save/run is absent"
+
+
+def test_help_is_instant():
+    """Neither torch nor gradio is imported for it."""
+    code = "import sys, sample.demo; print([m for m in ('torch', 'numpy', 'gradio') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+# ------------------------------------------------------------------------------------------------------- over the server
+
+
+@pytest.fixture(scope="module")
+def server(gallery, tmp_path_factory):
+    """(URL, folder of its temporary files) of `python -m sample.demo`, ended as a user would end it."""
+    pytest.importorskip("gradio", reason="the demo's server needs gradio: pip install gradio (the extra [demo])")
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder = tmp_path_factory.mktemp("temporary")
+    command = [sys.executable, "-m", "sample.demo", "--gallery", str(gallery), "--port", str(port), "--device", "cpu",
+               "--max_upload", "0.2"]  # fmt: skip
+    environment = os.environ | {"TMPDIR": str(folder), "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    said = ""
+    for line in process.stderr:
+        said += line
+        if "http://localhost" in line:
+            break
+    else:
+        pytest.fail(f"the demo did not start: {said}")
+    yield f"http://127.0.0.1:{port}", folder
+    process.terminate()
+    assert process.wait(30) == 0
+    assert "a request failed" not in process.stderr.read()  # nothing that was not foreseen
+    assert not list(folder.glob("moveo_demo_*"))  # nothing stays behind
+
+
+@pytest.fixture(scope="module")
+def client(server, tmp_path_factory):
+    from gradio_client import Client
+
+    return Client(server[0], verbose=False, download_files=str(tmp_path_factory.mktemp("downloads")))
+
+
+def ask(client, text, seed):
+    return client.predict(text, 0.5, seed, 1, 2.5, "starter", api_name="/generate")
+
+
+def test_ten_requests_at_once_all_answer_with_their_own_motions(client, server, maker):
+    jobs = [client.submit(TEXT, 0.5, seed, 1, 2.5, "starter", api_name="/generate") for seed in range(10)]
+    for seed, job in enumerate(jobs):
+        page, files = job.result(timeout=120)
+        assert "iframe" in str(page) and [Path(file).suffix for file in files] == [".mp4", ".html", ".npy"]
+        np.testing.assert_allclose(np.load(files[-1]), maker.make(TEXT, 0.5, seed)[0].joints[0], atol=1e-4)
+    (requests,) = server[1].glob("moveo_demo_*/requests")
+    assert not list(requests.iterdir())  # each request took its folder along
+
+
+def test_a_search_over_the_server_finds_what_the_function_finds(client, search, tmp_path):
+    from gradio_client import handle_file
+
+    page = client.predict(TEXT, 3, "all", api_name="/search_text")
+    assert [f">{hit.score:.3f}<" in page for hit in search.by_text(TEXT, 3).hits] == [True] * 3
+    np.save(tmp_path / "hand.npy", raise_hand(60).astype(np.float32))
+    page = client.predict(handle_file(tmp_path / "hand.npy"), 2, "all", "find out", 20, 0, api_name="/search_file")
+    assert page.count("<iframe") == 3 and "The motion searched by" in page
+
+
+def test_errors_reach_the_visitor_as_one_line(client, server, tmp_path):
+    from gradio_client import handle_file
+
+    with pytest.raises(Exception, match=r"^the prompt is empty: say what"):
+        ask(client, "  ", 1)
+    with pytest.raises(Exception, match="not in the list of choices"):
+        client.predict(TEXT, 1, 1, 1, 2, "../etc", api_name="/generate")
+    (tmp_path / "a.bvh").write_text("nonsense")
+    with pytest.raises(Exception, match=r"a\.bvh") as refused:
+        client.predict(handle_file(tmp_path / "a.bvh"), 2, "all", "find out", 20, 0, api_name="/search_file")
+    assert "moveo_demo" not in str(refused.value) and "Traceback" not in str(refused.value)
+    (tmp_path / "large.bvh").write_text("x" * 300_000)
+    with pytest.raises(Exception, match=r"413|size|large"):
+        client.predict(handle_file(tmp_path / "large.bvh"), 2, "all", "find out", 20, 0, api_name="/search_file")
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "http://192.0.2.1/a.bvh", str(ROOT / "pyproject.toml")])
+def test_a_visitor_cannot_make_the_server_read_what_was_not_uploaded(server, path):
+    """By the bare HTTP interface, where a path can be claimed."""
+    from urllib.error import HTTPError
+    from urllib.request import Request, urlopen
+
+    file = {"path": path, "meta": {"_type": "gradio.FileData"}, "orig_name": "a.bvh"}
+    body = json.dumps({"data": [file, 2, "all", "find out", 20, 0]}).encode()
+    call = f"{server[0]}/gradio_api/call/search_file"
+    event = json.load(urlopen(Request(call, body, {"Content-Type": "application/json"}), timeout=20))["event_id"]
+    start = time.monotonic()
+    answer = urlopen(f"{call}/{event}", timeout=20).read().decode()
+    assert "event: error" in answer and time.monotonic() - start < 5
+    with pytest.raises(HTTPError):
+        urlopen(f"{server[0]}/gradio_api/file={path}", timeout=20)
+
+
+# ---------------------------------------------------------------------------------------------------------- in a browser
+
+
+@pytest.fixture(scope="module")
+def chromium(server, tmp_path_factory):
+    if find_chromium() is None:
+        pytest.skip("no Chromium: set CHROMIUM to its path or install one (Debian: chromium-headless-shell)")
+    with Browser(tmp_path_factory.mktemp("profile"), (1200, 900)) as browser:
+        yield browser
+
+
+def until(browser, condition: str, seconds: float = 60.0) -> None:
+    start = time.monotonic()
+    while not browser.evaluate(condition):
+        assert time.monotonic() - start < seconds, f"never: {condition}"
+        browser.rest(0.2)
+
+
+def press(browser, name: str) -> None:
+    """A real click on the button of that name in the tab that is open."""
+    buttons = "[...document.querySelectorAll('button.primary, button[role=tab]')].filter(b => b.offsetParent)"
+    browser.evaluate(f"{buttons}.filter(b => b.textContent.trim() === {json.dumps(name)}).at(-1).id = 'pressed-now'")
+    browser.evaluate("document.getElementById('pressed-now').scrollIntoView({block: 'center'})")
+    browser.click("#pressed-now")
+    browser.evaluate("document.getElementById('pressed-now').removeAttribute('id')")
+
+
+def write(browser, words: str) -> None:
+    box = "[...document.querySelectorAll('textarea')].find(e => e.offsetParent)"
+    browser.evaluate(f"(box => {{ box.focus(); box.select(); }})({box})")
+    browser.send("Input.insertText", text=words)
+    browser.rest(0.3)
+
+
+def test_a_visitor_types_clicks_watches_and_downloads(chromium, server, tmp_path):
+    browser, (url, _) = chromium, server
+    browser.send("Page.navigate", url=url)
+    until(browser, "[...document.querySelectorAll('textarea')].some(e => e.offsetParent)")
+    browser.rest(0.5)
+    write(browser, "a person walks")
+    press(browser, "Search")
+    until(browser, "document.querySelectorAll('.hits iframe').length >= 3")
+    assert browser.evaluate("[...document.querySelectorAll('.hits .score')].every(e => /^[01]\\.\\d{3}$/.test(e.textContent))")
+    press(browser, "Generate")
+    until(browser, "[...document.querySelectorAll('button.primary')].some(b => b.offsetParent && /Generate/.test(b.textContent))")
+    write(browser, HOSTILE)
+    press(browser, "Generate")
+    until(browser, "document.querySelectorAll('.made iframe').length === 1")
+    assert browser.evaluate("document.querySelector('.made iframe').title") == HOSTILE
+    assert plays(browser, ".made iframe", tmp_path)
+    until(browser, "document.querySelectorAll('a[download]').length === 3")
+    sizes = browser.evaluate("Promise.all([...document.querySelectorAll('a[download]')].map("
+                             "a => fetch(a.href).then(r => r.blob()).then(b => b.size)))")  # fmt: skip
+    assert min(sizes) > 5000
+    write(browser, "...")
+    press(browser, "Generate")
+    until(browser, "/the prompt is empty/.test(document.body.textContent)")
+    assert not browser.errors
+    assert browser.requests and all(request.startswith((url, "data:", "blob:", "about:")) for request in browser.requests)
+
+
+def plays(browser, selector: str, tmp_path) -> bool:
+    """Whether the picture of a frame changes within a second."""
+    import matplotlib.image
+
+    browser.evaluate(f"document.querySelector({json.dumps(selector)}).scrollIntoView()")
+    browser.rest(1.0)
+    pictures = []
+    for i in range(2):
+        pictures.append(matplotlib.image.imread(browser.screenshot(tmp_path / f"{i}.png"))[..., :3])
+        browser.rest(0.7)
+    return (np.abs(pictures[1] - pictures[0]).max(-1) > 0.2).sum() > 100
