@@ -16,7 +16,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "published": {},
     "small": {
         "dataset": "bandai_namco", "words": "minilm", "movement_hidden": 192, "movement_latent": 192, "text_hidden": 192,
-        "motion_hidden": 256, "embedding": 256, "movement_steps": 3000, "movement_lr": 1e-3, "num_steps": 6000,
+        "motion_hidden": 256, "embedding": 256, "movement_steps": 3000, "movement_lr": 1e-3, "num_steps": 3000,
         "batch_size": 64, "lr": 5e-4, "warmup_steps": 100, "schedule": "cosine", "balance": 0.5,
         "use_ema": True, "ema_decay": 0.999, "ema_warmup": True,
         "save_interval": 500, "eval_interval": 500, "log_interval": 50,
