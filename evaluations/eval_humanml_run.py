@@ -67,7 +67,7 @@ def evaluate(options: EvalOptions) -> dict | None:
     report = {
         "what": str(options.motions or options.model_path),
         "command": " ".join(["python -m evaluations.eval_humanml", *sys.argv[1:]]),
-        "dataset": corpus.folder.name, "split": options.split, "motions": len(data), "evaluator": str(evaluator),
+        "dataset": corpus.folder.name, "split": options.split, "motions": len(data), "evaluator": shown(evaluator),
         "protocol": protocol.name, "whose": protocol.whose, "replications": len(replications), "seed": options.seed,
         "rows": {row: summary([each.rows[row] for each in replications]) for row in replications[0].rows},
         "values": [each.rows for each in replications],
@@ -102,6 +102,12 @@ def entrants_of(options: EvalOptions, corpus: Corpus, processes: Processes) -> t
     sampling = Sampling(options.guidance_scale, options.sampler, options.num_steps, batch_size=options.batch_size)
     source = ModelSource(networks, corpus, sampling, progress=processes.main)
     return source, Entrants(generate=source, noise=noise)
+
+
+def shown(path: Path) -> str:
+    """A path as a reader of the report would type it."""
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def digest(path: Path) -> str:

@@ -110,18 +110,30 @@ def gaussian_of(embeddings: np.ndarray) -> Gaussian:
 def fid(a: np.ndarray | Gaussian, b: np.ndarray | Gaussian) -> float:
     """Fréchet distance of two sets of embeddings (N, C), or of their Gaussians. Heusel et al. 2017, Eq. 6.
 
-    The trace of sqrt(A B) is that of sqrt(√A B √A), a symmetric matrix: no complex roots, no iteration.
+    The trace of sqrt(A B) is that of sqrt(Rᵀ B R) for any A = R Rᵀ, a symmetric matrix: no complex roots, no iteration.
     """
     a, b = (x if isinstance(x, Gaussian) else gaussian_of(x) for x in (a, b))
     if len(a.mean) != len(b.mean):
         raise ValueError(f"FID of embeddings of {len(a.mean)} and {len(b.mean)} channels")
-    values, vectors = np.linalg.eigh(a.covariance)
-    kept = values > values[-1] * len(values) * np.finfo(np.float64).eps  # the others are rounding
-    root = vectors[:, kept] * np.sqrt(values[kept])  # (C, rank): A = root rootᵀ
+    root = _root(a.covariance)
     overlap = np.linalg.eigvalsh(root.T @ b.covariance @ root)
     trace = np.sqrt(np.maximum(overlap, 0)).sum()
     gap = a.mean - b.mean
     return float(gap @ gap + np.trace(a.covariance) + np.trace(b.covariance) - 2 * trace)
+
+
+def _root(covariance: np.ndarray) -> np.ndarray:
+    """R (C, rank) with R Rᵀ = covariance (C, C)."""
+    try:
+        root = np.linalg.cholesky(covariance)
+    except np.linalg.LinAlgError:
+        root = np.zeros((1, 1))
+    diagonal = np.diagonal(root)
+    if diagonal.min() > 1e-5 * diagonal.max():
+        return root
+    values, vectors = np.linalg.eigh(covariance)  # fewer motions than channels, or nearly so
+    kept = values > values[-1] * len(values) * np.finfo(np.float64).eps  # the others are rounding
+    return vectors[:, kept] * np.sqrt(values[kept])
 
 
 def diversity(embeddings: np.ndarray, rng: Random, times: int | None = None) -> float:
