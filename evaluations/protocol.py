@@ -224,3 +224,14 @@ def summary(figures: Sequence[Figures]) -> dict[str, metrics.Interval]:
     """Mean and interval of every metric over the replications that have it."""
     names = [name for name in METRICS if any(name in each for each in figures)]
     return {name: metrics.mean_interval([each[name] for each in figures if name in each]) for name in names}
+
+
+def evaluate(
+    generate: Generate | None, data: EvaluationSet, evaluator: Evaluator, protocol: EvaluationProtocol, seed: int = 0,
+    replications: int | None = None,
+) -> dict[str, dict[str, metrics.Interval]]:  # fmt: skip
+    """The table of a protocol, {row: {metric: interval}}, real motion first: the Python way in. None: real motion alone."""
+    evaluation = Evaluation(data, evaluator, protocol, seed)
+    count = protocol.replications if replications is None else replications
+    found = [evaluation.replicate(number, Entrants(generate)).rows for number in range(count)]
+    return {row: summary([rows[row] for rows in found]) for row in found[0]}

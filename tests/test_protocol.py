@@ -12,7 +12,7 @@ from data_loaders.text import Caption
 from evaluations import metrics
 from evaluations.evaluation_set import EvaluationSet, SetEmbeddings
 from evaluations.judges import GuoJudge
-from evaluations.protocol import GENERATED, GIVEN, NOISE, PROTOCOLS, REAL, SHUFFLED, Entrants, Evaluation, summary
+from evaluations.protocol import GENERATED, GIVEN, NOISE, PROTOCOLS, REAL, SHUFFLED, Entrants, Evaluation, evaluate, summary
 from model.evaluator_words import MinilmWords
 from model.evaluators import EvaluatorConfig, GuoEvaluator
 
@@ -183,6 +183,26 @@ def test_another_representation_is_refused_before_anything_is_made(data, judge):
         words = MinilmWords()
         words.name = "glove"
         GuoJudge(judge.networks, words)
+
+
+def test_a_table_of_a_protocol_is_one_call(data, judge):
+    rows = evaluate(repeat_real(data), data, judge, PROTOCOLS["lamp"])
+    assert list(rows) == [REAL, GENERATED] and rows[REAL]["fid"].half_width == 0  # one replication, as published
+    several = evaluate(None, data, judge, PROTOCOLS["t2m"], replications=3)
+    assert list(several) == [REAL] and several[REAL]["diversity"].half_width > 0
+
+
+def test_a_motion_that_is_not_finite_ends_an_evaluation_in_words(data, judge):
+    def diverged(captions, lengths, seeds):
+        return [np.full((n, 263), np.nan, np.float32) for n in lengths]
+
+    with pytest.raises(ValueError, match="motion 0 holds NaN or infinite values"):
+        evaluate(diverged, data, judge, PROTOCOLS["lamp"])
+
+
+def test_one_caption_a_motion_is_enough(data, judge):
+    single = EvaluationSet([replace(entry, captions=entry.captions[:1]) for entry in data.entries], REPRESENTATION)
+    assert 0 <= evaluate(None, single, judge, PROTOCOLS["t2m"], replications=1)[REAL]["top3"].mean <= 1
 
 
 def test_a_summary_has_an_interval_per_metric():
