@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from evaluations.eval_report import HEADINGS, SEPARATOR, interval_text, published_rows
+from evaluations.eval_report import HEADINGS, SEPARATOR, interval_text, published_rows, times
 from evaluations.protocol import GENERATED, GIVEN, METRICS, REAL
 from evaluations.tables import percent, table
 
@@ -63,7 +63,7 @@ def board_table(board: dict) -> str:
         body.append([f"{SEPARATOR} {name}", *(interval_text(figures.get(metric)) for metric in names), *("–" for _ in extras)])
     text = table(["", *(HEADINGS[name] for name in names), *(title for title, _ in extras)], body)
     return (f"{text}\n\n{board['dataset']}, {board['split']} split, protocol {board['protocol']} ({board['whose']}), "
-            f"{board['replications']} replications, mean ± 95 % interval; evaluator {board['evaluator']}.")
+            f"{times(board['replications'])}; evaluator {board['evaluator']}.")
 
 
 def _number(value: float | None, digits: int) -> str:
@@ -94,6 +94,6 @@ def board_chart(path: Path, board: dict) -> None:
         axes.margins(x=0.22)
         axes.spines[["top", "right"]].set_visible(False)
     figure.axes[0].invert_yaxis()
-    figure.suptitle(f"{board['dataset']}, {board['protocol']} protocol, {board['replications']} replications", fontsize=9)
+    figure.suptitle(f"{board['dataset']}, {board['protocol']} protocol, {times(board['replications'])}", fontsize=9)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png")

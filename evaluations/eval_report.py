@@ -72,13 +72,17 @@ def interval_text(interval: Interval | None) -> str:
     return str(interval) if interval.half_width else f"{interval.mean:.3f}"
 
 
+def times(replications: int) -> str:
+    return f"{replications} replications, mean ± 95 % interval" if replications > 1 else "1 replication"
+
+
 def markdown(report: dict) -> str:
     """The report for people."""
     seconds, parameters = report["seconds_per_motion"], report["parameters"]
     lines = [
         f"# {report['what']} on {report['dataset']} ({report['split']}, {report['motions']} motions)", "",
         f"`{report['command']}`", "",
-        f"Protocol {report['protocol']}: {report['whose']}. {report['replications']} replications, mean ± 95 % interval, "
+        f"Protocol {report['protocol']}: {report['whose']}. {times(report['replications'])}, "
         f"seed {report['seed']}. Evaluator: {report['evaluator']}.", "",
         metrics_table(report["rows"], published_rows(report["published"])), "",
     ]  # fmt: skip

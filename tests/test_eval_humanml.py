@@ -16,6 +16,7 @@ from data_loaders.humanml_features import joints_from_features
 from data_loaders.skeleton import load_skeleton
 from evaluations import board, eval_humanml_run, judges
 from evaluations.board_table import board_of, board_table
+from evaluations.eval_evaluator import EvalEvaluatorOptions, judge_evaluator, unseen_wordings
 from evaluations.eval_humanml import EvalOptions, main
 from evaluations.eval_humanml_run import evaluate
 from evaluations.eval_report import gap_to_published, published_rows, read_report
@@ -195,6 +196,20 @@ def test_the_board_command_writes_table_and_chart(dataset, evaluator, tmp_path, 
 
     chart = imread(folder / "board.png")
     assert chart.shape[1] > 800 and chart[..., :3].std() > 0.05
+
+
+def test_a_judge_is_judged_beside_chance(dataset, evaluator, tmp_path):
+    found = judge_evaluator(EvalEvaluatorOptions(str(dataset), evaluator=evaluator, replications=2, device="cpu"))
+    assert found["R@3"][1] == pytest.approx(3 / 32)
+    share, chance = found["unseen wordings (6): content and side first"]  # of its contents, one is that of a probe
+    assert chance == 0.5 and 0 <= share <= 1
+    assert found["content and side in the top 3"][1] > 0.8  # two contents
+
+
+def test_wordings_are_asked_of_contents_that_occur_and_clips_that_do_it_too_are_right():
+    asked = dict(unseen_wordings({"wave-right-hand", "sit"}))
+    assert len(asked) == 6 and set(map(frozenset, asked.values())) == {frozenset({"wave-right-hand", "bye"})}
+    assert all("right" in text for text in asked)
 
 
 def test_training_judges_motions_for_captions_of_the_val_split(dataset, evaluator, tmp_path, monkeypatch):

@@ -72,6 +72,7 @@ def workplace(tmp_path_factory, recordings, small_dataset, pool_dataset, tiny_ev
     (folder / "prompts.txt").write_text("a person walks\nsomeone bows#30\n")
     (folder / "checkpoints").mkdir()
     shutil.copytree(ROOT / "checkpoints" / "starter", folder / "checkpoints" / "starter")
+    shutil.copytree(ROOT / "checkpoints" / "tmr", folder / "checkpoints" / "tmr")
     shutil.copytree(pool_dataset, folder / "dataset" / "pools")
     shutil.copytree(tiny_evaluator, folder / "checkpoints" / "tiny_evaluator")
     np.save(folder / "clip.npy", walk(60).astype(np.float32))
