@@ -286,7 +286,8 @@ def read_joints_npy(
     except FileNotFoundError:
         raise MocapError(f"{path}: no such file") from None
     except (ValueError, EOFError, OSError) as error:
-        raise MocapError(f"{path}: not a readable .npy array of joints (T, J, 3): {error}") from None
+        reason = str(error).partition(". ")[0]  # what follows may advise to unpickle it
+        raise MocapError(f"{path}: not a readable .npy array of joints (T, J, 3): {reason}") from None
     expected = f"(T, {num_joints or 'J'}, 3)"
     if not isinstance(joints, np.ndarray) or joints.ndim != 3 or joints.shape[2] != 3 or 0 in joints.shape:
         raise MocapError(f"{path}: shape {getattr(joints, 'shape', 'unknown')}, expected joints {expected} in metres")

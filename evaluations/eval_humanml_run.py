@@ -111,7 +111,7 @@ def shown(path: Path) -> str:
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of the weights at a path: a file, or the largest file of a checkpoint folder."""
+    """SHA-256 of the weights at a path: a file, or all weight files of a folder."""
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix in (".safetensors", ".pt", ".tar"))
     found = hashlib.sha256()
     for file in files:

@@ -110,6 +110,8 @@ def write_report(folder: Path, report: dict, replications: list[Replication]) ->
 def read_report(path: Path) -> dict:
     """A report.json, its intervals as they were. FileNotFoundError or ValueError naming the file."""
     path = path / "report.json" if path.is_dir() else path
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such report; python -m evaluations.eval_humanml writes one")
     try:
         report = json.loads(path.read_text())
         report["rows"] = {

@@ -175,6 +175,14 @@ def test_a_board_has_real_motion_once_and_first_and_each_model_by_its_name(tmp_p
         board_of([report_of("a", 0.7), report_of("b", 0.7, protocol="t2m")])
 
 
+def test_what_is_no_report_is_refused_by_name(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"report\.json: no such report; python -m evaluations\.eval_humanml"):
+        read_report(tmp_path)
+    (tmp_path / "report.json").write_text("{}")
+    with pytest.raises(ValueError, match="not a report of evaluations"):
+        read_report(tmp_path)
+
+
 def test_a_real_row_off_the_published_one_is_warned_of():
     assert published_rows("humanml")["real motion"]["top3"] == (0.797, 0.003 - 0.001)
     off = report_of("x", 0.7, "humanml")
