@@ -17,8 +17,9 @@ from data_loaders.corpus import Corpus
 from data_loaders.humanml import MAX_FRAMES
 from evaluations import metrics
 from evaluations.evaluation_set import EvaluationSet, Pass, real_set
-from evaluations.judges import GuoJudge, default_evaluator, load_judge
+from evaluations.judges import default_evaluator, load_judge
 from evaluations.protocol import PROTOCOLS, REAL, Evaluation, Figures
+from model.embedding import TextMotionSpace
 from protos.randomness import derive_seed
 
 
@@ -31,7 +32,7 @@ def cpu_seconds(work: Callable[[], object]) -> tuple[float, object]:
 
 
 @torch.no_grad()
-def reference_pass(data: EvaluationSet, judge: GuoJudge, drawn: Pass) -> list[tuple[np.ndarray, np.ndarray]]:
+def reference_pass(data: EvaluationSet, judge: TextMotionSpace, drawn: Pass) -> list[tuple[np.ndarray, np.ndarray]]:
     """Embeddings of texts and motions, batch by batch of 32."""
     networks, batches = judge.networks, []
     captions = data.captions(drawn)
@@ -65,7 +66,7 @@ def reference_fid(a: metrics.Gaussian, b: metrics.Gaussian) -> float:
     return float(gap @ gap + np.trace(a.covariance) + np.trace(b.covariance) - 2 * np.trace(root.real))
 
 
-def reference_replication(data: EvaluationSet, judge: GuoJudge, seed: int, number: int) -> Figures:
+def reference_replication(data: EvaluationSet, judge: TextMotionSpace, seed: int, number: int) -> Figures:
     """The real row, as published code computes it."""
     rng = np.random.default_rng(derive_seed(seed, "replication", number))
     judged = data.draw(rng)

@@ -19,7 +19,7 @@ from data_loaders.amass_annotations import (
     cut_span,
     read_annotations,
 )
-from data_loaders.corpus import Representation
+from data_loaders.corpus import Corpus, Representation
 from data_loaders.skeleton import load_skeleton
 
 ANNOTATIONS = "annotations.json"
@@ -92,3 +92,15 @@ class AmassDataset:
         if features.ndim != 2 or features.shape[1] != self.skeleton.num_features:
             raise AnnotationError(f"{where} has shape {features.shape}, expected (frames, {self.skeleton.num_features})")
         return features
+
+
+def open_dataset(name_or_folder: str | Path, motions: Path | None = None) -> Corpus | AmassDataset:
+    """A prepared dataset by name or folder, or a folder with annotations.json, whose feature files may lie in `motions`.
+
+    ValueError or OSError, in a user's words, where it is neither.
+    """
+    if AmassDataset.is_at(name_or_folder):
+        return AmassDataset(Path(name_or_folder), motions)
+    if motions is not None:
+        raise ValueError(f"--motions belongs to a folder with annotations.json, and {name_or_folder} is none")
+    return Corpus.open(name_or_folder)

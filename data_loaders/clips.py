@@ -86,3 +86,19 @@ def readable_motions(clips: Clips, num_features: int, report: Report) -> Iterato
             report.add(name, "with NaN")
         else:
             yield name, motion
+
+
+def original_name(name: str) -> str | None:
+    """The clip whose mirror image has this name (M000123, M/KIT/x, folder/M000123, x_mirrored); None for other names."""
+    folder, slash, stem = name.rpartition("/")
+    if stem.endswith("_mirrored"):
+        return name.removesuffix("_mirrored")
+    if name.startswith("M/"):
+        return name[2:]
+    return f"{folder}{slash}{stem[1:]}" if stem.startswith("M") and len(stem) > 1 else None
+
+
+def mirrored_twins(names: Sequence[str]) -> set[str]:
+    """Of the names, those of mirrored clips whose original is among them."""
+    known = set(names)
+    return {name for name in known if original_name(name) in known}

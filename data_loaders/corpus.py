@@ -27,6 +27,7 @@ DATASET_ALIASES = {
     "bandai_namco": "bandai_namco", "cmu_sample": "cmu_sample",
 }  # fmt: skip
 DATASET_ROOT = Path("dataset")
+PUBLISHED_STATISTICS = Path(__file__).with_name("published_statistics.json")
 FORMAT_VERSION = 1
 
 
@@ -70,6 +71,14 @@ class Statistics:
         with np.load(path, allow_pickle=False) as file:
             representation = Representation(str(file["skeleton"]), float(file["fps"]), str(file["heading"]))
             return Statistics(file["mean"], file["std"], representation)
+
+    @staticmethod
+    def published(name: str, representation: Representation, dtype: type = np.float32) -> "Statistics | None":
+        """A pair that is carried with the code, by its name in published_statistics.json; None for any other name."""
+        carried = json.loads(PUBLISHED_STATISTICS.read_text(encoding="utf-8")).get(name)
+        if carried is None:
+            return None
+        return Statistics(*(np.array(carried[each], dtype) for each in ("mean", "std")), representation)
 
 
 @dataclass(frozen=True)

@@ -94,9 +94,10 @@ def first_hits(
 
     from data_loaders.text import Caption
     from evaluations import metrics
+    from evaluations.evaluation_set import embed_motion, embed_text
 
     whole = [data.motion(i, 0, int(frames) // data.unit_length * data.unit_length) for i, frames in enumerate(data.lengths)]
-    gaps = metrics.euclidean(judge.encode_texts([Caption(text) for text, _ in asked]), judge.encode_motions(whole))
+    gaps = metrics.euclidean(embed_text(judge, [Caption(text) for text, _ in asked]), embed_motion(judge, whole))
     right = np.array([np.isin(labels, list(contents)) for _, contents in asked])  # (wordings, motions)
     nearest = gaps.argmin(axis=1)
     return float(right[np.arange(len(asked)), nearest].mean()), float(right.mean())

@@ -8,11 +8,11 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from data_loaders.amass_dataset import AmassDataset
+from data_loaders.amass_dataset import AmassDataset, open_dataset
 from data_loaders.corpus import Corpus
 from evaluations.eval_retrieval import RetrievalOptions
 from evaluations.judges import default_evaluator, load_judge, published_name
-from evaluations.retrieval_data import SENTENCES, WORDS, items_of, open_data, saved_features
+from evaluations.retrieval_data import items_of
 from evaluations.retrieval_metrics import DIRECTIONS, SMALL_BATCH, THRESHOLD, TOP_K, ranks
 from evaluations.retrieval_protocol import (
     PAPER_NAMES,
@@ -25,9 +25,7 @@ from evaluations.retrieval_protocol import (
     run_protocol,
 )
 from evaluations.tables import plain, table
-from model.official_names import CheckpointError
-from model.official_tmr import config_from_run, read_run_config
-from model.saved_text_features import SavedTextFeatures
+from model.saved_text_features import SENTENCES, features_beside
 from protos.files import write_atomically
 from protos.options import pick_device
 
@@ -40,9 +38,9 @@ WAYS = {"t2m": "text → motion", "m2t": "motion → text"}
 
 def evaluate(options: RetrievalOptions) -> dict:
     """The report, also written to the output folder. Raises ValueError or OSError in a user's words."""
-    data = open_data(options.dataset)
+    data = open_dataset(options.dataset)
     path = options.model_path or default_evaluator(data)
-    judge = load_judge(path, data, device=str(pick_device(options.device)), text_encoder=saved_words(data, options.split, path))
+    judge = load_judge(path, data, device=str(pick_device(options.device)))
     judge.require(data.representation, f"dataset {data.folder}")
     items, left_out = items_of(data, options.split, judge.frame_limits, options.fold_mirrored)
     if left_out.skipped:
@@ -78,20 +76,11 @@ def protocols_of(wanted: str, count: int) -> list[str]:
     return [name for name in PAPER_NAMES if name != "guo"]
 
 
-def saved_words(data: Corpus | AmassDataset, split: str, model: Path) -> SavedTextFeatures | None:
-    """Word features saved with the dataset for the text encoder of a published TMR run; None for other models."""
-    if not isinstance(data, AmassDataset):
-        return None
-    try:
-        encoder = config_from_run(read_run_config(model)).text_encoder
-    except CheckpointError:  # no published run; what else it is, or is not, shows when it is loaded
-        return None
-    return saved_features(data, split, WORDS, encoder)
-
-
 def sentences_of(options: RetrievalOptions, data: Corpus | AmassDataset) -> Sentences:
     """How texts are compared, as the options and the dataset say."""
-    saved = None if options.sentence_encoder == "minilm" else saved_features(data, options.split, SENTENCES, "mpnet")
+    saved = None
+    if isinstance(data, AmassDataset) and options.sentence_encoder != "minilm":
+        saved = features_beside(data.folder, SENTENCES, "mpnet")
     if saved is not None:
         found = Sentences(saved, options.threshold, name="mpnet")
     else:

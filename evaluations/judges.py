@@ -1,74 +1,17 @@
-"""Evaluators ready to judge: networks with the words they read, texts and motions in, numpy embeddings out."""
+"""Which evaluator judges a dataset: the published ones of humanml and kit, for other data one of its own."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-
-from data_loaders.corpus import Corpus, Representation
-from data_loaders.text import Caption
-from evaluations.evaluation_set import Motions
-from model.evaluator_words import GLOVE_FOLDER, WordSource, load_words
-from model.evaluators import UNIT_LENGTH, GuoEvaluator
-from sample.search import unit_rows
+from data_loaders.corpus import Corpus
+from model.embedding import TextMotionSpace, open_space
+from model.evaluator_words import GLOVE_FOLDER
+from model.official_evaluators import evaluator_at
 
 if TYPE_CHECKING:
     from data_loaders.amass_dataset import AmassDataset
-    from model.saved_text_features import SavedTextFeatures
-    from model.text_encoders import TextEncoder
-    from model.tmr import TMR
 
-TEXTS_AT_ONCE = 256
 EVALUATORS = Path(__file__).resolve().parents[1] / "checkpoints" / "evaluators"
-
-
-class GuoJudge:
-    """A Guo evaluator and its words behind the interface that protocols ask for."""
-
-    similarity: Literal["cosine", "euclidean"] = "euclidean"  # what its training brings together
-
-    def __init__(self, networks: GuoEvaluator, words: WordSource):
-        if words.name != networks.config.words:
-            raise ValueError(f"this evaluator reads {networks.config.words} words, not {words.name}")
-        self.networks, self.words = networks.eval(), words
-        self.frame_limits = (UNIT_LENGTH, networks.config.max_frames)
-
-    def require(self, representation: Representation, what: str) -> None:
-        self.networks.require(representation, what)
-
-    @torch.no_grad()
-    def encode_texts(self, captions: Sequence[Caption]) -> np.ndarray:
-        """Embeddings (N, C)."""
-        starts = range(0, len(captions), TEXTS_AT_ONCE)
-        parts = [self.networks.encode_words(self.words.encode(captions[i : i + TEXTS_AT_ONCE])) for i in starts]
-        return torch.cat(parts).numpy() if parts else np.zeros((0, self.networks.config.embedding), np.float32)
-
-    def encode_motions(self, motions: Motions) -> np.ndarray:
-        """Embeddings (N, C) of features [(T, D)] in their units."""
-        return self.networks.encode_motions(motions).numpy()
-
-
-class TmrJudge:
-    """A TMR model behind the same interface. Embeddings are its mean latents at length one, as distances between them need."""
-
-    similarity: Literal["cosine", "euclidean"] = "cosine"
-
-    def __init__(self, networks: "TMR"):
-        self.networks = networks.eval()
-        self.frame_limits = (1, networks.config.max_positions - networks.config.num_tokens)
-
-    def require(self, representation: Representation, what: str) -> None:
-        self.networks.config.representation.require(representation, "the TMR model", what)
-
-    def encode_texts(self, captions: Sequence[Caption]) -> np.ndarray:
-        """Embeddings (N, C)."""
-        return unit_rows(self.networks.encode_text([caption.text for caption in captions]).numpy())
-
-    def encode_motions(self, motions: Motions) -> np.ndarray:
-        """Embeddings (N, C) of features [(T, D)] in their units."""
-        return unit_rows(self.networks.encode_motion(motions).numpy())
 
 
 def published_name(corpus: "Corpus | AmassDataset") -> str | None:
@@ -84,24 +27,15 @@ def default_evaluator(corpus: "Corpus | AmassDataset") -> Path:
 
 
 def load_judge(
-    path: Path, corpus: "Corpus | AmassDataset", glove_folder: Path = GLOVE_FOLDER, device: str = "cpu",
-    text_encoder: "TextEncoder | SavedTextFeatures | None" = None,
-) -> GuoJudge | TmrJudge:
-    """The judge in a folder: an evaluator or a TMR model, ours or published. `text_encoder` replaces the one TMR names.
+    path: Path, corpus: "Corpus | AmassDataset", glove_folder: Path = GLOVE_FOLDER, device: str = "cpu"
+) -> TextMotionSpace:
+    """What judges by the folder `path`: an evaluator or a TMR model, ours or published.
 
     Raises CheckpointError, or FileNotFoundError where it or its word vectors are absent.
     """
-    from model.official_evaluators import official_evaluator
-    from model.pretrained import from_pretrained
-
     name = published_name(corpus)
-    if (path / "config.json").is_file():
-        networks = from_pretrained(path, device, systems=("evaluator", "tmr"), text_encoder=text_encoder)
-        if not isinstance(networks, GuoEvaluator):
-            return TmrJudge(networks)
-    elif name is None:
+    if name is None and not (path / "config.json").is_file() and evaluator_at(path) is None:
         raise FileNotFoundError(f"{path}: no evaluator of {corpus.folder.name}; train one with "
                                 f"python -m train.train_evaluator --dataset {corpus.folder.name}, or give --evaluator")
-    else:
-        networks = official_evaluator(path, name).to(device)
-    return GuoJudge(networks, load_words(networks.config.words, glove_folder))
+    annotations = None if isinstance(corpus, Corpus) else corpus.folder
+    return open_space(path, device, glove_folder=glove_folder, dataset=name, annotations=annotations)

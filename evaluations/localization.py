@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from data_loaders.clips import Report, clips_of_corpus, readable_motions
+from data_loaders.clips import Report, clips_of_corpus, mirrored_twins, readable_motions
 from data_loaders.corpus import Corpus
 from data_loaders.humanml_features import features_from_joints, joints_from_features
 from data_loaders.skeleton import Skeleton
@@ -21,7 +21,6 @@ from evaluations.tables import table
 from model.embedding import open_space
 from protos.options import pick_device
 from protos.randomness import derive_seed
-from sample.gallery import original_name
 from sample.localize import Windows, embed_windows, moments, overlap, score_curve
 
 if TYPE_CHECKING:
@@ -66,7 +65,8 @@ def long_motions(corpus: Corpus, options: "LocalizeEvaluationOptions") -> list[L
     """Long motions of clips in random order, each clip in one. ValueError where the split gives none."""
     clips = clips_of_corpus(corpus, options.split)
     readable = dict(readable_motions(clips, corpus.skeleton.num_features, Report()))
-    names = [name for name in readable if original_name(name) not in readable and corpus.captions(name)]
+    twins = mirrored_twins(list(readable))
+    names = [name for name in readable if name not in twins and corpus.captions(name)]
     texts = [corpus.captions(name)[0].text for name in names]
     meanings = meaning_codes(texts)
     waiting = list(np.random.default_rng(derive_seed(options.seed, "clips")).permutation(len(names)))

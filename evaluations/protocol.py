@@ -13,7 +13,7 @@ import numpy as np
 
 from data_loaders.text import Caption
 from evaluations import metrics
-from evaluations.evaluation_set import EvaluationSet, Evaluator, Motions, Pass, SetEmbeddings
+from evaluations.evaluation_set import EvaluationSet, Evaluator, Motions, Pass, SetEmbeddings, embed_motion
 from protos.randomness import derive_seed
 
 # (captions, lengths in frames, seeds) -> features [(T, D)] in their units
@@ -157,7 +157,7 @@ class Evaluation:
             self._add(found, GIVEN, self.given.texts(drawn), made, reference, rng, entrants.given, drawn)
         if entrants.noise is not None:
             found.rows[SHUFFLED] = figures_of(text[rng.permutation(len(text))], motion, reference, rng)
-            noise = self.evaluator.encode_motions(entrants.noise(judged.length.tolist(), rng))
+            noise = embed_motion(self.evaluator, entrants.noise(judged.length.tolist(), rng))
             found.rows[NOISE] = figures_of(text, noise, reference, rng)
         return found
 
@@ -205,7 +205,7 @@ class Evaluation:
             if not share:
                 return []
             motions = generate(*zip(*((rows[k]) for k in share)))
-            embedded = self.evaluator.encode_motions(motions)
+            embedded = embed_motion(self.evaluator, motions)
             return [(vector, motion if k in kept else None) for k, vector, motion in zip(share, embedded, motions)]
 
         began = time.perf_counter()

@@ -1,21 +1,15 @@
-"""What a retrieval gallery is made of: each clip of a split with its first caption, and text features saved beside it."""
+"""What a retrieval gallery is made of: each clip of a split with its first caption."""
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from data_loaders.amass_annotations import AnnotationError, cut_span
 from data_loaders.amass_dataset import AmassDataset
-from data_loaders.clips import Report, clips_of_corpus, readable_motions
+from data_loaders.clips import Report, clips_of_corpus, mirrored_twins, readable_motions
 from data_loaders.corpus import Corpus
 from data_loaders.text import Caption, CaptionFileError
-from model.saved_text_features import SavedTextFeatures
-from model.text_encoders import load_text_encoder
-from model.text_towers import TOWERS
-
-WORDS, SENTENCES = "token_embeddings", "sent_embeddings"  # folders of saved features in TMR's layout
 
 
 class Item(NamedTuple):
@@ -77,28 +71,3 @@ def _items_of_annotations(data: AmassDataset, split: str, report: Report) -> Ite
             report.add(key, f"unreadable: {error}")
             continue
         yield Item(key, Caption(annotation.text, (), annotation.start, annotation.end), motion)
-
-
-def mirrored_twins(names: Sequence[str]) -> set[str]:
-    """Of the names, those of mirrored clips whose original is among them."""
-    known = set(names)
-    return {name for name in known if name.startswith("M") and name[1:] in known}
-
-
-def open_data(name_or_folder: str) -> Corpus | AmassDataset:
-    """A prepared dataset, or a folder with TMR's annotations.json."""
-    return AmassDataset(Path(name_or_folder)) if AmassDataset.is_at(name_or_folder) else Corpus.open(name_or_folder)
-
-
-def saved_features(data: Corpus | AmassDataset, split: str, kind: str, encoder: str) -> SavedTextFeatures | None:
-    """Features of a split's captions as saved beside it (WORDS or SENTENCES); None where there are none.
-
-    TextEncoderError where a caption has none and the encoder is not on this machine either.
-    """
-    path = data.folder / kind / TOWERS[encoder].repository
-    if not isinstance(data, AmassDataset) or not path.with_name(f"{path.name}_index.json").is_file():
-        return None
-    saved = SavedTextFeatures.load(path)
-    if any(file.annotations[0].text not in saved for file in data.split(split).values()):
-        saved.encoder = load_text_encoder(encoder)
-    return saved

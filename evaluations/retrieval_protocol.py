@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
-from typing import Protocol as Interface
 
 import numpy as np
 
@@ -28,13 +27,6 @@ PUBLISHED_SUBSETS = Path(__file__).with_name("dissimilar_subsets.json")
 THRESHOLDS = {"mpnet": retrieval_metrics.THRESHOLD, "minilm": 0.95}
 
 Duplicates = Literal["words", "published"]
-
-
-class RetrievalJudge(Evaluator, Interface):
-    """An evaluator that says what its embeddings are compared by, and the fewest and most frames it reads."""
-
-    similarity: Literal["cosine", "euclidean"]
-    frame_limits: tuple[int, int]
 
 
 class Sentences:
@@ -110,14 +102,14 @@ class Gallery:
         return replace(self, names=names, text_index=self.text_index[chosen], by_text=self.by_text[:, chosen])
 
 
-def gallery_of(items: Sequence[Item], judge: RetrievalJudge) -> Gallery:
+def gallery_of(items: Sequence[Item], judge: Evaluator) -> Gallery:
     """Embeds each distinct text and each motion once."""
     captions = {}
     for item in items:
         captions.setdefault(item.caption.text, item.caption)
     place = {text: i for i, text in enumerate(captions)}
-    text = judge.encode_texts(list(captions.values()))
-    motion = judge.encode_motions([item.motion for item in items])
+    text = judge.encode_text(list(captions.values()))
+    motion = judge.encode_motion([item.motion for item in items])
     compare = retrieval_metrics.cosine if judge.similarity == "cosine" else lambda a, b: -euclidean(a, b)
     return Gallery(
         names=tuple(item.name for item in items),

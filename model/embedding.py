@@ -1,10 +1,10 @@
 """Any checkpoint that brings texts and motions into one space, behind one interface: TMR, a published run of it, an evaluator."""
 
 import hashlib
-import logging
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -13,29 +13,29 @@ from data_loaders.corpus import Representation
 from data_loaders.skeleton import Skeleton, load_skeleton
 from data_loaders.text import Caption
 from model.evaluator_words import GLOVE_FOLDER, WordSource, load_words
-from model.evaluators import UNIT_LENGTH, GuoEvaluator
-from model.official_evaluators import MATCHING, official_evaluator
+from model.evaluators import TEXTS_AT_ONCE, UNIT_LENGTH, GuoEvaluator
+from model.official_evaluators import evaluator_at, official_evaluator
 from model.official_names import CheckpointError
 from model.official_tmr import read_run_config
 from model.pretrained import from_pretrained
-from model.saved_text_features import SavedTextFeatures
-from model.text_encoders import TextEncoder, TextFeatures, load_text_encoder
+from model.saved_text_features import WORDS, SavedTextFeatures, features_beside
+from model.text_encoders import TextEncoder
+from model.text_towers import TOWERS
 from model.tmr import TMR
-
-log = logging.getLogger(__name__)
-WORDS = "token_embeddings"  # folder of saved word features beside annotations.json, in TMR's layout
-TEXTS_AT_ONCE = 256
 
 
 class TextMotionSpace:
-    """Texts and motions as vectors (N, C), float32 on the CPU, compared by their cosine.
+    """Texts and motions as vectors (N, C), float32 on the CPU. Made by `open_space`.
 
-    Published evaluators are trained by Euclidean distance; here their vectors are compared by cosine as well, so that a
-    score means the same whatever the model. Made by `open_space`.
+    Searches and scores compare them by cosine, so that they mean the same whatever the model. `similarity` is what its
+    training brought together, by which evaluations go: cosine for TMR, Euclidean distance for evaluators.
     """
 
     def __init__(self, networks: TMR | GuoEvaluator, words: WordSource | None = None):
+        if isinstance(networks, GuoEvaluator) and words.name != networks.config.words:
+            raise ValueError(f"this evaluator reads {networks.config.words} words, not {words.name}")
         self.networks, self.words = networks.eval(), words
+        self.similarity: Literal["cosine", "euclidean"] = "cosine" if isinstance(networks, TMR) else "euclidean"
         config = networks.config
         self.representation: Representation = config.representation
         self.skeleton: Skeleton = load_skeleton(config.skeleton)
@@ -51,21 +51,28 @@ class TextMotionSpace:
     def fps(self) -> float:
         return self.representation.fps
 
-    def encode_text(self, texts: Sequence[str]) -> np.ndarray:
-        """(N, C), not of unit length. Equal texts have equal rows."""
-        if isinstance(self.networks, TMR):
-            return self.networks.encode_text(texts).numpy()
-        distinct = list(dict.fromkeys(texts))
-        starts = range(0, len(distinct), TEXTS_AT_ONCE)
-        captions = [[Caption(text) for text in distinct[start : start + TEXTS_AT_ONCE]] for start in starts]
-        parts = [self.networks.encode_words(self.words.encode(part)).numpy() for part in captions]
-        row = {text: i for i, text in enumerate(distinct)}
-        return np.concatenate(parts)[[row[text] for text in texts]] if parts else np.zeros((0, self.dim), np.float32)
+    def require(self, representation: Representation, what: str) -> None:
+        """RepresentationMismatch unless `what` has the representation that this model was trained on."""
+        name = "the TMR model" if isinstance(self.networks, TMR) else "the evaluator"
+        self.representation.require(representation, name, what)
 
-    def encode_motion(self, motions: Sequence[np.ndarray], batch_size: int = 64) -> np.ndarray:
-        """(N, C), not of unit length, of features [(T, D)] in their units. ValueError names a motion that cannot be read."""
-        encode = self.networks.encode_motion if isinstance(self.networks, TMR) else self.networks.encode_motions
-        return encode(motions, batch_size).numpy()
+    def encode_text(self, texts: Sequence[str | Caption]) -> np.ndarray:
+        """(N, C), not of unit length. Equal texts have equal rows. Captions may come with their words and parts of speech."""
+        if isinstance(self.networks, TMR):
+            return self.networks.encode_text([text if isinstance(text, str) else text.text for text in texts]).numpy()
+        captions = [Caption(text) if isinstance(text, str) else text for text in texts]
+        distinct = list(dict.fromkeys(captions))
+        starts = range(0, len(distinct), TEXTS_AT_ONCE)
+        parts = [self.networks.encode_words(self.words.encode(distinct[i : i + TEXTS_AT_ONCE])).numpy() for i in starts]
+        row = {caption: i for i, caption in enumerate(distinct)}
+        return np.concatenate(parts)[[row[caption] for caption in captions]] if parts else np.zeros((0, self.dim), np.float32)
+
+    def encode_motion(self, motions: Sequence[np.ndarray], batch_size: int | None = None) -> np.ndarray:
+        """(N, C), not of unit length, of features [(T, D)] in their units. ValueError names a motion that cannot be read.
+
+        batch_size: how many at once (default: the model's own).
+        """
+        return self.networks.encode_motion(motions, batch_size).numpy()
 
     @cached_property
     def fingerprint(self) -> str:
@@ -78,33 +85,21 @@ class TextMotionSpace:
         return digest.hexdigest()[:32]
 
 
-class _WhenNeeded:
-    """A text encoder that is looked for when a text has to be read, since saved features may do."""
-
-    def __init__(self, name: str):
-        self.name = name
-
-    def encode(self, texts: Sequence[str]) -> TextFeatures:
-        return self.encoder.encode(texts)
-
-    @cached_property
-    def encoder(self) -> TextEncoder:
-        return load_text_encoder(self.name)
-
-
 def open_space(
-    path: str | Path, device: torch.device | str = "cpu", *, text_encoder: "TextEncoder | SavedTextFeatures | None" = None,
-    glove_folder: Path = GLOVE_FOLDER,
+    path: str | Path, device: torch.device | str = "cpu", *, text_encoder: TextEncoder | SavedTextFeatures | None = None,
+    glove_folder: Path = GLOVE_FOLDER, dataset: str | None = None, annotations: Path | None = None,
 ) -> TextMotionSpace:
     """The space of a checkpoint folder: TMR, a published run of TMR, or an evaluator, ours or as published (t2m, kit).
 
-    `text_encoder` replaces the one TMR names. CheckpointError, or FileNotFoundError where word vectors are absent.
+    `text_encoder` replaces the one TMR names; `annotations`: a folder of TMR's layout whose saved word features a published
+    run reads; `dataset`, humanml or kit: which published evaluator, where a folder holds both. CheckpointError, or
+    FileNotFoundError where word vectors are absent.
     """
     path = Path(path)
-    if not (path / "config.json").is_file() and (dataset := published_evaluator(path)):
-        networks = official_evaluator(path, dataset).to(device)
+    if not (path / "config.json").is_file() and (published := dataset or evaluator_at(path)):
+        networks = official_evaluator(path, published).to(device)
     else:
-        encoder = text_encoder or saved_run_words(path)
+        encoder = text_encoder or saved_run_words(path, annotations)
         networks = from_pretrained(path, device, systems=("tmr", "evaluator"), text_encoder=encoder)
         if not isinstance(networks, TMR | GuoEvaluator):  # what other published folders hold
             raise CheckpointError(f"{path} holds no model that embeds texts and motions: expected TMR or an evaluator")
@@ -113,32 +108,18 @@ def open_space(
     return TextMotionSpace(networks, load_words(networks.config.words, glove_folder))
 
 
-def published_evaluator(path: Path) -> str | None:
-    """Which published evaluator lies in a folder; None where none does."""
-    for dataset, name in (("humanml", "t2m"), ("kit", "kit")):
-        if (path / name / MATCHING).is_file():
-            return dataset
-    if (path / MATCHING).is_file():
-        return "kit" if path.resolve().name == "kit" else "humanml"
-    return None
-
-
-def saved_run_words(folder: Path) -> SavedTextFeatures | None:
-    """Word features saved with the data of a published run, looked for beside its folder and above; None where there are none.
-
-    Texts that are not among them are read by the text encoder of the run, once there is one.
+def saved_run_words(folder: Path, annotations: Path | None = None) -> SavedTextFeatures | None:
+    """Word features saved with the data of a published run: in `annotations`, or where its configuration says, seen from
+    beside the run, from above it, or from here. None where there are none.
     """
     try:
         named = read_run_config(folder)["data"]["text_to_token_emb"]
-        repository, annotations = str(named["modelname"]), Path(str(named["path"]))
+        repository, path = str(named["modelname"]), Path(str(named["path"]))
     except (CheckpointError, KeyError, TypeError):  # no published run, or one without; loading says what is wrong
         return None
-    from model.text_towers import TOWERS
-
-    known = [name for name, spec in TOWERS.items() if spec.repository == repository]
-    for place in (*folder.resolve().parents[:3], Path()):
-        path = place / annotations / WORDS / repository
-        if known and path.with_name(f"{path.name}_index.json").is_file():
-            log.info("word features of %s", path)
-            return SavedTextFeatures.load(path, _WhenNeeded(known[0]))
+    encoder = next((name for name, spec in TOWERS.items() if spec.repository == repository), None)
+    places = [] if annotations is None else [annotations]
+    for place in (*places, *(above / path for above in (*folder.resolve().parents[:3], Path()))):
+        if encoder and (found := features_beside(place, WORDS, encoder)):
+            return found
     return None

@@ -22,6 +22,7 @@ NUM_CONTACTS = 4  # last columns of the features, which the evaluator does not s
 UNIT_LENGTH = 4  # frames per movement latent
 LOOK_AHEAD = 4  # frames beyond a motion's end, in whole units, that its last latent covers
 LENGTH_CLASSES = 50
+MOTIONS_AT_ONCE, TEXTS_AT_ONCE = 128, 256
 SLOPE, DROPOUT = 0.2, 0.2
 
 
@@ -224,7 +225,7 @@ def sample_lengths(logits: Tensor, shortest: int, generator: torch.Generator | N
 class GuoEvaluator(nn.Module):
     """Text, movement and motion encoder with the statistics they were trained with, as one object.
 
-    `encode_motions` takes features of any system in their units; `encode_words` takes `WordFeatures`.
+    `encode_motion` takes features of any system in their units; `encode_words` takes `WordFeatures`.
     """
 
     def __init__(self, config: EvaluatorConfig, statistics: Statistics):
@@ -283,18 +284,18 @@ class GuoEvaluator(nn.Module):
         return self.motion_encoder(latents, lengths // UNIT_LENGTH)
 
     @torch.no_grad()
-    def encode_motions(self, motions: Sequence[np.ndarray], batch_size: int = 128) -> Tensor:
+    def encode_motion(self, motions: Sequence[np.ndarray], batch_size: int | None = None) -> Tensor:
         """Embeddings (N, C) on the CPU of features [(T, D)] in their units, in their order whatever their lengths."""
         if not len(motions):
             return torch.zeros(0, self.config.embedding)
         order = sorted(range(len(motions)), key=lambda i: len(motions[i]))  # little padding
-        found = []
+        found, batch_size = [], batch_size or MOTIONS_AT_ONCE
         for start in range(0, len(order), batch_size):
             found.append(self.embed_motion(*self.normalised([motions[i] for i in order[start : start + batch_size]])).cpu())
         return torch.cat(found)[torch.argsort(torch.tensor(order))]
 
     @torch.no_grad()
-    def encode_words(self, words: WordFeatures, batch_size: int = 256) -> Tensor:
+    def encode_words(self, words: WordFeatures, batch_size: int = TEXTS_AT_ONCE) -> Tensor:
         """Embeddings (N, C) on the CPU of texts given as words."""
         starts = range(0, len(words), batch_size)
         found = [self.text_encoder(words[start : start + batch_size].to(self.device)).cpu() for start in starts]

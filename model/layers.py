@@ -47,6 +47,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, memory: Tensor | None = None, keep: Tensor | None = None,
                 causal: bool = False) -> Tensor:
+        if memory is not None and memory.shape[1] == 1 and keep is None:
+            return self._attend_to_one(x.shape[1], memory)
         if memory is None:
             query, key, value = self.qkv(x).chunk(3, dim=-1)  # (B, N, C) each
         else:
@@ -64,6 +66,17 @@ class Attention(nn.Module):
             y = F.scaled_dot_product_attention(query, key, value, attn_mask=visible, dropout_p=dropout,
                                                is_causal=causal and visible is None)  # (B, H, N, C/H)
         return self.out(y.transpose(1, 2).flatten(-2))  # (B, N, C)
+
+    def _attend_to_one(self, num_queries: int, memory: Tensor) -> Tensor:
+        """(B, N, C) of a memory (B, 1, C), which every query attends to whatever it asks: but for dropout, all get the same."""
+        dim = memory.shape[-1]
+        value = F.linear(memory, self.qkv.weight[2 * dim :], self.qkv.bias[2 * dim :])  # (B, 1, C)
+        if not (self.training and self.dropout):
+            return self.out(value).expand(-1, num_queries, -1)
+        heads = value.view(len(value), self.num_heads, -1)  # (B, H, C/H)
+        parts = torch.einsum("bhd,chd->bhc", heads, self.out.weight.view(dim, self.num_heads, -1))  # what each head adds
+        kept = F.dropout(parts.new_ones(len(value), num_queries, self.num_heads), self.dropout)  # (B, N, H)
+        return kept @ parts + self.out.bias
 
 
 class TransformerLayer(nn.Module):
@@ -96,18 +109,25 @@ class TransformerLayer(nn.Module):
         return self.linear2(self.dropout(self.activation(self.linear1(x))))
 
     def forward(self, x: Tensor, keep: Tensor | None = None, memory: Tensor | None = None,
-                memory_keep: Tensor | None = None, modulation: Tensor | None = None) -> Tensor:
-        """(B, N, C) from x (B, N, C); keep (B, N) and memory_keep (B, M) are True at real tokens; modulation (B, 9, C)."""
+                memory_keep: Tensor | None = None, modulation: Tensor | None = None, first: int | None = None) -> Tensor:
+        """(B, N, C) from x (B, N, C); keep (B, N) and memory_keep (B, M) are True at real tokens; modulation (B, 9, C).
+
+        first: only the outputs (B, first, C) of that many tokens, where nobody reads the others: not for `causal` layers.
+        """
         one, two, three = (None, None, None) if modulation is None else modulation[:, :, None].split(3, dim=1)
-        x = self._branch(x, self.norm_self, lambda y: self.self_attention(y, keep=keep, causal=self.causal), one)
+        if first is None:
+            x = self._branch(x, self.norm_self, lambda y: self.self_attention(y, keep=keep, causal=self.causal), one)
+        else:
+            x = self._branch(x, self.norm_self, lambda y: self.self_attention(y[:, :first], y, keep), one, first)
         if self.cross_attention is not None:
             x = self._branch(x, self.norm_cross, lambda y: self.cross_attention(y, memory, memory_keep), two)
         return self._branch(x, self.norm_ff, self.feed_forward, three)
 
-    def _branch(self, x: Tensor, norm: nn.LayerNorm, branch, modulation: Tensor | None = None) -> Tensor:
+    def _branch(self, x: Tensor, norm: nn.LayerNorm, branch, modulation: Tensor | None = None,
+                first: int | None = None) -> Tensor:
         if not self.norm_first:
-            return norm(x + self.dropout(branch(x)))
+            return norm(x[:, :first] + self.dropout(branch(x)))
         if modulation is None:
-            return x + self.dropout(branch(norm(x)))
+            return x[:, :first] + self.dropout(branch(norm(x)))
         shift, scale, gate = modulation.unbind(1)  # (B, 1, C) each
-        return x + (1 + gate) * self.dropout(branch(norm(x) * (1 + scale) + shift))
+        return x[:, :first] + (1 + gate) * self.dropout(branch(norm(x) * (1 + scale) + shift))

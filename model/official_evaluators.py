@@ -1,6 +1,5 @@
 """The published evaluators and length estimators (text-to-motion, Guo et al. 2022): their files, names and statistics."""
 
-import json
 import re
 from collections.abc import Callable
 from functools import partial
@@ -14,7 +13,6 @@ from data_loaders.corpus import Statistics
 from model.evaluators import EvaluatorConfig, GuoEvaluator, LengthEstimator, LengthEstimatorConfig
 from model.official_names import CheckpointError, rename
 
-STATISTICS = Path(__file__).parents[1] / "data_loaders" / "published_statistics.json"
 DATASETS = {
     "humanml": ("t2m", EvaluatorConfig()),
     "kit": ("kit", EvaluatorConfig(num_features=251, dataset="kit", skeleton="kit", fps=12.5)),
@@ -82,9 +80,7 @@ def read_tar(path: Path, *networks: str) -> list[dict[str, Tensor]]:
 def evaluator_statistics(dataset: str) -> Statistics:
     """The evaluator's own mean and std for humanml or kit, carried with the code: no other pair gives published numbers."""
     _, config = DATASETS[dataset]
-    carried = json.loads(STATISTICS.read_text())[f"evaluator {dataset}"]
-    mean, std = (np.array(carried[name], np.float64) for name in ("mean", "std"))
-    return Statistics(mean, std, config.representation)
+    return Statistics.published(f"evaluator {dataset}", config.representation, np.float64)
 
 
 def official_evaluator(folder: Path, dataset: str = "humanml") -> GuoEvaluator:
@@ -105,6 +101,17 @@ def official_length_estimator(folder: Path, dataset: str = "humanml") -> LengthE
     (state,) = read_tar(path, "estimator")
     load_published(network, "length_estimator", state, str(path))
     return network.eval()
+
+
+def evaluator_at(folder: Path) -> str | None:
+    """Whose published evaluator, humanml or kit, lies in a folder; None where none does."""
+    folder = Path(folder)
+    for dataset, (name, _) in DATASETS.items():
+        if (folder / name / MATCHING).is_file():
+            return dataset
+    if (folder / MATCHING).is_file():
+        return "kit" if folder.resolve().name == "kit" else "humanml"
+    return None
 
 
 def _find(folder: Path, name: str, file: str) -> Path:

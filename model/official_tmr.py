@@ -28,7 +28,6 @@ log = logging.getLogger(__name__)
 MODULES = ("motion_encoder", "text_encoder", "motion_decoder")
 KINDS = ("TMR", "TEMOS")
 SKELETONS = {263: "humanml", 251: "kit"}
-CARRIED_STATISTICS = Path(__file__).parents[1] / "data_loaders" / "published_statistics.json"
 SIZES = ("latent_dim", "ff_size", "num_layers", "num_heads", "dropout")
 
 
@@ -139,11 +138,10 @@ def run_statistics(folder: Path, settings: Mapping[str, Any], config: TMRConfig)
             mean, std = (read_tensor(place / f"{name}.pt") for name in ("mean", "std"))
             log.info("normalisation of %s", place)
             return _statistics(mean, std, config, str(place))
-    carried = json.loads(CARRIED_STATISTICS.read_text(encoding="utf-8"))
-    key = "/".join(named.parts[-2:])
-    if key in carried:
-        log.info("normalisation of %s as published, carried with the code", key)
-        return _statistics(*(np.array(carried[key][name], np.float32) for name in ("mean", "std")), config, key)
+    name = "/".join(named.parts[-2:])
+    if carried := Statistics.published(name, config.representation):
+        log.info("normalisation of %s as published, carried with the code", name)
+        return _statistics(carried.mean, carried.std, config, name)
     raise CheckpointError(f"{folder} has no mean.pt and std.pt of its training: put them into {places[1]} "
                           "(those of the HumanML3D dataset will not do)")
 

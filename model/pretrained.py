@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PUBLISHED_STATISTICS = Path(__file__).parents[1] / "data_loaders" / "published_statistics.json"
 # Where each system's configuration and the function that builds its networks live.
 SYSTEMS = {
     "lsremgm": ("model.lsremgm", "LSReMGMConfig", "model.lsremgm_system", "build"),
@@ -193,10 +192,9 @@ def published_statistics(config: Any, dataset_folder: str | Path | None = None) 
     folder = Path(dataset_folder) if dataset_folder else DATASET_ROOT / alias
     files = [folder / "Mean.npy", folder / "Std.npy"]
     if not all(file.is_file() for file in files):
-        carried = json.loads(PUBLISHED_STATISTICS.read_text())
-        if not dataset_folder and alias in carried:
-            mean, std = (np.array(carried[alias][name], dtype=np.float32) for name in ("mean", "std"))
-            return Statistics(mean, std, Representation(config.skeleton, config.fps, config.heading))
+        representation = Representation(config.skeleton, config.fps, config.heading)
+        if not dataset_folder and (carried := Statistics.published(alias, representation)):
+            return carried
         raise CheckpointError(
             f"published {config.dataset} weights need that dataset's Mean.npy and Std.npy: put them into {folder}, "
             "or name the folder that holds them")

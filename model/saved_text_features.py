@@ -9,20 +9,31 @@ from pathlib import Path
 
 import numpy as np
 
-from model.text_encoders import TextEncoder, TextFeatures
+from model.text_encoders import TextEncoder, TextFeatures, load_text_encoder
+from model.text_towers import TOWERS
 from protos.files import atomic_file, write_atomically
+
+WORDS, SENTENCES = "token_embeddings", "sent_embeddings"  # folders beside annotations.json that hold them
 
 
 class SavedTextFeatures:
-    """Stands in for a text encoder: saved features first, then the encoder itself, if there is one.
+    """Stands in for a text encoder: saved features first, then the encoder itself, if there is one. A name will do for it:
+    it is loaded when a text has to be read.
 
     Word features: rows of text i are slices[i, 0] to slices[i, 1] of `array` (all words, C). Without `slices`, row i of
     `array` (N, C) is the text as a whole.
     """
 
     def __init__(self, array: np.ndarray, index: dict[str, int], slices: np.ndarray | None = None,
-                 encoder: TextEncoder | None = None):
-        self.array, self.index, self.slices, self.encoder = array, index, slices, encoder
+                 encoder: TextEncoder | str | None = None):
+        self.array, self.index, self.slices, self._encoder = array, index, slices, encoder
+
+    @property
+    def encoder(self) -> TextEncoder | None:
+        """TextEncoderError where it is not on this machine."""
+        if isinstance(self._encoder, str):
+            self._encoder = load_text_encoder(self._encoder)
+        return self._encoder
 
     def __contains__(self, text: str) -> bool:
         return text in self.index
@@ -62,7 +73,7 @@ class SavedTextFeatures:
         write_atomically(_file(path, "_index.json"), json.dumps(self.index, indent=4))
 
     @staticmethod
-    def load(path: Path, encoder: TextEncoder | None = None) -> "SavedTextFeatures":
+    def load(path: Path, encoder: TextEncoder | str | None = None) -> "SavedTextFeatures":
         """The files of `path`, the array memory-mapped. FileNotFoundError or ValueError names the one that will not do."""
         index = json.loads(_file(path, "_index.json").read_text(encoding="utf-8"))
         array = np.load(_file(path, ".npy"), mmap_mode="r", allow_pickle=False)
@@ -72,6 +83,10 @@ class SavedTextFeatures:
         if index and not 0 <= max(index.values()) < rows:
             raise ValueError(f"{_file(path, '_index.json')} names row {max(index.values())}, there are {rows}")
         return SavedTextFeatures(array, index, slices, encoder)
+
+    @staticmethod
+    def are_at(path: Path) -> bool:
+        return _file(path, "_index.json").is_file()
 
     @staticmethod
     def of(texts: Iterable[str], encoder: TextEncoder, *, words: bool) -> "SavedTextFeatures":
@@ -84,6 +99,15 @@ class SavedTextFeatures:
         ends = np.cumsum([len(row) for row in rows])
         slices = np.stack([np.concatenate([[0], ends[:-1]]), ends], axis=1).astype(np.int64)
         return SavedTextFeatures(np.concatenate(rows), index, slices, encoder)
+
+
+def features_beside(annotations: Path, kind: str, encoder: str) -> SavedTextFeatures | None:
+    """Features saved in a folder with annotations.json: WORDS or SENTENCES, of an encoder by our name; None where none are.
+
+    Texts that are not among them are read by that encoder, once there is one.
+    """
+    path = Path(annotations) / kind / TOWERS[encoder].repository
+    return SavedTextFeatures.load(path, encoder) if SavedTextFeatures.are_at(path) else None
 
 
 def _file(path: Path, suffix: str) -> Path:

@@ -23,6 +23,8 @@ from model.motion_autoencoder import Posterior
 from model.text_encoders import TextEncoder, TextFeatures, load_text_encoder
 from protos.randomness import derive_seed, randn
 
+FRAMES_AT_ONCE = {"cpu": 2048}  # of which a batch is encoded where nothing else is said: what the caches of a core hold
+FRAMES_ON_ACCELERATORS = 65536
 EPS = 1e-12  # added to every std, and the least length of a vector that has a direction
 
 
@@ -112,9 +114,9 @@ class SequenceEncoder(nn.Module):
         x = torch.cat([self.tokens.expand(len(x), -1, -1), x], dim=1)  # (B, 2 + N, C)
         keep = F.pad(mask, (count, 0), value=True)  # (B, 2 + N)
         x = self.dropout(x + self.positions[: x.shape[1]])
-        for layer in self.layers:
+        for layer in self.layers[:-1]:
             x = layer(x, keep)
-        return x[:, :count]
+        return self.layers[-1](x, keep, first=count)
 
 
 class MotionDecoder(nn.Module):
@@ -209,16 +211,20 @@ class TMR(nn.Module):
         return torch.cat(found)[[row[text] for text in texts]] if found else torch.zeros(0, self.config.latent_dim)
 
     @torch.no_grad()
-    def encode_motion(self, motions: Sequence[np.ndarray], batch_size: int = 64) -> Tensor:
+    def encode_motion(self, motions: Sequence[np.ndarray], batch_size: int | None = None) -> Tensor:
         """Mean latents (N, C) on the CPU, in the order of the features [(T, D)] in their units, whatever their lengths.
 
-        ValueError names a motion that is empty, too long, of another width, or not finite.
+        batch_size: how many at once (default: what is fast on the device). ValueError names a motion that is empty, too
+        long, of another width, or not finite.
         """
         self._check_motions(motions)
         order = sorted(range(len(motions)), key=lambda i: len(motions[i]))  # little padding
-        found = []
-        for start in range(0, len(order), batch_size):
-            rows = [torch.as_tensor(np.array(motions[i], np.float32)) for i in order[start : start + batch_size]]
+        frames = FRAMES_AT_ONCE.get(self.device.type, FRAMES_ON_ACCELERATORS)
+        found, start = [], 0
+        while start < len(order):
+            stop = start + (batch_size or max(1, frames // len(motions[order[start]])))
+            rows = [torch.as_tensor(np.array(motions[i], np.float32)) for i in order[start:stop]]
+            start = stop
             mask = lengths_to_mask(torch.tensor([len(row) for row in rows])).to(self.device)
             motion = self.normalise(nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.device))  # (B, T, D)
             found.append(self.motion_posterior(motion * mask[..., None], mask).mean.cpu())

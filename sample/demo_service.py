@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from data_loaders.amass_dataset import open_dataset
 from data_loaders.corpus import Motion
 from data_loaders.mocap import MAPPINGS, MocapError, load_mapping, read_bvh
 from model.embedding import TextMotionSpace, open_space
@@ -26,7 +27,7 @@ from protos.files import atomic_file
 from protos.options import one_line, pick_device
 from protos.randomness import derive_seed
 from sample.gallery import Gallery, GalleryError, GallerySearch, Hit
-from sample.gallery_sources import clip_motions, open_dataset, usable
+from sample.gallery_sources import clip_motions, usable
 from sample.motion_files import motion_of, read_features
 from sample.prompts import clean_prompt, file_name, frames_of
 from sample.retrieve_options import EncodeDataset, Reading

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from data_loaders.clips import original_name
 from protos.files import atomic_folder, atomic_path
 from sample.retrieve_options import Reading
 from sample.search import SearchIndex, unit_rows
@@ -187,16 +188,6 @@ class UsearchIndex:
         """(indices, cosines) of about the `count` most similar to a query (C,), best first."""
         found = self.index.search(unit_rows(np.asarray(query, np.float32)), min(count, len(self.index)))
         return found.keys.astype(np.int64), 1 - found.distances
-
-
-def original_name(name: str) -> str | None:
-    """The clip whose mirror image has this name (M000123, M/KIT/x, folder/M000123, x_mirrored); None for other names."""
-    folder, slash, stem = name.rpartition("/")
-    if stem.endswith("_mirrored"):
-        return name.removesuffix("_mirrored")
-    if name.startswith("M/"):
-        return name[2:]
-    return f"{folder}{slash}{stem[1:]}" if stem.startswith("M") and len(stem) > 1 else None
 
 
 class GallerySearch:

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_loaders.amass_annotations import Annotation, AnnotationError, cut_span
-from data_loaders.amass_dataset import AmassDataset
+from data_loaders.amass_dataset import AmassDataset, open_dataset
 from data_loaders.corpus import Corpus, Motion
 from data_loaders.text import CaptionFileError, read_caption_file
 from model.embedding import TextMotionSpace
@@ -136,7 +136,7 @@ def usable(features: np.ndarray, space: TextMotionSpace, cut: bool = True) -> np
     return features[:longest] if cut else features
 
 
-def encode_items(source: DatasetSource | FileSource, items: Sequence[str], batch_size: int = 64,
+def encode_items(source: DatasetSource | FileSource, items: Sequence[str], batch_size: int | None = None,
                  progress: bool = True) -> list[Encoded]:
     """The items, in their order, a bad one with its problem. What a motion becomes does not depend on its neighbours."""
     found: list[Encoded | None] = [None] * len(items)
@@ -160,11 +160,6 @@ def encode_items(source: DatasetSource | FileSource, items: Sequence[str], batch
             encode()
     encode()
     return found
-
-
-def open_dataset(name_or_folder: str) -> Corpus | AmassDataset:
-    """A prepared dataset, or a folder with TMR's annotations.json."""
-    return AmassDataset(Path(name_or_folder)) if AmassDataset.is_at(name_or_folder) else Corpus.open(name_or_folder)
 
 
 def clip_motions(gallery: Gallery, rows: Sequence[int], space: TextMotionSpace) -> Iterator[Motion]:

@@ -54,7 +54,7 @@ def window_spans(num_frames: int, sizes: Sequence[int], stride: int) -> tuple[np
 
 
 def embed_windows(features: np.ndarray, space: TextMotionSpace, window_seconds: Sequence[float] = WINDOW_SECONDS,
-                  stride_seconds: float = STRIDE_SECONDS, batch_size: int = 64) -> Windows:
+                  stride_seconds: float = STRIDE_SECONDS, batch_size: int | None = None) -> Windows:
     """The windows of features (T, D), encoded once for any number of texts; lengths that the model cannot read are fitted
     to what it can. ValueError for a motion shorter than that."""
     shortest, longest = space.frame_limits

@@ -93,8 +93,8 @@ class EncodeDataset(Reading):
     """Longer files are cut into equal parts of at most so long (default: the longest motion the model was trained on)."""
     texts: bool = True
     """Also encode the captions, to find texts by motions (--no_texts: motions only)."""
-    batch_size: int = 64
-    """Motions encoded at once."""
+    batch_size: int | None = None
+    """Motions encoded at once (default: what is fast on the device)."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or 1."""
 
@@ -104,7 +104,7 @@ class EncodeDataset(Reading):
             raise ValueError("give --dataset or --motions, one of them")
         if self.longest_seconds is not None and not 0 < self.longest_seconds < 1e6:
             raise ValueError(f"--longest_seconds {self.longest_seconds:g}: expected seconds, above 0")
-        if self.batch_size < 1:
+        if self.batch_size is not None and self.batch_size < 1:
             raise ValueError(f"--batch_size {self.batch_size}: expected at least 1")
 
 
@@ -177,8 +177,8 @@ class Localize(Reading):
     """Moments per text."""
     refine: bool = True
     """Let each moment grow while the curve stays in the upper half between its median and its maximum."""
-    batch_size: int = 64
-    """Windows encoded at once."""
+    batch_size: int | None = None
+    """Windows encoded at once (default: what is fast on the device)."""
     output_dir: Path | None = None
     """Folder for moments.json, moments.csv and scores.png (default: outputs/localize_<motion>)."""
     device: str = "auto"
@@ -190,5 +190,5 @@ class Localize(Reading):
             raise ValueError("give --text or --input_text, one of them")
         if not self.window_seconds or min(self.window_seconds) <= 0 or self.stride_seconds <= 0:
             raise ValueError("--window_seconds and --stride_seconds: expected seconds, above 0")
-        if self.k < 1 or self.batch_size < 1:
+        if self.k < 1 or (self.batch_size is not None and self.batch_size < 1):
             raise ValueError("--k and --batch_size: expected at least 1")

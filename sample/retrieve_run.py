@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
+from data_loaders.amass_dataset import open_dataset
 from model.embedding import TextMotionSpace, open_space
 from protos.files import atomic_file, write_atomically
 from protos.options import pick_device
 from protos.processes import Processes
 from sample.gallery import Gallery, GallerySearch, Hit, as_stored, file_stamp, require_free, score
-from sample.gallery_sources import DatasetSource, Encoded, FileSource, clip_motions, encode_items, open_dataset
+from sample.gallery_sources import DatasetSource, Encoded, FileSource, clip_motions, encode_items
 from sample.localize import Moment, embed_windows, moments, score_curve
 from sample.motion_files import cut_seconds, read_features
 from sample.prompts import LONGEST_NAME, clean_prompt, file_name, new_folder, read_prompt_file

@@ -1,11 +1,17 @@
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small tensors everywhere: more threads only wait for each other
 
-from tests.synthetic import write_recordings
+_cache = tempfile.TemporaryDirectory(prefix="moveo_tests_")
+os.environ["XDG_CACHE_HOME"] = _cache.name  # what earlier runs left behind must not decide a test
+
+
+def pytest_unconfigure(config):
+    _cache.cleanup()
 
 
 def pytest_collection_modifyitems(config, items):
@@ -20,6 +26,8 @@ def pytest_collection_modifyitems(config, items):
 @pytest.fixture(scope="session")
 def recordings(tmp_path_factory) -> Path:
     """A folder of made-up BVH recordings with captions and splits."""
+    from tests.synthetic import write_recordings
+
     folder = tmp_path_factory.mktemp("recordings")
     write_recordings(folder)
     return folder

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from data_loaders.amass_annotations import AnnotationError
-from data_loaders.amass_dataset import AmassDataset
+from data_loaders.amass_dataset import AmassDataset, open_dataset
 from data_loaders.corpus import Statistics
 from evaluations.eval_retrieval import RetrievalOptions
 from evaluations.eval_retrieval_run import evaluate
-from evaluations.retrieval_data import SENTENCES, items_of, open_data, saved_features
+from evaluations.retrieval_data import items_of
 from model.pretrained import save_pretrained
-from model.saved_text_features import SavedTextFeatures
+from model.saved_text_features import SENTENCES, SavedTextFeatures, features_beside
 from model.text_encoders import TextEncoderError
 from model.tmr import TMRConfig, build
 
@@ -46,7 +46,7 @@ def folder(tmp_path):
 
 
 def test_a_caption_is_the_frames_of_its_span_and_what_has_none_is_named(folder):
-    items, report = items_of(open_data(str(folder)), "test", (1, 1000))
+    items, report = items_of(open_dataset(str(folder)), "test", (1, 1000))
     frames = {item.name: (int(item.motion[0, 0]), int(item.motion[-1, 0])) for item in items}
     assert frames == {"000001": (0, 179), "M000001": (0, 179), "000002": (11, 61), "000003": (20, 39), "000004": (180, 199)}
     assert report.skipped["000005"] == "too short: 0 frames, 1 needed" and report.skipped["unknown"].startswith("missing")
@@ -67,19 +67,18 @@ def test_what_is_no_such_dataset_is_said_in_a_line(folder):
         AmassDataset(folder).split("train")
     (folder / "annotations.json").write_text("[1]")
     with pytest.raises(AnnotationError, match="is not an annotations file"):
-        open_data(str(folder))
+        open_dataset(str(folder))
 
 
 def test_saved_features_are_read_where_they_hold_every_caption(folder):
-    data = AmassDataset(folder)
-    assert saved_features(data, "nsim_test", SENTENCES, "mpnet") is None
+    assert features_beside(folder, SENTENCES, "mpnet") is None
     texts = ["text of 000001", "text of 000002"]
     path = folder / "sent_embeddings" / "sentence-transformers" / "all-mpnet-base-v2"
     path.parent.mkdir(parents=True)
     SavedTextFeatures(np.eye(2, dtype=np.float32), {text: i for i, text in enumerate(texts)}).save(path)
-    assert saved_features(data, "nsim_test", SENTENCES, "mpnet").encode(texts).pooled.tolist() == [[1, 0], [0, 1]]
+    assert features_beside(folder, SENTENCES, "mpnet").encode(texts).pooled.tolist() == [[1, 0], [0, 1]]
     try:
-        assert saved_features(data, "test", SENTENCES, "mpnet").encoder.name == "mpnet"
+        assert features_beside(folder, SENTENCES, "mpnet").encoder.name == "mpnet"
     except TextEncoderError as error:
         assert "python -m protos.fetch mpnet" in str(error)
 

@@ -1,6 +1,5 @@
 """The evaluator: what its embeddings depend on and what not, its words, its files, what it refuses."""
 
-import json
 
 import numpy as np
 import pytest
@@ -51,11 +50,11 @@ def words(*lengths, dim=300, seed=0):
 
 def test_a_motion_has_one_embedding_whatever_stands_beside_it(evaluator):
     clips = motions(60, 196, 24, 192, 61, 8)
-    together = evaluator.encode_motions(clips)
+    together = evaluator.encode_motion(clips)
     for batch_size in (1, 2, 5):
-        torch.testing.assert_close(evaluator.encode_motions(clips, batch_size), together, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(evaluator.encode_motion(clips, batch_size), together, rtol=1e-5, atol=1e-6)
     order = [3, 0, 5, 1, 4, 2]
-    torch.testing.assert_close(evaluator.encode_motions([clips[i] for i in order]), together[order], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(evaluator.encode_motion([clips[i] for i in order]), together[order], rtol=1e-5, atol=1e-6)
 
 
 def test_little_padding_is_as_good_as_padding_to_196_frames(evaluator):
@@ -80,10 +79,10 @@ def test_contacts_are_not_read_and_normalisation_is_the_evaluators_own(evaluator
     clip = motions(48)[0]
     changed = clip.copy()
     changed[:, -4:] += 1.0
-    torch.testing.assert_close(evaluator.encode_motions([clip]), evaluator.encode_motions([changed]))
+    torch.testing.assert_close(evaluator.encode_motion([clip]), evaluator.encode_motion([changed]))
     other = GuoEvaluator(evaluator.config, statistics(mean=0.0, std=1.0)).eval()
     other.load_state_dict(evaluator.state_dict())
-    torch.testing.assert_close(other.encode_motions([(clip - 0.5) / 2.0]), evaluator.encode_motions([clip]),
+    torch.testing.assert_close(other.encode_motion([(clip - 0.5) / 2.0]), evaluator.encode_motion([clip]),
                                rtol=1e-5, atol=1e-6)
 
 
@@ -95,7 +94,7 @@ def test_contacts_are_not_read_and_normalisation_is_the_evaluators_own(evaluator
 ])  # fmt: skip
 def test_motions_that_cannot_be_judged_are_named(evaluator, bad, message):
     with pytest.raises(ValueError, match=message):
-        evaluator.encode_motions([motions(40)[0], bad])
+        evaluator.encode_motion([motions(40)[0], bad])
 
 
 def test_words_beyond_the_length_of_a_text_have_no_influence(evaluator):
@@ -181,7 +180,7 @@ def test_a_checkpoint_keeps_weights_statistics_and_representation(evaluator, tmp
     again = from_pretrained(tmp_path / "evaluator", systems=("evaluator",))
     assert again.config == evaluator.config and not again.training
     clips = motions(40, 80)
-    torch.testing.assert_close(again.encode_motions(clips), evaluator.encode_motions(clips), rtol=0, atol=5e-3)
+    torch.testing.assert_close(again.encode_motion(clips), evaluator.encode_motion(clips), rtol=0, atol=5e-3)
     with pytest.raises(CheckpointError, match="kind evaluator, needed is lsremgm"):
         load(tmp_path / "evaluator", "cpu")
 
@@ -203,7 +202,7 @@ def test_the_published_evaluator_loads_with_its_own_statistics(tmp_path):
     for folder in (tmp_path, tmp_path / "t2m"):
         loaded = official.official_evaluator(folder, "humanml")
         clips = motions(40, 60)
-        torch.testing.assert_close(loaded.encode_motions(clips), network.eval().encode_motions(clips))
+        torch.testing.assert_close(loaded.encode_motion(clips), network.eval().encode_motion(clips))
     assert loaded.std[0] < loaded.std[3] < loaded.std[4:67].mean()  # root weighs 25 times as much
     with pytest.raises(CheckpointError, match="absent"):
         official.official_evaluator(tmp_path, "kit")
@@ -224,8 +223,7 @@ def test_the_published_length_estimator_loads(tmp_path):
 
 
 def test_carried_statistics_are_those_of_the_evaluators_not_of_the_datasets():
-    carried = json.loads(official.STATISTICS.read_text())
-    dataset = np.array(carried["HumanML3D"]["std"])
+    dataset = Statistics.published("HumanML3D", official.evaluator_statistics("humanml").representation).std
     for name, width in (("humanml", 263), ("kit", 251)):
         assert official.evaluator_statistics(name).std.shape == (width,)
     ratio = dataset / official.evaluator_statistics("humanml").std

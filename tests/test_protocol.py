@@ -11,8 +11,8 @@ from data_loaders.humanml import Entry
 from data_loaders.text import Caption
 from evaluations import metrics
 from evaluations.evaluation_set import EvaluationSet, SetEmbeddings
-from evaluations.judges import GuoJudge
 from evaluations.protocol import GENERATED, GIVEN, NOISE, PROTOCOLS, REAL, SHUFFLED, Entrants, Evaluation, evaluate, summary
+from model.embedding import TextMotionSpace
 from model.evaluator_words import MinilmWords
 from model.evaluators import EvaluatorConfig, GuoEvaluator
 
@@ -24,7 +24,7 @@ SIZES = dict(movement_hidden=8, movement_latent=8, text_hidden=8, motion_hidden=
 def judge():
     torch.manual_seed(0)
     config = EvaluatorConfig(**SIZES, words="minilm", word_dim=384, pos_dim=0, heading="continuous")
-    return GuoJudge(GuoEvaluator(config, Statistics(np.zeros(263), np.ones(263), REPRESENTATION)), MinilmWords())
+    return TextMotionSpace(GuoEvaluator(config, Statistics(np.zeros(263), np.ones(263), REPRESENTATION)), MinilmWords())
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def test_reuse_changes_no_number(data, judge):
         assert alone.replicate(k).rows[REAL] == pytest.approx(figures, rel=1e-4)
     drawn = data.draw(np.random.default_rng(5))
     pools = [
-        judge.encode_motions([data.motion(*key) for key in list(zip(drawn.entry, drawn.start, drawn.length))[i : i + 32]])
+        judge.encode_motion([data.motion(*key) for key in list(zip(drawn.entry, drawn.start, drawn.length))[i : i + 32]])
         for i in (0, 32)
     ]
     np.testing.assert_allclose(SetEmbeddings(data, judge).motions(drawn), np.concatenate(pools), rtol=1e-4, atol=1e-6)
@@ -84,10 +84,10 @@ def test_reuse_changes_no_number(data, judge):
 def test_what_was_drawn_before_is_not_encoded_again(data, judge):
     counted = []
 
-    class Counting(GuoJudge):
-        def encode_motions(self, motions):
+    class Counting(TextMotionSpace):
+        def encode_motion(self, motions):
             counted.append(len(motions))
-            return super().encode_motions(motions)
+            return super().encode_motion(motions)
 
     evaluation = Evaluation(data, Counting(judge.networks, judge.words), seed=0)
     for k in range(20):
@@ -182,7 +182,7 @@ def test_another_representation_is_refused_before_anything_is_made(data, judge):
     with pytest.raises(ValueError, match="reads minilm words, not glove"):
         words = MinilmWords()
         words.name = "glove"
-        GuoJudge(judge.networks, words)
+        TextMotionSpace(judge.networks, words)
 
 
 def test_a_table_of_a_protocol_is_one_call(data, judge):

@@ -155,11 +155,11 @@ class Numbers:
     def __init__(self):
         self.texts_read = []
 
-    def encode_texts(self, captions):
+    def encode_text(self, captions):
         self.texts_read += [caption.text for caption in captions]
         return np.array([[float(caption.text.split()[-1])] for caption in captions])
 
-    def encode_motions(self, motions):
+    def encode_motion(self, motions):
         return np.array([[float(motion.mean())] for motion in motions])
 
 
@@ -221,7 +221,7 @@ def test_clips_whose_texts_are_the_same_count_as_hits(dataset, minilm):
     class Wrong(Numbers):
         """Takes clips of odd length for those of a number between their own and the next."""
 
-        def encode_motions(self, motions):
+        def encode_motion(self, motions):
             return np.array([[float(motion.mean()) + 0.4 * (len(motion) % 2)] for motion in motions])
 
     made = gallery(dataset, judge=Wrong())

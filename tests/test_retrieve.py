@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 
+from data_loaders.clips import original_name
 from data_loaders.corpus import Corpus, Representation, Statistics
 from model.embedding import open_space
 from model.evaluators import EvaluatorConfig, GuoEvaluator
 from model.pretrained import from_pretrained, save_pretrained
 from model.tmr import scores
 from sample import gallery as galleries
-from sample.gallery import Clip, Gallery, GalleryError, GallerySearch, original_name
+from sample.gallery import Clip, Gallery, GalleryError, GallerySearch
 from sample.retrieve import main
 from tests.synthetic import bvh_text, raise_hand, walk
 from tests.tiny_retrieval import TEXT, features_of, saved_tmr

@@ -27,11 +27,6 @@ def dataset(tmp_path_factory):
     return random_corpus(tmp_path_factory.mktemp("dataset"))
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
-
-
 def small(dataset, save_dir, **changes):
     options = EvaluatorOptions(
         save_dir=str(save_dir), dataset=str(dataset), words="minilm", **SIZES, movement_steps=4, movement_batch_size=4,
@@ -54,7 +49,7 @@ def test_both_stages_leave_an_evaluator_that_judges_the_kind_of_motion_it_was_tr
     trained = torch.load(complete(tmp_path / "movement")[-1] / "training_state.pt", weights_only=True)["networks"]
     for name, value in evaluator.movement_encoder.state_dict().items():
         assert torch.equal(value, trained[f"encoder.{name}"])
-    assert evaluator.encode_motions([corpus[0], corpus[1]]).shape == (2, 16)
+    assert evaluator.encode_motion([corpus[0], corpus[1]]).shape == (2, 16)
     assert json.loads((tmp_path / "matching" / "best" / "metrics.json").read_text())["step"] in (3, 6)
 
 
@@ -66,7 +61,7 @@ def test_training_brings_motions_near_what_is_said_of_them(dataset, tmp_path):
     corpus = Corpus.open(dataset)
     train = corpus.split("train")
     texts = evaluator.encode_words(load_words("minilm").encode([Caption(text) for text in CONTENTS.values()]))
-    gaps = torch.cdist(texts, evaluator.encode_motions([corpus[i] for i in train]))  # (3, 20)
+    gaps = torch.cdist(texts, evaluator.encode_motion([corpus[i] for i in train]))  # (3, 20)
     said = [list(CONTENTS)[i] for i in gaps.argmin(0)]
     assert np.mean([corpus.labels[i]["content"] == content for i, content in zip(train, said)]) > 0.85
 

@@ -26,11 +26,6 @@ def dataset(tmp_path_factory) -> Path:
     return random_corpus(tmp_path_factory.mktemp("dataset"))
 
 
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
-
-
 def small(folder: Path, save_dir: Path, **changes) -> LSReMGMOptions:
     options = LSReMGMOptions(
         save_dir=str(save_dir), dataset=str(folder), num_layers=1, latent_dim=16, ff_size=32, num_heads=2, dropout=0.0,

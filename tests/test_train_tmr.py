@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from data_loaders.amass_dataset import AmassDataset
+from data_loaders.amass_dataset import AmassDataset, open_dataset
 from data_loaders.annotated_motions import AnnotatedMotions
-from data_loaders.annotations import seconds_of, write_annotations
+from data_loaders.annotation_folder import seconds_of, write_annotations
 from data_loaders.batch_plan import Sample
 from data_loaders.corpus import Corpus, Entry, Representation, Statistics, write_corpus
 from data_loaders.feature_statistics import feature_mean_std
@@ -32,7 +32,7 @@ from train import train_temos, train_tmr
 from train.checkpoints import complete, read_state
 from train.export import ExportOptions, export
 from train.train_tmr import PRESETS, TMROptions
-from train.train_tmr_setup import open_dataset, recalls, statistics_of, training_motions, validation
+from train.train_tmr_setup import recalls, statistics_of, training_motions, validation
 from train.train_tmr_setup import train_tmr as run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,11 +42,6 @@ KINDS = {
     "right": ("a person raises the right hand", lambda frames: raise_hand(frames, "right")),
     "walk": ("someone walks forward", walk),
 }
-
-
-@pytest.fixture(autouse=True)
-def _own_cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +181,7 @@ def test_groups_of_like_length_change_nothing_but_the_time(dataset, tmp_path, mo
     batch = motions.batch([Sample(i, i) for i in (0, 19, 7, 12, 3)])
     found = []
     for rows in (2, 64):
-        monkeypatch.setattr(tmr_losses.LengthGroups, "ROWS", rows)
+        monkeypatch.setitem(tmr_losses.GROUP_ROWS, "cpu", rows)
         networks.zero_grad()
         terms = tmr_losses.loss(networks, batch, torch.Generator().manual_seed(0))
         found.append({name: float(value.detach()) for name, value in terms.items()})
@@ -224,8 +219,8 @@ def test_an_exported_model_is_small_judges_and_makes_motions(dataset, tmp_path):
     corpus = Corpus.open(dataset)
     judge = load_judge(tmp_path / "shared", corpus)
     judge.require(corpus.representation, "the dataset")
-    assert judge.encode_texts([Caption("a person bows")]).shape == (1, 16)
-    assert judge.encode_motions([corpus[0], corpus[1]]).shape == (2, 16)
+    assert judge.encode_text([Caption("a person bows")]).shape == (1, 16)
+    assert judge.encode_motion([corpus[0], corpus[1]]).shape == (2, 16)
 
 
 def test_the_small_preset_takes_no_more_than_8_megabytes():
@@ -265,7 +260,7 @@ def test_a_dataset_written_as_annotations_trains_the_same_kind_of_model(dataset,
         np.testing.assert_array_equal(motions.item(i, 0).motion, corpus[clip])
     assert {motions.item(0, number).text for number in range(20)} == {caption.text for caption in corpus.captions(0)}
     options = small(folder, tmp_path / "run", balance=0.5)
-    np.testing.assert_allclose(statistics_of(open_dataset(options), options).std,
+    np.testing.assert_allclose(statistics_of(open_dataset(options.dataset, options.motions), options).std,
                                statistics_of(corpus, small(dataset, tmp_path)).std, rtol=1e-5)
     networks = from_pretrained(run(options).checkpoint)
     assert networks.config.heading == "continuous" and networks.statistics.representation == corpus.representation
@@ -291,8 +286,7 @@ def test_seconds_give_back_the_frame_they_were_made_of(fps):
 
 
 def test_saved_text_features_of_the_layout_replace_the_language_model(dataset, tmp_path):
-    from evaluations.retrieval_data import SENTENCES, WORDS
-    from model.saved_text_features import SavedTextFeatures
+    from model.saved_text_features import SENTENCES, WORDS, SavedTextFeatures
     from model.text_towers import TOWERS
 
     folder = tmp_path / "annotations" / "saved"

@@ -8,17 +8,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data_loaders.amass_dataset import AmassDataset
+from data_loaders.amass_dataset import AmassDataset, open_dataset
 from data_loaders.annotated_motions import AnnotatedMotions
 from data_loaders.batches import CaptionBatches, TextMotionDataset, collate
 from data_loaders.corpus import Batch, Corpus, Statistics
 from data_loaders.feature_statistics import feature_mean_std
 from evaluations import retrieval_metrics
-from evaluations.retrieval_data import SENTENCES, WORDS
 from model.pretrained import write_files
-from model.saved_text_features import SavedTextFeatures
+from model.saved_text_features import SENTENCES, WORDS, SavedTextFeatures, features_beside
 from model.text_encoders import TextEncoder
-from model.text_towers import TOWERS
 from model.tmr import TMR, TMRConfig, build, cosines
 from model.tmr_losses import captions_of, loss
 from protos.options import seed_everything
@@ -48,7 +46,7 @@ Texts = TextTable | SavedTextFeatures
 
 def train_tmr(options: TMROptions) -> TrainResult:
     """Trains as the options say. Raises ValueError or OSError, in a user's words, for what cannot be trained."""
-    data = open_dataset(options)
+    data = open_dataset(options.dataset, options.motions)
     statistics = statistics_of(data, options)
     motions = training_motions(data, "train", options, statistics)
     held_out = validation_motions(data, options, statistics) if options.eval_interval else None
@@ -62,15 +60,6 @@ def train_tmr(options: TMROptions) -> TrainResult:
     batches = CaptionBatches(motions, options.batch_size, options.seed, weights)
     evaluate = validation(held_out, options) if held_out else None
     return train(networks, partial(loss, together=True), batches, options, save, evaluate)
-
-
-def open_dataset(options: TMROptions) -> Data:
-    """A prepared dataset or a folder with annotations.json."""
-    if AmassDataset.is_at(options.dataset):
-        return AmassDataset(Path(options.dataset), options.motions)
-    if options.motions is not None:
-        raise ValueError(f"--motions belongs to a folder with annotations.json, and {options.dataset} is none")
-    return Corpus.open(options.dataset)
 
 
 def training_motions(data: Data, split: str, options: TMROptions, statistics: Statistics | None = None) -> Motions:
@@ -124,11 +113,9 @@ def build_networks(options: TMROptions, data: Data, statistics: Statistics, text
 
 def text_features(data: Data, kind: str, encoder: str, texts: Iterable[str]) -> Texts | TextEncoder:
     """Features of all texts: those saved with the dataset where it has them all, else a table computed once."""
-    path = data.folder / kind / TOWERS[encoder].repository
-    if isinstance(data, AmassDataset) and path.with_name(f"{path.name}_index.json").is_file():
-        saved = SavedTextFeatures.load(path)
-        if all(text in saved for text in texts):
-            return saved
+    saved = features_beside(data.folder, kind, encoder) if isinstance(data, AmassDataset) else None
+    if saved is not None and all(text in saved for text in texts):
+        return saved
     return text_table(encoder, texts, with_tokens=kind == WORDS)
 
 

@@ -14,10 +14,11 @@ from data_loaders.batches import TrainingItem, collate
 from evaluations import retrieval_metrics
 from evaluations.eval_retrieval import RetrievalOptions
 from evaluations.eval_retrieval_run import evaluate, latex_row, yaml_name, yaml_text
-from evaluations.judges import TmrJudge
-from evaluations.retrieval_data import WORDS, items_of, saved_features
+from evaluations.retrieval_data import items_of
 from evaluations.retrieval_protocol import gallery_of
+from model.embedding import TextMotionSpace
 from model.official_tmr import official_tmr
+from model.saved_text_features import WORDS, features_beside
 from model.tmr import TMR
 from sample.retrieve import main as retrieve
 from sample.search import unit_rows
@@ -59,16 +60,16 @@ def project_of(case: Case) -> tuple[Path, AmassDataset]:
     return folder, AmassDataset(folder / "datasets" / "annotations" / "humanml3d")
 
 
-def run_of(case: Case, split: str = "test") -> TMR:
+def run_of(case: Case) -> TMR:
     """The project's model, which reads the saved word features."""
     folder, data = project_of(case)
-    return official_tmr(folder / case.config["run_dir"], text_encoder=saved_features(data, split, WORDS, "distilbert"))
+    return official_tmr(folder / case.config["run_dir"], text_encoder=features_beside(data.folder, WORDS, "distilbert"))
 
 
 def loader(case: Case) -> dict[str, Any]:
     _, data = project_of(case)
     split = case.config["split"]
-    words = saved_features(data, split, WORDS, "distilbert")
+    words = features_beside(data.folder, WORDS, "distilbert")
     if "items" in case.config:
         return first_batch(case, data, words)
     files = data.split(split)
@@ -95,7 +96,7 @@ def first_batch(case: Case, data: AmassDataset, words) -> dict[str, Any]:
 
 def cosine_matrix(case: Case) -> dict[str, Any]:
     split = case.config["split"]
-    judge = TmrJudge(run_of(case, split))
+    judge = TextMotionSpace(run_of(case))
     items, _ = items_of(project_of(case)[1], split, judge.frame_limits)
     return {"sim_matrix": gallery_of(items, judge).similarity}
 
