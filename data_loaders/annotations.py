@@ -1,25 +1,22 @@
-"""python -m data_loaders.annotations --dataset bandai_namco --output datasets/annotations/bandai_namco: TMR's layout.
+"""python -m data_loaders.annotations SUBCOMMAND: datasets in TMR's layout. SUBCOMMAND --help tells its options.
 
-Writes annotations.json, split lists and representation.json of a prepared dataset, and its features below
-../../motions/guoh3dfeats/NAME, where programs that know that layout look for them.
+Each writes annotations.json and split lists below --output. Programs that know that layout look for the features of the
+files in motions/guoh3dfeats, two folders above; those of AMASS are written by python -m data_loaders.guoh3dfeats.
 """
 
-import json
 import logging
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Literal
 
 from protos.options import parse, run_command, setup_logging
-
-if TYPE_CHECKING:
-    from data_loaders.corpus import Corpus
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class AnnotationOptions:
+class Dataset:
     """Write a prepared dataset as annotated spans of feature files."""
 
     dataset: str
@@ -27,69 +24,76 @@ class AnnotationOptions:
     output: Path
     """Folder of annotations.json, such as datasets/annotations/NAME."""
     motions: Path | None = None
-    """Folder of the feature files (default: ../../motions/guoh3dfeats, seen from --output)."""
+    """Folder of the feature files to write (default: ../../motions/guoh3dfeats, seen from --output)."""
 
 
-def annotations_of(corpus: "Corpus", prefix: str) -> dict[str, dict]:
-    """The content of annotations.json: every clip with its captions and their seconds; files lie at prefix/NAME."""
-    return {
-        name: {
-            "path": f"{prefix}/{name}",
-            "duration": seconds_of(frames, corpus.fps),
-            "labels": labels,
-            "annotations": [
-                {"seg_id": f"{name}_{i}", "text": caption.text, **_span(caption, frames, corpus.fps)}
-                for i, caption in enumerate(corpus.captions(name))
-            ],
-        }
-        for name, frames, labels in zip(corpus.names, corpus.lengths.tolist(), corpus.labels, strict=True)
-    }
+@dataclass(frozen=True)
+class Humanml3d:
+    """Rebuild HumanML3D's annotations of whole AMASS and HumanAct12 files."""
+
+    input: Path = Path("dataset/HumanML3D")
+    """HumanML3D's folder: texts/, train.txt, val.txt, test.txt, all.txt, and index.csv of its repository in it or above."""
+    motions: Path | None = None
+    """Whole files that tell the durations: pose_data, or features (default: ../../motions/guoh3dfeats from --output)."""
+    output: Path = Path("datasets/annotations/humanml3d")
+    """Folder of annotations.json and splits/."""
 
 
-def seconds_of(frame: int, fps: float) -> float:
-    """A time with three decimals from which cutting the product gets the frame back."""
-    seconds = round(frame / fps, 3)
-    return seconds if int(seconds * fps) >= frame else round(seconds + 0.001, 3)
+@dataclass(frozen=True)
+class Babel:
+    """Build annotations of whole AMASS files from BABEL's labels."""
+
+    input: Path = Path("dataset/BABEL")
+    """Folder of BABEL's train.json and val.json."""
+    motions: Path | None = None
+    """pose_data or features that tell the durations; files 0.25 s off are left out (default: durations that BABEL states)."""
+    mode: Literal["all", "seq", "seg"] = "all"
+    """seq: labels of whole sequences; seg: labels of their parts; all: both."""
+    output: Path = Path("datasets/annotations/babel")
+    """Folder of annotations.json and splits/."""
 
 
-def _span(caption, frames: int, fps: float) -> dict[str, float]:
-    duration = seconds_of(frames, fps)
-    if caption.whole:
-        return {"start": 0.0, "end": duration}
-    start, end = sorted((caption.start, caption.end))
-    return {"start": round(start, 3), "end": min(round(end, 3), duration)}
+Subcommand = Dataset | Humanml3d | Babel  # in lower case they are what is typed
 
 
-def write_annotations(corpus: "Corpus", output: Path, motions: Path | None = None) -> int:
-    """Writes the dataset and returns the number of captions. Feature files that are there are replaced."""
-    import numpy as np
-
-    from data_loaders.amass_dataset import ANNOTATIONS, REPRESENTATION, default_motions
-    from protos.files import atomic_file, write_atomically
-
-    output = Path(output)
-    motions = Path(motions) if motions else default_motions(output)
-    content = annotations_of(corpus, corpus.folder.resolve().name)
-    for i, entry in enumerate(content.values()):
-        with atomic_file(motions / f"{entry['path']}.npy") as file:
-            np.save(file, corpus[i])
-    for split in ("train", "val", "test"):
-        if (corpus.folder / f"{split}.txt").is_file():
-            names = [corpus.names[i] for i in corpus.split(split)]
-            write_atomically(output / "splits" / f"{split}.txt", "".join(f"{name}\n" for name in names))
-    write_atomically(output / REPRESENTATION, json.dumps(asdict(corpus.representation)))
-    write_atomically(output / ANNOTATIONS, json.dumps(content, indent=1))
-    return sum(len(entry["annotations"]) for entry in content.values())
-
-
-def main(argv: list[str] | None = None) -> None:
-    options = parse(AnnotationOptions, argv, __doc__)
+def main(argv: Sequence[str] | None = None) -> None:
+    options = parse(Subcommand, argv, __doc__)
     setup_logging()
-    from data_loaders.corpus import Corpus
+    if isinstance(options, Dataset):
+        from data_loaders.annotation_folder import write_annotations
+        from data_loaders.corpus import Corpus
 
-    corpus = Corpus.open(options.dataset)
-    count = write_annotations(corpus, options.output, options.motions)
-    log.info("%d captions of %d clips in %s", count, len(corpus), options.output)
+        corpus = Corpus.open(options.dataset)
+        count = write_annotations(corpus, options.output, options.motions)
+        log.info("%d captions of %d clips in %s", count, len(corpus), options.output)
+    else:
+        build(options)
+
+
+def build(options: Humanml3d | Babel) -> None:
+    """Writes the folder and logs what was left out. FileNotFoundError or ValueError where nothing can be built."""
+    from data_loaders.amass_dataset import default_motions
+    from data_loaders.annotation_builders import babel_annotations, humanml3d_annotations, humanml3d_splits
+    from data_loaders.annotation_folder import write_folder
+    from data_loaders.clips import Report
+
+    report, motions = Report(), options.motions
+    if isinstance(options, Humanml3d):
+        motions = motions or default_motions(options.output)
+    if motions and not motions.is_dir():
+        raise FileNotFoundError(f"{motions} is absent: give --motions the pose_data of HumanML3D's notebook, or the features "
+                                "that python -m data_loaders.guoh3dfeats makes of it")  # fmt: skip
+    if isinstance(options, Humanml3d):
+        splits = humanml3d_splits(options.input)
+        content = humanml3d_annotations(options.input, motions, report)
+    else:
+        content, splits = babel_annotations(options.input, options.mode, motions, report)
+    if not content:
+        raise ValueError(f"nothing of {options.input} can be used: {report}")
+    count = write_folder(options.output, content, splits)
+    log.info("%d captions of %d clips in %s", count, len(content), options.output)
+    if report.skipped:
+        log.warning("%s", report)
 
 
 if __name__ == "__main__":

@@ -1,65 +1,94 @@
-"""Features of whole AMASS files, from the joints of HumanML3D's `pose_data` folder, as TMR reads them.
+"""python -m data_loaders.guoh3dfeats --input datasets/motions/pose_data: features of whole files, as TMR reads them.
 
-Unlike HumanML3D's own clips, files are not cut before their features are computed: body and heading are those of the whole
-file. Each has a mirrored twin under `M/`.
+They come from the joints of HumanML3D's `pose_data` folder (AMASS and HumanAct12 at 20 frames per second). Unlike
+HumanML3D's own clips, files are not cut before their features are computed: body and heading are those of the whole file.
+Each has a mirrored twin under `M/`.
 """
 
 import logging
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from torch import Tensor
+from protos.options import parse, run_command, setup_logging
 
-from data_loaders.humanml_features import features_from_joints, mirror_joints
-from data_loaders.mocap import MocapError, read_joints_npy
-from data_loaders.skeleton import Skeleton, load_skeleton
-from protos.files import atomic_file
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from data_loaders.clips import Report
 
 log = logging.getLogger(__name__)
 BODY_JOINTS = 24  # of SMPL; files with more have fingers
 UNREFLECTED = "humanact12"  # the one source whose joints are not reflected on the way to Y up
 
 
-def reflected(joints: Tensor, path: str) -> Tensor:
+@dataclass(frozen=True)
+class FeatureOptions:
+    """Write features (T-1, 263) of every joints file and of its mirror image. An interrupted run goes on where it stopped."""
+
+    input: Path = Path("datasets/motions/pose_data")
+    """Folder of joints (T, 22 or more, 3) in .npy files, as HumanML3D's first notebook writes them."""
+    output: Path = Path("datasets/motions/guoh3dfeats")
+    """Folder to write; mirrored files lie below M/."""
+    force_redo: bool = False
+    """Compute files again that are there."""
+
+
+def reflected(joints: "Tensor", path: str) -> "Tensor":
     """Joints (T, J, 3) with x negated, which undoes the reflection of `pose_data`; HumanAct12's stay as they are."""
     return joints if UNREFLECTED in path else joints * joints.new_tensor((-1.0, 1.0, 1.0))
 
 
-def mirrored(joints: Tensor) -> Tensor:
+def mirrored(joints: "Tensor") -> "Tensor":
     """Joints (T, J, 3) of SMPL (24) or SMPL+H (52) with left and right exchanged, fingers where there are some."""
+    from data_loaders.humanml_features import mirror_joints
+    from data_loaders.skeleton import load_skeleton
+
     skeleton = load_skeleton("humanml")
     if joints.shape[-2] <= BODY_JOINTS:
         skeleton = replace(skeleton, left_hand=(), right_hand=())
     return mirror_joints(joints, skeleton)
 
 
-def file_features(pose_data: Tensor, path: str, *, mirror: bool = False, tgt_offsets: Tensor | None = None) -> Tensor:
+def file_features(pose_data: "Tensor", path: str, *, mirror: bool = False, tgt_offsets: "Tensor | None" = None) -> "Tensor":
     """Features (T-1, 263) float32 of a file's joints (T, J >= 22, 3); `path` says where it comes from.
 
     tgt_offsets (22, 3): the body it is brought to, by default that of HumanML3D.
     """
+    from data_loaders.humanml_features import features_from_joints
+    from data_loaders.skeleton import load_skeleton
+
     skeleton = load_skeleton("humanml")
     joints = reflected(pose_data, path)
     joints = mirrored(joints) if mirror else joints
     return features_from_joints(joints[:, : skeleton.num_joints], skeleton, "published", tgt_offsets)
 
 
-def z_up(joints: Tensor) -> Tensor:
+def z_up(joints: "Tensor") -> "Tensor":
     """Joints (..., 3) with Y up turned so that Z is up: (x, -z, y)."""
+    import torch
+
     x, y, z = joints.unbind(-1)
     return torch.stack([x, -z, y], dim=-1)
 
 
-def write_features(source: Path, output: Path, *, force: bool = False) -> Iterator[Path]:
+def write_features(source: Path, output: Path, *, force: bool = False, report: "Report | None" = None) -> Iterator[Path]:
     """Writes the features of every joints file below `source`, and of its mirror below output/M; yields what was written.
 
-    Files that are there are kept unless `force`; those of one frame have no features and are left out.
+    Files that are there are kept unless `force`. `report` gets those left out: of one frame, of other joints, unreadable.
     """
-    skeleton: Skeleton = load_skeleton("humanml")
-    for file in sorted(Path(source).rglob("*.npy")):
+    import numpy as np
+    import torch
+    from tqdm import tqdm
+
+    from data_loaders.clips import Report
+    from data_loaders.mocap import MocapError, read_joints_npy
+    from data_loaders.skeleton import load_skeleton
+    from protos.files import atomic_file
+
+    report, needed = report or Report(), load_skeleton("humanml").num_joints
+    for file in tqdm(joints_files(source), desc="features", unit="file", disable=None):
         name = file.relative_to(source)
         targets = {False: Path(output) / name, True: Path(output) / "M" / name}
         missing = [mirror for mirror, target in targets.items() if force or not target.is_file()]
@@ -68,12 +97,38 @@ def write_features(source: Path, output: Path, *, force: bool = False) -> Iterat
         try:
             joints = torch.from_numpy(read_joints_npy(file))
         except MocapError as error:
+            report.add(str(name), f"unreadable: {error}")
             log.warning("left out: %s", error)
             continue
-        if len(joints) < 2 or joints.shape[1] < skeleton.num_joints:
-            log.warning("left out: %s has shape %s", file, tuple(joints.shape))
+        if len(joints) < 2 or joints.shape[1] < needed:
+            report.add(str(name), "of one frame" if len(joints) < 2 else f"of too few joints: {joints.shape[1]}, not {needed}")
             continue
         for mirror in missing:
             with atomic_file(targets[mirror]) as stream:
                 np.save(stream, file_features(joints, str(name), mirror=mirror).numpy())
             yield targets[mirror]
+
+
+def joints_files(source: Path) -> list[Path]:
+    """The .npy files below a folder, sorted. FileNotFoundError where there is none."""
+    files = sorted(Path(source).rglob("*.npy"))
+    if not files:
+        raise FileNotFoundError(f"{source} holds no .npy file: --input must be the pose_data folder that HumanML3D's "
+                                "raw_pose_processing notebook writes from AMASS")  # fmt: skip
+    return files
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    options = parse(FeatureOptions, argv, __doc__)
+    setup_logging()
+    from data_loaders.clips import Report
+
+    report = Report()
+    written = sum(1 for _ in write_features(options.input, options.output, force=options.force_redo, report=report))
+    kept = 2 * (len(joints_files(options.input)) - len(report.skipped)) - written
+    log.info("%d files written to %s, mirrored ones included; %d were there; of the input %s", written, options.output, kept,
+             report)  # fmt: skip
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,225 @@
+"""annotations.json of HumanML3D and BABEL, from what these datasets publish and the length of the motion files.
+
+Each entry is a file with its captions as seconds of the whole file, three decimals, none beyond its end.
+"""
+
+import csv
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from tqdm import tqdm
+
+from data_loaders.clips import Report
+from data_loaders.text import Caption, CaptionFileError, read_caption_file
+
+FPS = 20.0
+HUMANML3D_SPLITS = ("train", "val", "test", "all", "nsim_test")  # the last is TMR's own, copied where it lies beside the others
+# Seconds at the beginning of a source's files (T-pose, markers) that HumanML3D drops before it counts frames.
+DROPPED_SECONDS = {"Eyes_Japan_Dataset": 3.0, "MPI_HDM05": 3.0, "TotalCapture": 1.0, "MPI_Limits": 1.0, "Transitions_mocap": 0.5}
+WHOLE_FILES = "humanact12"  # the source whose clips are whole files
+LONGEST_DISAGREEMENT = 0.25  # seconds between a motion file and the duration that BABEL states
+SPELLINGS = {"tpose": "t-pose"}  # whole words of BABEL's labels
+
+
+def file_seconds(motions: Path, path: str) -> float:
+    """Seconds of a whole file at 20 frames per second, from the array in motions/<path>.npy.
+
+    Joints of pose_data (T, J, 3) last T / 20. Features of guoh3dfeats (rows, 263) are one row fewer than the file has
+    frames, so they last (rows + 1) / 20. FileNotFoundError, or ValueError for another array or a single frame.
+    """
+    where = Path(motions) / f"{path}.npy"
+    try:
+        shape = np.load(where, mmap_mode="r", allow_pickle=False).shape
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{where} is no readable .npy: {str(error).partition('. ')[0]}") from None
+    if len(shape) not in (2, 3):
+        raise ValueError(f"{where} has shape {shape}, expected joints (T, J, 3) or features (T - 1, 263)")
+    frames = shape[0] + (len(shape) == 2)
+    if frames < 2:
+        raise ValueError(f"{where} has one frame, of which there are no features")
+    return round(frames / FPS, 3)
+
+
+# ---------------------------------------------------------------------------------------------------------- HumanML3D
+
+
+@dataclass(frozen=True)
+class IndexRow:
+    """A line of index.csv: a clip, and the frames start to stop of the source it was cut from (stop -1: the whole file)."""
+
+    name: str
+    path: str
+    start: int
+    stop: int
+
+    def seconds(self, duration: float) -> tuple[float, float]:
+        """Start and end of the clip in its file."""
+        if self.stop < 0:
+            return 0.0, duration
+        dropped = DROPPED_SECONDS.get(self.path.partition("/")[0], 0.0)
+        return self.start / FPS + dropped, self.stop / FPS + dropped
+
+
+def read_index(folder: Path) -> list[IndexRow]:
+    """The rows of HumanML3D's index.csv in `folder`, or above it as in its repository. FileNotFoundError or ValueError."""
+    path = next((place / "index.csv" for place in (folder, folder.resolve().parent) if (place / "index.csv").is_file()), None)
+    if path is None:
+        raise FileNotFoundError(f"{folder / 'index.csv'} is absent: take it from HumanML3D's repository")
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        reader, rows = csv.DictReader(file), []
+        try:
+            rows = [_index_row(row) for row in reader]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"{path}, line {reader.line_num}: {type(error).__name__} {error}; expected "
+                             "source_path,start_frame,end_frame,new_name") from None  # fmt: skip
+    return rows
+
+
+def _index_row(row: Mapping[str, str]) -> IndexRow:
+    path = row["source_path"].removeprefix("./").removeprefix("pose_data/").removesuffix(".npy")
+    if WHOLE_FILES in path:
+        path = f"{WHOLE_FILES}/{WHOLE_FILES}/{path.rpartition('/')[2]}"
+    return IndexRow(row["new_name"].removesuffix(".npy"), path, int(row["start_frame"]), int(row["end_frame"]))
+
+
+def humanml3d_splits(folder: Path) -> dict[str, list[str]]:
+    """The split lists there are. FileNotFoundError where there is none."""
+    found = {split: folder / f"{split}.txt" for split in HUMANML3D_SPLITS if (folder / f"{split}.txt").is_file()}
+    if not found:
+        raise FileNotFoundError(f"{folder} has no train.txt, val.txt, test.txt or all.txt: --input must be HumanML3D's folder")
+    return {split: path.read_text(encoding="utf-8").split() for split, path in found.items()}
+
+
+def humanml3d_annotations(folder: Path, motions: Path, report: Report) -> dict[str, dict]:
+    """Clips of index.csv by name, each followed by its mirrored one M<name>, which lies below M/ and has its own captions.
+
+    `motions` holds pose_data or the features of guoh3dfeats, see `file_seconds`; mirrored files last as long as the others.
+    `report` gets rows without a motion file, clips without captions, and captions outside the file.
+    """
+    folder, content = Path(folder), {}
+    if not (folder / "texts").is_dir():
+        raise FileNotFoundError(f"{folder / 'texts'} is absent: --input must be HumanML3D's folder, its texts.zip unpacked")
+    for row in tqdm(read_index(folder), desc="clips", unit="clip", disable=None):
+        try:
+            duration = file_seconds(motions, row.path)
+        except FileNotFoundError:
+            report.add(row.name, f"without a motion file: {row.path}")
+            continue
+        except ValueError as error:
+            report.add(row.name, f"without a usable motion file: {error}")
+            continue
+        for name, path in ((row.name, row.path), (f"M{row.name}", f"M/{row.path}")):
+            try:
+                captions = read_caption_file(folder / "texts" / f"{name}.txt")
+            except FileNotFoundError:
+                report.add(name, "without captions: no such file in texts")
+                continue
+            except CaptionFileError as error:
+                report.add(name, f"with unreadable captions: {error}")
+                continue
+            spans = [(f"{name}_{i}", caption.text, *caption_span(caption, *row.seconds(duration)))
+                     for i, caption in enumerate(captions)]  # fmt: skip
+            if annotations := [_annotation(*span, duration) for span in usable(spans, duration, report)]:
+                content[name] = {"path": path, "duration": duration, "annotations": annotations}
+    return content
+
+
+def caption_span(caption: Caption, start: float, end: float) -> tuple[float, float]:
+    """Seconds in the file of a caption of the clip from start to end; its own times count from the start of the clip.
+
+    Exchanged times are put in order; equal ones, of whatever value, mean the whole clip.
+    """
+    first, last = sorted((caption.start, caption.end))
+    return (start, end) if first == last else (start + first, min(end, start + last))
+
+
+# -------------------------------------------------------------------------------------------------------------- BABEL
+
+
+def babel_annotations(folder: Path, mode: Literal["all", "seq", "seg"], motions: Path | None,
+                      report: Report) -> tuple[dict[str, dict], dict[str, list[str]]]:
+    """(sequences by id of five digits, split lists) of train.json and val.json, with labels of whole sequences and of frames.
+
+    Durations are those of the motion files, or without `motions` what BABEL states. `report` gets sequences without a
+    motion file or with one of another duration, those without a label of `mode`, and labels without text or outside the file.
+    """
+    content: dict[str, dict] = {}
+    splits: dict[str, list[str]] = {}
+    for split in ("train", "val"):
+        path = Path(folder) / f"{split}.json"
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is absent: --input must be the folder of BABEL's train.json and val.json")
+        splits[split] = []
+        try:
+            for key, sequence in json.loads(path.read_text(encoding="utf-8")).items():
+                name = str(key).zfill(5)
+                if name in content:
+                    raise ValueError(f"sequence {key} is in {'both splits' if name not in splits[split] else 'it twice'}")
+                if entry := _babel_entry(name, sequence, mode, motions, report):
+                    content[name] = entry
+                    splits[split].append(name)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"{path} is no file of BABEL: {type(error).__name__} {error}") from error
+    return content, {**splits, "all": list(content)}
+
+
+def _babel_entry(name: str, sequence: Mapping, mode: str, motions: Path | None, report: Report) -> dict | None:
+    path = sequence["feat_p"].partition("/")[2].removesuffix(".npz")
+    stated = duration = round(float(sequence["dur"]), 3)
+    if motions:
+        try:
+            duration = file_seconds(motions, path)
+        except FileNotFoundError:
+            return report.add(name, f"without a motion file: {path}")
+        except ValueError as error:
+            return report.add(name, f"without a usable motion file: {error}")
+        if abs(duration - stated) > LONGEST_DISAGREEMENT:
+            return report.add(name, f"of another duration: {path} lasts {duration:g} s, BABEL says {stated:g} s")
+    labels = list(_babel_labels(sequence, mode, duration))
+    if not labels:
+        return report.add(name, f"without labels: mode {mode}")
+    origin = {f"{name}_{seg_id}": label.get("seg_id") for seg_id, label, *_ in labels}
+    spans = [(f"{name}_{seg_id}", sanitised(label["raw_label"] or ""), start, end) for seg_id, label, start, end in labels]
+    annotations = [{**_annotation(*span, duration), "babel_id": origin[span[0]]} for span in usable(spans, duration, report)]
+    return {"path": path, "duration": duration, "annotations": annotations} if annotations else None
+
+
+def _babel_labels(sequence: Mapping, mode: str, duration: float) -> Iterator[tuple[str, Mapping, float, float]]:
+    """(last part of the id, label, start, end) of the labels of a sequence; either kind may be null."""
+    if mode in ("all", "seq"):
+        for i, label in enumerate((sequence.get("seq_ann") or {}).get("labels") or ()):
+            yield f"seq_{i}", label, 0.0, duration
+    if mode in ("all", "seg"):
+        for i, label in enumerate((sequence.get("frame_ann") or {}).get("labels") or ()):
+            yield f"seg_{i}", label, float(label["start_t"]), float(label["end_t"])
+
+
+def sanitised(text: str) -> str:
+    """A label with single spaces, degrees in words, and the words of SPELLINGS put right."""
+    words = re.sub("[°º]", " degree ", text).split()
+    return " ".join(SPELLINGS.get(word, word) for word in words)
+
+
+# --------------------------------------------------------------------------------------------------------------- both
+
+Span = tuple[str, str, float, float]  # id, text, start, end
+
+
+def usable(spans: list[Span], duration: float, report: Report) -> Iterator[Span]:
+    """The spans with a text and some time within the file; `report` gets the others."""
+    for seg_id, text, start, end in spans:
+        if not text:
+            report.add(seg_id, "without text")
+        elif not 0 <= start < min(end, duration):
+            report.add(seg_id, f"outside the file: {start:g} to {end:g} s of {duration:g} s")
+        else:
+            yield seg_id, text, start, end
+
+
+def _annotation(seg_id: str, text: str, start: float, end: float, duration: float) -> dict:
+    return {"seg_id": seg_id, "text": text, "start": round(start, 3), "end": min(round(end, 3), duration)}
