@@ -1,17 +1,30 @@
-"""python -m benchmarks.retrieval: CPU seconds of retrieval metrics, ours beside the published recipe, and of a search.
+"""python -m benchmarks.retrieval: CPU seconds of TMR and of retrieval, ours beside the published recipe, on one core.
 
-The published recipe sorts every row of the matrix and looks where the wanted distance lies in it, once for texts and once
-for motions. Both get the same matrix, with and without ties, and have to come to the same numbers.
+Encoding and a training step have the official size, in float32, on motions of 40 to 196 frames in batches of 32: the
+published recipe pads each batch to its longest motion and runs torch's transformer layers. Metrics: it sorts every row of the
+matrix and looks where the wanted distance lies in it, once for texts and once for motions. Both sides have the same weights,
+motions and matrices, and have to come to the same numbers.
 """
 
 import argparse
 import time
+import warnings
 
 import numpy as np
+import torch
+from torch import nn
 
 from benchmarks.evaluation import cpu_seconds
+from benchmarks.padded_tmr import PaddedTMR
+from data_loaders.corpus import Batch, Statistics
 from evaluations import retrieval_metrics
+from model.motion_autoencoder import Posterior
+from model.saved_text_features import SavedTextFeatures
+from model.tmr import TMR, TMRConfig, build, lengths_to_mask
+from model.tmr_losses import Captions, LatentNoise, loss, loss_terms
 from sample.search import SearchIndex
+
+BATCH = 32
 
 
 def reference_ranks(similarity: np.ndarray, alike: np.ndarray | None) -> np.ndarray:
@@ -42,17 +55,89 @@ def best_of(repeats: int, work) -> tuple[float, object]:
     return min(seconds for seconds, _ in runs), runs[0][1]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--count", type=int, default=4384, help="texts and motions: those of HumanML3D's test split")
-    parser.add_argument("--gallery", type=int, default=29_000, help="motions to search: HumanML3D")
-    parser.add_argument("--channels", type=int, default=256, help="width of the embeddings searched")
-    parser.add_argument("--repeats", type=int, default=3, help="runs of each, of which the fastest counts")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the matrices")
-    arguments = parser.parse_args()
+def random_motions(count: int, draw: np.random.Generator) -> list[np.ndarray]:
+    """Features [(T, 263)], T from 40 to 196: what HumanML3D has."""
+    return [draw.normal(size=(frames, 263)).astype(np.float32) for frames in draw.integers(40, 197, size=count)]
 
-    draw = np.random.default_rng(arguments.seed)
-    count = arguments.count
+
+def random_model(draw: np.random.Generator, texts: list[str]) -> TMR:
+    """Official size, fresh weights; texts of 8 to 30 words have features of their own."""
+    config = TMRConfig()
+    ends = np.cumsum(draw.integers(8, 31, size=len(texts)))
+    words = draw.normal(size=(ends[-1], config.text_dim)).astype(np.float32)
+    index = {text: i for i, text in enumerate(texts)}
+    slices = np.stack([np.concatenate([[0], ends[:-1]]), ends], axis=1)
+    sentences = draw.normal(size=(len(texts), 768)).astype(np.float32)
+    statistics = Statistics(np.zeros(263, np.float32), np.ones(263, np.float32), config.representation)
+    return build(config, statistics, SavedTextFeatures(words, index, slices), SavedTextFeatures(sentences, index))
+
+
+def padded(motions: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Motion (B, T, D) and mask (B, T)."""
+    mask = lengths_to_mask(torch.tensor([len(each) for each in motions]))
+    return nn.utils.rnn.pad_sequence([torch.from_numpy(each) for each in motions], batch_first=True), mask
+
+
+def compare(what: str, unit: str, ours: float, theirs: float, apart: float, allowed: float = 1e-3) -> None:
+    if not apart <= allowed:
+        raise SystemExit(f"{what}: the results are {apart:.2g} apart")
+    print(f"{what:44} ours {ours:.3f}, published {theirs:.3f} {unit}: {theirs / ours:.1f} times as much; apart by {apart:.1g}")
+
+
+def benchmark_encoding(repeats: int, count: int, draw: np.random.Generator) -> None:
+    ours = random_model(draw, ["a text"]).eval()
+    theirs, motions = PaddedTMR(ours).eval(), random_motions(count, draw)
+
+    @torch.no_grad()
+    def reference() -> np.ndarray:
+        batches = (padded(motions[start : start + BATCH]) for start in range(0, count, BATCH))
+        return np.concatenate([theirs.motion_encoder(motion, mask)[:, 0].numpy() for motion, mask in batches])
+
+    mine, found = best_of(repeats, lambda: ours.encode_motion(motions).numpy())
+    for fused in (True, False):
+        torch.backends.mha.set_fastpath_enabled(fused)
+        other, expected = best_of(repeats, reference)
+        what = f"encoding {count} motions" + (", torch's fused inference" if fused else "")
+        unit = f"CPU s ({count / mine:.0f} and {count / other:.0f} motions/s)"
+        compare(what, unit, mine, other, np.abs(found - expected).max())
+    torch.backends.mha.set_fastpath_enabled(True)
+
+
+def benchmark_training(repeats: int, draw: np.random.Generator) -> None:
+    texts = [f"text {i}" for i in range(BATCH)]
+    ours = random_model(draw, texts)
+    theirs = PaddedTMR(ours)
+    motions = random_motions(BATCH, draw)
+    motion, mask = padded(motions)
+    batch = Batch(motion=motion, lengths=mask.sum(1), mask=mask, texts=texts)
+    words, captions = ours.word_features(texts), Captions(ours.sentence_features(texts))
+    steps = {networks: torch.optim.AdamW(networks.parameters(), lr=1e-4) for networks in (ours, theirs)}
+
+    def our_loss() -> torch.Tensor:
+        return loss(ours, batch, torch.Generator().manual_seed(0))["loss"]
+
+    def their_loss() -> torch.Tensor:
+        outputs = theirs.text_encoder(words.tokens, words.mask), theirs.motion_encoder(motion, mask)
+        text, moved = (Posterior(each[:, 0], each[:, 1]) for each in outputs)
+        noise = LatentNoise.draw(text.mean, torch.Generator().manual_seed(0))
+        return loss_terms(text, moved, noise, lambda z: theirs.motion_decoder(z, mask), motion, ours.config, captions)["loss"]
+
+    def step(networks: nn.Module, of) -> float:
+        value = of()
+        steps[networks].zero_grad()
+        value.backward()
+        steps[networks].step()
+        return value.item()
+
+    ours.eval(), theirs.eval()  # no dropout: the same loss, the same step, the same loss after it
+    apart = max(abs(step(ours, our_loss) - step(theirs, their_loss)), abs(step(ours, our_loss) - step(theirs, their_loss)))
+    ours.train(), theirs.train()
+    mine, _ = best_of(repeats, lambda: step(ours, our_loss))
+    other, _ = best_of(repeats, lambda: step(theirs, their_loss))
+    compare(f"training step, batch of {BATCH}", "CPU s", mine, other, apart)
+
+
+def benchmark_metrics(repeats: int, count: int, draw: np.random.Generator) -> None:
     similarity = draw.uniform(-1, 1, size=(count, count)).astype(np.float32)
     similarity[np.diag_indices(count)] += np.float32(0.95)
     alike = draw.random((count, count)) < 2 / count
@@ -62,22 +147,42 @@ def main() -> None:
         ("all, with ties", similarity.round(2), None),
         ("near-duplicates count", similarity, alike),
     ):
-        ours, mine = best_of(arguments.repeats, lambda m=matrix, o=own: retrieval_metrics.retrieval_metrics(m, o))
-        theirs, reference = best_of(arguments.repeats, lambda m=matrix, o=own: reference_metrics(m, o))
-        if differing := [name for name, value in reference.items() if mine[name] != value]:
-            raise SystemExit(f"{what}: {', '.join(differing)} differ")
-        print(f"{what:22} {count} x {count}: ours {ours:.3f}, published {theirs:.3f} CPU s: {theirs / ours:.1f} times as much")
+        ours, mine = best_of(repeats, lambda m=matrix, o=own: retrieval_metrics.retrieval_metrics(m, o))
+        theirs, reference = best_of(repeats, lambda m=matrix, o=own: reference_metrics(m, o))
+        apart = max(abs(mine[name] - value) for name, value in reference.items())
+        compare(f"metrics, {count} x {count}, {what}", "CPU s", ours, theirs, apart, allowed=0)
 
-    gallery = draw.normal(size=(arguments.gallery, arguments.channels)).astype(np.float32)
-    index = SearchIndex(gallery)
+
+def benchmark_query(size: int, channels: int, draw: np.random.Generator) -> None:
+    index = SearchIndex(draw.normal(size=(size, channels)).astype(np.float32))
     spent, missed = [], 0
-    for query in draw.normal(size=(200, arguments.channels)).astype(np.float32):
+    for query in draw.normal(size=(200, channels)).astype(np.float32):
         start = time.perf_counter()
         found, _ = index.nearest(query, 10)
         spent.append(1000 * (time.perf_counter() - start))
         missed += set(found) != set(np.argsort(-index.cosines(query))[:10])
-    print(f"one query in {len(index)} x {arguments.channels}, top 10: median {np.median(spent):.2f} ms, "
+    print(f"one query in {size} x {channels}, top 10: median {np.median(spent):.2f} ms, "
           f"slowest of 200 {max(spent):.2f} ms; {missed} differ from a full sort")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument("--motions", type=int, default=256, help="motions to encode")
+    parser.add_argument("--count", type=int, default=4384, help="texts and motions: those of HumanML3D's test split")
+    parser.add_argument("--gallery", type=int, default=29_000, help="motions to search: HumanML3D")
+    parser.add_argument("--channels", type=int, default=256, help="width of the embeddings searched")
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each, of which the fastest counts")
+    parser.add_argument("--seed", type=int, default=0, help="seed of motions, weights and matrices")
+    arguments = parser.parse_args()
+    warnings.filterwarnings("ignore", message="The PyTorch API of nested tensors")
+    torch.set_num_threads(1)
+    torch.manual_seed(arguments.seed)
+
+    draw = np.random.default_rng(arguments.seed)
+    benchmark_query(arguments.gallery, arguments.channels, draw)
+    benchmark_metrics(arguments.repeats, arguments.count, draw)
+    benchmark_encoding(arguments.repeats, arguments.motions, draw)
+    benchmark_training(arguments.repeats, draw)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from evaluations.evaluation_set import Evaluator
 from evaluations.metrics import euclidean
 from evaluations.retrieval_data import Item
 from model.saved_text_features import SavedTextFeatures
-from model.text_encoders import TextEncoder, TextEncoderError, load_text_encoder
+from model.text_encoders import TextEncoder, is_at_hand, load_text_encoder
 
 DISSIMILAR = 100  # items of a dissimilar subset
 PUBLISHED_SUBSETS = Path(__file__).with_name("dissimilar_subsets.json")
@@ -66,13 +66,8 @@ class Sentences:
 
 def default_sentences(threshold: float | None = None, duplicates: Duplicates = "words", encoder: str | None = None) -> Sentences:
     """By MPNet, as published, where its files are on this machine; otherwise by the MiniLM that comes with the program."""
-    if encoder is not None:
-        return Sentences(load_text_encoder(encoder), threshold, duplicates)
-    try:
-        found = load_text_encoder("mpnet")
-    except TextEncoderError:
-        found = load_text_encoder("minilm")
-    return Sentences(found, threshold, duplicates)
+    encoder = encoder or ("mpnet" if is_at_hand("mpnet") else "minilm")
+    return Sentences(load_text_encoder(encoder), threshold, duplicates)
 
 
 @dataclass(frozen=True)

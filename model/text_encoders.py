@@ -143,6 +143,15 @@ def load_text_encoder(name: str, *, max_tokens: int | None = None, disk_cache: b
     return find_tower(name, max_tokens=max_tokens, disk_cache=disk_cache)
 
 
+def is_at_hand(name: str) -> bool:
+    """Whether the encoder's files are on this machine."""
+    try:
+        load_text_encoder(name)
+    except TextEncoderError:
+        return False
+    return True
+
+
 def file_sha256(path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -25,14 +25,14 @@ from evaluations.motion_sources import ModelSource
 from model import tmr_losses
 from model.generation import Sampling, generate_features
 from model.pretrained import from_pretrained
-from model.text_encoders import load_text_encoder
+from model.text_encoders import is_at_hand, load_text_encoder
 from sample.sample import generate
 from tests.synthetic import CONTENTS, raise_hand, random_corpus, walk
 from train import train_temos, train_tmr
 from train.checkpoints import complete, read_state
 from train.export import ExportOptions, export
 from train.train_tmr import PRESETS, TMROptions
-from train.train_tmr_setup import recalls, statistics_of, training_motions, validation
+from train.train_tmr_setup import recalls, statistics_of, training_motions, validation, with_encoders
 from train.train_tmr_setup import train_tmr as run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -297,6 +297,15 @@ def test_saved_text_features_of_the_layout_replace_the_language_model(dataset, t
         path = folder / kind / TOWERS[name].repository
         path.parent.mkdir(parents=True, exist_ok=True)
         SavedTextFeatures.of(texts, encoder, words=kind == WORDS).save(path)
-    options = small(folder, tmp_path / "run", text_encoder="distilbert", sentence_encoder="mpnet", num_steps=1)
+    options = small(folder, tmp_path / "run", text_encoder="auto", sentence_encoder="auto", num_steps=1)
     config = run(options).networks.config
     assert (config.text_encoder, config.text_dim, config.duplicates) == ("distilbert", 384, "words")
+
+
+def test_published_language_models_are_read_where_they_are_and_the_embedded_one_elsewhere(dataset, tmp_path, caplog):
+    options = with_encoders(small(dataset, tmp_path, text_encoder="auto", sentence_encoder="auto"), Corpus.open(dataset))
+    assert options.text_encoder == ("distilbert" if is_at_hand("distilbert") else "minilm")
+    assert options.sentence_encoder == ("mpnet" if is_at_hand("mpnet") else "minilm")
+    if not is_at_hand("distilbert"):
+        assert "python -m protos.fetch distilbert" in caplog.text
+    assert with_encoders(small(dataset, tmp_path), Corpus.open(dataset)) == small(dataset, tmp_path)  # as asked

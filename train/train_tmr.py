@@ -42,10 +42,12 @@ class TMROptions(TrainOptions):
     balance: float = 0.0
     """How far rare contents are lifted: 0 draws clips as often as they occur, 1 every content equally often."""
 
-    text_encoder: Literal["distilbert", "minilm", "bert"] = "distilbert"
-    """Language model whose word features are read."""
-    sentence_encoder: Literal["mpnet", "minilm"] = "mpnet"
-    """Language model that tells which captions mean the same, so that their motions are no negatives of one another."""
+    text_encoder: Literal["auto", "distilbert", "minilm", "bert"] = "auto"
+    """Language model whose word features are read; auto: distilbert, as published, where its files or its features of the
+    dataset are at hand, else the embedded minilm."""
+    sentence_encoder: Literal["auto", "mpnet", "minilm"] = "auto"
+    """Language model that tells which captions mean the same, so that their motions are no negatives of one another; auto:
+    mpnet, as published, where it is at hand, else minilm."""
     latent_dim: int = 256
     """Channels of the networks and of the common space."""
     ff_size: int = 1024

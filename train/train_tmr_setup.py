@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from data_loaders.feature_statistics import feature_mean_std
 from evaluations import retrieval_metrics
 from model.pretrained import write_files
 from model.saved_text_features import SENTENCES, WORDS, SavedTextFeatures, features_beside
-from model.text_encoders import TextEncoder
+from model.text_encoders import TextEncoder, is_at_hand
 from model.tmr import TMR, TMRConfig, build, cosines
 from model.tmr_losses import captions_of, loss
 from protos.options import seed_everything
@@ -47,6 +48,7 @@ Texts = TextTable | SavedTextFeatures
 def train_tmr(options: TMROptions) -> TrainResult:
     """Trains as the options say. Raises ValueError or OSError, in a user's words, for what cannot be trained."""
     data = open_dataset(options.dataset, options.motions)
+    options = with_encoders(options, data)
     statistics = statistics_of(data, options)
     motions = training_motions(data, "train", options, statistics)
     held_out = validation_motions(data, options, statistics) if options.eval_interval else None
@@ -60,6 +62,19 @@ def train_tmr(options: TMROptions) -> TrainResult:
     batches = CaptionBatches(motions, options.batch_size, options.seed, weights)
     evaluate = validation(held_out, options) if held_out else None
     return train(networks, partial(loss, together=True), batches, options, save, evaluate)
+
+
+def with_encoders(options: TMROptions, data: Data) -> TMROptions:
+    """The options with language models in the place of `auto`: those of the published system, or the embedded one."""
+    chosen = {}
+    for name, kind, published in (("text_encoder", WORDS, "distilbert"), ("sentence_encoder", SENTENCES, "mpnet")):
+        if getattr(options, name) == "auto":
+            saved = isinstance(data, AmassDataset) and features_beside(data.folder, kind, published) is not None
+            chosen[name] = published if saved or is_at_hand(published) else "minilm"
+            if chosen[name] != published and (kind == WORDS or options.lambda_contrastive):
+                logger.warning("--%s auto: minilm, since %s is not on this machine (python -m protos.fetch %s)", name, published,
+                               published)  # fmt: skip
+    return replace(options, **chosen)
 
 
 def training_motions(data: Data, split: str, options: TMROptions, statistics: Statistics | None = None) -> Motions:
