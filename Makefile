@@ -11,10 +11,11 @@ else
 BIN = $(VENV)/bin
 endif
 
-.PHONY: setup sample test lint clean
+.PHONY: setup setup-test sample test lint
 .DEFAULT_GOAL := sample
 
 setup: $(VENV)/.installed
+setup-test: $(VENV)/.installed-test
 
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -c "import sys; sys.exit('Python 3.11 or newer is needed, this is ' + sys.version.split()[0] if sys.version_info < (3, 11) else 0)"
@@ -22,13 +23,17 @@ $(VENV)/.installed: requirements.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -q -r requirements.txt
 	$(BIN)/python -c "open('$(VENV)/.installed', 'w').close()"
 
+$(VENV)/.installed-test: requirements-test.txt requirements.txt $(VENV)/.installed
+	$(BIN)/python -m pip install --disable-pip-version-check -q -r requirements-test.txt
+	$(BIN)/python -c "open('$(VENV)/.installed-test', 'w').close()"
+
 # The prompt reaches the program through the environment, so that quotes, $$ and ; in it stay plain text.
 sample: export MOVEO_PROMPT := $(value PROMPT)
 sample: setup
 	$(BIN)/python -m sample.sample --text_prompt "$$MOVEO_PROMPT" --motion_length $(SECONDS_LONG) --num_repetitions 1 $(ARGS)
 
-test: setup
+test: setup-test
 	$(BIN)/python -m pytest $(ARGS)
 
-lint: setup
+lint: setup-test
 	$(BIN)/python -m ruff check .
