@@ -2,9 +2,9 @@
 
 Needs gradio (the extra [demo]). Nothing leaves this machine: no public link, no telemetry, no fonts or scripts from elsewhere.
 
-python -m sample.demo                                          text to motion with the starter weights
-python -m sample.demo --gallery G                              and a search in a gallery of sample.retrieve encode_dataset
-python -m sample.demo --run_dir save/tmr --dataset humanml     the same; the gallery is made on the first start
+python -m sample.demo                                          with the weights that come with the code
+python -m sample.demo --gallery G                              a gallery of sample.retrieve encode_dataset
+python -m sample.demo --run_dir save/tmr --dataset humanml     the gallery is made on the first start
 """
 
 import logging
@@ -26,11 +26,12 @@ class DemoOptions:
     """What the demo shows and where."""
 
     gallery: Path | None = None
-    """Gallery to search (default: outputs/gallery_<model>_<dataset>); made where it is absent and --model_path is given."""
+    """Gallery to search (default: outputs/gallery_<model>_<dataset>, made where it is absent)."""
     model_path: Path | None = None
-    """TMR or an evaluator to search with (default: what made the gallery; without either there is no search)."""
+    """TMR or an evaluator to search with (default: what made the gallery, or checkpoints/tmr)."""
     dataset: str | None = None
-    """Dataset to make a gallery of (default: the one the model was trained on)."""
+    """Dataset to make a gallery of (default: the one the model was trained on; where that is not prepared here, motions that
+    the starter weights make)."""
     split: str = "all"
     """Split to make a gallery of."""
     host: str = "127.0.0.1"

@@ -30,8 +30,9 @@ from sample.gallery import Gallery, GalleryError, GallerySearch, Hit
 from sample.gallery_sources import clip_motions, usable
 from sample.motion_files import motion_of, read_features
 from sample.prompts import clean_prompt, file_name, frames_of
-from sample.retrieve_options import EncodeDataset, Reading
+from sample.retrieve_options import TMR, EncodeDataset, Reading
 from sample.sample import STARTER, generate
+from sample.starter_motions import write_starter_motions
 
 if TYPE_CHECKING:
     from sample.demo import DemoOptions
@@ -46,6 +47,7 @@ SPLITS = ("train", "val", "test")
 SUFFIXES = (".npy", ".bvh")  # not .npz: a small archive may unpack to anything
 SKELETONS = (AUTO, *sorted(path.stem for path in MAPPINGS.glob("*.toml")))
 CHECKPOINT_FOLDERS = (Path("checkpoints"), Path("save"))
+MADE_HERE = Path("outputs") / "starter_motions"
 DEPTH = 3  # of a checkpoint below them: save/<run>/<step>
 
 
@@ -187,20 +189,31 @@ def _fits(mapping, names: Sequence[str]) -> bool:
 
 
 def open_search(options: "DemoOptions") -> Search | None:
-    """The gallery that the options name, made first where it is absent and they say of what; None where they name none."""
+    """The gallery that the options name, made first where it is absent and they say of what.
+
+    Where they name nothing: of the data that the shipped TMR weights were trained on, where it is prepared on this machine,
+    else of motions that the starter weights make. None where those weights are not here.
+    """
     from sample.retrieve_run import encode_dataset, gallery_folder
 
-    folder, model_path, dataset = options.gallery, options.model_path, options.dataset
+    folder, model_path, made = options.gallery, options.model_path, None
     if folder is None and model_path is None:
-        return None
+        if not (TMR / "config.json").is_file():
+            return None
+        model_path = TMR
     if model_path is not None:
         space = open_space(model_path, pick_device(options.device))
-        dataset = dataset or space.networks.config.dataset
-        folder = folder or gallery_folder(model_path, Path(dataset))
-    if not (folder / "gallery.json").is_file() and model_path is not None:
+        dataset = options.dataset or space.networks.config.dataset
+        if options.dataset is None and folder is None and not is_prepared(dataset):
+            made = MADE_HERE
+        folder = folder or gallery_folder(model_path, made or Path(dataset))
+    if model_path is not None and not (folder / "gallery.json").is_file():
+        if made:
+            log.info("%s is not on this machine: the gallery will be of motions that the starter weights make, once", dataset)
+            write_starter_motions(made, options.device)
         log.info("making the gallery %s, once", folder)
-        encode_dataset(EncodeDataset(model_path=model_path, dataset=dataset, split=options.split, gallery=folder,
-                                     device=options.device))  # fmt: skip
+        encode_dataset(EncodeDataset(model_path=model_path, dataset=None if made else dataset, motions=made, gallery=folder,
+                                     split=options.split, device=options.device))  # fmt: skip
     try:
         gallery = Gallery.load(folder)
     except GalleryError as error:
@@ -209,6 +222,14 @@ def open_search(options: "DemoOptions") -> Search | None:
         space = open_space(gallery.model, pick_device(options.device))
     gallery.require(space.fingerprint, str(model_path or gallery.model))
     return Search(gallery, space, options.max_upload)
+
+
+def is_prepared(dataset: str) -> bool:
+    try:
+        open_dataset(dataset)
+    except (ValueError, OSError):
+        return False
+    return True
 
 
 # ----------------------------------------------------------------------------------------------------- text to motion

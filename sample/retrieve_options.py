@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+TMR = Path(__file__).resolve().parents[1] / "checkpoints" / "tmr"  # the weights that come with the code
 # What TMR's own commands call these -> ours.
 ALIASES = {"run_dir": "model_path", "evaluator": "model_path", "npy": "motion", "data": "dataset", "num_results": "k",
            "no_mirror": "fold_mirrored"}  # fmt: skip
@@ -29,8 +30,8 @@ class Reading:
 class EncodeMotion(Reading):
     """A motion file as a vector in a .npy file."""
 
-    model_path: Path
-    """TMR (our folder or a published run) or an evaluator (ours or a published one)."""
+    model_path: Path = TMR
+    """TMR (our folder or a published run) or an evaluator, ours or published (default: the weights that come with the code)."""
     motion: Path
     """.npy features (T, 263) or joints (T, J, 3) in metres, Y up; .npz AMASS or joints; .bvh with --mapping."""
     start: float | None = None
@@ -47,8 +48,8 @@ class EncodeMotion(Reading):
 class EncodeText:
     """A text as a vector in a .npy file."""
 
-    model_path: Path
-    """TMR (our folder or a published run) or an evaluator (ours or a published one)."""
+    model_path: Path = TMR
+    """TMR (our folder or a published run) or an evaluator, ours or published (default: the weights that come with the code)."""
     text: str
     """What the person does, in English."""
     output: Path | None = None
@@ -61,8 +62,8 @@ class EncodeText:
 class TextMotionSim(Reading):
     """How well a text and a motion belong together: 0 to 1, 0.5 for strangers. No probability."""
 
-    model_path: Path
-    """TMR (our folder or a published run) or an evaluator (ours or a published one)."""
+    model_path: Path = TMR
+    """TMR (our folder or a published run) or an evaluator, ours or published (default: the weights that come with the code)."""
     text: str
     """What the person does, in English."""
     motion: Path
@@ -79,8 +80,8 @@ class TextMotionSim(Reading):
 class EncodeDataset(Reading):
     """A gallery to search, of a prepared dataset or of a folder of motion files. Run again, it adds what is new."""
 
-    model_path: Path
-    """TMR (our folder or a published run) or an evaluator (ours or a published one)."""
+    model_path: Path = TMR
+    """TMR (our folder or a published run) or an evaluator, ours or published (default: the weights that come with the code)."""
     dataset: str | None = None
     """humanml, kit, bandai_namco, a folder made by data_loaders.prepare, or one with TMR's annotations.json."""
     split: str = "all"
@@ -161,8 +162,8 @@ class Search(Reading):
 class Localize(Reading):
     """When in a long motion does this happen? Moments with scores, and a curve of the score over time."""
 
-    model_path: Path
-    """TMR (our folder or a published run) or an evaluator (ours or a published one)."""
+    model_path: Path = TMR
+    """TMR (our folder or a published run) or an evaluator, ours or published (default: the weights that come with the code)."""
     motion: Path
     """.npy features (T, 263) or joints (T, J, 3) in metres, Y up; .npz AMASS or joints; .bvh with --mapping."""
     text: str | None = None

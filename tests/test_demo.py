@@ -227,6 +227,19 @@ def test_a_demo_without_gallery_or_model_says_what_to_give(tmp_path, tmr):
         DemoOptions(port=70000)
 
 
+@pytest.mark.slow
+def test_without_recordings_motions_of_the_starter_weights_are_searched(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # no dataset is prepared here
+    search = open_search(DemoOptions(device="cpu"))
+    assert len(search.gallery) == len(list(Path("outputs/starter_motions").glob("*.npy"))) == 72 and not search.splits
+    for hand in ("left", "right"):
+        found = search.by_text(f"somebody waves their {hand} hand", 3)
+        assert all(f"waves with the {hand} hand" in hit.caption for hit in found.hits)
+    stamps = [path.stat().st_mtime_ns for path in sorted(Path("outputs").rglob("*"))]
+    assert len(open_search(DemoOptions(device="cpu")).gallery) == 72
+    assert [path.stat().st_mtime_ns for path in sorted(Path("outputs").rglob("*"))] == stamps  # made once
+
+
 def test_words_cannot_leave_their_place_in_the_page(search):
     found = search.by_text(TEXT, 2)
     page = hits_page(found._replace(hits=[hit._replace(name=HOSTILE, caption=HOSTILE) for hit in found.hits]))

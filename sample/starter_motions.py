@@ -1,0 +1,37 @@
+"""A small library of motions made by the starter weights, for searches on a machine without recordings.
+
+Every action in every manner that the weights know; each motion is NAME.npy, joints (T, 22, 3) in metres, with its caption in
+NAME.txt.
+"""
+
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from protos.files import atomic_folder
+from sample.prompts import file_name, frames_of
+from sample.sample import STARTER, generate, load
+
+ACTIONS = {  # seconds of each
+    "walks forward": 5.0, "walks forward and turns left": 6.0, "walks forward and turns right": 6.0, "walks backward": 4.0,
+    "runs forward": 3.0, "raises the left hand above the head": 4.0, "raises the right hand above the head": 4.0,
+    "raises both hands above the head": 4.0, "waves with the left hand": 5.0, "waves with the right hand": 5.0,
+    "waves with both hands": 5.0, "bows deeply": 4.0,
+}  # fmt: skip
+MANNERS = ("", "like an elderly person", "in an exhausted manner", "full of energy", "with feminine grace", "in a manly way")
+
+
+def write_starter_motions(folder: Path, device: str = "auto") -> Path:
+    """Writes the library, whole or not at all, and returns its folder; one that is there is replaced."""
+    model = load(STARTER, device)
+    config = model.config
+    texts = [f"a person {action} {manner}".rstrip() for action, manner in product(ACTIONS, MANNERS)]
+    lengths = [frames_of(seconds, config.fps, config.max_frames) for seconds in ACTIONS.values() for _ in MANNERS]
+    motions = generate(texts, lengths, model, batch_size=12)
+    with atomic_folder(folder) as temporary:
+        for number, (text, motion) in enumerate(zip(texts, motions)):
+            name = f"{number:02d}_{file_name(text)}"
+            np.save(temporary / f"{name}.npy", motion.joints[0])
+            (temporary / f"{name}.txt").write_text(f"{text}\n", encoding="utf-8")
+    return folder
