@@ -233,8 +233,7 @@ def test_without_recordings_motions_of_the_starter_weights_are_searched(tmp_path
     search = open_search(DemoOptions(device="cpu"))
     assert len(search.gallery) == len(list(Path("outputs/starter_motions").glob("*.npy"))) == 72 and not search.splits
     for hand in ("left", "right"):
-        found = search.by_text(f"somebody waves their {hand} hand", 3)
-        assert all(f"waves with the {hand} hand" in hit.caption for hit in found.hits)
+        assert f"waves with the {hand} hand" in search.by_text(f"somebody waves their {hand} hand", 1).hits[0].caption
     stamps = [path.stat().st_mtime_ns for path in sorted(Path("outputs").rglob("*"))]
     assert len(open_search(DemoOptions(device="cpu")).gallery) == 72
     assert [path.stat().st_mtime_ns for path in sorted(Path("outputs").rglob("*"))] == stamps  # made once

@@ -13,6 +13,8 @@ import torch
 
 from data_loaders.clips import original_name
 from data_loaders.corpus import Corpus, Representation, Statistics
+from data_loaders.mocap import MocapError, read_joints
+from data_loaders.sources import SourceClip
 from model.embedding import open_space
 from model.evaluators import EvaluatorConfig, GuoEvaluator
 from model.pretrained import from_pretrained, save_pretrained
@@ -21,6 +23,7 @@ from sample import gallery as galleries
 from sample.gallery import Clip, Gallery, GalleryError, GallerySearch
 from sample.retrieve import main
 from tests.synthetic import bvh_text, raise_hand, walk
+from tests.synthetic_bodies import write_amass, write_body_models
 from tests.tiny_retrieval import TEXT, features_of, saved_tmr
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -79,6 +82,17 @@ def test_a_motion_has_one_vector_whatever_file_holds_it(tmr, folder):
     np.testing.assert_allclose(vectors[1], vectors[0], atol=1e-5)
     np.testing.assert_allclose(vectors[2], vectors[0], atol=1e-3)
     np.testing.assert_allclose(vectors[3], vectors[0], atol=5e-2)  # 30 fps brought to 20, through a text of few digits
+
+
+def test_an_amass_file_is_read_through_its_body_model(tmr, folder):
+    bodies, take = write_body_models(folder / "bodies"), write_amass(folder / "take.npz")
+    main(["encode_motion", "--model_path", str(tmr), "--motion", str(take), "--body_model", str(bodies), "--output", "a.npy"])
+    np.savez(folder / "joints.npz", joints=read_joints(SourceClip("take", take, "amass"), 20.0, bodies), fps=20.0)
+    main(["encode_motion", "--model_path", str(tmr), "--motion", "joints.npz", "--output", "b.npy"])
+    np.testing.assert_allclose(np.load("a.npy"), np.load("b.npy"), atol=1e-4)
+    with pytest.raises(MocapError, match="--body_model"):
+        main(["encode_motion", "--model_path", str(tmr), "--motion", str(take), "--output", "c.npy"])
+    assert not Path("c.npy").exists()
 
 
 def test_start_and_end_choose_a_part(tmr, folder):

@@ -5,78 +5,14 @@ import pytest
 
 from data_loaders.bvh import MocapError
 from data_loaders.mocap import orientation_problem, published_stride, read_amass_npz, read_joints
-from data_loaders.skeleton import load_skeleton
 from data_loaders.smpl_body import find_body_model, load_body_model, pose_joints
 from data_loaders.sources import SourceClip
-
-HUMANML = load_skeleton("humanml")
-BETAS = 16
-
-
-def smplh_parents() -> np.ndarray:
-    """52 joints of SMPL+H: 22 of the body, then 5 fingers of 3 joints on each wrist."""
-    fingers = [wrist if i % 3 == 0 else first + i - 1 for wrist, first in ((20, 22), (21, 37)) for i in range(15)]
-    return np.array([*HUMANML.parents, *fingers])
-
-
-def rest_pose() -> np.ndarray:
-    """A T-pose of about human size in SMPL's axes (Y up, facing +Z, left = +X): (52, 3)."""
-    outwards = {13: 1, 16: 1, 18: 1, 20: 1, 14: -1, 17: -1, 19: -1, 21: -1}
-    joints, parents = np.zeros((52, 3)), smplh_parents()
-    for joint in range(1, 52):
-        direction, length = np.array([1.0 if parents[joint] in (20, 22) or 22 <= joint < 37 else -1.0, 0, 0]), 0.03
-        if joint < 22:
-            length = HUMANML.bone_lengths[joint]
-            direction = np.array(HUMANML.raw_offsets[joint], dtype=float)
-            if joint in outwards:
-                direction = np.array([outwards[joint], 0, 0], dtype=float)
-        joints[joint] = joints[parents[joint]] + direction * length
-    return joints
+from tests.synthetic_bodies import HUMANML, rest_pose, write_amass, write_body_models
 
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
-    """Folder with male/model.npz and female/model.npz in the layout of the AMASS body model download."""
-    folder = tmp_path_factory.mktemp("body_models")
-    random = np.random.default_rng(1)
-    vertices = 208  # four around each joint
-    regressor = np.kron(np.eye(52), np.full((1, 4), 0.25))
-    for gender, size in (("male", 1.05), ("female", 0.95)):
-        spread = random.normal(size=(52, 4, 3)) * 0.02
-        template = (rest_pose()[:, None] * size + spread - spread.mean(1, keepdims=True)).reshape(vertices, 3)
-        (folder / gender).mkdir()
-        np.savez(
-            folder / gender / "model.npz",
-            v_template=template,
-            shapedirs=random.normal(size=(vertices, 3, BETAS)) * 0.01,
-            posedirs=random.normal(size=(vertices, 3, 9 * 51)) * 1e-3,
-            J_regressor=regressor,
-            weights=regressor.T * 4,
-            kintree_table=np.stack([smplh_parents().astype(np.uint32), np.arange(52, dtype=np.uint32)]),
-            f=random.integers(0, vertices, (100, 3)).astype(np.uint32),
-            hands_componentsl=np.eye(45), hands_componentsr=np.eye(45),
-            hands_meanl=np.zeros(45), hands_meanr=np.zeros(45),
-        )  # fmt: skip
-    return folder
-
-
-def amass(**changes) -> dict:
-    """Arrays of an AMASS file: somebody who stands upright in its Z-up world, facing -Y, and moves at random."""
-    random = np.random.default_rng(2)
-    poses = random.normal(size=(30, 156)) * 0.1
-    poses[:, :3] = [np.pi / 2, 0, 0]  # Y up to Z up
-    poses[:, 12:18:3] = 0.4  # knees bend backwards
-    content = {
-        "poses": poses, "trans": random.normal(size=(30, 3)), "betas": random.normal(size=BETAS), "gender": "male",
-        "mocap_framerate": 120.0, "dmpls": np.zeros((30, 8)),
-    }  # fmt: skip
-    content |= changes
-    return {key: value for key, value in content.items() if value is not None}
-
-
-def saved(path, **changes):
-    np.savez(path, **amass(**changes))
-    return path
+    return write_body_models(tmp_path_factory.mktemp("body_models"))
 
 
 GENDERS = [("male", "male"), ("female", "female"), ("neutral", "female"), (b"male", "male")]
@@ -88,7 +24,7 @@ def test_joints_equal_smplx(models, tmp_path, gender, used):
     torch = pytest.importorskip("torch")
     from smplx.vertex_ids import vertex_ids
 
-    path = saved(tmp_path / "walk_poses.npz", gender=gender)
+    path = write_amass(tmp_path / "walk_poses.npz", gender=gender)
     clip = read_amass_npz(path, models)
     content = np.load(path)
     body = smplx.SMPLH(
@@ -111,7 +47,7 @@ def test_joints_equal_smplx(models, tmp_path, gender, used):
 
 
 def test_people_stand_upright_with_left_on_the_left(models, tmp_path):
-    joints = read_amass_npz(saved(tmp_path / "a.npz"), models).joints
+    joints = read_amass_npz(write_amass(tmp_path / "a.npz"), models).joints
     assert (joints[:, HUMANML.index("head"), 1] > joints[:, HUMANML.index("left_foot"), 1] + 1).all()
     assert orientation_problem(joints, HUMANML) is None
     # Facing -Y in AMASS is facing -Z here, with the left hand at -X.
@@ -132,7 +68,7 @@ def test_published_stride_is_the_whole_part(fps, stride):
 
 
 def test_published_and_interpolated_frames(models, tmp_path):
-    clip = SourceClip("walk", saved(tmp_path / "walk.npz", mocap_framerate=59.9), "amass")
+    clip = SourceClip("walk", write_amass(tmp_path / "walk.npz", mocap_framerate=59.9), "amass")
     every = read_amass_npz(clip.data, models).joints
     np.testing.assert_array_equal(read_joints(clip, 20, models, published=True), every[::2])
     true_rate = read_joints(clip, 20, models)
@@ -141,7 +77,7 @@ def test_published_and_interpolated_frames(models, tmp_path):
 
 
 def test_newer_files_spell_the_frame_rate_otherwise(models, tmp_path):
-    path = saved(tmp_path / "a.npz", mocap_framerate=None, mocap_frame_rate=100)
+    path = write_amass(tmp_path / "a.npz", mocap_framerate=None, mocap_frame_rate=100)
     assert read_amass_npz(path.read_bytes(), models, name="a").fps == 100
 
 
@@ -160,14 +96,14 @@ def test_newer_files_spell_the_frame_rate_otherwise(models, tmp_path):
     ],
 )
 def test_unusable_amass_files_are_named(models, tmp_path, changes, expected):
-    path = saved(tmp_path / "walk.npz", **changes)
+    path = write_amass(tmp_path / "walk.npz", **changes)
     with pytest.raises(MocapError) as caught:
         read_amass_npz(path, models)
     assert expected in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)
 
 
 def test_unreadable_archives_are_named(models, tmp_path):
-    whole = saved(tmp_path / "walk.npz").read_bytes()
+    whole = write_amass(tmp_path / "walk.npz").read_bytes()
     for data, expected in ((whole[:500], "not a readable"), (b"", "not a readable"), (b"hello", "not a readable")):
         with pytest.raises(MocapError, match=expected):
             read_amass_npz(data, models, name="walk.npz")
@@ -189,7 +125,7 @@ def test_body_models_are_found_in_the_usual_layouts(models, tmp_path):
 
 
 def test_missing_or_wrong_body_models_say_what_is_needed(models, tmp_path):
-    path = saved(tmp_path / "walk.npz")
+    path = write_amass(tmp_path / "walk.npz")
     with pytest.raises(MocapError, match="name the folder of the body model"):
         read_amass_npz(path, None)
     with pytest.raises(MocapError, match="no such folder"):
