@@ -7,19 +7,16 @@ bone directions and use the skeleton's lengths).
 
 from __future__ import annotations
 
-import difflib
 import io
-import json
 import logging
-import tomllib
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from data_loaders.bvh import BvhClip, MocapError, read_bvh
+from data_loaders.joint_mapping import AXES, Mapping, fitting_mapping, load_mapping, nearest
 from data_loaders.smpl_body import AmassClip, published_stride, read_amass_npz
 
 if TYPE_CHECKING:
@@ -32,126 +29,6 @@ __all__ = [
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
-MAPPINGS = Path(__file__).parent / "mappings"
-_SIGNS = {"": 1.0, "+": 1.0, "-": -1.0}
-_AXES = {text + axis: (index, sign) for index, axis in enumerate("XYZ") for text, sign in _SIGNS.items()}
-
-
-@dataclass(frozen=True)
-class Mapping:
-    """How a source skeleton becomes one of ours.
-
-    joints: target joint -> {source joint: weight}, weights sum to 1 (they may be negative: extrapolation).
-    scale: metres per source unit, or "leg_length": whatever gives the target skeleton's leg length.
-    up, forward: source axes such as "+Y", "-Z"; handedness of the source axes: "right" or "left".
-    floor: "keep" (the source floor is at height 0), "lowest" (the lowest target joint of the clip stands on 0), or the
-    height of the source floor in metres. fps: overrides the file's. first_frame: frames before it are dropped.
-    """
-
-    name: str
-    joints: dict[str, dict[str, float]]
-    skeleton: str = "humanml"
-    scale: float | str = 1.0
-    up: str = "+Y"
-    forward: str = "+Z"
-    handedness: str = "right"
-    floor: float | str = "keep"
-    fps: float | None = None
-    first_frame: int = 0
-
-    def source_fps(self, clip: BvhClip) -> float:
-        """Frames per second of the clip: the mapping's word, or else the file's."""
-        return self.fps or clip.fps
-
-
-def nearest(wrong: str, known: Iterable[str], count: int = 4) -> str:
-    """' (near: a, b)' for an error about an unknown name, or '' if nothing is near."""
-    by_lower = {name.lower(): name for name in known}
-    near = difflib.get_close_matches(wrong.lower(), by_lower, n=count, cutoff=0.5)
-    near += [name for name in by_lower if wrong.lower() in name and name not in near]
-    return f" (near: {', '.join(by_lower[name] for name in near[:count])})" if near else ""
-
-
-def load_mapping(source: str | Path | dict) -> Mapping:
-    """Mapping from a .toml or .json file, the name of one that ships (bandai_namco, cmu_iclone, …), or its dict."""
-    if isinstance(source, dict):
-        return _mapping_from(source, str(source.get("name", "mapping")))
-    path = Path(source)
-    if not path.suffix and not path.is_file():
-        shipped = sorted(file.stem for file in MAPPINGS.glob("*.toml"))
-        if path.name not in shipped:
-            raise MocapError(f"no mapping {path.name!r}: give a .toml or .json file or one of {', '.join(shipped)}")
-        path = MAPPINGS / f"{path.name}.toml"
-    try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
-    except OSError as error:
-        raise MocapError(f"mapping {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise MocapError(f"mapping {path}: not valid {path.suffix[1:].upper() or 'TOML'}: {error}") from None
-    if not isinstance(content, dict):
-        raise MocapError(f"mapping {path}: expected a table with a [joints] part")
-    return _mapping_from({"name": path.stem, **content}, str(path))
-
-
-def _mapping_from(content: dict, where: str) -> Mapping:
-    """Checked Mapping from the parsed content of a mapping file; `where` names the file in errors."""
-    from data_loaders.skeleton import load_skeleton
-
-    known = [entry.name for entry in fields(Mapping)]
-    for key in content:
-        if key not in known:
-            raise MocapError(f"mapping {where}: unknown entry {key!r}{nearest(key, known)}; known: {', '.join(known)}")
-    mapping = Mapping(**{"name": where, **content, "joints": _joint_weights(content.get("joints"), where)})
-    axis = (lambda value: isinstance(value, str) and value in _AXES, "an axis such as '+Y' or '-Z'")
-    allowed = {
-        "name": (lambda value: isinstance(value, str), "text"),
-        "skeleton": (lambda value: isinstance(value, str), "the name of a skeleton"),
-        "scale": (lambda value: value == "leg_length" or _is_positive(value), "metres per source unit or 'leg_length'"),
-        "up": axis,
-        "forward": axis,
-        "handedness": (lambda value: value in ("right", "left"), "'right' or 'left'"),
-        "floor": (lambda value: value in ("keep", "lowest") or _is_number(value), "'keep', 'lowest' or metres"),
-        "fps": (lambda value: value is None or _is_positive(value), "a number above 0"),
-        "first_frame": (lambda value: type(value) is int and value >= 0, "a frame number from 0 on"),
-    }
-    for key, (accepts, expected) in allowed.items():
-        if not accepts(getattr(mapping, key)):
-            raise MocapError(f"mapping {where}: {key} = {getattr(mapping, key)!r}; expected {expected}")
-    if mapping.up[-1] == mapping.forward[-1]:
-        raise MocapError(f"mapping {where}: up and forward are the same axis, {mapping.up} and {mapping.forward}")
-
-    targets = load_skeleton(mapping.skeleton).joint_names
-    for joint in mapping.joints:
-        if joint not in targets:
-            raise MocapError(f"mapping {where}: {mapping.skeleton} has no joint {joint!r}{nearest(joint, targets)}")
-    missing = [joint for joint in targets if joint not in mapping.joints]
-    if missing:
-        raise MocapError(f"mapping {where}: [joints] does not say where these come from: {', '.join(missing)}")
-    return mapping
-
-
-def _joint_weights(joints: object, where: str) -> dict[str, dict[str, float]]:
-    if not isinstance(joints, dict):
-        raise MocapError(f"mapping {where}: expected a [joints] table of lines such as pelvis = \"Hips\"")
-    weights = {}
-    for target, source in joints.items():
-        entry = {source: 1.0} if isinstance(source, str) else source
-        if not isinstance(entry, dict) or not entry or not all(_is_number(weight) for weight in entry.values()):
-            raise MocapError(f"mapping {where}: joint {target!r} expects a source joint or {{ joint = weight, … }}")
-        if abs(sum(entry.values()) - 1) > 1e-3:
-            raise MocapError(f"mapping {where}: weights of joint {target!r} sum to {sum(entry.values()):g}, expected 1")
-        weights[target] = {name: float(weight) for name, weight in entry.items()}
-    return weights
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and bool(np.isfinite(value))
-
-
-def _is_positive(value: object) -> bool:
-    return _is_number(value) and value > 0
-
 
 # ------------------------------------------------------------------------------------------------------- retargeting
 
@@ -232,7 +109,7 @@ def _axes(mapping: Mapping) -> np.ndarray:
     """(3, 3) matrix whose rows are our X (left), Y (up), Z (forward) in source axes; a reflection if left-handed."""
     up, forward = np.zeros(3), np.zeros(3)
     for vector, axis in ((up, mapping.up), (forward, mapping.forward)):
-        index, sign = _AXES[axis]
+        index, sign = AXES[axis]
         vector[index] = sign
     left = np.cross(up, forward)
     return np.stack([left if mapping.handedness == "right" else -left, up, forward])
@@ -311,15 +188,15 @@ def read_joints(
 ) -> np.ndarray:
     """Joints (T, 22, 3) in metres at `fps` of one raw recording of any kind (bvh, amass, joints).
 
-    mapping: already loaded, else the clip's. published: AMASS frames by integer stride as HumanML3D took them, which
-    keeps another frame rate where the ratio is not whole; otherwise everything is interpolated.
+    mapping: already loaded, else the clip's, else the shipped one that fits a BVH file's joint names. published: AMASS frames
+    by integer stride as HumanML3D took them, which keeps another frame rate where the ratio is not whole; otherwise everything
+    is interpolated.
     """
     name = str(clip.data) if isinstance(clip.data, Path) else clip.name
     if clip.kind == "bvh":
-        if mapping is None and clip.mapping is None:
-            raise MocapError(f"{name}: a BVH file needs a mapping to our joints: a file, or the name of a shipped one")
-        mapping = mapping or load_mapping(clip.mapping)
         bvh = read_bvh(clip.data, name=name)
+        if mapping is None:
+            mapping = fitting_mapping(bvh) if clip.mapping is None else load_mapping(clip.mapping)
         joints, source_fps = retarget(bvh, mapping, first_frame=clip.first_frame or None), mapping.source_fps(bvh)
     elif clip.kind == "amass":
         amass = read_amass_npz(clip.data, body_model, name=name)

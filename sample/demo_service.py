@@ -17,7 +17,8 @@ import numpy as np
 
 from data_loaders.amass_dataset import open_dataset
 from data_loaders.corpus import Motion
-from data_loaders.mocap import MAPPINGS, MocapError, load_mapping, read_bvh
+from data_loaders.joint_mapping import fitting_mapping, load_mapping, shipped_mappings
+from data_loaders.mocap import MocapError, read_bvh
 from model.embedding import TextMotionSpace, open_space
 from model.generation import SYSTEMS, TextToMotion
 from model.official_names import CheckpointError, config_from_args
@@ -45,7 +46,7 @@ LONGEST_FILE = 900.0  # seconds: what a file says of its frame rate must not mak
 ALL, AUTO = "all", "find out"
 SPLITS = ("train", "val", "test")
 SUFFIXES = (".npy", ".bvh")  # not .npz: a small archive may unpack to anything
-SKELETONS = (AUTO, *sorted(path.stem for path in MAPPINGS.glob("*.toml")))
+SKELETONS = (AUTO, *shipped_mappings())
 CHECKPOINT_FOLDERS = (Path("checkpoints"), Path("save"))
 MADE_HERE = Path("outputs") / "starter_motions"
 DEPTH = 3  # of a checkpoint below them: save/<run>/<step>
@@ -167,13 +168,8 @@ class Search:
                 raise MocapError(f"{path.name}: not a readable .npy array") from None
         else:
             bvh = read_bvh(path)
-            named = SKELETONS[1:] if skeleton == AUTO else (skeleton,)
-            mappings = {name: load_mapping(name) for name in named}
-            if skeleton == AUTO:
-                skeleton = next((name for name, mapping in mappings.items() if _fits(mapping, bvh.names)), None)
-            if skeleton is None:
-                raise MocapError(f"{path.name}: its joints are not named as in any skeleton known here ({', '.join(named)})")
-            frames, fps = len(bvh.joints), mappings[skeleton].source_fps(bvh)
+            mapping = fitting_mapping(bvh) if skeleton == AUTO else load_mapping(skeleton)
+            skeleton, frames, fps = mapping.name, len(bvh.joints), mapping.source_fps(bvh)
         if not frames / fps <= LONGEST_FILE:
             raise MocapError(f"{path.name} lasts {frames / fps:.0f} s at {fps:g} frames per second, at most {LONGEST_FILE:g} s "
                              "are read: is its frame rate right?")  # fmt: skip
@@ -182,10 +178,6 @@ class Search:
     def _nearest(self, query: np.ndarray, count: int, split: str) -> Found:
         hits = self.finder.motions(query, int(count), among=None if split == ALL else self.splits[split])
         return Found(hits, list(clip_motions(self.gallery, [hit.row for hit in hits], self.space)))
-
-
-def _fits(mapping, names: Sequence[str]) -> bool:
-    return {joint for sources in mapping.joints.values() for joint in sources} <= set(names)
 
 
 def open_search(options: "DemoOptions") -> Search | None:

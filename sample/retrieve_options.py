@@ -15,7 +15,8 @@ class Reading:
     """How motion files are read that do not say it themselves."""
 
     mapping: str | None = None
-    """BVH: TOML/JSON file, or the name of a shipped one, that maps the file's joints to ours."""
+    """BVH: TOML/JSON file, or the name of a shipped one, that maps the file's joints to ours (default: the shipped one that
+    fits the joints' names)."""
     motion_fps: float | None = None
     """Frames per second of joints in .npy or .npz files (default: those of the model)."""
     body_model: Path | None = None
@@ -33,7 +34,7 @@ class EncodeMotion(Reading):
     model_path: Path = TMR
     """TMR (our folder or a published run) or an evaluator, ours or published (default: the weights that come with the code)."""
     motion: Path
-    """.npy features (T, 263) or joints (T, J, 3) in metres, Y up; .npz AMASS or joints; .bvh with --mapping."""
+    """.npy features (T, 263) or joints (T, J, 3) in metres, Y up; .npz AMASS or joints; .bvh."""
     start: float | None = None
     """Seconds where the part to encode begins (default: the beginning)."""
     end: float | None = None
@@ -67,7 +68,7 @@ class TextMotionSim(Reading):
     text: str
     """What the person does, in English."""
     motion: Path
-    """.npy features (T, 263) or joints (T, J, 3) in metres, Y up; .npz AMASS or joints; .bvh with --mapping."""
+    """.npy features (T, 263) or joints (T, J, 3) in metres, Y up; .npz AMASS or joints; .bvh."""
     start: float | None = None
     """Seconds where the part to compare begins."""
     end: float | None = None
@@ -165,7 +166,7 @@ class Localize(Reading):
     model_path: Path = TMR
     """TMR (our folder or a published run) or an evaluator, ours or published (default: the weights that come with the code)."""
     motion: Path
-    """.npy features (T, 263) or joints (T, J, 3) in metres, Y up; .npz AMASS or joints; .bvh with --mapping."""
+    """.npy features (T, 263) or joints (T, J, 3) in metres, Y up; .npz AMASS or joints; .bvh."""
     text: str | None = None
     """What to look for, in English."""
     input_text: Path | None = None

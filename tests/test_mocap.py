@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from data_loaders.bvh import BvhClip
+from data_loaders.joint_mapping import MAPPINGS
 from data_loaders.mocap import (
-    MAPPINGS,
     MocapError,
     load_mapping,
     orientation_problem,
@@ -368,10 +368,12 @@ def test_bones_keep_their_length_through_resampling():
     assert shin == pytest.approx(0.41, abs=0.006)
 
 
-def test_a_bvh_without_mapping_or_of_another_skeleton_is_refused():
+def test_a_bvh_without_mapping_is_read_by_the_shipped_one_that_fits_and_refused_where_none_does(tmp_path):
     path = shared("data", "bandai_namco", "sample", "dataset-2_walk_active_013.bvh")
     clip = SourceClip("walk", path, "bvh")
-    with pytest.raises(MocapError, match="needs a mapping"):
-        read_joints(clip, 20)
+    np.testing.assert_array_equal(read_joints(clip, 20), read_joints(replace(clip, mapping="bandai_namco"), 20))
+    (tmp_path / "other.bvh").write_text(path.read_text().replace("UpperLeg_L", "Oberschenkel_L"))
+    with pytest.raises(MocapError, match=r"not named as in any skeleton known here \(bandai_namco, .*--mapping FILE"):
+        read_joints(SourceClip("other", tmp_path / "other.bvh", "bvh"), 20)
     with pytest.raises(MocapError, match="no joint 'hip', which mapping cmu_salsa needs for pelvis"):
         read_joints(replace(clip, mapping="cmu_salsa"), 20)

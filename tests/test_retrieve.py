@@ -74,7 +74,7 @@ def test_a_motion_has_one_vector_whatever_file_holds_it(tmr, folder):
     Path("take.bvh").write_text(bvh_text(walk(121, fps=30.0)))
     vectors = []
     for file in ("joints.npy", "features.npy", "joints.npz", "take.bvh"):
-        main(["encode_motion", "--run_dir", str(tmr), "--npy", file, "--output", "x/out.npy", "--mapping", "bandai_namco"])
+        main(["encode_motion", "--run_dir", str(tmr), "--npy", file, "--output", "x/out.npy"])
         vectors.append(np.load("x/out.npy"))
     assert vectors[0].shape == (16,) and vectors[0].dtype == np.float32
     networks = from_pretrained(tmr)
@@ -148,7 +148,7 @@ def test_a_motion_that_cannot_be_read_is_named(tmr, folder, content, message):
     (["encode_text", "--text", " "], "the prompt is empty"),
     (["encode_motion", "--motion", "absent.npy"], "absent.npy: no such file"),
     (["encode_motion", "--motion", "motions"], "expected a motion file"),
-    (["encode_motion", "--motion", "motions/take.bvh"], "needs a mapping"),
+    (["encode_motion", "--motion", "motions/take.bvh", "--mapping", "cmu_salsa"], "no joint .hip., which mapping cmu_salsa"),
     (["encode_dataset", "--motions", "empty"], "no motion file"),
     (["encode_dataset", "--motions", "motions", "--gallery", "motions"], "no gallery and not empty"),
     (["encode_dataset", "--dataset", "nowhere"], "dataset 'nowhere' not found"),
