@@ -52,8 +52,6 @@ class DemoOptions:
             raise ValueError(f"--queue {self.queue}: expected at least 1")
         if not 0.001 <= self.max_upload <= 1000:
             raise ValueError(f"--max_upload {self.max_upload:g}: expected MB, 0.001 to 1000")
-        if self.dataset is not None and self.model_path is None:
-            raise ValueError("--dataset: give --model_path too, the model that makes the gallery")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -189,7 +189,7 @@ def open_search(options: "DemoOptions") -> Search | None:
     from sample.retrieve_run import encode_dataset, gallery_folder
 
     folder, model_path, made = options.gallery, options.model_path, None
-    if folder is None and model_path is None:
+    if model_path is None and (folder is None or options.dataset is not None):
         if not (TMR / "config.json").is_file():
             return None
         model_path = TMR

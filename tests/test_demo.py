@@ -215,14 +215,13 @@ def test_models_are_found_below_the_folders_and_others_are_not_offered(tmp_path,
     assert list(text_to_motion_checkpoints([tmp_path])) == ["starter", (tmp_path / "run/step_1").as_posix()]
 
 
-def test_a_demo_without_gallery_or_model_says_what_to_give(tmp_path, tmr):
-    assert open_search(DemoOptions()) is None
+def test_a_demo_of_what_is_not_there_says_what_to_give(tmp_path, tmr):
     with pytest.raises(GalleryError, match=r"holds no gallery.*--model_path MODEL --dataset DATASET"):
         open_search(DemoOptions(gallery=tmp_path / "none"))
     with pytest.raises(FileNotFoundError, match="dataset 'nowhere' not found"):
         open_search(DemoOptions(gallery=tmp_path / "none", model_path=tmr, dataset="nowhere"))
-    with pytest.raises(ValueError, match="give --model_path too"):
-        DemoOptions(dataset="humanml")
+    with pytest.raises(FileNotFoundError, match="dataset 'elsewhere' not found"):
+        open_search(DemoOptions(dataset="elsewhere"))
     with pytest.raises(ValueError, match="--port"):
         DemoOptions(port=70000)
 
