@@ -4,14 +4,11 @@ Judges a model that embeds both, an evaluator or TMR, by the four protocols of T
 texts that say the same count as one another's; a subset of dissimilar texts; batches of 32.
 """
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from protos.options import parse, run_command, setup_logging
-
-log = logging.getLogger(__name__)
+from protos.options import parse, run_command
 
 ALIASES = {"evaluator": "model_path", "run_dir": "model_path", "no_mirror": "fold_mirrored"}
 
@@ -50,10 +47,13 @@ class RetrievalOptions:
 
 def main(argv: list[str] | None = None) -> None:
     options = parse(RetrievalOptions, argv, __doc__, ALIASES)
-    setup_logging()
+    from protos.processes import begin_command
+
+    begin_command()
     from evaluations.eval_retrieval_run import evaluate, markdown
 
-    print(markdown(evaluate(options)))
+    if report := evaluate(options):
+        print(markdown(report))
 
 
 if __name__ == "__main__":

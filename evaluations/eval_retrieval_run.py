@@ -27,7 +27,7 @@ from evaluations.retrieval_protocol import (
 from evaluations.tables import plain, table
 from model.saved_text_features import SENTENCES, features_beside
 from protos.files import write_atomically
-from protos.options import pick_device
+from protos.processes import Processes
 
 log = logging.getLogger(__name__)
 
@@ -36,11 +36,15 @@ HEADINGS = (*(f"R@{k} ↑" for k in TOP_K), "MedR ↓")
 WAYS = {"t2m": "text → motion", "m2t": "motion → text"}
 
 
-def evaluate(options: RetrievalOptions) -> dict:
-    """The report, also written to the output folder. Raises ValueError or OSError in a user's words."""
+def evaluate(options: RetrievalOptions) -> dict | None:
+    """The report, which the main process also writes to the output folder; None in the others.
+
+    Raises ValueError or OSError in a user's words.
+    """
+    processes = Processes(options.device)
     data = open_dataset(options.dataset)
     path = options.model_path or default_evaluator(data)
-    judge = load_judge(path, data, device=str(pick_device(options.device)))
+    judge = load_judge(path, data, device=str(processes.device))
     judge.require(data.representation, f"dataset {data.folder}")
     items, left_out = items_of(data, options.split, judge.frame_limits, options.fold_mirrored)
     if left_out.skipped:
@@ -51,7 +55,9 @@ def evaluate(options: RetrievalOptions) -> dict:
     def sentences() -> Sentences:
         return sentences_of(options, data)
 
-    gallery = gallery_of(items, judge)
+    gallery = gallery_of(items, judge, processes.share)
+    if not processes.main:
+        return None
     listed = subset_list(data, options.split)
     figures = {name: run_protocol(name, gallery, sentences, listed) for name in protocols}
     report = {

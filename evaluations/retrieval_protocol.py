@@ -16,6 +16,7 @@ from data_loaders.text_similarity import meaning_codes
 from evaluations import retrieval_metrics
 from evaluations.evaluation_set import Evaluator
 from evaluations.metrics import euclidean
+from evaluations.protocol import Share, alone
 from evaluations.retrieval_data import Item
 from model.saved_text_features import SavedTextFeatures
 from model.text_encoders import TextEncoder, is_at_hand, load_text_encoder
@@ -97,20 +98,20 @@ class Gallery:
         return replace(self, names=names, text_index=self.text_index[chosen], by_text=self.by_text[:, chosen])
 
 
-def gallery_of(items: Sequence[Item], judge: Evaluator) -> Gallery:
-    """Embeds each distinct text and each motion once."""
+def gallery_of(items: Sequence[Item], judge: Evaluator, share: Share = alone) -> Gallery:
+    """Embeds each distinct text and each motion once; `share` hands the motions to several processes."""
     captions = {}
     for item in items:
         captions.setdefault(item.caption.text, item.caption)
     place = {text: i for i, text in enumerate(captions)}
     text = judge.encode_text(list(captions.values()))
-    motion = judge.encode_motion([item.motion for item in items])
+    motion = share(lambda own: list(judge.encode_motion(own)), [item.motion for item in items])
     compare = retrieval_metrics.cosine if judge.similarity == "cosine" else lambda a, b: -euclidean(a, b)
     return Gallery(
         names=tuple(item.name for item in items),
         texts=tuple(captions),
         text_index=np.array([place[item.caption.text] for item in items]),
-        by_text=compare(np.asarray(text), np.asarray(motion)),
+        by_text=compare(np.asarray(text), np.stack(motion)),
     )
 
 

@@ -2,6 +2,9 @@
 
 import csv
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,6 +30,7 @@ from model.evaluators import EvaluatorConfig, GuoEvaluator
 from model.pretrained import save_pretrained
 from model.text_encoders import load_text_encoder
 
+ROOT = Path(__file__).resolve().parents[1]
 REPRESENTATION = Representation("humanml", 20.0, "continuous")
 STATISTICS = Statistics(np.zeros(263, np.float32), np.ones(263, np.float32), REPRESENTATION)
 
@@ -276,6 +280,18 @@ def test_the_command_writes_a_table_and_the_files_users_know(dataset, evaluator,
     assert (tmp_path / "out" / "report.md").read_text().count(r"\\") == 4
     lines = list(csv.DictReader((tmp_path / "out" / "ranks.csv").open()))
     assert len(lines) == 81 and lines[0]["caption"] == "number 0"
+
+
+@pytest.mark.slow
+def test_two_processes_measure_what_one_does(dataset, evaluator, tmp_path):
+    command = ["-m", "evaluations.eval_retrieval", "--model_path", str(evaluator), "--dataset", str(dataset), "--device", "cpu",
+               "--sentence_encoder", "minilm", "--output_dir"]  # fmt: skip
+    launcher = ["-m", "accelerate.commands.launch", "--num_processes", "2", "--cpu"]
+    for name, first in (("one", []), ("two", launcher)):
+        subprocess.run([sys.executable, *first, *command, str(tmp_path / name)], cwd=ROOT, check=True, capture_output=True)
+    assert len(list(tmp_path.iterdir())) == 2  # one process writes
+    one, two = (json.loads((tmp_path / name / "report.json").read_text())["protocols"] for name in ("one", "two"))
+    assert one == two
 
 
 def test_equal_captions_tie_to_the_last_bit_with_a_real_evaluator(dataset, evaluator):
