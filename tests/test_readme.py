@@ -25,6 +25,10 @@ QUICK_TRAIN = (
     "--num_steps 2 --batch_size 2 --num_layers 1 --latent_dim 16 --ff_size 16 --num_heads 2 --diffusion_steps 5 "
     "--text_encoder_type minilm --precision fp32 --log_interval 1 --device cpu"
 )
+QUICK_TMR = (
+    "--dataset pools --num_steps 2 --batch_size 4 --latent_dim 16 --ff_size 16 --num_layers 1 --num_heads 2 --eval_interval 0 "
+    "--device cpu"
+)
 QUICK_EVAL = "--dataset pools --evaluator checkpoints/tiny_evaluator --replications 1 --num_steps 2 --device cpu"
 # Beginning of a command -> flags that make it short; later flags win over the README's.
 SHORTER = {
@@ -37,13 +41,12 @@ SHORTER = {
     "python -m evaluations.board": QUICK_EVAL.replace("--num_steps 2", "--probe_seeds 0 --model_paths checkpoints/starter"),
     "python -m evaluations.eval_evaluator": "--dataset pools --evaluator checkpoints/tiny_evaluator --replications 1",
     "python -m evaluations.eval_retrieval": "--dataset pools --device cpu",
-    "python -m sample.retrieve encode_dataset": "--dataset pools --device cpu",
+    "accelerate launch --num_processes 2 --cpu -m sample": "--dataset pools --split test --device cpu",
+    "python -m evaluations.eval_localize": "--dataset pools --clips_per_motion 2 --device cpu",
     "python -m sample.retrieve search": "--k 2 --device cpu",
     "python -m sample.retrieve": "--device cpu",
-    "python -m train.train_tmr": (
-        "--dataset pools --num_steps 2 --batch_size 4 --latent_dim 16 --ff_size 16 --num_layers 1 --num_heads 2 "
-        "--eval_interval 0 --device cpu"
-    ),
+    "python -m train.train_tmr": QUICK_TMR,
+    "python -m train.train_temos": QUICK_TMR,
     "python -m train.train_evaluator": (
         "--movement_steps 2 --num_steps 2 --batch_size 2 --movement_batch_size 2 --eval_interval 0 --device cpu"
     ),
