@@ -11,6 +11,8 @@ import numpy as np
 
 log = logging.getLogger(__name__)
 
+LARGEST = 2_000_000_000  # bytes of a file, beyond which it takes no more: a server would fill the disk
+
 Row = tuple[np.ndarray, np.ndarray]
 
 
@@ -47,7 +49,7 @@ class FeatureCache:
 
     def write(self, rows: Mapping[str, Row]) -> None:
         """Adds the rows in one transaction; what another process wrote meanwhile stays."""
-        if not self._usable:
+        if not self._usable or (self.path.is_file() and self.path.stat().st_size > LARGEST):
             return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)

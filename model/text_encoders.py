@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 EQUAL_BITS = 16  # up to this many texts are encoded one by one: no bit then depends on a text's neighbours
 BATCH = 64
-KEPT_IN_MEMORY = 20_000
+KEPT_IN_MEMORY = 500_000_000  # bytes of features
 
 
 class TextEncoderError(ValueError):
@@ -79,6 +79,7 @@ class TextEncoder:
         self._load = load
         self._tower: Tower | None = None
         self._memory: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self._kept = 0  # bytes in it
         self._cut: set[str] = set()  # kept off the disk, so that every run says what it did not read
         self._disk = FeatureCache(f"{cache_name or name}-{weights_id[:16]}") if disk_cache else None
 
@@ -105,8 +106,10 @@ class TextEncoder:
                 self._disk.write({text: row for text, row in computed.items() if text not in self._cut})
             found |= computed
         rows = [self._memory[text] if text in self._memory else found[text] for text in texts]
-        if len(self._memory) + len(found) <= KEPT_IN_MEMORY:
+        size = sum(pooled.nbytes + tokens.nbytes for pooled, tokens in found.values())
+        if self._kept + size <= KEPT_IN_MEMORY:
             self._memory |= found
+            self._kept += size
         return TextFeatures.collate(rows)
 
     def _compute(self, texts: list[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:

@@ -3,12 +3,13 @@
 import json
 import logging
 import shutil
+import sqlite3
 
 import numpy as np
 import pytest
 import torch
 
-from model import text_towers
+from model import feature_cache, text_encoders, text_towers
 from model.text_encoders import TextEncoderError, TextFeatures, load_text_encoder
 
 PROMPTS = ["a person raises the left hand", "a person raises the right hand", "someone walks slowly, then bows"]
@@ -104,6 +105,19 @@ def test_damaged_or_unwritable_cache_only_costs_time(own_cache, caplog):
 def test_no_disk_cache_writes_nothing(own_cache):
     load_text_encoder("minilm", disk_cache=False).encode(PROMPTS[:1])
     assert not (own_cache / "text_features").exists()
+
+
+def test_caches_have_an_end(own_cache, monkeypatch):
+    monkeypatch.setattr(feature_cache, "LARGEST", 0)
+    monkeypatch.setattr(text_encoders, "KEPT_IN_MEMORY", 10_000)
+    encoder = load_text_encoder("minilm")
+    for _ in range(2):
+        expected = [encoder.encode([text]).pooled for text in PROMPTS[:3]]  # about 6 kB and more each
+    (file,) = (own_cache / "text_features").iterdir()
+    with sqlite3.connect(file) as database:
+        assert database.execute("SELECT count(*) FROM features").fetchone() == (1,)  # the file was beyond its end from then on
+    assert sum(pooled.nbytes + tokens.nbytes for pooled, tokens in encoder._memory.values()) <= 10_000
+    assert all(torch.equal(encoder.encode([text]).pooled, vector) for text, vector in zip(PROMPTS, expected))
 
 
 def test_missing_encoder_names_the_line_that_fetches_it(monkeypatch, tmp_path):
