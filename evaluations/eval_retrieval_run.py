@@ -19,6 +19,7 @@ from evaluations.retrieval_protocol import (
     Figures,
     Gallery,
     Sentences,
+    chance_of,
     default_sentences,
     gallery_of,
     published_subset,
@@ -67,6 +68,7 @@ def evaluate(options: RetrievalOptions) -> dict | None:
         "fold_mirrored": options.fold_mirrored, "left_out": str(left_out), "similarity": judge.similarity,
         "sentences": description(sentences()) if {"threshold", "nsim"} & set(protocols) else None,
         "protocols": figures,
+        "chance": {name: chance_of(name, gallery, sentences, listed) for name in protocols},
     }  # fmt: skip
     write_report(options, report, gallery)
     return report
@@ -130,11 +132,12 @@ def yaml_name(protocol: str, threshold: float = THRESHOLD) -> str:
 
 def markdown(report: dict) -> str:
     """The report for people."""
-    rows = [
-        [PAPER_NAMES[name], WAYS[way], f"{figures[f'{way}/len']:.0f}", *(f"{figures[f'{way}/{c}']:.2f}" for c in COLUMNS)]
-        for name, figures in report["protocols"].items()
-        for way in DIRECTIONS
-    ]
+    rows = []
+    for name, figures in report["protocols"].items():
+        count = f"{figures['t2m/len']:.0f}"
+        for way in DIRECTIONS:
+            rows.append([PAPER_NAMES[name], WAYS[way], count, *(f"{figures[f'{way}/{c}']:.2f}" for c in COLUMNS)])
+        rows.append([PAPER_NAMES[name], "chance", count, *(f"{report['chance'][name][c]:.2f}" for c in COLUMNS)])
     lines = [
         f"# Retrieval: {report['what']} on {report['dataset']} ({report['split']}, {report['motions']} motions, "
         f"{report['texts']} distinct texts)", "",

@@ -92,6 +92,20 @@ def retrieval_metrics(
     return flat(directions(similarity, alike, ties), rounding)
 
 
+def chance(count: int, alike: np.ndarray | None = None) -> dict[str, float]:
+    """What drawing blindly among `count` items gives, in one direction: expected R01 ... R10 in percent, and MedR.
+
+    alike (N, N): which items count as a row's own, its own among them.
+    """
+    own, rows = np.unique(np.ones(1, int) if alike is None else np.asarray(alike).sum(-1), return_counts=True)
+    left = count - np.arange(count)  # items, after each that was drawn
+    steps = np.maximum(left - own[:, None], 0) / left  # (distinct numbers of own items, count)
+    # share of rows of which none of the first k items is right, k = 0 ... count
+    missed = np.concatenate([[1.0], np.average(np.cumprod(steps, axis=1), axis=0, weights=rows)])
+    recall = {f"R{k:02d}": 100 * float(1 - missed[min(k, count)]) for k in TOP_K}
+    return {**recall, "MedR": float((missed > 0.5).sum())}
+
+
 def small_batches(count: int, size: int = SMALL_BATCH, seed: int = 0) -> np.ndarray:
     """Batches (count // size, size) of the items, sorted by name; their order is published, by numpy's legacy generator."""
     order = np.arange(count)

@@ -120,6 +120,9 @@ def published_subset(dataset: str | None) -> list[str]:
     return json.loads(PUBLISHED_SUBSETS.read_text())["subsets"].get(dataset, []) if dataset else []
 
 
+Figures = dict[str, float]
+
+
 def dissimilar_subset(gallery: Gallery, sentences: Sentences, listed: Sequence[str] = ()) -> Gallery:
     """The listed clips that are there; without a list, clips whose texts are as far from one another as can be.
 
@@ -137,7 +140,15 @@ def dissimilar_subset(gallery: Gallery, sentences: Sentences, listed: Sequence[s
     return gallery.subset([first[used[i]] for i in chosen])
 
 
-Figures = dict[str, float]
+def chance_of(protocol: str, gallery: Gallery, sentences: Callable[[], Sentences], listed: Sequence[str] = ()) -> Figures:
+    """What drawing blindly gives by a protocol of `run_protocol`, in either direction."""
+    if protocol == "threshold":
+        return retrieval_metrics.chance(len(gallery), gallery.alike(sentences()))
+    if protocol == "nsim":
+        return retrieval_metrics.chance(len(dissimilar_subset(gallery, sentences(), listed)))
+    return retrieval_metrics.chance(retrieval_metrics.SMALL_BATCH if protocol == "guo" else len(gallery))
+
+
 PAPER_NAMES = {
     "normal": "all", "threshold": "all, near-duplicates count", "nsim": "dissimilar subset", "guo": "small batches",
 }  # fmt: skip

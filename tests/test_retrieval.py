@@ -124,6 +124,17 @@ def test_small_batches_follow_the_names_and_leave_the_rest_out():
         small_batch_metrics(similarity[:31, :31], names[:31])
 
 
+def test_chance_is_what_strangers_score():
+    draw = np.random.default_rng(0)
+    alike = (draw.random((200, 200)) < 0.01) | np.eye(200, dtype=bool)
+    for own in (None, alike):
+        many = [figures(draw.normal(size=(200, 200)), own, rounding=None) for _ in range(60)]
+        expected = retrieval_metrics.chance(200, own)
+        for name, error in (("R01", 0.3), ("R05", 0.6), ("R10", 0.8), ("MedR", 4.0)):
+            assert np.mean([each[f"t2m/{name}"] for each in many]) == pytest.approx(expected[name], abs=error)
+    assert retrieval_metrics.chance(4)["R03"] == pytest.approx(75) and retrieval_metrics.chance(4)["R10"] == 100
+
+
 def test_what_is_no_similarity_matrix_is_refused():
     broken = similarities(5)
     broken[2, 3] = np.nan
