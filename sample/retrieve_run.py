@@ -211,8 +211,8 @@ def show(hits: Sequence[Hit], gallery: Gallery, space: TextMotionSpace, options:
     folder = new_folder(options.output_dir or OUTPUTS / f"search_{file_name(words)}")
     labels = [f"{i}  {hit.name}  {hit.score:.2f}" for i, hit in enumerate(hits, 1)]
     if options.video:
-        for i, (hit, motion, label) in enumerate(zip(hits, motions, labels), 1):
-            write_video(folder / f"{i:02d}_{file_name(hit.name)}.mp4", [motion], labels=[label])
+        for i, (hit, motion) in enumerate(zip(hits, motions), 1):
+            write_video(folder / f"{i:02d}_{file_name(hit.name)}.mp4", [motion], labels=[f"{hit.score:.2f}  {hit.name}"])
     if options.html:
         write_viewer(folder / "hits.html", motions, labels=labels, title=words)
     log.info("%d motions in %s", len(motions), folder)

@@ -195,6 +195,14 @@ def test_long_captions_are_wrapped_to_three_lines_and_end_in_an_ellipsis():
     assert wrap("x" * 200, 100, 16.0, max_lines=50) and "".join(wrap("x" * 200, 100, 16.0, max_lines=50)) == "x" * 200
 
 
+def test_a_long_label_is_cut_before_it_runs_into_the_legend():
+    plain, short, long = (next(iter(render_frames(standing(), labels=[label], size=SIZE))) for label in ("", "7", "label " * 30))
+    written = [np.argwhere((picture != plain).any(-1)) for picture in (short, long)]
+    legend = np.argwhere((blue(plain) | orange(plain))[int(0.93 * SIZE) :])[:, 1].max()
+    assert len(written[0]) and written[1][:, 1].min() > legend + 5  # columns
+    assert written[1][:, 1].min() < written[0][:, 1].min() < 0.98 * SIZE
+
+
 def test_captions_are_taken_as_they_are():
     assert wrap(" walks\n\tfor $5_000$ ", 450, 16.0) == ["walks for $5_000$"]
     assert wrap(" \n ", 450, 16.0) == []

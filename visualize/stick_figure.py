@@ -18,7 +18,7 @@ from matplotlib.transforms import Affine2D, Bbox, IdentityTransform
 from data_loaders.skeleton import Skeleton
 from visualize.body import LEFT, PERSON_COLOURS, RIGHT, Body
 from visualize.camera import Camera, choose_camera, facing, frame_all
-from visualize.lettering import write_text
+from visualize.lettering import text_width, wrap, write_text
 
 BACKDROP = np.array([0.976, 0.973, 0.965])
 FLOOR = np.array([0.906, 0.902, 0.890])
@@ -103,8 +103,10 @@ class Panel:
         font, renderer, ink = caption_font(height), self.renderer, self.ink
         for row, line in enumerate(caption):
             write_text(renderer, width / 2, height - (1.6 + 1.3 * row) * font, line, font, ink(TEXT), "center")
-        write_text(renderer, 0.97 * width, 0.7 * font, label, 0.85 * font, ink(QUIET_TEXT), "right")
         rows = self.write_legend(0.7 * font)
+        taken = 3.6 * font + text_width("● right", 0.8 * font) if rows else 0.0  # by the legend
+        for line in wrap(label, 0.97 * width - taken - 0.8 * font, 0.85 * font, max_lines=1):
+            write_text(renderer, 0.97 * width, 0.7 * font, line, 0.85 * font, ink(QUIET_TEXT), "right")
         return (0.4 + 1.3 * max(rows, 1 if label else 0)) * font
 
     def write_legend(self, y: float) -> int:
