@@ -4,11 +4,14 @@ Features are those of the whole file; a caption's motion is the frames of its sp
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+
+from data_loaders.clips import Report
 
 MIN_SECONDS, MAX_SECONDS = 2.0, 10.0
 
@@ -57,42 +60,52 @@ def read_annotations(path: Path) -> dict[str, AnnotatedFile]:
 
 
 def parse_annotations(content: Mapping[str, dict]) -> dict[str, AnnotatedFile]:
+    """ValueError names a caption without words, or whose seconds are no span of time."""
     return {
-        key: AnnotatedFile(key, entry["path"], float(entry["duration"]), tuple(
-            Annotation(str(a["seg_id"]), a["text"], float(a["start"]), float(a["end"])) for a in entry["annotations"]),
-            entry.get("labels", {}))
+        key: AnnotatedFile(key, str(entry["path"]), float(entry["duration"]), tuple(map(_annotation, entry["annotations"])),
+                           entry.get("labels", {}))
         for key, entry in content.items()
-    }
+    }  # fmt: skip
 
 
-def within_seconds(files: Mapping[str, AnnotatedFile], shortest: float = MIN_SECONDS,
-                   longest: float = MAX_SECONDS) -> dict[str, AnnotatedFile]:
+def _annotation(entry: Mapping) -> Annotation:
+    found = Annotation(str(entry["seg_id"]), entry["text"], float(entry["start"]), float(entry["end"]))
+    if not isinstance(found.text, str):
+        raise ValueError(f"{found.seg_id}: its text is {found.text!r}")
+    if not 0 <= found.start <= found.end < math.inf:  # NaN too
+        raise ValueError(f"{found.seg_id}: from {found.start:g} to {found.end:g} s is no span of time")
+    return found
+
+
+def within_seconds(files: Mapping[str, AnnotatedFile], shortest: float = MIN_SECONDS, longest: float = MAX_SECONDS,
+                   report: Report | None = None) -> dict[str, AnnotatedFile]:
     """Files with the captions whose span lasts shortest to longest seconds, both included; files without any are left out.
 
-    end - start is taken in double precision as it comes: 2.3 - 0.3 is below 2.
+    end - start is taken in double precision as it comes: 2.3 - 0.3 is below 2. `report` gets the captions left out.
     """
-    kept = {}
+    kept, report = {}, report or Report()
     for key, file in files.items():
+        for annotation in file.annotations:
+            if not shortest <= annotation.seconds <= longest:
+                report.add(annotation.seg_id, f"of another length: {annotation.seconds:g} s, not {shortest:g} to {longest:g}")
         if annotations := tuple(a for a in file.annotations if shortest <= a.seconds <= longest):
             kept[key] = replace(file, annotations=annotations)
     return kept
 
 
 def annotated_split(files: Mapping[str, AnnotatedFile], keys: Sequence[str], split: str, shortest: float = MIN_SECONDS,
-                    longest: float = MAX_SECONDS) -> dict[str, AnnotatedFile]:
-    """The files of a split in its order; keys without annotations are left out. Only test splits keep every duration."""
+                    longest: float = MAX_SECONDS, report: Report | None = None) -> dict[str, AnnotatedFile]:
+    """The files of a split in its order. Only test splits keep every duration. `report` gets what is left out."""
     chosen = {key: files[key] for key in keys if key in files}
-    return chosen if "test" in split else within_seconds(chosen, shortest, longest)
+    for key in keys:
+        if key not in files and report is not None:
+            report.add(key, "without annotations")
+    return chosen if "test" in split else within_seconds(chosen, shortest, longest, report)
 
 
 def span_frames(start: float, end: float, fps: float) -> tuple[int, int]:
     """First frame and the one after the last, of seconds: each product is cut, not rounded (0.58 s at 20 is 11)."""
     return int(start * fps), int(end * fps)
-
-
-def nominal_frames(start: float, end: float, fps: float) -> int:
-    """Frames that a span should have, without its file."""
-    return int(fps * (end - start))
 
 
 def cut_span(features: np.ndarray, start: float, end: float, fps: float) -> np.ndarray:

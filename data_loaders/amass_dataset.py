@@ -19,6 +19,7 @@ from data_loaders.amass_annotations import (
     cut_span,
     read_annotations,
 )
+from data_loaders.clips import Report
 from data_loaders.corpus import Corpus, Representation
 from data_loaders.skeleton import load_skeleton
 
@@ -64,9 +65,13 @@ class AmassDataset:
             raise FileNotFoundError(f"{path}: no such split; this dataset has {', '.join(known) or 'none'}")
         return path.read_text(encoding="utf-8").split()
 
-    def split(self, split: str, shortest: float = MIN_SECONDS, longest: float = MAX_SECONDS) -> dict[str, AnnotatedFile]:
-        """The files of a split by key, in its order, with the captions of 2 to 10 s; of test splits with all captions."""
-        return annotated_split(self.files, self.keys(split), split, shortest, longest)
+    def split(self, split: str, shortest: float = MIN_SECONDS, longest: float = MAX_SECONDS,
+              report: Report | None = None) -> dict[str, AnnotatedFile]:
+        """The files of a split by key, in its order, with the captions of 2 to 10 s; of test splits with all captions.
+
+        `report` gets what is left out.
+        """
+        return annotated_split(self.files, self.keys(split), split, shortest, longest, report)
 
     def motion(self, file: AnnotatedFile, annotation: Annotation) -> np.ndarray:
         """Features (T, 263) in their units of what a caption describes. AnnotationError where the file is absent or no such."""
@@ -86,7 +91,8 @@ class AmassDataset:
         try:
             features = np.load(where, mmap_mode="r", allow_pickle=False)
         except FileNotFoundError:
-            raise AnnotationError(f"{where} is absent") from None
+            raise AnnotationError(f"{where} is absent: do the feature files lie in {self.motions}? (those of AMASS are made by "
+                                  "python -m data_loaders.guoh3dfeats)") from None  # fmt: skip
         except (ValueError, EOFError, OSError) as error:
             raise AnnotationError(f"{where} is not readable: {error}") from error
         if features.ndim != 2 or features.shape[1] != self.skeleton.num_features:

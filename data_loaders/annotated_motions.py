@@ -35,22 +35,27 @@ class AnnotatedMotions:
         self.data, self.random = data, split == "train"
         self.mean, self.std = statistics or (np.zeros(1, np.float32), np.ones(1, np.float32))
         self.report = Report()
-        self.files = [file for each in data.split(split, shortest, longest).values() if (file := self._readable(each))]
+        files = data.split(split, shortest, longest, self.report).values()
+        self.files = [file for each in files if (file := self._readable(each))]
         if not self.files:
-            raise ValueError(f"{data.folder}: nothing in split '{split}' can be trained on: {self.report}")
+            raise ValueError(f"{data.folder}: nothing in split '{split}' can be used: {self.report}")
         log.info("%s: %d files; %s", split, len(self.files), self.report)
 
     def _readable(self, file: AnnotatedFile) -> AnnotatedFile | None:
-        """The file with the captions that it has frames of."""
+        """The file with the captions that it has frames of, all of them finite."""
         found = []
         for annotation in file.annotations:
             try:
-                if len(self.data.motion(file, annotation)):
-                    found.append(annotation)
-                else:
-                    self.report.add(annotation.seg_id, "without a frame: the file ends before the caption begins")
+                motion = self.data.motion(file, annotation)
             except AnnotationError as error:
                 self.report.add(annotation.seg_id, f"unreadable: {error}")
+                continue
+            if not len(motion):
+                self.report.add(annotation.seg_id, "without a frame: the file ends before the caption begins")
+            elif not np.isfinite(motion).all():
+                self.report.add(annotation.seg_id, f"with NaN or infinite values: {file.path}")
+            else:
+                found.append(annotation)
         return replace(file, annotations=tuple(found)) if found else None
 
     def __len__(self) -> int:
@@ -76,13 +81,11 @@ class AnnotatedMotions:
         return balanced_weights(self.labels("content"), balance)
 
     def item(self, index: int, number: int, seed: int = 0) -> TrainingItem:
-        """The sample of (index, number, seed). ValueError naming the file if its features are not finite."""
+        """The sample of (index, number, seed)."""
         file = self.files[index]
         draws = Draws(np.random.default_rng((seed, number, index)))
         annotation = draws.choice(file.annotations) if self.random else file.annotations[0]
         motion = ((self.data.motion(file, annotation) - self.mean) / self.std).astype(np.float32)
-        if not np.isfinite(motion).all():
-            raise ValueError(f"{file.path}: its features hold NaN or infinite values")
         return TrainingItem(motion, annotation.text, file.key, index)
 
     def batch(self, samples: Sequence[Sample], seed: int = 0, pad_to: int | None = None) -> "Batch":

@@ -25,10 +25,12 @@ def write_folder(output: Path, content: Mapping[str, dict], splits: Mapping[str,
 
 
 def write_annotations(corpus: Corpus, output: Path, motions: Path | None = None) -> int:
-    """Writes a dataset of ours and returns the number of captions. Feature files that are there are replaced."""
+    """Writes a dataset of ours and returns the number of captions. Features lie in motions/<name of the output folder>;
+    files that are there are replaced.
+    """
     output = Path(output)
     motions = Path(motions) if motions else default_motions(output)
-    content = annotations_of(corpus, corpus.folder.resolve().name)
+    content = annotations_of(corpus, output.resolve().name)
     for i, entry in enumerate(content.values()):
         with atomic_file(motions / f"{entry['path']}.npy") as file:
             np.save(file, corpus[i])

@@ -67,7 +67,7 @@ def _moments(clips: Iterable, skeleton: Skeleton) -> tuple[np.ndarray, np.ndarra
         if clip.ndim != 2 or clip.shape[1] != width:
             raise ValueError(f"{skeleton.name} features have {width} columns, got an array of shape {clip.shape}")
         clip = clip.astype(np.float64)
-        if np.isnan(clip).any():
+        if not np.isfinite(clip).all():
             dropped += 1
             continue
         if shift is None and len(clip):
@@ -77,9 +77,9 @@ def _moments(clips: Iterable, skeleton: Skeleton) -> tuple[np.ndarray, np.ndarra
         squares += np.einsum("td,td->d", clip, clip)
         frames += len(clip)
     if dropped:
-        logger.warning("%d clips hold NaN and are left out of the statistics", dropped)
+        logger.warning("%d clips hold NaN or infinite values and are left out of the statistics", dropped)
     if not frames:
-        raise ValueError("no clip without NaN to take statistics from")
+        raise ValueError("no clip of finite values to take statistics from")
     mean = total / frames
     return mean + shift, np.sqrt(np.maximum(squares / frames - mean**2, 0.0)), frames
 

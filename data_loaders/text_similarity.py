@@ -8,7 +8,7 @@ that of the wording only the person, the grammar and the small words may differ.
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -42,6 +42,20 @@ DIRECTIONS = {
     **dict.fromkeys(("outward", "outwards"), "outward"),
     **dict.fromkeys(("toward", "towards"), "toward"),
 }
+
+Duplicates = Literal["words", "published"]
+
+
+def score_to_cosine(score: float) -> float:
+    """Thresholds are scores of TMR, between 0 and 1: cosine / 2 + 0.5."""
+    return 2 * score - 1
+
+
+def duplicates_rule(asked: Literal["auto", "words", "published"], published: bool, encoder: str) -> Duplicates:
+    """What `auto` means: published data compared by mpnet go by the score alone, as their tables do; others by words too."""
+    if asked != "auto":
+        return asked
+    return "published" if published and encoder == "mpnet" else "words"
 
 
 class Meaning(NamedTuple):

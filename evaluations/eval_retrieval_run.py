@@ -10,6 +10,7 @@ from pathlib import Path
 
 from data_loaders.amass_dataset import AmassDataset, open_dataset
 from data_loaders.corpus import Corpus
+from data_loaders.text_similarity import duplicates_rule
 from evaluations.eval_retrieval import RetrievalOptions
 from evaluations.judges import default_evaluator, load_judge, published_name
 from evaluations.retrieval_data import items_of
@@ -97,10 +98,7 @@ def sentences_of(options: RetrievalOptions, data: Corpus | AmassDataset) -> Sent
     if published and found.name != "mpnet":
         log.warning("sentences are compared by %s, not by mpnet: the threshold protocol is not that of the published tables "
                     "(python -m protos.fetch mpnet)", found.name)
-    if options.duplicates != "auto":
-        found.duplicates = options.duplicates
-    elif published and found.name == "mpnet":
-        found.duplicates = "published"
+    found.duplicates = duplicates_rule(options.duplicates, published, found.name)
     return found
 
 

@@ -70,4 +70,7 @@ def _items_of_annotations(data: AmassDataset, split: str, report: Report) -> Ite
         except AnnotationError as error:
             report.add(key, f"unreadable: {error}")
             continue
+        if not np.isfinite(motion).all():
+            report.add(key, "with NaN")
+            continue
         yield Item(key, Caption(annotation.text, (), annotation.start, annotation.end), motion)

@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from data_loaders.text_similarity import score_to_cosine
 from sample.search import unit_rows
 
 TOP_K = (1, 2, 3, 5, 10)
@@ -22,11 +23,6 @@ Ties = Literal["average", "optimistic"]
 def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Cosines (N, M) of rows of a (N, C) and b (M, C); 0 where one of them is zero."""
     return unit_rows(a) @ unit_rows(b).T
-
-
-def score_to_cosine(score: float) -> float:
-    """Scores of TMR lie between 0 and 1: cosine / 2 + 0.5."""
-    return 2 * score - 1
 
 
 def similar_sentences(sentences: np.ndarray, threshold: float = THRESHOLD) -> np.ndarray:

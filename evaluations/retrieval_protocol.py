@@ -8,26 +8,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from data_loaders.text_similarity import meaning_codes
+from data_loaders.text_similarity import Duplicates, meaning_codes, score_to_cosine
 from evaluations import retrieval_metrics
 from evaluations.evaluation_set import Evaluator
 from evaluations.metrics import euclidean
 from evaluations.protocol import Share, alone
 from evaluations.retrieval_data import Item
 from model.saved_text_features import SavedTextFeatures
-from model.text_encoders import TextEncoder, is_at_hand, load_text_encoder
+from model.text_encoders import TextEncoder, at_hand, load_text_encoder
 
 DISSIMILAR = 100  # items of a dissimilar subset
 PUBLISHED_SUBSETS = Path(__file__).with_name("dissimilar_subsets.json")
 # Scores above which sentences say the same: published for mpnet. That of minilm is where the pairs it merges agree best
 # with those of mpnet, on 1,860 captions: F1 0.91 among pairs of one meaning, 0.60 among all, which is why words decide too.
 THRESHOLDS = {"mpnet": retrieval_metrics.THRESHOLD, "minilm": 0.95}
-
-Duplicates = Literal["words", "published"]
 
 
 class Sentences:
@@ -56,7 +53,7 @@ class Sentences:
     def dissimilar(self, texts: Sequence[str], count: int = DISSIMILAR) -> np.ndarray:
         """Indices, rising, of up to `count` texts of which no two are alike: the first, then always the one farthest from all."""
         sentences = self.embed(texts)
-        highest = retrieval_metrics.score_to_cosine(self.threshold)
+        highest = score_to_cosine(self.threshold)
         chosen, nearest = [], np.full(len(texts), -np.inf)  # cosine to the nearest that is chosen
         while len(chosen) < count and nearest.min() <= highest:
             chosen.append(int(nearest.argmin()))
@@ -67,7 +64,7 @@ class Sentences:
 
 def default_sentences(threshold: float | None = None, duplicates: Duplicates = "words", encoder: str | None = None) -> Sentences:
     """By MPNet, as published, where its files are on this machine; otherwise by the MiniLM that comes with the program."""
-    encoder = encoder or ("mpnet" if is_at_hand("mpnet") else "minilm")
+    encoder = encoder or at_hand("mpnet", "minilm")
     return Sentences(load_text_encoder(encoder), threshold, duplicates)
 
 

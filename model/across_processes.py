@@ -12,13 +12,25 @@ def _several() -> bool:
     return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
 
 
+class _Sum(torch.autograd.Function):
+    """The sum over the processes; its gradient is the sum of theirs."""
+
+    @staticmethod
+    def forward(_, x: Tensor) -> Tensor:
+        x = x.clone()
+        distributed.all_reduce(x)
+        return x
+
+    @staticmethod
+    def backward(_, gradient: Tensor) -> Tensor:
+        gradient = gradient.clone()
+        distributed.all_reduce(gradient)
+        return gradient
+
+
 def total(x: Tensor) -> Tensor:
     """Sum of the processes' tensors."""
-    if not _several():
-        return x
-    from torch.distributed.nn.functional import all_reduce
-
-    return all_reduce(x)
+    return _Sum.apply(x) if _several() else x
 
 
 def all_rows(x: Tensor) -> Tensor:

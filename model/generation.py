@@ -6,7 +6,7 @@ from torch import Tensor
 
 from data_loaders.corpus import Motion
 from model import lsremgm_generate
-from model.lsremgm_generate import Sampling, smooth
+from model.lsremgm_generate import Sampling
 from model.lsremgm_system import LSReMGM
 from model.tmr import TMR
 
@@ -36,8 +36,7 @@ def generate_features(networks: TextToMotion, texts: Sequence[str], lengths: Seq
     for name in ("guidance_scale", "sampler", "num_steps"):
         if getattr(sampling, name) is not None:
             raise ValueError(f"--{name}: this model (TEMOS or TMR) makes a motion in one step, without diffusion")
-    made = networks.eval().generate(texts, list(map(int, lengths)), seeds, batch_size=sampling.batch_size)
-    return [smooth(features, sampling.smoothing) for features in made] if sampling.smoothing else made
+    return networks.eval().generate(texts, list(map(int, lengths)), seeds, batch_size=sampling.batch_size)
 
 
 def generate(networks: TextToMotion, texts: Sequence[str], lengths: Sequence[int], seeds: Sequence[int],

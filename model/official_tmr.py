@@ -21,7 +21,7 @@ from model.official_names import CheckpointError, rename, torch_layer_name
 from model.text_encoders import TextEncoder
 from model.text_towers import TOWERS
 from model.tmr import EPS, TMR, TMRConfig, build
-from protos.files import atomic_path
+from protos.files import atomic_folder
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +89,11 @@ def _config_from_run(settings: Mapping[str, Any], where: str) -> TMRConfig:
     for name in SIZES:
         if not motion[name] == text[name] == decoder[name]:
             raise CheckpointError(f"{where}: {name} differs between encoders and decoder, which no published model has")
+    vae = bool(model["vae"])
+    if not vae == bool(motion.get("vae", vae)) == bool(text.get("vae", vae)):
+        raise CheckpointError(f"{where}: vae differs between the model and its encoders")
+    if model.get("fact") not in (None, 1, 1.0) or model.get("sample_mean"):
+        log.warning("%s: fact and sample_mean are not taken over: motions are made with the full noise of their latents", where)
     if any(part.get("activation", "gelu") != "gelu" for part in (motion, text, decoder)):
         raise CheckpointError(f"{where}: activation {motion['activation']!r}, known: gelu")
     weights, data = model["lmd"], settings["data"]
@@ -100,7 +105,7 @@ def _config_from_run(settings: Mapping[str, Any], where: str) -> TMRConfig:
         num_features=width,
         text_dim=int(text["nfeats"]),
         **{name: motion[name] for name in SIZES},
-        vae=bool(model["vae"]),
+        vae=vae,
         text_encoder=_tower(data.get("text_to_token_emb"), "distilbert", where),
         sentence_encoder=_tower(data.get("text_to_sent_emb"), "mpnet", where),
         lambda_recons=weights.get("recons", 0.0),
@@ -174,11 +179,13 @@ def extract(folder: Path, ckpt: str = "last") -> Path:
     for name, value in state.items():
         module, _, rest = name.partition(".")
         parts.setdefault(module, {})[rest] = value.detach().cpu().clone()
+    if output.is_dir() and (unknown := sorted({p.name for p in output.iterdir()} - {f"{module}.pt" for module in MODULES})):
+        raise CheckpointError(f"{output} holds {unknown[0]}, which was not extracted: move it away")
     if missing := [module for module in MODULES if module not in parts]:
         raise CheckpointError(f"{checkpoint_file(folder, ckpt)} holds no {missing[0]}: is it a checkpoint of TMR?")
-    for module in MODULES:
-        with atomic_path(output / f"{module}.pt") as temporary:
-            torch.save(parts[module], temporary)
+    with atomic_folder(output) as temporary:  # whole: networks of two epochs must not meet
+        for module in MODULES:
+            torch.save(parts[module], temporary / f"{module}.pt")
     return output
 
 
@@ -222,7 +229,8 @@ def _load(path: Path, shells: bool = False) -> Any:
         raise CheckpointError(f"{path} is absent: the run is incomplete") from None
     except Exception as error:  # torch raises many kinds for damaged or hostile files
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{path} is not a readable PyTorch checkpoint: {reason[:160]}") from error
+        raise CheckpointError(f"{path} is not a readable PyTorch checkpoint (cut short while it was copied?): "
+                              f"{reason[:120]}") from error
 
 
 def _shell(name: str) -> Callable:

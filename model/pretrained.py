@@ -72,10 +72,10 @@ def write_files(folder: Path, config: Any, state_dict: dict[str, Tensor], statis
 
 def from_pretrained(path: str | Path, device: torch.device | str = "cpu", *, dataset_folder: str | Path | None = None,
                     text_encoder: "TextEncoder | None" = None, systems: Sequence[str] = ()) -> Any:
-    """The networks of a checkpoint folder (or of one `model*.pt` in a published one), in eval mode, float32.
+    """The networks of a checkpoint folder (or of one `model*.pt` or `.ckpt` in a published one), in eval mode, float32.
 
     Published folders hold no statistics: those of the dataset are taken from `dataset_folder`, by default
-    dataset/HumanML3D or dataset/KIT-ML; runs of TMR have their own. `systems`: the only ones that will do.
+    dataset/HumanML3D or dataset/KIT-ML; runs of TMR and TEMOS have their own. `systems`: the only ones that will do.
     CheckpointError says what is wrong.
     """
     path = Path(path)
@@ -88,11 +88,13 @@ def from_pretrained(path: str | Path, device: torch.device | str = "cpu", *, dat
             networks = _from_tmr_run(folder, text_encoder, systems)
         else:
             networks = _from_folder(folder, text_encoder, systems)
+    elif path.suffix == ".ckpt" or (folder / "checkpoints" / "last.ckpt").is_file():  # TEMOS as first published
+        networks = _from_first_temos(path, text_encoder, systems)
     elif (folder / "args.json").is_file():
         model_file = path if path.is_file() else newest_model(folder)
         networks = _from_published(folder, model_file, dataset_folder, text_encoder)
     else:
-        raise CheckpointError(f"{folder} is no checkpoint: it holds neither config.json nor args.json")
+        raise CheckpointError(f"{folder} is no checkpoint: it holds neither config.json nor args.json nor checkpoints/last.ckpt")
     return networks.to(device).eval()
 
 
@@ -162,6 +164,14 @@ def _from_tmr_run(folder: Path, text_encoder: "TextEncoder | None", systems: Seq
     if systems and "tmr" not in systems:
         raise CheckpointError(f"{folder} holds a model of kind tmr, needed is {' or '.join(systems)}")
     return official_tmr(folder, text_encoder=text_encoder)
+
+
+def _from_first_temos(path: Path, text_encoder: "TextEncoder | None", systems: Sequence[str]) -> nn.Module:
+    from model.temos_original import official_temos
+
+    if systems and "tmr" not in systems:
+        raise CheckpointError(f"{path} holds a model of kind tmr, needed is {' or '.join(systems)}")
+    return official_temos(path, text_encoder=text_encoder)
 
 
 def _from_published(folder: Path, model_file: Path, dataset_folder: str | Path | None,

@@ -54,12 +54,13 @@ class SavedTextFeatures:
         if missing and self.encoder is None:
             raise KeyError(f"no saved features of {missing[0]!r}, and no text encoder to read it")
         fresh = self.encoder.encode(missing) if missing else None
+        place = {text: i for i, text in enumerate(missing)}
         for text in texts:
             if text in self:
                 words = self.row(text)
                 rows.append((words.mean(0), words))
             else:
-                i = missing.index(text)
+                i = place[text]
                 whole, words = fresh.pooled[i].numpy(), fresh.tokens[i, fresh.mask[i]].numpy()
                 rows.append((whole, words if self.slices is not None else whole[None]))
         return TextFeatures.collate(rows)
@@ -75,13 +76,16 @@ class SavedTextFeatures:
     @staticmethod
     def load(path: Path, encoder: TextEncoder | str | None = None) -> "SavedTextFeatures":
         """The files of `path`, the array memory-mapped. FileNotFoundError or ValueError names the one that will not do."""
-        index = json.loads(_file(path, "_index.json").read_text(encoding="utf-8"))
+        index_file, slice_file = _file(path, "_index.json"), _file(path, "_slice.npy")
+        try:
+            index = {str(text): int(row) for text, row in json.loads(index_file.read_text(encoding="utf-8")).items()}
+        except (ValueError, AttributeError, TypeError) as error:
+            raise ValueError(f"{index_file} is damaged: {error}") from error
         array = np.load(_file(path, ".npy"), mmap_mode="r", allow_pickle=False)
-        slice_file = _file(path, "_slice.npy")
         slices = np.load(slice_file, allow_pickle=False) if slice_file.is_file() else None
         rows = len(array) if slices is None else len(slices)
         if index and not 0 <= max(index.values()) < rows:
-            raise ValueError(f"{_file(path, '_index.json')} names row {max(index.values())}, there are {rows}")
+            raise ValueError(f"{index_file} names row {max(index.values())}, there are {rows}")
         return SavedTextFeatures(array, index, slices, encoder)
 
     @staticmethod
@@ -107,7 +111,12 @@ def features_beside(annotations: Path, kind: str, encoder: str) -> SavedTextFeat
     Texts that are not among them are read by that encoder, once there is one.
     """
     path = Path(annotations) / kind / TOWERS[encoder].repository
-    return SavedTextFeatures.load(path, encoder) if SavedTextFeatures.are_at(path) else None
+    if not SavedTextFeatures.are_at(path):
+        return None
+    found = SavedTextFeatures.load(path, encoder)
+    if kind == WORDS and found.slices is None:
+        raise ValueError(f"{_file(path, '_slice.npy')} is absent: it says which rows of {path.name}.npy are a text's words")
+    return found
 
 
 def _file(path: Path, suffix: str) -> Path:

@@ -78,7 +78,7 @@ def official_temos(folder: Path, statistics_folder: Path | None = None, text_enc
     path = folder if folder.suffix == ".ckpt" else folder / "checkpoints" / "last.ckpt"
     state = read_training_checkpoint(path)
     config = config_from_state(joined_tokens(state), str(path))
-    run = folder if folder.is_dir() else folder.parent
+    run = folder if folder.is_dir() else folder.parent.parent if folder.parent.name == "checkpoints" else folder.parent
     kind = "jfeats" if config.features == "rifke" else "rfeats"
     for place in (*([statistics_folder] if statistics_folder else []), run, run / "stats"):
         files = [Path(place) / f"{kind}_{name}.pt" for name in ("mean", "std")]

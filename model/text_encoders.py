@@ -146,13 +146,15 @@ def load_text_encoder(name: str, *, max_tokens: int | None = None, disk_cache: b
     return find_tower(name, max_tokens=max_tokens, disk_cache=disk_cache)
 
 
-def is_at_hand(name: str) -> bool:
-    """Whether the encoder's files are on this machine."""
-    try:
-        load_text_encoder(name)
-    except TextEncoderError:
-        return False
-    return True
+def at_hand(*names: str) -> str:
+    """The first of the encoders whose files are on this machine, or the last."""
+    for name in names[:-1]:
+        try:
+            load_text_encoder(name)
+        except TextEncoderError:
+            continue
+        return name
+    return names[-1]
 
 
 def file_sha256(path) -> str:

@@ -84,15 +84,6 @@ class TMRConfig:
         return 2 if self.vae else 1
 
 
-_MINILM = {"text_encoder": "minilm", "sentence_encoder": "minilm", "text_dim": 384}
-PRESETS = {
-    "tmr": TMRConfig(),
-    "temos": TMRConfig(lambda_contrastive=0.0),
-    "tmr-minilm": TMRConfig(**_MINILM),
-    "temos-minilm": TMRConfig(**_MINILM, lambda_contrastive=0.0),
-}
-
-
 class SequenceEncoder(nn.Module):
     """Outputs (B, 1 or 2, C) of the learned tokens put before a sequence (B, N, D). Petrovich et al. 2021 (ACTOR)."""
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from data_loaders.corpus import Batch
-from data_loaders.text_similarity import meaning_key
+from data_loaders.text_similarity import meaning_key, score_to_cosine
 from model.across_processes import all_rows, largest
 from model.motion_autoencoder import Posterior
 from model.tmr import TMR, TMRConfig, cosines
@@ -81,7 +81,8 @@ def caption_similarity(sentences: Tensor) -> Tensor:
 
 def false_negatives(sentences: Tensor, threshold: float) -> Tensor:
     """(B, B) True at pairs of different rows whose captions mean the same: a score, cosine / 2 + 0.5, above the threshold."""
-    alike = caption_similarity(sentences) > 2 * threshold - 1
+    with torch.autocast(sentences.device.type, enabled=False):  # bfloat16 would put pairs on the other side of it
+        alike = caption_similarity(sentences.float()).clamp(max=1) > score_to_cosine(threshold)
     return alike & ~torch.eye(len(alike), dtype=torch.bool, device=alike.device)
 
 

@@ -81,6 +81,13 @@ def test_a_run_folder_loads_with_the_statistics_beside_it(run, networks):
         from_pretrained(run, systems=("lsremgm",))
 
 
+def test_statistics_in_the_run_folder_come_first(run):
+    (run / "stats").mkdir()
+    for name in ("mean", "std"):
+        torch.save(torch.full((263,), 3.0), run / "stats" / f"{name}.pt")
+    assert (official_tmr(run).std == 3).all()
+
+
 def test_the_published_pair_stands_in_where_a_run_came_without_statistics(run, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path / "models")
     dataset = tmp_path / "models" / "dataset" / "HumanML3D"
@@ -106,6 +113,9 @@ def test_weights_come_from_the_training_checkpoint_too(run, networks):
     assert not (run / "last_weights").exists()  # loading writes nothing
     assert sorted(file.name for file in extract(run).iterdir()) == sorted(f"{module}.pt" for module in MODULES)
     assert same(official_tmr(run), networks)
+    (run / "last_weights" / "notes.txt").write_text("mine")
+    with pytest.raises(CheckpointError, match=r"notes\.txt, which was not extracted"):
+        extract(run)
     with pytest.raises(CheckpointError, match=r"epoch=9_weights nor logs/checkpoints/epoch=9\.ckpt"):
         official_tmr(run, "epoch=9")
 
@@ -188,6 +198,9 @@ def test_a_run_of_temos_has_no_contrast():
     settings = run_settings()
     settings["model"]["_target_"] = "src.model.TEMOS"
     assert config_from_run(settings).lambda_contrastive == 0
+    settings["model"]["motion_encoder"]["vae"] = False
+    with pytest.raises(CheckpointError, match="vae differs"):
+        config_from_run(settings)
     assert config_from_run(run_settings()) == CONFIG
 
 
@@ -225,6 +238,10 @@ def test_the_first_release_of_temos_loads_without_its_configuration(temos, tmp_p
     assert same_weights(loaded, temos) and (loaded.std == 1).all()
     motion = loaded.motion(torch.zeros(12, 64), "a person stands")
     assert motion.joints.shape == (1, 12, 21, 3) and motion.fps == 12.5
+    for path in (tmp_path, tmp_path / "checkpoints" / "last.ckpt"):  # as --model_path of every command
+        assert same_weights(from_pretrained(path, systems=("lsremgm", "tmr")), temos)
+    with pytest.raises(CheckpointError, match="kind tmr, needed is evaluator"):
+        from_pretrained(tmp_path, systems=("evaluator",))
 
 
 def same_weights(a, b) -> bool:

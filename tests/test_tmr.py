@@ -12,7 +12,7 @@ from model.motion_autoencoder import Posterior
 from model.official_names import CheckpointError
 from model.pretrained import from_pretrained, save_pretrained
 from model.text_encoders import load_text_encoder
-from model.tmr import PRESETS, TMRConfig, build, cosines, lengths_to_mask, scores
+from model.tmr import TMRConfig, build, cosines, lengths_to_mask, scores
 
 SMALL = dict(latent_dim=16, ff_size=24, num_layers=2, num_heads=2, text_encoder="minilm", sentence_encoder="minilm", text_dim=384)
 TEXTS = ["a person walks forward", "someone jumps", "a man slowly raises the left hand and then waves it", "someone bows"]
@@ -168,6 +168,29 @@ def test_a_batch_of_one_caption_teaches_nothing_and_breaks_nothing(loss):
     assert value.abs() < 2e-3 and text.grad.abs().max() < 1e-6
 
 
+def test_bfloat16_decides_neither_cosines_nor_who_is_a_false_negative():
+    draw = torch.Generator().manual_seed(0)
+    text, motion = (torch.randn(64, 32, generator=draw) for _ in range(2))
+    sentences = torch.nn.functional.normalize(torch.randn(64, 4, generator=draw), dim=-1)
+    expected = losses.contrast_logits(text, motion, 0.1, losses.Captions(sentences), 0.8)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(losses.contrast_logits(text, motion, 0.1, losses.Captions(sentences), 0.8), expected)
+    assert not losses.false_negatives(sentences[:1].expand(3, -1), 1.0).any()  # nothing is above a score of 1
+
+
+def test_noise_is_drawn_for_texts_first():
+    noise = losses.LatentNoise.draw(torch.zeros(3, 5), torch.Generator().manual_seed(4))
+    draw = torch.Generator().manual_seed(4)
+    for each in (noise.text, noise.motion):
+        assert torch.equal(each, torch.randn(3, 5, generator=draw))
+
+
+def test_posteriors_are_float32_whatever_the_networks_compute_in(networks):
+    with torch.autocast("cpu", torch.bfloat16):
+        posterior = networks.motion_posterior(torch.randn(2, 8, 263), torch.ones(2, 8, dtype=torch.bool))
+    assert posterior.mean.dtype == posterior.log_variance.dtype == torch.float32
+
+
 def test_a_threshold_of_0_or_no_sentences_filters_nothing():
     text, motion, captions = unit(4, 8), unit(4, 8, seed=1), losses.Captions(unit(1, 4).expand(4, -1))
     for given in (losses.contrast_logits(text, motion, 0.1, captions, 0.0), losses.contrast_logits(text, motion, 0.1)):
@@ -260,10 +283,9 @@ def test_settings_without_meaning_are_refused(wrong):
         TMRConfig(**wrong)
 
 
-def test_presets_have_the_published_size():
+def test_the_default_has_the_published_size():
     with torch.device("meta"):
-        networks = build(PRESETS["tmr"])
+        networks = build(TMRConfig())
     sizes = [sum(p.numel() for p in getattr(networks, name).parameters())
              for name in ("motion_encoder", "text_encoder", "motion_decoder")]
     assert sizes == [4_806_656, 4_935_936, 6_388_231]
-    assert PRESETS["temos"].lambda_contrastive == 0 and PRESETS["tmr-minilm"].text_dim == 384

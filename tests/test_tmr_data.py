@@ -11,6 +11,7 @@ from data_loaders import amass_annotations as annotations
 from data_loaders import guoh3dfeats, rifke
 from data_loaders.skeleton import load_skeleton
 from evaluations.ape_ave import ape_ave
+from evaluations.eval_ape_ave import main as measure
 from model.saved_text_features import SavedTextFeatures
 from model.text_encoders import load_text_encoder
 from tests.synthetic import raise_hand, walk
@@ -197,3 +198,28 @@ def test_saved_features_are_those_of_the_encoder_and_texts_are_looked_up_as_writ
     fresh = with_encoder.tokens[1, with_encoder.mask[1]]
     torch.testing.assert_close(fresh, whole.tokens[0] if words else whole.pooled)
     assert math.isclose(float(with_encoder.pooled[0].sum()), float(with_encoder.pooled[2].sum()))
+
+
+def test_the_command_measures_folders_of_joints(tmp_path, capsys):
+    draw = np.random.default_rng(0)
+    recorded = draw.normal(scale=400, size=(3, 25, 21, 3)).astype(np.float32)
+    for folder in ("recorded", "made"):
+        (tmp_path / folder).mkdir()
+    for i, joints in enumerate(recorded):
+        np.save(tmp_path / "recorded" / f"{i}.npy", joints)
+        np.save(tmp_path / "made" / f"{i}_0.npy", joints[::8])
+        np.save(tmp_path / "made" / f"{i}_1.npy", recorded[i - 1][::8])
+    flags = ["--generated", str(tmp_path / "made"), "--reference", str(tmp_path / "recorded"), "--upsample", "8"]
+    measure([*flags, "--pick", "best", "--output", str(tmp_path / "best.yaml")])
+    best = dict(line.split(": ") for line in (tmp_path / "best.yaml").read_text().splitlines())
+    pairs = [(torch.from_numpy(joints).double(), [rifke.upsampled(torch.from_numpy(each[::8]).double(), 8)
+                                                  for each in (joints, recorded[i - 1])]) for i, joints in enumerate(recorded)]
+    assert {name: float(value) for name, value in best.items()} == pytest.approx(ape_ave(pairs, "best"), abs=1e-5)
+    measure([*flags, "--output", str(tmp_path / "avg.yaml")])
+    each = [ape_ave([(reference, samples[k : k + 1]) for reference, samples in pairs]) for k in range(2)]
+    assert f"APE_root: {(each[0]['APE_root'] + each[1]['APE_root']) / 2:.5f}" in (tmp_path / "avg.yaml").read_text()
+    assert "mean joints" in capsys.readouterr().out
+    (tmp_path / "made" / "1_0.npy").unlink()
+    (tmp_path / "made" / "1_1.npy").unlink()
+    with pytest.raises(FileNotFoundError, match=r"holds neither 1\.npy nor 1_0\.npy"):
+        measure(flags)

@@ -2,7 +2,7 @@
 
 Everything random is a function of (seed, step, position of the sample in the global batch): which samples a step sees,
 their noise and timesteps, dropout. So a step number is all that resuming needs to go on exactly, and P processes with
-batch B train the same model as one with batch P*B, or with B accumulated P times.
+batch B train the same model as one with batch P*B, or, where the loss is a mean over samples, with B accumulated P times.
 """
 
 import logging

@@ -21,7 +21,7 @@ class TrainOptions:
     batch_size: int = 64
     """Samples per process and forward pass."""
     accumulation: int = 1
-    """Forward passes per optimiser step; the same as a batch so many times as large."""
+    """Forward passes per optimiser step; for losses that are means over samples, a batch so many times as large."""
     lr: float = 1e-4
     """Learning rate of AdamW."""
     weight_decay: float = 0.0

@@ -87,6 +87,8 @@ class TMROptions(TrainOptions):
     """Optimiser steps in all; 500 epochs, as published, are about that on HumanML3D and 60,000 on KIT-ML."""
     batch_size: int = 32
     """Texts and motions per process and step, at least 2."""
+    accumulation: int = 1
+    """Forward passes per optimiser step, each with a contrast of its own: no substitute for a larger batch."""
     weight_decay: float = 0.01
     """Weight decay of AdamW."""
     use_ema: bool = False

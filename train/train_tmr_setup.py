@@ -14,14 +14,16 @@ from data_loaders.annotated_motions import AnnotatedMotions
 from data_loaders.batches import CaptionBatches, TextMotionDataset, collate
 from data_loaders.corpus import Batch, Corpus, Statistics
 from data_loaders.feature_statistics import feature_mean_std
+from data_loaders.text_similarity import duplicates_rule
 from evaluations import retrieval_metrics
 from model.pretrained import write_files
 from model.saved_text_features import SENTENCES, WORDS, SavedTextFeatures, features_beside
-from model.text_encoders import TextEncoder, is_at_hand
+from model.text_encoders import TextEncoder, at_hand
 from model.tmr import TMR, TMRConfig, build, cosines
 from model.tmr_losses import captions_of, loss
 from protos.options import seed_everything
 from protos.randomness import sample_generators
+from train.checkpoints import complete
 from train.loop import Evaluate, TrainResult, train
 from train.prefetch import to_device
 from train.text_table import TextTable, text_table
@@ -49,8 +51,9 @@ def train_tmr(options: TMROptions) -> TrainResult:
     """Trains as the options say. Raises ValueError or OSError, in a user's words, for what cannot be trained."""
     data = open_dataset(options.dataset, options.motions)
     options = with_encoders(options, data)
-    statistics = statistics_of(data, options)
-    motions = training_motions(data, "train", options, statistics)
+    motions = training_motions(data, "train", options)
+    statistics = statistics_for(motions, data, options)
+    motions.mean, motions.std = statistics.mean, statistics.std
     held_out = validation_motions(data, options, statistics) if options.eval_interval else None
     texts = list(dict.fromkeys([*motions.texts, *(held_out.texts if held_out else [])]))
     networks = build_networks(options, data, statistics, texts)
@@ -58,6 +61,8 @@ def train_tmr(options: TMROptions) -> TrainResult:
     def save(folder: Path, trained: TMR) -> None:
         write_files(folder, networks.config, trained.state_dict(), statistics, card(options, data))
 
+    if options.balance and not any(motions.labels("content")):
+        logger.warning("--balance %g does nothing: the clips of %s have no content labels", options.balance, options.dataset)
     weights = motions.weights(options.balance) if options.balance else None
     batches = CaptionBatches(motions, options.batch_size, options.seed, weights)
     evaluate = validation(held_out, options) if held_out else None
@@ -70,7 +75,7 @@ def with_encoders(options: TMROptions, data: Data) -> TMROptions:
     for name, kind, published in (("text_encoder", WORDS, "distilbert"), ("sentence_encoder", SENTENCES, "mpnet")):
         if getattr(options, name) == "auto":
             saved = isinstance(data, AmassDataset) and features_beside(data.folder, kind, published) is not None
-            chosen[name] = published if saved or is_at_hand(published) else "minilm"
+            chosen[name] = published if saved else at_hand(published, "minilm")
             if chosen[name] != published and (kind == WORDS or options.lambda_contrastive):
                 logger.warning("--%s auto: minilm, since %s is not on this machine (python -m protos.fetch %s)", name, published,
                                published)  # fmt: skip
@@ -89,7 +94,7 @@ def training_motions(data: Data, split: str, options: TMROptions, statistics: St
 def validation_motions(data: Data, options: TMROptions, statistics: Statistics) -> Motions:
     try:
         return training_motions(data, "val", options, statistics)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, ValueError) as error:
         raise ValueError(f"--eval_interval needs a validation split (0: none): {error}") from error
 
 
@@ -97,9 +102,23 @@ def frame_limits(options: TMROptions, fps: float) -> tuple[int, int]:
     return max(1, int(options.min_seconds * fps + 1e-6)), max(1, int(options.max_seconds * fps + 1e-6))
 
 
-def statistics_of(data: Data, options: TMROptions) -> Statistics:
+def statistics_for(motions: Motions, data: Data, options: TMROptions) -> Statistics:
+    """Those of the run where it is gone on with, since its weights have learnt them; for a new run those of its motions."""
+    started = [] if options.overwrite else complete(Path(options.save_dir))
+    if not started and options.resume_checkpoint:
+        named = Path(options.resume_checkpoint)
+        started = complete(named) or [named]
+    own = statistics_of(motions, data)
+    if not started or not (started[-1] / "stats.npz").is_file():
+        return own
+    found = Statistics.load(started[-1] / "stats.npz")
+    if not (np.allclose(found.mean, own.mean, atol=1e-3) and np.allclose(found.std, own.std, rtol=1e-2)):
+        logger.warning("the data have changed since this run began: motions are still normalised as then (%s)", started[-1])
+    return found
+
+
+def statistics_of(motions: Motions, data: Data) -> Statistics:
     """Mean and std of each feature over all that is trained on: not the dataset's own, whose std is averaged in blocks."""
-    motions = training_motions(data, "train", options)
     return Statistics(*feature_mean_std(motions.motions(), data.skeleton), data.representation)
 
 
@@ -110,13 +129,15 @@ def build_networks(options: TMROptions, data: Data, statistics: Statistics, text
     if options.lambda_contrastive:
         same = options.sentence_encoder == options.text_encoder and isinstance(words, TextTable)
         sentences = words if same else text_features(data, SENTENCES, options.sentence_encoder, texts)
-    threshold, duplicates = options.false_negative_threshold, options.duplicates
+    threshold = options.false_negative_threshold
     if threshold is None:
         threshold = FALSE_NEGATIVES[options.sentence_encoder]
-    if duplicates == "auto":
-        published = data.heading == "published" and options.sentence_encoder == "mpnet"
-        duplicates = "published" if published else "words"
+    duplicates = duplicates_rule(options.duplicates, data.heading == "published", options.sentence_encoder)
     shortest, longest = frame_limits(options, data.fps)
+    positions = TMRConfig.max_positions - 2
+    if longest > positions:
+        raise ValueError(f"--max_seconds {options.max_seconds:g}: {longest} frames at {data.fps:g} fps, these networks read at "
+                         f"most {positions}")  # fmt: skip
     config = TMRConfig(
         num_features=data.skeleton.num_features, text_dim=width_of(words), false_negative_threshold=threshold,
         duplicates=duplicates, dataset=options.dataset, skeleton=data.skeleton.name, fps=data.fps, heading=data.heading,
@@ -129,8 +150,12 @@ def build_networks(options: TMROptions, data: Data, statistics: Statistics, text
 def text_features(data: Data, kind: str, encoder: str, texts: Iterable[str]) -> Texts | TextEncoder:
     """Features of all texts: those saved with the dataset where it has them all, else a table computed once."""
     saved = features_beside(data.folder, kind, encoder) if isinstance(data, AmassDataset) else None
-    if saved is not None and all(text in saved for text in texts):
+    missing = [] if saved is None else [text for text in texts if text not in saved]
+    if saved is not None and not missing:
         return saved
+    if saved is not None:
+        logger.warning("%d captions have no saved features in %s, such as %r: all are computed", len(missing),
+                       data.folder / kind, missing[0])  # fmt: skip
     return text_table(encoder, texts, with_tokens=kind == WORDS)
 
 
@@ -184,7 +209,7 @@ def card(options: TMROptions, data: Data) -> str:
     """README.md of a checkpoint folder: what it is, what it was trained on, how to use it."""
     tmr = bool(options.lambda_contrastive)
     name, command = ("TMR text-motion retrieval", "train_tmr") if tmr else ("TEMOS text to motion", "train_temos")
-    use = ("evaluations.eval_retrieval --model_path THIS_FOLDER" if tmr
+    use = ('sample.retrieve text_motion_sim --model_path THIS_FOLDER --text "a person walks forward" --motion FILE' if tmr
            else 'sample.sample --model_path THIS_FOLDER --text_prompt "a person walks forward"')  # fmt: skip
     return f"""# {name}
 

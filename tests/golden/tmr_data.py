@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from data_loaders import guoh3dfeats
-from data_loaders.amass_annotations import cut_span, nominal_frames, parse_annotations, within_seconds
+from data_loaders.amass_annotations import cut_span, parse_annotations, within_seconds
 from data_loaders.batches import TrainingItem
 from data_loaders.batches import collate as collate_items
 from data_loaders.corpus import Statistics
@@ -43,7 +43,7 @@ def crop(case: Case) -> dict[str, Any]:
 
 def crop_disabled(case: Case) -> dict[str, Any]:
     config = case.config
-    return {"out": {"x": config["path"], "length": nominal_frames(config["start"], config["end"], config["fps"])}}
+    return {"out": {"x": config["path"], "length": int(config["fps"] * (config["end"] - config["start"]))}}
 
 
 def normalizer(case: Case) -> dict[str, Any]:
