@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from protos.options import parse, run_command, setup_logging
+from sample.retrieve_options import LONGEST_SECONDS, Sliding
 
 log = logging.getLogger(__name__)
 
 ALIASES = {"evaluator": "model_path", "run_dir": "model_path"}
 
 
-@dataclass(frozen=True)
-class LocalizeEvaluationOptions:
+@dataclass(frozen=True, kw_only=True)
+class LocalizeEvaluationOptions(Sliding):
     """Measure moment retrieval."""
 
     model_path: Path
@@ -33,12 +34,6 @@ class LocalizeEvaluationOptions:
     """Clips in each."""
     transition_seconds: float = 0.5
     """Time to get from the last pose of a clip to the first of the next."""
-    window_seconds: tuple[float, ...] = (1.0, 2.0, 4.0, 6.0, 8.0, 10.0)
-    """Lengths of the windows that slide over a motion."""
-    stride_seconds: float = 0.25
-    """From one window to the next."""
-    refine: bool = True
-    """Let each moment grow while the curve stays in the upper half between its median and its maximum."""
     seed: int = 10
     """Seed of which clips are joined."""
     device: str = "auto"
@@ -47,10 +42,11 @@ class LocalizeEvaluationOptions:
     """Folder for report.json and report.md (default: outputs/localize_<model>_<dataset>_<split>)."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.num_motions < 1 or self.clips_per_motion < 2:
             raise ValueError("--num_motions must be at least 1 and --clips_per_motion at least 2")
-        if not self.window_seconds or min(self.window_seconds) <= 0 or self.stride_seconds <= 0 or self.transition_seconds < 0:
-            raise ValueError("--window_seconds and --stride_seconds are seconds above 0, --transition_seconds 0 or more")
+        if not 0 <= self.transition_seconds < LONGEST_SECONDS:
+            raise ValueError(f"--transition_seconds {self.transition_seconds:g}: expected seconds, 0 or more")
 
 
 def main(argv: list[str] | None = None) -> None:

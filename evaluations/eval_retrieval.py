@@ -4,6 +4,7 @@ Judges a model that embeds both, an evaluator or TMR, by the four protocols of T
 texts that say the same count as one another's; a subset of dissimilar texts; batches of 32.
 """
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -52,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
     begin_command()
     from evaluations.eval_retrieval_run import evaluate, markdown
 
-    if report := evaluate(options):
+    if report := evaluate(options, sys.argv[1:] if argv is None else argv):
         print(markdown(report))
 
 

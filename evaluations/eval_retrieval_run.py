@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import logging
-import sys
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -38,8 +38,8 @@ HEADINGS = (*(f"R@{k} ↑" for k in TOP_K), "MedR ↓")
 WAYS = {"t2m": "text → motion", "m2t": "motion → text"}
 
 
-def evaluate(options: RetrievalOptions) -> dict | None:
-    """The report, which the main process also writes to the output folder; None in the others.
+def evaluate(options: RetrievalOptions, command: Sequence[str] = ()) -> dict | None:
+    """The report, which the main process also writes to the output folder; None in the others. `command`: its flags.
 
     Raises ValueError or OSError in a user's words.
     """
@@ -64,7 +64,7 @@ def evaluate(options: RetrievalOptions) -> dict | None:
     figures = {name: run_protocol(name, gallery, sentences, listed) for name in protocols}
     report = {
         "what": str(path),
-        "command": " ".join(["python -m evaluations.eval_retrieval", *sys.argv[1:]]),
+        "command": " ".join(["python -m evaluations.eval_retrieval", *command]),
         "dataset": data.folder.name, "split": options.split, "motions": len(gallery), "texts": len(gallery.texts),
         "fold_mirrored": options.fold_mirrored, "left_out": str(left_out), "similarity": judge.similarity,
         "sentences": description(sentences()) if {"threshold", "nsim"} & set(protocols) else None,

@@ -36,6 +36,6 @@ def load_judge(
     name = published_name(corpus)
     if name is None and not (path / "config.json").is_file() and evaluator_at(path) is None:
         raise FileNotFoundError(f"{path}: no evaluator of {corpus.folder.name}; train one with "
-                                f"python -m train.train_evaluator --dataset {corpus.folder.name}, or give --evaluator")
+                                f"python -m train.train_evaluator --dataset {corpus.folder.name}, or give another evaluator")
     annotations = None if isinstance(corpus, Corpus) else corpus.folder
     return open_space(path, device, glove_folder=glove_folder, dataset=name, annotations=annotations)

@@ -12,10 +12,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from data_loaders.amass_annotations import cut_span
 from data_loaders.clips import Report, clips_of_corpus, mirrored_twins, readable_motions
 from data_loaders.corpus import Corpus
 from data_loaders.humanml_features import features_from_joints, joints_from_features
 from data_loaders.skeleton import Skeleton
+from data_loaders.text import Caption
 from data_loaders.text_similarity import meaning_codes
 from evaluations.tables import table
 from model.embedding import open_space
@@ -66,8 +68,11 @@ def long_motions(corpus: Corpus, options: "LocalizeEvaluationOptions") -> list[L
     clips = clips_of_corpus(corpus, options.split)
     readable = dict(readable_motions(clips, corpus.skeleton.num_features, Report()))
     twins = mirrored_twins(list(readable))
-    names = [name for name in readable if name not in twins and corpus.captions(name)]
-    texts = [corpus.captions(name)[0].text for name in names]
+    captions = {name: first for name in readable if name not in twins and (first := first_caption(corpus, name))}
+    names, texts = list(captions), [caption.text for caption in captions.values()]
+    for name, caption in captions.items():
+        if caption.start != caption.end:  # equal times mean the whole clip, as in TMR's annotations
+            readable[name] = cut_span(readable[name], *sorted((caption.start, caption.end)), corpus.fps)
     meanings = meaning_codes(texts)
     waiting = list(np.random.default_rng(derive_seed(options.seed, "clips")).permutation(len(names)))
     gap, made = round(options.transition_seconds * corpus.fps), []
@@ -86,6 +91,14 @@ def long_motions(corpus: Corpus, options: "LocalizeEvaluationOptions") -> list[L
         raise ValueError(f"{corpus.folder}: split {options.split} has too few clips with captions of different meaning for "
                          f"a motion of {options.clips_per_motion}: fewer --clips_per_motion")  # fmt: skip
     return made
+
+
+def first_caption(corpus: Corpus, name: str) -> Caption | None:
+    """That of a clip which has one."""
+    try:
+        return next(iter(corpus.captions(name)), None)
+    except KeyError:
+        return None
 
 
 def query_scores(windows: Windows, scores: np.ndarray, truth: tuple[int, int], refine: bool) -> dict[str, float]:
@@ -112,13 +125,13 @@ def evaluate(options: "LocalizeEvaluationOptions") -> dict:
     """The report. ValueError or OSError in a user's words."""
     corpus = Corpus.open(options.dataset)
     space = open_space(options.model_path, pick_device(options.device))
-    space.representation.require(corpus.representation, "the model", f"dataset {corpus.folder}")
+    space.require(corpus.representation, f"dataset {corpus.folder}")
     motions = long_motions(corpus, options)
     texts = list(dict.fromkeys(text for motion in motions for text in motion.texts))
     vectors = dict(zip(texts, space.encode_text(texts)))
     rows: dict[str, list[dict[str, float]]] = {"model": [], "chance": []}
     for motion in tqdm(motions, desc="localizing", unit="motion", disable=None):
-        windows = embed_windows(motion.features, space, options.window_seconds, options.stride_seconds)
+        windows = embed_windows(motion.features, space, options)
         for text, truth in zip(motion.texts, motion.spans):
             rows["model"].append(query_scores(windows, windows.scores(vectors[text]), truth, options.refine))
             rows["chance"].append(chance_scores(windows, truth))

@@ -11,11 +11,10 @@ from typing import NamedTuple
 import numpy as np
 
 from model.embedding import TextMotionSpace
+from sample.retrieve_options import Sliding
 from sample.search import unit_rows
 
-WINDOW_SECONDS = (1.0, 2.0, 4.0, 6.0, 8.0, 10.0)
-STRIDE_SECONDS = 0.25
-SAME_MOMENT = 0.5  # overlap in time (IoU) from which the lower of two windows is dropped
+SAME_MOMENT = 0.5  # share of the shorter of two windows that lies in the other, from which the lower one is dropped
 
 
 class Moment(NamedTuple):
@@ -53,15 +52,17 @@ def window_spans(num_frames: int, sizes: Sequence[int], stride: int) -> tuple[np
     return np.concatenate(spans), np.array(owner)
 
 
-def embed_windows(features: np.ndarray, space: TextMotionSpace, window_seconds: Sequence[float] = WINDOW_SECONDS,
-                  stride_seconds: float = STRIDE_SECONDS, batch_size: int | None = None) -> Windows:
+def embed_windows(features: np.ndarray, space: TextMotionSpace, sliding: Sliding | None = None,
+                  batch_size: int | None = None) -> Windows:
     """The windows of features (T, D), encoded once for any number of texts; lengths that the model cannot read are fitted
-    to what it can. ValueError for a motion shorter than that."""
+    to what it can, and a stride to the shortest. ValueError for a motion shorter than that."""
+    sliding = sliding or Sliding()
     shortest, longest = space.frame_limits
     if len(features) < shortest:
         raise ValueError(f"the motion has {len(features)} frames, this model reads {shortest} or more")
-    sizes = [min(max(round(seconds * space.fps), shortest), longest) for seconds in window_seconds]
-    spans, owner = window_spans(len(features), sizes, max(1, round(stride_seconds * space.fps)))
+    sizes = [min(max(round(seconds * space.fps), shortest), longest) for seconds in sliding.window_seconds]
+    stride = min(max(1, round(sliding.stride_seconds * space.fps)), *sizes)  # so that no frame is passed over
+    spans, owner = window_spans(len(features), sizes, stride)
     vectors = space.encode_motion([features[first:stop] for first, stop in spans], batch_size)
     return Windows(len(features), spans, owner, unit_rows(vectors))
 
@@ -99,21 +100,21 @@ def moments(windows: Windows, scores: np.ndarray, count: int, refine: bool = Tru
         high = curve >= (curve.max() + np.median(curve)) / 2
     left, found = np.argsort(-scores, kind="stable"), []
     while len(left) and len(found) < count:
-        span = windows.spans[left[0]]
-        moment = Moment(int(span[0]), int(span[1]), float(scores[left[0]]))
-        left = left[overlap(windows.spans[left], span) < SAME_MOMENT]
+        first, stop = map(int, windows.spans[left[0]])
+        moment = Moment(first, stop, float(scores[left[0]]))
         if refine:
             moment = grown(moment, high)
-            left = left[share_inside(windows.spans[left], moment) < SAME_MOMENT]
-        if all(overlap(np.array([moment[:2]]), other[:2])[0] < SAME_MOMENT for other in found):
+        if not any(shared_with_shorter(np.array([moment[:2]]), other)[0] >= SAME_MOMENT for other in found):
             found.append(moment)
+        left = left[1:]
+        left = left[shared_with_shorter(windows.spans[left], moment) < SAME_MOMENT]
     return found
 
 
-def share_inside(spans: np.ndarray, moment: Moment) -> np.ndarray:
-    """(N,) of how much of each span (N, 2) lies in a moment."""
+def shared_with_shorter(spans: np.ndarray, moment: Moment) -> np.ndarray:
+    """(N,) of how much of the shorter of each span (N, 2) and a moment lies in the other: 1 where one contains the other."""
     shared = np.minimum(spans[:, 1], moment.stop) - np.maximum(spans[:, 0], moment.first)
-    return np.maximum(shared, 0) / (spans[:, 1] - spans[:, 0])
+    return np.maximum(shared, 0) / np.minimum(spans[:, 1] - spans[:, 0], moment.stop - moment.first)
 
 
 def grown(moment: Moment, high: np.ndarray) -> Moment:

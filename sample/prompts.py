@@ -59,14 +59,8 @@ def read_prompt_file(path: Path, default_frames: int, fps: float, longest: int) 
 
     Raises PromptError naming file and line, FileNotFoundError where there is no file.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such prompt file (--input_text)")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise PromptError(f"{path}: not a text file in UTF-8") from None
     requests = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(_lines(path), 1):
         if not line.strip():
             continue
         text, mark, count = line.rpartition("#")
@@ -83,6 +77,29 @@ def read_prompt_file(path: Path, default_frames: int, fps: float, longest: int) 
     if not requests:
         raise PromptError(f"{path}: holds no prompt; write one per line, for example 'a person bows#60'")
     return requests
+
+
+def read_texts(path: Path) -> list[str]:
+    """The texts of a file, one a line. PromptError naming file and line, FileNotFoundError where there is no file."""
+    texts = []
+    for number, line in enumerate(_lines(path), 1):
+        if line.strip():
+            try:
+                texts.append(clean_prompt(line))
+            except PromptError as error:
+                raise PromptError(f"{path}, line {number}: {error}") from None
+    if not texts:
+        raise PromptError(f"{path}: holds no text; write one per line, for example 'a person bows'")
+    return texts
+
+
+def _lines(path: Path) -> list[str]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file (--input_text)")
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise PromptError(f"{path}: not a text file in UTF-8") from None
 
 
 def file_name(text: str, longest: int = LONGEST_NAME) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 TMR = Path(__file__).resolve().parents[1] / "checkpoints" / "tmr"  # the weights that come with the code
+LONGEST_SECONDS = 1e6  # eleven days: no option means more
 # What TMR's own commands call these -> ours.
 ALIASES = {"run_dir": "model_path", "evaluator": "model_path", "npy": "motion", "data": "dataset", "num_results": "k",
            "no_mirror": "fold_mirrored"}  # fmt: skip
@@ -28,17 +29,47 @@ class Reading:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncodeMotion(Reading):
+class Sliding:
+    """The windows that slide over a long motion."""
+
+    window_seconds: tuple[float, ...] = (1.0, 2.0, 4.0, 6.0, 8.0, 10.0)
+    """Lengths of the windows."""
+    stride_seconds: float = 0.25
+    """From one window to the next."""
+    refine: bool = True
+    """Let each moment grow while the curve stays in the upper half between its median and its maximum."""
+
+    def __post_init__(self) -> None:
+        lengths = (*self.window_seconds, self.stride_seconds)
+        if not self.window_seconds or not all(0 < seconds < LONGEST_SECONDS for seconds in lengths):
+            raise ValueError("--window_seconds and --stride_seconds: expected seconds, above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part(Reading):
+    """Which seconds of a motion file count."""
+
+    start: float | None = None
+    """Seconds where the part to read begins (default: the beginning)."""
+    end: float | None = None
+    """Seconds where it ends (default: the end)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("start", "end"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < LONGEST_SECONDS:
+                raise ValueError(f"--{name} {value:g}: expected seconds, 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeMotion(Part):
     """A motion file as a vector in a .npy file."""
 
     model_path: Path = TMR
     """TMR (our folder or a published run) or an evaluator, ours or published (default: the weights that come with the code)."""
     motion: Path
     """.npy features (T, 263) or joints (T, J, 3) in metres, Y up; .npz AMASS or joints; .bvh."""
-    start: float | None = None
-    """Seconds where the part to encode begins (default: the beginning)."""
-    end: float | None = None
-    """Seconds where it ends (default: the end)."""
     output: Path | None = None
     """File to write, an old one is replaced (default: outputs/encoded/<model>/<motion>.npy)."""
     device: str = "auto"
@@ -60,7 +91,7 @@ class EncodeText:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextMotionSim(Reading):
+class TextMotionSim(Part):
     """How well a text and a motion belong together: 0 to 1, 0.5 for strangers. No probability."""
 
     model_path: Path = TMR
@@ -69,10 +100,6 @@ class TextMotionSim(Reading):
     """What the person does, in English."""
     motion: Path
     """.npy features (T, 263) or joints (T, J, 3) in metres, Y up; .npz AMASS or joints; .bvh."""
-    start: float | None = None
-    """Seconds where the part to compare begins."""
-    end: float | None = None
-    """Seconds where it ends."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or 1."""
 
@@ -104,14 +131,14 @@ class EncodeDataset(Reading):
         super().__post_init__()
         if (self.dataset is None) == (self.motions is None):
             raise ValueError("give --dataset or --motions, one of them")
-        if self.longest_seconds is not None and not 0 < self.longest_seconds < 1e6:
+        if self.longest_seconds is not None and not 0 < self.longest_seconds < LONGEST_SECONDS:
             raise ValueError(f"--longest_seconds {self.longest_seconds:g}: expected seconds, above 0")
         if self.batch_size is not None and self.batch_size < 1:
             raise ValueError(f"--batch_size {self.batch_size}: expected at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Search(Reading):
+class Search(Part):
     """Find motions (or captions) of a gallery by a text, by a motion file, or by one of its own motions."""
 
     gallery: Path
@@ -122,10 +149,6 @@ class Search(Reading):
     """Or a motion file: more like this."""
     like: str | None = None
     """Or the name of a motion in the gallery: more like this."""
-    start: float | None = None
-    """Seconds where the part of --motion to search by begins."""
-    end: float | None = None
-    """Seconds where it ends."""
     to: Literal["motion", "text"] = "motion"
     """What to find."""
     k: int = 10
@@ -153,6 +176,8 @@ class Search(Reading):
         super().__post_init__()
         if sum(given is not None for given in (self.text, self.motion, self.like)) != 1:
             raise ValueError("give one of --text, --motion and --like")
+        if self.motion is None and (self.start is not None or self.end is not None):
+            raise ValueError("--start and --end choose a part of --motion")
         if self.k < 1:
             raise ValueError(f"--k {self.k}: expected at least 1")
         if self.to == "text" and (self.video or self.html):
@@ -160,7 +185,7 @@ class Search(Reading):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Localize(Reading):
+class Localize(Sliding, Reading):
     """When in a long motion does this happen? Moments with scores, and a curve of the score over time."""
 
     model_path: Path = TMR
@@ -171,14 +196,8 @@ class Localize(Reading):
     """What to look for, in English."""
     input_text: Path | None = None
     """Or a file of texts, one a line; the motion is encoded once for all of them."""
-    window_seconds: tuple[float, ...] = (1.0, 2.0, 4.0, 6.0, 8.0, 10.0)
-    """Lengths of the windows that slide over the motion."""
-    stride_seconds: float = 0.25
-    """From one window to the next."""
     k: int = 3
     """Moments per text."""
-    refine: bool = True
-    """Let each moment grow while the curve stays in the upper half between its median and its maximum."""
     batch_size: int | None = None
     """Windows encoded at once (default: what is fast on the device)."""
     output_dir: Path | None = None
@@ -187,10 +206,9 @@ class Localize(Reading):
     """auto, cpu, cuda, cuda:1 or 1."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        Reading.__post_init__(self)
+        Sliding.__post_init__(self)
         if (self.text is None) == (self.input_text is None):
             raise ValueError("give --text or --input_text, one of them")
-        if not self.window_seconds or min(self.window_seconds) <= 0 or self.stride_seconds <= 0:
-            raise ValueError("--window_seconds and --stride_seconds: expected seconds, above 0")
         if self.k < 1 or (self.batch_size is not None and self.batch_size < 1):
             raise ValueError("--k and --batch_size: expected at least 1")

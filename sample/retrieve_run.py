@@ -19,7 +19,7 @@ from sample.gallery import Gallery, GallerySearch, Hit, as_stored, file_stamp, r
 from sample.gallery_sources import DatasetSource, Encoded, FileSource, clip_motions, encode_items
 from sample.localize import Moment, embed_windows, moments, score_curve
 from sample.motion_files import cut_seconds, read_features
-from sample.prompts import LONGEST_NAME, clean_prompt, file_name, new_folder, read_prompt_file
+from sample.prompts import LONGEST_NAME, clean_prompt, file_name, new_folder, read_texts
 from sample.retrieve_options import EncodeDataset, EncodeMotion, EncodeText, Localize, Search, TextMotionSim
 from sample.search import unit_rows
 
@@ -228,10 +228,10 @@ def localize(options: Localize) -> None:
     if options.text is not None:
         texts = [clean_prompt(options.text)]
     else:
-        texts = [request.text for request in read_prompt_file(options.input_text, 1, 20.0, 10**9)]
+        texts = read_texts(options.input_text)
     space = open_space(options.model_path, pick_device(options.device))
     features = read_features(options.motion, space, options)
-    windows = embed_windows(features, space, options.window_seconds, options.stride_seconds, options.batch_size)
+    windows = embed_windows(features, space, options, options.batch_size)
     scores = [windows.scores(vector) for vector in space.encode_text(texts)]
     curves = [score_curve(windows, each) for each in scores]
     found = [moments(windows, each, options.k, options.refine) for each in scores]

@@ -11,8 +11,9 @@ from data_loaders.humanml_features import joints_from_features
 from evaluations import eval_localize
 from evaluations.localization import joined, measures
 from model.embedding import open_space
-from sample.localize import Windows, embed_windows, grown, moments, overlap, score_curve, share_inside, window_spans
+from sample.localize import Windows, embed_windows, grown, moments, overlap, score_curve, shared_with_shorter, window_spans
 from sample.retrieve import main
+from sample.retrieve_options import Sliding
 from tests.synthetic import raise_hand, walk
 from tests.tiny_retrieval import SKELETON, TEXT, features_of, saved_tmr
 
@@ -57,7 +58,7 @@ def test_an_event_is_found_where_and_as_long_as_it_is():
     assert all(overlap(np.array([a[:2]]), b[:2])[0] < 0.5 for i, a in enumerate(best) for b in best[:i])
     refined = moments(windows, scores, 5)
     assert overlap(np.array([refined[0][:2]]), (60, 100))[0] > 0.8
-    assert all(share_inside(np.array([b[:2]]), a)[0] < 0.5 for i, b in enumerate(refined) for a in refined[:i])
+    assert all(shared_with_shorter(np.array([b[:2]]), a)[0] < 0.5 for i, b in enumerate(refined) for a in refined[:i])
     curve = score_curve(windows, scores)
     assert curve.shape == (200,) and 60 <= curve.argmax() < 100 and curve.min() >= 0
 
@@ -83,20 +84,20 @@ def test_a_moment_grows_over_high_frames_only():
 
 def test_windows_do_not_depend_on_the_batch_size_or_on_what_else_is_encoded(tmr):
     space, features = open_space(tmr), features_of(np.concatenate([walk(100), walk(60, 2.0)]))
-    one = embed_windows(features, space, (1, 2), 0.5)
-    other = embed_windows(features, space, (1, 2), 0.5, batch_size=1)
+    one = embed_windows(features, space, Sliding(window_seconds=(1, 2), stride_seconds=0.5))
+    other = embed_windows(features, space, Sliding(window_seconds=(1, 2), stride_seconds=0.5), batch_size=1)
     np.testing.assert_allclose(one.vectors, other.vectors, atol=2e-5)
-    shorter = embed_windows(features, space, (2,), 0.5)
+    shorter = embed_windows(features, space, Sliding(window_seconds=(2,), stride_seconds=0.5))
     np.testing.assert_allclose(one.vectors[one.sizes == 40], shorter.vectors, atol=2e-5)
 
 
 def test_the_command_writes_moments_and_a_picture(tmr, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     np.save("long.npy", np.concatenate([walk(200), raise_hand(100)]))
-    Path("texts.txt").write_text(f"{TEXT}\n\n$raises_{{ the left hand\n")
+    Path("texts.txt").write_text(f"{TEXT}\n\n$raises_{{ the left hand #2\n")
     main(["localize", "--model_path", str(tmr), "--motion", "long.npy", "--input_text", "texts.txt", "--k", "2"])
     report = json.loads(Path("outputs/localize_long/moments.json").read_text())
-    assert report["seconds"] == 14.95 and [each["text"] for each in report["texts"]] == [TEXT, "$raises_{ the left hand"]
+    assert report["seconds"] == 14.95 and [each["text"] for each in report["texts"]] == [TEXT, "$raises_{ the left hand #2"]
     for each in report["texts"]:
         assert 1 <= len(each["moments"]) <= 2
         assert all(0 <= m["start"] < m["end"] <= 14.95 and 0 <= m["score"] <= 1 for m in each["moments"])
@@ -104,6 +105,22 @@ def test_the_command_writes_moments_and_a_picture(tmr, tmp_path, monkeypatch, ca
     lines = Path("outputs/localize_long/moments.csv").read_text().splitlines()
     assert lines[0] == "text,rank,start,end,score"
     assert len(lines) - 1 == len(capsys.readouterr().out.splitlines()) == sum(len(each["moments"]) for each in report["texts"])
+
+
+@pytest.mark.parametrize("flags, message", [
+    (["--window_seconds", "inf"], "expected seconds"), (["--stride_seconds", "nan"], "expected seconds"),
+    (["--window_seconds", "0"], "expected seconds"), (["--k", "0"], "at least 1"),
+])  # fmt: skip
+def test_windows_without_meaning_are_refused(flags, message, capsys):
+    with pytest.raises(SystemExit):
+        main(["localize", "--motion", "long.npy", "--text", TEXT, *flags])
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_stride_beyond_the_shortest_window_leaves_no_frame_out(tmr):
+    space, features = open_space(tmr), features_of(walk(120))
+    windows = embed_windows(features, space, Sliding(window_seconds=(1, 3), stride_seconds=9))
+    assert np.isfinite(score_curve(windows, np.ones(len(windows.spans)))).all()
 
 
 def test_joined_clips_stay_what_they_are_and_nothing_jumps_between_them():

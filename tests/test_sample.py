@@ -208,7 +208,7 @@ def test_a_full_disk_is_an_error_and_leaves_nothing_half_written(tmp_path):
         (["--text_prompt", " "], "the prompt is empty"),
         (["--text_prompt", "walk", "--model_path", "nowhere"], "no checkpoint at nowhere"),
         (["--text_prompt", "walk", "--output_dir", "/dev/null/x"], "is a file, not a folder"),
-        (["--input_text", "absent.txt"], "absent.txt: no such prompt file"),
+        (["--input_text", "absent.txt"], "absent.txt: no such file"),
         (["--text_prompt", "walk", "--input_text", "x.txt"], "give one of"),
         (["--text_prompt", "walk", "--num_repetitions", "0"], "expected at least 1"),
         (["--text_prompt", "walk", "--device", "abacus"], "unknown device"),
