@@ -204,8 +204,8 @@ def _read_motion_head(data: bytes, start: int, name: str) -> tuple[int, float, i
             seconds = float(frame_time[1])
         except ValueError:
             seconds = 0.0
-    if frame_time is None or not 0 < seconds < float("inf"):
-        raise MocapError(f"{name}, line {line + 1}: expected 'Frame Time: SECONDS', a number above 0, after 'Frames:'")
+    if frame_time is None or not 1e-4 <= seconds <= 10:
+        raise MocapError(f"{name}, line {line + 1}: expected 'Frame Time: SECONDS', from 0.0001 to 10, after 'Frames:'")
     return int(frames[1]), seconds, frame_time.end()
 
 

@@ -138,8 +138,9 @@ def resample(joints: np.ndarray, source_fps: float, target_fps: float) -> np.nda
     own frames: mean error 1.5 mm linear, 1.1 mm spline; jerk 0.93 of the truth linear, 1.00 spline; forearm length
     wavers 0.9 mm linear, 0.16 mm spline. Whole ratios (120 to 20) hit source frames and equal a stride.
     """
-    if not (source_fps > 0 and target_fps > 0):
-        raise MocapError(f"frame rates are {source_fps} and {target_fps}; expected numbers above 0")
+    for fps in (source_fps, target_fps):
+        if not 0.1 <= fps <= 10_000:  # NaN too; beyond, a slip would fill the memory
+            raise MocapError(f"a frame rate of {fps:g} per second; expected 0.1 to 10000")
     joints = np.asarray(joints)
     ratio = source_fps / target_fps
     count = int(np.floor((len(joints) - 1) / ratio + 1e-6)) + 1

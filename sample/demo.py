@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +49,8 @@ class DemoOptions:
     def __post_init__(self) -> None:
         if not 0 < self.port < 65536:
             raise ValueError(f"--port {self.port}: expected 1 to 65535")
+        if not self.host or ":" in self.host:
+            raise ValueError(f"--host {self.host}: expected a name or an address of four numbers, such as 127.0.0.1 or 0.0.0.0")
         if self.queue < 1:
             raise ValueError(f"--queue {self.queue}: expected at least 1")
         if not 0.001 <= self.max_upload <= 1000:
@@ -58,15 +61,36 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Serves until Ctrl-C or SIGTERM."""
     options = parse(DemoOptions, argv, "\n\n".join(__doc__.split("\n\n")[:2]), ALIASES)  # the examples would be reflowed
     setup_logging()
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # read when gradio is imported
-    try:
-        import gradio  # noqa: F401
-    except ImportError as error:
-        raise ValueError(f"the demo needs gradio, which is not there ({error}): pip install gradio (the extra [demo])") from None
+    require_free(options.host, options.port)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the folder goes
+    with tempfile.TemporaryDirectory(prefix="moveo_demo_") as folder:  # everything that visitors send or ask for lies in it
+        # gradio reads these when it is imported
+        os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": str(Path(folder) / "uploads")}
+        try:
+            import gradio  # noqa: F401
+        except ImportError as error:
+            raise ValueError(f"the demo needs gradio ({error}): pip install gradio (the extra [demo])") from None
+        run(options, Path(folder))
+
+
+def require_free(host: str, port: int) -> None:
+    """ValueError where nobody can listen there: before anything is made, which may take minutes."""
+    import socket
+
+    with socket.socket() as trial:
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            trial.bind((host, port))
+        except OSError as error:
+            raise ValueError(f"nothing can listen at {host}:{port} ({error.strerror or error}): "
+                             "choose another --port or --host") from None  # fmt: skip
+
+
+def run(options: DemoOptions, folder: Path) -> None:
+    """Opens what there is to search and to make motions with, and serves it. Temporary files go into `folder`."""
     from sample.demo_app import serve
     from sample.demo_service import Maker, open_search, text_to_motion_checkpoints
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that temporary folders go
     search = open_search(options)
     checkpoints = text_to_motion_checkpoints()
     if search is None:
@@ -74,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if search is None and not checkpoints:
         raise ValueError("neither a gallery nor a text-to-motion checkpoint is here: give --gallery, "
                          "or put a checkpoint folder below checkpoints/")  # fmt: skip
-    serve(options, search, Maker(checkpoints, options.device) if checkpoints else None)
+    serve(options, search, Maker(checkpoints, options.device) if checkpoints else None, folder)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """The demo's interface in gradio: which control asks `demo_service` for what, and where the answer is shown."""
 
 import logging
-import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -168,8 +167,7 @@ def generate_tab(maker: Maker, scratch: Path) -> None:
 def start(options: "DemoOptions", search: Search | None, maker: Maker | None, folder: Path) -> gr.Blocks:
     """A server that answers, and whose files all lie in `folder`; `close()` ends it."""
     for name in ("uploads", "requests"):
-        (folder / name).mkdir()
-    os.environ["GRADIO_TEMP_DIR"] = str(folder / "uploads")
+        (folder / name).mkdir(exist_ok=True)
     app = build(search, maker, folder / "requests")
     app.queue(max_size=options.queue, default_concurrency_limit=AT_ONCE)
     # the theme's own fonts would come from a network
@@ -182,13 +180,12 @@ def start(options: "DemoOptions", search: Search | None, maker: Maker | None, fo
     return app
 
 
-def serve(options: "DemoOptions", search: Search | None, maker: Maker | None) -> None:
-    """Until the process is told to end; its folder of temporary files goes with it."""
-    with tempfile.TemporaryDirectory(prefix="moveo_demo_") as folder:
-        app = start(options, search, maker, Path(folder))
-        try:
-            shown = "localhost" if options.host in ("127.0.0.1", "0.0.0.0", "::") else options.host
-            log.info("http://%s:%d  (Ctrl-C ends it)", shown, options.port)
-            threading.Event().wait()
-        finally:
-            app.close(verbose=False)
+def serve(options: "DemoOptions", search: Search | None, maker: Maker | None, folder: Path) -> None:
+    """Until the process is told to end; its temporary files lie in `folder`."""
+    app = start(options, search, maker, folder)
+    try:
+        shown = "localhost" if options.host in ("127.0.0.1", "0.0.0.0") else options.host
+        log.info("http://%s:%d  (Ctrl-C ends it)", shown, options.port)
+        threading.Event().wait()
+    finally:
+        app.close(verbose=False)

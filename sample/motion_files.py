@@ -27,10 +27,13 @@ def read_features(path: Path, space: TextMotionSpace, reading: Reading) -> np.nd
         raise MocapError(f"{path}: expected a motion file, one of {', '.join(SUFFIXES)}")
     if path.suffix.lower() == ".npy" and (features := _stored_features(path, space)) is not None:
         return features
-    joints = _joints(path, space.fps, reading)  # (T, J, 3)
     skeleton = space.skeleton
     if not space.reads_joints:
         raise MocapError(f"{path}: this model reads its own {space.num_features} features, which are not made from joints here")
+    try:
+        joints = _joints(path, space, reading)  # (T, J, 3)
+    except MocapError as error:
+        raise MocapError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
     if joints.shape[1] < skeleton.num_joints:
         raise MocapError(f"{path}: {joints.shape[1]} joints, this model reads the {skeleton.num_joints} of {skeleton.name}")
     if len(joints) < 2 or not np.isfinite(joints).all():
@@ -64,13 +67,17 @@ def _stored_features(path: Path, space: TextMotionSpace) -> np.ndarray | None:
     except FileNotFoundError:
         raise MocapError(f"{path}: no such file") from None
     except (ValueError, EOFError, OSError) as error:
-        raise MocapError(f"{path}: not a readable .npy array: {error}") from None
+        reason = str(error).partition(". ")[0]  # what follows may advise to unpickle it
+        raise MocapError(f"{path}: not a readable .npy array: {reason}") from None
     if content.ndim != 2:
         return None
-    if content.dtype.kind not in "fiu" or content.shape[1] != space.num_features or not len(content):
+    if not len(content):
+        raise MocapError(f"{path}: holds no frame")
+    if content.dtype.kind not in "fiu" or content.shape[1] != space.num_features:
         raise MocapError(f"{path}: shape {content.shape} of {content.dtype}, expected (frames, {space.num_features}): "
                          f"this model reads {space.skeleton.name} features at {space.fps:g} fps")  # fmt: skip
-    return _finite(np.array(content, np.float32), path)
+    with np.errstate(over="ignore"):  # what does not fit into float32 is infinite, and named
+        return _finite(np.array(content, np.float32), path)
 
 
 def _finite(features: np.ndarray, path: Path) -> np.ndarray:
@@ -80,11 +87,11 @@ def _finite(features: np.ndarray, path: Path) -> np.ndarray:
     return features
 
 
-def _joints(path: Path, fps: float, reading: Reading) -> np.ndarray:
-    """Joints (T, J, 3) in metres at `fps`."""
-    suffix = path.suffix.lower()
+def _joints(path: Path, space: TextMotionSpace, reading: Reading) -> np.ndarray:
+    """Joints (T, J, 3) in metres at the model's frame rate, no more of them than it reads."""
+    fps, suffix, most = space.fps, path.suffix.lower(), space.skeleton.num_joints
     if suffix == ".npy":
-        return read_joints(SourceClip(path.stem, path, "joints", fps=reading.motion_fps), fps)
+        return resample(read_joints_npy(path)[:, :most], reading.motion_fps or fps, fps)
     if suffix == ".bvh":
         mapping = load_mapping(reading.mapping) if reading.mapping else None
         return read_joints(SourceClip(path.stem, path, "bvh"), fps, mapping=mapping)
@@ -92,7 +99,7 @@ def _joints(path: Path, fps: float, reading: Reading) -> np.ndarray:
     if found is None:
         return read_joints(SourceClip(path.stem, path, "amass"), fps, reading.body_model)
     joints, own = found
-    return resample(joints, reading.motion_fps or own or fps, fps)
+    return resample(joints[:, :most], reading.motion_fps or own or fps, fps)
 
 
 def _joints_of_archive(path: Path) -> tuple[np.ndarray, float | None] | None:
@@ -105,10 +112,15 @@ def _joints_of_archive(path: Path) -> tuple[np.ndarray, float | None] | None:
                 return None
             joints = content["joints"]
             own = float(content["fps"]) if "fps" in content else None
+            if own is not None and not 0.1 <= own <= 10_000:
+                raise MocapError(f"{path}: fps is {own:g}, expected frames per second")
     except FileNotFoundError:
         raise MocapError(f"{path}: no such file") from None
+    except MocapError:
+        raise
     except Exception as error:  # a damaged archive fails in any way it likes
-        raise MocapError(f"{path}: not a readable .npz file: {error}") from None
+        reason = str(error).partition(". ")[0]
+        raise MocapError(f"{path}: not a readable .npz file: {reason}") from None
     buffer = io.BytesIO()
     np.save(buffer, joints)  # the same checks as of a file of joints
     buffer.seek(0)

@@ -24,8 +24,8 @@ class Reading:
     """AMASS: folder of the licensed SMPL+H / SMPL body model files."""
 
     def __post_init__(self) -> None:
-        if self.motion_fps is not None and not 0 < self.motion_fps < 1e4:
-            raise ValueError(f"--motion_fps {self.motion_fps:g}: expected frames per second, above 0")
+        if self.motion_fps is not None and not 0.1 <= self.motion_fps <= 10_000:
+            raise ValueError(f"--motion_fps {self.motion_fps:g}: expected frames per second, 0.1 to 10000")
 
 
 @dataclass(frozen=True, kw_only=True)
