@@ -18,11 +18,11 @@ from evaluations.retrieval_metrics import DIRECTIONS, SMALL_BATCH, THRESHOLD, TO
 from evaluations.retrieval_protocol import (
     PAPER_NAMES,
     Figures,
-    Gallery,
+    Similarities,
     Sentences,
     chance_of,
     default_sentences,
-    gallery_of,
+    similarities_of,
     published_subset,
     run_protocol,
 )
@@ -57,7 +57,7 @@ def evaluate(options: RetrievalOptions, command: Sequence[str] = ()) -> dict | N
     def sentences() -> Sentences:
         return sentences_of(options, data)
 
-    gallery = gallery_of(items, judge, processes.share)
+    gallery = similarities_of(items, judge, processes.share)
     if not processes.main:
         return None
     listed = subset_list(data, options.split)
@@ -152,7 +152,7 @@ def markdown(report: dict) -> str:
     return "\n".join(lines)
 
 
-def write_report(options: RetrievalOptions, report: dict, gallery: Gallery) -> Path:
+def write_report(options: RetrievalOptions, report: dict, gallery: Similarities) -> Path:
     """report.json, report.md (with rows for LaTeX), a YAML file per protocol, and ranks.csv with a line per clip."""
     from sample.prompts import file_name, new_folder
 

@@ -69,7 +69,7 @@ def default_sentences(threshold: float | None = None, duplicates: Duplicates = "
 
 
 @dataclass(frozen=True)
-class Gallery:
+class Similarities:
     """Items with the similarities of their texts. `text_index` (N,): which of the distinct texts an item has."""
 
     names: tuple[str, ...]
@@ -89,13 +89,13 @@ class Gallery:
         """(N, N)."""
         return sentences.alike(self.texts)[np.ix_(self.text_index, self.text_index)]
 
-    def subset(self, chosen: Sequence[int]) -> "Gallery":
+    def subset(self, chosen: Sequence[int]) -> "Similarities":
         chosen = np.asarray(chosen)
         names = tuple(self.names[i] for i in chosen)
         return replace(self, names=names, text_index=self.text_index[chosen], by_text=self.by_text[:, chosen])
 
 
-def gallery_of(items: Sequence[Item], judge: Evaluator, share: Share = alone) -> Gallery:
+def similarities_of(items: Sequence[Item], judge: Evaluator, share: Share = alone) -> Similarities:
     """Embeds each distinct text and each motion once; `share` hands the motions to several processes."""
     captions = {}
     for item in items:
@@ -104,7 +104,7 @@ def gallery_of(items: Sequence[Item], judge: Evaluator, share: Share = alone) ->
     text = judge.encode_text(list(captions.values()))
     motion = share(lambda own: list(judge.encode_motion(own)), [item.motion for item in items])
     compare = retrieval_metrics.cosine if judge.similarity == "cosine" else lambda a, b: -euclidean(a, b)
-    return Gallery(
+    return Similarities(
         names=tuple(item.name for item in items),
         texts=tuple(captions),
         text_index=np.array([place[item.caption.text] for item in items]),
@@ -120,30 +120,30 @@ def published_subset(dataset: str | None) -> list[str]:
 Figures = dict[str, float]
 
 
-def dissimilar_subset(gallery: Gallery, sentences: Sentences, listed: Sequence[str] = ()) -> Gallery:
+def dissimilar_subset(found: Similarities, sentences: Sentences, listed: Sequence[str] = ()) -> Similarities:
     """The listed clips that are there; without a list, clips whose texts are as far from one another as can be.
 
     ValueError where none of the listed is there.
     """
     if listed:
         wanted = set(listed)
-        chosen = [i for i, name in enumerate(gallery.names) if name in wanted]
+        chosen = [i for i, name in enumerate(found.names) if name in wanted]
         if not chosen:
-            raise ValueError("none of the clips listed as dissimilar is in the gallery")
-        return gallery.subset(chosen)
-    first = {int(text): i for i, text in reversed(list(enumerate(gallery.text_index)))}  # a clip of each text
+            raise ValueError("none of the clips listed as dissimilar is there")
+        return found.subset(chosen)
+    first = {int(text): i for i, text in reversed(list(enumerate(found.text_index)))}  # a clip of each text
     used = sorted(first, key=first.__getitem__)
-    chosen = sentences.dissimilar([gallery.texts[text] for text in used])
-    return gallery.subset([first[used[i]] for i in chosen])
+    chosen = sentences.dissimilar([found.texts[text] for text in used])
+    return found.subset([first[used[i]] for i in chosen])
 
 
-def chance_of(protocol: str, gallery: Gallery, sentences: Callable[[], Sentences], listed: Sequence[str] = ()) -> Figures:
+def chance_of(protocol: str, found: Similarities, sentences: Callable[[], Sentences], listed: Sequence[str] = ()) -> Figures:
     """What drawing blindly gives by a protocol of `run_protocol`, in either direction."""
     if protocol == "threshold":
-        return retrieval_metrics.chance(len(gallery), gallery.alike(sentences()))
+        return retrieval_metrics.chance(len(found), found.alike(sentences()))
     if protocol == "nsim":
-        return retrieval_metrics.chance(len(dissimilar_subset(gallery, sentences(), listed)))
-    return retrieval_metrics.chance(retrieval_metrics.SMALL_BATCH if protocol == "guo" else len(gallery))
+        return retrieval_metrics.chance(len(dissimilar_subset(found, sentences(), listed)))
+    return retrieval_metrics.chance(retrieval_metrics.SMALL_BATCH if protocol == "guo" else len(found))
 
 
 PAPER_NAMES = {
@@ -151,14 +151,14 @@ PAPER_NAMES = {
 }  # fmt: skip
 
 
-def run_protocol(protocol: str, gallery: Gallery, sentences: Callable[[], Sentences], listed: Sequence[str] = ()) -> Figures:
+def run_protocol(protocol: str, found: Similarities, sentences: Callable[[], Sentences], listed: Sequence[str] = ()) -> Figures:
     """Figures of normal, threshold, nsim or guo (see PAPER_NAMES), rounded as published. ValueError where there are too few."""
     if protocol == "normal":
-        return retrieval_metrics.retrieval_metrics(gallery.similarity)
+        return retrieval_metrics.retrieval_metrics(found.similarity)
     if protocol == "threshold":
-        return retrieval_metrics.retrieval_metrics(gallery.similarity, gallery.alike(sentences()))
+        return retrieval_metrics.retrieval_metrics(found.similarity, found.alike(sentences()))
     if protocol == "nsim":
-        return retrieval_metrics.retrieval_metrics(dissimilar_subset(gallery, sentences(), listed).similarity)
+        return retrieval_metrics.retrieval_metrics(dissimilar_subset(found, sentences(), listed).similarity)
     if protocol == "guo":
-        return retrieval_metrics.small_batch_metrics(gallery.similarity, gallery.names)
+        return retrieval_metrics.small_batch_metrics(found.similarity, found.names)
     raise ValueError(f"protocol {protocol!r}: expected one of {', '.join(PAPER_NAMES)}")

@@ -22,7 +22,7 @@ from evaluations.retrieval_protocol import (
     Sentences,
     default_sentences,
     dissimilar_subset,
-    gallery_of,
+    similarities_of,
     published_subset,
     run_protocol,
 )
@@ -197,7 +197,7 @@ def dataset(tmp_path_factory):
 
 def gallery(dataset, split="test", judge=None, **keywords):
     judge = judge or Numbers()
-    return gallery_of(items_of(Corpus.open(dataset), split, judge.frame_limits, **keywords)[0], judge)
+    return similarities_of(items_of(Corpus.open(dataset), split, judge.frame_limits, **keywords)[0], judge)
 
 
 def test_each_distinct_text_is_read_once_and_clips_that_share_it_tie(dataset):
@@ -308,7 +308,7 @@ def test_two_processes_measure_what_one_does(dataset, evaluator, tmp_path):
 def test_equal_captions_tie_to_the_last_bit_with_a_real_evaluator(dataset, evaluator):
     corpus = Corpus.open(dataset)
     judge = load_judge(evaluator, corpus)
-    made = gallery_of(items_of(corpus, "test", judge.frame_limits)[0], judge)
+    made = similarities_of(items_of(corpus, "test", judge.frame_limits)[0], judge)
     for text in range(len(made.texts)):
         rows = made.similarity[made.text_index == text]
         assert (rows == rows[0]).all()

@@ -15,7 +15,7 @@ from evaluations import retrieval_metrics
 from evaluations.eval_retrieval import RetrievalOptions
 from evaluations.eval_retrieval_run import evaluate, latex_row, yaml_name, yaml_text
 from evaluations.retrieval_data import items_of
-from evaluations.retrieval_protocol import gallery_of
+from evaluations.retrieval_protocol import similarities_of
 from model.embedding import TextMotionSpace
 from model.official_tmr import official_tmr
 from model.saved_text_features import WORDS, features_beside
@@ -98,7 +98,7 @@ def cosine_matrix(case: Case) -> dict[str, Any]:
     split = case.config["split"]
     judge = TextMotionSpace(run_of(case))
     items, _ = items_of(project_of(case)[1], split, judge.frame_limits)
-    return {"sim_matrix": gallery_of(items, judge).similarity}
+    return {"sim_matrix": similarities_of(items, judge).similarity}
 
 
 def retrieval(case: Case) -> dict[str, Any]:
