@@ -24,6 +24,15 @@ from model.text_towers import TOWERS
 from model.tmr import TMR
 
 
+class NoVectorError(ValueError):
+    """Motions whose vectors are not finite: `rows` of `vectors` (N, C)."""
+
+    def __init__(self, rows: Sequence[int], vectors: np.ndarray):
+        first = f"motion {rows[0]}" if len(rows) == 1 else f"{len(rows)} motions, the first is motion {rows[0]},"
+        super().__init__(f"{first} of {len(vectors)} has no finite vector: are its features far beyond those of any motion?")
+        self.rows, self.vectors = rows, vectors
+
+
 class TextMotionSpace:
     """Texts and motions as vectors (N, C), float32 on the CPU. Made by `open_space`.
 
@@ -68,11 +77,17 @@ class TextMotionSpace:
         return np.concatenate(parts)[[row[caption] for caption in captions]] if parts else np.zeros((0, self.dim), np.float32)
 
     def encode_motion(self, motions: Sequence[np.ndarray], batch_size: int | None = None) -> np.ndarray:
-        """(N, C), not of unit length, of features [(T, D)] in their units. ValueError names a motion that cannot be read.
+        """(N, C), not of unit length, of features [(T, D)] in their units. ValueError names a motion that cannot be read,
+        NoVectorError those whose vectors, or their lengths, are not finite.
 
         batch_size: how many at once (default: the model's own).
         """
-        return self.networks.encode_motion(motions, batch_size).numpy()
+        vectors = self.networks.encode_motion(motions, batch_size).numpy()
+        with np.errstate(all="ignore"):
+            bad = np.flatnonzero(~np.isfinite(np.linalg.norm(vectors, axis=1)))
+        if len(bad):
+            raise NoVectorError(bad.tolist(), vectors)
+        return vectors
 
     @cached_property
     def fingerprint(self) -> str:

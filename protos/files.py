@@ -1,11 +1,15 @@
-"""Atomic writing: a file is either whole or not there, and a failed write leaves the old one."""
+"""Atomic writing: a file is either whole or not there, and a failed write leaves the old one. Locks between processes."""
 
+import hashlib
+import logging
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -57,3 +61,30 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(replaced, ignore_errors=True)
+
+
+@contextmanager
+def file_lock(path: Path, what: str) -> Iterator[None]:
+    """Keeps other processes from what holds the same lock; waits for them, and says so once. `path` stays behind, empty.
+
+    The system gives the lock back when its process ends, however that ends. Where locks are not to be had there is none.
+    """
+    try:
+        import fcntl
+    except ImportError:  # not on Windows
+        yield
+        return
+    with open(path, "ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.info("waiting for another process that writes %s", what)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError as error:  # some network file systems
+            log.warning("%s cannot be locked here (%s): let one process at a time write it", what, error.strerror)
+        yield
+
+
+def short_hash(text: str) -> str:
+    """Eight characters that tell apart files whose names would be the same."""
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from data_loaders.corpus import Motion
 from sample.demo_service import Found
-from sample.gallery import Hit
+from sample.gallery_search import Hit
 from visualize.web_viewer import viewer_html
 
 # Colours are those of the interface, so that its dark theme holds here too.
@@ -38,10 +38,11 @@ def frame(page: str, title: str) -> str:
 def hits_page(found: Found) -> str:
     """The hits as cards, best first; before them the motion that was searched by, if any."""
     if not found.hits:
-        return said("Nothing found.")
+        return said(f"Not shown: {found.missing}." if found.missing else "Nothing found.")
     cards = [] if found.own is None else [_card(found.own, None, 0)]
     cards += [_card(motion, hit, rank) for rank, (hit, motion) in enumerate(zip(found.hits, found.motions), 1)]
-    return f'<div class="hits">{"".join(cards)}</div>'
+    note = said(f"Not shown: {found.missing}.") if found.missing else ""
+    return f'{note}<div class="hits">{"".join(cards)}</div>'
 
 
 def _card(motion: Motion, hit: Hit | None, rank: int) -> str:

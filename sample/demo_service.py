@@ -27,8 +27,10 @@ from model.pretrained import from_pretrained, read_config
 from protos.files import atomic_file
 from protos.options import one_line, pick_device
 from protos.randomness import derive_seed
-from sample.gallery import Gallery, GalleryError, GallerySearch, Hit
-from sample.gallery_sources import clip_motions, usable
+from sample.gallery import Gallery, GalleryError
+from sample.gallery_motions import clip_motions, missing_line
+from sample.gallery_search import GallerySearch, Hit
+from sample.gallery_sources import usable
 from sample.motion_files import motion_of, read_features
 from sample.prompts import clean_prompt, file_name, frames_of
 from sample.retrieve_options import TMR, EncodeDataset, Reading
@@ -80,11 +82,13 @@ def told(error: BaseException) -> str:
 
 
 class Found(NamedTuple):
-    """Hits with their motions, best first. `own`: the part of a motion file that was searched by."""
+    """Hits with their motions, best first. `own`: the part of a motion file that was searched by. `missing` says which
+    hits cannot be shown and are left out."""
 
     hits: list[Hit]
     motions: list[Motion]
     own: Motion | None = None
+    missing: str = ""
 
 
 class Search:
@@ -177,7 +181,10 @@ class Search:
 
     def _nearest(self, query: np.ndarray, count: int, split: str) -> Found:
         hits = self.finder.motions(query, int(count), among=None if split == ALL else self.splits[split])
-        return Found(hits, list(clip_motions(self.gallery, [hit.row for hit in hits], self.space)))
+        rows = [hit.row for hit in hits]
+        motions = clip_motions(self.gallery, rows, self.space)
+        return Found([hit for hit in hits if hit.row in motions], list(motions.values()),
+                     missing=missing_line(self.gallery, rows, motions))  # fmt: skip
 
 
 def open_search(options: "DemoOptions") -> Search | None:
@@ -186,7 +193,7 @@ def open_search(options: "DemoOptions") -> Search | None:
     Where they name nothing: of the data that the shipped TMR weights were trained on, where it is prepared on this machine,
     else of motions that the starter weights make. None where those weights are not here.
     """
-    from sample.retrieve_run import encode_dataset, gallery_folder
+    from sample.gallery_encode import encode_dataset, gallery_folder
 
     folder, model_path, made = options.gallery, options.model_path, None
     if model_path is None and (folder is None or options.dataset is not None):
@@ -198,14 +205,17 @@ def open_search(options: "DemoOptions") -> Search | None:
         dataset = options.dataset or space.networks.config.dataset
         if options.dataset is None and folder is None and not is_prepared(dataset):
             made = MADE_HERE
-        folder = folder or gallery_folder(model_path, made or Path(dataset))
-    if model_path is not None and not (folder / "gallery.json").is_file():
-        if made:
+        wanted = EncodeDataset(model_path=model_path, dataset=None if made else dataset, motions=made, gallery=folder,
+                               split=options.split, device=options.device)  # fmt: skip
+        folder = folder or gallery_folder(wanted)
+        absent = not (folder / "gallery.json").is_file()
+        if made and not any(made.glob("*.npy")):
             log.info("%s is not on this machine: the gallery will be of motions that the starter weights make, once", dataset)
             write_starter_motions(made, options.device)
-        log.info("making the gallery %s, once", folder)
-        encode_dataset(EncodeDataset(model_path=model_path, dataset=None if made else dataset, motions=made, gallery=folder,
-                                     split=options.split, device=options.device))  # fmt: skip
+            absent = True  # a gallery that is there is of other files
+        if absent:
+            log.info("making the gallery %s, once", folder)
+            encode_dataset(wanted)
     try:
         gallery = Gallery.load(folder)
     except GalleryError as error:

@@ -1,8 +1,7 @@
-"""What galleries are made of: the clips of a dataset, or a folder of motion files; each can be read again to be shown."""
+"""What galleries are made of: the clips of a dataset, or a folder of motion files, and what tells that they have changed."""
 
-import logging
-from collections.abc import Iterator, Sequence
-from functools import lru_cache
+import os
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -10,17 +9,17 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from data_loaders.amass_annotations import Annotation, AnnotationError, cut_span
-from data_loaders.amass_dataset import AmassDataset, open_dataset
-from data_loaders.corpus import Corpus, Motion
-from data_loaders.text import CaptionFileError, read_caption_file
-from model.embedding import TextMotionSpace
-from sample.gallery import Clip, Gallery, GalleryError
-from sample.motion_files import SUFFIXES, motion_of, read_features
+from data_loaders.amass_annotations import Annotation, cut_span
+from data_loaders.amass_dataset import ANNOTATIONS, REPRESENTATION, AmassDataset
+from data_loaders.corpus import Corpus
+from data_loaders.text import Caption, read_caption_file
+from model.embedding import NoVectorError, TextMotionSpace
+from sample.gallery import Clip, Gallery
+from sample.motion_files import SUFFIXES, read_features
 from sample.retrieve_options import Reading
 
-log = logging.getLogger(__name__)
 PARTS_AT_ONCE = 1024  # of which features are held in memory before they are encoded
+Span = tuple[float, float]  # seconds
 
 
 class Part(NamedTuple):
@@ -32,7 +31,7 @@ class Part(NamedTuple):
 
 
 class Encoded(NamedTuple):
-    """What became of a file or a dataset's clip: vectors (n, C) of its parts, or the reason why there are none."""
+    """What became of a file or a dataset's clip: vectors (n, C) of its parts, and what of it could not be used."""
 
     item: str
     clips: list[Clip]
@@ -47,49 +46,78 @@ class DatasetSource:
     def __init__(self, data: Corpus | AmassDataset, split: str, space: TextMotionSpace):
         space.representation.require(data.representation, "the model", f"dataset {data.folder}")
         self.data, self.space, self.folder = data, space, str(data.folder.resolve())
+        self.stamp = dataset_stamp(data)
         if isinstance(data, AmassDataset):
             self.annotated = data.split(split)
             self.names = list(self.annotated)
+            self.marks = {name: mark(feature_file(data, name)) for name in self.names}
         else:
-            self.names = [data.names[i] for i in data.split(split)]
+            self.names, self.marks = [data.names[i] for i in data.split(split)], {}
+
+    def gone(self, gallery: Gallery) -> set[tuple[str, str]]:
+        """(source, name) of the gallery's clips that the dataset has no more; all of them where it was made again."""
+        own = {(clip.source, clip.name) for clip in gallery.clips if clip.source == self.folder}
+        if self._made_again(gallery):
+            return own
+        known = set(self.data.files if isinstance(self.data, AmassDataset) else self.data.names)
+        return {(source, name) for source, name in own if name not in known}
 
     def new(self, gallery: Gallery) -> list[str]:
-        """Names of the clips that the gallery lacks."""
+        """Names of the clips that the gallery lacks, or has with other features."""
         known = {clip.name for clip in gallery.clips if clip.source == self.folder}
-        return [name for name in self.names if name not in known]
+        if self._made_again(gallery):
+            known = set()
+        return [name for name in self.names if name not in known or not stamped(self.files(name), gallery)]
 
-    def parts(self, name: str) -> list[Part]:
-        """ValueError or OSError where the clip cannot be used."""
-        found = self._annotated(name) if isinstance(self.data, AmassDataset) else self._captioned(name)
-        return [
-            Part(Clip(name, self.folder, float(start), float(end)), tuple(texts), usable(features, self.space))
-            for (start, end), (features, texts) in found.items()
-        ]
+    def _made_again(self, gallery: Gallery) -> bool:
+        return gallery.files.get(self.folder) != self.stamp
 
-    def _annotated(self, name: str) -> dict[tuple[float, float], tuple[np.ndarray, list[str]]]:
-        """Features and captions of each span."""
-        found = {}
-        for annotation in (file := self.annotated[name]).annotations:
-            span = annotation.start, annotation.end
-            if span not in found:
-                found[span] = self.data.motion(file, annotation), []
-            found[span][1].append(annotation.text)
-        return found
+    def files(self, name: str) -> dict[str, dict]:
+        """What a gallery with this clip keeps, to tell later that it has changed."""
+        own = {str(feature_file(self.data, name)): {"motion": self.marks[name]}} if self.marks else {}
+        return {self.folder: self.stamp, **own}
 
-    def _captioned(self, name: str) -> dict[tuple[float, float], tuple[np.ndarray, list[str]]]:
-        """As `_annotated`, and the whole clip, described or not."""
-        features = self.data[self.data.position(name)]
-        all_of_it = 0.0, len(features) / self.data.fps
-        found = {all_of_it: (features, [])}
+    def parts(self, name: str) -> tuple[list[Part], list[str]]:
+        """What can be used of a clip, and why the rest cannot."""
+        parts, problems = [], []
+        for span, texts in self._spans(name).items():
+            try:
+                features = usable(self._features(name, span), self.space)
+            except (ValueError, OSError) as error:
+                problems.append(f"{span[0]:g} to {span[1]:g} s: {error}")
+            else:
+                parts.append(Part(Clip(name, self.folder, *map(float, span)), tuple(texts), features))
+        return parts, problems
+
+    def _spans(self, name: str) -> dict[Span, list[str]]:
+        """The captions of each stretch of a clip; of a corpus also the whole clip, described or not."""
+        if isinstance(self.data, AmassDataset):
+            found = {}
+            for each in self.annotated[name].annotations:
+                found.setdefault((each.start, each.end), []).append(each.text)
+            return found
+        all_of_it = self._whole(name)
+        found = {all_of_it: []}
         for caption in self._captions(name):
             start, end = sorted((caption.start, caption.end))
             span = all_of_it if start == end else (start, end)  # equal times mean the whole clip, as in TMR's annotations
-            if span not in found:
-                found[span] = cut_span(features, start, end, self.data.fps), []
-            found[span][1].append(caption.text)
+            found.setdefault(span, []).append(caption.text)
         return found
 
-    def _captions(self, name: str) -> list:
+    def _features(self, name: str, span: Span) -> np.ndarray:
+        if isinstance(self.data, AmassDataset):
+            return self.data.motion(self.annotated[name], Annotation("", "", *span))
+        features = self.data[self.data.position(name)]
+        if span == self._whole(name):
+            return features
+        if span[0] < 0:
+            raise ValueError("no time before the beginning of a clip")
+        return cut_span(features, *span, self.data.fps)
+
+    def _whole(self, name: str) -> Span:
+        return 0.0, int(self.data.lengths[self.data.position(name)]) / self.data.fps
+
+    def _captions(self, name: str) -> list[Caption]:
         try:
             return self.data.captions(name)
         except KeyError:
@@ -100,30 +128,115 @@ class FileSource:
     """Motion files of a folder and those below it, long ones in equal parts; or one file."""
 
     def __init__(self, path: Path, space: TextMotionSpace, reading: Reading, longest_seconds: float | None = None):
-        """FileNotFoundError where there is no motion file."""
-        path = Path(path)
+        """FileNotFoundError where there is no motion file, ValueError for parts that are too short for the model."""
         self.space, self.reading = space, reading
-        frames = space.longest_trained if longest_seconds is None else max(1, int(longest_seconds * space.fps))
-        self.longest = min(frames, space.frame_limits[1])
-        found = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        shortest, limit = space.frame_limits
+        frames = space.longest_trained if longest_seconds is None else int(longest_seconds * space.fps)
+        if frames < shortest:
+            raise ValueError(f"--longest_seconds {longest_seconds:g}: {frames} frames, this model reads {shortest} or more: "
+                             f"give at least {shortest / space.fps:g}")  # fmt: skip
+        self.longest = min(frames, limit)
+        path = as_given(path)
+        found = [path] if path.is_file() else motion_files(path)
         if not found:
             raise FileNotFoundError(f"{path}: no motion file; expected {', '.join(SUFFIXES)}")
-        base = path.parent if path.is_file() else path
-        self.names = {str(file.resolve()): file.relative_to(base).with_suffix("").as_posix() for file in found}
+        self.folder = None if path.is_file() else path
+        self.names = {str(file): file.relative_to(self.folder or path.parent).with_suffix("").as_posix() for file in found}
+        self.stamps = {str(file): self._stamp(file) for file in found}  # taken before anything is read
 
-    def parts(self, file: str) -> list[Part]:
+    def gone(self, gallery: Gallery) -> set[tuple[str, str]]:
+        """(source, name) of the gallery's clips whose file was in this folder and is not there any more."""
+        return {(clip.source, clip.name) for clip in gallery.clips
+                if self.folder and gallery.of_file(clip) and clip.source not in self.names
+                and Path(clip.source).is_relative_to(self.folder)}  # fmt: skip
+
+    def new(self, gallery: Gallery) -> list[str]:
+        """Files that the gallery lacks, or that were other ones, or read otherwise."""
+        known = {clip.source for clip in gallery.clips}
+        return [file for file in self.names if file not in known or not stamped(self.files(file), gallery)]
+
+    def files(self, file: str) -> dict[str, dict]:
+        """What a gallery with this file keeps, to read it again and to tell later that it has changed."""
+        return {file: self.stamps[file]}
+
+    def parts(self, file: str) -> tuple[list[Part], list[str]]:
         """ValueError or OSError where the file cannot be used."""
         features = usable(read_features(Path(file), self.space, self.reading), self.space, cut=False)
-        beside = Path(file).with_suffix(".txt")
-        captions = ()
-        if beside.is_file():
-            captions = tuple(caption.text for caption in read_caption_file(beside, plain=True))
-        count = -(-len(features) // self.longest)
+        beside = captions_beside(Path(file))
+        captions = read_caption_file(beside, plain=True) if beside.is_file() else []
+        # no part is shorter than what the model reads
+        count = max(1, min(-(-len(features) // self.longest), len(features) // self.space.frame_limits[0]))
         edges = [round(i * len(features) / count) for i in range(count + 1)]
-        return [
-            Part(Clip(self.names[file], file, first / self.space.fps, stop / self.space.fps), captions, features[first:stop])
-            for first, stop in pairwise(edges)
-        ]
+        parts = []
+        for first, stop in pairwise(edges):
+            start, end = first / self.space.fps, stop / self.space.fps
+            texts = tuple(caption.text for caption in captions if describes(caption, start, end))
+            parts.append(Part(Clip(self.names[file], file, start, end), texts, features[first:stop]))
+        return parts, []
+
+    def _stamp(self, file: Path) -> dict:
+        reading = self.reading
+        own = None if reading.mapping is None or not Path(reading.mapping).is_file() else Path(reading.mapping).absolute()
+        return {
+            "motion": mark(file), "captions": mark(captions_beside(file)), "longest": self.longest,
+            "mapping": reading.mapping if own is None else str(own), "mapping_file": None if own is None else mark(own),
+            "motion_fps": reading.motion_fps,
+            "body_model": None if reading.body_model is None else str(Path(reading.body_model).absolute()),
+        }  # fmt: skip
+
+
+def as_given(path: Path) -> Path:
+    """Absolute; links stay links, since the name given says what a file is and what lies beside it."""
+    return path.resolve() if ".." in path.parts else path.absolute()
+
+
+def motion_files(folder: Path) -> list[Path]:
+    """Motion files in and below a folder, hidden ones and those of galleries left out."""
+    found = []
+    for place, folders, files in os.walk(folder):
+        if "gallery.json" in files:
+            folders.clear()
+            continue
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(place, name) for name in files if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")]
+    return sorted(path for path in found if path.is_file())
+
+
+def captions_beside(file: Path) -> Path:
+    return file.with_suffix(".txt")
+
+
+def describes(caption: Caption, start: float, end: float) -> bool:
+    """Whether a caption is of the part from start to end seconds of its file: half of it lies there, or it fills half."""
+    first, last = sorted((caption.start, caption.end))
+    if first == last:  # of the whole file
+        return True
+    return min(last, end) - max(first, start) >= min(last - first, end - start) / 2
+
+
+def mark(path: Path) -> list[int] | None:
+    """Size and time of a file, which tell that it has changed; None where it is absent."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return [stat.st_size, stat.st_mtime_ns]
+
+
+def dataset_stamp(data: Corpus | AmassDataset) -> dict:
+    """Changes where a dataset is prepared or annotated again."""
+    if isinstance(data, AmassDataset):  # each clip has a feature file of its own
+        return {name: mark(data.folder / name) for name in (ANNOTATIONS, REPRESENTATION)}
+    return {name: mark(data.folder / "corpus" / name) for name in ("features.npy", "index.json", "captions.json")}
+
+
+def feature_file(data: AmassDataset, name: str) -> Path:
+    return data.motions.absolute() / f"{data.files[name].path}.npy"
+
+
+def stamped(files: dict[str, dict], gallery: Gallery) -> bool:
+    """Whether a gallery was made from these files as they are now."""
+    return all(gallery.files.get(path) == stamp for path, stamp in files.items())
 
 
 def usable(features: np.ndarray, space: TextMotionSpace, cut: bool = True) -> np.ndarray:
@@ -137,54 +250,45 @@ def usable(features: np.ndarray, space: TextMotionSpace, cut: bool = True) -> np
 
 
 def encode_items(source: DatasetSource | FileSource, items: Sequence[str], batch_size: int | None = None,
-                 progress: bool = True) -> list[Encoded]:
-    """The items, in their order, a bad one with its problem. What a motion becomes does not depend on its neighbours."""
+                 bar: tqdm | None = None) -> list[Encoded]:
+    """The items, in their order, with the problems of bad ones. What a motion becomes does not depend on its neighbours.
+
+    bar: gets a step per item.
+    """
     found: list[Encoded | None] = [None] * len(items)
-    waiting: list[tuple[int, list[Part]]] = []
+    waiting: list[tuple[int, list[Part], list[str]]] = []
 
     def encode() -> None:
-        vectors = source.space.encode_motion([part.features for _, parts in waiting for part in parts], batch_size)
+        vectors, good = finite_vectors(source.space, [part.features for _, parts, _ in waiting for part in parts], batch_size)
         start = 0
-        for i, parts in waiting:
-            own = vectors[start : start + len(parts)]
-            start += len(parts)
-            found[i] = Encoded(items[i], [part.clip for part in parts], [part.captions for part in parts], own)
+        for i, parts, problems in waiting:
+            rows = range(start, start + len(parts))
+            start = rows.stop
+            kept = [part for part, row in zip(parts, rows) if good[row]]
+            problems += [f"{part.clip.start:.2f} to {part.clip.end:.2f} s: no finite vector, its features are far beyond those "
+                         "of motions" for part, row in zip(parts, rows) if not good[row]]  # fmt: skip
+            found[i] = Encoded(items[i], [part.clip for part in kept], [part.captions for part in kept],
+                               vectors[[row for row in rows if good[row]]], "; ".join(dict.fromkeys(problems)))  # fmt: skip
         waiting.clear()
 
-    for i, item in enumerate(tqdm(items, desc="encoding", unit="motion", disable=None if progress else True)):
+    for i, item in enumerate(items):
         try:
-            waiting.append((i, source.parts(item)))
-        except (ValueError, OSError, CaptionFileError, AnnotationError) as error:
+            waiting.append((i, *source.parts(item)))
+        except (ValueError, OSError) as error:
             found[i] = Encoded(item, [], [], np.zeros((0, source.space.dim), np.float32), str(error))
-        if sum(len(parts) for _, parts in waiting) >= PARTS_AT_ONCE:
+        if sum(len(parts) for _, parts, _ in waiting) >= PARTS_AT_ONCE:
             encode()
+        if bar is not None:
+            bar.update()
     encode()
     return found
 
 
-def clip_motions(gallery: Gallery, rows: Sequence[int], space: TextMotionSpace) -> Iterator[Motion]:
-    """The motions of rows of a gallery, read again. GalleryError for one that is not there any more."""
-    opened = lru_cache(4)(open_dataset)
-    for row in rows:
-        clip = gallery.clips[row]
-        try:
-            if Path(clip.source).is_dir():
-                data = opened(clip.source)
-                features = whole_clip(data, clip.name)
-            else:
-                stored = gallery.files[clip.source]
-                reading = Reading(**{name: stored[name] for name in ("mapping", "motion_fps")},
-                                  body_model=None if stored["body_model"] is None else Path(stored["body_model"]))
-                features = read_features(Path(clip.source), space, reading)
-        except (KeyError, ValueError, OSError) as error:
-            raise GalleryError(f"{clip.name} cannot be shown, its motion is not where it was: {error}") from error
-        first, stop = round(clip.start * gallery.fps), round(clip.end * gallery.fps)
-        yield motion_of(features[first : max(stop, first + 1)], space, gallery.captions(row)[:1])
-
-
-def whole_clip(data: Corpus | AmassDataset, name: str) -> np.ndarray:
-    """Features (T, D) of a clip of a dataset from its first second on."""
-    if isinstance(data, AmassDataset):
-        file = data.files[name]
-        return data.motion(file, Annotation("", "", 0.0, file.duration))
-    return data[data.position(name)]
+def finite_vectors(space: TextMotionSpace, motions: list[np.ndarray], batch_size: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors (N, C) of motions, and True (N,) where they are finite."""
+    good = np.ones(len(motions), bool)
+    try:
+        return space.encode_motion(motions, batch_size), good
+    except NoVectorError as error:
+        good[error.rows] = False
+        return error.vectors, good

@@ -32,10 +32,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     begin_command()
     from sample import retrieve_run as run
+    from sample.gallery_encode import encode_dataset
 
     steps = {
         EncodeMotion: run.encode_motion, EncodeText: run.encode_text, TextMotionSim: run.text_motion_sim,
-        EncodeDataset: run.encode_dataset, Search: run.search, Localize: run.localize,
+        EncodeDataset: encode_dataset, Search: run.search, Localize: run.localize,
     }  # fmt: skip
     if problems := steps[type(options)](options):
         raise SystemExit(min(len(problems), 1))

@@ -1,0 +1,141 @@
+"""Making a gallery, or bringing it up to date: what is new or changed is encoded, what is gone leaves it."""
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from data_loaders.amass_dataset import open_dataset
+from model.embedding import TextMotionSpace, open_space
+from protos.files import file_lock, short_hash
+from protos.processes import Processes
+from sample.gallery import LOCK, Gallery, GalleryError, as_stored, require_free
+from sample.gallery_sources import DatasetSource, Encoded, FileSource, encode_items
+from sample.prompts import file_name
+from sample.retrieve_options import EncodeDataset
+
+log = logging.getLogger(__name__)
+OUTPUTS = Path("outputs")
+SAVE_EVERY = 300.0  # seconds
+FIRST_ROUND = 256  # items per process, by which the time of the others is judged
+
+
+def encode_dataset(options: EncodeDataset) -> list[Encoded]:
+    """Makes or extends a gallery; several processes share the work. Returns what could not be used.
+
+    Each save takes in what others have written to the gallery meanwhile, so that runs at the same time lose nothing.
+    """
+    processes = Processes(options.device)
+    folder = options.gallery or gallery_folder(options)
+    require_free(folder)
+    space = open_space(options.model_path, processes.device)
+    gallery = opened_gallery(folder, options.model_path, space)
+    source = source_of(options, space)
+    gone = source.gone(gallery)
+    items = processes.from_main(lambda: source.new(gallery))
+    if not items and not gone and (len(gallery.text_vectors) > 0) == (options.texts and len(gallery.texts) > 0):
+        log.info("%s: nothing new, %d motions", folder, len(gallery))
+        return []
+    if gone:
+        log.info("%d motions of the gallery are gone or were made again: they leave it", len(gone))
+    problems, fresh = [], 0
+    for encoded in rounds(source, items, options.batch_size, processes):
+        if not processes.main:
+            continue
+        for each in (bad := [each for each in encoded if each.problem]):
+            log.warning("left out: %s", each.problem if each.item in each.problem else f"{each.item}: {each.problem}")
+        problems += bad
+        fresh += sum(bool(each.clips) for each in encoded)
+        gallery = brought_up_to_date(folder, options, space, source, gone, encoded)
+        gone = set()
+    if not processes.main:
+        return []
+    if not len(gallery):
+        raise ValueError(f"{options.dataset or options.motions}: no motion that this model can read, {len(problems)} left out")
+    log.info("%s: %d motions (%d files or clips new, %d left out), %d captions", folder, len(gallery),
+             fresh, len(problems), len(gallery.texts))  # fmt: skip
+    return problems
+
+
+def rounds(source: DatasetSource | FileSource, items: Sequence[str], batch_size: int | None,
+           processes: Processes) -> Iterator[list[Encoded]]:
+    """The items encoded by all processes, in as many rounds as take about SAVE_EVERY seconds each; at least one round."""
+    own = -(-len(items) // processes.count)
+    with tqdm(total=own, desc="encoding", unit="motion", disable=None if processes.main else True) as bar:
+        start, count = 0, FIRST_ROUND * processes.count
+        while start == 0 or start < len(items):
+            began = time.monotonic()
+            yield processes.share(lambda part: encode_items(source, part, batch_size, bar), items[start : start + count])
+            start += count
+            seconds = processes.from_main(lambda began=began: time.monotonic() - began)
+            count = max(1, int(count * min(16.0, SAVE_EVERY / max(seconds, 1e-3))))
+
+
+def brought_up_to_date(folder: Path, options: EncodeDataset, space: TextMotionSpace, source: DatasetSource | FileSource,
+                       gone: set[tuple[str, str]], encoded: Sequence[Encoded]) -> Gallery:
+    """The gallery of a folder as it is now, without what is gone, with what was encoded; saved unless it is empty."""
+    if not (folder / "gallery.json").is_file() and not any(each.clips for each in encoded):
+        return opened_gallery(folder, options.model_path, space)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with file_lock(folder / LOCK, str(folder)):
+            gallery = with_new(opened_gallery(folder, options.model_path, space).without(gone), encoded, source)
+            gallery = gallery.compacted()
+            if options.texts and gallery.texts:
+                gallery.text_vectors = with_new_texts(gallery, space)
+            else:
+                gallery.text_vectors = np.zeros((0, space.dim), np.float16)
+            if len(gallery):
+                gallery.save(folder)
+            return gallery
+    except OSError as error:
+        raise GalleryError(f"the gallery {folder} cannot be written: {error.strerror}") from error
+
+
+def gallery_folder(options: EncodeDataset) -> Path:
+    """outputs/gallery_<model>_<dataset or folder>; of a path, with a hash that keeps it apart from others of its name."""
+    given = options.dataset or options.motions
+    name = file_name(Path(given).resolve().name)
+    if options.dataset is None or Path(given).is_dir():
+        name = f"{name}-{short_hash(str(Path(given).resolve()))}"
+    return OUTPUTS / f"gallery_{file_name(options.model_path.resolve().name)}_{name}"
+
+
+def opened_gallery(folder: Path, model_path: Path, space: TextMotionSpace) -> Gallery:
+    """The gallery that is there, or an empty one."""
+    if (folder / "gallery.json").is_file():
+        gallery = Gallery.load(folder)
+        gallery.require(space.fingerprint, str(model_path))
+        return gallery
+    return Gallery(str(model_path.resolve()), space.fingerprint, space.fps, np.zeros((0, space.dim), np.float16))
+
+
+def source_of(options: EncodeDataset, space: TextMotionSpace) -> DatasetSource | FileSource:
+    """What is to be read."""
+    if options.dataset is not None:
+        return DatasetSource(open_dataset(options.dataset), options.split, space)
+    return FileSource(options.motions, space, options, options.longest_seconds)
+
+
+def with_new(gallery: Gallery, encoded: Sequence[Encoded], source: DatasetSource | FileSource) -> Gallery:
+    """The gallery with what was encoded, in place of what it had of the same files or clips."""
+    again = {each.item for each in encoded}
+    if isinstance(source, FileSource):
+        old = {(clip.source, clip.name) for clip in gallery.clips if clip.source in again}
+    else:
+        old = {(source.folder, name) for name in again}
+    good = [each for each in encoded if each.clips]
+    files = {path: stamp for each in good for path, stamp in source.files(each.item).items()}
+    return gallery.without(old).extended(
+        [clip for each in good for clip in each.clips], [texts for each in good for texts in each.captions],
+        np.concatenate([each.vectors for each in good]) if good else gallery.vectors[:0], files,
+    )  # fmt: skip
+
+
+def with_new_texts(gallery: Gallery, space: TextMotionSpace) -> np.ndarray:
+    """Unit vectors (M, C) of all captions; those that are known stay."""
+    known = gallery.text_vectors.reshape(-1, space.dim)
+    return np.concatenate([known, as_stored(space.encode_text(gallery.texts[len(known):]))])  # fmt: skip

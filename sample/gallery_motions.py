@@ -1,0 +1,99 @@
+"""The motions of a gallery, read again to be shown."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from data_loaders.amass_annotations import Annotation
+from data_loaders.amass_dataset import AmassDataset, open_dataset
+from data_loaders.corpus import Corpus, Motion
+from model.embedding import TextMotionSpace
+from sample.gallery import Gallery, GalleryError
+from sample.gallery_sources import dataset_stamp, feature_file, mark
+from sample.motion_files import motion_of, read_features
+from sample.retrieve_options import Reading
+
+log = logging.getLogger(__name__)
+
+
+def clip_motions(gallery: Gallery, rows: Sequence[int], space: TextMotionSpace) -> dict[int, Motion]:
+    """The motions of rows of a gallery, in their order, each file read once; without those that are not there any more, or
+    are other ones now."""
+    of_source: dict[str, list[int]] = {}
+    for row in rows:
+        of_source.setdefault(gallery.clips[row].source, []).append(row)
+    found = {}
+    for source, own in of_source.items():
+        for row, features in features_of_source(gallery, source, own, space):
+            clip = gallery.clips[row]
+            first, stop = round(clip.start * gallery.fps), round(clip.end * gallery.fps)
+            part = features[first : max(stop, first + 1)]
+            if len(part):
+                found[row] = motion_of(part, space, gallery.captions(row)[:1])
+    return {row: found[row] for row in rows if row in found}
+
+
+def missing_line(gallery: Gallery, rows: Sequence[int], shown: dict[int, Motion]) -> str:
+    """Which of the rows cannot be shown; nothing where all can."""
+    names = list(dict.fromkeys(gallery.clips[row].name for row in rows if row not in shown))
+    if not names:
+        return ""
+    return f"{', '.join(names)} {'has' if len(names) == 1 else 'have'} changed or gone since, run encode_dataset again"
+
+
+def features_of_source(gallery: Gallery, source: str, rows: Sequence[int],
+                       space: TextMotionSpace) -> Iterator[tuple[int, np.ndarray]]:
+    """(row, features (T, D) of its whole file or clip) of those rows that can be read as they were."""
+    try:
+        if gallery.of_file(gallery.clips[rows[0]]):
+            features = read_again(gallery, source, space)
+            yield from ((row, features) for row in rows)
+            return
+        data = open_dataset(source)
+        require_unchanged(gallery.files.get(source, {}), dataset_stamp(data), () if isinstance(data, AmassDataset) else
+                          ("features.npy", "index.json"))  # fmt: skip
+    except (KeyError, ValueError, OSError) as error:
+        log.debug("%s cannot be shown: %s", source, error)
+        return
+    for row in rows:
+        try:
+            features = clip_again(gallery, data, gallery.clips[row].name)
+        except (KeyError, ValueError, OSError) as error:
+            log.debug("%s cannot be shown: %s", gallery.clips[row].name, error)
+        else:
+            yield row, features
+
+
+def read_again(gallery: Gallery, source: str, space: TextMotionSpace) -> np.ndarray:
+    """Features (T, D) of a motion file. GalleryError where it is another one now."""
+    stored, path = gallery.files[source], Path(source)
+    body_model, mapping = (stored[name] for name in ("body_model", "mapping"))
+    now = {"motion": mark(path), "mapping_file": mark(Path(mapping)) if stored.get("mapping_file") else None}
+    require_unchanged(stored, now, ("motion", "mapping_file"))
+    reading = Reading(mapping=mapping, motion_fps=stored["motion_fps"], body_model=body_model and Path(body_model))
+    return read_features(path, space, reading)
+
+
+def clip_again(gallery: Gallery, data: Corpus | AmassDataset, name: str) -> np.ndarray:
+    """Features (T, D) of a whole clip of a dataset. GalleryError where its file is another one now."""
+    if isinstance(data, AmassDataset):
+        path = feature_file(data, name)
+        require_unchanged(gallery.files.get(str(path), {}), {"motion": mark(path)}, ("motion",))
+    return whole_clip(data, name)
+
+
+def require_unchanged(stored: dict, now: dict, names: Sequence[str]) -> None:
+    """GalleryError where a mark that the gallery keeps is another one now."""
+    for name in names:
+        if name in stored and stored[name] != now[name]:
+            raise GalleryError(f"{name} has changed")
+
+
+def whole_clip(data: Corpus | AmassDataset, name: str) -> np.ndarray:
+    """Features (T, D) of a clip of a dataset from its first second on."""
+    if isinstance(data, AmassDataset):
+        file = data.files[name]
+        return data.motion(file, Annotation("", "", 0.0, file.duration))
+    return data[data.position(name)]

@@ -1,0 +1,132 @@
+"""Searches in galleries: what is found, folded, shown and exported."""
+
+import csv
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from data_loaders.clips import original_name
+from data_loaders.corpus import Corpus
+from model.embedding import open_space
+from model.tmr import scores
+from sample import gallery_search
+from sample.gallery import Clip, Gallery, GalleryError
+from sample.gallery_search import GallerySearch
+from sample.retrieve import main
+from tests.synthetic import raise_hand
+from tests.tiny_retrieval import TEXT, encode_folder, features_of, found, saved_tmr, write_motions
+
+
+@pytest.fixture(scope="module")
+def tmr(tmp_path_factory):
+    return saved_tmr(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty folder to work in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def motions(folder):
+    return write_motions(folder / "motions")
+
+
+def test_a_search_prints_and_exports_its_hits_and_shows_them(tmr, motions, capsys):
+    encode_folder(tmr)
+    capsys.readouterr()
+    hits = found("--gallery", "gallery", "--text", "../x lifts", "--k", "3", "--csv", "hits.csv", "--video", "--html")
+    assert len(hits) == 3 and [hit["rank"] for hit in hits] == [1, 2, 3]
+    assert hits == sorted(hits, key=lambda hit: -hit["score"]) and all(0 <= hit["score"] <= 1 for hit in hits)
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 3 and all(hit["name"] in line for hit, line in zip(hits, printed))
+    with open("hits.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == [hit["name"] for hit in hits] and {*rows[0]} == {*hits[0]}
+    output = Path("outputs/search_x-lifts")
+    assert (output / "hits.html").is_file() and len(list(output.glob("*.mp4"))) == 3
+    assert all(file.read_bytes()[4:8] == b"ftyp" for file in output.glob("*.mp4"))
+
+
+def test_more_like_this_leaves_out_the_motion_itself_and_a_file_finds_itself(tmr, motions):
+    encode_folder(tmr)
+    assert "walk" not in [hit["name"] for hit in found("--gallery", "gallery", "--like", "walk")]
+    first = found("--gallery", "gallery", "--motion", "motions/more/hand.npy")[0]
+    assert (first["name"], first["caption"]) == ("more/hand", "a person raises the left hand") and first["score"] > 0.999
+    with pytest.raises(GalleryError, match=r"no motion 'wal' in this gallery \(near: walk"):
+        found("--gallery", "gallery", "--like", "wal")
+
+
+def test_texts_are_found_by_motions_and_not_where_there_are_none(tmr, motions):
+    encode_folder(tmr)
+    hits = found("--gallery", "gallery", "--motion", "motions/more/hand.npy", "--to", "text")
+    assert {hit["caption"] for hit in hits} == {"a person raises the left hand", "lifting one arm"}
+    space = open_space(tmr)
+    expected = scores(*map(torch.from_numpy, (space.encode_motion([features_of(raise_hand(60).astype(np.float32))])[0],
+                                              space.encode_text([hits[0]["caption"]])[0])))  # fmt: skip
+    assert hits[0]["score"] == pytest.approx(float(expected), abs=1e-3)
+    encode_folder(tmr, "--no_texts", gallery="bare")
+    with pytest.raises(GalleryError, match="holds no captions to find"):
+        found("--gallery", "bare", "--motion", "motions/walk.npy", "--to", "text")
+
+
+def test_names_of_mirrored_clips():
+    names = {"M000123": "000123", "M/KIT/3/kick": "KIT/3/kick", "a/M001": "a/001", "x_mirrored": "x", "walk": None}
+    assert {name: original_name(name) for name in names} == names
+
+
+def test_of_mirrored_twins_only_the_better_is_shown(tmr, folder, small_dataset):
+    main(["encode_dataset", "--model_path", str(tmr), "--data", str(small_dataset), "--gallery", "gallery"])
+    corpus = Corpus(small_dataset)
+    assert {clip.name for clip in Gallery.load(Path("gallery")).clips} == set(corpus.names)
+    folded = found("--gallery", "gallery", "--text", TEXT, "--k", 50)
+    every = found("--gallery", "gallery", "--text", TEXT, "--k", 50, "--no_fold_mirrored")
+    assert len(every) == len(corpus) == 2 * len(folded)
+    best = {}
+    for hit in every:
+        best.setdefault(hit["name"].removeprefix("M"), hit["name"])
+    assert [hit["name"] for hit in folded] == list(best.values())
+    alone = [hit["name"] for hit in found("--gallery", "gallery", "--like", corpus.names[0], "--k", 50)]
+    assert len(alone) == len(folded) - 1 and corpus.names[0] not in alone and f"M{corpus.names[0]}" not in alone
+    assert all(hit["caption"] == corpus.captions(hit["name"])[0].text for hit in every)
+
+
+def test_a_dataset_of_another_representation_is_refused(tmp_path, folder, small_dataset):
+    published = saved_tmr(tmp_path / "published", heading="published")
+    with pytest.raises(ValueError, match="heading"):
+        main(["encode_dataset", "--model_path", str(published), "--dataset", str(small_dataset)])
+
+
+def many(count, folder):
+    vectors = np.random.default_rng(0).normal(size=(count, 32)).astype(np.float32)
+    clips = [Clip(f"{i}", "x", 0.0, 1.0) for i in range(count)]
+    empty = Gallery("m", "f", 20.0, np.zeros((0, 32), np.float16))
+    empty.extended(clips, [()] * count, vectors, {}).save(folder)
+    return Gallery.load(folder), vectors
+
+
+def test_a_gallery_too_large_for_exact_search_asks_for_usearch(tmp_path, monkeypatch):
+    gallery, vectors = many(300, tmp_path / "large")
+    monkeypatch.setattr(gallery_search, "EXACT_LIMIT", 200)
+    monkeypatch.setitem(sys.modules, "usearch.index", None)
+    with pytest.raises(GalleryError, match=r"pip install usearch .* --exact"):
+        GallerySearch(gallery)
+    assert GallerySearch(gallery, exact=True).motions(vectors[7], 1)[0].name == "7"
+
+
+def test_usearch_finds_what_exact_search_finds(tmp_path, monkeypatch):
+    pytest.importorskip("usearch.index", reason="usearch is not installed: pip install usearch")
+    gallery, vectors = many(2000, tmp_path / "large")
+    exact = GallerySearch(gallery).motions(vectors[7], 5)
+    monkeypatch.setattr(gallery_search, "EXACT_LIMIT", 200)
+    for _ in range(2):  # built, then read
+        near = GallerySearch(gallery).motions(vectors[7], 5)
+        assert [hit.name for hit in near] == [hit.name for hit in exact]
+        assert near[0].score == pytest.approx(exact[0].score, abs=2e-3)
+    shutil.rmtree(tmp_path / "large")
