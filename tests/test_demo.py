@@ -4,6 +4,7 @@ import html
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -28,7 +29,7 @@ from sample.gallery import GalleryError
 from sample.sample import STARTER, generate
 from tests.browser import Browser, find_chromium
 from tests.synthetic import bvh_text, raise_hand, walk
-from tests.tiny_retrieval import TEXT, features_of, saved_tmr
+from tests.tiny_retrieval import TEXT, encode_folder, features_of, saved_tmr, write_motions
 
 ROOT = Path(__file__).resolve().parents[1]
 HOSTILE = "a person <img src=x onerror=alert(1)> \"walks\" ${7*7} {{#if x}} '</iframe>"
@@ -237,6 +238,23 @@ def test_without_recordings_motions_of_the_starter_weights_are_searched(tmp_path
     stamps = [path.stat().st_mtime_ns for path in sorted(Path("outputs").rglob("*"))]
     assert len(open_search(DemoOptions(device="cpu")).gallery) == 72
     assert [path.stat().st_mtime_ns for path in sorted(Path("outputs").rglob("*"))] == stamps  # made once
+    shutil.rmtree("outputs/starter_motions")
+    found = open_search(DemoOptions(device="cpu")).by_text(TEXT, 6)
+    assert len(found.hits) == len(found.motions) == 6 and not found.missing  # made again
+
+
+def test_hits_that_are_gone_are_named_and_the_others_shown(tmp_path, monkeypatch, tmr):
+    monkeypatch.chdir(tmp_path)
+    folder = write_motions(tmp_path / "motions")
+    encode_folder(tmr)
+    search = open_search(DemoOptions(gallery=tmp_path / "gallery"))
+    (folder / "walk.npy").unlink()
+    found = search.by_text(TEXT, 12)
+    assert len(found.hits) == len(found.motions) == 6 and "walk" not in [hit.name for hit in found.hits]
+    page = hits_page(found)
+    assert "Not shown: walk has changed or gone since, run encode_dataset again." in page and page.count("<iframe") == 6
+    shutil.rmtree(folder)
+    assert "Not shown: " in hits_page(search.by_text(TEXT, 12))
 
 
 def test_words_cannot_leave_their_place_in_the_page(search):

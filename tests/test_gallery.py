@@ -1,5 +1,8 @@
 """Galleries as they are made and kept: files that come, change and go, and folders that hold more than a gallery."""
 
+import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_loaders.joint_mapping import MAPPINGS
 from sample.gallery import Gallery, GalleryError
 from sample.retrieve import main
 from tests.synthetic import walk
-from tests.tiny_retrieval import TEXT, encode_folder, found, saved_tmr, write_motions
+from tests.tiny_retrieval import TEXT, encode_folder, features_of, found, saved_tmr, write_motions
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -113,3 +117,147 @@ def test_two_processes_make_the_same_gallery(tmr, motions):
     assert two.clips == alone.clips and two.files == alone.files and np.array_equal(two.vectors, alone.vectors)
 
 
+
+
+# ------------------------------------------------------------------------------------------------------ kept up to date
+
+
+def names(gallery) -> set[str]:
+    return {clip.name for clip in gallery.clips}
+
+
+def test_a_file_that_is_gone_leaves_and_one_that_is_renamed_is_found_by_its_new_name(tmr, motions, capsys):
+    elsewhere = write_motions(motions.parent / "elsewhere")
+    encode_folder(tmr, motions=elsewhere)
+    encode_folder(tmr)
+    (motions / "fast.npy").unlink()
+    (motions / "walk.npy").rename(motions / "stroll.npy")
+    capsys.readouterr()
+    gallery = encode_folder(tmr)
+    assert "2 motions of the gallery are gone" in capsys.readouterr().err
+    here = {clip.name for clip in gallery.clips if Path(clip.source).is_relative_to(motions)}
+    assert here == {"stroll", "more/hand", "long", "take"}
+    assert sum(clip.name == "walk" for clip in gallery.clips) == 1  # that of elsewhere
+    assert gallery.texts == ["a person raises the left hand", "lifting one arm"]
+    shutil.rmtree(motions / "more")
+    shutil.rmtree(elsewhere / "more")
+    encode_folder(tmr, motions=elsewhere)
+    gallery = encode_folder(tmr)
+    assert not gallery.texts and len(gallery.text_vectors) == 0 and not any("hand" in source for source in gallery.files)
+
+
+def test_what_is_said_of_a_motion_and_how_it_is_cut_and_read_may_change(tmr, motions, capsys):
+    mapping = shutil.copy(MAPPINGS / "bandai_namco.toml", "mine.toml")
+    flags = ["encode_dataset", "--model_path", str(tmr), "--motions", "motions", "--gallery", "gallery", "--mapping", mapping]
+    main(flags)
+
+    def again(*more) -> Gallery:
+        main([*flags, *more])
+        said = capsys.readouterr().err
+        main([*flags, *more])
+        assert "nothing new" in capsys.readouterr().err
+        return said, Gallery.load(Path("gallery"))
+
+    (motions / "walk.txt").write_text("a person strolls\n")
+    said, gallery = again()
+    assert "1 files or clips new" in said and gallery.captions(gallery.row("walk")) == ["a person strolls"]
+    (motions / "walk.txt").write_text("a person ambles\n")
+    said, gallery = again()
+    assert gallery.captions(gallery.row("walk")) == ["a person ambles"] and "a person strolls" not in gallery.texts
+    assert len(gallery.texts) == len(gallery.text_vectors) == 3
+    said, gallery = again("--longest_seconds", "60")
+    assert sum(clip.name == "long" for clip in gallery.clips) == 1
+    Path(mapping).write_text(Path(mapping).read_text() + "\n# another one\n")
+    said, _ = again("--longest_seconds", "60")
+    assert "5 files or clips new" in said
+
+
+def test_a_dataset_that_was_prepared_again_is_encoded_again(tmr, folder, small_dataset, capsys):
+    data = shutil.copytree(small_dataset, "data")
+    flags = ["encode_dataset", "--model_path", str(tmr), "--dataset", data, "--gallery", "gallery"]
+    main(flags)
+    before = np.array(Gallery.load(Path("gallery")).vectors)
+    packed = np.load(Path(data, "corpus/features.npy"))
+    np.save(Path(data, "corpus/features.npy"), packed * np.float32(1.3))
+    capsys.readouterr()
+    main(flags)
+    assert "16 files or clips new" in capsys.readouterr().err
+    gallery = Gallery.load(Path("gallery"))
+    assert len(gallery) == len(before) and not np.allclose(gallery.vectors, before, atol=2e-3)
+    main(flags)
+    assert "nothing new" in capsys.readouterr().err
+
+
+def test_a_bad_caption_span_costs_that_span_alone(tmr, folder, small_dataset, capsys):
+    data = Path(shutil.copytree(small_dataset, "data"))
+    captions = json.loads((data / "corpus/captions.json").read_text())
+    name = next(iter(captions))
+    captions[name] += [["behind the end", [], 900.0, 901.0], ["before it all", [], -2.0, -1.0],
+                       ["its first half second", [], 0, 0.5]]  # fmt: skip
+    (data / "corpus/captions.json").write_text(json.dumps(captions))
+    with pytest.raises(SystemExit):
+        main(["encode_dataset", "--model_path", str(tmr), "--dataset", "data", "--gallery", "gallery"])
+    said = capsys.readouterr().err
+    assert f"{name}: 900 to 901 s: too short" in said and "-2 to -1 s: no time before" in said
+    gallery = Gallery.load(Path("gallery"))
+    assert [(clip.start, clip.end) for clip in gallery.clips if clip.name == name][1:] == [(0.0, 0.5)]
+    assert "its first half second" in gallery.texts and not {"behind the end", "before it all"} & set(gallery.texts)
+
+
+def test_a_motion_without_a_finite_vector_is_left_out_alone(tmr, motions, capsys):
+    before = encode_folder(tmr)
+    np.save(motions / "wild.npy", np.full((40, 263), 1e38, np.float32))
+    features = features_of(walk(500))
+    features[:150] = 1e38
+    np.save(motions / "half.npy", features)
+    with pytest.raises(SystemExit):
+        encode_folder(tmr)
+    said = capsys.readouterr().err
+    assert "wild.npy: 0.00 to 2.00 s: no finite vector" in said and "half.npy: 0.00 to 8.3" in said
+    gallery = Gallery.load(Path("gallery"))
+    assert names(gallery) == names(before) | {"half"} and [c.start > 0 for c in gallery.clips if c.name == "half"] == [True] * 2
+    assert np.isfinite(gallery.vectors).all() and len(found("--gallery", "gallery", "--text", TEXT, "--k", 50)) == len(gallery)
+    with pytest.raises(ValueError, match=r"wild.npy: motion 0 of 1 has no finite vector"):
+        main(["encode_motion", "--model_path", str(tmr), "--motion", "motions/wild.npy"])
+
+
+def test_a_bad_file_that_comes_back_as_it_was_is_found_again(tmr, motions):
+    file, old = motions / "walk.npy", (motions / "walk.npy").read_bytes()
+    times = file.stat().st_atime_ns, file.stat().st_mtime_ns
+    encode_folder(tmr)
+    file.write_text("no array")
+    with pytest.raises(SystemExit):
+        encode_folder(tmr)
+    assert "walk" not in names(Gallery.load(Path("gallery")))
+    file.write_bytes(old)
+    os.utime(file, ns=times)
+    assert "walk" in names(encode_folder(tmr))
+
+
+def test_a_caption_with_times_is_of_the_parts_that_it_describes(tmr, motions):
+    lines = ["the whole of it##0#0", "at the start##0.5#1.5", "most of the second part##9#16", "into the third##12#21.5"]
+    (motions / "long.txt").write_text("\n".join(lines))
+    gallery = encode_folder(tmr)
+    parts = [gallery.captions(row) for row, clip in enumerate(gallery.clips) if clip.name == "long"]  # of 8.3 s
+    assert parts == [["the whole of it", "at the start"],
+                     ["the whole of it", "most of the second part", "into the third"],
+                     ["the whole of it", "into the third"]]  # fmt: skip
+
+
+def test_links_are_read_as_what_they_are_called(tmr, folder):
+    write_motions(folder / "store")
+    (folder / "store/walk.npy").rename(folder / "store/blob-1f3a")
+    (folder / "motions").mkdir()
+    (folder / "motions/linked.npy").symlink_to(folder / "store/blob-1f3a")
+    (folder / "motions/linked.txt").write_text("a person walks by name\n")
+    gallery = encode_folder(tmr)
+    assert names(gallery) == {"linked"} and gallery.texts == ["a person walks by name"]
+    assert found("--gallery", "gallery", "--text", TEXT, "--html", "--output_dir", "shown")
+    assert Path("shown/hits.html").is_file()
+
+
+def test_galleries_and_hidden_folders_are_no_motions(tmr, motions):
+    shutil.copytree(motions / "more", motions / ".trash")
+    once = encode_folder(tmr, gallery="motions/gallery")
+    again = encode_folder(tmr, gallery="motions/gallery")
+    assert names(once) == names(again) == {"walk", "fast", "more/hand", "long", "take"}

@@ -13,11 +13,12 @@ from data_loaders.clips import original_name
 from data_loaders.corpus import Corpus
 from model.embedding import open_space
 from model.tmr import scores
-from sample import gallery_search
+from sample import gallery_motions, gallery_search
 from sample.gallery import Clip, Gallery, GalleryError
+from sample.gallery_motions import clip_motions, missing_line
 from sample.gallery_search import GallerySearch
 from sample.retrieve import main
-from tests.synthetic import raise_hand
+from tests.synthetic import raise_hand, walk
 from tests.tiny_retrieval import TEXT, encode_folder, features_of, found, saved_tmr, write_motions
 
 
@@ -103,6 +104,111 @@ def test_a_dataset_of_another_representation_is_refused(tmp_path, folder, small_
         main(["encode_dataset", "--model_path", str(published), "--dataset", str(small_dataset)])
 
 
+def test_nothing_found_is_said_and_writes_no_page(tmr, folder, capsys):
+    write_motions(folder / "motions")
+    for name in ("fast.npy", "long.npy", "take.bvh", "more/hand.npy"):
+        (folder / "motions" / name).unlink()
+    encode_folder(tmr)
+    capsys.readouterr()
+    assert found("--gallery", "gallery", "--like", "walk", "--csv", "hits.csv", "--html", "--output_dir", "shown") == []
+    said = capsys.readouterr()
+    assert said.out == "" and "nothing found: no video or page is written" in said.err and not Path("shown").exists()
+    assert Path("hits.csv").read_text().split() == ["rank,name,start,end,caption,score"]
+
+
+def test_hits_that_are_gone_are_named_and_the_others_shown(tmr, motions, capsys):
+    encode_folder(tmr)
+    (motions / "walk.npy").unlink()
+    np.save(motions / "fast.npy", walk(50))
+    (motions / "more/hand.txt").write_text("another word for it\n")  # the motion is the same
+    assert len(found("--gallery", "gallery", "--text", TEXT, "--k", 50, "--html", "--video", "--output_dir", "shown")) == 7
+    said = capsys.readouterr().err
+    assert any(f"not shown: {names} have changed or gone since, run encode_dataset again" in said
+               for names in ("walk, fast", "fast, walk"))  # fmt: skip
+    assert "5 motions in shown" in said and len(list(Path("shown").glob("*.mp4"))) == 5
+    shutil.rmtree(motions)
+    assert found("--gallery", "gallery", "--text", TEXT, "--html", "--output_dir", "nothing")
+    assert "no video or page is written" in capsys.readouterr().err and not Path("nothing").exists()
+
+
+def test_a_dataset_that_was_made_again_is_not_shown_as_it_was(tmr, folder, small_dataset, capsys):
+    data = Path(shutil.copytree(small_dataset, "data"))
+    main(["encode_dataset", "--model_path", str(tmr), "--data", "data", "--gallery", "gallery"])
+    gallery, space = Gallery.load(Path("gallery")), open_space(tmr)
+    assert len(clip_motions(gallery, range(len(gallery)), space)) == len(gallery)
+    np.save(data / "corpus/features.npy", np.array(Corpus(data).features))
+    motions = clip_motions(gallery, [0, 1], space)
+    assert not motions and missing_line(gallery, [0], motions).startswith(f"{gallery.clips[0].name} has changed or gone")
+
+
+def test_a_file_is_read_once_for_all_its_parts(tmr, motions, monkeypatch):
+    gallery, read = encode_folder(tmr), []
+    features = gallery_motions.read_features
+    monkeypatch.setattr(gallery_motions, "read_features", lambda path, *more: read.append(path.name) or features(path, *more))
+    rows = list(range(len(gallery)))[::-1]
+    shown = clip_motions(gallery, rows, open_space(tmr))
+    assert list(shown) == rows and sorted(read) == ["fast.npy", "hand.npy", "long.npy", "take.bvh", "walk.npy"]
+    for row, motion in shown.items():
+        clip = gallery.clips[row]
+        assert motion.joints.shape[1] / motion.fps == pytest.approx(clip.end - clip.start, abs=0.06)
+
+
+def gallery_of(*clips, files=()) -> GallerySearch:
+    vectors = np.random.default_rng(0).normal(size=(len(clips), 8)).astype(np.float32)
+    empty = Gallery("m", "f", 20.0, np.zeros((0, 8), np.float16))
+    return GallerySearch(empty.extended(clips, [()] * len(clips), vectors, {file: {"motion_fps": None} for file in files}))
+
+
+def folded(*clips, files=()) -> list[int]:
+    search = gallery_of(*clips, files=files)
+    return [search.twin(row) for row in range(len(clips))]
+
+
+def test_only_a_mirror_image_is_folded():
+    def file(name, start=0.0, end=2.0, folder="/a"):
+        return Clip(name, f"{folder}/{name}.npy", start, end)
+
+    def twins(*clips):
+        return folded(*clips, files=[clip.source for clip in clips])
+
+    assert twins(file("000123"), file("M000123")) == [0, 0]
+    assert twins(file("M000123"), file("000123")) == [1, 1]
+    assert twins(file("sub/01"), file("sub/M01"), file("x_mirrored"), file("x")) == [0, 0, 3, 3]
+    assert twins(file("KIT/3/x"), file("M/KIT/3/x")) == [0, 0]
+    for strangers in (
+        (file("000123"), file("M000123", end=3.0)),  # other spans
+        (file("000123", 0, 2), file("000123", 2, 4)),  # two parts of one
+        (file("walk"), file("walk", folder="/b"), Clip("walk", "/a/walk.bvh", 0.0, 2.0)),  # of one name
+        (file("000123"), file("M000123", folder="/b")),  # of two folders
+        (file("ia"), file("Mia"), file("M/ia")),  # a name that begins with M
+    ):
+        assert twins(*strangers) == list(range(len(strangers)))
+    assert folded(Clip("dataset-1_bow", "/d", 0.0, 2.0), Clip("Mdataset-1_bow", "/d", 0.0, 2.0),
+                  Clip("Mdataset-1_bow", "/e", 0.0, 2.0), Clip("dataset-1_bow", "/d", 0.0, 1.0)) == [0, 0, 2, 3]  # fmt: skip
+
+
+def test_two_spans_of_a_clip_and_files_of_one_name_are_all_found(tmr, folder):
+    for place in ("a", "b"):
+        write_motions(folder / place)
+        encode_folder(tmr, motions=place)
+    hits = found("--gallery", "gallery", "--text", TEXT, "--k", 50)
+    assert len(hits) == len(Gallery.load(Path("gallery"))) == 14
+
+
+def test_a_name_that_stands_for_several_says_which_was_taken(tmr, folder, capsys):
+    for place in ("a", "b"):
+        write_motions(folder / place)
+        encode_folder(tmr, motions=place)
+    np.save(folder / "b/walk.npy", raise_hand(90).astype(np.float32))
+    encode_folder(tmr, motions="b")
+    capsys.readouterr()
+    by_name = found("--gallery", "gallery", "--like", "walk")
+    assert f"walk stands for 2 motions or parts here: taken is {folder}/a/walk.npy from 0.00 to" in capsys.readouterr().err
+    assert by_name == found("--gallery", "gallery", "--like", "a/walk.npy")
+    assert by_name != found("--gallery", "gallery", "--like", "b/walk.npy")
+    assert "stands for" not in capsys.readouterr().err
+
+
 def many(count, folder):
     vectors = np.random.default_rng(0).normal(size=(count, 32)).astype(np.float32)
     clips = [Clip(f"{i}", "x", 0.0, 1.0) for i in range(count)]
@@ -129,4 +235,10 @@ def test_usearch_finds_what_exact_search_finds(tmp_path, monkeypatch):
         near = GallerySearch(gallery).motions(vectors[7], 5)
         assert [hit.name for hit in near] == [hit.name for hit in exact]
         assert near[0].score == pytest.approx(exact[0].score, abs=2e-3)
-    shutil.rmtree(tmp_path / "large")
+    index = gallery.index_file
+    for content in (b"", index.read_bytes()[:5000], b"no index" * 500):
+        index.write_bytes(content)
+        assert GallerySearch(gallery).motions(vectors[7], 1)[0].name == "7"
+        assert index.stat().st_size > 50_000  # built again
+    gallery.extended([Clip("new", "x", 0.0, 1.0)], [()], vectors[:1], {}).save(gallery.folder)
+    assert not index.exists()

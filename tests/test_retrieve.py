@@ -138,6 +138,10 @@ def test_an_evaluator_serves_as_well(tmp_path, motions):
     save_pretrained(tmp_path / "evaluator", config, networks.state_dict(), networks.statistics)
     assert encode_folder(tmp_path / "evaluator").vectors.shape[1] == 8
     assert found("--gallery", "gallery", "--motion", "motions/fast.npy")[0]["score"] > 0.999
+    with pytest.raises(ValueError, match=r"--longest_seconds 0\.1: 2 frames, this model reads 4 or more: give at least 0\.2"):
+        encode_folder(tmp_path / "evaluator", "--longest_seconds", "0.1")
+    short = encode_folder(tmp_path / "evaluator", "--longest_seconds", "0.25", gallery="short")
+    assert min(clip.end - clip.start for clip in short.clips) + 1e-6 >= 4 / 20
     main(["localize", "--model_path", str(tmp_path / "evaluator"), "--motion", "motions/long.npy", "--text", TEXT])
     with pytest.raises(ValueError, match="499 frames, this model reads 4 to 196"):
         main(["encode_motion", "--model_path", str(tmp_path / "evaluator"), "--motion", "motions/long.npy"])

@@ -1,0 +1,212 @@
+"""The folder of a gallery: whole at any moment, its own files alone touched, damage named, runs at once kept apart."""
+
+import json
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from protos import files as atomic
+from protos.files import file_lock
+from sample import gallery as storage
+from sample import gallery_encode
+from sample.gallery import Gallery, GalleryError
+from sample.retrieve import main
+from tests.synthetic import walk
+from tests.tiny_retrieval import TEXT, encode_folder, found, saved_tmr, write_motions
+
+
+@pytest.fixture(scope="module")
+def tmr(tmp_path_factory):
+    return saved_tmr(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty folder to work in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def motions(folder):
+    return write_motions(folder / "motions")
+
+
+def names(gallery) -> set[str]:
+    return {clip.name for clip in gallery.clips}
+
+
+def test_an_extended_gallery_leaves_what_else_is_in_its_folder(tmr, motions):
+    Path("place").mkdir()
+    Path("gallery").symlink_to("place")
+    encode_folder(tmr)
+    for name in ("notes.txt", "hits.html", "motions-of-mine.npy"):
+        Path("gallery", name).write_text("mine")
+    np.save(motions / "new.npy", walk(44))
+    assert "new" in names(encode_folder(tmr))
+    assert Path("gallery").is_symlink()
+    kept = sorted(path.name for path in Path("place").iterdir() if not path.name.startswith("."))
+    mine = [name for name in kept if Path("place", name).read_bytes() == b"mine"]
+    assert mine == ["hits.html", "motions-of-mine.npy", "notes.txt"]
+    assert len(kept) == 6  # gallery.json, its motions and texts
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_a_save_that_is_killed_leaves_the_old_gallery_and_the_next_one_goes_on(tmr, motions, monkeypatch):
+    before = encode_folder(tmr)
+    (motions / "new.txt").write_text("something else\n")
+    np.save(motions / "new.npy", walk(44))
+    replace = os.replace
+    for survived in range(3):  # motions, texts, gallery.json
+        left = iter([True] * survived)
+        monkeypatch.setattr(atomic.os, "replace", lambda *paths, left=left: replace(*paths) if next(left, False) else kill())
+        with pytest.raises(Killed):
+            encode_folder(tmr)
+        now = Gallery.load(Path("gallery"))
+        assert now.clips == before.clips and np.array_equal(now.vectors, before.vectors)
+    monkeypatch.setattr(atomic.os, "replace", replace)
+    assert names(encode_folder(tmr)) == names(before) | {"new"}
+    shutil.rmtree("gallery")
+    monkeypatch.setattr(atomic.os, "replace", lambda *paths: replace(*paths) if paths[1].suffix == ".npy" else kill())
+    with pytest.raises(Killed):
+        encode_folder(tmr)
+    monkeypatch.setattr(atomic.os, "replace", replace)
+    assert len(encode_folder(tmr)) == len(before) + 1  # a first save that was killed is in nobody's way
+
+
+def kill():
+    raise Killed
+
+
+def test_a_gallery_may_be_read_while_it_is_replaced(tmr, motions, monkeypatch):
+    encode_folder(tmr)
+    read = storage.read_content
+
+    def replaced_meanwhile(folder):
+        monkeypatch.setattr(storage, "read_content", read)
+        content = read(folder)
+        np.save(motions / "new.npy", walk(44))
+        encode_folder(tmr)
+        return content
+
+    monkeypatch.setattr(storage, "read_content", replaced_meanwhile)
+    assert "new" in names(Gallery.load(Path("gallery")))
+
+
+def test_two_runs_at_once_lose_nothing(tmr, motions, monkeypatch):
+    others = write_motions(motions.parent / "others")
+    encode, waiting = gallery_encode.encode_items, iter(["others"])
+
+    def with_another_run(*arguments):
+        if next(waiting, None):
+            encode_folder(tmr, motions=others)
+        return encode(*arguments)
+
+    monkeypatch.setattr(gallery_encode, "encode_items", with_another_run)
+    gallery = encode_folder(tmr)
+    assert len({clip.source for clip in gallery.clips}) == 10 and len(gallery.text_vectors) == 2
+
+
+def test_a_lock_is_waited_for(tmp_path):
+    done = []
+
+    def other() -> None:
+        with file_lock(tmp_path / "lock", "it"):
+            done.append("other")
+
+    with file_lock(tmp_path / "lock", "it"):
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join(0.3)
+        done.append("first")
+    thread.join()
+    assert done == ["first", "other"]
+
+
+def test_a_long_run_is_saved_on_its_way(tmr, motions, monkeypatch):
+    monkeypatch.setattr(gallery_encode, "SAVE_EVERY", 0.0)
+    monkeypatch.setattr(gallery_encode, "FIRST_ROUND", 2)
+    encode, calls = gallery_encode.encode_items, iter(range(100))
+    monkeypatch.setattr(gallery_encode, "encode_items", lambda *arguments: kill() if next(calls) == 2 else encode(*arguments))
+    with pytest.raises(Killed):
+        encode_folder(tmr)
+    sources = {clip.source for clip in Gallery.load(Path("gallery")).clips}
+    assert len(sources) == 3
+    read = []
+    monkeypatch.setattr(gallery_encode, "encode_items", lambda *given: read.extend(given[1]) or encode(*given))
+    assert len({clip.source for clip in encode_folder(tmr).clips}) == 5 and len(read) == 2
+
+
+@pytest.mark.parametrize("place, message", [
+    ("file/gallery", r"file/gallery: .*/file is a file"),
+    ("file", "file is a file: the gallery needs a folder"),
+    ("x" * 300, "no gallery can be written to xxx.*: File name too long"),
+    ("dangling", "dangling is a link to a folder that is not there"),
+    ("/proc/gallery", "no gallery can be written to /proc/gallery"),
+])  # fmt: skip
+def test_a_place_for_no_gallery_is_refused_before_anything_is_read(tmr, motions, monkeypatch, place, message):
+    Path("file").write_text("x")
+    Path("dangling").symlink_to("nowhere")
+    monkeypatch.setattr(gallery_encode, "encode_items", lambda *_: pytest.fail("encoded"))
+    with pytest.raises(GalleryError, match=message) as refused:
+        encode_folder(tmr, gallery=place)
+    assert "partial" not in str(refused.value)
+
+
+def damage(content: dict) -> dict:
+    content["clips"][0][4] = [99]
+    return content
+
+
+@pytest.mark.parametrize("name, change, message", [
+    ("gallery.json", lambda _: b"{}", "gallery.json is damaged .it has no 'version'"),
+    ("gallery.json", lambda old: old[:100], "gallery.json is damaged"),
+    ("gallery.json", lambda old: json.dumps(damage(json.loads(old))).encode(), "gallery.json is damaged .a clip has a caption"),
+    ("gallery.json", lambda _: b'{"version": 3}', "of format 3, expected 2"),
+    ("motions-*.npy", lambda old: old[:200], r"motions-\w+.npy is damaged"),
+    ("motions-*.npy", lambda old: None, r"motions-\w+.npy is missing"),
+    ("texts-*.npy", lambda old: old[:20], r"texts-\w+.npy is damaged"),
+])  # fmt: skip
+def test_damage_is_named_with_what_to_do(tmr, motions, name, change, message):
+    encode_folder(tmr)
+    (path,) = Path("gallery").glob(name)
+    content = change(path.read_bytes())
+    path.unlink() if content is None else path.write_bytes(content)
+    for command in (["search", "--text", TEXT], ["encode_dataset", "--motions", "motions", "--model_path", str(tmr)]):
+        with pytest.raises(GalleryError, match=f"{message}.*make the gallery again in another folder"):
+            main([*command, "--gallery", "gallery"])
+
+
+def test_galleries_of_the_first_format_are_read_and_brought_up_to_date(tmr, motions):
+    gallery = encode_folder(tmr)
+    content = json.loads(Path("gallery/gallery.json").read_text())
+    for kind, name in content.pop("arrays").items():
+        Path("gallery", name).rename(f"gallery/{kind}.npy")
+    content["files"] = {file: {"size": 1, "mtime_ns": 1, "mapping": stamp["mapping"], "motion_fps": None, "body_model": None}
+                        for file, stamp in content["files"].items()}  # fmt: skip
+    Path("gallery/gallery.json").write_text(json.dumps(content | {"version": 1}))
+    assert len(found("--gallery", "gallery", "--text", TEXT, "--html", "--output_dir", "shown")) == len(gallery)
+    again = encode_folder(tmr)
+    assert again.clips == gallery.clips and not Path("gallery/motions.npy").exists()
+
+
+def test_default_places_are_told_apart(tmr, folder, small_dataset):
+    for place in ("a", "b"):
+        write_motions(folder / place / "bvh")
+        main(["encode_dataset", "--model_path", str(tmr), "--motions", f"{place}/bvh", "--mapping", "bandai_namco"])
+        main(["encode_motion", "--model_path", str(tmr), "--motion", f"{place}/bvh/walk.npy"])
+    shutil.copytree(small_dataset, "dataset/bandai_namco")
+    main(["encode_dataset", "--model_path", str(tmr), "--dataset", "bandai_namco"])
+    made = sorted(path.name for path in Path("outputs").glob("gallery_*"))
+    assert len(made) == 3 and made[0] == "gallery_tiny_bandai-namco" and made[1].startswith("gallery_tiny_bvh-")
+    for text in ("a person walks", "A person walks!", "a person walks?"):
+        main(["encode_text", "--model_path", str(tmr), "--text", text])
+    vectors = sorted(path.name for path in Path("outputs/encoded/tiny").iterdir())
+    assert len(vectors) == 5 and "a-person-walks.npy" in vectors
