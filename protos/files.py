@@ -65,7 +65,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def file_lock(path: Path, what: str) -> Iterator[None]:
-    """Keeps other processes from what holds the same lock; waits for them, and says so once. `path` stays behind, empty.
+    """Keeps other processes from what holds the same lock; waits for them, and says so. `path` stays behind, empty.
 
     The system gives the lock back when its process ends, however that ends. Where locks are not to be had there is none.
     """

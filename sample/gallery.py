@@ -2,8 +2,8 @@
 
 A folder with gallery.json (model, clips, captions, files), which names motions-HASH.npy and texts-HASH.npy (float16,
 memory-mapped); beside them index-HASH.usearch where the gallery is too large for exact search and was searched before.
-gallery.json is written last, by renaming: whoever reads meanwhile has the old gallery or the new one. Files of the folder
-that gallery.json does not name are nobody's business here.
+gallery.json is written last, by renaming: whoever reads meanwhile has the old gallery or the new one. .lock keeps writers
+apart. Whatever else lies in the folder stays as it is.
 """
 
 import hashlib
@@ -149,7 +149,7 @@ class Gallery:
             }  # fmt: skip
             write_atomically(folder / "gallery.json", json.dumps(content, separators=(",", ":")))
         except OSError as error:
-            raise GalleryError(f"the gallery {folder} cannot be written: {error.strerror}") from error
+            raise GalleryError(f"the gallery {folder} cannot be written: {error.strerror or error}") from error
         if old:
             for name in {*old.values(), index_name(old["motions"])} - {*arrays.values(), index_name(arrays["motions"])}:
                 (folder / name).unlink(missing_ok=True)
@@ -259,7 +259,7 @@ def require_free(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=above):
             pass
     except OSError as error:
-        raise GalleryError(f"no gallery can be written to {folder}: {error.strerror}") from None
+        raise GalleryError(f"no gallery can be written to {folder}: {error.strerror or error}") from None
 
 
 def as_stored(vectors: np.ndarray) -> np.ndarray:

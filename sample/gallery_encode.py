@@ -12,7 +12,7 @@ from data_loaders.amass_dataset import open_dataset
 from model.embedding import TextMotionSpace, open_space
 from protos.files import file_lock, short_hash
 from protos.processes import Processes
-from sample.gallery import LOCK, Gallery, GalleryError, as_stored, require_free
+from sample.gallery import LOCK, Gallery, as_stored, require_free
 from sample.gallery_sources import DatasetSource, Encoded, FileSource, encode_items
 from sample.prompts import file_name
 from sample.retrieve_options import EncodeDataset
@@ -79,20 +79,16 @@ def brought_up_to_date(folder: Path, options: EncodeDataset, space: TextMotionSp
     """The gallery of a folder as it is now, without what is gone, with what was encoded; saved unless it is empty."""
     if not (folder / "gallery.json").is_file() and not any(each.clips for each in encoded):
         return opened_gallery(folder, options.model_path, space)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with file_lock(folder / LOCK, str(folder)):
-            gallery = with_new(opened_gallery(folder, options.model_path, space).without(gone), encoded, source)
-            gallery = gallery.compacted()
-            if options.texts and gallery.texts:
-                gallery.text_vectors = with_new_texts(gallery, space)
-            else:
-                gallery.text_vectors = np.zeros((0, space.dim), np.float16)
-            if len(gallery):
-                gallery.save(folder)
-            return gallery
-    except OSError as error:
-        raise GalleryError(f"the gallery {folder} cannot be written: {error.strerror}") from error
+    folder.mkdir(parents=True, exist_ok=True)
+    with file_lock(folder / LOCK, str(folder)):
+        gallery = with_new(opened_gallery(folder, options.model_path, space).without(gone), encoded, source).compacted()
+        if options.texts and gallery.texts:
+            gallery.text_vectors = with_new_texts(gallery, space)
+        else:
+            gallery.text_vectors = np.zeros((0, space.dim), np.float16)
+        if len(gallery):
+            gallery.save(folder)
+    return gallery
 
 
 def gallery_folder(options: EncodeDataset) -> Path:

@@ -16,6 +16,7 @@ from sample.motion_files import motion_of, read_features
 from sample.retrieve_options import Reading
 
 log = logging.getLogger(__name__)
+MOST_NAMES = 6  # of what is missing
 
 
 def clip_motions(gallery: Gallery, rows: Sequence[int], space: TextMotionSpace) -> dict[int, Motion]:
@@ -40,7 +41,9 @@ def missing_line(gallery: Gallery, rows: Sequence[int], shown: dict[int, Motion]
     names = list(dict.fromkeys(gallery.clips[row].name for row in rows if row not in shown))
     if not names:
         return ""
-    return f"{', '.join(names)} {'has' if len(names) == 1 else 'have'} changed or gone since, run encode_dataset again"
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    verb = "has" if len(names) == 1 else "have"
+    return f"{', '.join(names[:MOST_NAMES])}{more} {verb} changed or gone since, run encode_dataset again"
 
 
 def features_of_source(gallery: Gallery, source: str, rows: Sequence[int],

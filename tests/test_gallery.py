@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from data_loaders.joint_mapping import MAPPINGS
+from model.embedding import open_space
 from sample.gallery import Gallery, GalleryError
+from sample.gallery_motions import clip_motions
 from sample.retrieve import main
 from tests.synthetic import walk
 from tests.tiny_retrieval import TEXT, encode_folder, features_of, found, saved_tmr, write_motions
@@ -186,6 +188,41 @@ def test_a_dataset_that_was_prepared_again_is_encoded_again(tmr, folder, small_d
     assert len(gallery) == len(before) and not np.allclose(gallery.vectors, before, atol=2e-3)
     main(flags)
     assert "nothing new" in capsys.readouterr().err
+
+
+def test_of_an_annotated_dataset_the_clip_whose_file_has_changed_is_encoded_again(tmr, folder, capsys):
+    motions, annotations = folder / "datasets/motions/guoh3dfeats", folder / "datasets/annotations/made_up"
+    (annotations / "splits").mkdir(parents=True)
+    motions.mkdir(parents=True)
+    for number in (1, 2):
+        np.save(motions / f"{number}.npy", features_of(walk(100, number)))
+    spans = [{"seg_id": "s", "text": TEXT, "start": 0.0, "end": 3.0}, {"seg_id": "t", "text": "late", "start": 60.0, "end": 63.0}]
+    content = {f"k{i}": {"path": str(i), "duration": 5.0, "annotations": spans} for i in (1, 2)}
+    (annotations / "annotations.json").write_text(json.dumps(content))
+    (annotations / "representation.json").write_text(json.dumps({"skeleton": "humanml", "fps": 20.0, "heading": "continuous"}))
+    (annotations / "splits/all.txt").write_text("k1 k2")
+    flags = ["encode_dataset", "--model_path", str(tmr), "--dataset", str(annotations), "--gallery", "gallery"]
+    with pytest.raises(SystemExit):
+        main(flags)
+    assert capsys.readouterr().err.count("60 to 63 s") == 2
+    before = Gallery.load(Path("gallery"))
+    assert [(clip.name, clip.start, clip.end) for clip in before.clips] == [("k1", 0, 3), ("k2", 0, 3)]
+    main(flags)
+    assert "nothing new" in capsys.readouterr().err
+    np.save(motions / "2.npy", features_of(walk(90, 0.5)))
+    space = open_space(tmr)
+    assert list(clip_motions(before, [0, 1], space)) == [0]
+    with pytest.raises(SystemExit):
+        main(flags)
+    assert "1 files or clips new" in capsys.readouterr().err
+    after = Gallery.load(Path("gallery"))
+    assert np.array_equal(after.vectors[0], before.vectors[0]) and not np.array_equal(after.vectors[1], before.vectors[1])
+    assert list(clip_motions(after, [0, 1], space)) == [0, 1]
+    (motions / "2.npy").unlink()
+    content.pop("k1")
+    (annotations / "annotations.json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match="no motion that this model can read"):
+        main(flags)
 
 
 def test_a_bad_caption_span_costs_that_span_alone(tmr, folder, small_dataset, capsys):
