@@ -22,9 +22,9 @@ from evaluations.retrieval_protocol import (
     Sentences,
     default_sentences,
     dissimilar_subset,
-    similarities_of,
     published_subset,
     run_protocol,
+    similarities_of,
 )
 from model.evaluators import EvaluatorConfig, GuoEvaluator
 from model.pretrained import save_pretrained
