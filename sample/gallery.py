@@ -150,6 +150,9 @@ class Gallery:
             write_atomically(folder / "gallery.json", json.dumps(content, separators=(",", ":")))
         except OSError as error:
             raise GalleryError(f"the gallery {folder} cannot be written: {error.strerror or error}") from error
+        for path in folder.glob(".*.partial.*"):  # of a writer that was killed
+            if OURS.fullmatch(path.name):
+                path.unlink(missing_ok=True)
         if old:
             for name in {*old.values(), index_name(old["motions"])} - {*arrays.values(), index_name(arrays["motions"])}:
                 (folder / name).unlink(missing_ok=True)

@@ -34,9 +34,10 @@ def encode_dataset(options: EncodeDataset) -> list[Encoded]:
     space = open_space(options.model_path, processes.device)
     gallery = opened_gallery(folder, options.model_path, space)
     source = source_of(options, space)
-    gone = source.gone(gallery)
-    items = processes.from_main(lambda: source.new(gallery))
-    if not items and not gone and (len(gallery.text_vectors) > 0) == (options.texts and len(gallery.texts) > 0):
+    # one process looks: another run may write the gallery just now
+    items, gone, as_wanted = processes.from_main(lambda: (
+        source.new(gallery), source.gone(gallery), (len(gallery.text_vectors) > 0) == (options.texts and len(gallery.texts) > 0)))
+    if not items and not gone and as_wanted:
         log.info("%s: nothing new, %d motions", folder, len(gallery))
         return []
     if gone:
@@ -50,7 +51,7 @@ def encode_dataset(options: EncodeDataset) -> list[Encoded]:
         problems += bad
         fresh += sum(bool(each.clips) for each in encoded)
         gallery = brought_up_to_date(folder, options, space, source, gone, encoded)
-        gone = set()
+        gone = set() if len(gallery) else gone  # an empty gallery is not saved
     if not processes.main:
         return []
     if not len(gallery):

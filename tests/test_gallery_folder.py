@@ -72,7 +72,9 @@ def test_a_save_that_is_killed_leaves_the_old_gallery_and_the_next_one_goes_on(t
         now = Gallery.load(Path("gallery"))
         assert now.clips == before.clips and np.array_equal(now.vectors, before.vectors)
     monkeypatch.setattr(atomic.os, "replace", replace)
+    Path("gallery/.motions-0123456789abcdef.123.partial.npy").write_text("killed outright, which cleans nothing up")
     assert names(encode_folder(tmr)) == names(before) | {"new"}
+    assert len(list(Path("gallery").iterdir())) == 4  # the lock, gallery.json, motions and texts
     shutil.rmtree("gallery")
     monkeypatch.setattr(atomic.os, "replace", lambda *paths: replace(*paths) if paths[1].suffix == ".npy" else kill())
     with pytest.raises(Killed):
@@ -142,6 +144,18 @@ def test_a_long_run_is_saved_on_its_way(tmr, motions, monkeypatch):
     read = []
     monkeypatch.setattr(gallery_encode, "encode_items", lambda *given: read.extend(given[1]) or encode(*given))
     assert len({clip.source for clip in encode_folder(tmr).clips}) == 5 and len(read) == 2
+
+
+def test_what_is_gone_does_not_come_back_where_the_first_files_are_bad(tmr, motions, monkeypatch):
+    encode_folder(tmr)
+    shutil.rmtree(motions)
+    motions.mkdir()
+    (motions / "a.npy").write_text("no array")
+    np.save(motions / "b.npy", walk(44))
+    monkeypatch.setattr(gallery_encode, "FIRST_ROUND", 1)
+    with pytest.raises(SystemExit):
+        encode_folder(tmr)
+    assert names(Gallery.load(Path("gallery"))) == {"b"}
 
 
 @pytest.mark.parametrize("place, message", [
