@@ -115,7 +115,7 @@ class DatasetSource:
         return cut_span(features, *span, self.data.fps)
 
     def _whole(self, name: str) -> Span:
-        return 0.0, int(self.data.lengths[self.data.position(name)]) / self.data.fps
+        return 0.0, len(self.data[self.data.position(name)]) / self.data.fps
 
     def _captions(self, name: str) -> list[Caption]:
         try:
