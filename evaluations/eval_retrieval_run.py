@@ -18,13 +18,13 @@ from evaluations.retrieval_metrics import DIRECTIONS, SMALL_BATCH, THRESHOLD, TO
 from evaluations.retrieval_protocol import (
     PAPER_NAMES,
     Figures,
-    Similarities,
     Sentences,
+    Similarities,
     chance_of,
     default_sentences,
-    similarities_of,
     published_subset,
     run_protocol,
+    similarities_of,
 )
 from evaluations.tables import plain, table
 from model.saved_text_features import SENTENCES, features_beside

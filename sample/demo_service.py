@@ -9,6 +9,7 @@ import math
 import re
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -207,7 +208,9 @@ def open_search(options: "DemoOptions") -> Search | None:
             made = MADE_HERE
         wanted = EncodeDataset(model_path=model_path, dataset=None if made else dataset, motions=made, gallery=folder,
                                split=options.split, device=options.device)  # fmt: skip
-        folder = folder or gallery_folder(wanted)
+        if folder is None:
+            folder = own_gallery(gallery_folder(wanted), space)
+            wanted = replace(wanted, gallery=folder)
         absent = not (folder / "gallery.json").is_file()
         if made and not any(made.glob("*.npy")):
             log.info("%s is not on this machine: the gallery will be of motions that the starter weights make, once", dataset)
@@ -224,6 +227,15 @@ def open_search(options: "DemoOptions") -> Search | None:
         space = open_space(gallery.model, pick_device(options.device))
     gallery.require(space.fingerprint, str(model_path or gallery.model))
     return Search(gallery, space, options.max_upload)
+
+
+def own_gallery(folder: Path, space: TextMotionSpace) -> Path:
+    """The default folder, or where a gallery of other weights lies there, one that is named after these."""
+    try:
+        made_by = Gallery.load(folder).fingerprint
+    except GalleryError:
+        return folder
+    return folder if made_by == space.fingerprint else folder.with_name(f"{folder.name}-{space.fingerprint[:8]}")
 
 
 def is_prepared(dataset: str) -> bool:

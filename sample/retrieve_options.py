@@ -71,7 +71,7 @@ class EncodeMotion(Part):
     motion: Path
     """.npy features (T, 263) or joints (T, J, 3) in metres, Y up; .npz AMASS or joints; .bvh."""
     output: Path | None = None
-    """File to write, an old one is replaced (default: outputs/encoded/<model>/<motion>.npy)."""
+    """File to write, an old one is replaced (default: outputs/encoded/<model>/<motion>-<hash of its path>.npy)."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or 1."""
 
@@ -106,7 +106,8 @@ class TextMotionSim(Part):
 
 @dataclass(frozen=True, kw_only=True)
 class EncodeDataset(Reading):
-    """A gallery to search, of a prepared dataset or of a folder of motion files. Run again, it adds what is new."""
+    """A gallery to search, of a prepared dataset or of a folder of motion files. Run again, it adds what is new or has changed
+    and drops what is gone."""
 
     model_path: Path = TMR
     """TMR (our folder or a published run) or an evaluator, ours or published (default: the weights that come with the code)."""
@@ -117,7 +118,7 @@ class EncodeDataset(Reading):
     motions: Path | None = None
     """Or a folder of .npy, .npz and .bvh files, captions in NAME.txt beside them if there are any; or one such file."""
     gallery: Path | None = None
-    """Folder of the gallery (default: outputs/gallery_<model>_<dataset or folder>)."""
+    """Folder of the gallery (default: outputs/gallery_<model>_<dataset, or folder with a hash of its path>)."""
     longest_seconds: float | None = None
     """Longer files are cut into equal parts of at most so long (default: the longest motion the model was trained on)."""
     texts: bool = True
@@ -148,7 +149,7 @@ class Search(Part):
     motion: Path | None = None
     """Or a motion file: more like this."""
     like: str | None = None
-    """Or the name of a motion in the gallery: more like this."""
+    """Or the name or path of a motion in the gallery: more like this."""
     to: Literal["motion", "text"] = "motion"
     """What to find."""
     k: int = 10

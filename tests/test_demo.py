@@ -25,7 +25,7 @@ from sample.demo_service import (
     told,
     write_downloads,
 )
-from sample.gallery import GalleryError
+from sample.gallery import Gallery, GalleryError
 from sample.sample import STARTER, generate
 from tests.browser import Browser, find_chromium
 from tests.synthetic import bvh_text, raise_hand, walk
@@ -226,6 +226,16 @@ def test_a_demo_of_what_is_not_there_says_what_to_give(tmp_path, tmr):
         open_search(DemoOptions(dataset="elsewhere"))
     with pytest.raises(ValueError, match="--port"):
         DemoOptions(port=70000)
+
+
+def test_other_weights_of_one_name_get_a_gallery_of_their_own(tmp_path, small_dataset, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    saved_tmr(tmp_path / "tiny")
+    first = open_search(DemoOptions(model_path=Path("tiny"), dataset=str(small_dataset), device="cpu")).gallery
+    saved_tmr(tmp_path / "tiny", seed=1)
+    second = open_search(DemoOptions(model_path=Path("tiny"), dataset=str(small_dataset), device="cpu")).gallery
+    assert second.fingerprint != first.fingerprint and second.folder.name == f"{first.folder.name}-{second.fingerprint[:8]}"
+    assert Gallery.load(first.folder).fingerprint == first.fingerprint  # as it was
 
 
 @pytest.mark.slow
