@@ -1,5 +1,6 @@
 """How a command starts on one process or many, and how they share a list of work."""
 
+import atexit
 import logging
 import os
 import sys
@@ -67,7 +68,14 @@ def begin_command() -> None:
     count = _processes_asked_for()
     if count > 1:
         os.execv(sys.executable, [sys.executable, *_launcher(count), *_this_command()])
+    atexit.register(_leave_the_others)
     setup_logging(main_process=os.environ.get("RANK", "0") == "0")
+
+
+def _leave_the_others() -> None:
+    """A process that ends with its group still open may abort, by a thread that is left behind, with all it did lost."""
+    if (torch := sys.modules.get("torch")) and torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _processes_asked_for() -> int:

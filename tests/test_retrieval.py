@@ -299,7 +299,8 @@ def test_two_processes_measure_what_one_does(dataset, evaluator, tmp_path):
                "--sentence_encoder", "minilm", "--output_dir"]  # fmt: skip
     launcher = ["-m", "accelerate.commands.launch", "--num_processes", "2", "--cpu"]
     for name, first in (("one", []), ("two", launcher)):
-        subprocess.run([sys.executable, *first, *command, str(tmp_path / name)], cwd=ROOT, check=True, capture_output=True)
+        done = subprocess.run([sys.executable, *first, *command, str(tmp_path / name)], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-9000:]
     assert len(list(tmp_path.iterdir())) == 2  # one process writes
     one, two = (json.loads((tmp_path / name / "report.json").read_text())["protocols"] for name in ("one", "two"))
     assert one == two
