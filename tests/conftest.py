@@ -66,3 +66,26 @@ def tiny_evaluator(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("evaluator") / "tiny"
     save_pretrained(folder, config, GuoEvaluator(config, POOL_STATISTICS).state_dict(), POOL_STATISTICS)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tmr(tmp_path_factory) -> Path:
+    """Checkpoint folder of an untrained TMR."""
+    from tests.tiny_retrieval import saved_tmr
+
+    return saved_tmr(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """An empty folder to work in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def motions(folder) -> Path:
+    """Motion files in a folder to work beside."""
+    from tests.tiny_retrieval import write_motions
+
+    return write_motions(folder / "motions")

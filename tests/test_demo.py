@@ -36,11 +36,6 @@ HOSTILE = "a person <img src=x onerror=alert(1)> \"walks\" ${7*7} {{#if x}} '</i
 
 
 @pytest.fixture(scope="module")
-def tmr(tmp_path_factory):
-    return saved_tmr(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture(scope="module")
 def gallery(tmp_path_factory, tmr, small_dataset) -> Path:
     """Made by the demo itself, as on a first start."""
     folder = tmp_path_factory.mktemp("demo") / "gallery"

@@ -21,23 +21,6 @@ from tests.tiny_retrieval import TEXT, encode_folder, features_of, found, saved_
 ROOT = Path(__file__).resolve().parents[1]
 
 
-@pytest.fixture(scope="module")
-def tmr(tmp_path_factory):
-    return saved_tmr(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """An empty folder to work in."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def motions(folder):
-    return write_motions(folder / "motions")
-
-
 def test_a_bad_file_is_left_out_and_listed_and_the_command_fails(tmr, motions, capsys):
     np.save(motions / "bad.npy", walk(40) * np.nan)
     (motions / "worse.npy").write_text("no array")

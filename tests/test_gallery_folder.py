@@ -16,24 +16,7 @@ from sample import gallery_encode
 from sample.gallery import Gallery, GalleryError
 from sample.retrieve import main
 from tests.synthetic import walk
-from tests.tiny_retrieval import TEXT, encode_folder, found, saved_tmr, write_motions
-
-
-@pytest.fixture(scope="module")
-def tmr(tmp_path_factory):
-    return saved_tmr(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """An empty folder to work in."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def motions(folder):
-    return write_motions(folder / "motions")
+from tests.tiny_retrieval import TEXT, encode_folder, found, write_motions
 
 
 def names(gallery) -> set[str]:

@@ -22,23 +22,6 @@ from tests.synthetic import raise_hand, walk
 from tests.tiny_retrieval import TEXT, encode_folder, features_of, found, saved_tmr, write_motions
 
 
-@pytest.fixture(scope="module")
-def tmr(tmp_path_factory):
-    return saved_tmr(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """An empty folder to work in."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def motions(folder):
-    return write_motions(folder / "motions")
-
-
 def test_a_search_prints_and_exports_its_hits_and_shows_them(tmr, motions, capsys):
     encode_folder(tmr)
     capsys.readouterr()

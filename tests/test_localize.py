@@ -15,12 +15,7 @@ from sample.localize import Windows, embed_windows, grown, moments, overlap, sco
 from sample.retrieve import main
 from sample.retrieve_options import Sliding
 from tests.synthetic import raise_hand, walk
-from tests.tiny_retrieval import SKELETON, TEXT, features_of, saved_tmr
-
-
-@pytest.fixture(scope="module")
-def tmr(tmp_path_factory):
-    return saved_tmr(tmp_path_factory.mktemp("models") / "tiny")
+from tests.tiny_retrieval import SKELETON, TEXT, features_of
 
 
 def windows_with(event: tuple[int, int], num_frames=200, sizes=(20, 40, 80)) -> tuple[Windows, np.ndarray]:

@@ -14,25 +14,7 @@ from model.tmr import scores
 from sample.retrieve import main
 from tests.synthetic import bvh_text, walk
 from tests.synthetic_bodies import write_amass, write_body_models
-from tests.tiny_retrieval import TEXT, encode_folder, features_of, found, saved_tmr, write_motions
-
-
-@pytest.fixture(scope="module")
-def tmr(tmp_path_factory):
-    return saved_tmr(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """An empty folder to work in."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def motions(folder):
-    return write_motions(folder / "motions")
-
+from tests.tiny_retrieval import TEXT, encode_folder, features_of, found
 
 # -------------------------------------------------------------------------------------------------- vectors and scores
 
