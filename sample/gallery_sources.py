@@ -44,7 +44,7 @@ class DatasetSource:
     """Clips of a split: each whole clip with its captions, and each stretch that captions of its own describe."""
 
     def __init__(self, data: Corpus | AmassDataset, split: str, space: TextMotionSpace):
-        space.representation.require(data.representation, "the model", f"dataset {data.folder}")
+        space.require(data.representation, f"dataset {data.folder}")
         self.data, self.space, self.folder = data, space, str(data.folder.resolve())
         self.stamp = dataset_stamp(data)
         if isinstance(data, AmassDataset):
@@ -251,7 +251,8 @@ def usable(features: np.ndarray, space: TextMotionSpace, cut: bool = True) -> np
 
 def encode_items(source: DatasetSource | FileSource, items: Sequence[str], batch_size: int | None = None,
                  bar: tqdm | None = None) -> list[Encoded]:
-    """The items, in their order, with the problems of bad ones. What a motion becomes does not depend on its neighbours.
+    """The items, in their order, with the problems of bad ones. But for rounding, what a motion becomes does not
+    depend on its neighbours.
 
     bar: gets a step per item.
     """

@@ -70,10 +70,7 @@ def read_prompt_file(path: Path, default_frames: int, fps: float, longest: int) 
             frames = fit_frames(int(count), fps, longest)
         else:
             raise PromptError(f"{path}, line {number}: after '#' a number of frames is expected, not '{count.strip()[:20]}'")
-        try:
-            requests.append(Request(clean_prompt(text), frames))
-        except PromptError as error:
-            raise PromptError(f"{path}, line {number}: {error}") from None
+        requests.append(Request(_prompt_of(text, path, number), frames))
     if not requests:
         raise PromptError(f"{path}: holds no prompt; write one per line, for example 'a person bows#60'")
     return requests
@@ -84,13 +81,17 @@ def read_texts(path: Path) -> list[str]:
     texts = []
     for number, line in enumerate(_lines(path), 1):
         if line.strip():
-            try:
-                texts.append(clean_prompt(line))
-            except PromptError as error:
-                raise PromptError(f"{path}, line {number}: {error}") from None
+            texts.append(_prompt_of(line, path, number))
     if not texts:
         raise PromptError(f"{path}: holds no text; write one per line, for example 'a person bows'")
     return texts
+
+
+def _prompt_of(text: str, path: Path, number: int) -> str:
+    try:
+        return clean_prompt(text)
+    except PromptError as error:
+        raise PromptError(f"{path}, line {number}: {error}") from None
 
 
 def _lines(path: Path) -> list[str]:

@@ -23,7 +23,9 @@ MANNERS = ("", "like an elderly person", "in an exhausted manner", "full of ener
 
 
 def write_starter_motions(folder: Path, device: str = "auto") -> Path:
-    """Writes the library, whole or not at all, and returns its folder; one that is there is replaced."""
+    """Writes the library, whole or not at all, and returns its folder. ValueError for a folder that is not empty."""
+    if folder.exists() and (folder.is_file() or any(folder.iterdir())):
+        raise ValueError(f"{folder} is not empty: move it away, motions of the starter weights are to be written there")
     model = load(STARTER, device)
     config = model.config
     texts = [f"a person {action} {manner}".rstrip() for action, manner in product(ACTIONS, MANNERS)]

@@ -244,6 +244,11 @@ def test_without_recordings_motions_of_the_starter_weights_are_searched(tmp_path
     assert len(open_search(DemoOptions(device="cpu")).gallery) == 72
     assert [path.stat().st_mtime_ns for path in sorted(Path("outputs").rglob("*"))] == stamps  # made once
     shutil.rmtree("outputs/starter_motions")
+    Path("outputs/starter_motions").mkdir()
+    Path("outputs/starter_motions/mine.txt").write_text("mine")
+    with pytest.raises(ValueError, match="not empty: move it away"):
+        open_search(DemoOptions(device="cpu"))
+    Path("outputs/starter_motions/mine.txt").unlink()
     found = open_search(DemoOptions(device="cpu")).by_text(TEXT, 6)
     assert len(found.hits) == len(found.motions) == 6 and not found.missing  # made again
 
