@@ -1,6 +1,11 @@
-"""Atomic writing: a file is either whole or not there, and a failed write leaves the old one. Locks between processes."""
+"""Atomic writing: a file is either whole or not there, and a failed write leaves the old one. Locks between processes.
 
-import hashlib
+Whether something may be replaced at all is decided in protos/outputs.py.
+"""
+
+import ctypes
+import glob
+import json
 import logging
 import os
 import shutil
@@ -39,28 +44,70 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         file.write(content.encode() if isinstance(content, str) else content)
 
 
+def encode_json(content: object, name: str, indent: int | None = 1) -> str:
+    """JSON text with a final line end. ValueError naming the file where a number is NaN or infinite: JSON has none."""
+    try:
+        separators = (",", ":") if indent is None else None
+        return json.dumps(content, indent=indent, allow_nan=False, separators=separators) + "\n"
+    except ValueError:
+        raise ValueError(f"{name}: not written, it would hold NaN or infinite numbers") from None
+
+
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """An empty temporary folder beside `path`, renamed to it on success and removed on failure.
 
-    A folder that is already at `path` is replaced: the caller vouches that the program made it.
+    A folder that is already at `path` is replaced: the caller has made sure that it is ours (protos/outputs.py). At every
+    moment, also of a kill, the old folder or the new one is there, whole; `recover_folder` undoes a kill between two renames
+    on systems that cannot exchange two folders.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    replaced = path.with_name(f".{path.name}.{os.getpid()}.replaced")
     shutil.rmtree(temporary, ignore_errors=True)
+    recover_folder(path)
     temporary.mkdir(parents=True)
     try:
         yield temporary
         for file in filter(Path.is_file, temporary.rglob("*")):
             with open(file, "rb") as handle:
                 os.fsync(handle.fileno())
-        if path.exists():
-            os.replace(path, replaced)
-        os.replace(temporary, path)
+        if not path.exists():
+            os.replace(temporary, path)
+        elif not _exchange(temporary, path):
+            _swap(temporary, path)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        shutil.rmtree(replaced, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)  # the unfinished folder, or the one that was replaced
+
+
+def recover_folder(path: Path) -> None:
+    """Puts back the folder that a killed process had moved aside, where its replacement never came."""
+    for aside in sorted(path.parent.glob(f".{glob.escape(path.name)}.*.replaced")):
+        if path.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            os.rename(aside, path)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchanges two folders in one step (Linux). False where the system or its file system cannot."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError, TypeError):
+        return False
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return renameat2(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0
+
+
+def _swap(new: Path, old: Path) -> None:
+    """The same in three steps, each of which is undone where the next one fails."""
+    aside = old.with_name(f".{old.name}.{os.getpid()}.replaced")
+    os.rename(old, aside)
+    try:
+        os.rename(new, old)
+    except BaseException:
+        os.rename(aside, old)
+        raise
+    os.rename(aside, new)
 
 
 @contextmanager
@@ -83,8 +130,3 @@ def file_lock(path: Path, what: str) -> Iterator[None]:
         except OSError as error:  # some network file systems
             log.warning("%s cannot be locked here (%s): let one process at a time write it", what, error.strerror)
         yield
-
-
-def short_hash(text: str) -> str:
-    """Eight characters that tell apart files whose names would be the same."""
-    return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -22,6 +22,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import UnionType
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from protos.bounds import Range, bounds_of, check_bounds
+
 if TYPE_CHECKING:
     import torch
 
@@ -59,7 +61,7 @@ def parse(
     Flags have underscores; hyphens, the older names of `LEGACY_FLAGS` and `aliases` (old -> field), and real booleans
     (`--cuda False`, `--use_ema`, `--no_video` for a field `video`) are understood. With `presets`, `--preset NAME` (a
     field of the dataclass) replaces defaults, which other flags still override, also in --help. Exits with 0 after
-    help, with 2 and a message after a wrong flag or a ValueError of `__post_init__`.
+    help, with 2 and a message after a wrong flag, a number out of its `Range`, or a ValueError of `__post_init__`.
     """
     import tyro
 
@@ -71,9 +73,43 @@ def parse(
         description = f"{(description or '').strip()}\n\nOlder names: {older}."
     arguments = _normalise(list(sys.argv[1:] if argv is None else argv), fields, aliases)
     more = {} if presets is None else {"default": _preset(options_type, arguments, presets)}
-    return tyro.cli(
+    _show_ranges(options_type)
+    options = tyro.cli(
         options_type, args=arguments, prog=_program_name(), description=description, use_underscores=True, **more
     )
+    try:
+        check_bounds(options, "--")
+    except ValueError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    return options
+
+
+def _show_ranges(options_type: Any) -> None:
+    """Lets --help say the range of each number beside its default: '(default: 64; at least 1)'."""
+    import tyro
+
+    for kind in {kind for each in _dataclasses(options_type) for kind in each.__mro__ if dataclasses.is_dataclass(kind)}:
+        if "_ranges_shown" in vars(kind):
+            continue
+        kind._ranges_shown = True
+        hints = typing.get_type_hints(kind, include_extras=True)
+        for name, (bounds, _) in bounds_of(kind).items():
+            if name in vars(kind).get("__annotations__", {}) and str(bounds) != str(Range()):
+                said = tyro.conf.arg(help_behavior_hint=lambda default, bounds=bounds: f"(default: {default}; {bounds})")
+                kind.__annotations__[name] = typing.Annotated[hints[name], said]
+
+
+def _dataclasses(options_type: Any) -> Iterator[type]:
+    """The dataclasses in a type: itself, those in a union, those of its fields."""
+    origin = typing.get_origin(options_type)
+    if origin is typing.Annotated or origin in (typing.Union, UnionType):
+        for part in typing.get_args(options_type):
+            yield from _dataclasses(part)
+    elif dataclasses.is_dataclass(options_type):
+        yield options_type
+        for hint in typing.get_type_hints(options_type).values():
+            yield from _dataclasses(hint)
 
 
 def _preset(options_type: Any, arguments: Sequence[str], presets: Mapping[str, Mapping[str, Any]]) -> Any:
@@ -155,8 +191,9 @@ def _program_name() -> str | None:
 
 
 def run_command(main: Callable[[], object]) -> None:
-    """Runs a command and ends the process: what a user can put right (ValueError, OSError) becomes one line on stderr
-    and exit code 1, Ctrl-C 130. MOVEO_DEBUG=1 shows the traceback instead.
+    """Runs a command and ends the process: what a user can put right (ValueError, OSError, too little memory) becomes one
+    line on stderr and exit code 1, Ctrl-C 130. Any other exception is a fault of ours: one line that says so and where the
+    traceback was saved, exit code 70. MOVEO_DEBUG=1 shows the traceback instead.
     """
     if os.environ.get("MOVEO_DEBUG", "0") not in ("", "0"):
         main()
@@ -171,6 +208,30 @@ def run_command(main: Callable[[], object]) -> None:
     except (ValueError, OSError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         sys.exit(1)
+    except Exception as error:
+        if _out_of_memory(error):
+            print(f"error: not enough memory ({one_line(error)[:120]}): try smaller batches or shorter motions", file=sys.stderr)
+            sys.exit(1)
+        print(f"error: a fault of this program, not of your input ({type(error).__name__}: {one_line(error)[:200]}); "
+              f"please report it with {_save_traceback(error)}", file=sys.stderr)  # fmt: skip
+        sys.exit(70)
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+
+
+def _save_traceback(error: Exception) -> str:
+    """Writes the traceback to a new file in the temporary folder and returns its path; no prompts or options go into it."""
+    import tempfile
+    import traceback
+
+    try:
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", prefix="moveo-fault-", suffix=".txt", delete=False) as file:
+            file.write("".join(traceback.format_exception(error)))
+        return file.name
+    except OSError:
+        return "MOVEO_DEBUG=1, which shows where (it could not be saved)"
 
 
 def one_line(error: BaseException) -> str:

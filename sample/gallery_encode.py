@@ -10,7 +10,8 @@ from tqdm import tqdm
 
 from data_loaders.amass_dataset import open_dataset
 from model.embedding import TextMotionSpace, open_space
-from protos.files import file_lock, short_hash
+from protos.files import file_lock
+from protos.names import short_hash
 from protos.processes import Processes
 from sample.gallery import LOCK, Gallery, as_stored, require_free
 from sample.gallery_sources import DatasetSource, Encoded, FileSource, encode_items

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from model.embedding import NoVectorError, TextMotionSpace, open_space
-from protos.files import atomic_file, short_hash, write_atomically
+from protos.files import atomic_file, write_atomically
+from protos.names import short_hash
 from protos.options import pick_device
 from sample.gallery import Gallery
 from sample.gallery_motions import clip_motions, missing_line

@@ -3,10 +3,11 @@
 import subprocess
 import sys
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 
+from protos.bounds import Range
 from protos.options import one_line, parse, pick_device, run_command
 
 
@@ -20,7 +21,7 @@ class Example:
     """Strength of the text; 1 is none."""
     motion_length: float = 6.0
     """Seconds."""
-    num_repetitions: int = 3
+    num_repetitions: Annotated[int, Range(1, 100)] = 3
     cuda: bool = True
     use_ema: bool = False
     video: bool = True
@@ -159,14 +160,6 @@ def test_what_a_user_can_put_right_is_one_line(error, code, said, capsys):
     assert capsys.readouterr().err == said
 
 
-def test_a_fault_of_ours_keeps_its_traceback():
-    def main():
-        raise KeyError("a")
-
-    with pytest.raises(KeyError):
-        run_command(main)
-
-
 def test_one_line_never_is_empty():
     assert one_line(ValueError()) == "ValueError"
 
@@ -186,3 +179,35 @@ def test_devices():
 def test_reading_options_imports_nothing_heavy():
     code = "import sys, protos.options, protos.randomness; print([m for m in ('torch', 'numpy') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("typed", [
+    "--num_repetitions 0", "--num_repetitions 101", "--guidance_scale nan", "--guidance_scale 1e999", "--motion_length -1",
+    "--num_repetitions 2.5", "--num_repetitions " + "9" * 5000,
+])  # fmt: skip
+def test_a_number_out_of_its_range_ends_with_2_and_its_flag(typed, capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse(Example, typed.split())
+    said = capsys.readouterr()
+    assert ended.value.code == 2 and typed.split()[0].strip("-") in said.err + said.out
+
+
+def test_help_says_the_range_of_a_number(capsys):
+    with pytest.raises(SystemExit):
+        parse(Example, ["--help"])
+    assert "default: 3; from 1 to 100" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_fault_of_the_program_is_said_to_be_one_and_its_traceback_is_saved(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+
+    def faulty() -> None:
+        raise KeyError("layers")
+
+    with pytest.raises(SystemExit) as ended:
+        run_command(faulty)
+    (saved,) = tmp_path.iterdir()
+    said = capsys.readouterr().err
+    assert ended.value.code == 70 and said.count("\n") == 1 and "fault of this program" in said and str(saved) in said
+    assert "in faulty" in saved.read_text()

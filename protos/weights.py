@@ -1,0 +1,77 @@
+"""Weights from files: tensors alone, no pickled code, with names, shapes, kinds and values checked before they are used."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from protos.reading import FileError, refuse_other_formats
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def read_safetensors(path: str | Path) -> "dict[str, Tensor]":
+    """Tensors of a safetensors file by name, as stored. FileError where it is absent, damaged or another kind of file."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    _require_file(path)
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
+        raise FileError(f"{path}: damaged or not a safetensors file ({_line(error)})") from None
+
+
+def read_torch(path: str | Path) -> Any:
+    """What a file of torch.save holds, if that is tensors and plain values; classes and functions in it are refused, not run."""
+    import torch
+
+    _require_file(path)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a torn archive raises almost anything: RuntimeError, OSError, EOFError, KeyError
+        if "weights_only" in str(error) or "Unsupported" in str(error) or "Unpickling" in type(error).__name__:
+            raise FileError(f"{path}: holds more than tensors and plain values, or is damaged ({_line(error)})") from None
+        raise FileError(f"{path}: damaged or not a file of torch.save ({_line(error)})") from None
+
+
+def check_weights(found: "Mapping[str, Tensor]", expected: "Mapping[str, Tensor]", name: str) -> "dict[str, Tensor]":
+    """`found` in the kinds of `expected` (float16 becomes float32), if its names, shapes, kinds and values are right.
+
+    FileError names the first tensor that is absent, unexpected, of another shape, of another kind (whole numbers for floating
+    point, complex) or not finite.
+    """
+    for key in found:
+        if key not in expected:
+            raise FileError(f"{name}: unexpected tensor {key}; these are other networks than its configuration describes")
+    weights = {}
+    for key, own in expected.items():
+        tensor = found.get(key)
+        if tensor is None:
+            raise FileError(f"{name}: tensor {key} is absent; these are other networks than its configuration describes")
+        if tensor.shape != own.shape:
+            raise FileError(f"{name}: tensor {key} has shape {tuple(tensor.shape)}, its configuration says {tuple(own.shape)}")
+        if tensor.is_floating_point() != own.is_floating_point() or tensor.is_complex() != own.is_complex():
+            raise FileError(f"{name}: tensor {key} holds {_kind(tensor)}, expected {_kind(own)}")
+        if (tensor.dtype.is_floating_point and own.dtype.is_floating_point) or tensor.dtype == own.dtype:
+            tensor = tensor.to(own.dtype)
+        else:
+            raise FileError(f"{name}: tensor {key} holds {_kind(tensor)}, expected {_kind(own)}")
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise FileError(f"{name}: tensor {key} holds NaN or infinite values: damaged weights")
+        weights[key] = tensor
+    return weights
+
+
+def _require_file(path: str | Path) -> None:
+    if not Path(path).is_file():
+        raise FileError(f"{path} is absent: the checkpoint is incomplete")
+    refuse_other_formats(path)
+
+
+def _kind(tensor: "Tensor") -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
