@@ -3,18 +3,21 @@
 The format was never standardised, so nothing is assumed that the file states itself: the order of channels is read
 per joint, any subset of channels is allowed, position channels REPLACE the OFFSET (on any joint, not only the root),
 nested moving roots are composed, End Sites are joints of their own ("<joint>_end"), LF/CRLF/CR, tabs and byte order
-marks are fine.
+marks are fine. Whatever the file holds, time and memory grow with its size alone: every part is read in one pass, and sizes
+are checked before anything is allocated for them.
 """
 
 from __future__ import annotations
 
 import io
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+
+from data_loaders.bvh_kinematics import BvhNode, drop_still_positions, forward_kinematics
 
 
 class MocapError(ValueError):
@@ -27,6 +30,7 @@ class BvhClip:
 
     joints (T, J, 3) float64 world positions; rotations (T, J, 3, 3) float32 world rotation matrices (columns = the
     joint's local axes; an End Site has its parent's); parents (J,) with -1 for a root; offsets (J, 3) as in the file.
+    warnings: a line for each thing in the file that was read although it is not quite right.
     """
 
     name: str
@@ -36,20 +40,15 @@ class BvhClip:
     joints: np.ndarray
     rotations: np.ndarray
     fps: float
-
-
-@dataclass
-class _Node:
-    name: str
-    parent: int
-    line: int
-    offset: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    channels: list[tuple[str, int, int]] = field(default_factory=list)  # ("position" | "rotation", axis, column)
+    warnings: tuple[str, ...] = ()
 
 
 _MOTION = re.compile(rb"^[ \t]*MOTION[ \t]*$", re.MULTILINE | re.IGNORECASE)
-_FRAMES = re.compile(rb"\s*Frames[ \t]*:[ \t]*(\S*)[ \t]*\n", re.IGNORECASE)
-_FRAME_TIME = re.compile(rb"\s*Frame[ \t]+Time[ \t]*:[ \t]*(\S*)[ \t]*(?:\n|$)", re.IGNORECASE)
+MAX_BYTES = 512 * 2**20  # half an hour of 100 joints at 60 fps takes 330 MB
+MAX_HEADER = 16 * 2**20
+MAX_JOINTS = 4096
+MAX_NAME = 256
+MAX_JOINT_FRAMES = 16_000_000  # frames x joints; their positions and rotations take 60 bytes each
 
 
 def read_bvh(source: str | Path | BinaryIO | bytes, name: str | None = None) -> BvhClip:
@@ -58,23 +57,23 @@ def read_bvh(source: str | Path | BinaryIO | bytes, name: str | None = None) -> 
     Raises MocapError with file, line and what was expected for text that is not BVH, a motion part that disagrees with
     the hierarchy or its frame count, numbers that are not numbers, NaN.
     """
-    if isinstance(source, (str, Path)):
-        name = name or str(source)
-        data = Path(source).read_bytes()
-    else:
-        data = source if isinstance(source, bytes) else source.read()
-        name = name or str(getattr(source, "name", "BVH data"))
-    if b"\r" in data:
-        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-
-    motion = _MOTION.search(data)
+    data, name = _bytes_of(source, name)
+    motion = _MOTION.search(data, 0, MAX_HEADER)
     if motion is None:
-        raise MocapError(f"{name}: no line MOTION; a BVH file has a HIERARCHY part and a MOTION part (file cut short?)")
+        where = "" if len(data) <= MAX_HEADER else f" in its first {MAX_HEADER // 2**20} MB"
+        raise MocapError(f"{name}: no line MOTION{where}; a BVH file has a HIERARCHY part and a MOTION part (file cut short?)")
     nodes, num_channels = _read_hierarchy(data[: motion.start()], name)
-    count, frame_time, body = _read_motion_head(data, motion.end(), name)
+    announced, frame_time, body = _read_motion_head(data, motion.end(), name)
     first_line = data.count(b"\n", 0, body) + 1
-    frames = _read_frames(data[body:], first_line, count, num_channels, name)
-    joints, rotations = _forward_kinematics(nodes, frames)
+    frames, warnings = _read_frames(data[body:], first_line, announced, num_channels, name)
+    if len(frames) * len(nodes) > MAX_JOINT_FRAMES:
+        raise MocapError(f"{name}: {len(frames)} frames of {len(nodes)} joints; expected at most {MAX_JOINT_FRAMES} joints over "
+                         "all frames: cut the recording into parts")  # fmt: skip
+    dropped = drop_still_positions(nodes, frames)
+    if dropped:
+        warnings += (f"position channels of {dropped} joints are 0 in every frame, which would put them into one point: their "
+                     "OFFSET is used",)  # fmt: skip
+    joints, rotations = forward_kinematics(nodes, frames)
     return BvhClip(
         name=name,
         names=_unique_names(nodes),
@@ -83,7 +82,22 @@ def read_bvh(source: str | Path | BinaryIO | bytes, name: str | None = None) -> 
         joints=joints,
         rotations=rotations,
         fps=_frames_per_second(frame_time),
+        warnings=warnings,
     )
+
+
+def _bytes_of(source: str | Path | BinaryIO | bytes, name: str | None) -> tuple[bytes, str]:
+    """The file's bytes with \\n at the end of each line, and what to call it."""
+    if isinstance(source, (str, Path)):
+        name = name or str(source)
+        with open(source, "rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    else:
+        data = source if isinstance(source, bytes) else source.read(MAX_BYTES + 1)
+        name = name or str(getattr(source, "name", "BVH data"))
+    if len(data) > MAX_BYTES:
+        raise MocapError(f"{name}: larger than {MAX_BYTES // 2**20} MB; expected a BVH file below that: cut it into parts")
+    return (data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data), name
 
 
 def _frames_per_second(frame_time: float) -> float:
@@ -92,7 +106,7 @@ def _frames_per_second(frame_time: float) -> float:
     return float(round(fps)) if abs(fps - round(fps)) < 2e-4 * fps else fps
 
 
-def _unique_names(nodes: list[_Node]) -> tuple[str, ...]:
+def _unique_names(nodes: list[BvhNode]) -> tuple[str, ...]:
     """Joint names; a name that returns gets "#2", "#3", ... so that a mapping can tell the joints apart."""
     seen: dict[str, int] = {}
     names = []
@@ -105,9 +119,9 @@ def _unique_names(nodes: list[_Node]) -> tuple[str, ...]:
 # ---------------------------------------------------------------------------------------------------------- reading
 
 
-def _read_hierarchy(header: bytes, name: str) -> tuple[list[_Node], int]:
+def _read_hierarchy(header: bytes, name: str) -> tuple[list[BvhNode], int]:
     """Joints in file order (parents before children) and the number of channels of a frame."""
-    nodes: list[_Node] = []
+    nodes: list[BvhNode] = []
     stack: list[int] = []  # indices of the joints whose braces are open
     opening = False  # a joint was named, its brace has not come yet
     columns = 0
@@ -115,20 +129,25 @@ def _read_hierarchy(header: bytes, name: str) -> tuple[list[_Node], int]:
     line = 0
     for line, content in enumerate(text.split("\n"), start=1):
         words = content.split()
-        while words:
-            word = words.pop(0)
+        at = 0  # the next word
+        while at < len(words):
+            word = words[at]
+            at += 1
             key = word.upper()
             if key in ("ROOT", "JOINT", "END"):
-                label, words = _until_brace(words)
                 if opening:
                     raise MocapError(f"{name}, line {line}: expected '{{' after {nodes[-1].name}, found {word}")
+                if len(nodes) == MAX_JOINTS:
+                    raise MocapError(f"{name}, line {line}: more than {MAX_JOINTS} joints; expected the skeleton of a body")
+                label, at = _until_brace(words, at)
                 if key == "END":
                     if not stack:
                         raise MocapError(f"{name}, line {line}: End Site outside any joint")
                     label = f"{nodes[stack[-1]].name}_end"
-                if not label:
-                    raise MocapError(f"{name}, line {line}: {word} without a name")
-                nodes.append(_Node(label, stack[-1] if stack else -1, line))
+                if not 0 < len(label) <= MAX_NAME:
+                    found = f"a name of {len(label)} characters" if label else f"{word} without a name"
+                    raise MocapError(f"{name}, line {line}: {found}; expected a name of up to {MAX_NAME}")
+                nodes.append(BvhNode(label, stack[-1] if stack else -1, line))
                 opening = True
             elif key == "{" and opening:
                 stack.append(len(nodes) - 1)
@@ -136,12 +155,11 @@ def _read_hierarchy(header: bytes, name: str) -> tuple[list[_Node], int]:
             elif key == "}" and stack and not opening:
                 stack.pop()
             elif key == "OFFSET" and stack and not opening:
-                nodes[stack[-1]].offset = _offset(words[:3], name, line)
-                words = words[3:]
+                nodes[stack[-1]].offset = _offset(words[at : at + 3], name, line)
+                at += 3
             elif key == "CHANNELS" and stack and not opening:
-                used = _channels(words, nodes[stack[-1]], columns, name, line)
+                at += _channels(words, at, nodes[stack[-1]], columns, name, line)
                 columns += len(nodes[stack[-1]].channels)
-                words = words[used:]
             elif not (key == "HIERARCHY" and not nodes):
                 raise MocapError(
                     f"{name}, line {line}: unexpected {word[:40]!r}; the HIERARCHY part of a BVH file holds "
@@ -157,28 +175,37 @@ def _read_hierarchy(header: bytes, name: str) -> tuple[list[_Node], int]:
     return nodes, columns
 
 
-def _until_brace(words: list[str]) -> tuple[str, list[str]]:
-    """The name (it may hold spaces) that ends at a brace or at the end of the line, and the words that follow."""
-    end = words.index("{") if "{" in words else len(words)
-    return " ".join(words[:end]), words[end:]
+def _until_brace(words: list[str], start: int) -> tuple[str, int]:
+    """The name (it may hold spaces) from a word on that ends at a brace or with the line, and where it ends."""
+    try:
+        end = words.index("{", start)
+    except ValueError:
+        end = len(words)
+    return " ".join(words[start:end]), end
 
 
 def _offset(words: list[str], name: str, line: int) -> tuple[float, float, float]:
     try:
         x, y, z = (float(word) for word in words)
     except ValueError:
-        raise MocapError(f"{name}, line {line}: OFFSET expects 3 numbers, found {' '.join(words)!r}") from None
+        raise MocapError(f"{name}, line {line}: OFFSET expects 3 numbers, found {' '.join(words)[:60]!r}") from None
     if not np.isfinite([x, y, z]).all():
-        raise MocapError(f"{name}, line {line}: OFFSET expects 3 finite numbers, found {' '.join(words)!r}")
+        raise MocapError(f"{name}, line {line}: OFFSET expects 3 finite numbers, found {' '.join(words)[:60]!r}")
     return x, y, z
 
 
-def _channels(words: list[str], node: _Node, column: int, name: str, line: int) -> int:
+def _whole_number(text: str | bytes) -> int | None:
+    """The number that up to 12 digits spell, None for any other text."""
+    return int(text) if len(text) <= 12 and text.isascii() and text.isdigit() else None
+
+
+def _channels(words: list[str], start: int, node: BvhNode, column: int, name: str, line: int) -> int:
     """Fills node.channels from the words after CHANNELS; returns how many words that took."""
-    if not words or not words[0].isdigit():
-        raise MocapError(f"{name}, line {line}: CHANNELS of {node.name} expects a count, found {' '.join(words[:1])!r}")
-    count = int(words[0])
-    labels = words[1 : 1 + count]
+    count = _whole_number(words[start]) if start < len(words) else None
+    if count is None:
+        found = " ".join(words[start : start + 1])[:40]
+        raise MocapError(f"{name}, line {line}: CHANNELS of {node.name} expects a count, found {found!r}")
+    labels = words[start + 1 : start + 1 + count]
     if len(labels) < count:
         raise MocapError(f"{name}, line {line}: {node.name} announces {count} channels, the line names {len(labels)}")
     if node.channels:
@@ -186,48 +213,66 @@ def _channels(words: list[str], node: _Node, column: int, name: str, line: int) 
     for index, label in enumerate(labels):
         kind = label[1:].lower()
         if label[0].upper() not in "XYZ" or kind not in ("position", "rotation"):
-            raise MocapError(f"{name}, line {line}: unknown channel {label!r}; expected Xposition … Zrotation")
+            raise MocapError(f"{name}, line {line}: unknown channel {label[:40]!r}; expected Xposition … Zrotation")
         node.channels.append((kind, "XYZ".index(label[0].upper()), column + index))
     return 1 + count
 
 
 def _read_motion_head(data: bytes, start: int, name: str) -> tuple[int, float, int]:
     """Announced number of frames, seconds per frame, and where the numbers begin."""
-    line = data.count(b"\n", 0, start) + 2
-    frames = _FRAMES.match(data, start)
-    if frames is None or not frames[1].isdigit():
+    value, line, start = _head_line(data, b"frames", data.find(b"\n", start) + 1 or len(data))
+    count = _whole_number(value or b"")
+    if count is None:
         raise MocapError(f"{name}, line {line}: expected 'Frames: N' after MOTION")
-    frame_time = _FRAME_TIME.match(data, frames.end())
-    seconds = 0.0
-    if frame_time is not None:
-        try:
-            seconds = float(frame_time[1])
-        except ValueError:
-            seconds = 0.0
-    if frame_time is None or not 1e-4 <= seconds <= 10:
-        raise MocapError(f"{name}, line {line + 1}: expected 'Frame Time: SECONDS', from 0.0001 to 10, after 'Frames:'")
-    return int(frames[1]), seconds, frame_time.end()
+    value, line, start = _head_line(data, b"frame time", start)
+    try:
+        seconds = float(value or b"")
+    except ValueError:
+        seconds = 0.0
+    if not 1e-4 <= seconds <= 10:
+        raise MocapError(f"{name}, line {line}: expected 'Frame Time: SECONDS', from 0.0001 to 10, after 'Frames:'")
+    return count, seconds, start
 
 
-def _read_frames(body: bytes, first_line: int, count: int, channels: int, name: str) -> np.ndarray:
-    """Channel values (T, channels). np.loadtxt parses fastest: 54 ns a number, np.fromstring 76, np.array(split) 94."""
-    if count == 0 or not body.strip():
-        raise MocapError(f"{name}, line {first_line}: {count} frames announced, no numbers found; expected motion data")
+def _head_line(data: bytes, label: bytes, start: int) -> tuple[bytes | None, int, int]:
+    """What the first line from `start` on that is not blank says after `label:` (None if it says something else), the line's
+    number, and where the next line begins."""
+    while start < len(data):
+        end = data.find(b"\n", start) + 1 or len(data)
+        content = data[start:end].strip()
+        if content:
+            found, _, value = content.partition(b":")
+            fits = b" ".join(found.lower().split()) == label
+            return value.strip() if fits else None, data.count(b"\n", 0, start) + 1, end
+        start = end
+    return None, data.count(b"\n", 0, start) + 1, start
+
+
+def _read_frames(
+    body: bytes, first_line: int, announced: int, channels: int, name: str
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Channel values (T, channels) and warnings.
+
+    np.loadtxt parses fastest: 54 ns a number, np.fromstring 76, np.array(split) 94. A file with one whole frame more or less
+    than it announces, as some programs count them, is read as it is; one that may end inside a frame is not.
+    """
+    if announced == 0 or not body.strip():
+        raise MocapError(f"{name}, line {first_line}: {announced} frames announced, no numbers found; expected motion data")
     try:
         frames = np.loadtxt(io.BytesIO(body), ndmin=2, comments=None)
     except ValueError:
-        frames = _read_wrapped(body, first_line, count, channels, name)
-    if frames.shape != (count, channels):
-        if frames.size != count * channels:
-            if frames.shape[1] != channels:
-                raise MocapError(
-                    f"{name}, line {first_line}: {frames.shape[1]} numbers, expected {channels}, one for each channel"
-                )
-            raise MocapError(
-                f"{name}, line {_line_of(body, first_line, -1)}: the motion ends after {len(frames)} frames, expected "
-                f"{count}, which the line 'Frames:' announces"
-            )
-        frames = frames.reshape(count, channels)
+        frames = _read_wrapped(body, first_line, announced, channels, name)
+    if frames.size == announced * channels:
+        frames = frames.reshape(announced, channels)
+    if frames.shape[1] != channels:
+        raise MocapError(f"{name}, line {first_line}: {frames.shape[1]} numbers, expected {channels}, one for each channel")
+    count = len(frames)
+    cut = count < announced and not body.endswith(b"\n")  # its last number may lack digits
+    if abs(count - announced) > 1 or cut:
+        raise MocapError(
+            f"{name}, line {_line_of(body, first_line, -1)}: the motion ends after {count} frames, expected "
+            f"{announced}, which the line 'Frames:' announces{' (file cut short?)' if cut else ''}"
+        )
     bad = ~np.isfinite(frames)
     if bad.any():
         frame, channel = np.argwhere(bad)[0]
@@ -235,10 +280,10 @@ def _read_frames(body: bytes, first_line: int, count: int, channels: int, name: 
             f"{name}, line {_line_of(body, first_line, frame)}: {frames[frame, channel]} in frame {frame}, "
             f"number {channel + 1}; expected a finite number"
         )
-    return frames
+    return frames, () if count == announced else (f"holds {count} whole frames, 'Frames:' announces {announced}: all are read",)
 
 
-def _read_wrapped(body: bytes, first_line: int, count: int, channels: int, name: str) -> np.ndarray:
+def _read_wrapped(body: bytes, first_line: int, announced: int, channels: int, name: str) -> np.ndarray:
     """Frames written over several lines, or the error that says which line is wrong."""
     lengths = {}
     for line, content in enumerate(body.split(b"\n"), start=first_line):
@@ -251,8 +296,8 @@ def _read_wrapped(body: bytes, first_line: int, count: int, channels: int, name:
                 raise MocapError(f"{name}, line {line}: {shown!r} is not a number; expected motion data") from None
         if words:
             lengths[line] = len(words)
-    if sum(lengths.values()) == count * channels:
-        return np.array(body.split(), dtype=np.float64).reshape(count, channels)
+    if sum(lengths.values()) == announced * channels:
+        return np.array(body.split(), dtype=np.float64).reshape(announced, channels)
     line, length = next((pair for pair in lengths.items() if pair[1] != channels), (first_line, 0))
     last = " (file cut short?)" if line == max(lengths) else ""
     raise MocapError(f"{name}, line {line}: {length} numbers, expected {channels}, one for each channel{last}")
@@ -262,47 +307,3 @@ def _line_of(body: bytes, first_line: int, frame: int) -> int:
     """Line of a frame in the file; blank lines do not count as frames."""
     lines = [line for line, content in enumerate(body.split(b"\n"), start=first_line) if content.strip()]
     return lines[min(frame, len(lines) - 1)]
-
-
-# -------------------------------------------------------------------------------------------------------- kinematics
-
-
-def _forward_kinematics(nodes: list[_Node], frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """World positions (T, J, 3) float64 and rotations (T, J, 3, 3) float32: one pass over joints, all frames at once.
-
-    Rotation channels multiply from left to right as listed (R = R1 R2 R3). Turning the parent's world matrix by one
-    axis changes only two of its columns, so no local matrix is ever built.
-    """
-    num_frames, num_joints = len(frames), len(nodes)
-    columns = np.ascontiguousarray(frames.T)  # (channels, T)
-    positions = np.empty((num_joints, 3, num_frames))
-    rotations = np.empty((num_joints, 3, 3, num_frames), dtype=np.float32)
-    world: list[np.ndarray] = []  # per joint (column, row, T)
-    identity = np.broadcast_to(np.eye(3)[:, :, None], (3, 3, num_frames))
-    for index, node in enumerate(nodes):
-        is_root = node.parent < 0
-        above = identity if is_root else world[node.parent]
-        local: list[float | np.ndarray] = list(node.offset)
-        matrix = above
-        for kind, axis, column in node.channels:
-            if kind == "position":
-                local[axis] = columns[column]
-            else:
-                matrix = _turned(matrix, axis, columns[column])
-        world.append(matrix)
-        position = above[0] * local[0] + above[1] * local[1] + above[2] * local[2]  # (3, T)
-        positions[index] = position if is_root else position + positions[node.parent]
-        rotations[index] = matrix.transpose(1, 0, 2)  # (row, column, T)
-    return np.ascontiguousarray(positions.transpose(2, 0, 1)), np.ascontiguousarray(rotations.transpose(3, 0, 1, 2))
-
-
-def _turned(matrix: np.ndarray, axis: int, degrees: np.ndarray) -> np.ndarray:
-    """matrix @ rotation about a coordinate axis; matrix is (column, row, T)."""
-    angle = np.deg2rad(degrees)
-    cos, sin = np.cos(angle), np.sin(angle)
-    second, third = (axis + 1) % 3, (axis + 2) % 3
-    turned = np.empty_like(matrix)
-    turned[axis] = matrix[axis]
-    turned[second] = matrix[second] * cos + matrix[third] * sin
-    turned[third] = matrix[third] * cos - matrix[second] * sin
-    return turned

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from data_loaders.bvh import BvhClip, MocapError
-from data_loaders.skeleton import load_skeleton
+from data_loaders.motion_checks import bone_problem
+from data_loaders.skeleton import Skeleton, load_skeleton
 
 MAPPINGS = Path(__file__).parent / "mappings"
 _SIGNS = {"": 1.0, "+": 1.0, "-": -1.0}
@@ -45,9 +46,14 @@ class Mapping:
         """Frames per second of the clip: the mapping's word, or else the file's."""
         return self.fps or clip.fps
 
+    @property
+    def sources(self) -> set[str]:
+        """The joints of the source that it uses."""
+        return {joint for sources in self.joints.values() for joint in sources}
+
     def fits(self, names: Iterable[str]) -> bool:
         """Whether every source joint is among the names."""
-        return {joint for sources in self.joints.values() for joint in sources} <= set(names)
+        return self.sources <= set(names)
 
 
 def nearest(wrong: str, known: Iterable[str], count: int = 4) -> str:
@@ -64,12 +70,78 @@ def shipped_mappings() -> list[str]:
 
 
 def fitting_mapping(clip: BvhClip) -> Mapping:
-    """The shipped mapping whose joints the clip has. MocapError where there is none."""
-    for mapping in map(load_mapping, shipped_mappings()):
-        if mapping.fits(clip.names):
+    """The shipped mapping whose joints the clip has and that makes a person of them; of several the one that uses most.
+
+    Names alone do not tell: Xsens has all joints of CMU's skeleton, in other units. MocapError where there is none.
+    """
+    known = [mapping for mapping in map(load_mapping, shipped_mappings()) if mapping.fits(clip.names)]
+    some = slice(None, None, max(1, len(clip.joints) // 20))
+    problems = []
+    for mapping in sorted(known, key=lambda mapping: -len(mapping.sources)):
+        target = load_skeleton(mapping.skeleton)
+        problem = bone_problem(place_joints(clip, mapping, target, some), target)
+        if problem is None:
             return mapping
+        problems.append(f"its joints are named as in {mapping.name}, but read so {problem}")
+    if problems:
+        raise MocapError(f"{clip.name}: {problems[0]} Give a mapping with its scale (--mapping FILE)")
     raise MocapError(f"{clip.name}: its joints are not named as in any skeleton known here ({', '.join(shipped_mappings())}): "
-                     "give a mapping that says which joint is which (--mapping FILE)")
+                     "give a mapping that says which joint is which (--mapping FILE)")  # fmt: skip
+
+
+def place_joints(clip: BvhClip, mapping: Mapping, target: Skeleton, frames: slice) -> np.ndarray:
+    """Joints (T, J, 3) of the target skeleton in metres, in our axes, the floor where the file has it.
+
+    MocapError for a joint that the clip does not have.
+    """
+    weights = _weight_matrix(clip, mapping, target.joint_names)  # (J, source joints)
+    joints = np.einsum("js,tsc->tjc", weights, clip.joints[frames], optimize=True) @ _axes(mapping).T  # (T, J, 3)
+    return joints * (_leg_length_scale(joints, target, clip.name) if mapping.scale == "leg_length" else float(mapping.scale))
+
+
+def _weight_matrix(clip: BvhClip, mapping: Mapping, targets: Iterable[str]) -> np.ndarray:
+    """(target joints, source joints). MocapError for a source joint that the clip does not have."""
+    index = {name: position for position, name in enumerate(clip.names)}
+    targets = list(targets)
+    weights = np.zeros((len(targets), len(clip.names)))
+    for row, target in enumerate(targets):
+        if target not in mapping.joints:
+            raise MocapError(f"mapping {mapping.name}: no entry for joint {target!r}{nearest(target, mapping.joints)}")
+        for source, weight in mapping.joints[target].items():
+            if source not in index:
+                raise MocapError(
+                    f"{clip.name}: no joint {source!r}, which mapping {mapping.name} needs for {target}"
+                    f"{nearest(source, index)}; the file has {len(index)} joints: {_shortened(index)}"
+                )
+            weights[row, index[source]] += weight
+    return weights
+
+
+def _shortened(names: Iterable[str], limit: int = 200) -> str:
+    text = ", ".join(names)
+    return text if len(text) <= limit else text[:limit].rsplit(",", 1)[0] + ", …"
+
+
+def _axes(mapping: Mapping) -> np.ndarray:
+    """(3, 3) matrix whose rows are our X (left), Y (up), Z (forward) in source axes; a reflection if left-handed."""
+    up, forward = np.zeros(3), np.zeros(3)
+    for vector, axis in ((up, mapping.up), (forward, mapping.forward)):
+        index, sign = AXES[axis]
+        vector[index] = sign
+    left = np.cross(up, forward)
+    return np.stack([left if mapping.handedness == "right" else -left, up, forward])
+
+
+def _leg_length_scale(joints: np.ndarray, target: Skeleton, name: str) -> float:
+    """Target over source leg length (median over frames, mean over the joints named as legs)."""
+    if target.bone_lengths is None:
+        raise MocapError(f"skeleton {target.name} has no bone lengths: give the mapping a scale in metres per unit")
+    legs = list(target.leg_joints)
+    parents = [target.parents[joint] for joint in legs]
+    source = np.median(np.linalg.norm(joints[:, legs] - joints[:, parents], axis=-1), axis=0).sum()
+    if source <= 0:
+        raise MocapError(f"{name}: legs have no length, cannot scale to a leg length; give the mapping a scale")
+    return float(np.asarray(target.bone_lengths)[legs].sum() * target.metres_per_unit / source)
 
 
 def load_mapping(source: str | Path | dict) -> Mapping:

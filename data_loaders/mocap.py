@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from data_loaders.bvh import BvhClip, MocapError, read_bvh
-from data_loaders.joint_mapping import AXES, Mapping, fitting_mapping, load_mapping, nearest
+from data_loaders.joint_mapping import Mapping, fitting_mapping, load_mapping, nearest, place_joints
+from data_loaders.missing_bones import with_all_bones
+from data_loaders.motion_checks import bone_problem, orientation_problem, root_problem
+from data_loaders.skeleton import load_skeleton
 from data_loaders.smpl_body import AmassClip, published_stride, read_amass_npz
 
 if TYPE_CHECKING:
@@ -41,90 +44,16 @@ def retarget(
     skeleton and first_frame override the mapping's. World position and heading are kept (two people captured together
     stay together); only "lowest" moves the floor. Raises MocapError for a joint that the clip does not have.
     """
-    from data_loaders.skeleton import load_skeleton
-
     target = load_skeleton(skeleton or mapping.skeleton)
     start = mapping.first_frame if first_frame is None else first_frame
     if not 0 <= start < len(clip.joints):
         raise MocapError(f"{clip.name}: the motion should start at frame {start}, the file has {len(clip.joints)}")
-    weights = _weight_matrix(clip, mapping, target.joint_names)  # (J, source joints)
-    joints = np.einsum("js,tsc->tjc", weights, clip.joints[start:], optimize=True) @ _axes(mapping).T  # (T, J, 3)
-    if mapping.scale == "leg_length":
-        joints *= _leg_length_scale(joints, target, clip.name)
-    else:
-        joints *= float(mapping.scale)
+    joints = place_joints(clip, mapping, target, slice(start, None))  # (T, J, 3)
     if mapping.floor == "lowest":
         joints[..., 1] -= joints[..., 1].min()
     elif mapping.floor != "keep":
         joints[..., 1] -= float(mapping.floor)
-    problem = orientation_problem(joints, target)
-    if problem:
-        log.warning("%s with mapping %s: %s", clip.name, mapping.name, problem)
     return joints
-
-
-def orientation_problem(joints: np.ndarray, skeleton: Skeleton) -> str | None:
-    """What looks wrong with the axes or sides of joints (T, J, 3), None for a person who stands and walks.
-
-    A hint for whoever writes a mapping, not a proof: handstands and people lying down are odd too.
-    """
-    right_hip, left_hip, right_shoulder, left_shoulder = (joints[:, joint] for joint in skeleton.face_joints)
-    trunk = right_shoulder + left_shoulder - right_hip - left_hip  # (T, 3)
-    upright = trunk[:, 1] / np.maximum(np.linalg.norm(trunk, axis=-1), 1e-9)
-    if np.median(upright) < 0.3:
-        state = "upside down" if np.median(upright) < -0.3 else "lying"
-        return f"the body is {state} in most frames; check the up axis"
-    facing = np.cross(left_shoulder - right_shoulder + left_hip - right_hip, trunk)
-    knee, ankle = skeleton.leg_joints
-    bend = joints[:, knee] - 0.5 * (joints[:, skeleton.parents[knee]] + joints[:, ankle])  # knees bend to the front
-    toes = sum(joints[:, toe] - joints[:, heel] for heel, toe in (skeleton.left_feet, skeleton.right_feet))
-    if np.einsum("tc,tc->t", facing, toes + 2 * bend).mean() < 0:
-        return "knees and toes point backwards; check left and right, and the handedness of the axes"
-    return None
-
-
-def _weight_matrix(clip: BvhClip, mapping: Mapping, targets: Iterable[str]) -> np.ndarray:
-    index = {name: position for position, name in enumerate(clip.names)}
-    targets = list(targets)
-    weights = np.zeros((len(targets), len(clip.names)))
-    for row, target in enumerate(targets):
-        if target not in mapping.joints:
-            raise MocapError(f"mapping {mapping.name}: no entry for joint {target!r}{nearest(target, mapping.joints)}")
-        for source, weight in mapping.joints[target].items():
-            if source not in index:
-                raise MocapError(
-                    f"{clip.name}: no joint {source!r}, which mapping {mapping.name} needs for {target}"
-                    f"{nearest(source, index)}; the file has {len(index)} joints: {_shortened(index)}"
-                )
-            weights[row, index[source]] += weight
-    return weights
-
-
-def _shortened(names: Iterable[str], limit: int = 200) -> str:
-    text = ", ".join(names)
-    return text if len(text) <= limit else text[:limit].rsplit(",", 1)[0] + ", …"
-
-
-def _axes(mapping: Mapping) -> np.ndarray:
-    """(3, 3) matrix whose rows are our X (left), Y (up), Z (forward) in source axes; a reflection if left-handed."""
-    up, forward = np.zeros(3), np.zeros(3)
-    for vector, axis in ((up, mapping.up), (forward, mapping.forward)):
-        index, sign = AXES[axis]
-        vector[index] = sign
-    left = np.cross(up, forward)
-    return np.stack([left if mapping.handedness == "right" else -left, up, forward])
-
-
-def _leg_length_scale(joints: np.ndarray, target: Skeleton, name: str) -> float:
-    """Target over source leg length (median over frames, mean over the joints named as legs)."""
-    if target.bone_lengths is None:
-        raise MocapError(f"skeleton {target.name} has no bone lengths: give the mapping a scale in metres per unit")
-    legs = list(target.leg_joints)
-    parents = [target.parents[joint] for joint in legs]
-    source = np.median(np.linalg.norm(joints[:, legs] - joints[:, parents], axis=-1), axis=0).sum()
-    if source <= 0:
-        raise MocapError(f"{name}: legs have no length, cannot scale to a leg length; give the mapping a scale")
-    return float(np.asarray(target.bone_lengths)[legs].sum() * target.metres_per_unit / source)
 
 
 # -------------------------------------------------------------------------------------------------- time, plain arrays
@@ -186,28 +115,79 @@ def read_joints(
     body_model: Path | None = None,
     mapping: Mapping | None = None,
     published: bool = False,
+    warnings: list[str] | None = None,
 ) -> np.ndarray:
-    """Joints (T, 22, 3) in metres at `fps` of one raw recording of any kind (bvh, amass, joints).
+    """Joints (T, 22, 3) in metres at `fps` of one raw recording of any kind (bvh, amass, joints), checked (`checked_joints`).
 
-    mapping: already loaded, else the clip's, else the shipped one that fits a BVH file's joint names. published: AMASS frames
-    by integer stride as HumanML3D took them, which keeps another frame rate where the ratio is not whole; otherwise everything
-    is interpolated.
+    mapping: already loaded, else the clip's, else the shipped one that fits a BVH file's joints. published: AMASS frames by
+    integer stride as HumanML3D took them, which keeps another frame rate where the ratio is not whole; otherwise everything is
+    interpolated. warnings: collects a line for each thing that looks wrong; without it they are logged.
     """
     name = str(clip.data) if isinstance(clip.data, Path) else clip.name
+    told: list[str] = []
     if clip.kind == "bvh":
-        bvh = read_bvh(clip.data, name=name)
-        if mapping is None:
-            mapping = fitting_mapping(bvh) if clip.mapping is None else load_mapping(clip.mapping)
-        joints, source_fps = retarget(bvh, mapping, first_frame=clip.first_frame or None), mapping.source_fps(bvh)
+        joints, source_fps = _joints_of_bvh(clip, name, mapping, told)
     elif clip.kind == "amass":
         amass = read_amass_npz(clip.data, body_model, name=name)
+        joints, source_fps = amass.joints, amass.fps
         if published:
-            return published_stride(amass.joints, clip.fps or amass.fps, fps)[clip.first_frame :]
-        joints, source_fps = amass.joints[clip.first_frame :], amass.fps
+            joints, source_fps = published_stride(amass.joints, clip.fps or amass.fps, fps), fps
+        joints = joints[clip.first_frame :]
     elif clip.kind == "joints":
         joints, source_fps = read_joints_npy(clip.data, name=name)[clip.first_frame :], fps
     else:
         raise MocapError(f"{name}: unknown kind of recording {clip.kind!r}; expected bvh, amass or joints")
     if len(joints) == 0:
         raise MocapError(f"{name}: the motion should start at frame {clip.first_frame}, but the file is shorter")
-    return resample(joints, clip.fps or source_fps, fps)
+    if not (published and clip.kind == "amass"):
+        joints = resample(joints, clip.fps or source_fps, fps)
+    joints = checked_joints(joints, load_skeleton("humanml"), name, told)
+    report_warnings(name, told, warnings)
+    return joints
+
+
+def report_warnings(name: str, found: Iterable[str], warnings: list[str] | None) -> None:
+    """Hands lines about a file to a caller who collects them, and to the log where nobody does."""
+    for line in found:
+        if warnings is None:
+            log.warning("%s: %s", name, line)
+        else:
+            warnings.append(line)
+
+
+def _joints_of_bvh(clip: SourceClip, name: str, mapping: Mapping | None, told: list[str]) -> tuple[np.ndarray, float]:
+    """Joints of ours at the clip's frame rate, and that rate."""
+    bvh = read_bvh(clip.data, name=name)
+    told += bvh.warnings
+    if mapping is None and clip.mapping is not None:
+        mapping = load_mapping(clip.mapping)
+    if mapping is None:
+        mapping = fitting_mapping(bvh)
+        if mapping.fps and abs(mapping.fps / bvh.fps - 1) > 0.01:
+            told.append(f"read at {mapping.fps:g} fps, as mapping {mapping.name} says, although the file says {bvh.fps:g}")
+    return retarget(bvh, mapping, first_frame=clip.first_frame or None), mapping.source_fps(bvh)
+
+
+def checked_joints(joints: np.ndarray, skeleton: Skeleton, name: str, warnings: list[str]) -> np.ndarray:
+    """Joints (T, J, 3) in metres of a person, each bone with a length; adds to the warnings what looks wrong.
+
+    Joints beyond the skeleton's are left out. MocapError where there are too few, one is not finite, or bones are not a
+    person's.
+    """
+    if joints.shape[1] < skeleton.num_joints:
+        raise MocapError(f"{name}: {joints.shape[1]} joints, expected the {skeleton.num_joints} of {skeleton.name}")
+    joints = joints[:, : skeleton.num_joints]
+    finite = np.isfinite(joints).all(axis=(1, 2))
+    if not finite.all():
+        raise MocapError(f"{name}: frame {int(np.argmin(finite))} holds NaN or infinite joints, expected finite numbers")
+    problem = bone_problem(joints, skeleton)
+    if problem:
+        raise MocapError(f"{name}: {problem}")
+    warnings += [line for problem in (orientation_problem, root_problem) if (line := problem(joints, skeleton))]
+    try:
+        joints, missing = with_all_bones(joints, skeleton)
+    except MocapError as error:
+        raise MocapError(f"{name}: {error}") from None
+    if missing:
+        warnings.append(f"bones without length point as on a resting body: {', '.join(missing)}")
+    return joints

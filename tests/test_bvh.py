@@ -1,11 +1,14 @@
 """BVH in every dialect we met: forward kinematics against scipy, and one line of explanation for every broken file."""
 
 import io
+import time
+import tracemalloc
 
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from data_loaders import bvh_kinematics
 from data_loaders.bvh import MocapError, read_bvh
 from tests.shared import shared
 
@@ -115,6 +118,23 @@ def test_position_channels_replace_the_offset_and_a_moving_root_is_composed():
     np.testing.assert_allclose(clip.joints[:, 1], [[4, 5, 6], [5, 7, 9]])
 
 
+def test_position_channels_of_0_on_every_joint_do_not_put_the_body_into_a_point():
+    """Some programs write what is to be added to the OFFSET: nothing, for a rigid body."""
+    names, offsets = ("hips", "spine", "neck", "head"), ("0 90 0", "0 30 0", "0 20 0", "0 10 2")
+    joint = "{} {}\n{{\nOFFSET {}\nCHANNELS 6 " + SIX + "\n"
+    kinds = ("ROOT", "JOINT", "JOINT", "JOINT")
+    body = "HIERARCHY\n" + "".join(map(joint.format, kinds, names, offsets)) + "}\n" * 4
+    values = np.zeros((5, 24))
+    values[:, :3] = np.arange(15).reshape(5, 3)
+    clip = read_bvh((body + motion(values)).encode())
+    assert "position channels of 3 joints are 0 in every frame" in clip.warnings[0]
+    np.testing.assert_allclose(clip.joints - clip.joints[:, :1], [[[0, 0, 0], [0, 30, 0], [0, 50, 0], [0, 60, 2]]] * 5)
+    values[:, [7, 13]] = 30, 20  # a head in the neck is a head in the neck where the others tell where they are
+    clip = read_bvh((body + motion(values)).encode())
+    assert clip.warnings == ()
+    np.testing.assert_array_equal(clip.joints[:, 3], clip.joints[:, 2])
+
+
 @pytest.mark.parametrize(
     "dialect",
     [
@@ -177,9 +197,20 @@ def test_a_file_cut_inside_a_row_names_the_line(values):
     assert f"line {text.count(chr(10))}" in message and "expected 18" in message and "cut short" in message
 
 
-def test_frame_count_mismatch_is_told(values):
-    assert "after 5 frames, expected 6" in error(LEG + motion(values).replace("Frames: 5", "Frames: 6"))
-    assert "after 5 frames, expected 4" in error(LEG + motion(values).replace("Frames: 5", "Frames: 4"))
+@pytest.mark.parametrize("announced", [4, 6])
+def test_a_frame_count_off_by_one_over_whole_rows_is_read_with_a_warning(values, announced):
+    clip = read_bvh((LEG + motion(values).replace("Frames: 5", f"Frames: {announced}")).encode())
+    assert len(clip.joints) == 5
+    assert clip.warnings == (f"holds 5 whole frames, 'Frames:' announces {announced}: all are read",)
+    assert read_bvh((LEG + motion(values)).encode()).warnings == ()
+
+
+def test_a_frame_count_that_is_wrong_or_a_last_row_that_may_be_cut_is_refused(values):
+    assert "after 5 frames, expected 7" in error(LEG + motion(values).replace("Frames: 5", "Frames: 7"))
+    assert "after 5 frames, expected 3" in error(LEG + motion(values).replace("Frames: 5", "Frames: 3"))
+    text = LEG + motion(values).replace("Frames: 5", "Frames: 6")
+    assert "cut short" in error(text[:-3]), "the last number lost its last digits"
+    assert "expected 18" in error(text[: text.rindex(" ")] + "\n"), "the last row lost a number"
 
 
 @pytest.mark.parametrize("bad", ["nan", "inf"])
@@ -219,6 +250,68 @@ def test_not_a_number_names_line_and_word(values):
 )
 def test_damaged_files_get_one_line(values, damage, expected):
     assert expected in error(damage(LEG + motion(values)))
+
+
+ROW = " ".join(["0"] * CHANNELS)
+HEAD = "MOTION\nFrames: 1\nFrame Time: 0.03"
+NESTED = "".join(f"JOINT j{i} {{ OFFSET 0 1 0 " for i in range(4000))
+LONG = 1_000_000
+HOSTILE = {
+    "spaces after Frame Time": f"{LEG}{HEAD}{' ' * LONG}x\n{ROW}\n",
+    "spaces after Frames": f"{LEG}MOTION\nFrames: {' ' * LONG}x\n",
+    "blank lines before Frames": f"{LEG}MOTION\n{' ' * 9}{chr(10) * LONG}",
+    "blank lines before MOTION": f"{LEG}{'    ' * LONG}{chr(10) * LONG}x",
+    "blanks before each word": f"{LEG}{(' ' * 1000 + chr(10)) * 1000}MOTIO",
+    "a hierarchy in one line": "HIERARCHY ROOT a { CHANNELS 1 Xrotation " + "OFFSET 0 0 0 " * (LONG // 6) + "} x",
+    "joints without end": "HIERARCHY ROOT a { " + "JOINT b { OFFSET 0 0 0 " * (LONG // 10),
+    "joints without braces": "HIERARCHY ROOT a { " + "JOINT " * (LONG // 3),
+    "a name without end": f"HIERARCHY ROOT {'a' * LONG} {{ CHANNELS 1 Xrotation }}",
+    "deep nesting, left open": f"HIERARCHY ROOT a {{ CHANNELS 1 Xrotation {NESTED}",
+    "braces": "HIERARCHY ROOT a " + "{" * LONG,
+    "digits of an offset": LEG.replace("1 -39 2", f"1 -39 {'9' * LONG}"),
+    "digits of a channel count": LEG.replace("CHANNELS 3", f"CHANNELS {'9' * LONG}"),
+    "digits of a frame count": f"{LEG}MOTION\nFrames: {'9' * LONG}\nFrame Time: 0.03\n{ROW}\n",
+    "digits of a frame time": f"{LEG}MOTION\nFrames: 1\nFrame Time: {'9' * LONG}\n{ROW}\n",
+    "digits of a value": f"{LEG}{HEAD}\n{'9' * LONG}{ROW}\n",
+    "frames announced without end": f"{LEG}MOTION\nFrames: 999999999999\nFrame Time: 0.03\n{ROW}\n",
+    "values in one line": f"{LEG}{HEAD}\n{'0 ' * LONG}\n",
+    "a value a line": f"{LEG}{HEAD}\n{('0' + chr(10)) * LONG}",
+    "a word at the end": f"{LEG}{HEAD}\n{(ROW + chr(10)) * (LONG // 30)}x\n",
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_time_grows_no_faster_than_the_file(kind):
+    text = HOSTILE[kind]
+    began = time.process_time()
+    message = error(text if "MOTION" in text else f"{text}\n{HEAD}\n{ROW}\n")
+    assert time.process_time() - began < 3, "a megabyte of anything takes well under a second"
+    assert len(message) < 500
+
+
+def test_joints_and_frames_are_bounded_before_they_take_memory():
+    """A joint without channels costs a file nothing, so that 200 kB could ask for any amount."""
+    still = "".join(f"JOINT j{i}\n{{\nOFFSET 0 1 0\n}}\n" for i in range(4000))
+    header = f"HIERARCHY\nROOT a\n{{\nOFFSET 0 0 0\nCHANNELS 1 Xrotation\n{still}}}\n"
+    tracemalloc.start()
+    try:
+        frames = 50_000
+        message = error(f"{header}MOTION\nFrames: {frames}\nFrame Time: 0.01\n" + "0\n" * frames)
+        assert "50000 frames of 4001 joints" in message and "into parts" in message
+        assert tracemalloc.get_traced_memory()[1] < 50e6
+    finally:
+        tracemalloc.stop()
+    assert "more than 4096 joints" in error(header.replace("}\n}\n", "}\n" + still.replace("j", "k") + "}\n") + f"{HEAD}\n0\n")
+    assert len(read_bvh(f"{header}{HEAD}\n30\n".encode()).names) == 4001
+
+
+def test_long_recordings_are_turned_in_pieces_that_agree(values, monkeypatch):
+    values = np.tile(values, (7, 1))
+    whole = read_bvh((LEG + motion(values)).encode())
+    monkeypatch.setattr(bvh_kinematics, "KINEMATICS_AT_ONCE", 4 * len(NODES))
+    pieces = read_bvh((LEG + motion(values)).encode())
+    np.testing.assert_array_equal(pieces.joints, whole.joints)
+    np.testing.assert_array_equal(pieces.rotations, whole.rotations)
 
 
 @pytest.mark.parametrize("name", ["dataset-2_walk_active_013", "dataset-1_walk-back_normal_001"])
