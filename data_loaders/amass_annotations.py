@@ -3,15 +3,17 @@
 Features are those of the whole file; a caption's motion is the frames of its span, no more and no less.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from data_loaders.clips import Report
+from protos.names import leads_out, shown
+from protos.reading import convert, read_json
 
 MIN_SECONDS, MAX_SECONDS = 2.0, 10.0
 
@@ -48,33 +50,38 @@ class AnnotatedFile:
     labels: Mapping[str, object] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Entry:
+    """A clip as annotations.json holds it; what else may stand there is passed over."""
+
+    path: str
+    duration: float
+    annotations: list[Annotation]
+    labels: dict[str, str | int | float | bool | None] = field(default_factory=dict)
+
+
 def read_annotations(path: Path) -> dict[str, AnnotatedFile]:
     """annotations.json by key, in the order of the file. AnnotationError where it is absent or of another form."""
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-        return parse_annotations(content)
+        return parse_annotations(read_json(path, dict[str, Any]))
     except FileNotFoundError:
         raise AnnotationError(f"{path} is absent") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise AnnotationError(f"{path} is not an annotations file: {type(error).__name__} {error}") from error
+    except ValueError as error:
+        raise AnnotationError(f"{path} is not an annotations file: {error}") from error
 
 
 def parse_annotations(content: Mapping[str, dict]) -> dict[str, AnnotatedFile]:
-    """ValueError names a caption without words, or whose seconds are no span of time."""
-    return {
-        key: AnnotatedFile(key, str(entry["path"]), float(entry["duration"]), tuple(map(_annotation, entry["annotations"])),
-                           entry.get("labels", {}))
-        for key, entry in content.items()
-    }  # fmt: skip
-
-
-def _annotation(entry: Mapping) -> Annotation:
-    found = Annotation(str(entry["seg_id"]), entry["text"], float(entry["start"]), float(entry["end"]))
-    if not isinstance(found.text, str):
-        raise ValueError(f"{found.seg_id}: its text is {found.text!r}")
-    if not 0 <= found.start <= found.end < math.inf:  # NaN too
-        raise ValueError(f"{found.seg_id}: from {found.start:g} to {found.end:g} s is no span of time")
-    return found
+    """ValueError names the entry and its field, a caption whose seconds are no span of time, and a path that leads elsewhere."""
+    files = {}
+    for key, each in content.items():
+        entry = convert(each, Entry, f"entry {shown(key)}")
+        if leads_out(entry.path):
+            raise ValueError(f"entry {shown(key)}: its path {shown(entry.path)} leads out of the folder of motions")
+        for annotation in entry.annotations:
+            if not 0 <= annotation.start <= annotation.end < math.inf:  # NaN too
+                raise ValueError(f"{annotation.seg_id}: from {annotation.start:g} to {annotation.end:g} s is no span of time")
+        files[key] = AnnotatedFile(key, entry.path, entry.duration, tuple(entry.annotations), entry.labels)
+    return files
 
 
 def within_seconds(files: Mapping[str, AnnotatedFile], shortest: float = MIN_SECONDS, longest: float = MAX_SECONDS,

@@ -3,8 +3,9 @@
 datasets/annotations/humanml3d/{annotations.json, splits/test.txt, ...} and datasets/motions/guoh3dfeats/<path>.npy.
 """
 
-import json
-from functools import lru_cache
+import hashlib
+from collections.abc import Mapping
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +23,13 @@ from data_loaders.amass_annotations import (
 from data_loaders.clips import Report
 from data_loaders.corpus import Corpus, Representation
 from data_loaders.skeleton import load_skeleton
+from protos.names import inside
+from protos.reading import FileError, read_array, read_json, read_names
 
 ANNOTATIONS = "annotations.json"
 REPRESENTATION = "representation.json"  # of features other than the published ones
 OPEN_FILES = 64  # memory maps that are kept
+SAMPLED = 1024  # bytes at the end of a feature file that tell two of one size apart
 
 
 def default_motions(folder: Path) -> Path:
@@ -63,7 +67,7 @@ class AmassDataset:
         if not path.is_file():
             known = sorted(p.stem for p in path.parent.glob("*.txt"))
             raise FileNotFoundError(f"{path}: no such split; this dataset has {', '.join(known) or 'none'}")
-        return path.read_text(encoding="utf-8").split()
+        return read_names(path)
 
     def split(self, split: str, shortest: float = MIN_SECONDS, longest: float = MAX_SECONDS,
               report: Report | None = None) -> dict[str, AnnotatedFile]:
@@ -72,6 +76,22 @@ class AmassDataset:
         `report` gets what is left out.
         """
         return annotated_split(self.files, self.keys(split), split, shortest, longest, report)
+
+    @cached_property
+    def stamp(self) -> str:
+        """16 characters that change when annotations, split lists or feature files do, as `Corpus.stamp`; of a feature file
+        its size and its end are looked at.
+        """
+        digest = hashlib.sha256((self.folder / ANNOTATIONS).read_bytes() + repr(self.representation).encode())
+        for path in sorted((self.folder / "splits").glob("*.txt")):
+            digest.update(path.name.encode() + path.read_bytes())
+        for path in sorted({file.path for file in self.files.values()}):
+            digest.update(path.encode() + _end_of(inside(self.motions, f"{path}.npy", reading=True)))
+        return digest.hexdigest()[:16]
+
+    def labels_of(self, key: str) -> Mapping[str, object]:
+        """What is known about a file beside its captions; nothing of published ones."""
+        return self.files[key].labels if key in self.files else {}
 
     def motion(self, file: AnnotatedFile, annotation: Annotation) -> np.ndarray:
         """Features (T, 263) in their units of what a caption describes. AnnotationError where the file is absent or no such."""
@@ -82,22 +102,35 @@ class AmassDataset:
         if not path.is_file():
             return Representation("humanml", 20.0, "published")
         try:
-            return Representation(**json.loads(path.read_text(encoding="utf-8")))
-        except (TypeError, ValueError) as error:
+            representation = read_json(path, Representation)
+            representation.check(str(path))
+        except FileError as error:
             raise AnnotationError(f"{path} is not readable: {error}") from error
+        return representation
 
     def _read(self, path: str) -> np.ndarray:
-        where = self.motions / f"{path}.npy"
+        where = inside(self.motions, f"{path}.npy", reading=True)
         try:
-            features = np.load(where, mmap_mode="r", allow_pickle=False)
+            features = read_array(where, kinds="f", mmap=True)
         except FileNotFoundError:
             raise AnnotationError(f"{where} is absent: do the feature files lie in {self.motions}? (those of AMASS are made by "
                                   "python -m data_loaders.guoh3dfeats)") from None  # fmt: skip
-        except (ValueError, EOFError, OSError) as error:
+        except (ValueError, OSError) as error:
             raise AnnotationError(f"{where} is not readable: {error}") from error
         if features.ndim != 2 or features.shape[1] != self.skeleton.num_features:
             raise AnnotationError(f"{where} has shape {features.shape}, expected (frames, {self.skeleton.num_features})")
         return features
+
+
+def _end_of(path: Path) -> bytes:
+    """Size and last bytes of a file; nothing of one that is absent."""
+    try:
+        with open(path, "rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - SAMPLED))
+            return size.to_bytes(8, "little") + file.read(SAMPLED)
+    except OSError:
+        return b""
 
 
 def open_dataset(name_or_folder: str | Path, motions: Path | None = None) -> Corpus | AmassDataset:

@@ -1,18 +1,21 @@
 """The clips of a split, in a HumanML3D folder or a packed corpus, and an account of those that cannot be used."""
 
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from data_loaders.corpus import Corpus, read_split
 from data_loaders.text import Caption, read_caption_file
+from protos.names import inside
+from protos.reading import read_array
 
-if TYPE_CHECKING:
-    from data_loaders.corpus import Corpus
+# Marks in the names of clips that are made of a recording; `recording_names` in data_loaders/sources.py keeps "@" for them.
+MIRRORED = "@mirrored"
 
 
 @dataclass(frozen=True)
@@ -31,23 +34,15 @@ def clips_of_folder(folder: str | Path, split: str) -> Clips:
     folder = Path(folder)
     return Clips(
         read_split(folder, split),
-        lambda name: np.load(folder / "new_joint_vecs" / f"{name}.npy", allow_pickle=False),
-        lambda name: read_caption_file(folder / "texts" / f"{name}.txt"),
+        lambda name: read_array(inside(folder, f"new_joint_vecs/{name}.npy", reading=True)),
+        lambda name: read_caption_file(inside(folder, f"texts/{name}.txt", reading=True)),
     )
 
 
-def clips_of_corpus(corpus: "Corpus", split: str) -> Clips:
+def clips_of_corpus(corpus: Corpus, split: str) -> Clips:
     """Clips of a packed corpus; names of the split list that it lacks count as missing."""
     names = corpus.names if split == "all" else read_split(corpus.folder, split)
     return Clips(names, lambda name: corpus[corpus.position(name)], corpus.captions)
-
-
-def read_split(folder: Path, split: str) -> list[str]:
-    path = Path(folder) / f"{split}.txt"
-    if not path.is_file():
-        known = sorted(p.stem for p in Path(folder).glob("*.txt") if p.stem != "report")
-        raise FileNotFoundError(f"{path}: no such split; this dataset has {', '.join(known) or 'none'}")
-    return path.read_text(encoding="utf-8").split()
 
 
 @dataclass
@@ -88,17 +83,35 @@ def readable_motions(clips: Clips, num_features: int, report: Report) -> Iterato
             yield name, motion
 
 
-def original_name(name: str) -> str | None:
-    """The clip whose mirror image has this name (M000123, M/KIT/x, folder/M000123, x_mirrored); None for other names."""
-    folder, slash, stem = name.rpartition("/")
-    if stem.endswith("_mirrored"):
-        return name.removesuffix("_mirrored")
+def clip_name(recording: str, window: int | None = None, mirrored: bool = False) -> str:
+    """Name of a clip made of a recording: of all or of a window of it, as recorded or mirrored ('walk@w2@mirrored')."""
+    return f"{recording}{'' if window is None else f'@w{window}'}{MIRRORED if mirrored else ''}"
+
+
+def window_number(name: str) -> int:
+    """Which window of its recording a clip is (walk@w2; walk_w2 of earlier versions); 0 for a whole one."""
+    match = re.search(r"[@_]w(\d+)$", name.removesuffix(MIRRORED))
+    return int(match[1]) if match else 0
+
+
+def original_name(name: str, labels: Mapping[str, object] | None = None) -> str | None:
+    """The clip whose mirror image has this name; None for a clip as it was recorded.
+
+    Names tell it of ours (walk@mirrored, walk_mirrored) and of published datasets and those by earlier versions (M000123,
+    folder/M000123, M/KIT/x, Mwalk). Where the clip's labels are given they decide: Mike need not be the image of ike.
+    """
+    if labels is not None and labels.get("mirrored") is False:
+        return None
+    for mark in (MIRRORED, "_mirrored"):
+        if name.endswith(mark):
+            return name.removesuffix(mark)
     if name.startswith("M/"):
         return name[2:]
+    folder, slash, stem = name.rpartition("/")
     return f"{folder}{slash}{stem[1:]}" if stem.startswith("M") and len(stem) > 1 else None
 
 
-def mirrored_twins(names: Sequence[str]) -> set[str]:
-    """Of the names, those of mirrored clips whose original is among them."""
+def mirrored_twins(names: Sequence[str], labels: Callable[[str], Mapping[str, object]] = lambda name: {}) -> set[str]:
+    """Of the names, those of mirrored clips whose original is among them. labels: what is known about a clip."""
     known = set(names)
-    return {name for name in known if original_name(name) in known}
+    return {name for name in known if original_name(name, labels(name)) in known}

@@ -4,17 +4,21 @@ A dataset folder has the HumanML3D layout (`new_joints/`, `new_joint_vecs/`, `te
 and beside it `corpus/`: all feature rows in one array, so that opening a dataset costs milliseconds whatever its size.
 """
 
+import hashlib
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, astuple, dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from data_loaders.skeleton import Skeleton, load_skeleton
-from protos.files import atomic_file, write_atomically
+from protos.files import atomic_file, encode_json, recover_folder, write_atomically
+from protos.names import leads_out, shown
+from protos.outputs import new_folder
+from protos.reading import FileError, read_array, read_arrays, read_json, read_names
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,6 +33,10 @@ DATASET_ALIASES = {
 DATASET_ROOT = Path("dataset")
 PUBLISHED_STATISTICS = Path(__file__).with_name("published_statistics.json")
 FORMAT_VERSION = 1
+CORPUS_FILES = ("index.json", "captions.json", "features.npy", "stats.npz")
+REPORT = "report.txt"  # the one text file of a dataset folder that is no split list
+FRAME_RATES = (0.1, 10_000.0)
+PREPARE_AGAIN = "prepare the dataset again"
 
 
 class RepresentationMismatch(ValueError):
@@ -42,6 +50,18 @@ class Representation:
     skeleton: str
     fps: float
     heading: str
+
+    def check(self, name: str) -> None:
+        """FileError, naming the file `name`, where skeleton, fps or heading are none that this program knows."""
+        from data_loaders.headings import check_heading
+
+        try:
+            load_skeleton(self.skeleton)
+            check_heading(self.heading)
+        except ValueError as error:
+            raise FileError(f"{name}: {error}") from None
+        if not FRAME_RATES[0] <= self.fps <= FRAME_RATES[1]:
+            raise FileError(f"{name}: fps {self.fps:g}, expected {FRAME_RATES[0]:g} to {FRAME_RATES[1]:g}")
 
     def require(self, other: "Representation", mine: str, theirs: str) -> None:
         """Raises RepresentationMismatch, naming both sides (words such as 'dataset x'), unless they are the same."""
@@ -68,9 +88,21 @@ class Statistics:
 
     @staticmethod
     def load(path: Path) -> "Statistics":
-        with np.load(path, allow_pickle=False) as file:
-            representation = Representation(str(file["skeleton"]), float(file["fps"]), str(file["heading"]))
-            return Statistics(file["mean"], file["std"], representation)
+        """FileError names what is missing, not finite, or a std that is not above zero."""
+        found = read_arrays(path, only=("mean", "std", "skeleton", "fps", "heading"))
+        for name in ("mean", "std", "skeleton", "fps", "heading"):
+            if name not in found:
+                raise FileError(f"{path}: no array {name!r}, expected mean, std, skeleton, fps and heading")
+        mean, std = found["mean"], found["std"]
+        if mean.ndim != 1 or mean.shape != std.shape or mean.dtype.kind != "f" or std.dtype.kind != "f":
+            raise FileError(f"{path}: mean {mean.shape} and std {std.shape}, expected two rows of numbers of one length")
+        if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
+            raise FileError(f"{path}: mean and std must be finite and every std above 0")
+        if found["fps"].size != 1 or found["fps"].dtype.kind not in "fiu":
+            raise FileError(f"{path}: fps of shape {found['fps'].shape}, expected one number")
+        representation = Representation(str(found["skeleton"]), float(found["fps"].item()), str(found["heading"]))
+        representation.check(str(path))
+        return Statistics(mean, std, representation)
 
     @staticmethod
     def published(name: str, representation: Representation, dtype: type = np.float32) -> "Statistics | None":
@@ -114,31 +146,66 @@ class Entry:
     labels: dict = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Index:
+    """What corpus/index.json holds: the clips in the order of their frames, offsets of K + 1 rows, and a hash of the frames."""
+
+    version: int
+    skeleton: str
+    fps: float
+    heading: str
+    names: list[str]
+    offsets: list[int]
+    labels: list[dict[str, Any]]
+    frames: str = ""  # sha256 of features.npy's rows; '' where an earlier version wrote it
+
+    def check(self, name: str) -> None:
+        """FileError where the parts contradict each other, or a clip's name could lead out of a folder."""
+        if len(self.offsets) != len(self.names) + 1 or len(self.labels) != len(self.names):
+            raise FileError(f"{name}: {len(self.names)} names, {len(self.offsets)} offsets, {len(self.labels)} labels, expected "
+                            f"as many labels as names and one offset more: {PREPARE_AGAIN}")  # fmt: skip
+        rising = all(one <= other for one, other in zip(self.offsets, self.offsets[1:], strict=False))
+        if self.offsets[0] != 0 or not rising or self.offsets[-1] >= 1 << 48:
+            raise FileError(f"{name}: offsets must rise from 0: {PREPARE_AGAIN}")
+        if len(set(self.names)) < len(self.names):
+            twice = next(each for i, each in enumerate(self.names) if each in self.names[:i])
+            raise FileError(f"{name}: two clips are called {shown(twice)}: {PREPARE_AGAIN}")
+        for each in self.names:
+            if leads_out(each) or "\n" in each or "\r" in each:
+                raise FileError(f"{name}: the clip's name {shown(each)} is no name of a file: not used")
+
+
 class Corpus:
     """A dataset opened for reading. `corpus[i]` is the memory-mapped feature block (T, D) of clip i, denormalised."""
 
     def __init__(self, folder: Path):
+        """FileNotFoundError where there is no prepared dataset, FileError where its files are damaged or do not fit together."""
         self.folder = Path(folder)
         store = self.folder / "corpus"
         index_file = store / "index.json"
+        recover_folder(store)
         if not index_file.is_file():
             raise FileNotFoundError(
                 f"{self.folder} holds no prepared dataset ({index_file} is missing): "
                 f"make one with python -m data_loaders.prepare --help"
             )
-        index = json.loads(index_file.read_text())
-        if index.get("version") != FORMAT_VERSION:
-            raise ValueError(f"{index_file}: format {index.get('version')}, expected {FORMAT_VERSION}: prepare it again")
-        self.names: list[str] = index["names"]
-        self.offsets = np.asarray(index["offsets"], dtype=np.int64)
-        self.labels: list[dict] = index["labels"]
-        self.skeleton: Skeleton = load_skeleton(index["skeleton"])
-        self.representation = Representation(index["skeleton"], float(index["fps"]), index["heading"])
-        self.features = np.load(store / "features.npy", mmap_mode="r")
+        version = read_json(index_file, dict[str, Any]).get("version")
+        if version != FORMAT_VERSION:
+            raise FileError(f"{index_file}: format {shown(version)}, expected {FORMAT_VERSION}: prepare it again")
+        index = read_json(index_file, Index)
+        index.check(str(index_file))
+        self.index = index
+        self.names: list[str] = index.names
+        self.offsets = np.asarray(index.offsets, dtype=np.int64)
+        self.labels: list[dict] = [{key: _plain_label(value) for key, value in each.items()} for each in index.labels]
+        self.representation = Representation(index.skeleton, float(index.fps), index.heading)
+        self.representation.check(str(index_file))
+        self.skeleton: Skeleton = load_skeleton(index.skeleton)
+        self.features = read_array(store / "features.npy", kinds="f", mmap=True)
         if self.features.shape != (int(self.offsets[-1]), self.skeleton.num_features):
-            raise ValueError(
+            raise FileError(
                 f"{store / 'features.npy'}: shape {self.features.shape}, expected "
-                f"{(int(self.offsets[-1]), self.skeleton.num_features)}: prepare the dataset again"
+                f"{(int(self.offsets[-1]), self.skeleton.num_features)}: {PREPARE_AGAIN}"
             )
         self._store = store
         self._captions: dict[str, list[Caption]] | None = None
@@ -166,6 +233,9 @@ class Corpus:
         """The dataset's own pair; refused if it was made for another representation than the features."""
         if self._statistics is None:
             self._statistics = Statistics.load(self._store / "stats.npz")
+            if len(self._statistics.mean) != self.skeleton.num_features:
+                raise FileError(f"{self._store / 'stats.npz'}: {len(self._statistics.mean)} features, expected "
+                                f"{self.skeleton.num_features}: {PREPARE_AGAIN}")  # fmt: skip
             self.representation.require(
                 self._statistics.representation, f"{self.folder}'s features", f"{self._store / 'stats.npz'}"
             )
@@ -189,12 +259,16 @@ class Corpus:
         """Index of a clip; KeyError where it is absent."""
         return self._position[name]
 
+    def labels_of(self, name: str) -> dict[str, Any]:
+        """What is known about a clip (content, style, mirrored, ...); KeyError where it is absent."""
+        return self.labels[self._position[name]]
+
     def captions(self, clip: int | str) -> "list[Caption]":
         if self._captions is None:
             from data_loaders.text import Caption
 
-            stored = json.loads((self._store / "captions.json").read_text())
-            self._captions = {name: [Caption(*row) for row in rows] for name, rows in stored.items()}
+            stored = read_json(self._store / "captions.json", dict[str, list[tuple[str, list[str], float, float]]])
+            self._captions = {name: [Caption(*row) for row in stored.get(name, ())] for name in self.names}
         return self._captions[clip if isinstance(clip, str) else self.names[clip]]
 
     def joints(self, clip: int | str) -> np.ndarray:
@@ -218,11 +292,53 @@ class Corpus:
         """
         if name == "all":
             return list(range(len(self)))
-        path = self.folder / f"{name}.txt"
-        if not path.is_file():
-            known = sorted(p.stem for p in self.folder.glob("*.txt") if p.stem != "report")
-            raise FileNotFoundError(f"{path}: no such split; this dataset has {', '.join(known) or 'none'}")
-        return [self._position[line] for line in path.read_text().split() if line in self._position]
+        return [self._position[line] for line in read_split(self.folder, name) if line in self._position]
+
+    @cached_property
+    def stamp(self) -> str:
+        """16 characters that change when frames, captions, labels, splits or statistics do: what was computed from the data
+        (evaluations, galleries, text features, a training that is resumed) is compared by it. The same data prepared again,
+        or copied, has the same. Of a corpus by an earlier version all frames are read for it.
+        """
+        digest = hashlib.sha256()
+        for name in ("index.json", "captions.json", "stats.npz"):
+            path = self._store / name
+            digest.update(name.encode() + (path.read_bytes() if path.is_file() else b""))
+        if not self.index.frames:
+            digest.update(_hash_of_rows(self.features).encode())
+        for path in sorted(self.folder.glob("*.txt")):
+            if path.name != REPORT and (clips := self._listed(path)):
+                digest.update(path.name.encode() + np.asarray(clips, np.int64).tobytes())
+        return digest.hexdigest()[:16]
+
+    def _listed(self, path: Path) -> list[int]:
+        """Clips that a text file lists; none for one that is no split list."""
+        try:
+            return [self._position[line] for line in read_names(path) if line in self._position]
+        except FileError:
+            return []
+
+
+def read_split(folder: Path, split: str) -> list[str]:
+    """The names in a split list, one a line. FileNotFoundError names the splits there are."""
+    path = Path(folder) / f"{split}.txt"
+    if not path.is_file():
+        known = sorted(p.stem for p in Path(folder).glob("*.txt") if p.name != REPORT)
+        raise FileNotFoundError(f"{path}: no such split; this dataset has {', '.join(known) or 'none'}")
+    return read_names(path)
+
+
+def _plain_label(value: Any) -> Any:
+    """A label that can be compared and counted: lists and dicts, which a file may hold, as their text."""
+    return json.dumps(value) if isinstance(value, (list, dict)) else value
+
+
+def _hash_of_rows(features: np.ndarray, rows: int = 1 << 14) -> str:
+    """sha256 of an array's float32 rows, read a part at a time."""
+    digest = hashlib.sha256()
+    for start in range(0, len(features), rows):
+        digest.update(np.ascontiguousarray(features[start : start + rows], "<f4").tobytes())
+    return digest.hexdigest()
 
 
 def resolve_dataset(name_or_folder: str | Path) -> Path:
@@ -244,33 +360,38 @@ def resolve_dataset(name_or_folder: str | Path) -> Path:
 
 
 def write_corpus(folder: Path, entries: Iterable[Entry], representation: Representation, statistics: Statistics) -> None:
-    """Packs entries into `folder/corpus`, one clip in memory at a time; complete or not there at all."""
-    store = Path(folder) / "corpus"
-    store.mkdir(parents=True, exist_ok=True)
-    (store / "index.json").unlink(missing_ok=True)  # written last: its presence says that the store is whole
+    """Packs entries into `folder/corpus`, one clip in memory at a time; complete or not there at all.
+
+    A corpus that is there stays until the new one is whole, and is exchanged for it. OutputError, before any work, where
+    `folder/corpus` holds files of somebody else.
+    """
     skeleton = load_skeleton(representation.skeleton)
     names, offsets, labels, captions = [], [0], [], {}
-    partial = store / "features.npy.partial"
-    with open(partial, "wb") as rows:
-        rows.write(_npy_header((0, skeleton.num_features)))
-        for entry in entries:
-            if entry.features.ndim != 2 or entry.features.shape[1] != skeleton.num_features:
-                raise ValueError(
-                    f"{entry.name}: features of shape {entry.features.shape}, "
-                    f"expected (T, {skeleton.num_features}) for skeleton {skeleton.name}"
-                )
-            rows.write(np.ascontiguousarray(entry.features, dtype="<f4").tobytes())
-            names.append(entry.name)
-            offsets.append(offsets[-1] + len(entry.features))
-            labels.append(entry.labels)
-            captions[entry.name] = [astuple(caption) for caption in entry.captions]
-        rows.seek(0)
-        rows.write(_npy_header((offsets[-1], skeleton.num_features)))
-    os.replace(partial, store / "features.npy")
-    statistics.save(store / "stats.npz")
-    write_atomically(store / "captions.json", json.dumps(captions))
-    index = {"version": FORMAT_VERSION, **asdict(representation), "names": names, "offsets": offsets, "labels": labels}
-    write_atomically(store / "index.json", json.dumps(index))
+    digest = hashlib.sha256()
+    with new_folder(Path(folder) / "corpus", "corpus", overwrite=True, earlier=CORPUS_FILES) as store:
+        with open(store / "features.npy", "wb") as rows:
+            rows.write(_npy_header((0, skeleton.num_features)))
+            for entry in entries:
+                if entry.features.ndim != 2 or entry.features.shape[1] != skeleton.num_features:
+                    raise ValueError(
+                        f"{entry.name}: features of shape {entry.features.shape}, "
+                        f"expected (T, {skeleton.num_features}) for skeleton {skeleton.name}"
+                    )
+                data = np.ascontiguousarray(entry.features, dtype="<f4").tobytes()
+                digest.update(data)
+                rows.write(data)
+                names.append(entry.name)
+                offsets.append(offsets[-1] + len(entry.features))
+                labels.append(entry.labels)
+                captions[entry.name] = [astuple(caption) for caption in entry.captions]
+            rows.seek(0)
+            rows.write(_npy_header((offsets[-1], skeleton.num_features)))
+        index = Index(FORMAT_VERSION, **asdict(representation), names=names, offsets=offsets, labels=labels,
+                      frames=digest.hexdigest())  # fmt: skip
+        index.check(str(store / "index.json"))
+        statistics.save(store / "stats.npz")
+        write_atomically(store / "captions.json", encode_json(captions, "captions.json", None))
+        write_atomically(store / "index.json", encode_json(asdict(index), "index.json", None))
 
 
 def _npy_header(shape: tuple[int, int], size: int = 128) -> bytes:

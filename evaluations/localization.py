@@ -67,7 +67,7 @@ def long_motions(corpus: Corpus, options: "LocalizeEvaluationOptions") -> list[L
     """Long motions of clips in random order, each clip in one. ValueError where the split gives none."""
     clips = clips_of_corpus(corpus, options.split)
     readable = dict(readable_motions(clips, corpus.skeleton.num_features, Report()))
-    twins = mirrored_twins(list(readable))
+    twins = mirrored_twins(list(readable), corpus.labels_of)
     captions = {name: first for name in readable if name not in twins and (first := first_caption(corpus, name))}
     names, texts = list(captions), [caption.text for caption in captions.values()]
     for name, caption in captions.items():

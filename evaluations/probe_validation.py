@@ -5,7 +5,6 @@ at most 10 % of the clips of any other content that does not imply it, and at mo
 of motions made for other prompts.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,6 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from data_loaders.clips import window_number
 from data_loaders.corpus import Corpus
 from evaluations.probe_rules import Description, describe
 from evaluations.probes import CONTENT_PROBES, PROBES, RELABELLED, AnyProbe, PairProbe, plan
@@ -87,7 +87,7 @@ def real_clips(corpus: Corpus) -> list[RealClip]:
             recordings[label.get("source", corpus.names[i])].append(i)
     clips = []
     for source, parts in tqdm(recordings.items(), desc="real clips", unit="clip", disable=None):
-        parts = sorted(parts, key=lambda i: _window(corpus.names[i]))
+        parts = sorted(parts, key=lambda i: window_number(corpus.names[i]))
         rows = np.concatenate([corpus[i] for i in parts])
         joints = joints_from_features(torch.from_numpy(rows), corpus.skeleton).numpy()
         label = corpus.labels[parts[0]]
@@ -97,11 +97,6 @@ def real_clips(corpus: Corpus) -> list[RealClip]:
             describe(joints, corpus.fps),
         ))  # fmt: skip
     return clips
-
-
-def _window(name: str) -> int:
-    match = re.search(r"_w(\d+)$", name)
-    return int(match[1]) if match else 0
 
 
 def control_motions(corpus: Corpus, count: int = 200, seed: int = 0) -> dict[str, list[Description | None]]:

@@ -31,7 +31,7 @@ def items_of(
     report, items, (shortest, longest) = Report(), [], frame_limits
     read = _items_of_annotations if isinstance(data, AmassDataset) else _items_of_corpus
     found = list(read(data, split, report))
-    folded = mirrored_twins([item.name for item in found]) if fold_mirrored else set()
+    folded = mirrored_twins([item.name for item in found], data.labels_of) if fold_mirrored else set()
     for item in found:
         if item.name in folded:
             report.add(item.name, "mirrored")

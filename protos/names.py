@@ -41,16 +41,26 @@ def safe_name(text: str, taken: Container[str] = (), longest: int = LONGEST) -> 
     return unique
 
 
-def inside(folder: Path, name: str) -> Path:
-    """The path of `name` (it may have `/` in it) inside `folder`, links followed. FileError where it leads out of it."""
+def inside(folder: Path, name: str, reading: bool = False) -> Path:
+    """The path of `name` (it may have `/` in it) inside `folder`, links followed. FileError where it leads out of it.
+
+    reading: links are not followed, since those in a folder that is only read are its owner's (datasets kept as links).
+    """
     folder = Path(folder)
     path = folder / name
     # Lexically first: on a name such as "a/../../b" the folder a need not exist.
-    lexical = os.path.normpath(name)
-    out = os.path.isabs(name) or re.match(r"[A-Za-z]:|\\", name) or lexical.split(os.sep)[0] == ".." or "\0" in name
-    if not name or out or lexical == "." or not path.resolve().is_relative_to(folder.resolve()):
+    if leads_out(name) or not (reading or path.resolve().is_relative_to(folder.resolve())):
         raise FileError(f"{folder}: the name {shown(name)} leads out of this folder: not used")
     return path
+
+
+def leads_out(name: str) -> bool:
+    """Whether a name, by itself, leads out of any folder or is none of a file; `inside` also follows links."""
+    lexical = os.path.normpath(name)
+    return bool(
+        not name or lexical == "." or lexical.split(os.sep)[0] == ".." or os.path.isabs(name)
+        or re.match(r"[A-Za-z]:|\\", name) or "\0" in name
+    )  # fmt: skip
 
 
 def shown(text: object, longest: int = 60) -> str:

@@ -281,7 +281,7 @@ def _npy_header(file: Any, total: int, name: str, kinds: str, most: int) -> _Hea
     if start[:6] != npy.MAGIC_PREFIX:
         _refuse_other_formats(start + file.read(MOST_START), name)
         raise FileError(f"{name}: not a .npy array" if total else f"{name}: is empty, expected a .npy array")
-    version = tuple(start[6:8])
+    version = (*start[6:8], 0, 0)[:2]
     size_format = {(1, 0): "<H", (2, 0): "<I", (3, 0): "<I"}.get(version)
     if size_format is None:
         raise FileError(f"{name}: .npy format {version[0]}.{version[1]}, expected 1.0 to 3.0")

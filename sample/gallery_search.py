@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_loaders.clips import original_name
+from data_loaders.clips import MIRRORED, original_name
 from protos.files import atomic_path
 from sample.gallery import Clip, Gallery, GalleryError, damaged
 from sample.search import SearchIndex, unit_rows
@@ -86,6 +86,8 @@ class GallerySearch:
         """The row of the clip whose mirror image this is, where it is in the gallery; else the row itself."""
         clip = self.gallery.clips[row]
         original = (original_file if self.gallery.of_file(clip) else original_name)(clip.name)
+        if self._key(clip, f"{clip.name}{MIRRORED}") in self._rows:  # it has an image itself, so M is how its name begins
+            return row
         return row if original is None else self._rows.get(self._key(clip, original), row)
 
     def motions(self, query: np.ndarray, count: int, without: int | None = None, fold: bool = True,
@@ -143,7 +145,7 @@ def exact_index(gallery: Gallery, kind: str) -> SearchIndex:
 def original_file(name: str) -> str | None:
     """As `original_name`, of motion files, whose names are anybody's: Mia is no mirror image of ia, nor M/x of x."""
     stem = name.rpartition("/")[2]
-    told = stem.endswith("_mirrored") or stem[1:2].isdigit() or (name.startswith("M/") and "/" in name[2:])
+    told = stem.endswith((MIRRORED, "_mirrored")) or stem[1:2].isdigit() or (name.startswith("M/") and "/" in name[2:])
     return original_name(name) if told else None
 
 
