@@ -5,10 +5,11 @@ embeds all of it again, and takes the square root of a product of covariances fo
 crops and have to come to the same numbers. Word vectors are at hand for both, as GloVe's are in the published code.
 """
 
-import argparse
 import resource
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -20,6 +21,8 @@ from evaluations.evaluation_set import EvaluationSet, Pass, real_set
 from evaluations.judges import default_evaluator, load_judge
 from evaluations.protocol import PROTOCOLS, REAL, Evaluation, Figures
 from model.embedding import TextMotionSpace
+from protos.bounds import REPLICATIONS, SEED
+from protos.options import parse, run_command
 from protos.randomness import derive_seed
 
 
@@ -90,14 +93,22 @@ def reference_replication(data: EvaluationSet, judge: TextMotionSpace, seed: int
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--dataset", default="bandai_namco", help="prepared dataset")
-    parser.add_argument("--evaluator", type=Path, default=None, help="evaluator (default: that of the dataset)")
-    parser.add_argument("--replications", type=int, default=20, help="replications of each")
-    parser.add_argument("--seed", type=int, default=10, help="seed of the draws")
-    arguments = parser.parse_args()
+@dataclass(frozen=True)
+class EvaluationBenchmark:
+    """Time the replications of an evaluation."""
 
+    dataset: str = "bandai_namco"
+    """Prepared dataset: folder or known name."""
+    evaluator: Path | None = None
+    """Evaluator (default: that of the dataset)."""
+    replications: Annotated[int, REPLICATIONS] = 20
+    """Replications of each."""
+    seed: Annotated[int, SEED] = 10
+    """Seed of the draws."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    arguments = parse(EvaluationBenchmark, argv, __doc__)
     corpus = Corpus.open(arguments.dataset)
     data = real_set(corpus)
     judge = load_judge(arguments.evaluator or default_evaluator(corpus), corpus)
@@ -120,7 +131,7 @@ def main() -> None:
     print(f"published  {their_seconds:7.1f} CPU s: {their_seconds / our_seconds:.1f} times as much")
     print("largest difference: " + ", ".join(f"{name} {gap:.1g}" for name, gap in apart.items()))
 
-    drawn = data.draw(np.random.default_rng(arguments.seed))
+    drawn = data.draw(np.random.default_rng(abs(arguments.seed)))
     draw = np.random.default_rng(0)
     for width in (judge.networks.config.embedding, 512):
         mix = draw.normal(size=(width, width)) / np.sqrt(width)
@@ -133,4 +144,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

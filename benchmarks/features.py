@@ -7,18 +7,21 @@ reference follows HumanML3D's process_file: inverse kinematics, forward kinemati
 kinematics again, joint after joint. A line also says how far the two results are apart.
 """
 
-import argparse
 import ctypes
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
 from data_loaders.skeleton import Skeleton, load_skeleton
+from protos.bounds import Range
+from protos.options import parse, run_command
 
 CLIPS_IN_BATCH = 32
 PACK_CLIPS, PACK_FRAMES = 3076, 278_000  # the Bandai-Namco pack at 20 fps
@@ -191,16 +194,26 @@ def fastest(works: list[Callable[[], object]], rounds: int = 25) -> list[float]:
     return best
 
 
-def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--corpus", type=Path, help="prepared folder whose joints make the pack (default: synthetic)")
-    parser.add_argument("--clips", type=int, default=PACK_CLIPS, help="clips of the synthetic pack")
-    parser.add_argument("--frames", type=int, default=PACK_FRAMES, help="frames of the synthetic pack")
-    parser.add_argument("--lengths", type=int, nargs="*", default=[40, 100, 200, 1000], help="single clips to time")
-    parser.add_argument("--reference_share", type=float, default=1.0, help="share of the pack the reference runs on")
-    parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args(argv)
+@dataclass(frozen=True)
+class FeatureBenchmark:
+    """Time joints -> features."""
 
+    corpus: Path | None = None
+    """Prepared folder whose joints make the pack (default: synthetic)."""
+    clips: Annotated[int, Range(1, 100_000)] = PACK_CLIPS
+    """Clips of the synthetic pack."""
+    frames: Annotated[int, Range(1, 10_000_000)] = PACK_FRAMES
+    """Frames of the synthetic pack."""
+    lengths: tuple[Annotated[int, Range(2, 100_000)], ...] = (40, 100, 200, 1000)
+    """Single clips to time."""
+    reference_share: Annotated[float, Range(1e-4, 1)] = 1.0
+    """Share of the pack that the reference runs on."""
+    threads: Annotated[int, Range(1, 1024)] = 1
+    """Threads of torch."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    options = parse(FeatureBenchmark, argv, __doc__)
     import torch
 
     from data_loaders.humanml_features import features_from_clips
@@ -241,7 +254,6 @@ def main(argv: list[str] | None = None) -> int:
     _line(out, f"{len(pack)} clips, {frames} frames", theirs, ours, apart)
     if len(sample) < len(pack):
         out.write(f"(reference: {len(sample)} evenly spread clips timed, scaled to all)\n")
-    return 0
 
 
 def _difference(features: np.ndarray, clip: np.ndarray, skeleton: Skeleton, target: np.ndarray) -> float:
@@ -255,4 +267,4 @@ def _line(out, name: str, theirs: float, ours: float, apart: float) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

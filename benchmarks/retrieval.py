@@ -6,9 +6,10 @@ matrix and looks where the wanted distance lies in it, once for texts and once f
 motions and matrices, and have to come to the same numbers.
 """
 
-import argparse
 import time
 import warnings
+from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ from model.motion_autoencoder import Posterior
 from model.saved_text_features import SavedTextFeatures
 from model.tmr import TMR, TMRConfig, build, lengths_to_mask
 from model.tmr_losses import Captions, LatentNoise, loss, loss_terms
+from protos.bounds import CHANNELS, SEED, Range
+from protos.options import parse, run_command
 from sample.search import SearchIndex
 
 BATCH = 32
@@ -165,20 +168,31 @@ def benchmark_query(size: int, channels: int, draw: np.random.Generator) -> None
           f"slowest of 200 {max(spent):.2f} ms; {missed} differ from a full sort")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--motions", type=int, default=256, help="motions to encode")
-    parser.add_argument("--count", type=int, default=4384, help="texts and motions: those of HumanML3D's test split")
-    parser.add_argument("--gallery", type=int, default=29_000, help="motions to search: HumanML3D")
-    parser.add_argument("--channels", type=int, default=256, help="width of the embeddings searched")
-    parser.add_argument("--repeats", type=int, default=3, help="runs of each, of which the fastest counts")
-    parser.add_argument("--seed", type=int, default=0, help="seed of motions, weights and matrices")
-    arguments = parser.parse_args()
+@dataclass(frozen=True)
+class RetrievalBenchmark:
+    """Time TMR, its metrics and a search."""
+
+    motions: Annotated[int, Range(1, 100_000)] = 256
+    """Motions to encode."""
+    count: Annotated[int, Range(32, 30_000)] = 4384
+    """Texts and motions of the matrices: by default those of HumanML3D's test split."""
+    gallery: Annotated[int, Range(10, 1_000_000)] = 29_000
+    """Motions to search: by default as many as HumanML3D has."""
+    channels: Annotated[int, CHANNELS] = 256
+    """Width of the embeddings searched."""
+    repeats: Annotated[int, Range(1, 1000)] = 3
+    """Runs of each, of which the fastest counts."""
+    seed: Annotated[int, SEED] = 0
+    """Seed of motions, weights and matrices."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    arguments = parse(RetrievalBenchmark, argv, __doc__)
     warnings.filterwarnings("ignore", message="The PyTorch API of nested tensors")
     torch.set_num_threads(1)
     torch.manual_seed(arguments.seed)
 
-    draw = np.random.default_rng(arguments.seed)
+    draw = np.random.default_rng(abs(arguments.seed))
     benchmark_query(arguments.gallery, arguments.channels, draw)
     benchmark_metrics(arguments.repeats, arguments.count, draw)
     benchmark_encoding(arguments.repeats, arguments.motions, draw)
@@ -186,4 +200,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -5,13 +5,17 @@ matplotlib's FuncAnimation. Both write 480 x 480 at 20 fps with floor, trail and
 (user + system time). The motion is made here: somebody who walks in a curve, so that camera and floor move throughout.
 """
 
-import argparse
 import resource
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+
+from protos.bounds import Range
+from protos.options import parse, run_command
 
 CAPTION = "a person walks in a wide curve to the left, swinging both arms"
 SIZE, FPS = 480, 20
@@ -132,11 +136,18 @@ def _usage() -> tuple[float, float]:
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--frames", type=int, nargs="+", default=[120, 196])
-    parser.add_argument("--repeats", type=int, default=3, help="of each; the quickest counts")
-    options = parser.parse_args()
+@dataclass(frozen=True)
+class VideoBenchmark:
+    """Time stick-figure videos."""
+
+    frames: tuple[Annotated[int, Range(2, 10_000)], ...] = (120, 196)
+    """Frames of each video."""
+    repeats: Annotated[int, Range(1, 1000)] = 3
+    """Videos of each kind, of which the quickest counts."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    options = parse(VideoBenchmark, argv, __doc__)
     print(f"{'':24}{'frames':>7}{'drawing':>9}{'python':>8}{'ffmpeg':>8}{'all CPU s':>11}{'wall s':>8}{'file KB':>9}{'ratio':>7}")
     with tempfile.TemporaryDirectory() as folder:
         for warm in (usual_recipe, ours):  # fonts and imports, for both
@@ -158,4 +169,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

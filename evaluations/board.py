@@ -7,8 +7,9 @@ table (board.md, board.json) and one chart (board.png).
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from protos.bounds import REPLICATIONS, SEED, Range, check_bounds
 from protos.options import parse, run_command, setup_logging
 from sample.sample import STARTER
 
@@ -31,15 +32,15 @@ class BoardOptions:
     """Whose protocol."""
     eval_mode: Literal["debug", "wo_mm", "mm_short", "full"] = "wo_mm"
     """As in evaluations.eval_humanml."""
-    replications: int = 5
+    replications: Annotated[int, REPLICATIONS] = 5
     """Replications of each evaluation."""
-    num_motions: int | None = None
+    num_motions: Annotated[int, Range(1, 1_000_000)] | None = None
     """Motions to make per replication (default: as the protocol says)."""
     controls: bool = False
     """Rows for shuffled captions and noise too."""
-    probe_seeds: int = 3
+    probe_seeds: Annotated[int, Range(0, 10_000)] = 3
     """Motions per wording of the probes (0: no probes)."""
-    seed: int = 10
+    seed: Annotated[int, SEED] = 10
     """Seed of everything."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or 1."""
@@ -47,8 +48,7 @@ class BoardOptions:
     """Folder for board.md, board.json and board.png (default: outputs/board_<dataset>)."""
 
     def __post_init__(self) -> None:
-        if self.replications < 1:
-            raise ValueError(f"--replications must be at least 1, got {self.replications}")
+        check_bounds(self, "--")
         if not self.model_paths and not self.reports:
             raise ValueError("nothing to put on a board: give --model_paths or --reports")
 

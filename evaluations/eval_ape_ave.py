@@ -6,8 +6,9 @@ NAME_0.npy, NAME_1.npy, ... Published figures are taken at 100 frames per second
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from protos.bounds import Range, check_bounds
 from protos.options import parse, run_command, setup_logging
 
 
@@ -21,14 +22,13 @@ class ApeAveOptions:
     """Folder of the recordings."""
     pick: Literal["avg", "first", "best", "worst"] = "avg"
     """Of several samples: the mean of their figures, the first, or that whose root strays least or most."""
-    upsample: int = 1
+    upsample: Annotated[int, Range(1, 1000)] = 1
     """Put so many frames in the place of each generated one, on straight lines between two (8: from 12.5 to 100 fps)."""
     output: Path | None = None
     """YAML file to write the figures to, in metres."""
 
     def __post_init__(self) -> None:
-        if self.upsample < 1:
-            raise ValueError(f"--upsample {self.upsample}: expected at least 1")
+        check_bounds(self, "--")
 
 
 def figures(options: ApeAveOptions) -> dict[str, float]:

@@ -9,8 +9,9 @@ for anything that judges: the evaluator, or a TMR model.
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+from protos.bounds import REPLICATIONS, SEED, check_bounds
 from protos.options import parse, run_command, setup_logging
 
 if TYPE_CHECKING:
@@ -31,16 +32,15 @@ class EvalEvaluatorOptions:
     """Split of the dataset."""
     evaluator: Path | None = None
     """Evaluator or TMR model (default: the evaluator of the dataset)."""
-    replications: int = 20
+    replications: Annotated[int, REPLICATIONS] = 20
     """Passes over the split."""
-    seed: int = 10
+    seed: Annotated[int, SEED] = 10
     """Seed of the draws."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or 1."""
 
     def __post_init__(self) -> None:
-        if self.replications < 1:
-            raise ValueError(f"--replications must be at least 1, got {self.replications}")
+        check_bounds(self, "--")
 
 
 def judge_evaluator(options: EvalEvaluatorOptions) -> dict[str, tuple[float, float]]:

@@ -8,8 +8,9 @@ generation between processes, with the same numbers.
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from protos.bounds import BATCH_SIZE, FPS, GUIDANCE, REPLICATIONS, SAMPLING_STEPS, SEED, Range, check_bounds
 from protos.options import parse, run_command
 from protos.processes import begin_command
 from sample.sample import STARTER
@@ -30,7 +31,7 @@ class EvalOptions:
     """Checkpoint: our folder, an official folder, a model*.pt in one, or `real` for the real motions alone."""
     motions: Path | None = None
     """Judge these instead of a model: NAME.npy joints (T, J, 3) in metres, Y up, and NAME.txt with a caption a line."""
-    fps: float | None = None
+    fps: Annotated[float, FPS] | None = None
     """Frames per second of --motions (default: those of the dataset)."""
     dataset: str = "bandai_namco"
     """humanml, kit, bandai_namco, or a folder made by data_loaders.prepare: the real motions, and the captions to make."""
@@ -42,23 +43,23 @@ class EvalOptions:
     """Whose protocol; they differ in how many motions are made, in what FID compares and in which texts repeat."""
     eval_mode: Literal["debug", "wo_mm", "mm_short", "full"] = "wo_mm"
     """debug: 5 replications; wo_mm: 20; mm_short: 5 with MultiModality, 30 motions a text; full: 20 with it."""
-    replications: int | None = None
+    replications: Annotated[int, REPLICATIONS] | None = None
     """Replications (default: as --eval_mode says)."""
-    num_motions: int | None = None
+    num_motions: Annotated[int, Range(1, 1_000_000)] | None = None
     """Motions to make per replication, in pools of 32 (default: as the protocol says; mdm: 1024 or the whole split)."""
     controls: bool = False
     """Judge shuffled captions and noise too: rows that every metric that should tell them apart must tell apart."""
-    physics_clips: int = 200
+    physics_clips: Annotated[int, Range(0, 1_000_000)] = 200
     """Motions of the first replication whose physics is compared with that of real ones (0: none)."""
-    guidance_scale: float | None = None
+    guidance_scale: Annotated[float, GUIDANCE] | None = None
     """Strength of classifier-free guidance (default: the checkpoint's)."""
     sampler: Literal["ddpm", "ddim", "plms", "dpmpp"] | None = None
     """How the diffusion is run backwards (default: the checkpoint's)."""
-    num_steps: int | None = None
+    num_steps: Annotated[int, SAMPLING_STEPS] | None = None
     """Denoising steps (default: the checkpoint's)."""
-    batch_size: int = 64
+    batch_size: Annotated[int, BATCH_SIZE] = 64
     """Motions made at once."""
-    seed: int = 10
+    seed: Annotated[int, SEED] = 10
     """Seed: the same seed gives the same numbers."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or 1."""
@@ -66,11 +67,7 @@ class EvalOptions:
     """Folder for the reports (default: outputs/eval_<what>_<dataset>_<protocol>)."""
 
     def __post_init__(self) -> None:
-        for name in ("replications", "num_motions", "num_steps"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}")
-        if self.fps is not None and not 0 < self.fps < 10_000:
-            raise ValueError(f"--fps must be positive, got {self.fps}")
+        check_bounds(self, "--")
         if self.fps is not None and self.motions is None:
             raise ValueError("--fps says how fast --motions run; a model has its own frame rate")
 

@@ -9,9 +9,11 @@ import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+from protos.bounds import SEED, Range, check_bounds
 from protos.options import parse, run_command, setup_logging
-from sample.retrieve_options import LONGEST_SECONDS, Sliding
+from sample.retrieve_options import Sliding
 
 log = logging.getLogger(__name__)
 
@@ -28,13 +30,13 @@ class LocalizeEvaluationOptions(Sliding):
     """Prepared dataset: folder or known name."""
     split: str = "test"
     """Split of the dataset; mirrored clips are left out."""
-    num_motions: int = 50
+    num_motions: Annotated[int, Range(1, 100_000)] = 50
     """Long motions to make, at most."""
-    clips_per_motion: int = 5
+    clips_per_motion: Annotated[int, Range(2, 1000)] = 5
     """Clips in each."""
-    transition_seconds: float = 0.5
+    transition_seconds: Annotated[float, Range(0, 3600)] = 0.5
     """Time to get from the last pose of a clip to the first of the next."""
-    seed: int = 10
+    seed: Annotated[int, SEED] = 10
     """Seed of which clips are joined."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or 1."""
@@ -43,10 +45,7 @@ class LocalizeEvaluationOptions(Sliding):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.num_motions < 1 or self.clips_per_motion < 2:
-            raise ValueError("--num_motions must be at least 1 and --clips_per_motion at least 2")
-        if not 0 <= self.transition_seconds < LONGEST_SECONDS:
-            raise ValueError(f"--transition_seconds {self.transition_seconds:g}: expected seconds, 0 or more")
+        check_bounds(self, "--")
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -10,8 +10,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
+from protos.bounds import BATCH_SIZE, GUIDANCE, REPLICATIONS, SAMPLING_STEPS, SEED, Range, check_bounds
 from protos.options import parse, run_command, setup_logging
 from sample.sample import STARTER
 
@@ -38,21 +39,21 @@ class EvalProbesOptions:
     """Judge these instead of a model: `real` (clips of the test split), or a folder written by a sampling run."""
     dataset: str = "bandai_namco"
     """Prepared dataset with the real clips: folder or known name."""
-    seeds: int = 10
+    seeds: Annotated[int, REPLICATIONS] = 10
     """Motions per wording."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """First seed; both motions of a pair share theirs."""
-    physics_clips: int = 200
+    physics_clips: Annotated[int, Range(0, 1_000_000)] = 200
     """Make motions for so many captions of the test split too, to compare physics with those very clips (0: none)."""
     only: str | None = None
     """Only the probes of a group (locomotion, hands, actions, pairs) or whose name begins so."""
-    guidance_scale: float | None = None
+    guidance_scale: Annotated[float, GUIDANCE] | None = None
     """Strength of classifier-free guidance (default: the checkpoint's)."""
     sampler: Literal["ddpm", "ddim", "plms", "dpmpp"] | None = None
     """How the diffusion is run backwards (default: the checkpoint's)."""
-    num_steps: int | None = None
+    num_steps: Annotated[int, SAMPLING_STEPS] | None = None
     """Denoising steps (default: the checkpoint's)."""
-    batch_size: int = 64
+    batch_size: Annotated[int, BATCH_SIZE] = 64
     """Motions made at once."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or 1."""
@@ -62,9 +63,7 @@ class EvalProbesOptions:
     """Also write the motions as a results file, to be judged again with --motions or to be looked at."""
 
     def __post_init__(self) -> None:
-        for name, least in (("seeds", 1), ("batch_size", 1), ("physics_clips", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"--{name} {getattr(self, name)}: expected at least {least}")
+        check_bounds(self, "--")
 
 
 def generate_motions(

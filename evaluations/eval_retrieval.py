@@ -7,8 +7,9 @@ texts that say the same count as one another's; a subset of dissimilar texts; ba
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from protos.bounds import Range, check_bounds
 from protos.options import parse, run_command
 
 ALIASES = {"evaluator": "model_path", "run_dir": "model_path", "no_mirror": "fold_mirrored"}
@@ -27,7 +28,7 @@ class RetrievalOptions:
     protocol: Literal["all", "normal", "threshold", "nsim", "guo"] = "all"
     """normal: the whole split; threshold: near-duplicate texts count as hits; nsim: dissimilar texts; guo: batches of 32;
     all: these four."""
-    threshold: float | None = None
+    threshold: Annotated[float, Range(0, 1, above=True, below=True)] | None = None
     """Score, 0 to 1, above which sentences say the same (default: calibrated for the sentence encoder, 0.95 for mpnet)."""
     sentence_encoder: Literal["mpnet", "minilm"] | None = None
     """What compares sentences (default: mpnet, as published, where its files are on this machine, else minilm)."""
@@ -42,8 +43,7 @@ class RetrievalOptions:
     """Folder for the reports (default: outputs/retrieval_<model>_<dataset>_<split>)."""
 
     def __post_init__(self) -> None:
-        if self.threshold is not None and not 0 < self.threshold < 1:
-            raise ValueError(f"--threshold is a score between 0 and 1, got {self.threshold}")
+        check_bounds(self, "--")
 
 
 def main(argv: list[str] | None = None) -> None:

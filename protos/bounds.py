@@ -26,14 +26,16 @@ class Range:
         return over and (self.high is None or (value < self.high if self.below else value <= self.high))
 
     def __str__(self) -> str:
-        """'at least 1', 'above 0', 'from 1 to 1000', 'from 0 to below 1'."""
-        low = "" if self.low is None else f"above {self.low:,}" if self.above else f"{self.low:,}"
-        high = "" if self.high is None else f"below {self.high:,}" if self.below else f"{self.high:,}"
+        """'at least 1', 'above 0', 'from 1 to 1000', 'from 0 to below 1', 'above 0, at most 100'."""
+        low = "" if self.low is None else f"above {_spoken(self.low)}" if self.above else _spoken(self.low)
+        high = "" if self.high is None else f"below {_spoken(self.high)}" if self.below else _spoken(self.high)
         if self.low is None:
-            return f"at most {self.high:,}" if high and not self.below else high or "any finite number"
+            return f"at most {high}" if high and not self.below else high or "any finite number"
         if self.high is None:
             return low if self.above else f"at least {low}"
-        return f"{low} to {high}" if self.above else f"from {low} to {high}"
+        if self.above:
+            return f"{low}, {high}" if self.below else f"{low}, at most {high}"
+        return f"from {low} to {high}"
 
     def problem(self, value: Any) -> str | None:
         """What is wrong with a number: 'must be from 1 to 1000, got 0'; None if it is within (or no number is set)."""
@@ -44,6 +46,34 @@ class Range:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or value not in self:
             return f"must be {self}, got {_shown(value)}"
         return None
+
+
+FPS = Range(0.1, 10_000)  # frames per second of a motion
+FRAMES = Range(1, 100_000)  # of a motion
+SEED = Range(-(2**63), 2**63 - 1)
+SHARE = Range(0, 1)
+WEIGHT = Range(0, 1e9)  # of a loss term
+STEPS = Range(1, 1_000_000_000)  # of an optimiser
+SAMPLING_STEPS = Range(1, 10_000)
+GUIDANCE = Range(-1000, 1000)
+BATCH_SIZE = Range(1, 65_536)
+REPLICATIONS = Range(1, 10_000)
+LAYERS = Range(1, 64)
+CHANNELS = Range(1, 16_384)
+
+
+def _spoken(bound: float) -> str:
+    """'1000', '0.001', '10^9', '2^63 - 1'; without commas, at which --help would break the line."""
+    size = abs(int(bound)) if float(bound).is_integer() else 0
+    sign = "-" if bound < 0 else ""
+    if size >= 10**6 and set(str(size)[1:]) == {"0"}:
+        digit, zeros = str(size)[0], len(str(size)) - 1
+        return f"{sign}10^{zeros}" if digit == "1" else f"{sign}{digit}·10^{zeros}"
+    if size >= 10**15 and size.bit_count() == 1:
+        return f"{sign}2^{size.bit_length() - 1}"
+    if size >= 10**15 and (size + 1).bit_count() == 1 and bound > 0:
+        return f"2^{size.bit_length()} - 1"
+    return str(int(bound)) if float(bound).is_integer() else f"{bound:g}"
 
 
 def _shown(value: Any) -> str:

@@ -139,7 +139,7 @@ def test_features_that_a_model_does_not_make_follow_from_those_it_makes(dataset)
 
 
 @pytest.mark.parametrize("flags, message", [
-    (["--replications", "0"], "--replications must be at least 1"),
+    (["--replications", "0"], "--replications must be from 1 to 10000"),
     (["--fps", "30"], "--fps says how fast --motions run"),
     (["--dataset", "nowhere"], "dataset 'nowhere' not found"),
     (["--model_path", "nowhere"], "no checkpoint at nowhere"),

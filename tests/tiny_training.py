@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from torch import nn
 
+from protos.bounds import Range
 from protos.options import parse, run_command
 from protos.processes import begin_command
 from protos.randomness import derive_seed, rand, randn_like
@@ -24,9 +26,9 @@ class Batch:
 
 @dataclass(frozen=True, kw_only=True)
 class TinyOptions(TrainOptions):
-    dropout: float = 0.0
-    width: int = 16
-    bad_step: int = -1
+    dropout: Annotated[float, Range(0, 1, below=True)] = 0.0
+    width: Annotated[int, Range(1, 64)] = 16
+    bad_step: Annotated[int, Range(-1, 1_000_000)] = -1
     """Step from which on the loss is not a number."""
 
 

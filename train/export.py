@@ -3,8 +3,9 @@
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
+from protos.bounds import GUIDANCE, SAMPLING_STEPS, Range
 from protos.options import parse, run_command, setup_logging
 
 if TYPE_CHECKING:
@@ -23,13 +24,13 @@ class ExportOptions:
     """Folder to write; a checkpoint folder that is there is replaced."""
     half: bool = True
     """Store float16 weights: half the size, the same motions to the eye."""
-    guidance_scale: float | None = None
+    guidance_scale: Annotated[float, GUIDANCE] | None = None
     """Guidance that samples use unless told otherwise (default: as trained)."""
     sampler: Literal["ddpm", "ddim", "plms", "dpmpp"] | None = None
     """Sampler that samples use unless told otherwise (default: as trained)."""
-    num_steps: int | None = None
+    num_steps: Annotated[int, SAMPLING_STEPS] | None = None
     """Denoising steps that samples take unless told otherwise (default: as trained)."""
-    smoothing: float | None = None
+    smoothing: Annotated[float, Range(0, 1000)] | None = None
     """Gaussian over sampled motions, sigma in frames (default: as trained)."""
     autoencoder: Path | None = None
     """Autoencoder whose decoder replaces the model's own: one trained by train.train_autoencoder --decoder_only."""

@@ -1,7 +1,9 @@
 """The options every training command shares. A command's own dataclass inherits from this one and adds its flags."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from protos.bounds import BATCH_SIZE, SEED, STEPS, WEIGHT, Range, check_bounds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,25 +18,25 @@ class TrainOptions:
     """Checkpoint (or the folder of a run) to begin from: gone on with exactly if it holds training_state.pt, else its
     weights only."""
 
-    num_steps: int = 600_000
+    num_steps: Annotated[int, STEPS] = 600_000
     """Optimiser steps in all."""
-    batch_size: int = 64
+    batch_size: Annotated[int, BATCH_SIZE] = 64
     """Samples per process and forward pass."""
-    accumulation: int = 1
+    accumulation: Annotated[int, BATCH_SIZE] = 1
     """Forward passes per optimiser step; for losses that are means over samples, a batch so many times as large."""
-    lr: float = 1e-4
+    lr: Annotated[float, Range(0, 100, above=True)] = 1e-4
     """Learning rate of AdamW."""
-    weight_decay: float = 0.0
+    weight_decay: Annotated[float, Range(0, 1000)] = 0.0
     """Weight decay of AdamW."""
-    adam_beta2: float = 0.999
+    adam_beta2: Annotated[float, Range(0, 1, below=True)] = 0.999
     """Second beta of AdamW."""
-    warmup_steps: int = 0
+    warmup_steps: Annotated[int, Range(0, 1_000_000_000)] = 0
     """Steps over which the learning rate rises from 0."""
     schedule: Literal["constant", "cosine", "linear"] = "constant"
     """Course of the learning rate after the warm-up; cosine and linear fall to 0 at the last step."""
-    lr_anneal_steps: int = 0
+    lr_anneal_steps: Annotated[int, Range(0, 1_000_000_000)] = 0
     """Steps at which the falling rate reaches 0 (0: num_steps); setting it makes a constant schedule linear."""
-    grad_clip: float = 0.0
+    grad_clip: Annotated[float, WEIGHT] = 0.0
     """Largest norm of the gradient; 0 does not clip."""
     clip_each: bool = False
     """Clip the gradient of every network by itself, where there are several."""
@@ -43,45 +45,34 @@ class TrainOptions:
 
     use_ema: bool = True
     """Sample, judge and save the moving average of the weights."""
-    ema_decay: float = 0.9999
+    ema_decay: Annotated[float, Range(0, 1, below=True)] = 0.9999
     """Decay of that average per step."""
     ema_warmup: bool = False
     """Begin with a shorter average, decay (1+step)/(10+step), so that short runs forget their first weights."""
 
-    save_interval: int = 50_000
+    save_interval: Annotated[int, STEPS] = 50_000
     """Steps between checkpoints."""
-    save_minutes: float = 30.0
+    save_minutes: Annotated[float, Range(0, 1_000_000)] = 30.0
     """Minutes after which a checkpoint is written in any case; 0: never."""
-    keep_last: int = 2
+    keep_last: Annotated[int, Range(0, 1_000_000)] = 2
     """How many of the newest checkpoints to keep; 0 keeps all."""
-    log_interval: int = 1000
+    log_interval: Annotated[int, STEPS] = 1000
     """Steps between lines of the log, which average over them."""
-    eval_interval: int = 0
+    eval_interval: Annotated[int, Range(0, 1_000_000_000)] = 0
     """Steps between evaluations on the validation split; the best is kept in save_dir/best. 0: never."""
-    sample_interval: int = 0
+    sample_interval: Annotated[int, Range(0, 1_000_000_000)] = 0
     """Steps between sample videos of fixed prompts; 0: never."""
-    max_minutes: float = 0.0
+    max_minutes: Annotated[float, Range(0, 1_000_000)] = 0.0
     """Save and stop after so many minutes; 0: no limit."""
 
-    seed: int = 10
+    seed: Annotated[int, SEED] = 10
     """Seed of weights, data order, noise and timesteps."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or 1; several processes take what accelerate gives them."""
-    num_workers: int = 1
+    num_workers: Annotated[int, Range(0, 256)] = 1
     """Background threads that prepare batches; 0 prepares them in the loop."""
 
     def __post_init__(self) -> None:
-        for name in ("num_steps", "batch_size", "accumulation", "log_interval", "save_interval"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}")
-        non_negative = ("warmup_steps", "lr_anneal_steps", "grad_clip", "keep_last", "eval_interval", "sample_interval")
-        for name in (*non_negative, "weight_decay", "max_minutes", "save_minutes", "num_workers"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"--{name} must not be negative, got {getattr(self, name)}")
-        for name in ("adam_beta2", "ema_decay"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"--{name} must be in [0, 1), got {getattr(self, name)}")
-        if not self.lr > 0:
-            raise ValueError(f"--lr must be positive, got {self.lr}")
+        check_bounds(self, "--")
         if not self.save_dir:
             raise ValueError("--save_dir must name a folder")

@@ -3,8 +3,9 @@
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from protos.bounds import BATCH_SIZE, CHANNELS, STEPS, WEIGHT, Range
 from protos.options import parse, run_command
 from protos.processes import begin_command
 from train.options import TrainOptions
@@ -23,49 +24,49 @@ class AutoencoderOptions(TrainOptions):
     """Train only the decoder of --autoencoder: its latents stay what they are, and so do models trained on them."""
     dataset: str = "bandai_namco"
     """Dataset folder made by data_loaders.prepare, or a known name."""
-    window_size: int = 64
+    window_size: Annotated[int, Range(8, 100_000)] = 64
     """Frames per training window, a multiple of 4."""
-    balance: float = 0.5
+    balance: Annotated[float, Range(0, 10)] = 0.5
     """How far contents are evened out: 0 draws clips as often as they occur, 1 every content equally often."""
-    latent_channels: int = 64
+    latent_channels: Annotated[int, CHANNELS] = 64
     """Channels of one latent (4 frames)."""
-    width: int = 256
+    width: Annotated[int, CHANNELS] = 256
     """Channels inside the network."""
-    kl_weight: float = 1e-4
+    kl_weight: Annotated[float, WEIGHT] = 1e-4
     """Weight of the KL term that keeps latents bounded."""
 
-    latent_noise: float = 0.1
+    latent_noise: Annotated[float, Range(0, 100)] = 0.1
     """Noise on latents in training, relative to their spread: what lies below it, a generator need not get right."""
 
-    num_steps: int = 8000
+    num_steps: Annotated[int, STEPS] = 8000
     """Optimiser steps in all."""
-    batch_size: int = 128
+    batch_size: Annotated[int, BATCH_SIZE] = 128
     """Windows per process and step."""
-    lr: float = 5e-4
+    lr: Annotated[float, Range(0, 100, above=True)] = 5e-4
     """Learning rate of AdamW."""
-    warmup_steps: int = 200
+    warmup_steps: Annotated[int, Range(0, 1_000_000_000)] = 200
     """Steps over which the learning rate rises from 0."""
     schedule: Literal["constant", "cosine", "linear"] = "cosine"
     """Course of the learning rate after the warm-up."""
-    grad_clip: float = 1.0
+    grad_clip: Annotated[float, WEIGHT] = 1.0
     """Largest norm of the gradient; 0 does not clip."""
     precision: Literal["fp32", "bf16"] = "bf16"
     """bf16 computes the forward pass in bfloat16 over float32 weights."""
-    ema_decay: float = 0.999
+    ema_decay: Annotated[float, Range(0, 1, below=True)] = 0.999
     """Decay of the moving average of the weights per step."""
     ema_warmup: bool = True
     """Begin with a shorter average."""
-    save_interval: int = 1000
+    save_interval: Annotated[int, STEPS] = 1000
     """Steps between checkpoints."""
-    eval_interval: int = 1000
+    eval_interval: Annotated[int, Range(0, 1_000_000_000)] = 1000
     """Steps between evaluations on the validation split."""
-    log_interval: int = 50
+    log_interval: Annotated[int, STEPS] = 50
     """Steps between lines of the log."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.window_size % 4 or self.window_size < 8:
-            raise ValueError(f"--window_size {self.window_size}: expected a multiple of 4, at least 8")
+        if self.window_size % 4:
+            raise ValueError(f"--window_size {self.window_size}: expected a multiple of 4")
         if self.decoder_only and not self.autoencoder:
             raise ValueError("--decoder_only needs an --autoencoder whose decoder is to be trained")
 

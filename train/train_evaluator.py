@@ -6,8 +6,9 @@ First the movement autoencoder (save_dir/movement), then text and motion encoder
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from protos.bounds import BATCH_SIZE, CHANNELS, STEPS, WEIGHT, Range
 from protos.options import parse, run_command
 from protos.processes import begin_command
 from train.options import TrainOptions
@@ -36,63 +37,54 @@ class EvaluatorOptions(TrainOptions):
     """What is read of texts: the published word vectors, or MiniLM's; auto takes the former where they are."""
     glove_folder: Path = Path("checkpoints/glove")
     """Folder of our_vab_data.npy, our_vab_words.pkl and our_vab_idx.pkl."""
-    feat_bias: float = 5.0
+    feat_bias: Annotated[float, Range(0, 1_000_000, above=True)] = 5.0
     """What the std of root and contacts is divided by, twice, as in every published evaluator: they weigh more then."""
-    balance: float = 0.0
+    balance: Annotated[float, Range(0, 10)] = 0.0
     """How far rare contents are lifted: 0 draws clips as often as they occur, 1 every content equally often."""
 
-    movement_hidden: int = 512
+    movement_hidden: Annotated[int, CHANNELS] = 512
     """Channels inside the movement autoencoder."""
-    movement_latent: int = 512
+    movement_latent: Annotated[int, CHANNELS] = 512
     """Channels of a movement latent (4 frames)."""
-    text_hidden: int = 512
+    text_hidden: Annotated[int, CHANNELS] = 512
     """Channels of the text encoder's GRU, in each direction."""
-    motion_hidden: int = 1024
+    motion_hidden: Annotated[int, CHANNELS] = 1024
     """Channels of the motion encoder's GRU, in each direction."""
-    embedding: int = 512
+    embedding: Annotated[int, CHANNELS] = 512
     """Channels of the common space."""
 
-    window_size: int = 24
+    window_size: Annotated[int, Range(8, 100_000)] = 24
     """Frames per window of the movement autoencoder, a multiple of 4."""
-    movement_steps: int = 300_000
+    movement_steps: Annotated[int, STEPS] = 300_000
     """Steps of the movement autoencoder (published: 270 epochs over all windows, some millions)."""
-    movement_batch_size: int = 128
+    movement_batch_size: Annotated[int, BATCH_SIZE] = 128
     """Windows per process and step."""
-    movement_lr: float = 1e-4
+    movement_lr: Annotated[float, Range(0, 100, above=True)] = 1e-4
     """Learning rate of the movement autoencoder."""
 
-    negative_margin: float = 10.0
+    negative_margin: Annotated[float, Range(0, 1_000_000, above=True)] = 10.0
     """Distance that motions of other texts are pushed to."""
-    num_steps: int = 300_000
+    num_steps: Annotated[int, STEPS] = 300_000
     """Steps of the matching (published: 300 epochs, 877,000 steps of 8 motions)."""
-    batch_size: int = 32
+    batch_size: Annotated[int, Range(2, 65_536)] = 32
     """Texts and motions per process and step, at least 2."""
-    lr: float = 1e-4
+    lr: Annotated[float, Range(0, 100, above=True)] = 1e-4
     """Learning rate of the matching."""
-    grad_clip: float = 0.5
+    grad_clip: Annotated[float, WEIGHT] = 0.5
     """Largest norm of the gradient of each network in matching; 0 does not clip."""
     clip_each: bool = True
     """Clip the gradient of text and motion encoder apart."""
     use_ema: bool = False
     """Judge and save the moving average of the weights."""
-    save_interval: int = 10_000
+    save_interval: Annotated[int, STEPS] = 10_000
     """Steps between checkpoints."""
-    eval_interval: int = 10_000
+    eval_interval: Annotated[int, Range(0, 1_000_000_000)] = 10_000
     """Steps between evaluations on the validation split; the best is kept in save_dir/matching/best."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.window_size % 4 or self.window_size < 8:
-            raise ValueError(f"--window_size {self.window_size}: expected a multiple of 4, at least 8")
-        if self.batch_size < 2:
-            raise ValueError(f"--batch_size {self.batch_size}: negatives need at least 2 motions")
-        for name in ("feat_bias", "negative_margin", "movement_lr"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"--{name} must be positive, got {getattr(self, name)}")
-        sizes = ("movement_hidden", "movement_latent", "text_hidden", "motion_hidden", "embedding")
-        for name in (*sizes, "movement_steps", "movement_batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}")
+        if self.window_size % 4:
+            raise ValueError(f"--window_size {self.window_size}: expected a multiple of 4")
 
     def of_movement(self) -> "EvaluatorOptions":
         """The options as the loop reads them in the first stage."""

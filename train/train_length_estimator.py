@@ -5,8 +5,9 @@ A classifier of 50 lengths in units of 4 frames (Guo et al. 2022, text2length), 
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
+from protos.bounds import BATCH_SIZE, CHANNELS, STEPS, WEIGHT, Range
 from protos.options import parse, run_command
 from protos.processes import begin_command
 from train.options import TrainOptions
@@ -25,22 +26,22 @@ class LengthEstimatorOptions(TrainOptions):
     """What is read of texts: the published word vectors, or MiniLM's; auto takes the former where they are."""
     glove_folder: Path = Path("checkpoints/glove")
     """Folder of our_vab_data.npy, our_vab_words.pkl and our_vab_idx.pkl."""
-    hidden: int = 512
+    hidden: Annotated[int, CHANNELS] = 512
     """Channels of the GRU, in each direction."""
 
-    num_steps: int = 100_000
+    num_steps: Annotated[int, STEPS] = 100_000
     """Steps in all (published: 300 epochs of 64 texts, 110,000 steps)."""
-    batch_size: int = 64
+    batch_size: Annotated[int, BATCH_SIZE] = 64
     """Texts per process and step."""
-    grad_clip: float = 0.5
+    grad_clip: Annotated[float, WEIGHT] = 0.5
     """Largest norm of the gradient; 0 does not clip."""
     use_ema: bool = False
     """Judge and save the moving average of the weights."""
-    save_interval: int = 5_000
+    save_interval: Annotated[int, STEPS] = 5_000
     """Steps between checkpoints."""
-    eval_interval: int = 5_000
+    eval_interval: Annotated[int, Range(0, 1_000_000_000)] = 5_000
     """Steps between evaluations on the validation split; the best is kept in save_dir/best."""
-    log_interval: int = 100
+    log_interval: Annotated[int, STEPS] = 100
     """Steps between lines of the log."""
 
 

@@ -2,8 +2,9 @@
 
 import logging
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from protos.bounds import CHANNELS, GUIDANCE, LAYERS, SHARE, WEIGHT, Range
 from protos.options import parse, run_command
 from protos.processes import begin_command
 from train.options import TrainOptions
@@ -41,10 +42,10 @@ class LSReMGMOptions(TrainOptions):
     """humanml, kit, bandai_namco, or a folder made by data_loaders.prepare."""
     dataset_folder: str = ""
     """Where the dataset lies, if not at dataset/."""
-    balance: float = 0.0
+    balance: Annotated[float, Range(0, 10)] = 0.0
     """How far rare contents are lifted: 0 draws clips as often as they occur, 1 every content equally often."""
 
-    repeat: float = 0.0
+    repeat: Annotated[float, SHARE] = 0.0
     """How often a short action on the spot is played several times in a row, for requests longer than recordings."""
 
     bucket: bool = False
@@ -56,15 +57,15 @@ class LSReMGMOptions(TrainOptions):
     """minilm, clip (= clip-b32), bert (= distilbert), or another name of model.text_encoders."""
     emb_trans_dec: bool = False
     """Give a trans_dec the step as a token before the frames too."""
-    num_layers: int = 8
+    num_layers: Annotated[int, LAYERS] = 8
     """Layers of the denoiser."""
-    latent_dim: int = 512
+    latent_dim: Annotated[int, CHANNELS] = 512
     """Channels of the denoiser."""
-    ff_size: int = 1024
+    ff_size: Annotated[int, Range(1, 65_536)] = 1024
     """Channels of its feed-forward layers."""
-    num_heads: int = 4
+    num_heads: Annotated[int, Range(1, 256)] = 4
     """Attention heads."""
-    dropout: float = 0.1
+    dropout: Annotated[float, Range(0, 1, below=True)] = 0.1
     """Dropout rate."""
     norm_first: bool = False
     """Normalise before attention and feed-forward layers instead of after."""
@@ -72,13 +73,13 @@ class LSReMGMOptions(TrainOptions):
     """With --norm_first: step and whole text also shift, scale and gate every layer (as in DiT and PixArt)."""
     output_skip: bool = False
     """The prediction also takes a share, learned per step and channel, of the noisy input: details survive better."""
-    pos_embed_max_len: int = 5000
+    pos_embed_max_len: Annotated[int, Range(2, 100_000)] = 5000
     """Rows of the table of positions and diffusion steps."""
-    cond_mask_prob: float = 0.1
+    cond_mask_prob: Annotated[float, SHARE] = 0.1
     """How often the text is left out, for classifier-free guidance; 0 makes a model without guidance."""
-    text_noise: float = 0.0
+    text_noise: Annotated[float, Range(0, 100)] = 0.0
     """Noise on the features of texts in training, relative to their size: few captions then hold for more wordings."""
-    word_drop: float = 0.0
+    word_drop: Annotated[float, SHARE] = 0.0
     """Share of the words that is left out in training, for the same reason."""
     mask_frames: bool = False
     """Hide padded frames from attention: the model then samples at any length, not at the full one and cut."""
@@ -87,48 +88,48 @@ class LSReMGMOptions(TrainOptions):
     autoencoder: str = ""
     """Checkpoint of train.train_autoencoder, or of a model that has one, whose latents are diffused instead of features."""
 
-    context_len: int = 0
+    context_len: Annotated[int, Range(0, 100_000)] = 0
     """Frames of given prefix (DiP); 0: none."""
-    pred_len: int = 0
+    pred_len: Annotated[int, Range(0, 100_000)] = 0
     """Frames made after the prefix; 0: as many as the prefix has."""
     multi_target_cond: bool = False
     """Condition on where joints end up (DiP)."""
     multi_encoder_type: Literal["single", "multi", "split"] = "single"
     """How that target is encoded."""
-    target_enc_layers: int = 1
+    target_enc_layers: Annotated[int, LAYERS] = 1
     """Layers of that encoder."""
 
     noise_schedule: Literal["cosine", "linear"] = "cosine"
     """Noise schedule."""
-    diffusion_steps: int = 1000
+    diffusion_steps: Annotated[int, Range(2, 10_000)] = 1000
     """Diffusion steps; 50 samples 20 times faster at about the same quality."""
     sigma_small: bool = True
     """Sample with the smaller posterior variance."""
     prediction: Literal["x0", "eps", "v"] = "x0"
     """What the denoiser predicts."""
-    min_snr_gamma: float = 0.0
+    min_snr_gamma: Annotated[float, WEIGHT] = 0.0
     """Weight diffusion steps by min(SNR, gamma); 0: all alike."""
-    snr_power: float = 1.0
+    snr_power: Annotated[float, Range(0, 10)] = 1.0
     """Power of that weight; 0.5 gives the noisiest steps, where the text decides most, their share."""
-    snr_floor: float = 0.0
+    snr_floor: Annotated[float, SHARE] = 0.0
     """Least SNR that counts in that weight."""
-    calm_power: float = 0.0
+    calm_power: Annotated[float, Range(0, 10)] = 0.0
     """Power by which motions with little movement count more; 0.5 lets small gestures be learnt beside walks."""
-    guidance_scale: float = 2.5
+    guidance_scale: Annotated[float, GUIDANCE] = 2.5
     """Guidance that samples use unless told otherwise."""
     sampler: Literal["ddpm", "ddim", "plms", "dpmpp"] = "ddpm"
     """Sampler that samples use unless told otherwise."""
-    sampling_steps: int = 0
+    sampling_steps: Annotated[int, Range(0, 10_000)] = 0
     """Denoising steps that samples take unless told otherwise; 0: all."""
-    smoothing: float = 0.0
+    smoothing: Annotated[float, Range(0, 1000)] = 0.0
     """Gaussian over sampled motions, sigma in frames; 0: none."""
-    lambda_vel: float = 0.0
+    lambda_vel: Annotated[float, WEIGHT] = 0.0
     """Weight of the loss on frame-to-frame differences."""
-    lambda_rcxyz: float = 0.0
+    lambda_rcxyz: Annotated[float, WEIGHT] = 0.0
     """Weight of the loss on joint positions."""
-    lambda_fc: float = 0.0
+    lambda_fc: Annotated[float, WEIGHT] = 0.0
     """Weight of the loss on the speed of planted feet."""
-    lambda_target_loc: float = 0.0
+    lambda_target_loc: Annotated[float, WEIGHT] = 0.0
     """Weight of the loss on the distance to a target; setting it implies --multi_target_cond."""
 
     sample_prompts: tuple[str, ...] = ()
@@ -145,14 +146,6 @@ class LSReMGMOptions(TrainOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        rates = ("balance", "repeat", "smoothing", "min_snr_gamma", "snr_power", "snr_floor", "calm_power", "text_noise",
-                 "word_drop", "dropout", "cond_mask_prob")  # fmt: skip
-        for name in ("context_len", "pred_len", "sampling_steps", *rates):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"--{name} must not be negative, got {getattr(self, name)}")
-        for name in ("num_layers", "latent_dim", "ff_size", "num_heads", "target_enc_layers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}")
         if self.latent_dim % self.num_heads:
             raise ValueError(f"--latent_dim {self.latent_dim} must be a multiple of --num_heads {self.num_heads}")
         if self.latent_dim % 2:

@@ -4,7 +4,9 @@ TMR without its contrast (Petrovich et al. 2022): see train.train_tmr, whose fla
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
+from protos.bounds import WEIGHT
 from protos.options import parse, run_command
 from protos.processes import begin_command
 from train.train_tmr import PRESETS, TMROptions
@@ -14,7 +16,7 @@ from train.train_tmr import PRESETS, TMROptions
 class TEMOSOptions(TMROptions):
     """Train a text encoder and a motion encoder with a common space, and a decoder that makes motions out of it."""
 
-    lambda_contrastive: float = 0.0
+    lambda_contrastive: Annotated[float, WEIGHT] = 0.0
     """Weight of the contrast between motions of different texts; none in TEMOS."""
 
 

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+from protos.bounds import Range
 from protos.options import parse, run_command, setup_logging
 
 
@@ -12,7 +14,7 @@ class PreviewOptions:
 
     dataset: str
     """Dataset folder or known name (humanml, kit, bandai_namco, ...)."""
-    num_clips: int = 4
+    num_clips: Annotated[int, Range(1, 100_000)] = 4
     """How many clips, evenly spread over the dataset."""
     split: str = "all"
     """Which split to take them from."""

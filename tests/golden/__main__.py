@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from protos.options import run_command
 from tests.golden.runner import PARTS, run_part
 from tests.shared import shared_folder
 
@@ -42,4 +43,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(lambda: sys.exit(main()))
