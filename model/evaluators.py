@@ -8,7 +8,7 @@ frames beyond the end, so what stands there is part of every published number.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from data_loaders.corpus import Representation, RepresentationMismatch, Statistics
 from data_loaders.glove import POS_CLASSES, VECTOR_DIM
+from protos.bounds import CHANNELS, FPS, Range, check_bounds
 
 NUM_CONTACTS = 4  # last columns of the features, which the evaluator does not see
 UNIT_LENGTH = 4  # frames per movement latent
@@ -30,20 +31,23 @@ SLOPE, DROPOUT = 0.2, 0.2
 class EvaluatorConfig:
     """Sizes of the networks, the words they read and the motion they were trained on. Defaults: HumanML3D's evaluator."""
 
-    num_features: int = 263
-    movement_hidden: int = 512
-    movement_latent: int = 512
-    text_hidden: int = 512
-    motion_hidden: int = 1024
-    embedding: int = 512
+    num_features: Annotated[int, Range(NUM_CONTACTS + 1, 16_384)] = 263
+    movement_hidden: Annotated[int, CHANNELS] = 512
+    movement_latent: Annotated[int, CHANNELS] = 512
+    text_hidden: Annotated[int, CHANNELS] = 512
+    motion_hidden: Annotated[int, CHANNELS] = 1024
+    embedding: Annotated[int, CHANNELS] = 512
     words: Literal["glove", "minilm"] = "glove"
-    word_dim: int = VECTOR_DIM
-    pos_dim: int = len(POS_CLASSES)  # 0: words without part-of-speech classes
+    word_dim: Annotated[int, CHANNELS] = VECTOR_DIM
+    pos_dim: Annotated[int, Range(0, 1000)] = len(POS_CLASSES)  # 0: words without part-of-speech classes
     dataset: str = "humanml"
     skeleton: str = "humanml"
-    fps: float = 20.0
+    fps: Annotated[float, FPS] = 20.0
     heading: Literal["published", "continuous"] = "published"
-    max_frames: int = 196
+    max_frames: Annotated[int, Range(UNIT_LENGTH, 100_000)] = 196
+
+    def __post_init__(self):
+        check_bounds(self)
 
     @property
     def representation(self) -> Representation:
@@ -187,13 +191,16 @@ class TextEncoder(nn.Module):
 class LengthEstimatorConfig:
     """Sizes of the network and the words it reads. Lengths count frames of the dataset it was trained on."""
 
-    hidden: int = 512
+    hidden: Annotated[int, CHANNELS] = 512
     words: Literal["glove", "minilm"] = "glove"
-    word_dim: int = VECTOR_DIM
-    pos_dim: int = len(POS_CLASSES)
+    word_dim: Annotated[int, CHANNELS] = VECTOR_DIM
+    pos_dim: Annotated[int, Range(0, 1000)] = len(POS_CLASSES)
     dataset: str = "humanml"
-    fps: float = 20.0
-    shortest_units: int = 10  # 6 for KIT: shorter lengths are drawn again
+    fps: Annotated[float, FPS] = 20.0
+    shortest_units: Annotated[int, Range(0, LENGTH_CLASSES - 1)] = 10  # 6 for KIT: shorter lengths are drawn again
+
+    def __post_init__(self):
+        check_bounds(self)
 
 
 class LengthEstimator(nn.Module):

@@ -4,7 +4,7 @@
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from data_loaders.edit_masks import TARGET_ROWS, TargetLocation
 from model.layers import TransformerLayer, sinusoidal_table
 from model.motion_autoencoder import AutoencoderConfig
 from model.text_encoders import TextFeatures
+from protos.bounds import CHANNELS, FPS, FRAMES, GUIDANCE, LAYERS, SHARE, WEIGHT, Range, check_bounds
 
 
 @dataclass(frozen=True)
@@ -21,65 +22,75 @@ class LSReMGMConfig:
     """What the network is, what it denoises and how it was trained. Defaults: the 50-step HumanML3D encoder."""
 
     # network
-    num_features: int = 263  # columns of one frame: 263 humanml, 251 kit, 150 action-to-motion, or latent channels
+    # columns of one frame: 263 humanml, 251 kit, 150 action-to-motion, or latent channels
+    num_features: Annotated[int, CHANNELS] = 263
     arch: Literal["trans_enc", "trans_dec", "gru"] = "trans_enc"
-    latent_dim: int = 512
-    ff_size: int = 1024
-    num_layers: int = 8
-    num_heads: int = 4
-    dropout: float = 0.1
+    latent_dim: Annotated[int, CHANNELS] = 512
+    ff_size: Annotated[int, Range(1, 65_536)] = 1024
+    num_layers: Annotated[int, LAYERS] = 8
+    num_heads: Annotated[int, Range(1, 256)] = 4
+    dropout: Annotated[float, Range(0, 1, below=True)] = 0.1
     norm_first: bool = False
     modulation: bool = False  # step and whole text also shift, scale and gate every branch of every layer
     output_skip: bool = False  # the prediction also takes a share, learned per step and channel, of the noisy input
-    max_positions: int = 5000
+    max_positions: Annotated[int, Range(2, 100_000)] = 5000
     gru_over: Literal["time", "batch"] = "time"  # "batch" repeats the original's axis slip, for its weights only
     # conditions
     condition: Literal["text", "action", "none"] = "text"
     text_encoder: str = "clip-b32"
-    text_dim: int = 512
-    text_max_tokens: int = 0  # 0: what the encoder can read; published models on CLIP were trained with 22
+    text_dim: Annotated[int, Range(0, 16_384)] = 512
+    # 0: what the encoder can read; published models on CLIP were trained with 22
+    text_max_tokens: Annotated[int, Range(0, 10_000)] = 0
     text_memory: Literal["pooled", "tokens"] = "pooled"
     decoder_token: Literal["none", "time", "time+text"] = "none"
-    num_actions: int = 0
-    cond_mask_prob: float = 0.1
-    text_noise: float = 0.0  # in training: noise on the text's features, relative to their size
-    word_drop: float = 0.0  # in training: share of words that are left out
+    num_actions: Annotated[int, Range(0, 100_000)] = 0
+    cond_mask_prob: Annotated[float, SHARE] = 0.1
+    text_noise: Annotated[float, Range(0, 100)] = 0.0  # in training: noise on the text's features, relative to their size
+    word_drop: Annotated[float, SHARE] = 0.0  # in training: share of words that are left out
     mask_frames: bool = False
-    context_len: int = 0
-    pred_len: int = 0
+    context_len: Annotated[int, Range(0, 100_000)] = 0
+    pred_len: Annotated[int, Range(0, 100_000)] = 0
     target_encoder: Literal["none", "single", "split", "multi"] = "none"
-    target_layers: int = 1
+    target_layers: Annotated[int, Range(0, 64)] = 1
     # diffusion
-    diffusion_steps: int = 50
+    diffusion_steps: Annotated[int, Range(2, 10_000)] = 50
     noise_schedule: Literal["cosine", "linear"] = "cosine"
     sigma_small: bool = True
     prediction: Literal["x0", "eps", "v"] = "x0"
-    min_snr_gamma: float = 0.0  # 0: every step weighs the same; else Hang et al. 2023, 5 in the paper
-    snr_power: float = 1.0  # of those weights, see diffusion.losses.snr_weights
-    snr_floor: float = 0.0
-    calm_power: float = 0.0
+    min_snr_gamma: Annotated[float, WEIGHT] = 0.0  # 0: every step weighs the same; else Hang et al. 2023, 5 in the paper
+    snr_power: Annotated[float, Range(-10, 10)] = 1.0  # of those weights, see diffusion.losses.snr_weights
+    snr_floor: Annotated[float, SHARE] = 0.0
+    calm_power: Annotated[float, Range(-10, 10)] = 0.0
     # sampling, unless the user asks for another way
-    guidance_scale: float = 2.5
+    guidance_scale: Annotated[float, GUIDANCE] = 2.5
     sampler: Literal["ddpm", "ddim", "plms", "dpmpp"] = "ddpm"
-    num_steps: int | None = None  # None: all
-    smoothing: float = 0.0  # sigma in frames of a Gaussian over the sampled features; 0: as published, none
+    num_steps: Annotated[int, Range(2, 10_000)] | None = None  # None: all
+    # sigma in frames of a Gaussian over the sampled features; 0: as published, none
+    smoothing: Annotated[float, Range(0, 1000)] = 0.0
     # loss weights
-    lambda_vel: float = 0.0
-    lambda_rcxyz: float = 0.0
-    lambda_fc: float = 0.0
-    lambda_target_loc: float = 0.0
+    lambda_vel: Annotated[float, WEIGHT] = 0.0
+    lambda_rcxyz: Annotated[float, WEIGHT] = 0.0
+    lambda_fc: Annotated[float, WEIGHT] = 0.0
+    lambda_target_loc: Annotated[float, WEIGHT] = 0.0
     # representation
     dataset: str = "humanml"
     skeleton: str = "humanml"
-    fps: float = 20.0
+    fps: Annotated[float, FPS] = 20.0
     heading: Literal["published", "continuous"] = "published"
-    features: str = "humanml"
-    max_frames: int = 196
+    features: Literal["humanml", "smpl_rot6d"] = "humanml"
+    max_frames: Annotated[int, FRAMES] = 196
     autoencoder: AutoencoderConfig | None = None  # denoise its latents instead of frames
 
     def __post_init__(self):
-        if isinstance(self.autoencoder, dict):  # as read from config.json
-            object.__setattr__(self, "autoencoder", AutoencoderConfig(**self.autoencoder))
+        check_bounds(self)
+        if self.arch != "gru" and self.latent_dim % self.num_heads:
+            raise ValueError(f"latent size {self.latent_dim} is not a multiple of {self.num_heads} attention heads")
+        if self.diffusion_steps > self.max_positions:
+            raise ValueError(f"diffusion_steps {self.diffusion_steps}: expected at most max_positions, {self.max_positions}")
+        if self.num_steps and self.num_steps > self.diffusion_steps:
+            raise ValueError(f"num_steps {self.num_steps}: expected at most diffusion_steps, {self.diffusion_steps}")
+        if self.condition == "text" and not self.text_dim:
+            raise ValueError("a model that reads texts needs a text_dim of at least 1")
         if self.autoencoder and self.num_features != self.autoencoder.latent_channels:
             raise ValueError(f"num_features is {self.num_features}, the autoencoder's latents have "
                              f"{self.autoencoder.latent_channels} channels")

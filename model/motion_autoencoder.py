@@ -4,10 +4,10 @@ It reads and writes the columns of the HumanML3D features that joints are decode
 its losses are measured on joints in metres, where smoothness and planted feet can be seen.
 """
 
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -19,22 +19,32 @@ from data_loaders.corpus import Statistics
 from data_loaders.humanml_features import feature_blocks, joints_from_features
 from data_loaders.skeleton import Skeleton
 from model.across_processes import total
-from protos.files import write_atomically
+from model.loading import CheckpointError, checkpoint_errors, convert_settings, load_checked, made_for
+from model.run_folder import WEIGHTS_FILE, checkpoint_in
+from protos.bounds import CHANNELS, LAYERS, WEIGHT, Range, check_bounds
+from protos.files import encode_json, write_atomically
+from protos.reading import read_json
+from protos.weights import read_safetensors
+
+SYSTEM = "motion_autoencoder"  # in its config.json
 
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
     """Sizes of the autoencoder and the weights of its loss terms."""
 
-    num_columns: int = 71  # root 4, positions 63, contacts 4 of the 22-joint features
-    latent_channels: int = 64
-    downsampling: int = 4  # frames per latent
-    width: int = 256
-    num_blocks: int = 4
-    fine_width: int = 128
-    num_fine_blocks: int = 3
-    kl_weight: float = 1e-4
-    latent_noise: float = 0.0  # in training, relative to a latent's spread
+    num_columns: Annotated[int, CHANNELS] = 71  # root 4, positions 63, contacts 4 of the 22-joint features
+    latent_channels: Annotated[int, CHANNELS] = 64
+    downsampling: Annotated[int, LAYERS] = 4  # frames per latent
+    width: Annotated[int, CHANNELS] = 256
+    num_blocks: Annotated[int, Range(0, 64)] = 4
+    fine_width: Annotated[int, CHANNELS] = 128
+    num_fine_blocks: Annotated[int, Range(0, 64)] = 3
+    kl_weight: Annotated[float, WEIGHT] = 1e-4
+    latent_noise: Annotated[float, Range(0, 100)] = 0.0  # in training, relative to a latent's spread
+
+    def __post_init__(self):
+        check_bounds(self)
 
 
 @dataclass(frozen=True)
@@ -246,29 +256,35 @@ def save_autoencoder(folder: Path, config: AutoencoderConfig, network: MotionAut
     """Writes config.json, model.safetensors (fp32, latent spread included) and stats.npz into `folder`."""
     from safetensors.torch import save
 
-    write_atomically(folder / "config.json", json.dumps({"system": "motion_autoencoder", **asdict(config)}, indent=2))
+    settings = encode_json({"system": SYSTEM, **asdict(config)}, "config.json", indent=2)
+    write_atomically(folder / "config.json", settings)
     weights = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
-    write_atomically(folder / "model.safetensors", save(weights))
+    write_atomically(folder / WEIGHTS_FILE, save(weights))
     statistics.save(folder / "stats.npz")
 
 
 def load_autoencoder(folder: Path) -> tuple[MotionAutoencoder, Statistics]:
     """The autoencoder of its own checkpoint folder, or of a model that diffuses in its latents; in eval mode, float32.
 
-    Raises FileNotFoundError or ValueError naming the file.
+    The folder of a training run stands for its best checkpoint, else for its newest. Raises FileNotFoundError or CheckpointError
+    naming the file.
     """
-    from safetensors.torch import load_file
-
-    config_file = folder / "config.json"
+    folder = checkpoint_in(folder)
+    config_file, weights_file = folder / "config.json", folder / WEIGHTS_FILE
     if not config_file.is_file():
         raise FileNotFoundError(f"{config_file}: no autoencoder checkpoint; train one with python -m train.train_autoencoder")
-    config = json.loads(config_file.read_text())
-    weights = load_file(folder / "model.safetensors")
-    if config.get("autoencoder"):
-        config = config["autoencoder"]
-        weights = {k.removeprefix("autoencoder."): v for k, v in weights.items() if k.startswith("autoencoder.")}
-    elif config.pop("system", None) != "motion_autoencoder":
-        raise ValueError(f"{config_file}: not the checkpoint of a motion autoencoder")
-    network = MotionAutoencoder(AutoencoderConfig(**config))
-    network.load_state_dict(weights)
-    return network.eval(), Statistics.load(folder / "stats.npz")
+    with checkpoint_errors():
+        settings = read_json(config_file, dict[str, Any])
+        own = settings.pop("system", None) == SYSTEM
+        if not own and not settings.get("autoencoder"):
+            raise CheckpointError(f"{config_file}: not the checkpoint of a motion autoencoder")
+        settings = settings if own else settings["autoencoder"]
+        config = convert_settings(settings, AutoencoderConfig, str(config_file))
+        weights = read_safetensors(weights_file)
+        if not own:
+            weights = {k.removeprefix("autoencoder."): v for k, v in weights.items() if k.startswith("autoencoder.")}
+        with made_for(weights, str(weights_file)):
+            network = MotionAutoencoder(config)
+        load_checked(network, weights, str(weights_file))
+        statistics = Statistics.load(folder / "stats.npz")
+    return network.eval(), statistics

@@ -6,12 +6,14 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from data_loaders.corpus import Statistics
 from model.evaluators import EvaluatorConfig, GuoEvaluator, LengthEstimator, LengthEstimatorConfig
-from model.official_names import CheckpointError, rename
+from model.loading import CheckpointError, checkpoint_errors, load_checked
+from model.official_names import as_state, rename
+from protos.names import shown
+from protos.weights import read_torch
 
 DATASETS = {
     "humanml": ("t2m", EvaluatorConfig()),
@@ -54,7 +56,7 @@ def published_name(name: str, network: str) -> str:
 def load_published(network: nn.Module, kind: str, state: dict[str, Tensor], where: str) -> None:
     """Published weights into a network of `kind`. CheckpointError names what is missing, unexpected or of another shape."""
     to_published: Callable[[str], str] = partial(published_name, network=kind)
-    network.load_state_dict(rename(state, network.state_dict(), to_published, (), where))
+    load_checked(network, rename(state, network.state_dict(), to_published, (), where), where)
 
 
 def read_tar(path: Path, *networks: str) -> list[dict[str, Tensor]]:
@@ -62,19 +64,16 @@ def read_tar(path: Path, *networks: str) -> list[dict[str, Tensor]]:
 
     CheckpointError where the file is absent or damaged, lacks one of them, or holds more than its kind does.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} is absent: python -m protos.fetch --list says where evaluators come from") from None
-    except Exception as error:  # torch raises many kinds for damaged or hostile files
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{path} is not a readable PyTorch checkpoint: {reason[:160]}") from error
+    if not path.is_file():
+        raise CheckpointError(f"{path} is absent: python -m protos.fetch --list says where evaluators come from")
+    with checkpoint_errors():
+        content = read_torch(path)
     if missing := [name for name in networks if not isinstance(content, dict) or name not in content]:
         raise CheckpointError(f"{path} holds no {missing[0]}")
     known = {*networks, *(name for file, names in NOT_LOADED.items() if path.match(file) for name in names)}
-    if unknown := sorted(set(content) - known):
-        raise CheckpointError(f"{path} holds {unknown[0]!r}, which no published file of its name does")
-    return [content[name] for name in networks]
+    if unknown := sorted(map(shown, set(content) - known)):
+        raise CheckpointError(f"{path} holds {unknown[0]}, which no published file of its name does")
+    return [as_state(content[name], f"{path}, {name},") for name in networks]
 
 
 def evaluator_statistics(dataset: str) -> Statistics:

@@ -1,19 +1,18 @@
 """Tables that rename parameters of published checkpoints to ours, and the reading of their files."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any, Literal, TypedDict
 
-import torch
 from torch import Tensor
 
 from data_loaders.edit_masks import TARGET_ROWS
+from model.loading import CheckpointError, checkpoint_errors
 from model.lsremgm import LSReMGMConfig
-
-
-class CheckpointError(ValueError):
-    """A checkpoint is absent, unreadable, or not of the expected form."""
-
+from protos.names import shown
+from protos.reading import convert
+from protos.weights import read_torch
 
 # Our name -> the published one (MDM, Tevet et al. 2023; LS-ReMGM's weights are MDM's). Order matters: first match.
 MDM_NAMES = (
@@ -88,20 +87,23 @@ def rename(published: dict[str, Tensor], ours: dict[str, Tensor], to_published: 
 
 def read_published(path: Path, *, use_average: bool) -> dict[str, Tensor]:
     """State dict of an official `model*.pt`: flat, or `model` and `model_avg` (the EMA); runs no pickled code."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=False)
-    except FileNotFoundError:
-        raise CheckpointError(f"no checkpoint at {path}") from None
-    except Exception as error:  # torch raises many kinds for damaged or hostile files
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{path} is not a readable PyTorch checkpoint: {reason[:160]}") from error
+    if not path.is_file():
+        raise CheckpointError(f"no checkpoint at {path}")
+    with checkpoint_errors():
+        content = read_torch(path)
     if isinstance(content, dict) and "model_avg" in content:
-        content = content["model_avg" if use_average else "model"]
+        content = content.get("model_avg" if use_average else "model")
     elif isinstance(content, dict) and isinstance(content.get("model"), dict):
         content = content["model"]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise CheckpointError(f"{path} holds no state dict: expected parameter names and tensors")
-    return content
+    return as_state(content, path)
+
+
+def as_state(content: Any, where: str | Path) -> dict[str, Tensor]:
+    """A flat state dict, if `content` is one. CheckpointError otherwise."""
+    if not isinstance(content, Mapping) or not content or not all(
+            isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()):
+        raise CheckpointError(f"{where} holds no state dict: expected parameter names and tensors")
+    return dict(content)
 
 
 # What a published dataset name implies for a frame, and how long a sample may be.
@@ -111,7 +113,37 @@ MDM_DATASETS = {
     "humanact12": {"num_features": 150, "skeleton": "smpl", "fps": 20.0, "features": "smpl_rot6d", "max_frames": 60},
     "uestc": {"num_features": 150, "skeleton": "smpl", "fps": 20.0, "features": "smpl_rot6d", "max_frames": 60},
 }
-MDM_DEFAULTS = {
+
+
+class MDMArgs(TypedDict):
+    """The data, model and diffusion fields of a published args.json."""
+
+    dataset: str
+    arch: Literal["trans_enc", "trans_dec", "gru"]
+    text_encoder_type: str
+    emb_trans_dec: bool
+    layers: int
+    latent_dim: int
+    cond_mask_prob: float
+    mask_frames: bool
+    unconstrained: bool
+    pos_embed_max_len: int
+    use_ema: bool
+    context_len: int
+    pred_len: int
+    noise_schedule: Literal["cosine", "linear"]
+    diffusion_steps: int
+    sigma_small: bool
+    lambda_rcxyz: float
+    lambda_vel: float
+    lambda_fc: float
+    lambda_target_loc: float
+    multi_target_cond: bool
+    multi_encoder_type: Literal["single", "split", "multi"]
+    target_enc_layers: int
+
+
+MDM_DEFAULTS: MDMArgs = {
     "dataset": "humanml", "arch": "trans_enc", "text_encoder_type": "clip", "emb_trans_dec": False, "layers": 8,
     "latent_dim": 512, "cond_mask_prob": 0.1, "mask_frames": False, "unconstrained": False,
     "pos_embed_max_len": 5000, "use_ema": False, "context_len": 0, "pred_len": 0, "noise_schedule": "cosine",
@@ -122,16 +154,18 @@ MDM_TEXT_ENCODERS = {"clip": ("clip-b32", 512, "pooled"), "bert": ("distilbert",
 NUM_ACTIONS = {"humanact12": 12, "uestc": 40}
 
 
-def read_args(args: dict) -> dict:
+def read_args(args: dict, where: str = "args.json") -> dict[str, Any]:
     """The data, model and diffusion fields of a published args.json, defaults in place of missing ones.
 
     Spec of the originals: `num_layers` is their `layers`; a `cond_mode` of no_cond in very old files means
     unconstrained; pred_len 0 means context_len; a target loss implies target conditioning. Unknown keys are ignored.
+    CheckpointError names a value of a wrong type.
     """
-    fields = {name: args.get(name, default) for name, default in MDM_DEFAULTS.items()}
+    with checkpoint_errors():
+        fields = convert({name: args.get(name, default) for name, default in MDM_DEFAULTS.items()}, MDMArgs, where)
     fields["dataset"] = {"t2m": "humanml"}.get(fields["dataset"], fields["dataset"])
     if fields["dataset"] not in MDM_DATASETS:
-        raise CheckpointError(f"args.json names dataset {fields['dataset']!r}, known: {', '.join(MDM_DATASETS)}")
+        raise CheckpointError(f"{where} names dataset {shown(fields['dataset'])}, known: {', '.join(MDM_DATASETS)}")
     fields["num_layers"] = fields.pop("layers")
     fields["unconstrained"] = bool(fields["unconstrained"] or args.get("cond_mode") == "no_cond")
     fields["pred_len"] = fields["pred_len"] or fields["context_len"]
@@ -139,13 +173,13 @@ def read_args(args: dict) -> dict:
     return fields
 
 
-def config_from_args(args: dict) -> LSReMGMConfig:
+def config_from_args(args: dict, where: str = "args.json") -> LSReMGMConfig:
     """Our configuration of a published model from its args.json."""
-    fields = read_args(args)
+    fields = read_args(args, where)
     dataset = fields["dataset"]
     condition = "none" if fields["unconstrained"] else "action" if dataset in NUM_ACTIONS else "text"
     if fields["text_encoder_type"] not in MDM_TEXT_ENCODERS:
-        raise CheckpointError(f"args.json names text encoder {fields['text_encoder_type']!r}, known: clip, bert")
+        raise CheckpointError(f"{where} names text encoder {shown(fields['text_encoder_type'])}, known: clip, bert")
     encoder, text_dim, memory = MDM_TEXT_ENCODERS[fields["text_encoder_type"]]
     if condition != "text":
         encoder, text_dim, memory = "none", 0, "pooled"
@@ -155,20 +189,23 @@ def config_from_args(args: dict) -> LSReMGMConfig:
     taken = ("arch", "num_layers", "latent_dim", "cond_mask_prob", "mask_frames", "context_len", "pred_len",
              "noise_schedule", "diffusion_steps", "sigma_small", "lambda_rcxyz", "lambda_vel", "lambda_fc",
              "lambda_target_loc")
-    return LSReMGMConfig(
-        **{name: fields[name] for name in taken},
-        **MDM_DATASETS[dataset],
-        dataset=dataset,
-        max_positions=fields["pos_embed_max_len"],
-        condition=condition,
-        num_actions=NUM_ACTIONS[dataset] if condition == "action" else 0,
-        text_encoder=encoder,
-        text_dim=text_dim,
-        text_memory=memory,
-        text_max_tokens=22 if encoder == "clip-b32" else 0,
-        decoder_token=token,
-        target_encoder=fields["multi_encoder_type"] if fields["multi_target_cond"] else "none",
-        target_layers=fields["target_enc_layers"],
-        gru_over="batch",
-        guidance_scale=7.5 if fields["context_len"] else 2.5,
-    )
+    try:
+        return LSReMGMConfig(
+            **{name: fields[name] for name in taken},
+            **MDM_DATASETS[dataset],
+            dataset=dataset,
+            max_positions=fields["pos_embed_max_len"],
+            condition=condition,
+            num_actions=NUM_ACTIONS[dataset] if condition == "action" else 0,
+            text_encoder=encoder,
+            text_dim=text_dim,
+            text_memory=memory,
+            text_max_tokens=22 if encoder == "clip-b32" else 0,
+            decoder_token=token,
+            target_encoder=fields["multi_encoder_type"] if fields["multi_target_cond"] else "none",
+            target_layers=fields["target_enc_layers"],
+            gru_over="batch",
+            guidance_scale=7.5 if fields["context_len"] else 2.5,
+        )
+    except ValueError as error:
+        raise CheckpointError(f"{where}: {error}") from None

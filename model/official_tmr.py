@@ -4,7 +4,6 @@ The statistics are the run's own mean.pt and std.pt. Those of HumanML3D (Mean.np
 ruin every score, so nothing here reads them.
 """
 
-import json
 import logging
 import re
 from collections import OrderedDict
@@ -17,17 +16,22 @@ import torch
 from torch import Tensor
 
 from data_loaders.corpus import Statistics
-from model.official_names import CheckpointError, rename, torch_layer_name
+from model.loading import CheckpointError, checkpoint_errors, load_checked, made_for
+from model.official_names import as_state, rename, torch_layer_name
 from model.text_encoders import TextEncoder
 from model.text_towers import TOWERS
 from model.tmr import EPS, TMR, TMRConfig, build
-from protos.files import atomic_folder
+from protos.names import shown
+from protos.outputs import new_folder
+from protos.reading import FileError, convert, read_json, refuse_other_formats
+from protos.weights import read_torch
 
 log = logging.getLogger(__name__)
 
 MODULES = ("motion_encoder", "text_encoder", "motion_decoder")
 KINDS = ("TMR", "TEMOS")
 SKELETONS = {263: "humanml", 251: "kit"}
+MOST_STATISTICS = 100_000  # numbers of a mean or std
 SIZES = ("latent_dim", "ff_size", "num_layers", "num_heads", "dropout")
 
 
@@ -48,21 +52,21 @@ def official_tmr(folder: Path, ckpt: str = "last", *, text_encoder: TextEncoder 
     folder = Path(folder)
     settings = read_run_config(folder)
     config = config_from_run(settings, str(folder / "config.json"))
-    networks = build(config, run_statistics(folder, settings, config), text_encoder, sentence_encoder)
+    statistics = run_statistics(folder, settings, config)
     state, where = read_weights(folder, ckpt)
-    networks.load_state_dict(rename(state, networks.state_dict(), published_name, (), where))
+    with made_for(state, where):
+        networks = build(config, statistics, text_encoder, sentence_encoder)
+    load_checked(networks, rename(state, networks.state_dict(), published_name, (), where), where)
     return networks.eval()
 
 
 def read_run_config(folder: Path) -> dict[str, Any]:
     """The config.json of a published run."""
     path = folder / "config.json"
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} is absent: expected a run folder of TMR with config.json and last_weights") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path} is not readable JSON: {error}") from error
+    if not path.is_file():
+        raise CheckpointError(f"{path} is absent: expected a run folder of TMR with config.json and last_weights")
+    with checkpoint_errors():
+        settings = read_json(path)
     if not isinstance(settings, dict) or not isinstance(settings.get("model"), dict):
         raise CheckpointError(f"{path} is no configuration of TMR: it names no model")
     return settings
@@ -72,19 +76,21 @@ def config_from_run(settings: Mapping[str, Any], where: str = "config.json") -> 
     """Our configuration of a published one. The classes that it names are looked up by their last word, never imported."""
     try:
         return _config_from_run(settings, where)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{where} is no configuration of TMR: {type(error).__name__} {error}") from error
-    except CheckpointError:
-        raise
-    except ValueError as error:
-        raise CheckpointError(f"{where}: {error}") from error
+    except KeyError as error:
+        raise CheckpointError(f"{where} is no configuration of TMR: it names no {error.args[0]}") from None
+    except (TypeError, AttributeError) as error:
+        raise CheckpointError(f"{where} is no configuration of TMR: {error}") from None
+    except FileError as error:
+        raise CheckpointError(str(error)) from None
+    except (ValueError, OverflowError) as error:
+        raise CheckpointError(f"{where}: {error}") from None
 
 
 def _config_from_run(settings: Mapping[str, Any], where: str) -> TMRConfig:
     model = settings["model"]
     kind = str(model.get("_target_", "")).rpartition(".")[2]
     if kind not in KINDS:
-        raise CheckpointError(f"{where} names the model {kind!r}, known: {', '.join(KINDS)}")
+        raise CheckpointError(f"{where} names the model {shown(kind)}, known: {', '.join(KINDS)}")
     motion, text, decoder = (model[name] for name in MODULES)
     for name in SIZES:
         if not motion[name] == text[name] == decoder[name]:
@@ -95,29 +101,29 @@ def _config_from_run(settings: Mapping[str, Any], where: str) -> TMRConfig:
     if model.get("fact") not in (None, 1, 1.0) or model.get("sample_mean"):
         log.warning("%s: fact and sample_mean are not taken over: motions are made with the full noise of their latents", where)
     if any(part.get("activation", "gelu") != "gelu" for part in (motion, text, decoder)):
-        raise CheckpointError(f"{where}: activation {motion['activation']!r}, known: gelu")
+        raise CheckpointError(f"{where}: an activation other than gelu, which no published model has")
     weights, data = model["lmd"], settings["data"]
     loader, annotations = data["motion_loader"], str(data["path"])
     width = int(motion["nfeats"])
     if loader["normalizer"].get("eps", EPS) != EPS:
-        raise CheckpointError(f"{where}: normalizer eps {loader['normalizer']['eps']}, known: {EPS}")
-    return TMRConfig(
-        num_features=width,
-        text_dim=int(text["nfeats"]),
+        raise CheckpointError(f"{where}: normalizer eps {str(loader['normalizer']['eps'])[:40]}, known: {EPS}")
+    return convert({
+        "num_features": width,
+        "text_dim": int(text["nfeats"]),
         **{name: motion[name] for name in SIZES},
-        vae=vae,
-        text_encoder=_tower(data.get("text_to_token_emb"), "distilbert", where),
-        sentence_encoder=_tower(data.get("text_to_sent_emb"), "mpnet", where),
-        lambda_recons=weights.get("recons", 0.0),
-        lambda_kl=weights.get("kl", 0.0),
-        lambda_latent=weights.get("latent", 0.0),
-        lambda_contrastive=weights.get("contrastive", 0.0) if kind == "TMR" else 0.0,
-        temperature=model.get("temperature", 0.7),  # what the published class takes where nothing is said
-        false_negative_threshold=model.get("threshold_selfsim") or 0.0,
-        dataset=annotations.rstrip("/").rpartition("/")[2],
-        skeleton=SKELETONS.get(width, "humanml"),
-        fps=float(loader["fps"]),
-    )
+        "vae": vae,
+        "text_encoder": _tower(data.get("text_to_token_emb"), "distilbert", where),
+        "sentence_encoder": _tower(data.get("text_to_sent_emb"), "mpnet", where),
+        "lambda_recons": weights.get("recons", 0.0),
+        "lambda_kl": weights.get("kl", 0.0),
+        "lambda_latent": weights.get("latent", 0.0),
+        "lambda_contrastive": weights.get("contrastive", 0.0) if kind == "TMR" else 0.0,
+        "temperature": model.get("temperature", 0.7),  # what the published class takes where nothing is said
+        "false_negative_threshold": model.get("threshold_selfsim") or 0.0,
+        "dataset": annotations.rstrip("/").rpartition("/")[2],
+        "skeleton": SKELETONS.get(width, "humanml"),
+        "fps": float(loader["fps"]),
+    }, TMRConfig, where)  # fmt: skip
 
 
 def _tower(settings: Mapping[str, Any] | None, default: str, where: str) -> str:
@@ -127,7 +133,7 @@ def _tower(settings: Mapping[str, Any] | None, default: str, where: str) -> str:
     by_repository = {spec.repository: name for name, spec in TOWERS.items()}
     wanted = settings["modelname"]
     if wanted not in by_repository:
-        raise CheckpointError(f"{where} names text encoder {wanted!r}, known: {', '.join(by_repository)}")
+        raise CheckpointError(f"{where} names text encoder {shown(wanted)}, known: {', '.join(by_repository)}")
     return by_repository[wanted]
 
 
@@ -154,6 +160,8 @@ def run_statistics(folder: Path, settings: Mapping[str, Any], config: TMRConfig)
 def _statistics(mean: np.ndarray, std: np.ndarray, config: TMRConfig, where: str) -> Statistics:
     if mean.shape != (config.num_features,) or std.shape != mean.shape:
         raise CheckpointError(f"{where}: mean and std of {mean.size} features, the weights read {config.num_features}")
+    if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std >= 0).all()):
+        raise CheckpointError(f"{where}: mean and std hold NaN, infinite or negative values")
     return Statistics(mean, std, config.representation)
 
 
@@ -171,19 +179,22 @@ def read_weights(folder: Path, ckpt: str = "last") -> tuple[dict[str, Tensor], s
     return state, str(split)
 
 
-def extract(folder: Path, ckpt: str = "last") -> Path:
-    """Writes `<ckpt>_weights/<module>.pt` of a training checkpoint, as the published command does; the new folder."""
+def extract(folder: Path, ckpt: str = "last", *, overwrite: bool = False) -> Path:
+    """Writes `<ckpt>_weights/<module>.pt` of a training checkpoint, as the published command does; the new folder.
+
+    Weights that are there are replaced with `overwrite` only: they may be the published ones. OutputError otherwise.
+    """
     state = read_training_checkpoint(checkpoint_file(folder, ckpt))
     output = Path(folder) / f"{ckpt}_weights"
     parts: dict[str, dict[str, Tensor]] = {}
     for name, value in state.items():
         module, _, rest = name.partition(".")
         parts.setdefault(module, {})[rest] = value.detach().cpu().clone()
-    if output.is_dir() and (unknown := sorted({p.name for p in output.iterdir()} - {f"{module}.pt" for module in MODULES})):
-        raise CheckpointError(f"{output} holds {unknown[0]}, which was not extracted: move it away")
     if missing := [module for module in MODULES if module not in parts]:
         raise CheckpointError(f"{checkpoint_file(folder, ckpt)} holds no {missing[0]}: is it a checkpoint of TMR?")
-    with atomic_folder(output) as temporary:  # whole: networks of two epochs must not meet
+    files = [f"{module}.pt" for module in MODULES]
+    # whole: networks of two epochs must not meet
+    with new_folder(output, "folder of weights", overwrite=overwrite, earlier=files, flag="--ckpt") as temporary:
         for module in MODULES:
             torch.save(parts[module], temporary / f"{module}.pt")
     return output
@@ -198,39 +209,35 @@ def read_training_checkpoint(path: Path) -> dict[str, Tensor]:
     content = _load(path, shells=True)
     if not isinstance(content, dict) or "state_dict" not in content:
         raise CheckpointError(f"{path} holds no state_dict: expected a training checkpoint (.ckpt)")
-    return _as_state(content["state_dict"], path)
+    return as_state(content["state_dict"], path)
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
     """A flat state dict."""
-    return _as_state(_load(path), path)
+    return as_state(_load(path), path)
 
 
 def read_tensor(path: Path) -> np.ndarray:
     """One float32 array."""
     content = _load(path)
-    if not isinstance(content, Tensor):
-        raise CheckpointError(f"{path} holds no tensor")
+    if not isinstance(content, Tensor) or content.layout != torch.strided or content.numel() > MOST_STATISTICS:
+        raise CheckpointError(f"{path} holds no tensor of a mean or std")
     return content.float().numpy()
 
 
-def _as_state(content: Any, path: Path) -> dict[str, Tensor]:
-    if not isinstance(content, dict) or not content or not all(isinstance(value, Tensor) for value in content.values()):
-        raise CheckpointError(f"{path} holds no state dict: expected parameter names and tensors")
-    return dict(content)
-
-
 def _load(path: Path, shells: bool = False) -> Any:
-    try:
-        names = torch.serialization.get_unsafe_globals_in_checkpoint(path) if shells else []
+    if not path.is_file():
+        raise CheckpointError(f"{path} is absent: the run is incomplete")
+    with checkpoint_errors():
+        if not shells:
+            return read_torch(path)
+        refuse_other_formats(path)
+        try:
+            names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        except Exception:
+            names = []
         with torch.serialization.safe_globals([(_shell(name), name) for name in names]):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise CheckpointError(f"{path} is absent: the run is incomplete") from None
-    except Exception as error:  # torch raises many kinds for damaged or hostile files
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{path} is not a readable PyTorch checkpoint (cut short while it was copied?): "
-                              f"{reason[:120]}") from error
+            return read_torch(path)
 
 
 def _shell(name: str) -> Callable:

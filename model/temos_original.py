@@ -12,7 +12,8 @@ from torch import Tensor
 
 from data_loaders import rifke
 from data_loaders.corpus import Statistics
-from model.official_names import CheckpointError, rename
+from model.loading import CheckpointError, load_checked, made_for
+from model.official_names import rename
 from model.official_tmr import published_name as tmr_name
 from model.official_tmr import read_tensor, read_training_checkpoint
 from model.text_encoders import TextEncoder
@@ -37,12 +38,14 @@ def joined_tokens(state: dict[str, Tensor]) -> dict[str, Tensor]:
     for module in PROJECTIONS:
         parts = [state.pop(f"{module}.{name}", None) for name in ("mu_token", "logvar_token", "emb_token")]
         if found := [part for part in parts if part is not None]:
+            if len({part.shape for part in found}) > 1:
+                raise CheckpointError(f"the tokens of {module} differ in shape: damaged weights of TEMOS")
             state[f"{module}.tokens"] = torch.stack(found)
     return state
 
 
-def config_from_state(state: dict[str, Tensor], where: str = "the checkpoint") -> TMRConfig:
-    """Our configuration of a published state dict, after `joined_tokens`."""
+def config_from_state(state: dict[str, Tensor], where: str = "the checkpoint", num_heads: int = NUM_HEADS) -> TMRConfig:
+    """Our configuration of a published state dict, after `joined_tokens`. Weights do not show their number of heads."""
     try:
         latent_dim, num_features = state["motionencoder.skel_embedding.weight"].shape
         num_tokens = len(state["motionencoder.tokens"])
@@ -50,22 +53,28 @@ def config_from_state(state: dict[str, Tensor], where: str = "the checkpoint") -
         text_dim = state["textencoder.projection.1.weight"].shape[1]
     except KeyError as error:
         raise CheckpointError(f"{where} holds no weights of TEMOS: {error.args[0]} is missing") from error
+    except (ValueError, TypeError, IndexError):
+        raise CheckpointError(f"{where} holds weights of other shapes than those of TEMOS") from None
     if num_features not in FEATURES:
         raise CheckpointError(f"{where} reads {num_features} features, known: {', '.join(map(str, FEATURES))}")
     features, skeleton = FEATURES[num_features]
     layers = {match[1] for name in state if (match := re.match(r"motionencoder\.seqTransEncoder\.layers\.(\d+)\.", name))}
-    return TMRConfig(
-        num_features=num_features, text_dim=text_dim, latent_dim=latent_dim, ff_size=ff_size, num_layers=len(layers),
-        num_heads=NUM_HEADS, vae=num_tokens == 2, text_relu=True, lambda_contrastive=0.0, dataset="kit",
-        skeleton=skeleton, fps=rifke.FPS, features=features, min_frames=10, max_frames=500)  # fmt: skip
+    try:
+        return TMRConfig(
+            num_features=num_features, text_dim=text_dim, latent_dim=latent_dim, ff_size=ff_size, num_layers=len(layers),
+            num_heads=num_heads, vae=num_tokens == 2, text_relu=True, lambda_contrastive=0.0, dataset="kit",
+            skeleton=skeleton, fps=rifke.FPS, features=features, min_frames=10, max_frames=500)  # fmt: skip
+    except ValueError as error:
+        raise CheckpointError(f"{where}: {error}") from None
 
 
 def from_state(state: dict[str, Tensor], statistics: Statistics | None = None, text_encoder: TextEncoder | None = None,
-               where: str = "the checkpoint") -> TMR:
+               where: str = "the checkpoint", num_heads: int = NUM_HEADS) -> TMR:
     """The model of a published state dict, in eval mode. CheckpointError names what does not fit."""
     state = joined_tokens(state)
-    networks = build(config_from_state(state, where), statistics, text_encoder)
-    networks.load_state_dict(rename(state, networks.state_dict(), published_name, NOT_LOADED, where))
+    with made_for(state, where):
+        networks = build(config_from_state(state, where, num_heads), statistics, text_encoder)
+    load_checked(networks, rename(state, networks.state_dict(), published_name, NOT_LOADED, where), where)
     return networks.eval()
 
 

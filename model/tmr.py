@@ -6,7 +6,7 @@ makes a motion of any length out of either. Searching and scoring use the Gaussi
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from data_loaders.skeleton import load_skeleton
 from model.layers import TransformerLayer, sinusoidal_table
 from model.motion_autoencoder import Posterior
 from model.text_encoders import TextEncoder, TextFeatures, load_text_encoder
+from protos.bounds import CHANNELS, FPS, FRAMES, LAYERS, SHARE, WEIGHT, Range, check_bounds
 from protos.randomness import derive_seed, randn
 
 FRAMES_AT_ONCE = {"cpu": 2048}  # of which a batch is encoded where nothing else is said: what the caches of a core hold
@@ -33,46 +34,46 @@ class TMRConfig:
     """What the networks are, what they read and how they are trained. Defaults: TMR on HumanML3D."""
 
     # networks
-    num_features: int = 263
-    text_dim: int = 768
-    latent_dim: int = 256
-    ff_size: int = 1024
-    num_layers: int = 6
-    num_heads: int = 4
-    dropout: float = 0.1
+    num_features: Annotated[int, CHANNELS] = 263
+    text_dim: Annotated[int, CHANNELS] = 768
+    latent_dim: Annotated[int, CHANNELS] = 256
+    ff_size: Annotated[int, Range(1, 65_536)] = 1024
+    num_layers: Annotated[int, LAYERS] = 6
+    num_heads: Annotated[int, Range(1, 256)] = 4
+    dropout: Annotated[float, Range(0, 1, below=True)] = 0.1
     vae: bool = True  # False: encoders give one vector, not a Gaussian
-    log_variance_shift: float = 0.0  # below 0 fresh networks begin with little noise and soon tell left from right
+    # below 0 fresh networks begin with little noise and soon tell left from right
+    log_variance_shift: Annotated[float, Range(-50, 50)] = 0.0
     text_relu: bool = False  # a ReLU before the projection of words, as in TEMOS as first published
-    max_positions: int = 5000
-    frames_per_token: int = 1  # 1 as published; more frames side by side in a token make everything faster
+    max_positions: Annotated[int, Range(3, 100_000)] = 5000
+    # 1 as published; more frames side by side in a token make everything faster
+    frames_per_token: Annotated[int, Range(1, 1000)] = 1
     # texts
     text_encoder: str = "distilbert"  # whose word features are read
     sentence_encoder: str = "mpnet"  # whose similarity of captions tells false negatives
     # training
-    lambda_recons: float = 1.0
-    lambda_kl: float = 1e-5
-    lambda_latent: float = 1e-5
-    lambda_contrastive: float = 0.1  # 0: TEMOS
+    lambda_recons: Annotated[float, WEIGHT] = 1.0
+    lambda_kl: Annotated[float, WEIGHT] = 1e-5
+    lambda_latent: Annotated[float, WEIGHT] = 1e-5
+    lambda_contrastive: Annotated[float, WEIGHT] = 0.1  # 0: TEMOS
     contrast: Literal["infonce", "hard_negatives"] = "infonce"
-    temperature: float = 0.1
-    false_negative_threshold: float = 0.8  # score in [0, 1], cosine / 2 + 0.5, of captions that mean the same; 0: none
+    temperature: Annotated[float, Range(0, above=True)] = 0.1
+    # score in [0, 1], cosine / 2 + 0.5, of captions that mean the same; 0: none
+    false_negative_threshold: Annotated[float, SHARE] = 0.8
     duplicates: Literal["published", "words"] = "published"  # words: sides, directions and words of content must agree too
     # representation
     dataset: str = "humanml"
     skeleton: str = "humanml"
-    fps: float = 20.0
+    fps: Annotated[float, FPS] = 20.0
     heading: Literal["published", "continuous"] = "published"
     features: Literal["humanml", "rifke", "rotations"] = "humanml"
-    min_frames: int = 40  # 2 to 10 seconds: what is trained on
-    max_frames: int = 200
+    min_frames: Annotated[int, FRAMES] = 40  # 2 to 10 seconds: what is trained on
+    max_frames: Annotated[int, FRAMES] = 200
 
     def __post_init__(self):
-        if not 0 <= self.false_negative_threshold <= 1:
-            raise ValueError(f"false_negative_threshold {self.false_negative_threshold}: expected a score from 0 to 1")
-        if self.frames_per_token < 1:
-            raise ValueError(f"frames_per_token {self.frames_per_token}: expected at least 1")
-        if self.temperature <= 0:
-            raise ValueError(f"temperature {self.temperature}: expected a number above 0")
+        check_bounds(self)
+        if self.latent_dim % self.num_heads:
+            raise ValueError(f"latent size {self.latent_dim} is not a multiple of {self.num_heads} attention heads")
 
     @property
     def representation(self) -> Representation:

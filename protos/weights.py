@@ -51,6 +51,8 @@ def check_weights(found: "Mapping[str, Tensor]", expected: "Mapping[str, Tensor]
             raise FileError(f"{name}: tensor {key} is absent; these are other networks than its configuration describes")
         if tensor.shape != own.shape:
             raise FileError(f"{name}: tensor {key} has shape {tuple(tensor.shape)}, its configuration says {tuple(own.shape)}")
+        if tensor.layout != own.layout or tensor.is_quantized or tensor.is_meta:
+            raise FileError(f"{name}: tensor {key} is sparse, quantised or without values, expected plain numbers")
         if tensor.is_floating_point() != own.is_floating_point() or tensor.is_complex() != own.is_complex():
             raise FileError(f"{name}: tensor {key} holds {_kind(tensor)}, expected {_kind(own)}")
         if (tensor.dtype.is_floating_point and own.dtype.is_floating_point) or tensor.dtype == own.dtype:

@@ -15,6 +15,7 @@ from model.official_names import CheckpointError
 from model.official_tmr import MODULES, config_from_run, extract, official_tmr, published_name
 from model.pretrained import from_pretrained
 from model.tmr import TMRConfig, build, lengths_to_mask
+from protos.outputs import OutputError
 
 SIZES = dict(latent_dim=16, ff_size=24, num_layers=2, num_heads=2, dropout=0.1)
 CONFIG = TMRConfig(**SIZES, dataset="humanml3d")
@@ -111,11 +112,14 @@ def test_weights_come_from_the_training_checkpoint_too(run, networks):
     (run / "last_weights").rmdir()
     assert same(official_tmr(run), networks)
     assert not (run / "last_weights").exists()  # loading writes nothing
-    assert sorted(file.name for file in extract(run).iterdir()) == sorted(f"{module}.pt" for module in MODULES)
+    assert sorted(file.name for file in extract(run).glob("*.pt")) == sorted(f"{module}.pt" for module in MODULES)
     assert same(official_tmr(run), networks)
-    (run / "last_weights" / "notes.txt").write_text("mine")
-    with pytest.raises(CheckpointError, match=r"notes\.txt, which was not extracted"):
+    with pytest.raises(OutputError, match="add --overwrite"):  # they may be the published ones
         extract(run)
+    extract(run, overwrite=True)
+    (run / "last_weights" / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match=r"did not write \(notes\.txt"):
+        extract(run, overwrite=True)
     with pytest.raises(CheckpointError, match=r"epoch=9_weights nor logs/checkpoints/epoch=9\.ckpt"):
         official_tmr(run, "epoch=9")
 
@@ -140,7 +144,7 @@ def test_what_a_checkpoint_pickled_beside_its_weights_is_not_run(run, networks):
     content = torch.load(path, weights_only=True)
     torch.save({**content, "hyper_parameters": Settings()}, path)
     ran.clear()
-    extract(run)
+    extract(run, overwrite=True)
     assert same(official_tmr(run), networks) and not ran
     torch.load(path, weights_only=False)
     assert ran == ["ran"]  # it would have been
@@ -152,7 +156,7 @@ def test_damaged_and_incomplete_files_are_one_clear_line(run, networks):
     other = torch.load(file, weights_only=True)
     other["tokens"] = other["tokens"][:, :8].clone()
     cases = {
-        "not a readable PyTorch checkpoint": whole[: len(whole) // 2],
+        "damaged or not a file of torch.save": whole[: len(whole) // 2],
         "no state dict": {"tokens": [1, 2]},
         "missing": {"tokens": torch.zeros(2, 16)},
         "has shape": other,
@@ -170,7 +174,7 @@ def test_damaged_and_incomplete_files_are_one_clear_line(run, networks):
         assert "\n" not in str(caught.value) and "text_encoder" in str(caught.value)
     file.write_bytes(pickle.dumps(Settings(), protocol=2))
     ran.clear()
-    with pytest.raises(CheckpointError, match="not a readable"):
+    with pytest.raises(CheckpointError, match="holds more than tensors and plain values"):
         official_tmr(run)
     assert not ran
 
@@ -180,7 +184,7 @@ def test_damaged_and_incomplete_files_are_one_clear_line(run, networks):
     (("model", "text_encoder", "latent_dim"), 8, "latent_dim differs"),
     (("model", "motion_decoder", "activation"), "relu", "activation"),
     (("model", "lmd"), None, "no configuration of TMR"),
-    (("model", "temperature"), -1.0, "temperature -1.0"),
+    (("model", "temperature"), -1.0, r"json: temperature must be above 0, got -1\.0"),
     (("data", "text_to_token_emb", "modelname"), "gpt", "names text encoder 'gpt'"),
     (("data", "motion_loader", "normalizer", "eps"), 0.1, "normalizer eps 0.1"),
 ])  # fmt: skip

@@ -16,6 +16,7 @@ from model.motion_autoencoder import AutoencoderConfig
 from model.official_names import CheckpointError, config_from_args, mdm_name, read_args
 from model.pretrained import from_pretrained, read_config, save_pretrained
 from model.text_encoders import TextFeatures, load_text_encoder
+from protos.outputs import OutputError
 
 SMALL = dict(latent_dim=32, ff_size=48, num_layers=2, diffusion_steps=5)
 WORDS = dict(arch="trans_dec", text_encoder="minilm", text_dim=384, text_memory="tokens", mask_frames=True)
@@ -52,7 +53,8 @@ def test_a_checkpoint_folder_alone_is_enough_to_sample(saved, minilm):
     again = from_pretrained(folder, text_encoder=minilm)
     assert again.config == nets.config and not again.training
     assert same_sample(nets, again) == 0
-    assert {file.name for file in folder.iterdir()} == {"config.json", "model.safetensors", "stats.npz", "README.md"}
+    assert {file.name for file in folder.iterdir()} == {
+        "config.json", "model.safetensors", "stats.npz", "README.md", "manifest.json"}
     assert again.statistics.representation == Representation("humanml", 20.0, "continuous")
     assert from_pretrained(folder / "model.safetensors").config == nets.config
 
@@ -88,15 +90,22 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_saving_replaces_a_checkpoint_and_nothing_else(saved, tmp_path):
+def test_saving_replaces_a_checkpoint_when_asked_and_nothing_else_ever(saved, tmp_path):
     folder, nets = saved
-    save_pretrained(folder, nets.config, nets.state_dict(), nets.statistics, "# Another card")
+    with pytest.raises(OutputError, match="add --overwrite"):
+        save_pretrained(folder, nets.config, nets.state_dict(), nets.statistics)
+    save_pretrained(folder, nets.config, nets.state_dict(), nets.statistics, "# Another card", overwrite=True)
     assert (folder / "README.md").read_text() == "# Another card\n"
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "notes.txt").write_text("keep me")
-    with pytest.raises(CheckpointError, match="not a checkpoint"):
-        save_pretrained(tmp_path / "mine", nets.config, nets.state_dict(), nets.statistics)
-    assert (tmp_path / "mine" / "notes.txt").read_text() == "keep me"
+    (folder / "manifest.json").unlink()  # as an earlier version wrote it
+    save_pretrained(folder, nets.config, nets.state_dict(), nets.statistics, "# A third card", overwrite=True)
+    assert (folder / "README.md").read_text() == "# A third card\n"
+    for name in ("notes.txt", "src/main.py"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("keep me")
+        with pytest.raises(OutputError, match="did not write"):
+            save_pretrained(folder, nets.config, nets.state_dict(), nets.statistics, overwrite=True)
+        assert (folder / name).read_text() == "keep me" and (folder / "README.md").read_text() == "# A third card\n"
+        (folder / name).unlink()
 
 
 def test_damaged_and_foreign_folders_are_named(saved, tmp_path):
@@ -108,7 +117,7 @@ def test_damaged_and_foreign_folders_are_named(saved, tmp_path):
         from_pretrained(tmp_path / "empty")
     config = json.loads((folder / "config.json").read_text())
     for change, message in (({"system": "other"}, "names system 'other'"), ({"colour": 1}, "colour"),
-                            ({"latent_dim": 64}, r"does not fit its config\.json"),
+                            ({"latent_dim": 64}, r"has shape .*, its configuration says"),
                             ({"skeleton": "kit"}, "skeleton")):
         (folder / "config.json").write_text(json.dumps({**config, **change}))
         with pytest.raises(ValueError, match=message):
@@ -230,10 +239,10 @@ def test_code_in_a_published_file_is_not_run(tmp_path):
     published(tmp_path / "p", ARGS)
     file = tmp_path / "p" / "model000100000.pt"
     torch.save({"model": Harmful()}, file)
-    with pytest.raises(CheckpointError, match="not a readable"):
+    with pytest.raises(CheckpointError, match="more than tensors and plain values"):
         from_pretrained(tmp_path / "p")
     file.write_bytes(pickle.dumps(Harmful()))
-    with pytest.raises(CheckpointError, match="not a readable"):
+    with pytest.raises(CheckpointError, match="more than tensors and plain values"):
         from_pretrained(tmp_path / "p")
 
 

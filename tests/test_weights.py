@@ -19,7 +19,8 @@ def test_half_precision_weights_become_float32():
     ({"a": torch.zeros(3, 2)}, r"shape \(3, 2\)"), ({"b": torch.zeros(1)}, "unexpected tensor b"), ({"a": None}, "a is absent"),
     ({"a": torch.zeros(2, 3, dtype=torch.int64)}, "int64, expected float32"), ({"a": torch.zeros(2, 3).bool()}, "bool"),
     ({"a": torch.zeros(2, 3, dtype=torch.complex64)}, "complex64"), ({"a": torch.full((2, 3), torch.nan)}, "NaN"),
-    ({"count": torch.tensor(1.0)}, "float32, expected int64"),
+    ({"count": torch.tensor(1.0)}, "float32, expected int64"), ({"a": torch.ones(2, 3).to_sparse()}, "sparse"),
+    ({"a": torch.zeros(2, 3, device="meta")}, "without values"),
 ])  # fmt: skip
 def test_other_weights_are_refused_by_name(change, words):
     found = {name: tensor for name, tensor in {**OWN, **change}.items() if tensor is not None}

@@ -22,6 +22,8 @@ class ExtractOptions:
     """Run folder with logs/checkpoints/<ckpt>.ckpt."""
     ckpt: str = "last"
     """Name of the checkpoint without .ckpt."""
+    overwrite: bool = False
+    """Replace weights that are in <ckpt>_weights."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -34,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         known = ", ".join(sorted(file.stem for file in path.parent.glob("*.ckpt"))) or "none"
         raise FileNotFoundError(f"{path} is absent; checkpoints of this run: {known}. --run_dir must be a run of the published "
                                 "TMR, and --ckpt one of its checkpoints (our own runs: python -m train.export)")  # fmt: skip
-    log.info("%s -> %s", path, extract(options.run_dir, options.ckpt))
+    log.info("%s -> %s", path, extract(options.run_dir, options.ckpt, overwrite=options.overwrite))
 
 
 if __name__ == "__main__":

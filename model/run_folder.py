@@ -1,0 +1,29 @@
+"""A training run's folder wherever a checkpoint is asked for: it stands for its best step, or else for its newest."""
+
+import logging
+import re
+from pathlib import Path
+
+WEIGHTS_FILE = "model.safetensors"
+OF_ONE_CHECKPOINT = ("config.json", "args.json", "checkpoints/last.ckpt")  # ours or a published run of TMR, MDM's, TEMOS's
+
+log = logging.getLogger(__name__)
+
+
+def steps(run: Path, file: str = WEIGHTS_FILE) -> list[Path]:
+    """The step folders of a run in which `file` lies, oldest first: they are written whole or not at all."""
+    found = [p for p in run.glob("step_*") if re.fullmatch(r"step_\d{9,18}", p.name) and (p / file).is_file()]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step_")))
+
+
+def checkpoint_in(path: str | Path) -> Path:
+    """The checkpoint that a path stands for: of a training run's folder its `best`, else its newest step; else itself."""
+    path = Path(path)
+    if not path.is_dir() or any((path / name).is_file() for name in OF_ONE_CHECKPOINT):
+        return path
+    best = path / "best"
+    found = [best] if (best / WEIGHTS_FILE).is_file() else steps(path)[-1:]
+    if not found:
+        return path
+    log.info("%s is the folder of a training run: taking its %s", path, "best" if found == [best] else found[0].name)
+    return found[0]
