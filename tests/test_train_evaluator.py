@@ -111,7 +111,7 @@ def test_an_exported_evaluator_is_small_and_alone_enough(dataset, tmp_path):
     result = train_evaluator(small(dataset, tmp_path / "run", num_steps=1, movement_steps=1))
     export(ExportOptions(checkpoint=tmp_path / "run" / "matching", output=tmp_path / "shared"))
     assert {path.name for path in (tmp_path / "shared").iterdir()} == {
-        "config.json", "model.safetensors", "stats.npz", "README.md"}
+        "config.json", "model.safetensors", "stats.npz", "README.md", "manifest.json"}
     assert from_pretrained(tmp_path / "shared").config == from_pretrained(result.checkpoint).config
     with pytest.raises(ValueError, match="holds no model that samples"):
         export(ExportOptions(checkpoint=tmp_path / "run" / "matching", output=tmp_path / "x", guidance_scale=2.0))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from protos.bounds import GUIDANCE, SAMPLING_STEPS, Range
 from protos.options import parse, run_command, setup_logging
+from protos.reading import read_text
 
 if TYPE_CHECKING:
     from model.lsremgm_system import LSReMGM
@@ -21,7 +22,9 @@ class ExportOptions:
     checkpoint: Path
     """Run folder (its newest checkpoint is taken) or one checkpoint folder."""
     output: Path
-    """Folder to write; a checkpoint folder that is there is replaced."""
+    """Folder to write."""
+    overwrite: bool = False
+    """Replace a checkpoint that is in that folder, if nothing else is."""
     half: bool = True
     """Store float16 weights: half the size, the same motions to the eye."""
     guidance_scale: Annotated[float, GUIDANCE] | None = None
@@ -41,28 +44,39 @@ class ExportOptions:
 
 
 def export(options: ExportOptions) -> Path:
-    """Writes the folder and returns the checkpoint it came from. Raises FileNotFoundError or CheckpointError."""
-    from model.pretrained import from_pretrained, save_pretrained
-    from protos.files import write_atomically
+    """Writes the folder and returns the checkpoint it came from. Raises FileNotFoundError, CheckpointError or OutputError."""
+    from model.pretrained import EARLIER_FILES, from_pretrained, save_pretrained
+    from protos.outputs import require_replaceable
     from train.checkpoints import complete
 
     found = complete(options.checkpoint) if options.checkpoint.is_dir() else []
     source = found[-1] if found else options.checkpoint
+    require_apart(options.output, options.checkpoint)
+    require_replaceable(options.output, "checkpoint", overwrite=options.overwrite, earlier=EARLIER_FILES)
     networks = from_pretrained(source)
     if options.autoencoder:
         replace_decoder(networks, options.autoencoder)
     own_card, own_prompts = source / "README.md", source / "prompts.txt"
-    card = _read(options.card) if options.card else own_card.read_text() if own_card.is_file() else ""
-    prompts = _read(options.prompts) if options.prompts else own_prompts.read_text() if own_prompts.is_file() else ""
+    card = _read(options.card) if options.card else _read(own_card) if own_card.is_file() else ""
+    prompts = _read(options.prompts) if options.prompts else _read(own_prompts) if own_prompts.is_file() else ""
     asked = {name: getattr(options, name) for name in ("guidance_scale", "sampler", "num_steps", "smoothing")}
     asked = {name: value for name, value in asked.items() if value is not None}
     if unknown := [name for name in asked if not hasattr(networks.config, name)]:
         raise ValueError(f"--{unknown[0]}: {source} holds no model that samples")
     config = replace(networks.config, **asked)
-    save_pretrained(options.output, config, networks.state_dict(), networks.statistics, card, half=options.half)
-    if prompts:
-        write_atomically(options.output / "prompts.txt", prompts)
+    save_pretrained(options.output, config, networks.state_dict(), networks.statistics, card, half=options.half,
+                    overwrite=options.overwrite, prompts=prompts)
     return source
+
+
+def require_apart(output: Path, checkpoint: Path) -> None:
+    """OutputError where a folder to write is, holds or lies in the one it is made from: that would remove its training state."""
+    from protos.outputs import OutputError
+
+    there, source = output.resolve(), (checkpoint if checkpoint.is_dir() else checkpoint.parent).resolve()
+    if there == source or there.is_relative_to(source) or source.is_relative_to(there):
+        raise OutputError(f"--output {output} and --checkpoint {checkpoint} are one inside the other: the export would replace "
+                          "what it is made from; give another --output")
 
 
 def replace_decoder(networks: "LSReMGM", folder: Path) -> None:
@@ -84,7 +98,7 @@ def replace_decoder(networks: "LSReMGM", folder: Path) -> None:
 def _read(path: Path) -> str:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
-    return path.read_text()
+    return read_text(path)
 
 
 def main() -> None:
