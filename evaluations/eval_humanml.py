@@ -1,8 +1,8 @@
 """python -m evaluations.eval_humanml --model_path FOLDER: the field's metrics of a text-to-motion model, real motion first.
 
 Judges a model of this project, real motion (`--model_path real`), or motions of any other program (`--motions DIR`).
-The same command goes on where it was interrupted. `accelerate launch -m evaluations.eval_humanml ...` shares the
-generation between processes, with the same numbers.
+The same command goes on where it was interrupted. `--processes N` shares the work between processes, with the
+same numbers.
 """
 
 import logging
@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from protos.bounds import BATCH_SIZE, FPS, GUIDANCE, REPLICATIONS, SAMPLING_STEPS, SEED, Range, check_bounds
+from protos.bounds import BATCH_SIZE, FPS, GUIDANCE, PROCESSES, REPLICATIONS, SAMPLING_STEPS, SEED, Range, check_bounds
 from protos.options import parse, run_command
-from protos.processes import begin_command
+from protos.processes import start
 from sample.sample import STARTER
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,9 @@ class EvalOptions:
     seed: Annotated[int, SEED] = 10
     """Seed: the same seed gives the same numbers."""
     device: str = "auto"
-    """auto, cpu, cuda, cuda:1 or 1."""
+    """auto, cpu, cuda, cuda:1 or 1; of several processes each takes a GPU of its own, or its part of the CPU."""
+    processes: Annotated[int, PROCESSES] = 1
+    """Processes on this machine that share the work."""
     output_dir: Path | None = None
     """Folder for the reports (default: outputs/eval_<what>_<dataset>_<protocol>)."""
 
@@ -85,7 +87,10 @@ class EvalOptions:
 
 def main(argv: list[str] | None = None) -> None:
     options = parse(EvalOptions, argv, __doc__, ALIASES)
-    begin_command()
+    start(run, options)
+
+
+def run(options: EvalOptions) -> None:
     from evaluations.eval_humanml_run import evaluate
 
     report = evaluate(options)

@@ -60,6 +60,7 @@ def evaluate(options: EvalOptions) -> dict | None:
         "evaluator": digest(evaluator), "model": digest(Path(options.model_path)) if source else None,
         "motions": names_of(entrants.given),
     }  # fmt: skip
+    settings.pop("processes")  # the numbers are those of one
     folder = processes.from_main(lambda: folder_for(options, settings))
     replications = run(evaluation, entrants, options, folder, corpus, processes)
     if not processes.main:

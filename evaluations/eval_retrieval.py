@@ -5,12 +5,15 @@ texts that say the same count as one another's; a subset of dissimilar texts; ba
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-from protos.bounds import Range, check_bounds
+from protos.bounds import PROCESSES, Range, check_bounds
 from protos.options import parse, run_command
+from protos.processes import start
 
 ALIASES = {"evaluator": "model_path", "run_dir": "model_path", "no_mirror": "fold_mirrored"}
 
@@ -38,7 +41,9 @@ class RetrievalOptions:
     fold_mirrored: bool = False
     """Leave out mirrored clips (M000123) whose original (000123) is in the split."""
     device: str = "auto"
-    """auto, cpu, cuda, cuda:1 or 1."""
+    """auto, cpu, cuda, cuda:1 or 1; of several processes each takes a GPU of its own, or its part of the CPU."""
+    processes: Annotated[int, PROCESSES] = 1
+    """Processes on this machine that share the work."""
     output_dir: Path | None = None
     """Folder for the reports (default: outputs/retrieval_<model>_<dataset>_<split>)."""
 
@@ -48,12 +53,13 @@ class RetrievalOptions:
 
 def main(argv: list[str] | None = None) -> None:
     options = parse(RetrievalOptions, argv, __doc__, ALIASES)
-    from protos.processes import begin_command
+    start(partial(run, sys.argv[1:] if argv is None else argv), options)
 
-    begin_command()
+
+def run(command: Sequence[str], options: RetrievalOptions) -> None:
     from evaluations.eval_retrieval_run import evaluate, markdown
 
-    if report := evaluate(options, sys.argv[1:] if argv is None else argv):
+    if report := evaluate(options, command):
         print(markdown(report))
 
 

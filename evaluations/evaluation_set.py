@@ -15,6 +15,13 @@ from protos.randomness import derive_seed
 from sample.search import unit_rows
 
 Motions = Sequence[np.ndarray]
+# (work on a list, the list) -> results in its order: how several processes share what is to be done
+Share = Callable[[Callable[[list], list], list], list]
+
+
+def alone(work: Callable[[list], list], items: list) -> list:
+    """One process does everything."""
+    return work(items)
 
 
 class Evaluator(Interface):
@@ -99,10 +106,10 @@ class EvaluationSet:
 
 
 class SetEmbeddings:
-    """Embeddings of a set's captions and crops, each computed when first drawn."""
+    """Embeddings of a set's captions and crops, each computed when first drawn; `share` hands them to several processes."""
 
-    def __init__(self, data: EvaluationSet, evaluator: Evaluator):
-        self.data, self.evaluator = data, evaluator
+    def __init__(self, data: EvaluationSet, evaluator: Evaluator, share: Share = alone):
+        self.data, self.evaluator, self.share = data, evaluator, share
         self.known: dict[tuple[int, ...], np.ndarray] = {}
 
     def texts(self, drawn: Pass) -> np.ndarray:
@@ -117,7 +124,7 @@ class SetEmbeddings:
 
     def _look_up(self, keys: list[tuple[int, ...]], encode: Callable[[list], np.ndarray]) -> np.ndarray:
         if new := [key for key in dict.fromkeys(keys) if key not in self.known]:
-            self.known.update(zip(new, encode(new)))
+            self.known.update(zip(new, self.share(lambda own: list(encode(own)), new)))
         return np.stack([self.known[key] for key in keys])
 
 

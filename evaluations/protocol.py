@@ -13,13 +13,11 @@ import numpy as np
 
 from data_loaders.text import Caption
 from evaluations import metrics
-from evaluations.evaluation_set import EvaluationSet, Evaluator, Motions, Pass, SetEmbeddings, embed_motion
+from evaluations.evaluation_set import EvaluationSet, Evaluator, Motions, Pass, SetEmbeddings, Share, alone, embed_motion
 from protos.randomness import derive_seed
 
 # (captions, lengths in frames, seeds) -> features [(T, D)] in their units
 Generate = Callable[[Sequence[Caption], Sequence[int], Sequence[int]], Motions]
-# (work on a list, the list) -> results in its order: how several processes share what is to be done
-Share = Callable[[Callable[[list], list], list], list]
 
 
 @dataclass(frozen=True)
@@ -111,11 +109,6 @@ class Entrants:
 REAL, GENERATED, GIVEN, SHUFFLED, NOISE = "real motion", "generated", "given", "real motion, shuffled captions", "noise"
 
 
-def alone(work: Callable[[list], list], items: list) -> list:
-    """One process does everything."""
-    return work(items)
-
-
 class Evaluation:
     """A set, a judge and a protocol; `replicate(k)` is a function of (seed, k) alone, whatever the processes.
 
@@ -134,7 +127,7 @@ class Evaluation:
         evaluator.require(data.representation, "the real motions")
         self.data, self.evaluator, self.protocol, self.seed, self.share = data, evaluator, protocol, seed, share
         self.multimodality = multimodality and protocol.multimodality_texts != 0
-        self.real = SetEmbeddings(data, evaluator)
+        self.real = SetEmbeddings(data, evaluator, share)
         self.given: SetEmbeddings | None = None
 
     def replicate(self, number: int, entrants: Entrants = Entrants(), keep: int = 0) -> Replication:
@@ -151,7 +144,7 @@ class Evaluation:
             self._generate(found, number, self._first(asked), reference, entrants.generate, rng, keep)
         if entrants.given is not None:
             if self.given is None or self.given.data is not entrants.given:
-                self.given = SetEmbeddings(entrants.given, self.evaluator)
+                self.given = SetEmbeddings(entrants.given, self.evaluator, self.share)
             drawn = self._first(self._draw(entrants.given, rng))
             made = self.given.motions(drawn)
             self._add(found, GIVEN, self.given.texts(drawn), made, reference, rng, entrants.given, drawn)
@@ -202,8 +195,6 @@ class Evaluation:
         kept = set(shown[:keep].tolist())
 
         def work(share: list) -> list[tuple[np.ndarray, np.ndarray | None]]:
-            if not share:
-                return []
             motions = generate(*zip(*((rows[k]) for k in share)))
             embedded = embed_motion(self.evaluator, motions)
             return [(vector, motion if k in kept else None) for k, vector, motion in zip(share, embedded, motions)]

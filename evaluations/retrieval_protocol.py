@@ -96,19 +96,19 @@ class Similarities:
 
 
 def similarities_of(items: Sequence[Item], judge: Evaluator, share: Share = alone) -> Similarities:
-    """Embeds each distinct text and each motion once; `share` hands the motions to several processes."""
+    """Embeds each distinct text and each motion once; `share` hands them to several processes."""
     captions = {}
     for item in items:
         captions.setdefault(item.caption.text, item.caption)
     place = {text: i for i, text in enumerate(captions)}
-    text = judge.encode_text(list(captions.values()))
+    text = share(lambda own: list(judge.encode_text(own)), list(captions.values()))
     motion = share(lambda own: list(judge.encode_motion(own)), [item.motion for item in items])
     compare = retrieval_metrics.cosine if judge.similarity == "cosine" else lambda a, b: -euclidean(a, b)
     return Similarities(
         names=tuple(item.name for item in items),
         texts=tuple(captions),
         text_index=np.array([place[item.caption.text] for item in items]),
-        by_text=compare(np.asarray(text), np.stack(motion)),
+        by_text=compare(np.stack(text), np.stack(motion)),
     )
 
 

@@ -81,7 +81,8 @@ class TextEncoder:
         self._memory: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self._kept = 0  # bytes in it
         self._cut: set[str] = set()  # kept off the disk, so that every run says what it did not read
-        self._disk = FeatureCache(f"{cache_name or name}-{weights_id[:16]}") if disk_cache else None
+        self.identity = f"{cache_name or name}-{weights_id[:16]}"  # what its features are a function of, beside the text
+        self._disk = FeatureCache(self.identity) if disk_cache else None
 
     def __deepcopy__(self, memo) -> "TextEncoder":
         return self  # frozen: an averaged copy of a model reads texts as the model does
@@ -89,7 +90,8 @@ class TextEncoder:
     @property
     def tower(self) -> Tower:
         if self._tower is None:
-            self._tower = self._load()
+            with torch.random.fork_rng(devices=[]):  # fresh weights, which are then replaced, must not use up random numbers
+                self._tower = self._load()
         return self._tower
 
     def encode(self, texts: Sequence[str]) -> TextFeatures:

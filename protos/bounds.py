@@ -57,6 +57,7 @@ STEPS = Range(1, 1_000_000_000)  # of an optimiser
 SAMPLING_STEPS = Range(1, 10_000)
 GUIDANCE = Range(-1000, 1000)
 BATCH_SIZE = Range(1, 65_536)
+PROCESSES = Range(1, 1024)  # of one machine
 REPLICATIONS = Range(1, 10_000)
 LAYERS = Range(1, 64)
 CHANNELS = Range(1, 16_384)

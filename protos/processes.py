@@ -1,45 +1,62 @@
-"""How a command starts on one process or many, and how they share a list of work."""
+"""How a command starts on one process or many, and how they share a list of work.
+
+`--processes N` starts N processes on this machine, which meet in a file of a private folder and talk over loopback alone.
+Started by torchrun, on one machine or several, a command takes its place among the processes that are there.
+"""
 
 import atexit
-import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from protos.options import setup_logging
+from protos.options import pick_device, setup_logging
 
 if TYPE_CHECKING:
     import torch
 
-logger = logging.getLogger(__name__)
 T = TypeVar("T")
 R = TypeVar("R")
 
+LONGEST_WAIT = timedelta(days=7)  # of one process for another that encodes, judges or writes; NCCL's own is 10 minutes
+LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
+
 
 class Processes:
-    """The processes of this command: as many as `accelerate launch` or torchrun started, by default one."""
+    """The processes of this command: as many as `start` or torchrun started, by default one."""
 
     def __init__(self, device: str = "auto"):
-        """device: as in `pick_device`; with several processes each takes its own, or all the CPU."""
-        from protos.options import pick_device
-
+        """device: as in `pick_device`; with several processes each takes its own GPU, or all the CPU."""
         self.count = int(os.environ.get("WORLD_SIZE", "1"))
         self.rank = int(os.environ.get("RANK", "0"))
-        self.device: torch.device
-        if self.count == 1:
-            self.device = pick_device(device)
-        else:
-            from accelerate import PartialState
-
-            on_cpu = device == "cpu" or os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
-            self.device = PartialState(cpu=on_cpu).device
+        self.device = pick_device(device) if self.count == 1 else _join(device)
 
     @property
     def main(self) -> bool:
         """Whether this is the process that writes files."""
         return self.rank == 0
+
+    def wait_for_all(self) -> None:
+        """Until every process has come here."""
+        if self.count > 1:
+            from accelerate import PartialState
+
+            PartialState().wait_for_everyone()
+
+    @contextmanager
+    def main_first(self) -> Iterator[None]:
+        """The main process goes through the block, then the others: they find what it has written."""
+        if not self.main:
+            self.wait_for_all()
+        try:
+            yield
+        finally:
+            if self.main:
+                self.wait_for_all()
 
     def from_main(self, make: Callable[[], R]) -> R:
         """What `make` gives in the main process, in all of them."""
@@ -55,62 +72,80 @@ class Processes:
             return work(items)
         from accelerate.utils import gather_object
 
-        parts = gather_object([work(items[self.rank :: self.count])])
+        own = items[self.rank :: self.count]
+        parts = gather_object([work(own) if own else []])
         return [parts[i % self.count][i // self.count] for i in range(len(items))]
 
 
-def begin_command() -> None:
-    """To be called once the options are read: starts the processes that `accelerate launch` was asked for, and logging.
+def start(run: Callable[[Any], object], options: Any) -> None:
+    """run(options) in `options.processes` new processes; without them in this one, alone or with those of torchrun.
 
-    `accelerate launch --num_processes 2 --cpu` starts a single process unless MPI is installed, and says nothing; here
-    that process becomes the launcher (torch's, over gloo) of the number asked for.
+    `run` and what it raises: as `protos.children.run_children` has it.
     """
-    count = _processes_asked_for()
-    if count > 1:
-        os.execv(sys.executable, [sys.executable, *_launcher(count), *_this_command()])
-    atexit.register(_leave_the_others)
+    count, started = getattr(options, "processes", 1), int(os.environ.get("WORLD_SIZE", "1"))
     setup_logging(main_process=os.environ.get("RANK", "0") == "0")
+    if count > 1 and started > 1:
+        raise ValueError(f"--processes {count}: torchrun has started {started} processes already; leave out one of the two")
+    if count > 1:
+        from protos.children import run_children
+
+        run_children(partial(_one_of, count, run, options), count)
+        return
+    if started > 1:
+        _join(options.device)
+    run(options)
 
 
-def _leave_the_others() -> None:
+def _one_of(count: int, run: Callable[[Any], object], options: Any, rank: int, folder: Path) -> None:
+    """What each of the processes that `start` has started does."""
+    ranks = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
+    os.environ.update({name: str(value) for name, value in ranks.items()})
+    os.environ.update(GLOO_SOCKET_IFNAME=LOOPBACK, NCCL_SOCKET_IFNAME=LOOPBACK)
+    setup_logging(main_process=rank == 0)
+    _join(options.device, folder / "store")
+    run(options)
+
+
+def _join(device: str, store: Path | None = None) -> "torch.device":
+    """The device of this process, which joins the others if it has not: at a store, or where torchrun's environment says."""
+    import torch
+    from accelerate import PartialState
+
+    if torch.distributed.is_initialized():
+        return PartialState().device
+    asked, count = pick_device(device), int(os.environ["WORLD_SIZE"])
+    on_cpu = asked.type == "cpu" or os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+    group: dict[str, Any] = {"timeout": LONGEST_WAIT, **({"backend": "gloo"} if on_cpu else {})}
+    if store is not None:
+        _check_room(asked, count) if not on_cpu else _share_cores(count)
+        group |= {"store": torch.distributed.FileStore(str(store), count), "rank": int(os.environ["RANK"]), "world_size": count}
+    atexit.register(_leave)
+    return PartialState(cpu=on_cpu, **group).device
+
+
+def _check_room(asked: "torch.device", count: int) -> None:
+    """ValueError where `count` processes cannot each have a GPU of this machine."""
+    import torch
+
+    if asked.type != "cuda" or asked.index is not None:
+        raise ValueError(f"--device {asked}: each of {count} processes takes a GPU of its own; use --device auto or cpu")
+    if count > (found := torch.cuda.device_count()):
+        raise ValueError(f"--processes {count}: each takes a GPU of its own, and {found} found; use {found}, or --device cpu")
+
+
+def _share_cores(count: int) -> None:
+    """Each process its part of the cores, unless the user says otherwise."""
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ:
+        threads = max(1, (os.cpu_count() or 1) // count)
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        torch.set_num_threads(threads)
+
+
+def _leave() -> None:
     """A process that ends with its group still open may abort, by a thread that is left behind, with all it did lost."""
-    if (torch := sys.modules.get("torch")) and torch.distributed.is_available() and torch.distributed.is_initialized():
+    import torch
+
+    if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
-
-
-def _processes_asked_for() -> int:
-    """The --num_processes of an `accelerate launch --cpu` that left us alone; otherwise 1."""
-    alone = not any(name in os.environ for name in ("WORLD_SIZE", "RANK", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"))
-    on_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
-    if not (alone and on_cpu and "MASTER_PORT" in os.environ):
-        return 1
-    import psutil
-
-    try:
-        words = psutil.Process(os.getppid()).cmdline()
-    except psutil.Error:
-        return 1
-    return _num_processes(words[: len(words) - len(sys.argv) + 1])
-
-
-def _num_processes(words: list[str]) -> int:
-    """Value of --num_processes (or --num-processes, with = or a space) in a command line of accelerate."""
-    if not any("accelerate" in Path(word).name or word.startswith("accelerate.") for word in words):
-        return 1
-    for word, following in zip(words, [*words[1:], ""]):
-        flag, _, value = word.replace("-", "_").partition("=")
-        value = value or following
-        if flag == "__num_processes" and value.isdigit():
-            return int(value)
-    return 1
-
-
-def _launcher(count: int) -> list[str]:
-    return ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(count)]
-
-
-def _this_command() -> list[str]:
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    if spec is None:
-        return sys.argv
-    return ["-m", spec.name.removesuffix(".__main__"), *sys.argv[1:]]

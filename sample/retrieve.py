@@ -20,23 +20,25 @@ retrieval.py run_dir=R protocol=all             python -m evaluations.eval_retri
 from collections.abc import Sequence
 
 from protos.options import parse, run_command
+from protos.processes import start
 from sample.retrieve_options import ALIASES, EncodeDataset, EncodeMotion, EncodeText, Localize, Search, TextMotionSim
 
 Subcommand = EncodeMotion | EncodeText | TextMotionSim | EncodeDataset | Search | Localize
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Exits with 1 where a file of a folder could not be read; the others are in the gallery."""
     options = parse(Subcommand, argv, "\n\n".join(__doc__.split("\n\n")[:2]), ALIASES)  # the tables would be reflowed
-    from protos.processes import begin_command
+    start(run, options)
 
-    begin_command()
-    from sample import retrieve_run as run
+
+def run(options: Subcommand) -> None:
+    """Exits with 1 where a file of a folder could not be read; the others are in the gallery."""
+    from sample import retrieve_run as single
     from sample.gallery_encode import encode_dataset
 
     steps = {
-        EncodeMotion: run.encode_motion, EncodeText: run.encode_text, TextMotionSim: run.text_motion_sim,
-        EncodeDataset: encode_dataset, Search: run.search, Localize: run.localize,
+        EncodeMotion: single.encode_motion, EncodeText: single.encode_text, TextMotionSim: single.text_motion_sim,
+        EncodeDataset: encode_dataset, Search: single.search, Localize: single.localize,
     }  # fmt: skip
     if problems := steps[type(options)](options):
         raise SystemExit(min(len(problems), 1))

@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from protos.bounds import PROCESSES
 
 TMR = Path(__file__).resolve().parents[1] / "checkpoints" / "tmr"  # the weights that come with the code
 LONGEST_SECONDS = 1e6  # eleven days: no option means more
@@ -126,7 +128,9 @@ class EncodeDataset(Reading):
     batch_size: int | None = None
     """Motions encoded at once (default: what is fast on the device)."""
     device: str = "auto"
-    """auto, cpu, cuda, cuda:1 or 1."""
+    """auto, cpu, cuda, cuda:1 or 1; of several processes each takes a GPU of its own, or its part of the CPU."""
+    processes: Annotated[int, PROCESSES] = 1
+    """Processes on this machine that share the work."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -35,13 +35,11 @@ SHORTER = {
     "python -m sample.sample": QUICK_SAMPLE,
     "python -m data_loaders.prepare": "--workers 1",
     "python -m train.train_lsremgm": QUICK_TRAIN,
-    "accelerate launch --num_processes 2 --cpu -m train": QUICK_TRAIN + " --bucket False",
-    "accelerate launch --num_processes 2 --cpu -m eval": QUICK_EVAL,
     "python -m evaluations.eval_humanml": QUICK_EVAL,
     "python -m evaluations.board": QUICK_EVAL.replace("--num_steps 2", "--probe_seeds 0 --model_paths checkpoints/starter"),
     "python -m evaluations.eval_evaluator": "--dataset pools --evaluator checkpoints/tiny_evaluator --replications 1",
     "python -m evaluations.eval_retrieval": "--dataset pools --device cpu",
-    "accelerate launch --num_processes 2 --cpu -m sample": "--dataset pools --split test --device cpu",
+    "python -m sample.retrieve encode_dataset --dataset": "--dataset pools --split test --device cpu",
     "python -m evaluations.eval_localize": "--dataset pools --clips_per_motion 2 --device cpu",
     "python -m sample.retrieve search": "--k 2 --device cpu",
     "python -m sample.retrieve": "--device cpu",
@@ -92,8 +90,6 @@ def shortened(command: str) -> list[str]:
     if "mdm" in command:  # the official weights are not here: the same command on ours
         command = re.sub(r"--model_path \S+", "--model_path checkpoints/starter", command)
     words = shlex.split(command) + shlex.split(extra)
-    if words[0] == "accelerate":
-        return [sys.executable, "-m", "accelerate.commands.launch", *words[2:]]
     return [sys.executable, *words[1:]]
 
 

@@ -96,10 +96,9 @@ def test_latents_of_an_autoencoder_can_be_diffused(dataset, tmp_path):
 
 def test_two_processes_train_the_same_model_as_one_with_twice_the_batch(dataset, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
-    options = small(dataset, two, batch_size=4, text_noise=0.5, word_drop=0.2)
-    command = ["-m", "accelerate.commands.launch", "--num_processes", "2", "--cpu", "-m", "train.train_lsremgm"]
+    options = small(dataset, two, batch_size=4, text_noise=0.5, word_drop=0.2, processes=2)
     done = subprocess.run(
-        [sys.executable, *command, *flags(options)], cwd=ROOT, capture_output=True, text=True,
+        [sys.executable, "-m", "train.train_lsremgm", *flags(options)], cwd=ROOT, capture_output=True, text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

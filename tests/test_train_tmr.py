@@ -103,9 +103,8 @@ def test_a_stopped_run_goes_on_by_the_same_command(dataset, tmp_path):
 @pytest.mark.slow
 def test_two_processes_contrast_and_train_like_one_with_twice_the_batch(dataset, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
-    options = small(dataset, two, dropout=0.0, num_steps=4, lambda_contrastive=1.0)
-    command = ["-m", "accelerate.commands.launch", "--num_processes", "2", "--cpu", "-m", "train.train_tmr"]
-    done = subprocess.run([sys.executable, *command, *flags(options)], cwd=ROOT, capture_output=True, text=True,
+    options = small(dataset, two, dropout=0.0, num_steps=4, lambda_contrastive=1.0, processes=2)
+    done = subprocess.run([sys.executable, "-m", "train.train_tmr", *flags(options)], cwd=ROOT, capture_output=True, text=True,
                           env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
     assert done.returncode == 0, done.stderr
     run(replace(options, save_dir=str(one), batch_size=8))

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from protos.processes import _num_processes
 from tests import tiny_training
 from tests.tiny_training import TinyDenoiser, TinyOptions, run
 from train import checkpoints
@@ -35,8 +34,8 @@ def flags(options: TinyOptions) -> list[str]:
     return [word for name, value in asdict(options).items() if value != "" for word in (f"--{name}", str(value))]
 
 
-def start(options: TinyOptions, *launcher: str) -> subprocess.Popen:
-    command = [sys.executable, *launcher, "-m", "tests.tiny_training", *flags(options)]
+def start(options: TinyOptions) -> subprocess.Popen:
+    command = [sys.executable, "-m", "tests.tiny_training", *flags(options)]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
@@ -99,8 +98,8 @@ def test_the_averages_of_the_log_survive_a_kill_between_two_lines(options, tmp_p
 
 def test_two_processes_train_the_same_model_as_one_with_twice_the_batch(options, tmp_path):
     one = replace(options, batch_size=16)
-    two = replace(options, save_dir=str(tmp_path / "two"))
-    process = start(two, "-m", "accelerate.commands.launch", "--num_processes", "2", "--cpu")
+    two = replace(options, save_dir=str(tmp_path / "two"), processes=2)
+    process = start(two)
     run(one)
     _, said = process.communicate(timeout=300)
     assert process.returncode == 0, said
@@ -117,9 +116,9 @@ def test_accumulated_batches_train_the_same_model_as_a_larger_one(options, tmp_p
     torch.testing.assert_close(weights(parts), weights(options), rtol=0, atol=2e-6)
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_ctrl_c_and_sigterm_save_before_they_end_the_run(options, number, code):
-    process = start(replace(options, num_steps=1_000_000, save_interval=1_000_000))
+@pytest.mark.parametrize("number, code, processes", [(signal.SIGINT, 130, 1), (signal.SIGTERM, 143, 1), (signal.SIGTERM, 143, 2)])
+def test_ctrl_c_and_sigterm_save_before_they_end_the_run(options, number, code, processes):
+    process = start(replace(options, num_steps=1_000_000, save_interval=1_000_000, processes=processes))
     wait_until(lambda: (Path(options.save_dir) / "log.jsonl").is_file() and len(losses_so_far(options)) > 3, process)
     process.send_signal(number)
     _, said = process.communicate(timeout=300)
@@ -347,17 +346,3 @@ def test_learning_rates():
 def test_options_that_make_no_sense_are_refused(wrong):
     with pytest.raises(ValueError, match=f"--{next(iter(wrong))}"):
         TrainOptions(save_dir="x", **wrong)
-
-
-@pytest.mark.parametrize(
-    "words, count",
-    [
-        ("python /bin/accelerate launch --num_processes 2 --cpu -m train.x", 2),
-        ("python -m accelerate.commands.launch --num-processes=3 --cpu", 3),
-        ("/bin/accelerate-launch --cpu --num_processes 4", 4),
-        ("python /bin/accelerate launch --cpu -m train.x", 1),
-        ("make --num_processes 5", 1),
-    ],
-)
-def test_the_number_of_processes_asked_of_accelerate(words, count):
-    assert _num_processes(words.split()) == count

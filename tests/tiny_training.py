@@ -9,7 +9,7 @@ from torch import nn
 
 from protos.bounds import Range
 from protos.options import parse, run_command
-from protos.processes import begin_command
+from protos.processes import start
 from protos.randomness import derive_seed, rand, randn_like
 from train.loop import TrainResult, train
 from train.options import TrainOptions
@@ -85,8 +85,7 @@ def run(options: TinyOptions, **callbacks) -> TrainResult:
 
 def main() -> None:
     options = parse(TinyOptions)
-    begin_command()
-    run(options)
+    start(run, options)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ batch B train the same model as one with batch P*B, or, where the loss is a mean
 
 import logging
 import math
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from protos.options import pick_device, seed_everything
+from protos.options import seed_everything
+from protos.processes import Processes
 from protos.randomness import derive_seed, sample_generators
 from train import checkpoints
 from train.checkpoints import STATE_FILE, SaveNetworks
@@ -125,15 +125,10 @@ class _Run:
     def __init__(self, networks: nn.Module, loss: Loss, options: TrainOptions, save: SaveNetworks):
         from accelerate import Accelerator
 
-        if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-            self.device = pick_device(options.device)
-            self.accelerator = Accelerator(mixed_precision="no", cpu=self.device.type == "cpu")
-        else:
-            on_cpu = options.device == "cpu" or os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
-            self.accelerator = Accelerator(mixed_precision="no", cpu=on_cpu)
-            self.device = self.accelerator.device
+        self.device = Processes(options.device).device
+        self.accelerator = Accelerator(mixed_precision="no", cpu=self.device.type == "cpu")
         if self.accelerator.distributed_type.value in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
-            raise ValueError("this loop averages whole weights: launch with data parallelism (--multi_gpu or --cpu)")
+            raise ValueError("this loop averages whole weights: launch with data parallelism (--multi_gpu)")
         self.options, self.save, self.save_dir = options, save, Path(options.save_dir)
         self.main = self.accelerator.is_main_process
         self.world = self.accelerator.num_processes

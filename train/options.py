@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from protos.bounds import BATCH_SIZE, SEED, STEPS, WEIGHT, Range, check_bounds
+from protos.bounds import BATCH_SIZE, PROCESSES, SEED, STEPS, WEIGHT, Range, check_bounds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,9 @@ class TrainOptions:
     seed: Annotated[int, SEED] = 10
     """Seed of weights, data order, noise and timesteps."""
     device: str = "auto"
-    """auto, cpu, cuda, cuda:1 or 1; several processes take what accelerate gives them."""
+    """auto, cpu, cuda, cuda:1 or 1; of several processes each takes a GPU of its own, or its part of the CPU."""
+    processes: Annotated[int, PROCESSES] = 1
+    """Processes on this machine that train together, each with --batch_size samples of every step."""
     num_workers: Annotated[int, Range(0, 256)] = 1
     """Background threads that prepare batches; 0 prepares them in the loop."""
 

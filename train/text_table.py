@@ -1,4 +1,4 @@
-"""Text features of a whole caption set, computed once and memory-mapped from the cache folder by all processes."""
+"""Text features of a whole caption set, computed by one process and memory-mapped from the cache folder by all."""
 
 import hashlib
 import logging
@@ -10,7 +10,8 @@ from tqdm import tqdm
 
 from model.feature_cache import cache_folder
 from model.text_encoders import TextEncoder, TextFeatures, load_text_encoder
-from protos.files import atomic_folder
+from protos.files import atomic_folder, file_lock
+from protos.processes import Processes
 
 logger = logging.getLogger(__name__)
 
@@ -55,12 +56,15 @@ def text_table(name: str, texts: Iterable[str], with_tokens: bool = True) -> Tex
     Without `with_tokens` only pooled features are kept. Raises TextEncoderError where the encoder is not on this disk.
     """
     encoder, texts = load_text_encoder(name), sorted(set(texts))
-    folder = cache_folder() / "text_tables" / f"{name}-{_fingerprint(encoder, texts, with_tokens)}"
+    folder = cache_folder() / "text_tables" / f"{encoder.identity}-{_fingerprint(texts)}{'' if with_tokens else '-pooled'}"
     try:
-        if not (folder / "offsets.npy").is_file():
-            logger.info("text features of %d captions by %s", len(texts), name)
-            with atomic_folder(folder) as partial_folder:
-                _write(partial_folder, name, texts, with_tokens)
+        with Processes().main_first():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with file_lock(folder.with_suffix(".lock"), f"text features by {name}"):  # another command may want the same
+                if not (folder / "offsets.npy").is_file():
+                    logger.info("text features of %d captions by %s", len(texts), name)
+                    with atomic_folder(folder) as partial_folder:
+                        _write(partial_folder, name, texts, with_tokens)
         pooled = np.load(folder / "pooled.npy", mmap_mode="r")
         tokens, offsets = np.load(folder / "tokens.npy", mmap_mode="r"), np.load(folder / "offsets.npy")
     except OSError as error:
@@ -69,11 +73,8 @@ def text_table(name: str, texts: Iterable[str], with_tokens: bool = True) -> Tex
     return TextTable(encoder, texts, pooled, tokens, offsets)
 
 
-def _fingerprint(encoder: TextEncoder, texts: list[str], with_tokens: bool) -> str:
-    """Changes with the texts and, through the features of one of them, with the encoder's weights."""
-    digest = hashlib.sha256("\n".join(texts).encode("utf-8", "surrogatepass"))
-    digest.update(encoder.encode(texts[:1]).pooled.numpy().round(3).tobytes())
-    return f"{digest.hexdigest()[:24]}{'' if with_tokens else '-pooled'}"
+def _fingerprint(texts: list[str]) -> str:
+    return hashlib.sha256("\n".join(texts).encode("utf-8", "surrogatepass")).hexdigest()[:24]
 
 
 def _write(folder: Path, name: str, texts: list[str], with_tokens: bool) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from protos.bounds import BATCH_SIZE, CHANNELS, STEPS, WEIGHT, Range
 from protos.options import parse, run_command
-from protos.processes import begin_command
+from protos.processes import start
 from train.options import TrainOptions
 
 log = logging.getLogger(__name__)
@@ -135,8 +135,7 @@ def train_autoencoder(options: AutoencoderOptions) -> None:
 
 def main() -> None:
     options = parse(AutoencoderOptions, description=__doc__)
-    begin_command()
-    train_autoencoder(options)
+    start(train_autoencoder, options)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from protos.bounds import BATCH_SIZE, CHANNELS, STEPS, WEIGHT, Range
 from protos.options import parse, run_command
-from protos.processes import begin_command
+from protos.processes import start
 from train.options import TrainOptions
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -99,7 +99,10 @@ class EvaluatorOptions(TrainOptions):
 
 def main(argv: list[str] | None = None) -> None:
     options = parse(EvaluatorOptions, argv, __doc__, presets=PRESETS)
-    begin_command()
+    start(run, options)
+
+
+def run(options: EvaluatorOptions) -> None:
     from train.train_evaluator_setup import train_evaluator
 
     train_evaluator(options)

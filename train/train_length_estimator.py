@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from protos.bounds import BATCH_SIZE, CHANNELS, STEPS, WEIGHT, Range
 from protos.options import parse, run_command
-from protos.processes import begin_command
+from protos.processes import start
 from train.options import TrainOptions
 
 if TYPE_CHECKING:
@@ -94,8 +94,7 @@ def train_length_estimator(options: LengthEstimatorOptions) -> "TrainResult":
 
 def main(argv: list[str] | None = None) -> None:
     options = parse(LengthEstimatorOptions, argv, __doc__)
-    begin_command()
-    train_length_estimator(options)
+    start(train_length_estimator, options)
 
 
 if __name__ == "__main__":

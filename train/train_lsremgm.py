@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from protos.bounds import CHANNELS, GUIDANCE, LAYERS, SHARE, WEIGHT, Range
 from protos.options import parse, run_command
-from protos.processes import begin_command
+from protos.processes import start
 from train.options import TrainOptions
 
 logger = logging.getLogger(__name__)
@@ -186,7 +186,10 @@ def effective(options: LSReMGMOptions) -> LSReMGMOptions:
 
 def main(argv: list[str] | None = None) -> None:
     options = effective(parse(LSReMGMOptions, argv, __doc__, ALIASES, PRESETS))
-    begin_command()
+    start(run, options)
+
+
+def run(options: LSReMGMOptions) -> None:
     from train.train_lsremgm_setup import train_lsremgm
 
     train_lsremgm(options)

@@ -8,8 +8,8 @@ from typing import Annotated
 
 from protos.bounds import WEIGHT
 from protos.options import parse, run_command
-from protos.processes import begin_command
-from train.train_tmr import PRESETS, TMROptions
+from protos.processes import start
+from train.train_tmr import PRESETS, TMROptions, run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,10 +22,7 @@ class TEMOSOptions(TMROptions):
 
 def main(argv: list[str] | None = None) -> None:
     options = parse(TEMOSOptions, argv, __doc__, presets=PRESETS)
-    begin_command()
-    from train.train_tmr_setup import train_tmr
-
-    train_tmr(options)
+    start(run, options)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from protos.bounds import BATCH_SIZE, CHANNELS, LAYERS, SHARE, STEPS, WEIGHT, Range
 from protos.options import parse, run_command
-from protos.processes import begin_command
+from protos.processes import start
 from train.options import TrainOptions
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -110,7 +110,10 @@ class TMROptions(TrainOptions):
 
 def main(argv: list[str] | None = None) -> None:
     options = parse(TMROptions, argv, __doc__, presets=PRESETS)
-    begin_command()
+    start(run, options)
+
+
+def run(options: TMROptions) -> None:
     from train.train_tmr_setup import train_tmr
 
     train_tmr(options)
