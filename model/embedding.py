@@ -1,6 +1,7 @@
 """Any checkpoint that brings texts and motions into one space, behind one interface: TMR, a published run of it, an evaluator."""
 
 import hashlib
+import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -18,10 +19,12 @@ from model.official_evaluators import evaluator_at, official_evaluator
 from model.official_names import CheckpointError
 from model.official_tmr import read_run_config
 from model.pretrained import from_pretrained
+from model.run_folder import checkpoint_in
 from model.saved_text_features import WORDS, SavedTextFeatures, features_beside
 from model.text_encoders import TextEncoder
 from model.text_towers import TOWERS
 from model.tmr import TMR
+from protos.reading import read_json
 
 
 class NoVectorError(ValueError):
@@ -40,10 +43,11 @@ class TextMotionSpace:
     training brought together, by which evaluations go: cosine for TMR, Euclidean distance for evaluators.
     """
 
-    def __init__(self, networks: TMR | GuoEvaluator, words: WordSource | None = None):
+    def __init__(self, networks: TMR | GuoEvaluator, words: WordSource | None = None, settings: str = ""):
+        """settings: what stands in the checkpoint's config.json, for the fingerprint."""
         if isinstance(networks, GuoEvaluator) and words.name != networks.config.words:
             raise ValueError(f"this evaluator reads {networks.config.words} words, not {words.name}")
-        self.networks, self.words = networks.eval(), words
+        self.networks, self.words, self.settings = networks.eval(), words, settings
         self.similarity: Literal["cosine", "euclidean"] = "cosine" if isinstance(networks, TMR) else "euclidean"
         config = networks.config
         self.representation: Representation = config.representation
@@ -91,13 +95,28 @@ class TextMotionSpace:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Changes with any weight, mean, std or setting: vectors of two models must not meet in one gallery."""
-        digest = hashlib.sha256(repr(self.networks.config).encode())
+        """Changes with any weight, mean, std or setting of the checkpoint, not with versions of this program: vectors of two
+        models must not meet in one gallery."""
+        return self._fingerprint(self.settings)
+
+    @cached_property
+    def earlier_fingerprint(self) -> str:
+        """What an earlier version wrote into galleries: it changes with each setting that a version adds."""
+        return self._fingerprint(repr(self.networks.config))
+
+    def _fingerprint(self, settings: str) -> str:
+        digest = hashlib.sha256(settings.encode())
         state = self.networks.state_dict() | {name: getattr(self.networks, name) for name in ("mean", "std")}
         for name in sorted(state):
             digest.update(name.encode())
             digest.update(state[name].detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:32]
+
+
+def settings_of(folder: Path) -> str:
+    """The settings in a checkpoint's config.json, in one order and spelling; nothing where there is none."""
+    path = folder / "config.json"
+    return json.dumps(read_json(path), sort_keys=True) if path.is_file() else ""
 
 
 def open_space(
@@ -110,7 +129,7 @@ def open_space(
     run reads; `dataset`, humanml or kit: which published evaluator, where a folder holds both. CheckpointError, or
     FileNotFoundError where word vectors are absent.
     """
-    path = Path(path)
+    path = checkpoint_in(path)
     if not (path / "config.json").is_file() and (published := dataset or evaluator_at(path)):
         networks = official_evaluator(path, published).to(device)
     else:
@@ -119,8 +138,8 @@ def open_space(
         if not isinstance(networks, TMR | GuoEvaluator):  # what other published folders hold
             raise CheckpointError(f"{path} holds no model that embeds texts and motions: expected TMR or an evaluator")
         if isinstance(networks, TMR):
-            return TextMotionSpace(networks)
-    return TextMotionSpace(networks, load_words(networks.config.words, glove_folder))
+            return TextMotionSpace(networks, settings=settings_of(path))
+    return TextMotionSpace(networks, load_words(networks.config.words, glove_folder), settings_of(path))
 
 
 def saved_run_words(folder: Path, annotations: Path | None = None) -> SavedTextFeatures | None:

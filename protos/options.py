@@ -277,6 +277,8 @@ def pick_device(name: str = "auto", cuda: bool = True) -> "torch.device":
             raise ValueError(f"--device {name}: {found}; use --device cpu or auto")
     elif device.type == "mps" and not torch.backends.mps.is_available():
         raise ValueError(f"--device {name}: this machine has no MPS; use --device cpu or auto")
+    elif device.type not in ("cpu", "cuda", "mps"):  # meta, xpu, vulkan: torch knows the word, our computations do not run there
+        raise ValueError(f"--device {name}: not a device that this program runs on; use auto, cpu, cuda, cuda:1 or mps")
     return device
 
 

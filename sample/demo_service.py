@@ -28,7 +28,8 @@ from model.pretrained import from_pretrained, read_config
 from protos.files import atomic_file
 from protos.options import one_line, pick_device
 from protos.randomness import derive_seed
-from sample.gallery import Gallery, GalleryError
+from sample.gallery import Gallery
+from sample.gallery_files import GalleryError
 from sample.gallery_motions import clip_motions, missing_line
 from sample.gallery_search import GallerySearch, Hit
 from sample.gallery_sources import usable
@@ -225,17 +226,17 @@ def open_search(options: "DemoOptions") -> Search | None:
         raise GalleryError(f"{error}; or let the demo make it: --model_path MODEL --dataset DATASET") from None
     if model_path is None:
         space = open_space(gallery.model, pick_device(options.device))
-    gallery.require(space.fingerprint, str(model_path or gallery.model))
+    gallery.require(space, str(model_path or gallery.model))
     return Search(gallery, space, options.max_upload)
 
 
 def own_gallery(folder: Path, space: TextMotionSpace) -> Path:
     """The default folder, or where a gallery of other weights lies there, one that is named after these."""
     try:
-        made_by = Gallery.load(folder).fingerprint
+        ours = Gallery.load(folder).made_by(space)
     except GalleryError:
         return folder
-    return folder if made_by == space.fingerprint else folder.with_name(f"{folder.name}-{space.fingerprint[:8]}")
+    return folder if ours else folder.with_name(f"{folder.name}-{space.fingerprint[:8]}")
 
 
 def is_prepared(dataset: str) -> bool:

@@ -1,47 +1,27 @@
 """A stored gallery: unit vectors of many motions and of their captions, with where each came from; made once, searched often.
 
-A folder with gallery.json (model, clips, captions, files), which names motions-HASH.npy and texts-HASH.npy (float16,
-memory-mapped); beside them index-HASH.usearch where the gallery is too large for exact search and was searched before.
-gallery.json is written last, by renaming: whoever reads meanwhile has the old gallery or the new one. .lock keeps writers
-apart. Whatever else lies in the folder stays as it is.
+Its files are described in gallery_files.
 """
 
-import hashlib
-import json
 import logging
-import re
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Protocol
 
 import numpy as np
 
-from protos.files import atomic_file, write_atomically
+from sample.gallery_files import Clip, Content, GalleryError, read_all, require_free, write_all
 from sample.search import unit_rows
 
 log = logging.getLogger(__name__)
-FORMAT_VERSION = 2
-UNHASHED = {"motions": "motions.npy", "texts": "texts.npy"}  # of format 1, which is still read
-LOCK = ".lock"
-# What a first save that was killed leaves: no reason to refuse the folder.
-OURS = re.compile(r"\.lock|\.?(motions|texts)-[0-9a-f]{16}(\.\d+\.partial)?\.npy|\.gallery\.\d+\.partial\.json")
-REMEDY = "make the gallery again in another folder (encode_dataset --gallery FOLDER)"
 
 
-class GalleryError(ValueError):
-    """A gallery that is absent, damaged, or was made with another model."""
+class Made(Protocol):
+    """What tells a model's vectors from those of another: `TextMotionSpace`."""
 
-
-class Clip(NamedTuple):
-    """A motion, or the part of one from `start` to `end` seconds. `source`: its file, or the folder of its dataset."""
-
-    name: str
-    source: str
-    start: float
-    end: float
-    texts: tuple[int, ...] = ()  # which of the gallery's captions describe it
+    fingerprint: str
+    earlier_fingerprint: str
 
 
 @dataclass
@@ -66,11 +46,6 @@ class Gallery:
 
     def __len__(self) -> int:
         return len(self.clips)
-
-    @property
-    def index_file(self) -> Path:
-        """Where the index of these vectors is kept."""
-        return self.folder / index_name(self.arrays["motions"])
 
     def captions(self, row: int) -> list[str]:
         return [self.texts[i] for i in self.clips[row].texts]
@@ -99,9 +74,12 @@ class Gallery:
                         clip.start, clip.end, "; for another one give its path" if sources > 1 else "")  # fmt: skip
         return rows[0]
 
-    def require(self, fingerprint: str, what: str) -> None:
-        """GalleryError unless `what`, a model with this fingerprint, made the gallery."""
-        if fingerprint != self.fingerprint:
+    def made_by(self, space: Made) -> bool:
+        return self.fingerprint == space.fingerprint or self.fingerprint == space.earlier_fingerprint
+
+    def require(self, space: Made, what: str) -> None:
+        """GalleryError unless `what`, the model behind `space`, made the gallery."""
+        if not self.made_by(space):
             raise GalleryError(f"{self.folder or 'the gallery'} was made with {self.model}, whose weights {what} does not have "
                                "(any more): run encode_dataset again into another folder")  # fmt: skip
 
@@ -134,135 +112,17 @@ class Gallery:
                        self.text_vectors[known], self.files, self.folder)  # fmt: skip
 
     def save(self, folder: Path) -> None:
-        """Writes the folder; a gallery that is there is replaced, anything else is not. `protos.files.file_lock` keeps two
-        that write at once apart."""
-        folder = Path(folder)
+        """Writes the folder; a gallery of ours that is there is replaced, anything else is not."""
         require_free(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        old = stored_names(folder)
-        try:
-            arrays = {"motions": write_array(folder, "motions", self.vectors),
-                      "texts": write_array(folder, "texts", self.text_vectors)}  # fmt: skip
-            content = {
-                "version": FORMAT_VERSION, "model": self.model, "fingerprint": self.fingerprint, "fps": self.fps,
-                "arrays": arrays, "clips": self.clips, "texts": self.texts, "files": self.files,
-            }  # fmt: skip
-            write_atomically(folder / "gallery.json", json.dumps(content, separators=(",", ":")))
-        except OSError as error:
-            raise GalleryError(f"the gallery {folder} cannot be written: {error.strerror or error}") from error
-        for path in folder.glob(".*.partial.*"):  # of a writer that was killed
-            if OURS.fullmatch(path.name):
-                path.unlink(missing_ok=True)
-        if old:
-            for name in {*old.values(), index_name(old["motions"])} - {*arrays.values(), index_name(arrays["motions"])}:
-                (folder / name).unlink(missing_ok=True)
+        content = Content(self.model, self.fingerprint, self.fps, self.clips, self.texts, self.files)
+        self.arrays = write_all(Path(folder), content, self.vectors, self.text_vectors)
 
     @staticmethod
     def load(folder: Path) -> "Gallery":
         """GalleryError says what is absent or damaged."""
-        folder = Path(folder)
-        for _ in range(10):
-            found, arrays = read_content(folder)
-            try:
-                found.vectors, found.text_vectors = (read_array(folder / arrays[name]) for name in ("motions", "texts"))
-                break
-            except FileNotFoundError as error:
-                missing = Path(error.filename).name
-                if stored_names(folder) == arrays:
-                    raise GalleryError(f"{folder} is a damaged gallery, {missing} is missing: {REMEDY}") from None
-        else:
-            raise GalleryError(f"{folder} is being written again and again: try once more")
-        shape, texts = found.vectors.shape, found.text_vectors.shape
-        if len(shape) != 2 or shape[0] != len(found.clips):
-            raise GalleryError(damaged(folder / arrays["motions"], f"{shape} vectors of {len(found.clips)} clips"))
-        if texts[0] not in (0, len(found.texts)) or (texts[0] and texts[1:] != shape[1:]):
-            raise GalleryError(damaged(folder / arrays["texts"], f"{texts} vectors of {len(found.texts)} captions"))
-        return found
-
-
-def read_content(folder: Path) -> tuple[Gallery, dict[str, str]]:
-    """What gallery.json says, without vectors, and the names of the files that hold these."""
-    path = folder / "gallery.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if (version := content["version"]) not in (1, FORMAT_VERSION):
-            raise GalleryError(f"{folder} is of format {version}, expected {FORMAT_VERSION}: {REMEDY}")
-        clips = [Clip(str(name), str(source), float(start), float(end), tuple(texts))
-                 for name, source, start, end, texts in content["clips"]]
-        texts = [str(text) for text in content["texts"]]
-        arrays = UNHASHED if version == 1 else {name: Path(content["arrays"][name]).name for name in UNHASHED}
-        if not all(0 <= i < len(texts) for clip in clips for i in clip.texts):
-            raise ValueError(f"a clip has a caption that is none of the {len(texts)}")
-        return Gallery(str(content["model"]), str(content["fingerprint"]), float(content["fps"]), np.zeros((0, 0), np.float16),
-                       clips, texts, files=dict(content["files"]), folder=folder, arrays=arrays), arrays  # fmt: skip
-    except (FileNotFoundError, NotADirectoryError):
-        raise GalleryError(f"{folder} holds no gallery (gallery.json is missing): make one with "
-                           "python -m sample.retrieve encode_dataset") from None
-    except GalleryError:
-        raise
-    except KeyError as error:
-        raise GalleryError(damaged(path, f"it has no {error}")) from error
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise GalleryError(damaged(path, str(error))) from error
-
-
-def stored_names(folder: Path) -> dict[str, str] | None:
-    """Names of the files that the gallery of a folder has its vectors in; None where there is none that can be read."""
-    try:
-        return read_content(folder)[1]
-    except GalleryError:
-        return None
-
-
-def read_array(path: Path) -> np.ndarray:
-    """Memory-mapped. FileNotFoundError where it is absent, GalleryError where it is damaged."""
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, EOFError) as error:
-        raise GalleryError(damaged(path, str(error))) from error
-
-
-def damaged(path: Path, why: str) -> str:
-    return f"{path} is damaged ({why}): {REMEDY}"
-
-
-def write_array(folder: Path, kind: str, vectors: np.ndarray) -> str:
-    """Writes <kind>-<hash of the content>.npy and returns its name."""
-    digest = hashlib.sha256(repr((vectors.shape, str(vectors.dtype))).encode())
-    digest.update(np.ascontiguousarray(vectors).tobytes())
-    name = f"{kind}-{digest.hexdigest()[:16]}.npy"
-    with atomic_file(folder / name) as file:
-        np.save(file, vectors)
-    return name
-
-
-def index_name(motions: str) -> str:
-    """Of the index that belongs to a file of vectors."""
-    return Path(motions.replace("motions", "index", 1)).with_suffix(".usearch").name
-
-
-def require_free(folder: Path) -> None:
-    """GalleryError for a folder that holds anything else than a gallery, or that no gallery can be written to."""
-    folder = Path(folder)
-    try:
-        if folder.is_dir():
-            if not (folder / "gallery.json").is_file() and any(not OURS.fullmatch(path.name) for path in folder.iterdir()):
-                raise GalleryError(f"{folder} is no gallery and not empty: choose another folder for the gallery")
-        elif folder.exists():
-            raise GalleryError(f"{folder} is a file: the gallery needs a folder")
-        elif folder.is_symlink():
-            raise GalleryError(f"{folder} is a link to a folder that is not there: choose another folder for the gallery")
-        above = folder.absolute()
-        while not above.exists():
-            above = above.parent
-        if not above.is_dir():
-            raise GalleryError(f"{folder}: {above} is a file, so no gallery can be below it")
-        with tempfile.TemporaryFile(dir=above):
-            pass
-    except OSError as error:
-        raise GalleryError(f"no gallery can be written to {folder}: {error.strerror or error}") from None
+        content, vectors, text_vectors = read_all(Path(folder))
+        return Gallery(content.model, content.fingerprint, content.fps, vectors, content.clips, content.texts, text_vectors,
+                       content.files, Path(folder), content.arrays)  # fmt: skip
 
 
 def as_stored(vectors: np.ndarray) -> np.ndarray:

@@ -13,7 +13,8 @@ from model.embedding import TextMotionSpace, open_space
 from protos.files import file_lock
 from protos.names import short_hash
 from protos.processes import Processes
-from sample.gallery import LOCK, Gallery, as_stored, require_free
+from sample.gallery import Gallery, as_stored
+from sample.gallery_files import LOCK, require_free
 from sample.gallery_sources import DatasetSource, Encoded, FileSource, encode_items
 from sample.prompts import file_name
 from sample.retrieve_options import EncodeDataset
@@ -106,7 +107,8 @@ def opened_gallery(folder: Path, model_path: Path, space: TextMotionSpace) -> Ga
     """The gallery that is there, or an empty one."""
     if (folder / "gallery.json").is_file():
         gallery = Gallery.load(folder)
-        gallery.require(space.fingerprint, str(model_path))
+        gallery.require(space, str(model_path))
+        gallery.fingerprint = space.fingerprint  # of an earlier version, it is renewed
         return gallery
     return Gallery(str(model_path.resolve()), space.fingerprint, space.fps, np.zeros((0, space.dim), np.float16))
 

@@ -10,8 +10,10 @@ from data_loaders.amass_annotations import Annotation
 from data_loaders.amass_dataset import AmassDataset, open_dataset
 from data_loaders.corpus import Corpus, Motion
 from model.embedding import TextMotionSpace
-from sample.gallery import Gallery, GalleryError
-from sample.gallery_sources import dataset_stamp, feature_file, mark
+from protos.reading import convert
+from sample.gallery import Gallery
+from sample.gallery_files import GalleryError
+from sample.gallery_sources import HowRead, dataset_marks, feature_file, mark
 from sample.motion_files import motion_of, read_features
 from sample.retrieve_options import Reading
 
@@ -55,8 +57,9 @@ def features_of_source(gallery: Gallery, source: str, rows: Sequence[int],
             yield from ((row, features) for row in rows)
             return
         data = open_dataset(source)
-        require_unchanged(gallery.files.get(source, {}), dataset_stamp(data), () if isinstance(data, AmassDataset) else
-                          ("features.npy", "index.json"))  # fmt: skip
+        # captions may be others now; of an annotated dataset each clip's own file is looked at
+        files = () if isinstance(data, AmassDataset) else ("features.npy", "index.json")
+        require_unchanged(gallery.files.get(source, {}), dataset_marks(data), files)
     except (KeyError, ValueError, OSError) as error:
         log.debug("%s cannot be shown: %s", source, error)
         return
@@ -72,10 +75,10 @@ def features_of_source(gallery: Gallery, source: str, rows: Sequence[int],
 def read_again(gallery: Gallery, source: str, space: TextMotionSpace) -> np.ndarray:
     """Features (T, D) of a motion file. GalleryError where it is another one now."""
     stored, path = gallery.files[source], Path(source)
-    body_model, mapping = (stored[name] for name in ("body_model", "mapping"))
-    now = {"motion": mark(path), "mapping_file": mark(Path(mapping)) if stored.get("mapping_file") else None}
+    how = convert(stored, HowRead, f"the gallery's entry of {path}")
+    now = {"motion": mark(path), "mapping_file": mark(Path(how.mapping)) if how.mapping and how.mapping_file else None}
     require_unchanged(stored, now, ("motion", "mapping_file"))
-    reading = Reading(mapping=mapping, motion_fps=stored["motion_fps"], body_model=body_model and Path(body_model))
+    reading = Reading(mapping=how.mapping, motion_fps=how.motion_fps, body_model=how.body_model and Path(how.body_model))
     return read_features(path, space, reading)
 
 

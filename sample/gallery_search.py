@@ -1,5 +1,6 @@
-"""Asking a gallery: exactly where it is small, by an index that is kept in its folder where it is large."""
+"""Asking a gallery: exactly where it is small, by an index that is made once where it is large."""
 
+import hashlib
 import logging
 from functools import cached_property
 from pathlib import Path
@@ -8,8 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 from data_loaders.clips import MIRRORED, original_name
-from protos.files import atomic_path
-from sample.gallery import Clip, Gallery, GalleryError, damaged
+from model.feature_cache import cache_folder
+from protos.files import atomic_path, write_atomically
+from protos.reading import FileError, read_text
+from sample.gallery import Gallery
+from sample.gallery_files import Clip, GalleryError, content_hash, damaged
 from sample.search import SearchIndex, unit_rows
 
 log = logging.getLogger(__name__)
@@ -28,7 +32,7 @@ class Hit(NamedTuple):
 
 
 class UsearchIndex:
-    """Approximate search by usearch, for galleries that exact search is too slow for; kept in the gallery's folder."""
+    """Approximate search by usearch, for galleries that exact search is too slow for."""
 
     def __init__(self, gallery: Gallery):
         try:
@@ -36,28 +40,49 @@ class UsearchIndex:
         except ImportError as error:
             raise GalleryError(f"a gallery of {len(gallery)} motions is searched by usearch, which is not there ({error}): "
                                "pip install usearch (the extra [search]), or ask for --exact") from None
-        path, width = gallery.index_file, gallery.vectors.shape[1]
-        if path.is_file():
-            try:
-                self.index = Index.restore(str(path), view=True)
-                if (len(self.index), self.index.ndim) != (len(gallery), width):
-                    raise ValueError(f"{len(self.index)} vectors of {self.index.ndim} numbers")
+        path, width = index_file(gallery), gallery.vectors.shape[1]
+        if path.is_file() and _as_written(path):
+            self.index = Index.restore(str(path), view=True)
+            if (len(self.index), self.index.ndim) == (len(gallery), width):
                 return
-            except (RuntimeError, ValueError, AttributeError, TypeError) as error:
-                log.warning("%s is damaged (%s)", path, error)
         log.info("building the index of %d motions, once", len(gallery))
         self.index = Index(ndim=width, metric="cos", dtype="f16")
         self.index.add(np.arange(len(gallery), dtype=np.uint64), np.ascontiguousarray(gallery.vectors))
         try:
             with atomic_path(path) as temporary:
                 self.index.save(str(temporary))
+            write_atomically(_digest_file(path), _digest(path))
         except (OSError, RuntimeError) as error:
-            log.warning("the index cannot be kept in %s: %s", gallery.folder, error)
+            log.warning("the index cannot be kept in %s: %s", path.parent, error)
 
     def nearest(self, query: np.ndarray, count: int = 10) -> tuple[np.ndarray, np.ndarray]:
         """(indices, cosines) of about the `count` most similar to a query (C,), best first."""
         found = self.index.search(unit_rows(np.asarray(query, np.float32)), min(count, len(self.index)))
         return found.keys.astype(np.int64), 1 - found.distances
+
+
+def index_file(gallery: Gallery) -> Path:
+    """Where the index of these vectors is kept: with what this machine has computed, not in the gallery.
+
+    usearch believes what is in an index, and a damaged one ends the process; a gallery may come from anywhere.
+    """
+    return cache_folder() / "indices" / f"{content_hash(gallery.vectors)}.usearch"
+
+
+def _as_written(path: Path) -> bool:
+    try:
+        return read_text(_digest_file(path)) == _digest(path)
+    except (OSError, FileError):
+        return False
+
+
+def _digest_file(path: Path) -> Path:
+    return path.with_suffix(".sha256")
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class GallerySearch:

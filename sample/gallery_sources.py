@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -14,12 +15,23 @@ from data_loaders.amass_dataset import ANNOTATIONS, REPRESENTATION, AmassDataset
 from data_loaders.corpus import Corpus
 from data_loaders.text import Caption, read_caption_file
 from model.embedding import NoVectorError, TextMotionSpace
-from sample.gallery import Clip, Gallery
+from sample.gallery import Gallery
+from sample.gallery_files import Clip
 from sample.motion_files import SUFFIXES, read_features
 from sample.retrieve_options import Reading
 
 PARTS_AT_ONCE = 1024  # of which features are held in memory before they are encoded
 Span = tuple[float, float]  # seconds
+
+
+@dataclass(frozen=True)
+class HowRead:
+    """What a gallery keeps of how a motion file was read, so that it can be read again."""
+
+    mapping: str | None
+    motion_fps: float | None
+    body_model: str | None
+    mapping_file: list[int] | None = None
 
 
 class Part(NamedTuple):
@@ -67,15 +79,19 @@ class DatasetSource:
         known = {clip.name for clip in gallery.clips if clip.source == self.folder}
         if self._made_again(gallery):
             known = set()
-        return [name for name in self.names if name not in known or not stamped(self.files(name), gallery)]
+        return [name for name in self.names if name not in known or not stamped(self._own_file(name), gallery)]
 
     def _made_again(self, gallery: Gallery) -> bool:
-        return gallery.files.get(self.folder) != self.stamp
+        stored = gallery.files.get(self.folder)
+        return stored is None or any(stored.get(name, now) != now for name, now in self.stamp.items())
 
     def files(self, name: str) -> dict[str, dict]:
         """What a gallery with this clip keeps, to tell later that it has changed."""
-        own = {str(feature_file(self.data, name)): {"motion": self.marks[name]}} if self.marks else {}
-        return {self.folder: self.stamp, **own}
+        return {self.folder: self.stamp, **self._own_file(name)}
+
+    def _own_file(self, name: str) -> dict[str, dict]:
+        """The feature file of a clip of an annotated dataset."""
+        return {str(feature_file(self.data, name)): {"motion": self.marks[name]}} if self.marks else {}
 
     def parts(self, name: str) -> tuple[list[Part], list[str]]:
         """What can be used of a clip, and why the rest cannot."""
@@ -226,6 +242,13 @@ def mark(path: Path) -> list[int] | None:
 def dataset_stamp(data: Corpus | AmassDataset) -> dict:
     """Changes where a dataset is prepared or annotated again."""
     if isinstance(data, AmassDataset):  # each clip has a feature file of its own
+        return dataset_marks(data)
+    return dataset_marks(data) | {"stamp": data.stamp}
+
+
+def dataset_marks(data: Corpus | AmassDataset) -> dict:
+    """Size and time of the files that hold a dataset; also a change that its own stamp does not know of is seen by them."""
+    if isinstance(data, AmassDataset):
         return {name: mark(data.folder / name) for name in (ANNOTATIONS, REPRESENTATION)}
     return {name: mark(data.folder / "corpus" / name) for name in ("features.npy", "index.json", "captions.json")}
 

@@ -4,15 +4,21 @@ import logging
 import math
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from protos.names import shown
+from protos.reading import FileError, read_lines
+
 log = logging.getLogger(__name__)
 LONGEST_NAME = 48
+LONGEST_PROMPT = 10_000  # characters; text encoders read the first few hundred
+LARGEST_FILE = 64 << 20  # bytes of a file of prompts
+MOST_FRAMES = 5_000_000  # of all motions of one run: about 70 hours, 6 GB in memory
 
 
-class PromptError(ValueError):
+class PromptError(FileError):
     """A prompt or a length that no motion can be made from."""
 
 
@@ -25,7 +31,9 @@ class Request:
 
 
 def clean_prompt(text: str) -> str:
-    """The prompt on one line without control characters. PromptError when nothing is left to read."""
+    """The prompt on one line without control characters. PromptError when nothing is left to read, or too much."""
+    if len(text) > LONGEST_PROMPT:
+        raise PromptError(f"the prompt has {len(text):,} characters, at most {LONGEST_PROMPT:,} are taken: shorten it")
     visible = "".join(c if c.isprintable() or c.isspace() else " " for c in unicodedata.normalize("NFC", text))
     cleaned = " ".join(visible.split())
     if not any(c.isalnum() for c in cleaned):
@@ -40,7 +48,7 @@ def frames_of(seconds: float, fps: float, longest: int, shortest: int = 4) -> in
     """Frames of a length in seconds, cut (with a word) to what the model can make. PromptError for nonsense."""
     if not math.isfinite(seconds) or seconds <= 0:
         raise PromptError(f"--motion_length {seconds:g}: expected a number of seconds above 0, at most {longest / fps:g}")
-    frames = int(seconds * fps + 1e-6)
+    frames = int(min(seconds * fps, 1e9) + 1e-6)
     return fit_frames(frames, fps, longest, shortest)
 
 
@@ -54,10 +62,20 @@ def fit_frames(frames: int, fps: float, longest: int, shortest: int = 4) -> int:
     return frames
 
 
+def require_total(lengths: Iterable[int], repetitions: int) -> None:
+    """PromptError where a run would make more frames than can be held in memory: before the first is made."""
+    count = frames = 0
+    for length in lengths:
+        count, frames = count + repetitions, frames + length * repetitions
+    if frames > MOST_FRAMES:
+        raise PromptError(f"{count:,} motions of together {frames:,} frames, one run makes at most {MOST_FRAMES:,}: "
+                          "ask for fewer samples or repetitions, and for the rest with another --seed")  # fmt: skip
+
+
 def read_prompt_file(path: Path, default_frames: int, fps: float, longest: int) -> list[Request]:
     """One prompt per line, `text` or `text#frames`; blank lines are left out.
 
-    Raises PromptError naming file and line, FileNotFoundError where there is no file.
+    Raises PromptError (or FileError) naming file and line, FileNotFoundError where there is no file.
     """
     requests = []
     for number, line in enumerate(_lines(path), 1):
@@ -66,10 +84,10 @@ def read_prompt_file(path: Path, default_frames: int, fps: float, longest: int) 
         text, mark, count = line.rpartition("#")
         if not mark:
             text, frames = line, default_frames
-        elif re.fullmatch(r"\s*[1-9]\d*\s*", count):
+        elif re.fullmatch(r"\s*[1-9][0-9]{0,8}\s*", count):
             frames = fit_frames(int(count), fps, longest)
         else:
-            raise PromptError(f"{path}, line {number}: after '#' a number of frames is expected, not '{count.strip()[:20]}'")
+            raise PromptError(f"{path}, line {number}: after '#' a number of frames is expected, not {shown(count.strip(), 24)}")
         requests.append(Request(_prompt_of(text, path, number), frames))
     if not requests:
         raise PromptError(f"{path}: holds no prompt; write one per line, for example 'a person bows#60'")
@@ -95,12 +113,11 @@ def _prompt_of(text: str, path: Path, number: int) -> str:
 
 
 def _lines(path: Path) -> list[str]:
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(f"{path}: no such file (--input_text)")
-    try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise PromptError(f"{path}: not a text file in UTF-8") from None
+    if path.is_dir():
+        raise PromptError(f"{path}: is a folder, expected a text file (--input_text)")
+    return read_lines(path, LARGEST_FILE)
 
 
 def file_name(text: str, longest: int = LONGEST_NAME) -> str:

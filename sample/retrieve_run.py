@@ -92,7 +92,7 @@ def search(options: Search) -> None:
     if options.like is None or shows:
         model_path = options.model_path or Path(gallery.model)
         space = open_space(model_path, pick_device(options.device))
-        gallery.require(space.fingerprint, str(model_path))
+        gallery.require(space, str(model_path))
     own = None if options.like is None else gallery.row(options.like)
     if own is not None:
         query = np.asarray(gallery.vectors[own], np.float32)

@@ -4,8 +4,9 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
+from protos.bounds import Range
 from protos.options import parse, run_command, setup_logging
 
 if TYPE_CHECKING:
@@ -31,21 +32,21 @@ class SampleOptions:
     """Take prompts and lengths from the test split of this dataset (folder or known name)."""
     model_path: Path = STARTER
     """Checkpoint: our folder, an official folder, or a model*.pt in one (default: the weights that come with the code)."""
-    motion_length: float = 6.0
+    motion_length: Annotated[float, Range(0, 86_400, above=True)] = 6.0
     """Length in seconds; longer than the model can make is cut, with a note."""
-    num_samples: int | None = None
+    num_samples: Annotated[int, Range(1, 1_000_000)] | None = None
     """How many samples (default: one for --text_prompt, every prompt of a file, 10 of a test split)."""
-    num_repetitions: int = 3
+    num_repetitions: Annotated[int, Range(1, 100_000)] = 3
     """Motions per sample, each from its own noise."""
     seed: int = 10
     """Seed; the same seed gives the same motions, whatever the batch size."""
-    guidance_scale: float | None = None
+    guidance_scale: Annotated[float, Range(-1000, 1000)] | None = None
     """Strength of classifier-free guidance (default: the checkpoint's; 1 follows the text without guidance)."""
     sampler: Literal["ddpm", "ddim", "plms", "dpmpp"] | None = None
     """How the diffusion is run backwards (default: the checkpoint's)."""
-    num_steps: int | None = None
+    num_steps: Annotated[int, Range(1, 100_000)] | None = None
     """Denoising steps (default: the checkpoint's)."""
-    batch_size: int = 64
+    batch_size: Annotated[int, Range(1, 65_536)] = 64
     """Motions made at once."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or 1."""
@@ -150,17 +151,12 @@ def _test_split(options: SampleOptions, model: "nn.Module") -> "list[Request]":
 
 def check(options: SampleOptions) -> None:
     """Refuses what cannot be asked for, before anything is loaded. Raises ValueError."""
-    from sample.prompts import PromptError, clean_prompt, frames_of
+    from sample.prompts import PromptError, clean_prompt
 
     if options.text_prompt is not None:
         clean_prompt(options.text_prompt)
     if sum((options.text_prompt is not None, options.input_text is not None, options.dataset is not None)) > 1:
         raise PromptError("give one of --text_prompt, --input_text and --dataset")
-    frames_of(options.motion_length, 20.0, 10**9)
-    for name in ("num_samples", "num_repetitions", "batch_size", "num_steps"):
-        value = getattr(options, name)
-        if value is not None and value < 1:
-            raise ValueError(f"--{name} {value}: expected at least 1")
 
 
 def write_files(folder: Path, motions: "list[Motion]", requests: "list[Request]", options: SampleOptions) -> None:
@@ -221,10 +217,11 @@ def main() -> None:
     setup_logging()
     check(options)
     from protos.randomness import derive_seed
-    from sample.prompts import default_folder, new_folder
+    from sample.prompts import default_folder, new_folder, require_total
 
     model = load(options.model_path, options.device if options.cuda else "cpu")
     requests = requests_of(options, model)
+    require_total((request.frames for request in requests), options.num_repetitions)
     rows = [(sample, repetition) for repetition in range(options.num_repetitions) for sample in range(len(requests))]
     wanted = options.output_dir or default_folder(
         options.model_path.name if options.model_path.is_dir() else options.model_path.parent.name,

@@ -25,7 +25,8 @@ from sample.demo_service import (
     told,
     write_downloads,
 )
-from sample.gallery import Gallery, GalleryError
+from sample.gallery import Gallery
+from sample.gallery_files import GalleryError
 from sample.sample import STARTER, generate
 from tests.browser import Browser, find_chromium
 from tests.synthetic import bvh_text, raise_hand, walk

@@ -12,7 +12,8 @@ import pytest
 
 from data_loaders.joint_mapping import MAPPINGS
 from model.embedding import open_space
-from sample.gallery import Gallery, GalleryError
+from sample.gallery import Gallery
+from sample.gallery_files import GalleryError
 from sample.gallery_motions import clip_motions
 from sample.retrieve import main
 from tests.synthetic import walk
@@ -72,6 +73,23 @@ def test_a_gallery_of_another_model_is_neither_extended_nor_searched(tmr, motion
     Path("gallery/gallery.json").write_text("{}")
     with pytest.raises(GalleryError, match="damaged"):
         main(["search", "--gallery", "gallery", "--text", TEXT])
+
+
+def test_a_gallery_of_an_earlier_version_is_known_by_the_mark_of_that_version(tmr, motions, tmp_path):
+    space = open_space(tmr)
+    assert space.fingerprint != space.earlier_fingerprint == open_space(tmr).earlier_fingerprint
+    gallery = encode_folder(tmr)
+    content = json.loads(Path("gallery/gallery.json").read_text()) | {"fingerprint": space.earlier_fingerprint}
+    Path("gallery/gallery.json").write_text(json.dumps(content))
+    assert len(found("--gallery", "gallery", "--text", TEXT)) == len(gallery)
+    np.save(motions / "new.npy", walk(44))
+    assert encode_folder(tmr).fingerprint == space.fingerprint
+    settings = tmr / "config.json"
+    copy = shutil.copytree(tmr, tmp_path / "copy")
+    (copy / "config.json").write_text(json.dumps(json.loads(settings.read_text()), indent=7, sort_keys=True))
+    assert open_space(copy).fingerprint == space.fingerprint  # what it says counts, not how it is written
+    (copy / "config.json").write_text(json.dumps(json.loads(settings.read_text()) | {"num_heads": 1}))
+    assert open_space(copy).fingerprint != space.fingerprint
 
 
 def test_a_folder_without_a_readable_motion_leaves_no_gallery(tmr, folder):
@@ -183,7 +201,7 @@ def test_of_an_annotated_dataset_the_clip_whose_file_has_changed_is_encoded_agai
     content = {f"k{i}": {"path": str(i), "duration": 5.0, "annotations": spans} for i in (1, 2)}
     (annotations / "annotations.json").write_text(json.dumps(content))
     (annotations / "representation.json").write_text(json.dumps({"skeleton": "humanml", "fps": 20.0, "heading": "continuous"}))
-    (annotations / "splits/all.txt").write_text("k1 k2")
+    (annotations / "splits/all.txt").write_text("k1\nk2\n")
     flags = ["encode_dataset", "--model_path", str(tmr), "--dataset", str(annotations), "--gallery", "gallery"]
     with pytest.raises(SystemExit):
         main(flags)

@@ -11,9 +11,10 @@ import pytest
 
 from protos import files as atomic
 from protos.files import file_lock
-from sample import gallery as storage
 from sample import gallery_encode
-from sample.gallery import Gallery, GalleryError
+from sample import gallery_files as storage
+from sample.gallery import Gallery
+from sample.gallery_files import GalleryError
 from sample.retrieve import main
 from tests.synthetic import walk
 from tests.tiny_retrieval import TEXT, encode_folder, found, write_motions
@@ -35,7 +36,7 @@ def test_an_extended_gallery_leaves_what_else_is_in_its_folder(tmr, motions):
     kept = sorted(path.name for path in Path("place").iterdir() if not path.name.startswith("."))
     mine = [name for name in kept if Path("place", name).read_bytes() == b"mine"]
     assert mine == ["hits.html", "motions-of-mine.npy", "notes.txt"]
-    assert len(kept) == 6  # gallery.json, its motions and texts
+    assert len(kept) == 7  # gallery.json, its motions and texts, the manifest
 
 
 class Killed(BaseException):
@@ -47,7 +48,7 @@ def test_a_save_that_is_killed_leaves_the_old_gallery_and_the_next_one_goes_on(t
     (motions / "new.txt").write_text("something else\n")
     np.save(motions / "new.npy", walk(44))
     replace = os.replace
-    for survived in range(3):  # motions, texts, gallery.json
+    for survived in range(3):  # manifest; motions; gallery.json, the names having been listed the time before
         left = iter([True] * survived)
         monkeypatch.setattr(atomic.os, "replace", lambda *paths, left=left: replace(*paths) if next(left, False) else kill())
         with pytest.raises(Killed):
@@ -57,7 +58,7 @@ def test_a_save_that_is_killed_leaves_the_old_gallery_and_the_next_one_goes_on(t
     monkeypatch.setattr(atomic.os, "replace", replace)
     Path("gallery/.motions-0123456789abcdef.123.partial.npy").write_text("killed outright, which cleans nothing up")
     assert names(encode_folder(tmr)) == names(before) | {"new"}
-    assert len(list(Path("gallery").iterdir())) == 4  # the lock, gallery.json, motions and texts
+    assert len(list(Path("gallery").iterdir())) == 5  # the lock, gallery.json, motions, texts and the manifest
     shutil.rmtree("gallery")
     monkeypatch.setattr(atomic.os, "replace", lambda *paths: replace(*paths) if paths[1].suffix == ".npy" else kill())
     with pytest.raises(Killed):
@@ -163,7 +164,7 @@ def damage(content: dict) -> dict:
 
 
 @pytest.mark.parametrize("name, change, message", [
-    ("gallery.json", lambda _: b"{}", "gallery.json is damaged .it has no 'version'"),
+    ("gallery.json", lambda _: b"{}", "gallery.json is damaged .missing field version"),
     ("gallery.json", lambda old: old[:100], "gallery.json is damaged"),
     ("gallery.json", lambda old: json.dumps(damage(json.loads(old))).encode(), "gallery.json is damaged .a clip has a caption"),
     ("gallery.json", lambda _: b'{"version": 3}', "of format 3, expected 2"),
@@ -189,9 +190,80 @@ def test_galleries_of_the_first_format_are_read_and_brought_up_to_date(tmr, moti
     content["files"] = {file: {"size": 1, "mtime_ns": 1, "mapping": stamp["mapping"], "motion_fps": None, "body_model": None}
                         for file, stamp in content["files"].items()}  # fmt: skip
     Path("gallery/gallery.json").write_text(json.dumps(content | {"version": 1}))
+    Path("gallery/manifest.json").unlink()
     assert len(found("--gallery", "gallery", "--text", TEXT, "--html", "--output_dir", "shown")) == len(gallery)
     again = encode_folder(tmr)
     assert again.clips == gallery.clips and not Path("gallery/motions.npy").exists()
+
+
+def hostile(content: dict) -> dict:
+    content["arrays"]["motions"] = "../motions/walk.npy"
+    return content
+
+
+def test_a_gallery_from_elsewhere_removes_nothing_that_is_not_its_own(tmr, motions):
+    """Whatever gallery.json or the manifest beside it claims."""
+    encode_folder(tmr)
+    made = json.loads(Path("gallery/gallery.json").read_text())
+    Path("gallery/gallery.json").write_text(json.dumps(hostile(json.loads(json.dumps(made)))))
+    with pytest.raises(GalleryError, match=r"damaged .arrays: motions in '../motions/walk.npy', expected motions-HASH.npy"):
+        encode_folder(tmr)
+    Path("gallery/gallery.json").write_text(json.dumps(made))
+    Path("gallery/thesis.txt").write_text("mine")
+    manifest = json.loads(Path("gallery/manifest.json").read_text())
+    manifest["files"].append("thesis.txt")
+    Path("gallery/manifest.json").write_text(json.dumps(manifest))
+    np.save(motions / "new.npy", walk(44))
+    assert "new" in names(encode_folder(tmr)) and Path("gallery/thesis.txt").read_text() == "mine"
+    manifest["files"] = ["../motions/walk.npy"]
+    Path("gallery/manifest.json").write_text(json.dumps(manifest))
+    np.save(motions / "newer.npy", walk(44))
+    with pytest.raises(ValueError, match="leads out of this folder"):
+        encode_folder(tmr)
+    assert (motions / "walk.npy").is_file()
+
+
+def test_a_gallery_of_a_version_without_manifests_is_ours_if_nothing_else_lies_there(tmr, motions):
+    gallery = encode_folder(tmr)
+    Path("gallery/manifest.json").unlink()
+    np.save(motions / "new.npy", walk(44))
+    assert len(encode_folder(tmr)) == len(gallery) + 1
+    Path("gallery/manifest.json").unlink()
+    Path("gallery/notes.txt").write_text("mine")
+    np.save(motions / "newer.npy", walk(44))
+    with pytest.raises(GalleryError, match=r"not listed in a manifest.*choose another folder"):
+        encode_folder(tmr)
+    assert len(found("--gallery", "gallery", "--text", TEXT, "--k", "50")) == len(gallery) + 1  # searched it may be
+
+
+@pytest.mark.parametrize("change, message", [
+    (lambda old: old | {"fps": "20"}, "fps: expected float, got str"),
+    (lambda old: old | {"fps": -1.0}, "fps -1, expected frames per second"),
+    (lambda old: old | {"clips": {}}, "clips: expected array"),
+    (lambda old: old | {"clips": [["walk", "walk.npy", 5.0, 1.0, []]]}, "clip 0 lasts from 5 to 1 s"),
+    (lambda old: old | {"clips": [["walk", "walk.npy", 0.0]]}, r"clips\[0\]: expected array of length 4 to 5"),
+    (lambda old: old | {"files": {"walk.npy": {"motion": {"size": 1}}}}, "files"),
+    (lambda old: old | {"texts": [1]}, r"texts\[0\]: expected str, got int"),
+    (lambda old: old | {"version": [2]}, "version: expected int, got array"),
+    (lambda old: old | {"arrays": {"motions": "/etc/passwd"}}, "arrays: motions in '/etc/passwd'"),
+])  # fmt: skip
+def test_each_field_of_a_gallery_is_checked(tmr, motions, change, message):
+    encode_folder(tmr)
+    path = Path("gallery/gallery.json")
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    with pytest.raises(GalleryError, match=f"gallery.json is damaged .*{message}"):
+        Gallery.load(Path("gallery"))
+
+
+def test_vectors_must_be_finite_and_one_for_each_clip(tmr, motions):
+    encode_folder(tmr)
+    (path,) = Path("gallery").glob("motions-*.npy")
+    whole = np.load(path)
+    for bad, message in ((whole[1:], "expected .7, any"), (whole * np.float16(np.nan), "NaN or infinity"),
+                         (whole.astype(np.int8), "floating-point"), (np.array([None]), "pickled")):  # fmt: skip
+        np.save(path, bad, allow_pickle=True)
+        with pytest.raises(GalleryError, match=rf"motions-\w+.npy is damaged .*{message}"):
+            Gallery.load(Path("gallery"))
 
 
 def test_default_places_are_told_apart(tmr, folder, small_dataset):

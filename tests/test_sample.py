@@ -156,9 +156,12 @@ def test_a_prompt_in_another_language_is_made_with_a_warning(run, capsys):
 
 
 @pytest.mark.parametrize("seconds", ["0", "-3", "nan", "inf"])
-def test_a_length_that_is_no_length_is_an_error(run, seconds):
-    with pytest.raises(PromptError, match="seconds above 0"):
+def test_a_length_that_is_no_length_is_an_error(run, seconds, capsys):
+    with pytest.raises(SystemExit) as stopped:
         run(*FAST, "--text_prompt", "a person walks", "--motion_length", seconds)
+    assert stopped.value.code == 2 and "--motion_length must be above 0, at most 86400" in capsys.readouterr().err
+    with pytest.raises(PromptError, match="seconds above 0"):
+        frames_of(float(seconds), 20.0, 196)
 
 
 def test_a_length_beyond_the_model_is_cut_and_said(run, capsys):
@@ -210,8 +213,10 @@ def test_a_full_disk_is_an_error_and_leaves_nothing_half_written(tmp_path):
         (["--text_prompt", "walk", "--output_dir", "/dev/null/x"], "is a file, not a folder"),
         (["--input_text", "absent.txt"], "absent.txt: no such file"),
         (["--text_prompt", "walk", "--input_text", "x.txt"], "give one of"),
-        (["--text_prompt", "walk", "--num_repetitions", "0"], "expected at least 1"),
         (["--text_prompt", "walk", "--device", "abacus"], "unknown device"),
+        (["--text_prompt", "walk", "--device", "meta"], "--device meta: not a device that this program runs on"),
+        (["--text_prompt", "walk", "--device", "xpu"], "--device xpu"),
+        (["--text_prompt", "walk", "--num_samples", "1000000", "--num_repetitions", "100000"], "one run makes at most 5,000,000"),
     ],
 )
 def test_errors_are_one_line_and_a_non_zero_exit(tmp_path, arguments, message):
@@ -228,15 +233,27 @@ def test_prompt_files_are_checked_line_by_line(tmp_path):
     path = tmp_path / "p.txt"
     for content, message in (
         ("walk#soon\n", "line 1: after '#' a number of frames"),
+        (f"walk\nwalk#{'9' * 400}\n", "line 2: after '#' a number of frames is expected, not '9999"),
+        (f"bow\n{'walk ' * 5000}\n", "line 2: the prompt has .* characters, at most 10,000"),
+        ("walk\0#60\n", "p.txt: holds zero bytes"),
         ("walk\n...\n", "line 2: the prompt is empty"),
         ("\n \n", "holds no prompt"),
     ):
         path.write_text(content)
-        with pytest.raises(PromptError, match=message):
+        with pytest.raises(ValueError, match=message):
             read_prompt_file(path, 120, 20.0, 196)
-    path.write_bytes(b"\xff\xfe\x00w")
-    with pytest.raises(PromptError, match="UTF-8"):
-        read_prompt_file(path, 120, 20.0, 196)
+    for content, message in (
+        (b"\xff\xfe\x00w", "UTF-16 text, expected UTF-8"),
+        ("walk\nqué".encode("latin-1"), r"p\.txt, line 2: not UTF-8 text .*Latin-1"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=message):
+            read_prompt_file(path, 120, 20.0, 196)
+    with pytest.raises(PromptError, match="is a folder, expected a text file"):
+        read_prompt_file(tmp_path, 120, 20.0, 196)
+    path.write_bytes("\ufeffwalk\x0b\x1b[31m up\u2028down#60\rbow".encode())
+    requests = read_prompt_file(path, 120, 20.0, 196)
+    assert [(each.text, each.frames) for each in requests] == [("walk [31m up down", 60), ("bow", 120)]
 
 
 def test_names_and_numbers():
