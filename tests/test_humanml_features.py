@@ -11,7 +11,7 @@ from torch import Tensor
 from benchmarks.features import main as benchmark
 from benchmarks.features import reference_features, synthetic_clip
 from data_loaders.bone_rotations import bone_lengths
-from data_loaders.feature_statistics import denormalise, mean_std, renormalise, with_feature_bias
+from data_loaders.feature_statistics import denormalise, feature_mean_std, mean_std, renormalise, with_feature_bias
 from data_loaders.headings import Spans, smooth_in_time
 from data_loaders.humanml_features import (
     FeatureError,
@@ -256,6 +256,19 @@ def test_statistics_are_those_of_all_frames_with_the_std_averaged_in_blocks(capl
     assert np.allclose(mean, frames.mean(0), atol=1e-5)
     for block in feature_blocks(22).values():
         assert np.allclose(std[block], frames.std(0)[block].mean(), atol=1e-5)
+
+
+@pytest.mark.parametrize("statistics", [mean_std, feature_mean_std])
+def test_features_that_never_move_are_not_divided_by_their_rounding_error(statistics):
+    """A walk on level ground, always in contact: other data that does move stays within reach."""
+    random = np.random.default_rng(0)
+    clips = random.standard_normal((3, 40, 263)).astype(np.float32)
+    still = list(range(feature_blocks(22)["contact"].start, 263)) + [0]  # contacts and the turn of the root
+    clips[..., still] = 0.5 + 1e-8 * random.standard_normal((3, 40, 5))
+    mean, std = statistics(clips, HUMANML)
+    assert np.abs((0.9 - mean[still]) / std[still]).max() < 1
+    moving = np.setdiff1d(np.arange(263), still)
+    assert np.allclose(std[moving], 1, atol=0.3)
 
 
 def test_statistics_refuse_the_features_of_another_skeleton():
