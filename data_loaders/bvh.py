@@ -18,10 +18,9 @@ from typing import BinaryIO
 import numpy as np
 
 from data_loaders.bvh_kinematics import BvhNode, drop_still_positions, forward_kinematics
+from protos.reading import FileError, read_bytes
 
-
-class MocapError(ValueError):
-    """A motion file or mapping that cannot be used; the message is one line for the user."""
+MocapError = FileError  # a motion file or mapping that cannot be used; the message is one line for the user
 
 
 @dataclass(frozen=True)
@@ -88,15 +87,8 @@ def read_bvh(source: str | Path | BinaryIO | bytes, name: str | None = None) -> 
 
 def _bytes_of(source: str | Path | BinaryIO | bytes, name: str | None) -> tuple[bytes, str]:
     """The file's bytes with \\n at the end of each line, and what to call it."""
-    if isinstance(source, (str, Path)):
-        name = name or str(source)
-        with open(source, "rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    else:
-        data = source if isinstance(source, bytes) else source.read(MAX_BYTES + 1)
-        name = name or str(getattr(source, "name", "BVH data"))
-    if len(data) > MAX_BYTES:
-        raise MocapError(f"{name}: larger than {MAX_BYTES // 2**20} MB; expected a BVH file below that: cut it into parts")
+    name = name or (str(source) if isinstance(source, (str, Path)) else str(getattr(source, "name", "BVH data")))
+    data = read_bytes(source, MAX_BYTES, name)
     return (data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data), name
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -14,6 +12,7 @@ import numpy as np
 from data_loaders.bvh import BvhClip, MocapError
 from data_loaders.motion_checks import bone_problem
 from data_loaders.skeleton import Skeleton, load_skeleton
+from protos.reading import read_json, read_toml
 
 MAPPINGS = Path(__file__).parent / "mappings"
 _SIGNS = {"": 1.0, "+": 1.0, "-": -1.0}
@@ -154,12 +153,10 @@ def load_mapping(source: str | Path | dict) -> Mapping:
             raise MocapError(f"no mapping {path.name!r}: give a .toml or .json file or one of {', '.join(shipped_mappings())}")
         path = MAPPINGS / f"{path.name}.toml"
     try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
+        read = read_json if path.suffix.lower() == ".json" else read_toml
+        content = read(path, name=f"mapping {path}")
     except OSError as error:
         raise MocapError(f"mapping {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise MocapError(f"mapping {path}: not valid {path.suffix[1:].upper() or 'TOML'}: {error}") from None
     if not isinstance(content, dict):
         raise MocapError(f"mapping {path}: expected a table with a [joints] part")
     return _mapping_from({"name": path.stem, **content}, str(path))
@@ -215,7 +212,7 @@ def _joint_weights(joints: object, where: str) -> dict[str, dict[str, float]]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and bool(np.isfinite(value))
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300  # no NaN, nothing infinite
 
 
 def _is_positive(value: object) -> bool:

@@ -7,7 +7,6 @@ bone directions and use the skeleton's lengths).
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,6 +20,7 @@ from data_loaders.missing_bones import with_all_bones
 from data_loaders.motion_checks import bone_problem, orientation_problem, root_problem
 from data_loaders.skeleton import load_skeleton
 from data_loaders.smpl_body import AmassClip, published_stride, read_amass_npz
+from protos.reading import FileError, read_array
 
 if TYPE_CHECKING:
     from data_loaders.skeleton import Skeleton
@@ -32,6 +32,7 @@ __all__ = [
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
+RUN_JOINTS = "joints/prompt##_rep##.npy beside it, one motion each"
 
 # ------------------------------------------------------------------------------------------------------- retargeting
 
@@ -89,24 +90,30 @@ def read_joints_npy(
     """Joints (T, J, 3) float32 in metres from a .npy file; the file has no frame rate, the caller states it."""
     path = name or (str(source) if isinstance(source, (str, Path)) else "joints .npy")
     try:
-        joints = np.load(io.BytesIO(source) if isinstance(source, bytes) else source, allow_pickle=False)
+        joints = read_array(source, name=path)
     except FileNotFoundError:
         raise MocapError(f"{path}: no such file") from None
-    except (ValueError, EOFError, OSError) as error:
-        reason = str(error).partition(". ")[0]  # what follows may advise to unpickle it
-        raise MocapError(f"{path}: not a readable .npy array of joints (T, J, 3): {reason}") from None
+    except FileError as error:
+        if "pickled Python objects" in str(error):
+            raise MocapError(f"{error}: if it is the results file of a sampling run, take {RUN_JOINTS}") from None
+        raise
     expected = f"(T, {num_joints or 'J'}, 3)"
-    if not isinstance(joints, np.ndarray) or joints.ndim != 3 or joints.shape[2] != 3 or 0 in joints.shape:
-        raise MocapError(f"{path}: shape {getattr(joints, 'shape', 'unknown')}, expected joints {expected} in metres")
+    if joints.ndim != 3 or joints.shape[2] != 3 or 0 in joints.shape:
+        raise MocapError(f"{path}: shape {joints.shape}, expected joints {expected} in metres")
     if num_joints is not None and joints.shape[1] != num_joints:
         raise MocapError(f"{path}: {joints.shape[1]} joints, expected {expected}")
-    if joints.dtype.kind not in "fiu":
-        raise MocapError(f"{path}: dtype {joints.dtype}, expected numbers")
+    return finite_joints(joints, path)
+
+
+def finite_joints(joints: np.ndarray, name: str) -> np.ndarray:
+    """Joints (T, J, 3) as float32. MocapError where one is not finite, or too large for that."""
+    with np.errstate(over="ignore"):
+        joints = joints.astype(np.float32, copy=False)
     bad = ~np.isfinite(joints)
     if bad.any():
         frame, joint, _ = np.argwhere(bad)[0]
-        raise MocapError(f"{path}: NaN or infinity in frame {frame}, joint {joint}; expected finite numbers")
-    return joints.astype(np.float32, copy=False)
+        raise MocapError(f"{name}: NaN or infinity in frame {frame}, joint {joint}; expected finite numbers")
+    return joints
 
 
 def read_joints(

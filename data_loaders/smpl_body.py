@@ -7,10 +7,6 @@ Mahmood et al. 2019 (AMASS).
 
 from __future__ import annotations
 
-import io
-import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -19,10 +15,13 @@ from typing import BinaryIO
 import numpy as np
 
 from data_loaders.bvh import MocapError
+from protos.reading import read_arrays
 
 # Z up to Y up as HumanML3D ends up with it: its reflection (x, z, y) followed by its negated x, together a rotation.
 _TO_Y_UP = np.array([[-1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
 _FILE_PATTERNS = ("{g}/model.npz", "*/{g}/model.npz", "SMPL*_{G}.npz", "*/SMPL*_{G}.npz", "*{g}*.npz", "*/*{g}*.npz")
+MOTION_ARRAYS = ("poses", "trans", "betas", "gender", "mocap_framerate", "mocap_frame_rate", "motion")
+BODY_ARRAYS = ("v_template", "shapedirs", "J_regressor", "kintree_table")
 NUM_BETAS = 10  # as published, although AMASS gives 16
 
 
@@ -62,19 +61,18 @@ def read_amass_npz(
     name = name or (str(source) if isinstance(source, (str, Path)) else "AMASS file")
     if body_models is None:
         raise MocapError(f"{name}: AMASS holds poses, not joints; name the folder of the body model (--body_model)")
-    with _open_npz(source, name) as content:
-        if "poses" not in content or "trans" not in content:
-            held = ", ".join(content)[:80]
-            raise MocapError(f"{name}: no poses and trans, only {held}; expected an AMASS motion file")
-        poses = np.asarray(content["poses"], dtype=np.float64)
-        trans = np.asarray(content["trans"], dtype=np.float64)
-        betas = np.zeros(NUM_BETAS)
-        if "betas" in content:
-            betas = np.asarray(content["betas"], dtype=np.float64).reshape(-1)
-        gender = _gender(content["gender"]) if "gender" in content else "neutral"
-        rate = next((content[key] for key in ("mocap_framerate", "mocap_frame_rate") if key in content), None)
-    if rate is None or not np.asarray(rate, dtype=np.float64).reshape(-1)[0] > 0:
+    content = _arrays(source, name, MOTION_ARRAYS)
+    if "poses" not in content or "trans" not in content:
+        held = "is a results file of a sampling run, of joints" if "motion" in content else "no poses and trans"
+        raise MocapError(f"{name}: {held}; expected an AMASS motion file")
+    poses, trans = _numbers(content, "poses", name), _numbers(content, "trans", name)
+    betas = _numbers(content, "betas", name).reshape(-1) if "betas" in content else np.zeros(NUM_BETAS)
+    gender = _gender(content["gender"]) if "gender" in content else "neutral"
+    rates = [_numbers(content, key, name).reshape(-1) for key in ("mocap_framerate", "mocap_frame_rate") if key in content]
+    if not rates or not len(rates[0]) or rates[0][0] == 0:
         raise MocapError(f"{name}: no mocap_framerate, so its speed is unknown; HumanML3D skips such files too")
+    if not 0.1 <= (rate := float(rates[0][0])) <= 10_000:
+        raise MocapError(f"{name}: mocap_framerate is {rate:g}, expected 0.1 to 10000 frames per second")
     if poses.ndim != 2 or trans.shape != (len(poses), 3) or poses.shape[1] < 3 * num_joints or len(poses) == 0:
         raise MocapError(
             f"{name}: poses {poses.shape} and trans {trans.shape}; expected (T, {3 * num_joints} or more) and (T, 3)"
@@ -86,7 +84,7 @@ def read_amass_npz(
     used = "male" if gender == "male" else "female"
     body = load_body_model(find_body_model(body_models, used))
     joints = pose_joints(body, poses[:, : 3 * num_joints], betas) + trans[:, None]
-    return AmassClip(name, (joints @ _TO_Y_UP.T).astype(np.float32), float(np.asarray(rate).reshape(-1)[0]), used)
+    return AmassClip(name, (joints @ _TO_Y_UP.T).astype(np.float32), rate, used)
 
 
 def pose_joints(body: BodyModel, poses: np.ndarray, betas: np.ndarray) -> np.ndarray:
@@ -138,42 +136,39 @@ def find_body_model(folder: str | Path, gender: str) -> Path:
 @lru_cache(maxsize=4)
 def load_body_model(path: str | Path) -> BodyModel:
     """The joint-related part of an SMPL-family .npz. MocapError where a part is missing or shapes disagree."""
-    with _open_npz(path, str(path)) as content:
-        missing = [key for key in ("v_template", "shapedirs", "J_regressor", "kintree_table") if key not in content]
-        if missing:
-            raise MocapError(f"{path}: no {', '.join(missing)}; expected an SMPL, SMPL+H or SMPL-X model in .npz form")
-        template, shape, regressor = (
-            np.asarray(content[key], dtype=np.float64) for key in ("v_template", "shapedirs", "J_regressor")
-        )
-        parents = np.asarray(content["kintree_table"])[0].astype(np.int64)
+    content = _arrays(path, str(path), BODY_ARRAYS)
+    missing = [key for key in BODY_ARRAYS if key not in content]
+    if missing:
+        raise MocapError(f"{path}: no {', '.join(missing)}; expected an SMPL, SMPL+H or SMPL-X model in .npz form")
+    template, shape, regressor, tree = (_numbers(content, key, str(path)) for key in BODY_ARRAYS)
+    parents = tree.reshape(len(tree), -1)[0].astype(np.int64) if tree.size else np.zeros(0, np.int64)
     count = len(template)
-    if template.shape != (count, 3) or shape.shape[:2] != (count, 3) or regressor.shape != (len(parents), count):
+    fits = template.shape == (count, 3) and shape.ndim == 3 and shape.shape[:2] == (count, 3)
+    if not fits or regressor.shape != (len(parents), count):
         raise MocapError(
             f"{path}: v_template {template.shape}, shapedirs {shape.shape}, J_regressor {regressor.shape} and "
             f"{len(parents)} joints do not belong together"
         )
+    if not len(parents) or ((parents[1:] < 0) | (parents[1:] >= np.arange(1, len(parents)))).any():
+        raise MocapError(f"{path}: kintree_table names parents that come after their children")
     parents[0] = -1  # written as 4294967295
     return BodyModel(template, shape, regressor, tuple(parents.tolist()))
 
 
-@contextmanager
-def _open_npz(source: str | Path | BinaryIO | bytes, name: str) -> Iterator[np.lib.npyio.NpzFile]:
-    """The opened archive without pickles; whatever is wrong with the file becomes a MocapError with its name."""
+def _arrays(source: str | Path | BinaryIO | bytes, name: str, only: tuple[str, ...]) -> dict[str, np.ndarray]:
     try:
-        content = np.load(io.BytesIO(source) if isinstance(source, bytes) else source, allow_pickle=False)
-        if not isinstance(content, np.lib.npyio.NpzFile):
-            raise MocapError(f"{name}: a single array, expected an .npz archive")
-        with content:
-            yield content
-    except MocapError:
-        raise
+        return read_arrays(source, name=name, only=only)
     except FileNotFoundError:
         raise MocapError(f"{name}: no such file") from None
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise MocapError(f"{name}: not a readable .npz file: {error}") from None
+
+
+def _numbers(content: dict[str, np.ndarray], key: str, name: str) -> np.ndarray:
+    if content[key].dtype.kind not in "fiu":
+        raise MocapError(f"{name}: {key} holds {content[key].dtype}, expected numbers")
+    return content[key].astype(np.float64)
 
 
 def _gender(value: np.ndarray) -> str:
     """AMASS writes it as text or as bytes."""
-    item = np.asarray(value).reshape(-1)[0]
-    return (item.decode() if isinstance(item, bytes) else str(item)).strip().lower()
+    item = value.reshape(-1)[0] if value.size else ""
+    return (item.decode("latin1") if isinstance(item, bytes) else str(item)).strip().lower()

@@ -217,7 +217,7 @@ def evaluate(options: EvalProbesOptions) -> dict:
     if options.save_motions:
         from sample.results import stack, write_results
 
-        write_results(folder, stack(motions, [s.prompt for s in samples], len(samples), 1))
+        write_results(folder, stack(motions, [s.prompt for s in samples], len(samples), 1, fps))
     print(markdown({**report, "wordings": False}, []))
     log.info("report.json, report.md and samples.csv in %s", folder)
     return report

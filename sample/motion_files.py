@@ -1,6 +1,8 @@
 """Motion files of any kind as the features that a text-motion model reads."""
 
+import re
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -8,38 +10,104 @@ import torch
 
 from data_loaders.corpus import Motion
 from data_loaders.humanml_features import features_from_joints, joints_from_features
-from data_loaders.mocap import MocapError, load_mapping, read_joints, read_joints_npy, resample
+from data_loaders.mocap import (
+    RUN_JOINTS,
+    MocapError,
+    checked_joints,
+    finite_joints,
+    load_mapping,
+    read_joints,
+    read_joints_npy,
+    report_warnings,
+    resample,
+)
+from data_loaders.skeleton import ALIASES, Skeleton
 from data_loaders.sources import SourceClip
 from model.embedding import TextMotionSpace
+from protos.reading import read_array, read_arrays
+from sample.results import KEYS, METRES, Results, holds_objects, read_results, results_of
 from sample.retrieve_options import Reading
 
 SUFFIXES = (".npy", ".npz", ".bvh")
 
 
-def read_features(path: Path, space: TextMotionSpace, reading: Reading) -> np.ndarray:
+def read_features(path: Path, space: TextMotionSpace, reading: Reading, warnings: list[str] | None = None) -> np.ndarray:
     """Features (T, D) in their units, at the model's frame rate, of a file.
 
-    .npy: features as they are, or joints (T, J, 3) in metres, Y up; .npz: AMASS, or such joints with their `fps`; .bvh.
-    MocapError says what is wrong with it.
+    .npy: features as they are, or joints (T, J, 3) in metres, Y up; .npz: AMASS, or such joints with their `fps`; .bvh. The
+    results of a sampling run (`motions.npz`, `motions.npy`) hold several motions: `motions.npz#2` names the third. MocapError
+    says what is wrong with a file; what looks wrong is collected in `warnings`, or logged.
     """
     path = Path(path)
-    if path.is_dir() or path.suffix.lower() not in SUFFIXES:
+    file, row = named_row(path)
+    if file.is_dir() or file.suffix.lower() not in SUFFIXES:
         raise MocapError(f"{path}: expected a motion file, one of {', '.join(SUFFIXES)}")
-    if path.suffix.lower() == ".npy" and (features := _stored_features(path, space)) is not None:
+    if not file.is_file():
+        raise MocapError(f"{path}: no such file")
+    results = run_results(file)
+    if results is None and row is not None:
+        raise MocapError(f"{path}: {file.name} holds one motion, it needs no #{row}")
+    if results is None and file.suffix.lower() == ".npy" and (features := _stored_features(file, space)) is not None:
         return features
     skeleton = space.skeleton
     if not space.reads_joints:
         raise MocapError(f"{path}: this model reads its own {space.num_features} features, which are not made from joints here")
-    try:
-        joints = _joints(path, space, reading)  # (T, J, 3)
-    except MocapError as error:
-        raise MocapError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
-    if joints.shape[1] < skeleton.num_joints:
-        raise MocapError(f"{path}: {joints.shape[1]} joints, this model reads the {skeleton.num_joints} of {skeleton.name}")
-    if len(joints) < 2 or not np.isfinite(joints).all():
-        raise MocapError(f"{path}: {len(joints)} frames at {space.fps:g} per second, expected at least 2, without NaN")
-    joints = torch.as_tensor(joints[:, : skeleton.num_joints] / skeleton.metres_per_unit, dtype=torch.float32)
+    told: list[str] = []
+    if results is not None:
+        joints = resample(_row_of(results, path, row, skeleton), reading.motion_fps or results.fps or space.fps, space.fps)
+        joints = checked_joints(joints, skeleton, str(path), told)
+    else:
+        joints = _joints(file, space, reading, told)  # (T, J, 3)
+    report_warnings(str(path), told, warnings)
+    if len(joints) < 2:
+        raise MocapError(f"{path}: {len(joints)} frames at {space.fps:g} per second, expected at least 2")
+    joints = torch.as_tensor(joints / skeleton.metres_per_unit, dtype=torch.float32)
     return _finite(features_from_joints(joints, skeleton, space.representation.heading).numpy(), path)
+
+
+# ---------------------------------------------------------------------------------------------- results of a sampling run
+
+
+def named_row(path: Path) -> tuple[Path, int | None]:
+    """The file, and which of its motions `motions.npz#2` names; None where the name says nothing of the kind."""
+    found = re.fullmatch(r"(.+\.np[yz])#(\d{1,9})", path.name, re.IGNORECASE)
+    return (path.with_name(found[1]), int(found[2])) if found and not path.exists() else (path, None)
+
+
+def run_results(path: Path) -> Results | None:
+    """The results of a sampling run in a .npy or .npz file; None where it holds something else. FileError for a damaged file."""
+    if path.suffix.lower() not in (".npy", ".npz"):
+        return None
+    stat = path.stat()
+    return _run_results(path, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=1)  # a gallery reads motion after motion of a file
+def _run_results(path: Path, size: int, changed: int) -> Results | None:
+    if path.suffix.lower() == ".npy":
+        return read_results(path) if holds_objects(path) else None
+    content = read_arrays(path, only=KEYS)
+    return results_of(content, path) if "motion" in content else None
+
+
+def _row_of(results: Results, path: Path, row: int | None, skeleton: Skeleton) -> np.ndarray:
+    """Joints (T, J, 3) in metres of the named motion, or of the only one."""
+    count = len(results.text)
+    if row is None and count != 1:
+        raise MocapError(f"{path}: the results file of {count} motions: name one, {path.name}#0 to #{count - 1}, or take "
+                         f"{RUN_JOINTS}")  # fmt: skip
+    if (row or 0) >= count:
+        raise MocapError(f"{path}: holds {count} motions, #0 to #{count - 1}")
+    _require_skeleton(results.skeleton, skeleton, path)
+    return finite_joints(results.joints(row or 0), str(path))
+
+
+def _require_skeleton(found: str | None, expected: Skeleton, path: Path) -> None:
+    if found is not None and ALIASES.get(found.lower(), found) != expected.name:
+        raise MocapError(f"{path}: motions of {found}, this model reads those of {expected.name}")
+
+
+# --------------------------------------------------------------------------------------------------------- other files
 
 
 def motion_of(features: np.ndarray, space: TextMotionSpace, captions: Sequence[str] = ()) -> Motion:
@@ -62,13 +130,7 @@ def cut_seconds(features: np.ndarray, start: float | None, end: float | None, fp
 
 def _stored_features(path: Path, space: TextMotionSpace) -> np.ndarray | None:
     """Features of a file that holds a table (T, D); None where it holds something else."""
-    try:
-        content = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise MocapError(f"{path}: no such file") from None
-    except (ValueError, EOFError, OSError) as error:
-        reason = str(error).partition(". ")[0]  # what follows may advise to unpickle it
-        raise MocapError(f"{path}: not a readable .npy array: {reason}") from None
+    content = read_array(path, kinds="fiubUSc", mmap=True)
     if content.ndim != 2:
         return None
     if not len(content):
@@ -87,41 +149,42 @@ def _finite(features: np.ndarray, path: Path) -> np.ndarray:
     return features
 
 
-def _joints(path: Path, space: TextMotionSpace, reading: Reading) -> np.ndarray:
-    """Joints (T, J, 3) in metres at the model's frame rate, no more of them than it reads."""
-    fps, suffix, most = space.fps, path.suffix.lower(), space.skeleton.num_joints
+def _joints(path: Path, space: TextMotionSpace, reading: Reading, told: list[str]) -> np.ndarray:
+    """Joints (T, J, 3) in metres of the model's skeleton at its frame rate."""
+    fps, suffix, skeleton = space.fps, path.suffix.lower(), space.skeleton
+    found = None
     if suffix == ".npy":
-        return resample(read_joints_npy(path)[:, :most], reading.motion_fps or fps, fps)
-    if suffix == ".bvh":
-        mapping = load_mapping(reading.mapping) if reading.mapping else None
-        return read_joints(SourceClip(path.stem, path, "bvh"), fps, mapping=mapping)
-    found = _joints_of_archive(path)
-    if found is None:
-        return read_joints(SourceClip(path.stem, path, "amass"), fps, reading.body_model)
-    joints, own = found
-    return resample(joints[:, :most], reading.motion_fps or own or fps, fps)
+        found = read_joints_npy(path), None
+    elif suffix == ".npz":
+        found = _joints_of_archive(path, skeleton)
+    if found is not None:
+        joints, own = found
+        more = joints.shape[1] - skeleton.num_joints  # hands, where the skeleton knows of any
+        if more < 0 or (more and not skeleton.left_hand):
+            raise MocapError(f"{path}: {joints.shape[1]} joints, this model reads the {skeleton.num_joints} of {skeleton.name}")
+        joints = resample(joints[:, : skeleton.num_joints], reading.motion_fps or own or fps, fps)
+        return checked_joints(joints, skeleton, str(path), told)
+    if skeleton.name != "humanml":
+        raise MocapError(f"{path}: {suffix} files are read as joints of humanml, this model reads those of {skeleton.name}")
+    if suffix == ".npz":
+        return read_joints(SourceClip(path.stem, path, "amass"), fps, reading.body_model, warnings=told)
+    mapping = load_mapping(reading.mapping) if reading.mapping else None
+    return read_joints(SourceClip(path.stem, path, "bvh"), fps, mapping=mapping, warnings=told)
 
 
-def _joints_of_archive(path: Path) -> tuple[np.ndarray, float | None] | None:
-    """(joints, fps) of an .npz with `joints` (T, J, 3) and perhaps `fps`; None for one of another kind."""
-    import io
-
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            if "joints" not in content:
-                return None
-            joints = content["joints"]
-            own = float(content["fps"]) if "fps" in content else None
-            if own is not None and not 0.1 <= own <= 10_000:
-                raise MocapError(f"{path}: fps is {own:g}, expected frames per second")
-    except FileNotFoundError:
-        raise MocapError(f"{path}: no such file") from None
-    except MocapError:
-        raise
-    except Exception as error:  # a damaged archive fails in any way it likes
-        reason = str(error).partition(". ")[0]
-        raise MocapError(f"{path}: not a readable .npz file: {reason}") from None
-    buffer = io.BytesIO()
-    np.save(buffer, joints)  # the same checks as of a file of joints
-    buffer.seek(0)
-    return read_joints_npy(buffer, name=str(path)), own
+def _joints_of_archive(path: Path, skeleton: Skeleton) -> tuple[np.ndarray, float | None] | None:
+    """(joints (T, J, 3) in metres, fps) of an .npz with `joints`, perhaps `fps`, `unit`, `skeleton`; None for one of another
+    kind."""
+    content = read_arrays(path, only=("joints", "fps", "unit", "skeleton"))
+    if "joints" not in content:
+        return None
+    joints = content["joints"]
+    if joints.dtype.kind not in "fiu" or joints.ndim != 3 or joints.shape[2] != 3 or 0 in joints.shape:
+        raise MocapError(f"{path}: joints of shape {joints.shape} of {joints.dtype}, expected (T, J, 3) in metres")
+    fps, unit, name = (content[key].reshape(-1)[:1].tolist() if key in content else [] for key in ("fps", "unit", "skeleton"))
+    if fps and (not isinstance(fps[0], (int, float)) or not 0.1 <= fps[0] <= 10_000):
+        raise MocapError(f"{path}: fps is {fps[0]}, expected frames per second, 0.1 to 10000")
+    if unit and unit[0] not in METRES:
+        raise MocapError(f"{path}: unit is {unit[0]}, expected {' or '.join(METRES)}")
+    _require_skeleton(str(name[0]) if name else None, skeleton, path)
+    return finite_joints(joints, str(path)) * np.float32(METRES[unit[0]] if unit else 1), fps[0] if fps else None

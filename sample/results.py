@@ -1,46 +1,48 @@
 """The results file of a sampling run: `motions.npy`, the pickled dict users' tools read, and plain copies beside it."""
 
-import io
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from data_loaders.skeleton import load_skeleton
 from protos.files import atomic_file, write_atomically
+from protos.pickles import read_plain_pickle
+from protos.reading import FileError, read_arrays
 
-# All that a pickled dict of arrays, strings and numbers needs, under numpy 1 and 2.
-_ALLOWED = {
-    *((f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
-    *((f"numpy.{core}.numeric", "_frombuffer") for core in ("core", "_core")),
-    ("numpy", "ndarray"), ("numpy", "dtype"), ("_codecs", "encode"),
-}  # fmt: skip
-
-
-class ResultsError(ValueError):
-    """A results file is absent, damaged, or holds something else."""
+METRES = {"metre": 1.0, "millimetre": 0.001}  # of the units that files name
+NPY_OF_OBJECTS = b"'|O'"
+KEYS = ("motion", "text", "lengths", "num_samples", "num_repetitions", "num_repititions", "fps", "skeleton", "unit")
 
 
 @dataclass(frozen=True)
 class Results:
-    """motion (S·R, J, 3, T) float32 in the dataset's unit, Y up; row = repetition · num_samples + sample."""
+    """motion (S·R, J, 3, T) float32 in metres, Y up; row = repetition · num_samples + sample.
+
+    fps and skeleton are None where a file does not say them.
+    """
 
     motion: np.ndarray
     text: list[str]
     lengths: np.ndarray
     num_samples: int
     num_repetitions: int
+    fps: float | None = None
+    skeleton: str | None = None
 
     def __post_init__(self):
         rows = self.num_samples * self.num_repetitions
         if self.motion.ndim != 4 or self.motion.shape[2] != 3:
-            raise ResultsError(f"motion has shape {self.motion.shape}, expected (rows, joints, 3, frames)")
+            raise FileError(f"motion has shape {self.motion.shape}, expected (rows, joints, 3, frames)")
         if not len(self.motion) == len(self.text) == len(self.lengths) == rows:
-            raise ResultsError(
+            raise FileError(
                 f"{len(self.motion)} motions, {len(self.text)} texts, {len(self.lengths)} lengths for "
                 f"{self.num_samples} samples x {self.num_repetitions} repetitions")
-        if self.lengths.size and self.lengths.max() > self.motion.shape[3]:
-            raise ResultsError(f"length {self.lengths.max()} of a motion of {self.motion.shape[3]} frames")
+        if self.lengths.size and not 1 <= self.lengths.min() <= self.lengths.max() <= self.motion.shape[3]:
+            found = f"lengths from {self.lengths.min()} to {self.lengths.max()}"
+            raise FileError(f"{found} of motions of {self.motion.shape[3]} frames")
+        if self.fps is not None and not 0.1 <= self.fps <= 10_000:
+            raise FileError(f"fps is {self.fps:g}, expected 0.1 to 10000 frames per second")
 
     def joints(self, row: int) -> np.ndarray:
         """Joints (T, J, 3) of one row, cut to its length: what lies beyond is not part of the motion."""
@@ -50,19 +52,23 @@ class Results:
         return repetition * self.num_samples + sample
 
 
-def stack(clips: list[np.ndarray], texts: list[str], num_samples: int, num_repetitions: int) -> Results:
-    """Results of clips (T, J, 3) of any lengths, padded by repeating their last frame."""
+def stack(
+    clips: list[np.ndarray], texts: list[str], num_samples: int, num_repetitions: int,
+    fps: float | None = None, skeleton: str | None = None,
+) -> Results:  # fmt: skip
+    """Results of clips (T, J, 3) in metres of any lengths, padded by repeating their last frame."""
     lengths = np.array([len(clip) for clip in clips], dtype=np.int64)
     longest = int(lengths.max())
     rows = [np.concatenate([clip, np.repeat(clip[-1:], longest - len(clip), axis=0)]) for clip in clips]
     motion = np.stack(rows).transpose(0, 2, 3, 1).astype(np.float32)  # (S·R, J, 3, T)
-    return Results(np.ascontiguousarray(motion), list(texts), lengths, num_samples, num_repetitions)
+    return Results(np.ascontiguousarray(motion), list(texts), lengths, num_samples, num_repetitions, fps, skeleton)
 
 
 def write_results(folder: Path, results: Results) -> Path:
     """Writes motions.npy (the dict of Results), motions.npz (the same, no pickle), motions.txt, motions_len.txt.
 
-    Each file is complete or absent. Returns the path of motions.npy.
+    Beside the published entries both say `unit`, and `fps` and `skeleton` where they are known, so that whoever reads them need
+    not be told. Each file is complete or absent. Returns the path of motions.npy.
     """
     folder = Path(folder)
     content = {
@@ -71,7 +77,9 @@ def write_results(folder: Path, results: Results) -> Path:
         "lengths": results.lengths,
         "num_samples": results.num_samples,
         "num_repetitions": results.num_repetitions,
+        "unit": "metre",
     }
+    content |= {name: value for name in ("fps", "skeleton") if (value := getattr(results, name)) is not None}
     with atomic_file(folder / "motions.npz") as file:
         np.savez(file, **{**content, "text": np.array(results.text, dtype=np.str_)})
     lines = [" ".join(text.split()) for text in results.text]
@@ -86,60 +94,87 @@ def read_results(path: Path) -> Results:
     """Results from a folder, motions.npy or results.npy (also those of the published tools), or motions.npz.
 
     A pickle may hold arrays, strings and numbers; anything else is refused without being run. The published misspelling
-    `num_repititions` is understood.
+    `num_repititions` is understood. A file that names no unit is in that of its skeleton, as published tools write it: KIT's 21
+    joints in millimetres. FileError says what is wrong.
     """
     path = Path(path)
     if path.is_dir():
-        found = [path / name for name in ("motions.npy", "results.npy", "motions.npz") if (path / name).is_file()]
+        found = [path / name for name in ("motions.npz", "motions.npy", "results.npy") if (path / name).is_file()]
         if not found:
-            raise ResultsError(f"{path} holds no motions.npy, results.npy or motions.npz")
+            raise FileError(f"{path} holds no motions.npy, results.npy or motions.npz")
         path = found[0]
     if not path.is_file():
-        raise ResultsError(f"no results file at {path}")
-    content = _read_npz(path) if path.suffix == ".npz" else _read_pickled_npy(path)
+        raise FileError(f"no results file at {path}")
+    return results_of(read_arrays(path, only=KEYS) if path.suffix.lower() == ".npz" else _pickled_dict(path), path)
+
+
+def holds_objects(path: Path) -> bool:
+    """Whether a file is a .npy of Python objects, as the pickled results are."""
+    return _objects_begin(path) is not None
+
+
+def results_of(content: object, path: Path) -> Results:
+    """Results of what a file holds, each entry checked. FileError names file and entry."""
     if not isinstance(content, dict) or "motion" not in content:
-        raise ResultsError(f"{path} is not a results file: expected a dict with motion, text, lengths")
-    motion = np.asarray(content["motion"], dtype=np.float32)
+        raise FileError(f"{path} is not a results file: expected a dict with motion, text, lengths")
+    # a number or text is an array without axes in a .npz
+    plain = {name: each.item() if isinstance(each, np.ndarray) and each.ndim == 0 else each for name, each in content.items()}
+    try:
+        return _checked(plain)
+    except FileError as error:
+        raise FileError(f"{path}: {error}") from None
+
+
+def _checked(content: dict) -> Results:
+    motion = content["motion"]
+    if not isinstance(motion, np.ndarray) or motion.dtype.kind not in "fiu" or motion.ndim != 4:
+        raise FileError("motion: expected an array of numbers (rows, joints, 3, frames)")
     rows = len(motion)
-    repetitions = int(content.get("num_repetitions", content.get("num_repititions", 1)))
-    try:
-        return Results(
-            motion=motion,
-            text=[str(text) for text in content.get("text", [""] * rows)],
-            lengths=np.asarray(content.get("lengths", [motion.shape[-1]] * rows)).astype(np.int64),
-            num_samples=int(content.get("num_samples", rows // max(repetitions, 1))),
-            num_repetitions=repetitions,
-        )
-    except ResultsError as error:
-        raise ResultsError(f"{path}: {error}") from None
+    repetitions = _whole(content, "num_repititions" if "num_repititions" in content else "num_repetitions", 1)
+    text = content.get("text", [""] * rows)
+    if not isinstance(text, (list, tuple, np.ndarray)) or not all(isinstance(each, str) for each in text):
+        raise FileError("text: expected a list of texts")
+    lengths = np.asarray(content.get("lengths", [motion.shape[3]] * rows))
+    if lengths.ndim != 1 or lengths.dtype.kind not in "iuf" or not (np.isfinite(lengths) & (lengths == lengths.round())).all():
+        raise FileError("lengths: expected a whole number for each motion")
+    fps, skeleton, unit = (content.get(name) for name in ("fps", "skeleton", "unit"))
+    if fps is not None and (isinstance(fps, bool) or not isinstance(fps, (int, float, np.number))):
+        raise FileError(f"fps: expected a number, got {fps!r}")
+    if not isinstance(skeleton, (str, type(None))):
+        raise FileError(f"skeleton: expected a name, got {skeleton!r}")
+    if unit is None:
+        unit = "millimetre" if motion.shape[1] == load_skeleton("kit").num_joints else "metre"
+    if unit not in METRES:
+        raise FileError(f"unit: expected {' or '.join(METRES)}, got {unit!r}")
+    with np.errstate(over="ignore"):
+        metres = motion.astype(np.float32) * np.float32(METRES[unit])
+    samples = _whole(content, "num_samples", rows // max(repetitions, 1))
+    return Results(metres, list(map(str, text)), lengths.astype(np.int64), samples, repetitions,
+                   None if fps is None else float(fps), skeleton)  # fmt: skip
 
 
-class _ArrayUnpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str):
-        if (module, name) not in _ALLOWED:
-            raise pickle.UnpicklingError(f"it holds {module}.{name}, only arrays, strings and numbers are read")
-        return super().find_class(module, name)
+def _whole(content: dict, name: str, otherwise: int) -> int:
+    value = content.get(name, otherwise)
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not 0 <= value <= 1e9:
+        raise FileError(f"{name}: expected a whole number, got {value!r:.60}")
+    return int(value)
 
 
-def _read_pickled_npy(path: Path) -> object:
-    try:
-        with open(path, "rb") as file:
-            version = np.lib.format.read_magic(file)
-            header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-            _, _, dtype = header[version](file)
-            if dtype.kind != "O":
-                raise ResultsError(f"{path} holds a plain {dtype} array: expected a dict with motion, text, lengths")
-            array = _ArrayUnpickler(io.BytesIO(file.read())).load()
-    except ResultsError:
-        raise
-    except Exception as error:  # a damaged pickle fails in any way it likes
-        raise ResultsError(f"{path} cannot be read: {error}") from error
+def _objects_begin(path: Path) -> int | None:
+    """Where the pickle of a .npy of Python objects begins; None for a file of another kind."""
+    with open(path, "rb") as file:
+        start = file.read(12)
+        if start[:6] != b"\x93NUMPY":
+            return None
+        first = 10 if start[6] == 1 else 12  # version 1 has 2 bytes for the size of its header, later ones 4
+        size = int.from_bytes(start[8:first], "little")
+        file.seek(first)
+        return first + size if NPY_OF_OBJECTS in file.read(min(size, 10_000)) else None
+
+
+def _pickled_dict(path: Path) -> object:
+    begin = _objects_begin(path)
+    if begin is None:
+        raise FileError(f"{path} holds no dict of motions: expected one with motion, text, lengths, as sampling writes it")
+    array = read_plain_pickle(path, skip=begin)
     return array.item() if isinstance(array, np.ndarray) and array.size == 1 else array
-
-
-def _read_npz(path: Path) -> dict:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except Exception as error:  # a damaged archive fails in any way it likes
-        raise ResultsError(f"{path} cannot be read: {error}") from error

@@ -163,14 +163,13 @@ def write_files(folder: Path, motions: "list[Motion]", requests: "list[Request]"
     """Everything a run leaves behind; `motions` in the order of the results file, repetition by repetition."""
     import numpy as np
 
-    from data_loaders.skeleton import load_skeleton
     from protos.files import atomic_file
     from sample.results import stack, write_results
 
-    unit = load_skeleton(motions[0].skeleton).metres_per_unit
     repetitions, count = options.num_repetitions, len(requests)
     texts = [request.text for request in requests] * repetitions
-    write_results(folder, stack([m.joints[0] / unit for m in motions], texts, count, repetitions))
+    first, joints = motions[0], [motion.joints[0] for motion in motions]
+    write_results(folder, stack(joints, texts, count, repetitions, first.fps, first.skeleton))
     for row, motion in enumerate(motions):
         with atomic_file(folder / "joints" / f"{_name(row % count, row // count)}.npy") as file:
             np.save(file, motion.joints[0])

@@ -82,6 +82,8 @@ def test_a_mapping_may_be_json(tmp_path):
         ({"handedness": "both"}, "'right' or 'left'"),
         ({"floor": "ground"}, "floor = 'ground'"),
         ({"fps": -30}, "fps = -30"),
+        ({"fps": float("nan")}, "fps = nan"),
+        ({"scale": 10**400}, "expected metres per source unit"),
         ({"first_frame": 1.5}, "first_frame = 1.5"),
         ({"skeleton": "dog"}, "unknown skeleton 'dog'"),
         ({"joints": None}, "[joints] table"),
@@ -100,7 +102,7 @@ def test_wrong_mappings_say_what_was_expected(change, expected):
 def test_broken_or_missing_mapping_files_are_named(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text("scale = = 1")
-    with pytest.raises(MocapError, match=r"mine\.toml: not valid TOML"):
+    with pytest.raises(MocapError, match=r"mine\.toml: not readable TOML"):
         load_mapping(path)
     with pytest.raises(MocapError, match="No such file"):
         load_mapping(tmp_path / "absent.toml")
@@ -251,7 +253,7 @@ def test_wrong_joints_npy_say_what_was_expected(tmp_path):
             read_joints_npy(path, num_joints=22)
         assert expected in str(caught.value) and str(path) in str(caught.value)
     path.write_text("not numpy")
-    with pytest.raises(MocapError, match=r"not a readable \.npy"):
+    with pytest.raises(MocapError, match=r"not a \.npy array"):
         read_joints_npy(path)
     with pytest.raises(MocapError, match="no such file"):
         read_joints_npy(tmp_path / "absent.npy")

@@ -92,7 +92,11 @@ def test_newer_files_spell_the_frame_rate_otherwise(models, tmp_path):
         ({"poses": np.zeros((0, 156)), "trans": np.zeros((0, 3))}, "poses (0, 156)"),
         ({"trans": np.full((30, 3), np.nan)}, "NaN or infinity in trans, frame 0"),
         ({"betas": np.full(16, np.inf)}, "NaN or infinity in betas"),
-        ({"poses": np.array([[None] * 156] * 30)}, "not a readable .npz"),
+        ({"poses": np.array([[None] * 156] * 30)}, "array poses: holds pickled Python objects"),
+        ({"poses": np.array([["a"] * 156] * 30)}, "poses holds <U1, expected numbers"),
+        ({"mocap_framerate": np.inf}, "mocap_framerate is inf"),
+        ({"mocap_framerate": np.zeros(0)}, "no mocap_framerate"),
+        ({"poses": None, "motion": np.zeros((2, 22, 3, 9))}, "is a results file of a sampling run"),
     ],
 )
 def test_unusable_amass_files_are_named(models, tmp_path, changes, expected):
@@ -108,7 +112,7 @@ def test_unreadable_archives_are_named(models, tmp_path):
         with pytest.raises(MocapError, match=expected):
             read_amass_npz(data, models, name="walk.npz")
     np.save(tmp_path / "one.npy", np.zeros(3))
-    with pytest.raises(MocapError, match="a single array"):
+    with pytest.raises(MocapError, match=r"is a \.npy array"):
         read_amass_npz(tmp_path / "one.npy", models)
     with pytest.raises(MocapError, match="no such file"):
         read_amass_npz(tmp_path / "absent.npz", models)
