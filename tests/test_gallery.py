@@ -29,7 +29,7 @@ def test_a_bad_file_is_left_out_and_listed_and_the_command_fails(tmr, motions, c
         encode_folder(tmr)
     assert stopped.value.code == 1
     said = capsys.readouterr().err
-    assert "bad.npy: NaN or infinity" in said and "worse.npy: not a readable" in said and "2 left out" in said
+    assert "bad.npy: NaN or infinity" in said and "worse.npy: not a .npy array" in said and "2 left out" in said
     gallery = Gallery.load(Path("gallery"))
     assert {clip.name for clip in gallery.clips} == {"walk", "fast", "more/hand", "long", "take"}
     assert np.isfinite(gallery.vectors).all() and gallery.vectors.dtype == np.float16
