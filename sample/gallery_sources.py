@@ -17,7 +17,7 @@ from data_loaders.text import Caption, read_caption_file
 from model.embedding import NoVectorError, TextMotionSpace
 from sample.gallery import Gallery
 from sample.gallery_files import Clip
-from sample.motion_files import SUFFIXES, read_features
+from sample.motion_files import SUFFIXES, motions_in, named_row, read_features, run_results
 from sample.retrieve_options import Reading
 
 PARTS_AT_ONCE = 1024  # of which features are held in memory before they are encoded
@@ -153,11 +153,12 @@ class FileSource:
                              f"give at least {shortest / space.fps:g}")  # fmt: skip
         self.longest = min(frames, limit)
         path = as_given(path)
-        found = [path] if path.is_file() else motion_files(path)
+        single = named_row(path)[0].is_file()
+        found = motions_in([path]) if path.is_file() else [path] if single else motions_in(motion_files(path))
         if not found:
             raise FileNotFoundError(f"{path}: no motion file; expected {', '.join(SUFFIXES)}")
-        self.folder = None if path.is_file() else path
-        self.names = {str(file): file.relative_to(self.folder or path.parent).with_suffix("").as_posix() for file in found}
+        self.folder = None if single else path
+        self.names = {str(file): _name(file, self.folder or path.parent) for file in found}
         self.stamps = {str(file): self._stamp(file) for file in found}  # taken before anything is read
 
     def gone(self, gallery: Gallery) -> set[tuple[str, str]]:
@@ -178,8 +179,7 @@ class FileSource:
     def parts(self, file: str) -> tuple[list[Part], list[str]]:
         """ValueError or OSError where the file cannot be used."""
         features = usable(read_features(Path(file), self.space, self.reading), self.space, cut=False)
-        beside = captions_beside(Path(file))
-        captions = read_caption_file(beside, plain=True) if beside.is_file() else []
+        captions = captions_of(Path(file))
         # no part is shorter than what the model reads
         count = max(1, min(-(-len(features) // self.longest), len(features) // self.space.frame_limits[0]))
         edges = [round(i * len(features) / count) for i in range(count + 1)]
@@ -194,7 +194,8 @@ class FileSource:
         reading = self.reading
         own = None if reading.mapping is None or not Path(reading.mapping).is_file() else Path(reading.mapping).absolute()
         return {
-            "motion": mark(file), "captions": mark(captions_beside(file)), "longest": self.longest,
+            "motion": mark(file), "captions": None if named_row(file)[1] is not None else mark(captions_beside(file)),
+            "longest": self.longest,
             "mapping": reading.mapping if own is None else str(own), "mapping_file": None if own is None else mark(own),
             "motion_fps": reading.motion_fps,
             "body_model": None if reading.body_model is None else str(Path(reading.body_model).absolute()),
@@ -218,6 +219,23 @@ def motion_files(folder: Path) -> list[Path]:
     return sorted(path for path in found if path.is_file())
 
 
+def _name(motion: Path, folder: Path) -> str:
+    """What a motion is called: its file's name without suffix, and which of several in it."""
+    file, row = named_row(motion)
+    name = file.relative_to(folder).with_suffix("").as_posix()
+    return name if row is None else f"{name}#{row}"
+
+
+def captions_of(motion: Path) -> list[Caption]:
+    """The captions of a motion: its text in a results file, the lines of NAME.txt beside any other."""
+    file, row = named_row(motion)
+    if row is not None:
+        results = run_results(file)
+        return [] if results is None or not results.text[row].strip() else [Caption(results.text[row])]
+    beside = captions_beside(file)
+    return read_caption_file(beside, plain=True) if beside.is_file() else []
+
+
 def captions_beside(file: Path) -> Path:
     return file.with_suffix(".txt")
 
@@ -231,9 +249,9 @@ def describes(caption: Caption, start: float, end: float) -> bool:
 
 
 def mark(path: Path) -> list[int] | None:
-    """Size and time of a file, which tell that it has changed; None where it is absent."""
+    """Size and time of a file, which tell that it or a motion in it has changed; None where it is absent."""
     try:
-        stat = path.stat()
+        stat = named_row(path)[0].stat()
     except OSError:
         return None
     return [stat.st_size, stat.st_mtime_ns]

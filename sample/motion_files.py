@@ -74,6 +74,28 @@ def named_row(path: Path) -> tuple[Path, int | None]:
     return (path.with_name(found[1]), int(found[2])) if found and not path.exists() else (path, None)
 
 
+def motions_in(files: Sequence[Path]) -> list[Path]:
+    """The files, with each motion of a results file by its name (`motions.npz#0`, …), and no motion of a sampling run twice:
+    it writes them to motions.npz, again to motions.npy, and each by itself into joints/, there without its caption."""
+    counts = {file: len(found.text) for file in files if (found := _readable_results(file)) is not None}
+    runs = {file.parent for file in counts}
+    motions: list[Path] = []
+    for file in files:
+        again = file.suffix.lower() == ".npy" and file.with_suffix(".npz") in counts
+        if file in counts and not again:
+            motions += [file.with_name(f"{file.name}#{row}") for row in range(counts[file])]
+        elif file not in counts and not (file.parent.name == "joints" and file.parent.parent in runs):
+            motions.append(file)
+    return motions
+
+
+def _readable_results(path: Path) -> Results | None:
+    try:
+        return run_results(path)
+    except (ValueError, OSError):  # named when it is read
+        return None
+
+
 def run_results(path: Path) -> Results | None:
     """The results of a sampling run in a .npy or .npz file; None where it holds something else. FileError for a damaged file."""
     if path.suffix.lower() not in (".npy", ".npz"):

@@ -71,7 +71,7 @@ class EncodeMotion(Part):
     model_path: Path = TMR
     """TMR (our folder or a published run) or an evaluator, ours or published (default: the weights that come with the code)."""
     motion: Path
-    """.npy features (T, 263) or joints (T, J, 3) in metres, Y up; .npz AMASS or joints; .bvh."""
+    """.npy features (T, 263) or joints (T, J, 3) in metres, Y up; .npz AMASS or joints; .bvh; a sampled motions.npz#ROW."""
     output: Path | None = None
     """File to write, an old one is replaced (default: outputs/encoded/<model>/<motion>-<hash of its path>.npy)."""
     device: str = "auto"
@@ -101,7 +101,7 @@ class TextMotionSim(Part):
     text: str
     """What the person does, in English."""
     motion: Path
-    """.npy features (T, 263) or joints (T, J, 3) in metres, Y up; .npz AMASS or joints; .bvh."""
+    """.npy features (T, 263) or joints (T, J, 3) in metres, Y up; .npz AMASS or joints; .bvh; a sampled motions.npz#ROW."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or 1."""
 
@@ -196,7 +196,7 @@ class Localize(Sliding, Reading):
     model_path: Path = TMR
     """TMR (our folder or a published run) or an evaluator, ours or published (default: the weights that come with the code)."""
     motion: Path
-    """.npy features (T, 263) or joints (T, J, 3) in metres, Y up; .npz AMASS or joints; .bvh."""
+    """.npy features (T, 263) or joints (T, J, 3) in metres, Y up; .npz AMASS or joints; .bvh; a sampled motions.npz#ROW."""
     text: str | None = None
     """What to look for, in English."""
     input_text: Path | None = None

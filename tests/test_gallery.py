@@ -15,8 +15,9 @@ from model.embedding import open_space
 from sample.gallery import Gallery
 from sample.gallery_files import GalleryError
 from sample.gallery_motions import clip_motions
+from sample.results import stack, write_results
 from sample.retrieve import main
-from tests.synthetic import walk
+from tests.synthetic import raise_hand, walk
 from tests.tiny_retrieval import TEXT, encode_folder, features_of, found, saved_tmr, write_motions
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -299,3 +300,20 @@ def test_galleries_and_hidden_folders_are_no_motions(tmr, motions):
     once = encode_folder(tmr, gallery="motions/gallery")
     again = encode_folder(tmr, gallery="motions/gallery")
     assert names(once) == names(again) == {"walk", "fast", "more/hand", "long", "take"}
+
+
+def test_the_folder_of_a_sampling_run_gives_each_motion_once_with_its_text(tmr, folder):
+    clips = [walk(40), raise_hand(60)]
+    write_results(folder / "run", stack(clips, ["somebody walks", "a hand goes up"], 2, 1, 20.0, "humanml"))
+    (folder / "run/joints").mkdir()
+    for number, clip in enumerate(clips):
+        np.save(folder / f"run/joints/prompt0{number}_rep00.npy", clip)
+    main(["encode_dataset", "--model_path", str(tmr), "--motions", "run", "--gallery", "gallery"])
+    gallery = Gallery.load(Path("gallery"))
+    assert [(clip.name, gallery.captions(row)) for row, clip in enumerate(gallery.clips)] == [
+        ("motions#0", ["somebody walks"]), ("motions#1", ["a hand goes up"])
+    ]  # fmt: skip
+    shown = clip_motions(gallery, [1], open_space(tmr))
+    assert shown[1].joints.shape[1] == 59
+    main(["encode_dataset", "--model_path", str(tmr), "--motions", "run/motions.npy#1", "--gallery", "one"])
+    assert [clip.name for clip in Gallery.load(Path("one")).clips] == ["motions#1"]
