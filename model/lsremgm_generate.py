@@ -19,7 +19,7 @@ from diffusion.guidance import dropped_rows, guided, stack_conditions
 from diffusion.inpainting import keep_given
 from diffusion.samplers import SampledStep, SamplerName, sample
 from model.lsremgm_system import LSReMGM
-from protos.randomness import derive_seed, randn
+from protos.randomness import derive_seed, seeded_randn
 
 log = logging.getLogger(__name__)
 
@@ -121,16 +121,16 @@ def check_lengths(nets: LSReMGM, lengths: Sequence[int]) -> None:
 
 
 def sample_noise(seeds: Sequence[int], *context: int) -> Callable[[Tensor], Tensor]:
-    """x -> noise like x, a new draw at each call. Row b depends on seeds[b] and the number of the call only.
+    """x -> noise like x, made on its device, a new draw at each call. Row b depends on seeds[b] and the number of the call
+    only.
 
-    A generator per draw, not one per sample: so a shorter row of a padded batch gets the same numbers.
+    A seed per draw, not one per sample: so a shorter row of a padded batch gets the same numbers.
     """
     calls = iter(range(1 << 30))
 
     def draw(x: Tensor) -> Tensor:
         call = next(calls)
-        generators = [torch.Generator().manual_seed(derive_seed(int(seed), *context, call)) for seed in seeds]
-        return randn(generators, x.shape).to(x)
+        return seeded_randn([derive_seed(int(seed), *context, call) for seed in seeds], x.shape, x.device).to(x.dtype)
 
     return draw
 

@@ -4,7 +4,9 @@ So a sample gets the same noise whatever the batch size, the padding, the number
 """
 
 import hashlib
+import math
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -13,6 +15,9 @@ if TYPE_CHECKING:
 
     Generators = torch.Generator | Sequence[torch.Generator]
 
+_WORTH_THREADS = 1 << 17  # numbers from which on threads draw their rows faster than one does
+_GAMMA = 0x9E3779B97F4A7C15 - (1 << 64)  # SplitMix64's constants, as int64
+_SPLITMIX = ((30, 0xBF58476D1CE4E5B9 - (1 << 64)), (27, 0x94D049BB133111EB - (1 << 64)))
 _BLOCK = 16  # torch fills normals on the CPU in blocks of 16; whole blocks make a shorter draw a prefix of a longer one
 
 
@@ -45,8 +50,61 @@ def randn(
         return torch.randn(*shape, generator=generators, device=generators.device, dtype=dtype).to(device)
     size = _row_size(generators, shape)
     padded = -(-size // _BLOCK) * _BLOCK
-    rows = [torch.randn(padded, generator=g, device=g.device, dtype=dtype)[:size] for g in generators]
-    return torch.stack(rows).reshape(*shape).to(device)
+    noise = torch.empty(len(generators), padded, device=generators[0].device, dtype=dtype)
+    for row, generator in zip(noise, generators):
+        row.normal_(generator=generator)
+    return noise[:, :size].reshape(*shape).to(device)
+
+
+def seeded_randn(seeds: Sequence[int], shape: Sequence[int], device: "torch.device | str" = "cpu") -> "Tensor":
+    """Normal noise of `shape` (B, ...) made on `device`, row b from seeds[b]: for sampling, which draws at every step.
+
+    A number depends on its seed and on its place in the row alone, not on the batch, nor on how far the row is padded.
+    The CPU and accelerators draw other numbers: each those it is quick at.
+    """
+    import torch
+
+    device = torch.device(device)
+    size = _row_size(seeds, shape)
+    if device.type != "cpu":
+        return hashed_randn(seeds, size, device).reshape(*shape)
+    noise = torch.empty(len(seeds), -(-size // _BLOCK) * _BLOCK)
+
+    def fill(row: int) -> None:
+        noise[row].normal_(generator=torch.Generator().manual_seed(seeds[row]))
+
+    workers = min(torch.get_num_threads(), len(seeds)) if noise.numel() >= _WORTH_THREADS else 1
+    if workers == 1:
+        for row in range(len(seeds)):
+            fill(row)
+    else:  # torch draws numbers in one thread, and leaves Python's lock while it does
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(fill, range(len(seeds))))
+    return noise[:, :size].reshape(*shape)
+
+
+def hashed_randn(seeds: Sequence[int], size: int, device: "torch.device | str") -> "Tensor":
+    """Normal noise (B, size) whose pairs of numbers come from the outputs of SplitMix64 seeded with seeds[b].
+
+    The i-th output of that generator is a hash of seed + i * GAMMA, so the whole batch is made at once, in a few passes on
+    the device. Steele et al. 2014; Box & Muller 1958.
+    """
+    import torch
+
+    pairs = -(-size // 2)
+    start = torch.tensor(seeds, dtype=torch.int64, device=device)[:, None]
+    z = start + torch.arange(1, pairs + 1, device=device) * _GAMMA  # (B, pairs); int64 wraps around, as it should
+    for shift, factor in _SPLITMIX:
+        z = (z ^ _shifted(z, shift)) * factor
+    z = z ^ _shifted(z, 31)
+    radius = (-2 * ((_shifted(z, 40).float() + 0.5) / 2**24).log()).sqrt()  # of 24 bits, never 0
+    angle = (z & 0xFFFFFF).float() * (2 * math.pi / 2**24)  # of 24 others
+    return torch.stack([radius * angle.cos(), radius * angle.sin()], dim=-1).flatten(1)[:, :size]
+
+
+def _shifted(z: "Tensor", bits: int) -> "Tensor":
+    """int64 as unsigned numbers, shifted to the right."""
+    return (z >> bits) & ((1 << (64 - bits)) - 1)
 
 
 def randn_like(generators: "Generators", x: "Tensor") -> "Tensor":
@@ -78,7 +136,7 @@ def randint(
     return torch.stack(rows).reshape(*shape).to(device)
 
 
-def _row_size(generators: "Sequence[torch.Generator]", shape: Sequence[int]) -> int:
+def _row_size(generators: "Sequence[torch.Generator] | Sequence[int]", shape: Sequence[int]) -> int:
     if len(generators) != shape[0]:
         raise ValueError(f"{len(generators)} generators cannot fill {shape[0]} samples: one generator per sample")
     size = 1

@@ -1,9 +1,20 @@
 """A sample's noise is its own: the batch around it, its padding and the process it runs in change nothing."""
 
+import math
+
 import pytest
 import torch
 
-from protos.randomness import derive_seed, rand, randint, randn, randn_like, sample_generators
+from protos.randomness import (
+    derive_seed,
+    hashed_randn,
+    rand,
+    randint,
+    randn,
+    randn_like,
+    sample_generators,
+    seeded_randn,
+)
 
 
 def test_noise_does_not_depend_on_the_samples_beside_it():
@@ -53,3 +64,52 @@ def test_a_single_generator_fills_the_batch():
 def test_one_generator_per_sample_is_required():
     with pytest.raises(ValueError, match="2 generators cannot fill 3 samples"):
         randn(sample_generators(0, range(2)), (3, 4))
+
+
+def splitmix64(seed: int):
+    """The generator as published, in whole numbers."""
+    state = seed
+    while True:
+        state = (state + 0x9E3779B97F4A7C15) % 2**64
+        z = state
+        z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+        z = (z ^ z >> 27) * 0x94D049BB133111EB % 2**64
+        yield z ^ z >> 31
+
+
+def test_hashed_noise_is_that_of_splitmix64():
+    numbers = splitmix64(1234567)
+    first = [next(numbers) for _ in range(3)]
+    assert first == [6457827717110365317, 3203168211198807973, 9817491932198370423]  # as published
+    expected = []
+    for z in first:
+        radius = math.sqrt(-2 * math.log(((z >> 40) + 0.5) / 2**24))
+        angle = 2 * math.pi * (z % 2**24) / 2**24
+        expected += [radius * math.cos(angle), radius * math.sin(angle)]
+    assert torch.allclose(hashed_randn([1234567], 6, "cpu")[0], torch.tensor(expected), atol=1e-5)
+
+
+@pytest.mark.parametrize("draw", [lambda seeds, size: seeded_randn(seeds, (len(seeds), size)),
+                                  lambda seeds, size: hashed_randn(seeds, size, "cpu")], ids=["cpu", "accelerators"])  # fmt: skip
+def test_noise_from_seeds_depends_on_its_seed_and_place_alone(draw):
+    seeds = [derive_seed(7, i) for i in range(6)]
+    whole = draw(seeds, 1000)
+    assert torch.equal(draw([seeds[4], seeds[2]], 1000), whole[[4, 2]])
+    for size in (1, 16, 37, 500):
+        assert torch.equal(draw(seeds, size), whole[:, :size])
+    noise = draw([derive_seed(3, i) for i in range(400)], 501)
+    assert abs(noise.mean()) < 0.01 and abs(noise.std() - 1) < 0.01 and 4 < noise.abs().max() < 7
+    assert abs((noise**4).mean() - 3) < 0.1  # as heavy in its tails as a Gaussian
+    assert abs((noise[:, 1:] * noise[:, :-1]).mean()) < 0.01 and abs((noise[1:] * noise[:-1]).mean()) < 0.01
+
+
+def test_threads_draw_the_same_noise_as_one():
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        alone = seeded_randn(range(8), (8, 200, 100))
+        torch.set_num_threads(4)
+        assert torch.equal(seeded_randn(range(8), (8, 200, 100)), alone)
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(alone[3], randn([torch.Generator().manual_seed(3)], (1, 200, 100))[0])
