@@ -77,10 +77,7 @@ def generate(nets: LSReMGM, texts: Texts, lengths: Sequence[int], seeds: Sequenc
     sampling = Sampling(guidance_scale, sampler, num_steps, **settings)
     features = generate_features(nets, texts, lengths, seeds, sampling, extras)
     captions = [(text,) if isinstance(text, str) else tuple(text) for text in texts]
-    return [
-        Motion(nets.joints(rows)[None].cpu().numpy(), nets.config.fps, nets.config.skeleton, caption)
-        for rows, caption in zip(features, captions, strict=True)
-    ]
+    return [nets.motion(rows, *caption) for rows, caption in zip(features, captions, strict=True)]
 
 
 @torch.no_grad()
@@ -224,7 +221,7 @@ def autoregress(next_frames: Callable[[Tensor, int], Tensor], prefix: Tensor, re
     for call in range(math.ceil(required / pred_len)):
         piece = next_frames(given, call)
         pieces.append(piece)
-        given = piece[:, -prefix.shape[1]:]
+        given = torch.cat([given, piece], dim=1)[:, -prefix.shape[1]:]  # a piece may be shorter than the context
     return torch.cat([prefix, *pieces] if include_prefix else pieces, dim=1)[:, :required]
 
 

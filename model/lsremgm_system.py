@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from data_loaders.corpus import Representation, RepresentationMismatch, Statistics
+from data_loaders.corpus import Motion, Representation, RepresentationMismatch, Statistics
 from data_loaders.humanml_features import joints_from_features
 from data_loaders.skeleton import Skeleton, load_skeleton
 from diffusion.gaussian import Diffusion
@@ -99,6 +99,10 @@ class LSReMGM(nn.Module):
         skeleton = self.skeleton
         width = 4 + 3 * (skeleton.num_joints - 1)
         return joints_from_features(features[..., :width], skeleton) * skeleton.metres_per_unit
+
+    def motion(self, features: Tensor, *captions: str) -> Motion:
+        """Features (T, D) in their units as joints in metres."""
+        return Motion(self.joints(features)[None].cpu().numpy(), self.config.fps, self.config.skeleton, captions)
 
     def _columns_of(self, statistics: Statistics) -> tuple[Tensor, Tensor]:
         check_statistics(self.config, statistics)

@@ -102,7 +102,7 @@ def generate(
         raise PromptError(f"{len(prompts)} prompts, {len(lengths)} lengths, {len(seeds)} seeds: expected one of each per motion")
     texts = [clean_prompt(text) for text in prompts]
     lengths = [fit_frames(int(frames), config.fps, config.max_frames) for frames in lengths]
-    sampling = Sampling(guidance_scale, sampler, num_steps)
+    sampling = Sampling(guidance_scale, sampler, num_steps, batch_size=batch_size)
     motions: list[Motion] = []
     starts = range(0, len(texts), batch_size)
     for start in tqdm(starts, desc="sampling", unit="batch", disable=None if len(starts) > 1 else True):
@@ -112,10 +112,14 @@ def generate(
 
 
 def requests_of(options: SampleOptions, model: "nn.Module") -> "list[Request]":
-    """The prompts the options ask for, with their lengths in frames."""
+    """The prompts the options ask for, with their lengths in frames. Says so where the model reads none."""
+    from model.generation import reads_text
     from sample.prompts import Request, clean_prompt, frames_of, read_prompt_file
 
     config = model.config
+    given = options.text_prompt is not None or options.input_text is not None
+    if given and not reads_text(model) and config.condition == "none":
+        log.warning("this model reads no text: it was trained without, so the prompt changes nothing but the files' names")
     frames = frames_of(options.motion_length, config.fps, config.max_frames)
     if options.text_prompt is not None:
         return [Request(clean_prompt(options.text_prompt), frames)] * (options.num_samples or 1)
@@ -135,14 +139,20 @@ def requests_of(options: SampleOptions, model: "nn.Module") -> "list[Request]":
 
 def _test_split(options: SampleOptions, model: "nn.Module") -> "list[Request]":
     from data_loaders.corpus import Corpus, Representation
-    from sample.prompts import Request, fit_frames
+    from sample.prompts import PromptError, Request, fit_frames
 
     config = model.config
     corpus = Corpus.open(options.dataset or config.dataset)
     Representation(config.skeleton, config.fps, config.heading).require(
         corpus.representation, f"the checkpoint {options.model_path}", f"the dataset {corpus.folder}"
     )
-    clips = corpus.split("test")
+    split = corpus.split("test")
+    clips = [clip for clip in split if corpus.captions(clip)]
+    if not clips:
+        lack = "has no captions" if split else "is empty"
+        raise PromptError(
+            f"the test split of {corpus.folder} {lack}: no prompt to take from it (give --text_prompt or --input_text)"
+        )
     return [
         Request(corpus.captions(i)[0].text, fit_frames(int(corpus.lengths[i]), config.fps, config.max_frames))
         for i in clips[:: max(1, len(clips) // (options.num_samples or 10))]

@@ -8,7 +8,15 @@ from data_loaders.corpus import Batch, Representation, RepresentationMismatch, S
 from data_loaders.edit_masks import TARGET_JOINTS, EditError, TargetLocation, edit_mask, target_location, target_rows
 from data_loaders.skeleton import load_skeleton
 from model.lsremgm import LSReMGMConfig, MotionDenoiser
-from model.lsremgm_generate import Extras, LengthError, Sampling, denoiser, generate, generate_features
+from model.lsremgm_generate import (
+    Extras,
+    LengthError,
+    Sampling,
+    autoregress,
+    denoiser,
+    generate,
+    generate_features,
+)
 from model.lsremgm_loss import goal_error, loss, perturbed
 from model.lsremgm_system import LSReMGM, build
 from model.motion_autoencoder import AutoencoderConfig
@@ -333,6 +341,22 @@ def test_prefix_models_go_on_from_what_they_made(minilm):
     assert torch.allclose(both[:4], prefix[0], atol=1e-6) and torch.allclose(both[4:], short, atol=1e-6)
     with pytest.raises(EditError, match="continues 4 frames"):
         generate(nets, ["a walk"], [10], [1], extras=Extras(prefix=prefix[:, :3]))
+
+
+def test_pieces_shorter_than_the_prefix_leave_it_as_long_as_the_model_was_trained_with(minilm):
+    given = []
+
+    def next_frames(prefix, call):
+        given.append(prefix[0, :, 0].tolist())
+        return torch.full((1, 2, 1), float(call))
+
+    made = autoregress(next_frames, torch.tensor([-3.0, -2.0, -1.0]).reshape(1, 3, 1), required=5, pred_len=2)
+    assert given == [[-3, -2, -1], [-1, 0, 0], [0, 1, 1]] and made[0, :, 0].tolist() == [0, 0, 1, 1, 2]
+    nets = prefix_model(minilm, context_len=4, pred_len=3)
+    seen = []
+    nets.denoiser.register_forward_pre_hook(lambda _, args, kwargs: seen.append(kwargs["prefix"].shape[1]), with_kwargs=True)
+    generate_features(nets, ["a walk"], [8], [1], extras=Extras(prefix=torch.zeros(1, 4, 263)))
+    assert set(seen) == {4}
 
 
 def test_prefix_models_take_a_prompt_per_piece(minilm):

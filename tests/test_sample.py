@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -112,6 +113,49 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(run, monke
     for name in ("motions.npy", "prompt00_rep00.mp4", "prompt00.png", "joints/prompt00_rep00.npy"):
         assert (folder / "one" / name).read_bytes() == (folder / "two" / name).read_bytes()
     assert (folder / "one" / "motions.npy").read_bytes() != (folder / "three" / "motions.npy").read_bytes()
+
+
+@pytest.mark.parametrize("what", ["guidance", "weight", "statistics"])
+def test_a_motion_that_is_not_finite_is_an_error_and_leaves_nothing(run, tmp_path, monkeypatch, what):
+    model, more = command.load(), ()
+    if what == "guidance":
+        more = ("--guidance_scale", "1e30")
+    elif what == "weight":
+        next(iter(model.denoiser.parameters())).data.view(-1)[0] = float("nan")
+    else:
+        model.std[0] = float("nan")
+    monkeypatch.setattr(command, "load", lambda *_: model)
+    with pytest.raises(ValueError, match=r"'a person walks' came out with NaN or infinite values.*guidance scale.*weights"):
+        run(*FAST, "--text_prompt", "a person walks", "--motion_length", "1", "--output_dir", "made", *more)
+    assert not (tmp_path / "made").exists()
+
+
+def test_as_many_motions_are_made_at_once_as_asked(starter, monkeypatch):
+    sizes = []
+    hook = starter.denoiser.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+    command.generate(["a person bows"] * 70, [8] * 70, starter, num_steps=2, guidance_scale=1.0, batch_size=70)
+    hook.remove()
+    assert set(sizes) == {70}
+
+
+def test_an_empty_test_split_is_one_line_and_leaves_no_folder(run, small_dataset, tmp_path):
+    shutil.copytree(small_dataset, tmp_path / "own")
+    (tmp_path / "own" / "test.txt").write_text("")
+    with pytest.raises(PromptError, match=r"the test split of .*own is empty: no prompt .*--text_prompt"):
+        run(*FAST, "--dataset", str(tmp_path / "own"), "--output_dir", "made")
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_model_without_texts_says_that_it_reads_none(starter, caplog):
+    from model.lsremgm import LSReMGMConfig
+    from model.lsremgm_system import build
+
+    config = LSReMGMConfig(condition="none", latent_dim=16, ff_size=16, num_layers=1, num_heads=2, diffusion_steps=2)
+    options = command.SampleOptions(text_prompt="a person waves", num_repetitions=1)
+    assert command.requests_of(options, build(config)) and "this model reads no text" in caplog.text
+    caplog.clear()
+    command.requests_of(options, starter)
+    assert "reads no text" not in caplog.text
 
 
 def test_a_motion_does_not_depend_on_its_neighbours(starter):

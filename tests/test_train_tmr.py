@@ -238,3 +238,6 @@ def test_a_temos_checkpoint_samples_and_is_evaluated_as_any_other(dataset, tmp_p
     assert [each.shape for each in made] == [(24, 263), (40, 263), (200, 263)]
     with pytest.raises(ValueError, match="without diffusion"):
         generate_features(networks, texts, [20] * 3, [0] * 3, Sampling(guidance_scale=2.0))
+    for name, value in {"eta": 0.5, "order": 2, "smoothing": 1.0}.items():
+        with pytest.raises(ValueError, match=f"{name}: this model .* does not take it"):
+            generate_features(networks, texts, [20] * 3, [0] * 3, Sampling(**{name: value}))

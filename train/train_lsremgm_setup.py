@@ -202,7 +202,7 @@ def judging(corpus: Corpus, options: LSReMGMOptions) -> Evaluate | None:
 
 def write_samples(folder: Path, networks: LSReMGM, prompts: list[str], seed: int) -> None:
     """A video of each prompt, always from the same noise, as NAME.mp4."""
-    from model.lsremgm_generate import generate
+    from model.generation import generate
     from visualize.video import write_video
 
     config = networks.config
