@@ -17,12 +17,12 @@ LOOP_GAP = 0.06  # metres
 STANDING_SPEED = 0.15  # m/s
 
 
-def can_repeat(features: np.ndarray, skeleton: Skeleton, fade: int) -> bool:
-    """Whether a clip is an action on the spot that ends as it began, so that it may be played again and again."""
+def can_repeat(features: np.ndarray, skeleton: Skeleton, fps: float, fade: int) -> bool:
+    """Whether a clip at `fps` is an action on the spot that ends as it began, so that it may be played again and again."""
     if len(features) < 2 * fade or loop_gap(features, skeleton) > LOOP_GAP:
         return False
     step = features[:, feature_blocks(skeleton.num_joints)["root_velocity"]]
-    return float(np.linalg.norm(step, axis=1).mean()) * skeleton.metres_per_unit * skeleton.fps < STANDING_SPEED
+    return float(np.linalg.norm(step, axis=1).mean()) * skeleton.metres_per_unit * fps < STANDING_SPEED
 
 
 def repeat_clip(features: np.ndarray, times: int, fade: int, skeleton: Skeleton) -> np.ndarray:

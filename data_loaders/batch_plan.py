@@ -1,5 +1,6 @@
 """Which samples a training step takes, by arithmetic on (seed, step): nothing to remember, nothing to lose."""
 
+import threading
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -47,6 +48,7 @@ class BatchPlan:
             self.probabilities = weights / weights.sum()
         self.lengths = None if lengths is None else np.asarray(lengths)
         self._recent: dict[tuple[str, int], np.ndarray] = {}
+        self._lock = threading.RLock()  # batches are made by several threads; a bucket asks for passes
 
     @property
     def steps_per_epoch(self) -> int:
@@ -75,13 +77,14 @@ class BatchPlan:
     def _remember(self, kind: str, number: int) -> np.ndarray:
         """A pass or a bucket, drawn when first needed; the last few are kept."""
         key = (kind, number)
-        if key not in self._recent:
-            drawn = self._draw_pass(number) if kind == "pass" else self._sort_bucket(number)
-            self._recent[key] = drawn
-            while len(self._recent) > 4:
-                del self._recent[next(iter(self._recent))]
-            return drawn
-        return self._recent[key]
+        with self._lock:
+            if key not in self._recent:
+                drawn = self._draw_pass(number) if kind == "pass" else self._sort_bucket(number)
+                self._recent[key] = drawn
+                while len(self._recent) > 4:
+                    del self._recent[next(iter(self._recent))]
+                return drawn
+            return self._recent[key]
 
     def _draw_pass(self, epoch: int) -> np.ndarray:
         generator = np.random.default_rng((self.seed, epoch))

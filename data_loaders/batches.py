@@ -12,8 +12,9 @@ import numpy as np
 
 from data_loaders.augmentation import can_repeat, repeat_clip
 from data_loaders.batch_plan import BatchPlan, Sample, balanced_weights
-from data_loaders.clips import Report
+from data_loaders.clips import Report, in_order
 from data_loaders.humanml import MAX_FRAMES, UNIT_LENGTH, Draws, crop
+from data_loaders.official import published_name
 from protos.randomness import derive_seed
 
 if TYPE_CHECKING:
@@ -76,37 +77,51 @@ class TextMotionDataset:
         mean, std = statistics or (corpus.mean, corpus.std)
         self.mean, self.std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
         self.report = Report()
+        self.published = published_name(corpus.representation, corpus.names) is not None
         shortest = max(2 * unit_length, min_frames or 0)
         whole = [span for clip in corpus.split(split) for span in self._spans(clip, shortest)]
         self.spans = [each for span in whole for each in self._with_repeats(span, repeat)]
         if not self.spans:
             raise ValueError(f"{corpus.folder}: nothing in split '{split}' can be trained on: {self.report}")
         log.info("%s: %d motions; %s", split, len(whole), self.report)
+        if not self.published:
+            self._say_whole(corpus.split(split))
+
+    def _say_whole(self, clips: Sequence[int]) -> None:
+        """Names the captions whose times tell no part of their clip."""
+        found = [f"{self.corpus.names[clip]} at {each.start:g} s" for clip in clips for each in self.corpus.captions(clip)
+                 if each.start == each.end != 0]  # fmt: skip
+        if found:
+            log.info("%d captions that begin and end at the same second are taken to describe their whole clip (%s%s)",
+                     len(found), ", ".join(found[:3]), ", ..." if len(found) > 3 else "")  # fmt: skip
 
     def _with_repeats(self, span: Span, repeat: float) -> Iterator[Span]:
         """The span and, if it is an action on the spot, itself played 2, 3, ... times as far as `max_frames` goes."""
         most = (self.max_frames - FADE) // max(span.frames - FADE, 1)
         features = self.corpus[span.clip][span.start : span.stop]
-        if not repeat or most < 2 or not can_repeat(features, self.corpus.skeleton, FADE):
+        if not repeat or most < 2 or not can_repeat(features, self.corpus.skeleton, self.corpus.fps, FADE):
             yield span
         else:
             yield span._replace(share=1 - repeat)
             yield from (span._replace(times=n, share=repeat / (most - 1)) for n in range(2, most + 1))
 
     def _spans(self, clip: int, shortest: int) -> Iterator[Span]:
-        frames, captions = int(self.corpus.lengths[clip]), self.corpus.captions(clip)
-        found = [(0, frames, tuple(caption.text for caption in captions if caption.whole))]
-        for caption in captions:
-            if not caption.whole:
-                start, stop = (min(int(seconds * self.corpus.fps), frames) for seconds in (caption.start, caption.end))
-                found.append((start, stop, (caption.text,)))
-        for start, stop, texts in found:
+        name, frames, captions = self.corpus.names[clip], int(self.corpus.lengths[clip]), self.corpus.captions(clip)
+        whole, parts = [], []
+        for caption in captions if self.published else map(in_order, captions):
+            if caption.whole:
+                whole.append(caption.text)
+            else:
+                seconds = caption.start, caption.end
+                start, stop = (max(0, min(int(second * self.corpus.fps), frames)) for second in seconds)
+                parts.append((f"{name} at {caption.start:g}-{caption.end:g} s", start, stop, (caption.text,)))
+        for what, start, stop, texts in ((name, 0, frames, tuple(whole)), *parts):
             if stop - start < shortest:
-                self.report.add(self.corpus.names[clip], f"too short: {stop - start} frames, {shortest} needed")
+                self.report.add(what, f"too short: {stop - start} frames, {shortest} needed")
             elif texts:
                 yield Span(clip, start, stop, texts)
             elif not captions:
-                self.report.add(self.corpus.names[clip], "without caption")
+                self.report.add(what, "without caption")
 
     def __len__(self) -> int:
         return len(self.spans)

@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
@@ -40,9 +40,22 @@ def clips_of_folder(folder: str | Path, split: str) -> Clips:
 
 
 def clips_of_corpus(corpus: Corpus, split: str) -> Clips:
-    """Clips of a packed corpus; names of the split list that it lacks count as missing."""
+    """Clips of a packed corpus; names of the split list that it lacks count as missing. Captions of own data have their times
+    `in_order`, those of HumanML3D and KIT-ML are read as their published loaders have it."""
+    from data_loaders.official import published_name
+
     names = corpus.names if split == "all" else read_split(corpus.folder, split)
-    return Clips(names, lambda name: corpus[corpus.position(name)], corpus.captions)
+    published = published_name(corpus.representation, corpus.names) is not None
+    captions = corpus.captions if published else lambda name: [in_order(each) for each in corpus.captions(name)]
+    return Clips(names, lambda name: corpus[corpus.position(name)], captions)
+
+
+def in_order(caption: Caption) -> Caption:
+    """The one rule for times of own captions: exchanged ones change places, equal ones, of whatever value, mean the whole
+    clip. So TMR's builder reads HumanML3D too; HumanML3D's own loader leaves out captions from a second to the same one.
+    """
+    start, end = sorted((caption.start, caption.end))
+    return replace(caption, start=0.0, end=0.0) if start == end else replace(caption, start=start, end=end)
 
 
 @dataclass

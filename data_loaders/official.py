@@ -1,7 +1,8 @@
 """The official HumanML3D and KIT-ML folders, checked clip by clip and packed as they are (heading `published`)."""
 
 import logging
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,19 @@ PUBLISHED_COUNTS = {
     "kit": {"train": 4888, "val": 300, "test": 830},
 }
 SKELETONS = {"humanml3d": "humanml", "kit": "kit"}
+_ID = re.compile(r"M?\d{5,6}")  # of a clip of HumanML3D or KIT-ML, M: mirrored
 SPLITS = ("train", "val", "test", "train_val", "all")
+
+
+def published_name(representation: Representation, names: Iterable[str]) -> str | None:
+    """humanml or kit where these are its clips (their ids, perhaps mirrored) as published; None for data of another kind,
+    which may well have the same skeleton and heading."""
+    skeleton = representation.skeleton
+    if skeleton not in SKELETONS.values() or representation.heading != "published":
+        return None
+    if representation.fps != load_skeleton(skeleton).fps or not all(_ID.fullmatch(name) for name in names):
+        return None
+    return skeleton
 
 
 def pack_official(source: Path, output: Path, name: str) -> None:

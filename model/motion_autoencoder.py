@@ -146,16 +146,15 @@ def autoencoder_columns(num_joints: int) -> list[int]:
 
 
 def reconstruction_terms(
-    predicted: Tensor, target: Tensor, mask: Tensor, mean: Tensor, std: Tensor, skeleton: Skeleton
+    predicted: Tensor, target: Tensor, mask: Tensor, mean: Tensor, std: Tensor, skeleton: Skeleton, fps: float
 ) -> dict[str, Tensor]:
-    """Loss terms between normalised columns (B, T, D), most of them on joints in metres; means over real frames.
+    """Loss terms between normalised columns (B, T, D) at `fps`, most of them on joints in metres; means over real frames.
 
     `joints` and `path` compare body-frame and world positions, `velocity` and `acceleration` their differences over time
     (m/s, m/s^2, scaled), `plant` the speed of feet that the recording has on the ground. `subtle` is `velocity` relative
     to how fast a joint moves in its clip: the small wave of a raised hand counts as much as the swing of a runner's arm.
     """
     body = 4 + 3 * (skeleton.num_joints - 1)
-    fps = skeleton.fps
     frames = mask[..., None].to(predicted.dtype)  # (B, T, 1)
 
     def average(x: Tensor, keep: Tensor) -> Tensor:
@@ -201,15 +200,16 @@ def spread(latents: Tensor, kept: Tensor) -> Tensor:
 
 
 def autoencoder_loss(
-    network: MotionAutoencoder, x: Tensor, mask: Tensor, noise: Tensor, mean: Tensor, std: Tensor, skeleton: Skeleton
-) -> dict[str, Tensor]:
-    """Weighted terms of the reconstruction and the KL of a batch of normalised columns (B, T, D)."""
+    network: MotionAutoencoder, x: Tensor, mask: Tensor, noise: Tensor, mean: Tensor, std: Tensor, skeleton: Skeleton,
+    fps: float,
+) -> dict[str, Tensor]:  # fmt: skip
+    """Weighted terms of the reconstruction and the KL of a batch of normalised columns (B, T, D) at `fps`."""
     posterior = network.encode(x, mask)
     kept = mask[:, :: network.config.downsampling, None].float()
     added = network.config.latent_noise
     latents = posterior.sample(noise, added * spread(posterior.mean, kept) if added else 0.0)
     reconstruction = network.decode(latents, mask).float()
-    terms = reconstruction_terms(reconstruction, x, mask, mean, std, skeleton)
+    terms = reconstruction_terms(reconstruction, x, mask, mean, std, skeleton, fps)
     terms = {name: TERM_WEIGHTS[name] * value for name, value in terms.items()}
     terms["kl"] = network.config.kl_weight * (posterior.kl().float().mean(-1, keepdim=True) * kept).sum() / kept.sum()
     return terms
@@ -217,19 +217,19 @@ def autoencoder_loss(
 
 @torch.no_grad()
 def reconstruction_error(
-    network: MotionAutoencoder, x: Tensor, mask: Tensor, mean: Tensor, std: Tensor, skeleton: Skeleton
+    network: MotionAutoencoder, x: Tensor, mask: Tensor, mean: Tensor, std: Tensor, skeleton: Skeleton, fps: float
 ) -> dict[str, float]:
     """What decoding the mean latents of a batch loses: MPJPE and path error in mm, jerk and planted-foot speed over real."""
     device = next(network.parameters()).device
     x, mask, mean, std = (v.to(device) for v in (x, mask, mean, std))
     y = network.decode(network.encode(x, mask).mean, mask).float()
-    terms = reconstruction_terms(y, x, mask, mean, std, skeleton)
+    terms = reconstruction_terms(y, x, mask, mean, std, skeleton, fps)
     body = 4 + 3 * (skeleton.num_joints - 1)
     joints = [joints_from_features((v * std + mean)[..., :body], skeleton) for v in (y, x)]  # (B, T, J, 3) each
     local = [(v * std + mean)[..., 4:body].unflatten(-1, (-1, 3)) for v in (y, x)]
     inner = (mask[:, 3:] & mask[:, :-3])[..., None]
     jerks = [(j.diff(n=3, dim=1).norm(dim=-1) * inner).sum() for j in joints]
-    real_plant = reconstruction_terms(x, x, mask, mean, std, skeleton)["plant"]
+    real_plant = reconstruction_terms(x, x, mask, mean, std, skeleton, fps)["plant"]
     return {
         "loss": float(sum(TERM_WEIGHTS[name] * value for name, value in terms.items())),
         "mpjpe_mm": float(1000 * (local[0] - local[1]).norm(dim=-1)[mask].mean()),

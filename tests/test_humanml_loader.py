@@ -1,6 +1,7 @@
 """Which clips count, how they are cropped, and that training batches can be drawn again."""
 
 import random
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 
 import numpy as np
@@ -253,6 +254,30 @@ class TestTextMotionDataset:
         motion = TextMotionDataset(corpus, crop_rule="whole").item(4, 0).motion * 4 + 50
         assert (motion[0, 0], motion[-1, 0]) == (40, 139)
 
+    def test_own_captions_from_a_second_to_the_same_second_describe_their_whole_clip(self, tmp_path, caplog):
+        """Published clips are read as their published loader does: it leaves such captions out."""
+        captions = [Caption("he bows", start=1.5, end=1.5), Caption("he spins", start=3.0, end=1.0)]
+        found = {}
+        for name, heading in (("walk", "continuous"), ("walk", "published"), ("000021", "published")):
+            representation = corpora.Representation("humanml", 20.0, heading)
+            statistics = corpora.Statistics(np.zeros(263, np.float32), np.ones(263, np.float32), representation)
+            folder = tmp_path / name / heading
+            entries = [corpora.Entry(name, ramp(100, 263), captions), corpora.Entry("000001", ramp(90, 263), WHOLE)]
+            corpora.write_corpus(folder, entries, representation, statistics)
+            (folder / "train.txt").write_text(f"{name}\n000001\n")
+            with caplog.at_level("INFO"):
+                data = TextMotionDataset(corpora.Corpus.open(folder))
+            entries, _ = select_entries(clips_of_corpus(data.corpus, "train"), (8, 200), 263, draws())
+            judged = {(len(each.motion), *(caption.text for caption in each.captions)) for each in entries}
+            assert judged == {(s.stop - s.start, *s.texts) for s in data.spans}  # evaluation and training alike
+            found[name, heading] = [(s.start, s.stop, *s.texts) for s in data.spans if s.clip == 0], data.report.skipped
+        whole_and_part = [(0, 100, "he bows"), (20, 60, "he spins")]
+        assert found["walk", "continuous"] == found["walk", "published"] == (whole_and_part, {})
+        assert "1 captions that begin and end at the same second" in caplog.text and "walk at 1.5 s" in caplog.text
+        assert found["000021", "published"] == ([], {
+            "000021 at 1.5-1.5 s": "too short: 0 frames, 8 needed", "000021 at 3-1 s": "too short: -40 frames, 8 needed",
+        })  # fmt: skip
+
     def test_batches_are_padded_and_masked(self, corpus):
         data = TextMotionDataset(corpus, crop_rule="whole")
         batch = collate([data.item(i, 0) for i in (1, 0)])
@@ -302,6 +327,13 @@ class TestBatchPlan:
         resumed = BatchPlan(37, 8, seed=2, **options).batches(first_step=19)
         assert [next(resumed) for _ in range(11)] == uninterrupted[19:]
         assert BatchPlan(37, 8, seed=3, **options).batch(19) != uninterrupted[19]
+
+    def test_threads_see_the_same_batches(self):
+        lengths = np.random.default_rng(0).integers(40, 200, 30)
+        plans = [BatchPlan(30, 4, seed=1, lengths=lengths, bucket=2) for _ in range(2)]
+        steps = [int(step) for step in np.random.default_rng(1).integers(0, 400, 3000)]  # far apart: nothing stays remembered
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(plans[0].batch, steps)) == [plans[1].batch(step) for step in steps]
 
     def test_buckets_hold_similar_lengths_and_lose_no_sample(self):
         lengths = np.random.default_rng(0).integers(20, 196, 640)

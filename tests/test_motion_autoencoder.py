@@ -73,16 +73,16 @@ def test_padding_changes_nothing():
 def test_a_perfect_reconstruction_costs_nothing_but_the_feet_of_the_recording():
     rows = torch.from_numpy(features(walk(41)))[None][..., autoencoder_columns(22)]
     mask = torch.ones(1, 40, dtype=torch.bool)
-    terms = reconstruction_terms(rows, rows, mask, torch.zeros(71), torch.ones(71), SKELETON)
+    terms = reconstruction_terms(rows, rows, mask, torch.zeros(71), torch.ones(71), SKELETON, 20.0)
     assert all(float(value) < 1e-6 for name, value in terms.items() if name != "plant")
     sliding = rows.clone()
     sliding[..., 2] += 0.05  # one metre per second more
-    more = reconstruction_terms(sliding, rows, mask, torch.zeros(71), torch.ones(71), SKELETON)
+    more = reconstruction_terms(sliding, rows, mask, torch.zeros(71), torch.ones(71), SKELETON, 20.0)
     assert more["path"] > 0.1 and more["velocity"] > 0.3
     standing = torch.from_numpy(features(raise_hand(41)))[None][..., autoencoder_columns(22)]
     pushed = standing.clone()
     pushed[..., 2] += 0.05
-    still, moved = (reconstruction_terms(p, standing, mask, torch.zeros(71), torch.ones(71), SKELETON)["plant"]
+    still, moved = (reconstruction_terms(p, standing, mask, torch.zeros(71), torch.ones(71), SKELETON, 20.0)["plant"]
                     for p in (standing, pushed))  # fmt: skip
     assert still < 1e-4 and moved == pytest.approx(1.0, rel=0.02)  # m/s
 
@@ -95,7 +95,7 @@ def test_a_small_movement_of_a_resting_joint_counts_like_a_large_one_of_a_fast_j
         """velocity and subtle terms where a joint trembles by so much that the recording does not."""
         shaken = rows.clone()
         shaken[:, ::2, 4 + 3 * (SKELETON.index(joint) - 1)] += metres
-        terms = reconstruction_terms(shaken, rows, mask, torch.zeros(71), torch.ones(71), SKELETON)
+        terms = reconstruction_terms(shaken, rows, mask, torch.zeros(71), torch.ones(71), SKELETON, 20.0)
         return float(terms["velocity"]), float(terms["subtle"])
 
     resting, moving = lost("right_wrist", 0.01), lost("left_wrist", 0.01)
@@ -123,7 +123,7 @@ def test_a_decoder_is_trained_to_bear_the_noise_that_is_asked_for(small_dataset)
     mask, noise = torch.ones(1, 32, dtype=torch.bool), torch.randn(1, 8, 8)
     plain, noisy = network(), network()
     noisy.config = replace(TINY, latent_noise=0.5)
-    terms = [autoencoder_loss(each, x, mask, noise, mean, std, SKELETON) for each in (plain, noisy)]
+    terms = [autoencoder_loss(each, x, mask, noise, mean, std, SKELETON, 20.0) for each in (plain, noisy)]
     assert terms[0]["kl"] == terms[1]["kl"] and terms[0]["columns"] != terms[1]["columns"]
 
 
@@ -196,8 +196,21 @@ def test_a_folder_without_autoencoder_is_refused(tmp_path):
 
 def test_a_raised_hand_can_be_repeated_and_a_walk_cannot():
     hand, steps = features(raise_hand(41)), features(walk(41))
-    assert loop_gap(hand, SKELETON) < 0.06 and can_repeat(hand, SKELETON, FADE)
-    assert not can_repeat(steps, SKELETON, FADE)
+    assert loop_gap(hand, SKELETON) < 0.06 and can_repeat(hand, SKELETON, 20.0, FADE)
+    assert not can_repeat(steps, SKELETON, 20.0, FADE)
+
+
+def test_what_stands_still_and_how_fast_joints_are_goes_by_the_frame_rate_of_the_data():
+    sway = raise_hand(41)
+    sway[..., 0] += 0.004 * np.arange(41)[:, None]  # 4 mm a frame: 8 cm/s at 20 fps, 24 cm/s at 60
+    assert can_repeat(features(sway), SKELETON, 20.0, FADE) and not can_repeat(features(sway), SKELETON, 60.0, FADE)
+    rows = torch.from_numpy(features(walk(41))[:, :71].copy())[None]
+    shaken, mask = rows + 0.01 * torch.randn(rows.shape), torch.ones(rows.shape[:2], dtype=torch.bool)
+    slow, fast = (
+        reconstruction_terms(shaken, rows, mask, torch.zeros(71), torch.ones(71), SKELETON, fps) for fps in (20.0, 60.0)
+    )
+    assert fast["velocity"] == pytest.approx(3 * float(slow["velocity"]), rel=1e-5)
+    assert fast["acceleration"] == pytest.approx(9 * float(slow["acceleration"]), rel=1e-5) and fast["path"] == slow["path"]
 
 
 def test_a_repeated_clip_joins_smoothly():

@@ -15,7 +15,7 @@ from data_loaders.text import Caption
 from evaluations import retrieval_metrics
 from evaluations.eval_retrieval import RetrievalOptions, main
 from evaluations.eval_retrieval_run import evaluate
-from evaluations.judges import load_judge
+from evaluations.judges import default_evaluator, load_judge, published_name
 from evaluations.retrieval_data import items_of
 from evaluations.retrieval_metrics import ranks, small_batch_metrics
 from evaluations.retrieval_protocol import (
@@ -350,3 +350,15 @@ def test_bad_input_is_one_line(flags, message, dataset, evaluator, tmp_path, cap
     assert stopped.value.code
     error = capsys.readouterr().err
     assert message in error and "Traceback" not in error and not (tmp_path / "out").exists()
+
+
+def test_only_the_published_clips_are_judged_as_humanml3d(tmp_path):
+    representation = Representation("humanml", 20.0, "published")
+    statistics = Statistics(np.zeros(263, np.float32), np.ones(263, np.float32), representation)
+    folders = {"own": ("walk_01", "000021"), "humanml3d": ("000021", "M000021")}
+    for folder, names in folders.items():
+        entries = [Entry(name, np.zeros((50, 263), np.float32), [Caption("a walk")]) for name in names]
+        write_corpus(tmp_path / folder, entries, representation, statistics)
+    own, humanml3d = (Corpus.open(tmp_path / folder) for folder in folders)
+    assert published_name(humanml3d) == "humanml" and default_evaluator(humanml3d).name == "t2m"
+    assert published_name(own) is None and default_evaluator(own).name == "own"
