@@ -104,6 +104,8 @@ class LSReMGMConfig:
             raise ValueError("an action-conditioned model needs num_actions of at least 1")
         if self.context_len and self.pred_len < 1:
             raise ValueError("a model with a prefix (context_len) needs pred_len of at least 1")
+        if self.context_len and self.autoencoder:
+            raise ValueError("a prefix (context_len) is of frames: a model in the latents of an autoencoder cannot have one")
 
 
 class TargetEncoder(nn.Module):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from data_loaders.corpus import Corpus
+from data_loaders.corpus import Corpus, Statistics
 from model.pretrained import from_pretrained
 from tests.synthetic import CONTENTS, random_corpus
 from train import train_lsremgm_setup as setup
@@ -86,9 +87,15 @@ def test_latents_of_an_autoencoder_can_be_diffused(dataset, tmp_path):
     folder.mkdir()
     torch.manual_seed(0)
     autoencoder = MotionAutoencoder(config)
-    save_autoencoder(folder, config, autoencoder, Corpus.open(dataset).statistics)
+    own = Corpus.open(dataset).statistics
+    statistics = Statistics(own.mean + 0.5, own.std, own.representation)  # of the data that the autoencoder was trained on
+    save_autoencoder(folder, config, autoencoder, statistics)
+    _, found = setup.latents_of(small(dataset, tmp_path / "run", autoencoder=str(folder)), Corpus.open(dataset))
+    data = setup.training_data(Corpus.open(dataset), "val", small(dataset, tmp_path / "run"), found)
+    np.testing.assert_array_equal(data.mean, statistics.mean)
     result = setup.train_lsremgm(small(dataset, tmp_path / "run", autoencoder=str(folder), num_steps=2))
     networks = from_pretrained(result.checkpoint)
+    np.testing.assert_array_equal(networks.statistics.mean, statistics.mean)
     assert networks.config.num_features == 8 and networks.config.autoencoder == config
     for ours, saved in zip(autoencoder.parameters(), networks.autoencoder.parameters()):
         assert torch.equal(ours, saved)  # frozen
@@ -117,6 +124,30 @@ def test_a_stopped_run_goes_on_by_the_same_command(dataset, tmp_path):
     assert losses(broken) == losses(unbroken)
 
 
+def test_the_same_seed_trains_alike_whether_or_not_text_features_are_at_hand(dataset, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name in ("first", "second"):
+        setup.train_lsremgm(small(dataset, tmp_path / name, num_steps=2))
+    assert losses(tmp_path / "first") == losses(tmp_path / "second")
+
+
+def test_a_run_keeps_the_statistics_it_began_with_and_says_so(dataset, tmp_path, caplog):
+    folder = tmp_path / "data"
+    shutil.copytree(dataset, folder)
+    first = setup.train_lsremgm(small(folder, tmp_path / "run", num_steps=3, eval_interval=3))
+    caplog.clear()
+    again = setup.train_lsremgm(small(folder, tmp_path / "run", num_steps=3, eval_interval=3))
+    assert not [record.message for record in caplog.records if record.levelname == "WARNING"]  # nothing has changed
+    own = Corpus.open(folder).statistics
+    changed = Statistics(own.mean + 0.3, own.std * 2, own.representation)
+    changed.save(folder / "corpus" / "stats.npz")
+    again = setup.train_lsremgm(small(folder, tmp_path / "run", num_steps=6))
+    assert "motions are still normalised as then" in caplog.text
+    np.testing.assert_array_equal(again.networks.statistics.mean, first.networks.statistics.mean)
+    fresh = setup.train_lsremgm(small(folder, tmp_path / "run", num_steps=1, overwrite=True))
+    np.testing.assert_array_equal(fresh.networks.statistics.mean, changed.mean)
+
+
 def test_sample_videos_of_the_given_prompts_are_written(dataset, tmp_path, monkeypatch):
     video = pytest.importorskip("visualize.video")
     shown = []
@@ -141,7 +172,7 @@ def test_training_may_begin_from_the_weights_of_another_run(dataset, tmp_path):
 def test_validation_uses_the_same_noise_each_time(dataset, tmp_path):
     options = small(dataset, tmp_path, eval_interval=1)
     corpus = Corpus.open(dataset)
-    networks, _ = setup.build_networks(options, corpus, ["a person bows"])
+    networks, _ = setup.build_networks(options, corpus, ["a person bows"], corpus.statistics)
     evaluate = setup.validation(corpus, options, networks)
     assert evaluate(networks.eval(), 1) == evaluate(networks, 2)
 
@@ -151,7 +182,7 @@ def test_padding_is_part_of_the_batch_only_where_the_model_sees_it(dataset, tmp_
     for mask_frames, frames in ((True, None), (False, 196)):
         options = small(dataset, tmp_path, mask_frames=mask_frames)
         data = setup.training_data(corpus, "train", options)
-        networks, _ = setup.build_networks(options, corpus, ["a"])
+        networks, _ = setup.build_networks(options, corpus, ["a"], corpus.statistics)
         batch = setup.batches(data, options, networks.config)(0, 0, 1)
         assert batch.motion.shape[1] == (frames or int(batch.lengths.max()))
         assert batch.motion[~batch.mask].abs().sum() == 0
@@ -161,7 +192,7 @@ def test_parts_of_a_batch_make_up_the_whole(dataset, tmp_path):
     corpus = Corpus.open(dataset)
     halves, whole = (small(dataset, tmp_path, batch_size=size, mask_frames=False) for size in (4, 8))
     data = setup.training_data(corpus, "train", halves)
-    config = setup.build_networks(halves, corpus, ["a"])[0].config
+    config = setup.build_networks(halves, corpus, ["a"], corpus.statistics)[0].config
     parts = [setup.batches(data, halves, config)(5, part, 2) for part in range(2)]
     batch = setup.batches(data, whole, config)(5, 0, 1)
     assert torch.equal(torch.cat([part.motion for part in parts]), batch.motion)
@@ -198,6 +229,7 @@ def test_flags_that_stand_for_others():
         ({"text_encoder_type": "elmo"}, "unknown text encoder 'elmo'"),
         ({"context_len": 3, "pred_len": 2}, "expected a multiple of 4"),
         ({"autoencoder": "nowhere"}, "no autoencoder checkpoint"),
+        ({"autoencoder": "nowhere", "context_len": 4, "pred_len": 4}, "leave out --autoencoder"),
         ({"resume_checkpoint": "nowhere"}, "no training_state.pt"),
     ],
 )

@@ -16,8 +16,9 @@ import torch
 from tests import tiny_training
 from tests.tiny_training import TinyDenoiser, TinyOptions, run
 from train import checkpoints
-from train.loop import DivergedError, learning_rate, train, update_average
+from train.loop import DivergedError, clip_gradients, learning_rate, train, update_average
 from train.options import TrainOptions
+from train.progress import Meter
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -320,6 +321,29 @@ def test_frozen_weights_stay_and_the_average_is_optional(options):
     )  # fmt: skip
     assert result.networks is networks and not networks.training
     assert torch.equal(networks.net[0].weight, frozen)
+
+
+def test_each_network_is_clipped_by_itself_and_so_are_weights_of_no_network():
+    networks = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Linear(2, 2))
+    networks.scale = torch.nn.Parameter(torch.ones(4))
+    (100 * (networks(torch.ones(1, 3)).sum() + networks.scale.sum())).backward()
+    assert clip_gradients(networks, 1.0, each=True) > 200
+    for part in (list(networks[0].parameters()), list(networks[1].parameters()), [networks.scale]):
+        assert torch.stack([p.grad.norm() for p in part]).norm() == pytest.approx(1.0, rel=1e-4)
+
+
+def test_a_term_that_some_steps_lack_is_averaged_under_its_own_name():
+    meter = Meter()
+    for terms in ({"a": 1.0, "c": 5.0}, {"a": 3.0, "b": 7.0}, {"b": 9.0, "c": 7.0}):
+        meter.add({name: torch.tensor(value) for name, value in terms.items()})
+    assert meter.means() == {"a": 2.0, "b": 8.0, "c": 6.0}
+    restored = Meter()
+    restored.restore(meter.state(), torch.device("cpu"))
+    restored.add({"a": torch.tensor(5.0)})
+    assert restored.means() == {"a": 3.0, "b": 8.0, "c": 6.0}
+    earlier = Meter()  # as an earlier version wrote it
+    earlier.restore({"names": ["a", "b"], "sums": torch.tensor([4.0, 8.0]).double(), "count": 2}, torch.device("cpu"))
+    assert earlier.means() == {"a": 2.0, "b": 4.0}
 
 
 def test_the_average_follows_the_weights():

@@ -133,8 +133,8 @@ def remember_options(save_dir: Path, options: dict[str, Any]) -> None:
     """Writes options.json; says what has changed since the run began."""
     path = save_dir / OPTIONS_FILE
     if path.is_file():
-        before = json.loads(path.read_text())
-        changed = [f"{k} {before[k]} -> {v}" for k, v in options.items() if k in before and before[k] != v]
+        before, now = json.loads(path.read_text()), json.loads(json.dumps(options, default=str))  # tuples become lists
+        changed = [f"{k} {before[k]} -> {v}" for k, v in now.items() if k in before and before[k] != v]
         changed = [line for line in changed if not line.startswith(("save_dir ", "overwrite ", "resume_checkpoint "))]
         if changed:
             logger.warning("options changed since the run began: %s", ", ".join(changed))

@@ -89,8 +89,10 @@ def update_average(average: nn.Module, networks: nn.Module, decay: float) -> Non
 
 def clip_gradients(networks: nn.Module, limit: float, each: bool = False) -> float:
     """Norm of the whole gradient, before it is scaled down to at most `limit`; with `each`, child by child."""
-    parts = networks.children() if each else (networks,)
-    trained = ([p for p in part.parameters() if p.requires_grad] for part in parts)
+    parts = [part.parameters() for part in networks.children()] if each else [networks.parameters()]
+    if each:
+        parts.append(networks.parameters(recurse=False))  # those that belong to no child
+    trained = ([p for p in part if p.requires_grad] for part in parts)
     norms = [nn.utils.clip_grad_norm_(parameters, limit) for parameters in trained if parameters]
     return torch.stack(norms).norm().item()
 
@@ -263,8 +265,11 @@ class _Run:
         return (self.average if self.average is not None else self.networks).eval()
 
     def _share_meter(self) -> None:
-        if self.world > 1 and self.meter.sums is not None:
-            self.meter.sums = self.accelerator.reduce(self.meter.sums, "mean")
+        if self.world > 1:
+            from accelerate.utils import gather_object
+
+            names = sorted({name for each in gather_object([sorted(self.meter.sums)]) for name in each})
+            self.meter.set(names, self.accelerator.reduce(self.meter.table(names, self.device), "mean"))
 
     def _log(self, norm: float) -> None:
         self._share_meter()

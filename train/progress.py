@@ -4,7 +4,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,30 +19,48 @@ logger = logging.getLogger(__name__)
 
 
 class Meter:
-    """Running means of the loss terms since the last log line, kept on the device so that no step waits for them."""
+    """Running means of the loss terms since the last log line, kept on the device so that no step waits for them.
+
+    A term need not be there in every step: its mean is over the steps that had it.
+    """
 
     def __init__(self) -> None:
-        self.names: list[str] = []
-        self.sums: Tensor | None = None
-        self.count = 0
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, float] = {}
 
     def add(self, terms: dict[str, Tensor]) -> None:
-        values = torch.stack([terms[name].detach().double() for name in sorted(terms)])
-        self.names = sorted(terms)
-        self.sums = values if self.sums is None else self.sums + values
-        self.count += 1
+        for name, term in terms.items():
+            value = term.detach().double()
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+            self.counts[name] = self.counts.get(name, 0) + 1
 
     def means(self) -> dict[str, float]:
-        if self.sums is None:
-            return {}
-        return dict(zip(self.names, (self.sums / self.count).tolist()))
+        names = sorted(self.sums)
+        sums, counts = self.table(names, "cpu")
+        return dict(zip(names, (sums / counts).tolist()))
+
+    def table(self, names: Sequence[str], device: torch.device | str) -> Tensor:
+        """Sums and counts (2, names), zeros for names it has not."""
+        zero = torch.zeros((), dtype=torch.float64, device=device)
+        sums = [self.sums.get(name, zero).to(device) for name in names]
+        counts = torch.tensor([self.counts.get(name, 0) for name in names], dtype=torch.float64, device=device)
+        return torch.stack([torch.stack(sums) if sums else counts, counts])
+
+    def set(self, names: Sequence[str], table: Tensor) -> None:
+        """Takes over sums and counts (2, names)."""
+        self.sums = dict(zip(names, table[0].unbind()))
+        self.counts = dict(zip(names, table[1].tolist()))
 
     def state(self) -> dict:
-        return {"names": self.names, "sums": None if self.sums is None else self.sums.cpu(), "count": self.count}
+        names = sorted(self.sums)
+        sums, counts = self.table(names, "cpu")
+        return {"names": names, "sums": sums, "counts": counts}
 
     def restore(self, state: dict, device: torch.device) -> None:
-        self.names, self.count = list(state["names"]), int(state["count"])
-        self.sums = None if state["sums"] is None else state["sums"].to(device)
+        names = list(state["names"])
+        if names:  # earlier versions counted all terms together
+            counts = state["counts"] if "counts" in state else torch.full((len(names),), float(state["count"]))
+            self.set(names, torch.stack([state["sums"], counts.double()]).to(device))
 
 
 class Progress:

@@ -90,8 +90,8 @@ def train_autoencoder(options: AutoencoderOptions) -> None:
     from protos.options import seed_everything
     from protos.randomness import randn
     from train.loop import train
+    from train.run_statistics import kept_statistics
 
-    seed_everything(options.seed)
     corpus = Corpus.open(options.dataset)
     columns = autoencoder_columns(corpus.skeleton.num_joints)
     statistics = corpus.statistics
@@ -104,8 +104,10 @@ def train_autoencoder(options: AutoencoderOptions) -> None:
             network.freeze_encoder()
     else:
         sizes = {"width": options.width, "kl_weight": options.kl_weight, "latent_noise": options.latent_noise}
+        seed_everything(options.seed)
         network = MotionAutoencoder(AutoencoderConfig(len(columns), options.latent_channels, **sizes))
     config = network.config
+    statistics = kept_statistics(statistics, options)
     pair = statistics.mean, statistics.std
     mean, std = (torch.from_numpy(array[columns]) for array in pair)
     batches, held_out = (
@@ -118,12 +120,12 @@ def train_autoencoder(options: AutoencoderOptions) -> None:
         noise = randn(generators, shape, device=batch.motion.device)
         device = batch.motion.device
         return autoencoder_loss(
-            networks, batch.motion, batch.mask, noise, mean.to(device), std.to(device), corpus.skeleton
+            networks, batch.motion, batch.mask, noise, mean.to(device), std.to(device), corpus.skeleton, corpus.fps
         )
 
     def evaluate(networks, step):
         batch = held_out(0, 0, 1)
-        return reconstruction_error(networks, batch.motion, batch.mask, mean, std, corpus.skeleton)
+        return reconstruction_error(networks, batch.motion, batch.mask, mean, std, corpus.skeleton, corpus.fps)
 
     def save(folder, networks):
         if not options.decoder_only:

@@ -58,7 +58,6 @@ def train_length_estimator(options: LengthEstimatorOptions) -> "TrainResult":
     from train.loop import train
     from train.train_evaluator_setup import CaptionWords
 
-    seed_everything(options.seed)
     corpus = Corpus.open(options.dataset)
     captions = CaptionWords(corpus, options.words, options.glove_folder)
     limits = corpus.skeleton.length_limits if corpus.heading == "published" else (2 * UNIT_LENGTH, 0)
@@ -66,6 +65,7 @@ def train_length_estimator(options: LengthEstimatorOptions) -> "TrainResult":
         hidden=options.hidden, words=captions.source.name, word_dim=captions.source.word_dim,
         pos_dim=captions.source.pos_dim, dataset=options.dataset, fps=corpus.fps, shortest_units=limits[0] // UNIT_LENGTH,
     )  # fmt: skip
+    seed_everything(options.seed)
     networks = LengthEstimator(config, corpus.statistics)
     data, held_out = (TextMotionDataset(corpus, split, min_frames=limits[0], crop_rule="whole") for split in ("train", "val"))
 

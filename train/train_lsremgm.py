@@ -160,6 +160,8 @@ class LSReMGMOptions(TrainOptions):
             raise ValueError("--modulation needs --norm_first and --arch trans_enc or trans_dec")
         if self.arch == "gru" and self.autoencoder:
             raise ValueError("--autoencoder needs --arch trans_enc or trans_dec")
+        if self.context_len and self.autoencoder:
+            raise ValueError("--context_len is a prefix of frames, which latents do not have: leave out --autoencoder")
 
 
 def effective(options: LSReMGMOptions) -> LSReMGMOptions:

@@ -10,14 +10,16 @@ import torch
 from torch import nn
 
 from data_loaders.batches import CaptionBatches, TextMotionDataset, collate
-from data_loaders.corpus import Corpus
+from data_loaders.corpus import Corpus, Statistics
 from evaluations.evaluation_set import real_set
 from evaluations.judges import default_evaluator, load_judge
 from evaluations.motion_sources import ModelSource
 from evaluations.protocol import GENERATED, PROTOCOLS, Entrants, Evaluation
+from model.generation import NotFiniteError
 from model.lsremgm import LSReMGMConfig
 from model.lsremgm_loss import loss
 from model.lsremgm_system import LSReMGM, build
+from model.motion_autoencoder import MotionAutoencoder, load_autoencoder
 from model.pretrained import from_pretrained, write_files
 from protos.files import write_atomically
 from protos.options import seed_everything
@@ -26,6 +28,7 @@ from sample.prompts import file_name
 from train.checkpoints import load_weights
 from train.loop import Evaluate, TrainResult, train
 from train.prefetch import to_device
+from train.run_statistics import kept_statistics
 from train.text_table import text_table
 from train.train_lsremgm import LSReMGMOptions
 
@@ -39,10 +42,11 @@ JUDGED_MOTIONS = 256  # that --eval_during_training makes
 
 def train_lsremgm(options: LSReMGMOptions) -> TrainResult:
     """Trains as the options say. Raises ValueError or OSError, in a user's words, for what cannot be trained."""
-    seed_everything(options.seed)
     corpus = Corpus.open(options.dataset_folder or options.dataset)
-    data = training_data(corpus, "train", options)
-    networks, options = build_networks(options, corpus, captions(data))
+    autoencoder, own = latents_of(options, corpus)
+    statistics = kept_statistics(own, options)
+    data = training_data(corpus, "train", options, statistics)
+    networks, options = build_networks(options, corpus, captions(data), statistics, autoencoder)
     prompts = list(options.sample_prompts) or _spread(captions(data), NUM_PROMPTS)
 
     def save(folder: Path, trained: nn.Module) -> None:
@@ -63,19 +67,35 @@ def train_lsremgm(options: LSReMGMOptions) -> TrainResult:
     )
 
 
-def training_data(corpus: Corpus, split: str, options: LSReMGMOptions) -> TextMotionDataset:
+def latents_of(options: LSReMGMOptions, corpus: Corpus) -> tuple[MotionAutoencoder | None, Statistics]:
+    """The autoencoder whose latents are diffused, and the mean and std that it was trained with; else None and the corpus's."""
+    if not options.autoencoder:
+        return None, corpus.statistics
+    autoencoder, statistics = load_autoencoder(Path(options.autoencoder))
+    corpus.representation.require(statistics.representation, f"dataset {corpus.folder}", options.autoencoder)
+    if statistics.mean.shape != corpus.mean.shape:
+        raise ValueError(f"{options.autoencoder}: mean and std of {statistics.mean.size} features, dataset {corpus.folder} has "
+                         f"{corpus.mean.size}")  # fmt: skip
+    return autoencoder, statistics
+
+
+def training_data(
+    corpus: Corpus, split: str, options: LSReMGMOptions, statistics: Statistics | None = None
+) -> TextMotionDataset:
     """The captioned motions of a split: published length limits for published datasets, all from 2 units up else.
 
-    Models with a prefix train on crops of exactly context_len + pred_len frames.
+    Models with a prefix train on crops of exactly context_len + pred_len frames. statistics: what motions are normalised
+    with, by default the corpus's.
     """
+    pair = None if statistics is None else (statistics.mean, statistics.std)
     if options.context_len:
         frames = options.context_len + options.pred_len
         if frames % 4:
             raise ValueError(f"--context_len + --pred_len is {frames}: expected a multiple of 4")
-        return TextMotionDataset(corpus, split, frames, frames, crop_rule="whole")
+        return TextMotionDataset(corpus, split, frames, frames, crop_rule="whole", statistics=pair)
     shortest = corpus.skeleton.length_limits[0] if corpus.heading == "published" else None
     repeat = options.repeat if split == "train" else 0.0
-    return TextMotionDataset(corpus, split, min_frames=shortest, repeat=repeat)
+    return TextMotionDataset(corpus, split, min_frames=shortest, statistics=pair, repeat=repeat)
 
 
 def captions(*datasets: TextMotionDataset) -> list[str]:
@@ -84,20 +104,16 @@ def captions(*datasets: TextMotionDataset) -> list[str]:
 
 
 def build_networks(
-    options: LSReMGMOptions, corpus: Corpus, texts: Iterable[str]
-) -> tuple[LSReMGM, LSReMGMOptions]:
+    options: LSReMGMOptions, corpus: Corpus, texts: Iterable[str], statistics: Statistics,
+    autoencoder: MotionAutoencoder | None = None,
+) -> tuple[LSReMGM, LSReMGMOptions]:  # fmt: skip
     """Fresh networks for the options and the corpus, with `texts` encoded ahead; published weights where
     --resume_checkpoint names some, which is then worked in and gone from the options.
     """
-    encoder, autoencoder = None, None
+    encoder = None
     by_word = options.arch == "trans_dec" and not options.text_encoder_type.startswith("clip")
     if not options.unconstrained:
         encoder = text_table(options.text_encoder_type, texts, with_tokens=by_word)
-    if options.autoencoder:
-        from model.motion_autoencoder import load_autoencoder
-
-        autoencoder, statistics = load_autoencoder(Path(options.autoencoder))
-        corpus.representation.require(statistics.representation, f"dataset {corpus.folder}", options.autoencoder)
     config = LSReMGMConfig(
         num_features=corpus.skeleton.num_features if autoencoder is None else autoencoder.config.latent_channels,
         arch=options.arch, latent_dim=options.latent_dim, ff_size=options.ff_size, num_layers=options.num_layers,
@@ -124,7 +140,8 @@ def build_networks(
         dataset=options.dataset, skeleton=corpus.skeleton.name, fps=corpus.fps, heading=corpus.heading,
         autoencoder=None if autoencoder is None else autoencoder.config,
     )  # fmt: skip
-    networks = build(config, corpus.statistics, encoder)
+    seed_everything(options.seed)  # right before: whatever is read or made ahead of the weights may draw numbers too
+    networks = build(config, statistics, encoder)
     if autoencoder is not None:
         networks.autoencoder.load_state_dict(autoencoder.state_dict())
     named = Path(options.resume_checkpoint)
@@ -152,7 +169,7 @@ def validation(corpus: Corpus, options: LSReMGMOptions, networks: LSReMGM) -> Ev
     if not options.eval_interval:
         return None
     try:
-        data = training_data(corpus, "val", options)
+        data = training_data(corpus, "val", options, networks.statistics)
     except FileNotFoundError as error:
         raise ValueError(f"--eval_interval needs a validation split: {error}") from error
     pad_to = batches(data, options, networks.config).pad_to
@@ -194,7 +211,11 @@ def judging(corpus: Corpus, options: LSReMGMOptions) -> Evaluate | None:
 
     def evaluate(trained: LSReMGM, step: int) -> dict[str, float]:
         source = ModelSource(trained, corpus, progress=False)
-        figures = evaluation.replicate(0, Entrants(source)).rows[GENERATED]
+        try:
+            figures = evaluation.replicate(0, Entrants(source)).rows[GENERATED]
+        except NotFiniteError as error:  # of a run that diverges, which the loop itself will end
+            logger.warning("step %d: not judged: %s", step, error)
+            return {}
         return {name: figures[name] for name in ("top1", "top3", "fid", "mm_dist")}
 
     return evaluate

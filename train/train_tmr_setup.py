@@ -23,9 +23,9 @@ from model.tmr import TMR, TMRConfig, build, cosines
 from model.tmr_losses import captions_of, loss
 from protos.options import seed_everything
 from protos.randomness import sample_generators
-from train.checkpoints import complete
 from train.loop import Evaluate, TrainResult, train
 from train.prefetch import to_device
+from train.run_statistics import kept_statistics
 from train.text_table import TextTable, text_table
 from train.train_tmr import TMROptions
 
@@ -104,17 +104,7 @@ def frame_limits(options: TMROptions, fps: float) -> tuple[int, int]:
 
 def statistics_for(motions: Motions, data: Data, options: TMROptions) -> Statistics:
     """Those of the run where it is gone on with, since its weights have learnt them; for a new run those of its motions."""
-    started = [] if options.overwrite else complete(Path(options.save_dir))
-    if not started and options.resume_checkpoint:
-        named = Path(options.resume_checkpoint)
-        started = complete(named) or [named]
-    own = statistics_of(motions, data)
-    if not started or not (started[-1] / "stats.npz").is_file():
-        return own
-    found = Statistics.load(started[-1] / "stats.npz")
-    if not (np.allclose(found.mean, own.mean, atol=1e-3) and np.allclose(found.std, own.std, rtol=1e-2)):
-        logger.warning("the data have changed since this run began: motions are still normalised as then (%s)", started[-1])
-    return found
+    return kept_statistics(statistics_of(motions, data), options)
 
 
 def statistics_of(motions: Motions, data: Data) -> Statistics:
