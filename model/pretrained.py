@@ -21,7 +21,7 @@ from model.official_names import MDM_NOT_LOADED, config_from_args, mdm_name, rea
 from model.run_folder import WEIGHTS_FILE, checkpoint_in
 from protos.files import encode_json, write_atomically
 from protos.names import shown
-from protos.outputs import new_folder
+from protos.outputs import new_folder, written_earlier
 from protos.reading import read_array, read_json
 from protos.weights import read_safetensors
 
@@ -42,6 +42,7 @@ SYSTEMS = {
 }
 # What an earlier version wrote into a checkpoint folder, which had no manifest.
 EARLIER_FILES = ("config.json", WEIGHTS_FILE, "stats.npz", "README.md", "prompts.txt")
+EARLIER_FOLDER = written_earlier(EARLIER_FILES, "config.json", WEIGHTS_FILE)
 
 
 def save_pretrained(folder: Path, config: Any, state_dict: dict[str, Tensor], statistics: Statistics | None,
@@ -50,7 +51,7 @@ def save_pretrained(folder: Path, config: Any, state_dict: dict[str, Tensor], st
 
     `state_dict` is that of the system's networks; `card` becomes README.md, `prompts` prompts.txt; `half` stores float16 weights.
     """
-    with new_folder(folder, "checkpoint", overwrite=overwrite, earlier=EARLIER_FILES) as temporary:
+    with new_folder(folder, "checkpoint", overwrite=overwrite, earlier=EARLIER_FOLDER) as temporary:
         write_files(temporary, config, state_dict, statistics, card, half=half)
         if prompts:
             write_atomically(temporary / "prompts.txt", prompts)

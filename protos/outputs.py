@@ -7,6 +7,7 @@ the folder, or with --overwrite. A file is listed before it is written, so that 
 
 import logging
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -20,7 +21,15 @@ from protos.reading import FileError, read_json
 MANIFEST = "manifest.json"
 VERSION = 1
 
+# Names that an earlier version, without manifests, wrote into such a folder, or what tells them for one folder.
+Earlier = Iterable[str] | Callable[[Path], Iterable[str]]
+
 log = logging.getLogger(__name__)
+
+
+def written_earlier(names: Iterable[str], *always: str) -> Callable[[Path], Iterable[str]]:
+    """For `earlier`: the names that a version without manifests wrote, in folders where those that it `always` wrote lie."""
+    return lambda folder: names if all((folder / name).is_file() for name in always) else ()
 
 
 class OutputError(FileError):
@@ -47,7 +56,7 @@ class Outputs:
         *,
         overwrite: bool = False,
         going_on: bool = False,
-        earlier: Iterable[str] | Callable[[Path], Iterable[str]] = (),
+        earlier: Earlier = (),
         flag: str = "--output",
     ):
         """what: what the folder becomes, in a word. going_on: its listed files may be replaced without --overwrite.
@@ -66,7 +75,7 @@ class Outputs:
                               f"or give another {flag}")
         self.found_before = frozenset(there)
 
-    def _owned(self, earlier: Iterable[str] | Callable[[Path], Iterable[str]]) -> set[str]:
+    def _owned(self, earlier: Earlier) -> set[str]:
         path = self.folder / MANIFEST
         if path.is_file():
             manifest = read_manifest(path)
@@ -129,6 +138,11 @@ class Outputs:
         """Removes all that earlier runs of ours listed: what --overwrite asks for."""
         self.remove(*self.listed)
 
+    def adopt(self, *names: str) -> None:
+        """Lists files that an earlier version wrote among others: the caller has seen by what they hold that they are ours."""
+        self.listed.update(names)
+        self._save()
+
     def _save(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         manifest = Manifest(self.what, tuple(sorted(self.listed)))
@@ -151,8 +165,8 @@ def read_manifest(path: Path) -> Manifest | None:
 def files_in(folder: Path) -> set[str]:
     """Names of all files in a folder and its folders (links are not followed); those we make while writing are left out."""
     found = set()
-    for place, _, names in os.walk(folder):
-        for name in names:
+    for place, folders, names in os.walk(folder):
+        for name in (*names, *(name for name in folders if os.path.islink(os.path.join(place, name)))):
             if not (name.startswith(".") and name.endswith(".partial")):
                 found.add((Path(place) / name).relative_to(folder).as_posix())
     return found
@@ -166,7 +180,7 @@ def list_files(folder: Path, what: str) -> None:
 
 @contextmanager
 def new_folder(
-    path: str | Path, what: str, *, overwrite: bool = False, earlier: Iterable[str] = (), flag: str = "--output"
+    path: str | Path, what: str, *, overwrite: bool = False, earlier: Earlier = (), flag: str = "--output"
 ) -> Iterator[Path]:
     """A temporary folder that becomes `path`, with a manifest of the files in it: whole, or not there.
 
@@ -181,7 +195,7 @@ def new_folder(
 
 
 def require_replaceable(
-    path: Path, what: str, *, overwrite: bool = False, earlier: Iterable[str] = (), flag: str = "--output"
+    path: Path, what: str, *, overwrite: bool = False, earlier: Earlier = (), flag: str = "--output"
 ) -> None:
     """OutputError unless a whole folder may be written at `path`: it is absent, empty, or wholly ours and to be replaced."""
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
@@ -190,6 +204,12 @@ def require_replaceable(
     if others := sorted(files_in(path) - owner.listed - {MANIFEST}):
         raise OutputError(f"{path} holds files that this program did not write ({others[0]}"
                           f"{', …' if len(others) > 1 else ''}): nothing is replaced; give another {flag}")
+
+
+def remove_folder(path: Path, what: str, earlier: Earlier = (), flag: str = "--output") -> None:
+    """Removes a folder of ours. OutputError where it holds anything that this program did not write: then nothing is removed."""
+    require_replaceable(path, what, overwrite=True, earlier=earlier, flag=flag)
+    shutil.rmtree(path)
 
 
 def require_new(path: str | Path | None, flag: str = "--output") -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from protos.outputs import OutputError
 from tests import tiny_training
 from tests.tiny_training import TinyDenoiser, TinyOptions, run
 from train import checkpoints
@@ -199,9 +200,12 @@ def test_overwrite_begins_anew_and_deletes_nothing_that_training_did_not_write(o
 
 
 def test_a_best_folder_of_someone_else_is_not_replaced(options):
-    (Path(options.save_dir) / "best").mkdir(parents=True)
-    with pytest.raises(ValueError, match="was not written by training"):
+    mine = Path(options.save_dir) / "best" / "config.json"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    with pytest.raises(OutputError, match=r"best .*did not write|best holds files"):
         run(replace(options, eval_interval=1), evaluate=lambda networks, step: {"loss": 1.0})
+    assert mine.read_text() == "mine" and not checkpoints.complete(Path(options.save_dir))
 
 
 def test_a_checkpoint_of_another_network_is_refused_in_one_line(options):
@@ -216,7 +220,7 @@ def test_a_damaged_training_state_is_named(options):
     newest = checkpoints.complete(Path(options.save_dir))[-1]
     content = (newest / "training_state.pt").read_bytes()
     (newest / "training_state.pt").write_bytes(content[: len(content) // 2])
-    with pytest.raises(ValueError, match=r"training_state\.pt is damaged"):
+    with pytest.raises(ValueError, match=r"training_state\.pt: damaged .* to go on with an older one"):
         run(replace(options, num_steps=20))
 
 
@@ -370,3 +374,89 @@ def test_learning_rates():
 def test_options_that_make_no_sense_are_refused(wrong):
     with pytest.raises(ValueError, match=f"--{next(iter(wrong))}"):
         TrainOptions(save_dir="x", **wrong)
+
+
+# ------------------------------------------------------------------------------------------------- whose files are whose
+
+
+def test_a_run_lists_its_files_and_replaces_no_others(options):
+    folder = Path(options.save_dir)
+    folder.mkdir()
+    (folder / "options.json").write_text('{"theme": "dark"}')  # of some other program
+    with pytest.raises(OutputError, match=r"options\.json is there already and was not written by this program"):
+        run(options)
+    assert (folder / "options.json").read_text() == '{"theme": "dark"}'
+    (folder / "options.json").rename(folder / "theme.json")
+    first = run(options)
+    assert json.loads((folder / "manifest.json").read_text())["files"] == ["log.jsonl", "options.json"]
+    listed = json.loads((first.checkpoint / "manifest.json").read_text())["files"]
+    assert "training_state.pt" in listed and "model.safetensors" in listed
+    run(replace(options, overwrite=True, num_steps=2))
+    assert (folder / "theme.json").read_text() == '{"theme": "dark"}'
+
+
+def test_a_checkpoint_with_files_of_somebody_else_is_never_removed(options, caplog):
+    run(options)
+    folder = Path(options.save_dir)
+    notes = checkpoints.complete(folder)[0] / "notes.txt"
+    notes.write_text("mine")
+    with pytest.raises(OutputError, match=r"step_000000004 holds files .*notes\.txt"):
+        run(replace(options, overwrite=True))
+    assert len(checkpoints.complete(folder)) == 3
+    with caplog.at_level("INFO"):
+        run(replace(options, num_steps=16, keep_last=1))
+    assert [path.name for path in checkpoints.complete(folder)] == ["step_000000004", "step_000000016"]
+    assert notes.read_text() == "mine" and "kept: " in caplog.text
+
+
+def test_training_goes_on_where_somebody_put_notes_beside_the_best_weights(options, caplog):
+    folder = Path(options.save_dir)
+
+    def judge(networks, step):
+        (folder / "best" / "notes.txt").write_text("mine") if step > 4 else None
+        return {"loss": 1.0 / step}
+
+    assert run(replace(options, eval_interval=4), evaluate=judge).step == 12
+    assert json.loads((folder / "best" / "metrics.json").read_text())["step"] == 4
+    assert "the best checkpoint is not kept" in caplog.text and (folder / "best" / "notes.txt").read_text() == "mine"
+
+
+def test_a_run_of_an_earlier_version_is_gone_on_with(options):
+    run(replace(options, num_steps=8, eval_interval=4), evaluate=lambda networks, step: {"loss": 1.0 / step})
+    folder = Path(options.save_dir)
+    for manifest in [*folder.glob("*/manifest.json"), folder / "manifest.json"]:
+        manifest.unlink()
+    (folder / "notes.txt").write_text("mine")
+    assert run(replace(options, eval_interval=4, keep_last=1), evaluate=lambda networks, step: {"loss": 1.0 / step}).step == 12
+    assert [path.name for path in checkpoints.complete(folder)] == ["step_000000012"]
+    assert [line["step"] for line in log(options) if "loss" in line] == list(range(1, 13))
+    assert json.loads((folder / "best" / "metrics.json").read_text())["step"] == 12
+
+
+def test_a_run_killed_between_two_renames_keeps_its_checkpoint(options):
+    run(options)
+    folder = Path(options.save_dir)
+    (folder / "step_000000012").rename(folder / ".step_000000012.77.replaced")
+    assert run(replace(options, num_steps=13)).step == 13
+    assert [line["step"] for line in log(options) if "loss" in line] == list(range(1, 14))
+
+
+def test_overwriting_the_run_that_is_to_be_resumed_is_refused(options):
+    run(options)
+    for named in (options.save_dir, str(checkpoints.complete(Path(options.save_dir))[0])):
+        with pytest.raises(ValueError, match="--overwrite would delete"):
+            run(replace(options, overwrite=True, resume_checkpoint=named))
+    assert len(checkpoints.complete(Path(options.save_dir))) == 3
+
+
+@pytest.mark.parametrize("change, words", [
+    ({"step": "12"}, "step is str"), ({"networks": [1]}, "networks is list"), ({"version": 2}, "format 2, expected 1"),
+    ({"networks": {"a": 1}}, "holds no weights"), ({"optimizer": {"state": 1}}, "optimiser does not fit"),
+])  # fmt: skip
+def test_a_training_state_that_training_does_not_write_is_named(options, change, words):
+    newest = run(options).checkpoint
+    file = newest / "training_state.pt"
+    torch.save({**torch.load(file, weights_only=True), **change}, file)
+    with pytest.raises(ValueError, match=f"step_000000012.*{words}") as caught:
+        run(replace(options, num_steps=20))
+    assert "\n" not in str(caught.value)

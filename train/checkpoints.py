@@ -3,6 +3,8 @@
     save_dir/step_000050000/   config.json, model.safetensors, stats.npz, README.md: enough to sample
                                training_state.pt: enough to go on exactly
     save_dir/best/             the sampling files of the best evaluation, and metrics.json
+
+Each of these folders and the run itself hold a manifest.json: what is not listed there belongs to somebody else and stays.
 """
 
 import json
@@ -17,14 +19,25 @@ from typing import Any
 import torch
 from torch import nn
 
-from protos.files import atomic_folder, write_atomically
+from model.pretrained import EARLIER_FILES
+from model.run_folder import WEIGHTS_FILE, steps
+from protos.files import encode_json, recover_folder, write_atomically
+from protos.outputs import MANIFEST, OutputError, Outputs, new_folder, remove_folder, require_replaceable, written_earlier
+from protos.reading import FileError, decode_json, read_bytes
+from protos.weights import check_weights, read_safetensors, read_torch
 
 STATE_FILE = "training_state.pt"
-WEIGHTS_FILE = "model.safetensors"
 OPTIONS_FILE = "options.json"
 LOG_FILE = "log.jsonl"
 METRICS_FILE = "metrics.json"
 STATE_VERSION = 1
+RUN, CHECKPOINT = "training run", "training checkpoint"  # what the folders are, in their manifests
+STEP_FILES = written_earlier((*EARLIER_FILES, STATE_FILE), WEIGHTS_FILE, STATE_FILE)  # by an earlier version
+BEST_FILES = written_earlier((*EARLIER_FILES, METRICS_FILE), WEIGHTS_FILE, METRICS_FILE)
+
+STATE_KINDS = {  # what a training state holds, of what type
+    "step": int, "best": (int, float), "meter": dict, "networks": dict, "optimizer": dict, "average": (dict, type(None)),
+}  # fmt: skip
 
 # Writes what sampling needs (configuration, weights, statistics, card) of the given networks into an empty folder.
 SaveNetworks = Callable[[Path, nn.Module], None]
@@ -34,78 +47,111 @@ logger = logging.getLogger(__name__)
 
 def complete(save_dir: Path) -> list[Path]:
     """The complete checkpoint folders of a run, oldest first."""
-    found = [p for p in save_dir.glob("step_*") if re.fullmatch(r"step_\d{9,}", p.name) and (p / STATE_FILE).is_file()]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("step_")))
+    return steps(save_dir, STATE_FILE)
 
 
 def begin_run(save_dir: Path, overwrite: bool) -> None:
     """Makes save_dir and clears what a killed run left half-written; with `overwrite` also the run itself.
 
-    Only names that a run writes are ever deleted. Raises ValueError where a file is in the way.
+    Raises OutputError, before anything is removed, where files that training did not write are in the way; others stay.
     """
-    if save_dir.exists() and not save_dir.is_dir():
-        raise ValueError(f"--save_dir {save_dir}: is a file, expected a folder")
-    save_dir.mkdir(parents=True, exist_ok=True)
-    for leftover in (*save_dir.glob(".step_*.partial"), *save_dir.glob(".best.*.partial")):
-        shutil.rmtree(leftover, ignore_errors=True)
-    for replaced in save_dir.glob(".best.*.replaced"):  # killed between two renames: the old one is still good
-        if (save_dir / "best").exists():
-            shutil.rmtree(replaced)
-        else:
-            replaced.rename(save_dir / "best")
+    run = _run(save_dir)
+    for leftover in save_dir.glob(".*.partial"):
+        if re.fullmatch(r"\.(step_\d{9,}|best)\.\d+\.partial", leftover.name):
+            shutil.rmtree(leftover, ignore_errors=True)
+    for replaced in save_dir.glob(".*.replaced"):
+        if match := re.fullmatch(r"\.(step_\d{9,}|best)\.\d+\.replaced", replaced.name):
+            recover_folder(save_dir / match[1])
+    best = save_dir / "best"
+    require_replaceable(best, CHECKPOINT, overwrite=True, earlier=BEST_FILES, flag="--save_dir")
     if overwrite:
         for folder in complete(save_dir):
-            shutil.rmtree(folder)
-        if (save_dir / "best" / METRICS_FILE).is_file():
-            shutil.rmtree(save_dir / "best")
-        for name in (OPTIONS_FILE, LOG_FILE):
-            (save_dir / name).unlink(missing_ok=True)
+            require_replaceable(folder, CHECKPOINT, overwrite=True, earlier=STEP_FILES, flag="--save_dir")
+        for folder in complete(save_dir):
+            remove_folder(folder, CHECKPOINT, STEP_FILES)
+        if (best / METRICS_FILE).is_file():
+            remove_folder(best, CHECKPOINT, BEST_FILES)
+        run.remove(OPTIONS_FILE, LOG_FILE)
+    run.claim(OPTIONS_FILE, LOG_FILE)
+
+
+def _run(save_dir: Path) -> Outputs:
+    """The files of a run's folder. One that an earlier version began is known by what its options.json and log.jsonl hold."""
+    run = Outputs(save_dir, RUN, going_on=True, flag="--save_dir")
+    if not (save_dir / MANIFEST).is_file():
+        found = {OPTIONS_FILE: ("save_dir", "num_steps"), LOG_FILE: ("step", "time")}
+        if ours := [name for name, keys in found.items() if _has_keys(save_dir / name, keys)]:
+            run.adopt(*ours)
+    return run
+
+
+def _has_keys(path: Path, keys: tuple[str, ...]) -> bool:
+    """Whether a file, or its first line, is a JSON object with these keys."""
+    try:
+        data = read_bytes(path)
+        content = decode_json(data if path.suffix == ".json" else data.split(b"\n", 1)[0], Any, str(path))
+    except (FileError, OSError):
+        return False
+    return isinstance(content, dict) and all(key in content for key in keys)
 
 
 def write_checkpoint(save_dir: Path, step: int, networks: nn.Module, save: SaveNetworks, state: dict[str, Any]) -> Path:
     """Writes save_dir/step_#########: the sampling files of `networks` and the training state."""
     path = save_dir / f"step_{step:09d}"
-    with _explained(path), atomic_folder(path) as folder:
+    with _explained(path), new_folder(path, CHECKPOINT, overwrite=True, earlier=STEP_FILES, flag="--save_dir") as folder:
         save(folder, networks)
         torch.save({**state, "version": STATE_VERSION}, folder / STATE_FILE)
     return path
 
 
 def write_best(save_dir: Path, networks: nn.Module, save: SaveNetworks, metrics: dict[str, float]) -> Path:
-    """Replaces save_dir/best by the sampling files of `networks` with the figures that made them best."""
+    """Replaces save_dir/best by the sampling files of `networks` with the figures that made them best.
+
+    Where somebody has put files of their own into it, it stays as it is, with a warning: training goes on.
+    """
     path = save_dir / "best"
-    if path.exists() and not (path / METRICS_FILE).is_file():
-        raise ValueError(f"{path} was not written by training: move it away")
-    with _explained(path), atomic_folder(path) as folder:
+    try:
+        require_replaceable(path, CHECKPOINT, overwrite=True, earlier=BEST_FILES, flag="--save_dir")
+    except OutputError as error:
+        logger.warning("the best checkpoint is not kept: %s", error)
+        return path
+    with _explained(path), new_folder(path, CHECKPOINT, overwrite=True, earlier=BEST_FILES, flag="--save_dir") as folder:
         save(folder, networks)
-        write_atomically(folder / METRICS_FILE, json.dumps(metrics, indent=1))
+        write_atomically(folder / METRICS_FILE, encode_json(metrics, str(path / METRICS_FILE)))
     return path
 
 
 def prune(save_dir: Path, keep_last: int) -> None:
-    """Deletes all but the newest `keep_last` checkpoints; 0 keeps all."""
-    if keep_last:
-        for folder in complete(save_dir)[:-keep_last]:
-            shutil.rmtree(folder)
+    """Deletes all but the newest `keep_last` checkpoints; 0 keeps all. One that holds files of somebody else stays."""
+    for folder in complete(save_dir)[:-keep_last] if keep_last else []:
+        try:
+            remove_folder(folder, CHECKPOINT, STEP_FILES)
+        except OutputError as error:
+            logger.info("kept: %s", error)
 
 
 def read_state(folder: Path) -> dict[str, Any]:
     """The training state of a checkpoint folder, on the CPU. Raises ValueError where it is damaged."""
     path = folder / STATE_FILE
+    remedy = f"move {folder} away to go on with an older one"
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (FileNotFoundError, PermissionError):
-        raise
-    except Exception as error:  # a torn archive raises almost anything: RuntimeError, OSError, EOFError, KeyError
-        raise ValueError(f"{path} is damaged ({type(error).__name__}): delete {folder} to use an older one") from error
-    if state.get("version") != STATE_VERSION:
-        raise ValueError(f"{path}: format {state.get('version')}, expected {STATE_VERSION}")
+        state = read_torch(path)
+    except FileError as error:
+        raise FileError(f"{error}: {remedy}") from None
+    if not isinstance(state, dict) or state.get("version") != STATE_VERSION:
+        version = state.get("version") if isinstance(state, dict) else None
+        raise FileError(f"{path}: format {str(version)[:40]}, expected {STATE_VERSION}: {remedy}")
+    for name, kind in STATE_KINDS.items():
+        if not isinstance(state.get(name), kind):
+            raise FileError(f"{path}: {name} is {type(state.get(name)).__name__}, which training does not write: {remedy}")
     return state
 
 
 def load_weights(networks: nn.Module, weights: dict[str, torch.Tensor], origin: Path) -> None:
     """`networks.load_state_dict`, with one line instead of a page where the shapes or names differ."""
     own = networks.state_dict()
+    if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
+        raise FileError(f"{origin} holds no weights of networks")
     wrong = [
         f"{name} {tuple(weights[name].shape) if name in weights else 'absent'}, expected {tuple(tensor.shape)}"
         for name, tensor in own.items()
@@ -116,17 +162,23 @@ def load_weights(networks: nn.Module, weights: dict[str, torch.Tensor], origin: 
             f"{origin} holds other networks than these options make ({wrong[0]}; {len(wrong)} differences): "
             f"give the options it was trained with, another --save_dir, or --overwrite"
         )
-    networks.load_state_dict(weights)
+    networks.load_state_dict(check_weights(weights, own, str(origin)))
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], origin: Path) -> None:
+    """`optimizer.load_state_dict`. ValueError where the state is of other weights, or none at all."""
+    try:
+        optimizer.load_state_dict(state)
+    except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        raise FileError(f"{origin / STATE_FILE}: the state of the optimiser does not fit these networks ({error})") from None
 
 
 def load_initial_weights(networks: nn.Module, folder: Path) -> None:
     """Weights of a sampling checkpoint (model.safetensors) as a starting point."""
-    from safetensors.torch import load_file
-
     path = folder / WEIGHTS_FILE if folder.is_dir() else folder
     if not path.is_file():
         raise ValueError(f"--resume_checkpoint {folder}: no {STATE_FILE} and no {WEIGHTS_FILE} there")
-    load_weights(networks, {name: value.float() for name, value in load_file(path).items()}, path)
+    load_weights(networks, read_safetensors(path), path)
 
 
 def remember_options(save_dir: Path, options: dict[str, Any]) -> None:

@@ -45,14 +45,14 @@ class ExportOptions:
 
 def export(options: ExportOptions) -> Path:
     """Writes the folder and returns the checkpoint it came from. Raises FileNotFoundError, CheckpointError or OutputError."""
-    from model.pretrained import EARLIER_FILES, from_pretrained, save_pretrained
+    from model.pretrained import EARLIER_FOLDER, from_pretrained, save_pretrained
     from protos.outputs import require_replaceable
     from train.checkpoints import complete
 
     found = complete(options.checkpoint) if options.checkpoint.is_dir() else []
     source = found[-1] if found else options.checkpoint
     require_apart(options.output, options.checkpoint)
-    require_replaceable(options.output, "checkpoint", overwrite=options.overwrite, earlier=EARLIER_FILES)
+    require_replaceable(options.output, "checkpoint", overwrite=options.overwrite, earlier=EARLIER_FOLDER)
     networks = from_pretrained(source)
     if options.autoencoder:
         replace_decoder(networks, options.autoencoder)

@@ -179,7 +179,7 @@ class _Run:
         checkpoints.load_weights(self.networks, state["networks"], folder)
         if self.average is not None:
             checkpoints.load_weights(self.average, state["average"] or state["networks"], folder)
-        self.optimizer.load_state_dict(state["optimizer"])
+        checkpoints.load_optimizer(self.optimizer, state["optimizer"], folder)
         for group in self.optimizer.param_groups:  # these may have been changed on purpose
             group.update(weight_decay=self.options.weight_decay, betas=(0.9, self.options.adam_beta2))
         self.meter.restore(state["meter"], self.device)

@@ -1,6 +1,7 @@
 """The options every training command shares. A command's own dataclass inherits from this one and adds its flags."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 from protos.bounds import BATCH_SIZE, PROCESSES, SEED, STEPS, WEIGHT, Range, check_bounds
@@ -78,3 +79,7 @@ class TrainOptions:
         check_bounds(self, "--")
         if not self.save_dir:
             raise ValueError("--save_dir must name a folder")
+        run = Path(self.save_dir).resolve()
+        if self.overwrite and self.resume_checkpoint and Path(self.resume_checkpoint).resolve().is_relative_to(run):
+            raise ValueError(f"--overwrite would delete {self.resume_checkpoint}, from which the run is to begin: give another "
+                             "--save_dir, or leave --overwrite out to go on with the run")
