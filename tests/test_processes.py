@@ -2,9 +2,9 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -22,9 +22,15 @@ def begin(tmp_path):
     def command(*flags: str, launcher: tuple[str, ...] = (), **changes: str) -> subprocess.Popen:
         words = [sys.executable, *launcher, "-m", "tests.tiny_command", "--folder", str(tmp_path / "out"), *flags]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path / "tmp"), "MOVEO_DEBUG": "0", **changes}
-        return subprocess.Popen(words, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        begun.append(subprocess.Popen(words, cwd=ROOT, env=environment, **pipes))
+        return begun[-1]
 
+    begun: list[subprocess.Popen] = []
     yield command
+    for process in begun:
+        process.terminate()
+        process.communicate()
     assert not list((tmp_path / "tmp").glob("moveo_*"))
 
 
@@ -64,7 +70,7 @@ LOOPBACK = ("0100007F", "00000000000000000000000001000000", "0000000000000000FFF
 
 @pytest.mark.skipif(not Path("/proc/net/tcp").is_file(), reason="the system has no /proc/net/tcp")
 def test_nothing_listens_beyond_loopback_and_ctrl_c_ends_all(begin, tmp_path):
-    process = begin("--end", "waiting")
+    process = begin("--end", "waiting", GLOO_SOCKET_IFNAME=socket.if_nameindex()[-1][1])  # whatever the machine is set to
     started = pids(tmp_path / "out")
     addresses = [address for pid in (process.pid, *started) for address in listening(pid)]
     assert addresses and set(addresses) <= set(LOOPBACK)
@@ -84,7 +90,7 @@ def test_a_killed_command_takes_its_processes_along(begin, tmp_path):
     while time.monotonic() < end and not all(map(gone, started)):
         time.sleep(0.05)
     assert all(map(gone, started))
-    for folder in Path(tempfile.gettempdir(), tmp_path / "tmp").glob("moveo_*"):  # all that a killed command leaves behind
+    for folder in (tmp_path / "tmp").glob("moveo_*"):  # all that a killed command leaves behind
         assert {path.name for path in folder.iterdir()} <= {"store"}
         (folder / "store").unlink(missing_ok=True)
         folder.rmdir()

@@ -333,7 +333,7 @@ def _signals() -> Iterator[list[int]]:
 
     def note(number: int, frame: object) -> None:
         caught.append(number)
-        logger.warning("%s: saving after this step", signal.Signals(number).name)
+        logger.info("%s: saving after this step", signal.Signals(number).name)
         for each, handler in previous.items():
             signal.signal(each, handler)
 
