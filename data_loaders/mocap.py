@@ -32,6 +32,7 @@ __all__ = [
 ]  # fmt: skip
 
 log = logging.getLogger(__name__)
+MOST_FRAMES = 2_000_000  # that are made by interpolation; at 20 fps a day
 RUN_JOINTS = "joints/prompt##_rep##.npy beside it, one motion each"
 
 # ------------------------------------------------------------------------------------------------------- retargeting
@@ -74,6 +75,10 @@ def resample(joints: np.ndarray, source_fps: float, target_fps: float) -> np.nda
     joints = np.asarray(joints)
     ratio = source_fps / target_fps
     count = int(np.floor((len(joints) - 1) / ratio + 1e-6)) + 1
+    if count > MOST_FRAMES:
+        seconds = len(joints) / source_fps
+        raise MocapError(f"{len(joints)} frames at {source_fps:g} per second last {seconds:.0f} s, too long to be read at "
+                         f"{target_fps:g} per second: is the frame rate right?")  # fmt: skip
     if abs(ratio - round(ratio)) < 1e-6:
         return joints[:: round(ratio)].copy()
     if len(joints) < 2:
@@ -147,7 +152,10 @@ def read_joints(
     if len(joints) == 0:
         raise MocapError(f"{name}: the motion should start at frame {clip.first_frame}, but the file is shorter")
     if not (published and clip.kind == "amass"):
-        joints = resample(joints, clip.fps or source_fps, fps)
+        try:
+            joints = resample(joints, clip.fps or source_fps, fps)
+        except MocapError as error:
+            raise MocapError(f"{name}: {error}") from None
     joints = checked_joints(joints, load_skeleton("humanml"), name, told)
     report_warnings(name, told, warnings)
     return joints

@@ -1,15 +1,17 @@
 """Skeletons as data: names, tree, rest directions, left and right, units. A new body is a JSON file, not code."""
 
-import json
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
+
+from protos.reading import FileError, convert, read_json
 
 FOLDER = Path(__file__).parent / "skeletons"
 ALIASES = {"t2m": "humanml", "humanml3d": "humanml", "kit-ml": "kit", "kit_ml": "kit"}
 
 
-class SkeletonError(ValueError):
+class SkeletonError(FileError):
     """A skeleton that is unknown, or a skeleton file that contradicts itself."""
 
 
@@ -95,28 +97,14 @@ def load_skeleton(name_or_path: str | Path) -> Skeleton:
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.json")))
         raise SkeletonError(f"unknown skeleton {name!r}: use one of {known}, or the path of a skeleton file")
-    try:
-        record = json.loads(path.read_text())
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise SkeletonError(f"{path}: not a JSON skeleton ({error})") from error
-    if not isinstance(record, dict):
-        raise SkeletonError(f"{path}: expected an object with parents, chains, ...")
-    known_fields = {field.name: field for field in fields(Skeleton)}
+    record = read_json(path, dict[str, Any])
+    known_fields = {field.name for field in fields(Skeleton)}
     for key in record:
         if key not in known_fields:
             raise SkeletonError(f"{path}: unknown entry {key!r}")
-    missing = [
-        name for name in known_fields if name not in record and name not in ("left_hand", "right_hand", "source")
-    ]
-    if missing:
-        raise SkeletonError(f"{path}: missing {', '.join(missing)}")
-    skeleton = Skeleton(**{key: _frozen(value) for key, value in record.items()})
+    skeleton = convert(record, Skeleton, str(path))
     _check(skeleton, path)
     return skeleton
-
-
-def _frozen(value):
-    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value
 
 
 def _check(skeleton: Skeleton, path: Path) -> None:
@@ -125,6 +113,13 @@ def _check(skeleton: Skeleton, path: Path) -> None:
         value = getattr(skeleton, name)
         if value is not None and len(value) != count:
             raise SkeletonError(f"{path}: {name} has {len(value)} entries, parents has {count}")
+    named = (skeleton.left_joints, skeleton.right_joints, skeleton.face_joints, skeleton.feet, skeleton.leg_joints)
+    for joint in (joint for group in named for joint in group):
+        if not 0 <= joint < count:
+            raise SkeletonError(f"{path}: names joint {joint}, parents has {count}")
+    for name in ("fps", "metres_per_unit"):
+        if not 0 < getattr(skeleton, name) <= 10_000:
+            raise SkeletonError(f"{path}: {name} = {getattr(skeleton, name):g}, expected more than 0")
     for joint, parent in enumerate(skeleton.parents):
         if not (parent == -1 if joint == 0 else 0 <= parent < joint):
             raise SkeletonError(f"{path}: joint {joint} has parent {parent}; parents come before their children")

@@ -224,6 +224,12 @@ def test_resampling_without_a_rate_is_refused():
         resample(wave(30), 0, 20)
 
 
+def test_a_slip_in_the_frame_rate_does_not_fill_the_memory(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((100_000, 22, 3), np.float16))
+    with pytest.raises(MocapError, match=r"a\.npy: 100000 frames at 0\.1 per second last 1000000 s, .* is the frame rate right"):
+        read_joints(SourceClip("a", tmp_path / "a.npy", "joints", fps=0.1), 20)
+
+
 # -------------------------------------------------------------------------------------------------------- plain joints
 
 

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from data_loaders.skeleton import FOLDER, SkeletonError, load_skeleton
+from protos.reading import FileError
 
 
 @pytest.mark.parametrize("name, joints, features, fps", [("humanml", 22, 263, 20), ("kit", 21, 251, 12.5)])
@@ -53,18 +54,23 @@ def test_unknown_skeleton_lists_the_known_ones():
     ({"chains": [[0, 1]]}, "exactly one chain"),
     ({"left_joints": [1]}, "must pair up"),
     ({"fingers": []}, "unknown entry 'fingers'"),
-    ({"fps": None}, "missing fps"),
+    ({"fps": None}, "missing required field fps|missing field fps"),
+    ({"fps": "20"}, "fps: expected float, got str"),
+    ({"fps": 0}, "fps = 0, expected more than 0"),
+    ({"feet": [1]}, "unknown entry 'feet'"),
+    ({"leg_joints": [5, 80]}, "names joint 80, parents has 22"),
+    ({"face_joints": [1, 2]}, "face_joints: expected array of length 4"),
 ])  # fmt: skip
 def test_contradictions_in_a_file_are_told(tmp_path, change, complaint):
     record = json.loads((FOLDER / "humanml.json").read_text()) | change
     path = tmp_path / "body.json"
     path.write_text(json.dumps({key: value for key, value in record.items() if value is not None}))
-    with pytest.raises(SkeletonError, match=complaint):
+    with pytest.raises(FileError, match=complaint):
         load_skeleton(path)
 
 
 def test_a_file_that_is_no_json_is_told(tmp_path):
     path = tmp_path / "body.json"
     path.write_text("joints: 22")
-    with pytest.raises(SkeletonError, match="not a JSON skeleton"):
+    with pytest.raises(FileError, match=r"body\.json: not readable JSON"):
         load_skeleton(path)
