@@ -33,6 +33,7 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 MOST_FRAMES = 2_000_000  # that are made by interpolation; at 20 fps a day
+FARTHEST = 10_000  # metres from the origin; float32 tells millimetres there
 RUN_JOINTS = "joints/prompt##_rep##.npy beside it, one motion each"
 
 # ------------------------------------------------------------------------------------------------------- retargeting
@@ -195,6 +196,10 @@ def checked_joints(joints: np.ndarray, skeleton: Skeleton, name: str, warnings: 
     finite = np.isfinite(joints).all(axis=(1, 2))
     if not finite.all():
         raise MocapError(f"{name}: frame {int(np.argmin(finite))} holds NaN or infinite joints, expected finite numbers")
+    away = np.abs(joints).max(axis=(1, 2), initial=0)
+    if away.max(initial=0) > FARTHEST:
+        frame = int(away.argmax())
+        raise MocapError(f"{name}: a joint of frame {frame} is {away[frame]:.3g} m from the origin, expected up to {FARTHEST} m")
     problem = bone_problem(joints, skeleton)
     if problem:
         raise MocapError(f"{name}: {problem}")

@@ -21,7 +21,8 @@ FEET_TRAVEL = 0.1  # metres that a foot moves about the root, and more, where so
 
 def bone_problem(joints: np.ndarray, skeleton: Skeleton) -> str | None:
     """Why joints (T, J, 3) in metres are not those of a person, by the median lengths of their bones; None where they may be."""
-    lengths = np.median(np.linalg.norm(bone_vectors(joints, skeleton), axis=-1), axis=0)  # (J,)
+    with np.errstate(over="ignore", invalid="ignore"):  # what is too long to be told is too long
+        lengths = np.median(np.linalg.norm(bone_vectors(joints, skeleton), axis=-1), axis=0)  # (J,)
     if lengths.max() < SHORTEST:
         return "its bones have no length: all joints lie in one point"
     thigh, shin = skeleton.leg_joints

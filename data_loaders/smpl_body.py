@@ -84,7 +84,9 @@ def read_amass_npz(
     used = "male" if gender == "male" else "female"
     body = load_body_model(find_body_model(body_models, used))
     joints = pose_joints(body, poses[:, : 3 * num_joints], betas) + trans[:, None]
-    return AmassClip(name, (joints @ _TO_Y_UP.T).astype(np.float32), rate, used)
+    with np.errstate(over="ignore", invalid="ignore"):  # what does not fit into float32 is infinite, and refused
+        joints = (joints @ _TO_Y_UP.T).astype(np.float32)
+    return AmassClip(name, joints, rate, used)
 
 
 def pose_joints(body: BodyModel, poses: np.ndarray, betas: np.ndarray) -> np.ndarray:

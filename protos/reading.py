@@ -261,7 +261,7 @@ def read_arrays(
                         most -= math.prod(header.shape) * header.dtype.itemsize
                         arrays[key] = check_array(_npy_body(file, header), f"{name}, array {key}", finite=finite)
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, struct.error) as error:
-            raise FileError(f"{name}: not a readable .npz archive ({error})") from None
+            raise FileError(f"{name}: not a readable .npz archive ({str(error)[:120]})") from None
     return arrays
 
 
@@ -330,7 +330,15 @@ def _npy_body(file: Any, header: _Header) -> "np.ndarray":
         raise FileError(f"{header.name}: ends after {size(len(data))} of {size(count)} (cut short?)")
     if not count:
         return np.zeros(header.shape, header.dtype)
-    return np.frombuffer(bytearray(data), header.dtype).reshape(header.shape, order="F" if header.fortran else "C")
+    array = np.frombuffer(bytearray(data), header.dtype)
+    if header.dtype.kind == "U" and not _is_text(array.view(f"{header.dtype.byteorder}u4")):
+        raise FileError(f"{header.name}: holds text with characters that do not exist (damaged?)")
+    return array.reshape(header.shape, order="F" if header.fortran else "C")
+
+
+def _is_text(characters: "np.ndarray") -> bool:
+    """Whether numbers are characters: none beyond Unicode (Python would stop with a SystemError), no half of a pair."""
+    return not ((characters > 0x10FFFF) | ((characters >= 0xD800) & (characters < 0xE000))).any()
 
 
 # ------------------------------------------------------------------------------------------------- what a file really is

@@ -126,7 +126,7 @@ def _row_of(results: Results, path: Path, row: int | None, skeleton: Skeleton) -
 
 def _require_skeleton(found: str | None, expected: Skeleton, path: Path) -> None:
     if found is not None and ALIASES.get(found.lower(), found) != expected.name:
-        raise MocapError(f"{path}: motions of {found}, this model reads those of {expected.name}")
+        raise MocapError(f"{path}: motions of {found[:40]!r}, this model reads those of {expected.name}")
 
 
 # --------------------------------------------------------------------------------------------------------- other files
@@ -205,8 +205,8 @@ def _joints_of_archive(path: Path, skeleton: Skeleton) -> tuple[np.ndarray, floa
         raise MocapError(f"{path}: joints of shape {joints.shape} of {joints.dtype}, expected (T, J, 3) in metres")
     fps, unit, name = (content[key].reshape(-1)[:1].tolist() if key in content else [] for key in ("fps", "unit", "skeleton"))
     if fps and (not isinstance(fps[0], (int, float)) or not 0.1 <= fps[0] <= 10_000):
-        raise MocapError(f"{path}: fps is {fps[0]}, expected frames per second, 0.1 to 10000")
+        raise MocapError(f"{path}: fps is {fps[0]!r:.40}, expected frames per second, 0.1 to 10000")
     if unit and unit[0] not in METRES:
-        raise MocapError(f"{path}: unit is {unit[0]}, expected {' or '.join(METRES)}")
+        raise MocapError(f"{path}: unit is {unit[0]!r:.40}, expected {' or '.join(METRES)}")
     _require_skeleton(str(name[0]) if name else None, skeleton, path)
     return finite_joints(joints, str(path)) * np.float32(METRES[unit[0]] if unit else 1), fps[0] if fps else None

@@ -139,13 +139,13 @@ def _checked(content: dict) -> Results:
         raise FileError("lengths: expected a whole number for each motion")
     fps, skeleton, unit = (content.get(name) for name in ("fps", "skeleton", "unit"))
     if fps is not None and (isinstance(fps, bool) or not isinstance(fps, (int, float, np.number))):
-        raise FileError(f"fps: expected a number, got {fps!r}")
+        raise FileError(f"fps: expected a number, got {fps!r:.40}")
     if not isinstance(skeleton, (str, type(None))):
-        raise FileError(f"skeleton: expected a name, got {skeleton!r}")
+        raise FileError(f"skeleton: expected a name, got {skeleton!r:.40}")
     if unit is None:
         unit = "millimetre" if motion.shape[1] == load_skeleton("kit").num_joints else "metre"
     if unit not in METRES:
-        raise FileError(f"unit: expected {' or '.join(METRES)}, got {unit!r}")
+        raise FileError(f"unit: expected {' or '.join(METRES)}, got {unit!r:.40}")
     with np.errstate(over="ignore"):
         metres = motion.astype(np.float32) * np.float32(METRES[unit])
     samples = _whole(content, "num_samples", rows // max(repetitions, 1))
@@ -164,7 +164,7 @@ def _objects_begin(path: Path) -> int | None:
     """Where the pickle of a .npy of Python objects begins; None for a file of another kind."""
     with open(path, "rb") as file:
         start = file.read(12)
-        if start[:6] != b"\x93NUMPY":
+        if len(start) < 12 or start[:6] != b"\x93NUMPY":
             return None
         first = 10 if start[6] == 1 else 12  # version 1 has 2 bytes for the size of its header, later ones 4
         size = int.from_bytes(start[8:first], "little")

@@ -90,6 +90,9 @@ def test_joints_that_are_too_many_are_left_out_and_too_few_or_broken_ones_named(
     np.testing.assert_array_equal(checked_joints(hands, HUMANML, "take", []), walk(20))
     with pytest.raises(MocapError, match="take: 21 joints, expected the 22 of humanml"):
         checked_joints(walk(20)[:, :21], HUMANML, "take", [])
+    hands[7, 3] = 1e30
+    with pytest.raises(MocapError, match=r"take: a joint of frame 7 is 1e\+30 m from the origin"):
+        checked_joints(hands, HUMANML, "take", [])
     hands[7, 3] = np.inf
     with pytest.raises(MocapError, match="take: frame 7 holds NaN"):
         checked_joints(hands, HUMANML, "take", [])

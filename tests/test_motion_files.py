@@ -82,10 +82,10 @@ def test_a_run_of_one_motion_needs_no_name_and_keeps_its_own_frame_rate(space, t
 
 def test_motions_of_another_skeleton_or_unit_are_not_taken_for_ours(space, tmp_path):
     run(tmp_path, 1, skeleton="kit")
-    with pytest.raises(MocapError, match="motions of kit, this model reads those of humanml"):
+    with pytest.raises(MocapError, match="motions of 'kit', this model reads those of humanml"):
         read_features(tmp_path / "motions.npz", space, Reading())
     np.savez(tmp_path / "kit.npz", joints=walk(40), skeleton="kit")
-    with pytest.raises(MocapError, match="motions of kit"):
+    with pytest.raises(MocapError, match="motions of 'kit'"):
         read_features(tmp_path / "kit.npz", space, Reading())
     np.savez(tmp_path / "mm.npz", joints=1000 * walk(40), unit="millimetre")
     np.save(tmp_path / "m.npy", walk(40))
@@ -103,3 +103,10 @@ def test_what_looks_wrong_in_a_file_is_told(space, tmp_path):
     np.save(tmp_path / "zeros.npy", 0 * walk(40))
     with pytest.raises(MocapError, match="its bones have no length"):
         read_features(tmp_path / "zeros.npy", space, Reading())
+
+
+def test_text_that_is_none_does_not_stop_the_program(space, tmp_path):
+    """Python cannot even show such text: whoever tries gets a SystemError."""
+    np.savez(tmp_path / "a.npz", joints=walk(40), unit=np.frombuffer(np.uint32(0x110000).tobytes(), "<U1")[0:1].reshape(()))
+    with pytest.raises(MocapError, match="characters that do not exist"):
+        read_features(tmp_path / "a.npz", space, Reading())
