@@ -117,7 +117,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(run, monke
 
 @pytest.mark.parametrize("what", ["weight", "statistics"])
 def test_a_motion_that_is_not_finite_is_an_error_and_leaves_nothing(run, starter, tmp_path, monkeypatch, what):
-    with pytest.raises(ValueError, match=r"'a person walks' came out with NaN .*guidance scale is too large \(1e\+30; the model's"):
+    with pytest.raises(ValueError, match=r"'a person walks' came out with NaN .*guidance scale is too large \(1e\+30;"):
         command.generate(["a person walks"], [20], starter, num_steps=2, guidance_scale=1e30)
     model = command.load()
     if what == "weight":

@@ -105,15 +105,17 @@ def train(
     save: SaveNetworks,
     evaluate: Evaluate | None = None,
     sample: Sample | None = None,
+    stamp: str = "",
 ) -> TrainResult:
     """Trains `networks` in place; goes on with the newest complete checkpoint in options.save_dir if there is one.
 
     `save(folder, networks)` writes what sampling needs; `evaluate` and `sample` are called at their intervals, all
-    on the main process, with the networks to sample from in eval mode. After --max_minutes, Ctrl-C or SIGTERM the run
+    on the main process, with the networks to sample from in eval mode. `stamp` changes with the data, which is said where a
+    run goes on. After --max_minutes, Ctrl-C or SIGTERM the run
     finishes its step and saves; the latter two then raise KeyboardInterrupt and SystemExit. Raises DivergedError, and
     ValueError for a checkpoint that does not fit.
     """
-    run = _Run(networks, loss, options, save)
+    run = _Run(networks, loss, options, save, stamp)
     try:
         with _signals() as caught, prefetched(run.plan(), batches, options.num_workers) as next_batch:
             return run.steps(next_batch, caught, evaluate, sample)
@@ -124,14 +126,14 @@ def train(
 class _Run:
     """One call of `train`: the state that a checkpoint holds, and the steps that change it."""
 
-    def __init__(self, networks: nn.Module, loss: Loss, options: TrainOptions, save: SaveNetworks):
+    def __init__(self, networks: nn.Module, loss: Loss, options: TrainOptions, save: SaveNetworks, stamp: str = ""):
         from accelerate import Accelerator
 
         self.device = Processes(options.device).device
         self.accelerator = Accelerator(mixed_precision="no", cpu=self.device.type == "cpu")
         if self.accelerator.distributed_type.value in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
             raise ValueError("this loop averages whole weights: launch with data parallelism (--multi_gpu)")
-        self.options, self.save, self.save_dir = options, save, Path(options.save_dir)
+        self.options, self.save, self.save_dir, self.stamp = options, save, Path(options.save_dir), stamp
         self.main = self.accelerator.is_main_process
         self.world = self.accelerator.num_processes
         self.began = time.monotonic()
@@ -186,6 +188,8 @@ class _Run:
         self.step, self.best = int(state["step"]), float(state["best"])
         if self.main:
             logger.info("going on with %s at step %d", folder, self.step)
+            if (state.get("stamp") or self.stamp) != self.stamp:
+                logger.warning("the dataset has changed since %s was written: training goes on with what it holds now", folder)
         return folder
 
     def plan(self) -> Iterator[tuple[int, int, int]]:
@@ -315,7 +319,7 @@ class _Run:
         self._share_meter()
         if self.main:
             state = {
-                "step": self.step, "best": self.best, "meter": self.meter.state(),
+                "step": self.step, "best": self.best, "meter": self.meter.state(), "stamp": self.stamp,
                 "networks": self.networks.state_dict(), "optimizer": self.optimizer.state_dict(),
                 "average": self.average.state_dict() if self.average is not None else None,
             }  # fmt: skip

@@ -132,7 +132,7 @@ def train_autoencoder(options: AutoencoderOptions) -> None:
             measure_latents(networks, batches.whole_clips())
         save_autoencoder(folder, config, networks, statistics)
 
-    train(network, loss, batches, options, save, evaluate)
+    train(network, loss, batches, options, save, evaluate, stamp=corpus.stamp)
 
 
 def main() -> None:

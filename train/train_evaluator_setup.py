@@ -73,7 +73,7 @@ def train_movement(
         save_file({name: value.contiguous() for name, value in networks.state_dict().items()}, folder / "model.safetensors")
 
     logger.info("movement autoencoder: %d steps", options.num_steps)
-    return train(networks, loss, batches, options, save, evaluate).networks
+    return train(networks, loss, batches, options, save, evaluate, stamp=corpus.stamp).networks
 
 
 def train_matching(
@@ -110,7 +110,8 @@ def train_matching(
     logger.info("matching: %d steps", options.num_steps)
     weights = data.weights(options.balance) if options.balance else None
     batches = CaptionBatches(data, options.batch_size, options.seed, weights)
-    return train(networks, loss, batches, options, save, evaluate if options.eval_interval else None)
+    judged = evaluate if options.eval_interval else None
+    return train(networks, loss, batches, options, save, judged, stamp=corpus.stamp)
 
 
 def embeddings(networks: GuoEvaluator, batch: Batch, captions: "CaptionWords") -> tuple[Tensor, Tensor]:

@@ -89,7 +89,8 @@ def train_length_estimator(options: LengthEstimatorOptions) -> "TrainResult":
         write_files(folder, config, networks.state_dict(), corpus.statistics)
 
     batches = CaptionBatches(data, options.batch_size, options.seed)
-    return train(networks, loss, batches, options, save, evaluate if options.eval_interval else None)
+    judged = evaluate if options.eval_interval else None
+    return train(networks, loss, batches, options, save, judged, stamp=corpus.stamp)
 
 
 def main(argv: list[str] | None = None) -> None:

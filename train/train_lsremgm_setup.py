@@ -63,7 +63,8 @@ def train_lsremgm(options: LSReMGMOptions) -> TrainResult:
         return held_out(trained, step) | (judge(trained, step) if judge else {})
 
     return train(
-        networks, loss, batches(data, options, networks.config), options, save, evaluate if held_out else None, sample
+        networks, loss, batches(data, options, networks.config), options, save, evaluate if held_out else None, sample,
+        corpus.stamp,
     )
 
 

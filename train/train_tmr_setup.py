@@ -66,7 +66,7 @@ def train_tmr(options: TMROptions) -> TrainResult:
     weights = motions.weights(options.balance) if options.balance else None
     batches = CaptionBatches(motions, options.batch_size, options.seed, weights)
     evaluate = validation(held_out, options) if held_out else None
-    return train(networks, partial(loss, together=True), batches, options, save, evaluate)
+    return train(networks, partial(loss, together=True), batches, options, save, evaluate, stamp=data.stamp)
 
 
 def with_encoders(options: TMROptions, data: Data) -> TMROptions:
