@@ -100,8 +100,9 @@ def _config_from_run(settings: Mapping[str, Any], where: str) -> TMRConfig:
         raise CheckpointError(f"{where}: vae differs between the model and its encoders")
     if model.get("fact") not in (None, 1, 1.0) or model.get("sample_mean"):
         log.warning("%s: fact and sample_mean are not taken over: motions are made with the full noise of their latents", where)
-    if any(part.get("activation", "gelu") != "gelu" for part in (motion, text, decoder)):
-        raise CheckpointError(f"{where}: an activation other than gelu, which no published model has")
+    activations = {str(part.get("activation", "gelu")) for part in (motion, text, decoder)}
+    if len(activations) > 1:
+        raise CheckpointError(f"{where}: activation differs between encoders and decoder, which no published model has")
     weights, data = model["lmd"], settings["data"]
     loader, annotations = data["motion_loader"], str(data["path"])
     width = int(motion["nfeats"])
@@ -111,6 +112,7 @@ def _config_from_run(settings: Mapping[str, Any], where: str) -> TMRConfig:
         "num_features": width,
         "text_dim": int(text["nfeats"]),
         **{name: motion[name] for name in SIZES},
+        "activation": activations.pop(),
         "vae": vae,
         "text_encoder": _tower(data.get("text_to_token_emb"), "distilbert", where),
         "sentence_encoder": _tower(data.get("text_to_sent_emb"), "mpnet", where),

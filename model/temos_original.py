@@ -1,11 +1,14 @@
 """TEMOS as first published (Petrovich et al. 2022): its checkpoints, on the KIT motions at 12.5 frames per second.
 
-The networks are those of `model/tmr.py`, but for a ReLU before the projection of words. Sizes are read off the weights: the
-published configuration misspells its dropout and number of heads, both of which were then ignored.
+The networks are those of `model/tmr.py`, but for a ReLU before the projection of words. Sizes are read off the weights, which
+do not show heads, dropout and activation: the published configuration misspells the first two (`num_head: 6`, `droupout`),
+both of which were then ignored, so that what it published has 4 heads and a dropout of 0.1.
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +22,7 @@ from model.official_tmr import read_tensor, read_training_checkpoint
 from model.text_encoders import TextEncoder
 from model.tmr import TMR, TMRConfig, build
 
-NUM_HEADS = 4
+EFFECTIVE = {"num_heads": 4, "dropout": 0.1, "activation": "gelu"}  # of what was published, whatever its files say
 FEATURES = {rifke.NUM_FEATURES: ("rifke", "kit"), 135: ("rotations", "humanml")}  # kit-mmm-xyz and kit-amass-xyz; kit-amass-rot
 NOT_LOADED = (r"^_losses\.", r"sequence_pos_encoding\.pe$", r"^textencoder\.text_model\.")  # counters, sinusoids, DistilBERT
 PROJECTIONS = {"textencoder": "projection.1.", "motionencoder": "skel_embedding."}
@@ -44,8 +47,11 @@ def joined_tokens(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return state
 
 
-def config_from_state(state: dict[str, Tensor], where: str = "the checkpoint", num_heads: int = NUM_HEADS) -> TMRConfig:
-    """Our configuration of a published state dict, after `joined_tokens`. Weights do not show their number of heads."""
+def config_from_state(state: dict[str, Tensor], where: str = "the checkpoint",
+                      unseen: Mapping[str, Any] = EFFECTIVE) -> TMRConfig:
+    """Our configuration of a published state dict, after `joined_tokens`. unseen: what weights do not show, by default that of
+    the published ones; of its keys those of `EFFECTIVE` are read, others are ignored."""
+    unseen = {name: unseen.get(name, value) for name, value in EFFECTIVE.items()}
     try:
         latent_dim, num_features = state["motionencoder.skel_embedding.weight"].shape
         num_tokens = len(state["motionencoder.tokens"])
@@ -62,18 +68,19 @@ def config_from_state(state: dict[str, Tensor], where: str = "the checkpoint", n
     try:
         return TMRConfig(
             num_features=num_features, text_dim=text_dim, latent_dim=latent_dim, ff_size=ff_size, num_layers=len(layers),
-            num_heads=num_heads, vae=num_tokens == 2, text_relu=True, lambda_contrastive=0.0, dataset="kit",
+            **unseen, vae=num_tokens == 2, text_relu=True, lambda_contrastive=0.0, dataset="kit",
             skeleton=skeleton, fps=rifke.FPS, features=features, min_frames=10, max_frames=500)  # fmt: skip
     except ValueError as error:
         raise CheckpointError(f"{where}: {error}") from None
 
 
 def from_state(state: dict[str, Tensor], statistics: Statistics | None = None, text_encoder: TextEncoder | None = None,
-               where: str = "the checkpoint", num_heads: int = NUM_HEADS) -> TMR:
-    """The model of a published state dict, in eval mode. CheckpointError names what does not fit."""
+               where: str = "the checkpoint", unseen: Mapping[str, Any] = EFFECTIVE) -> TMR:
+    """The model of a published state dict, in eval mode; unseen as in `config_from_state`. CheckpointError names what does not
+    fit."""
     state = joined_tokens(state)
     with made_for(state, where):
-        networks = build(config_from_state(state, where, num_heads), statistics, text_encoder)
+        networks = build(config_from_state(state, where, unseen), statistics, text_encoder)
     load_checked(networks, rename(state, networks.state_dict(), published_name, NOT_LOADED, where), where)
     return networks.eval()
 

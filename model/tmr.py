@@ -26,6 +26,7 @@ from protos.randomness import derive_seed, randn
 
 FRAMES_AT_ONCE = {"cpu": 2048}  # of which a batch is encoded where nothing else is said: what the caches of a core hold
 FRAMES_ON_ACCELERATORS = 65536
+ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu}
 EPS = 1e-12  # added to every std, and the least length of a vector that has a direction
 
 
@@ -41,6 +42,7 @@ class TMRConfig:
     num_layers: Annotated[int, LAYERS] = 6
     num_heads: Annotated[int, Range(1, 256)] = 4
     dropout: Annotated[float, Range(0, 1, below=True)] = 0.1
+    activation: Literal["gelu", "relu"] = "gelu"  # in the feed-forward layers
     vae: bool = True  # False: encoders give one vector, not a Gaussian
     # below 0 fresh networks begin with little noise and soon tell left from right
     log_variance_shift: Annotated[float, Range(-50, 50)] = 0.0
@@ -72,6 +74,8 @@ class TMRConfig:
 
     def __post_init__(self):
         check_bounds(self)
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"activation {self.activation!r}: expected {' or '.join(ACTIVATIONS)}")
         if self.latent_dim % self.num_heads:
             raise ValueError(f"latent size {self.latent_dim} is not a multiple of {self.num_heads} attention heads")
 
@@ -85,6 +89,11 @@ class TMRConfig:
         return 2 if self.vae else 1
 
 
+def transformer_layer(config: TMRConfig, cross_attention: bool = False) -> TransformerLayer:
+    return TransformerLayer(config.latent_dim, config.num_heads, config.ff_size, config.dropout,
+                            cross_attention=cross_attention, activation=ACTIVATIONS[config.activation])  # fmt: skip
+
+
 class SequenceEncoder(nn.Module):
     """Outputs (B, 1 or 2, C) of the learned tokens put before a sequence (B, N, D). Petrovich et al. 2021 (ACTOR)."""
 
@@ -96,8 +105,7 @@ class SequenceEncoder(nn.Module):
         self.tokens = nn.Parameter(torch.randn(config.num_tokens, dim))
         self.register_buffer("positions", sinusoidal_table(config.max_positions, dim), persistent=False)
         self.dropout = nn.Dropout(config.dropout)
-        self.layers = nn.ModuleList(
-            TransformerLayer(dim, config.num_heads, config.ff_size, config.dropout) for _ in range(config.num_layers))
+        self.layers = nn.ModuleList(transformer_layer(config) for _ in range(config.num_layers))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """mask (B, N) True at real entries. Positions count from the first token on, not from the first frame."""
@@ -119,9 +127,7 @@ class MotionDecoder(nn.Module):
         dim, self.frames_per_token = config.latent_dim, config.frames_per_token
         self.register_buffer("positions", sinusoidal_table(config.max_positions, dim), persistent=False)
         self.dropout = nn.Dropout(config.dropout)
-        self.layers = nn.ModuleList(
-            TransformerLayer(dim, config.num_heads, config.ff_size, config.dropout, cross_attention=True)
-            for _ in range(config.num_layers))
+        self.layers = nn.ModuleList(transformer_layer(config, cross_attention=True) for _ in range(config.num_layers))
         self.output = nn.Linear(dim, config.frames_per_token * config.num_features)
 
     def forward(self, latents: Tensor, mask: Tensor) -> Tensor:

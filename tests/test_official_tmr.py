@@ -225,7 +225,7 @@ def first_published(networks):
 @pytest.fixture(scope="module")
 def temos():
     torch.manual_seed(0)
-    sizes = {**SIZES, "num_heads": temos_original.NUM_HEADS}
+    sizes = {**SIZES, "num_heads": 4}
     return build(TMRConfig(**sizes, num_features=64, text_relu=True, lambda_contrastive=0.0, dataset="kit", skeleton="kit",
                            fps=12.5, features="rifke", min_frames=10, max_frames=500)).eval()  # fmt: skip
 
@@ -250,6 +250,22 @@ def test_the_first_release_of_temos_loads_without_its_configuration(temos, tmp_p
 
 def same_weights(a, b) -> bool:
     return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+
+
+def test_what_weights_of_the_first_release_do_not_show_comes_from_a_configuration_and_misspelt_keys_from_nowhere():
+    torch.manual_seed(1)
+    sizes = dict(latent_dim=24, ff_size=16, num_layers=1, num_features=64, text_relu=True, features="rifke", skeleton="kit")
+    networks = build(TMRConfig(**sizes, num_heads=3, activation="relu", dropout=0.2, fps=12.5)).eval()
+    state, motion, mask = first_published(networks), torch.randn(2, 9, 64), torch.ones(2, 9, dtype=torch.bool)
+    stated = {"num_heads": 3, "activation": "relu", "dropout": 0.2, "nfeats": 64}
+    made = temos_original.from_state(state, unseen=stated)
+    assert torch.equal(made.motion_posterior(motion, mask).mean, networks.motion_posterior(motion, mask).mean)
+    assert made.motion_encoder.dropout.p == 0.2
+    misspelt = temos_original.from_state(state, unseen={"num_head": 6, "droupout": 0.5})
+    assert (misspelt.config.num_heads, misspelt.config.dropout, misspelt.config.activation) == (4, 0.1, "gelu")
+    assert not torch.allclose(misspelt.motion_posterior(motion, mask).mean, networks.motion_posterior(motion, mask).mean)
+    with pytest.raises(CheckpointError, match="not a multiple of 5 attention heads"):
+        temos_original.from_state(state, unseen={"num_heads": 5})
 
 
 def test_words_that_no_rectifier_lets_pass_leave_the_text_of_the_first_release_unchanged(temos):

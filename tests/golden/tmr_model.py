@@ -15,7 +15,7 @@ from model.tmr import TMR, TMRConfig, build, cosines, lengths_to_mask, scores
 from tests.golden.runner import Case
 
 OUR_NETWORKS = {  # what cases may state of the networks beyond their sizes
-    "activation": "gelu", "gelu": "erf", "norm_first": False, "layer_norm_eps": 1e-5, "batch_first": True,
+    "gelu": "erf", "norm_first": False, "layer_norm_eps": 1e-5, "batch_first": True,
     "dropout_active": False,
 }  # fmt: skip
 OUR_CONTRAST = {"mask_strict": True, "mask_diagonal": False, "mask_value": "-inf", "normalize_eps": 1e-12}
@@ -35,6 +35,7 @@ def config_of(model: dict[str, Any], loss: dict[str, Any] | None = None) -> TMRC
     require_ours(contrastive, OUR_CONTRAST)
     return TMRConfig(
         num_features=model["nfeats_motion"], text_dim=model["nfeats_text"], vae=model["vae"],
+        activation=model.get("activation", "gelu"),
         **{name: model[name] for name in ("latent_dim", "ff_size", "num_layers", "num_heads", "dropout")},
         **{f"lambda_{name}": weights.get(name, 0.0) for name in ("recons", "kl", "latent", "contrastive")},
         temperature=contrastive.get("temperature", 0.1),

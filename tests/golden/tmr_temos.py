@@ -14,7 +14,7 @@ from evaluations.ape_ave import ape_ave
 from model import tmr_losses as losses
 from model.bert_tower import load_bert
 from model.motion_autoencoder import Posterior
-from model.temos_original import NUM_HEADS, from_state
+from model.temos_original import from_state
 from model.text_encoders import TextEncoder
 from model.tmr import EPS, TMR, TMRConfig, build, lengths_to_mask
 from tests.golden import references
@@ -30,8 +30,8 @@ OUR_RIFKE = {
 
 
 def networks_of(case: Case) -> TMR:
-    require_ours(case.config, {**OUR_NETWORKS, "num_heads": NUM_HEADS})
-    return from_state(case.weights, where=case.name)
+    require_ours(case.config, OUR_NETWORKS)
+    return from_state(case.weights, where=case.name, unseen=case.config)
 
 
 @torch.no_grad()
