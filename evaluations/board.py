@@ -55,15 +55,12 @@ class BoardOptions:
 
 def make_board(options: BoardOptions) -> Path:
     """Writes the board and returns its folder. ValueError or OSError, in a user's words."""
-    import json
-
     from evaluations.board_table import board_chart, board_of, board_table
     from evaluations.eval_humanml import EvalOptions
     from evaluations.eval_humanml_run import evaluate
     from evaluations.eval_report import read_report
-    from evaluations.tables import plain
-    from protos.files import write_atomically
-    from sample.prompts import new_folder
+    from evaluations.tables import fresh_outputs, write_plain
+    from protos.names import safe_name
 
     shared = {name: getattr(options, name) for name in
               ("dataset", "evaluator", "protocol", "eval_mode", "replications", "num_motions", "controls", "seed", "device")}
@@ -73,13 +70,13 @@ def make_board(options: BoardOptions) -> Path:
         report["probes"] = probe_rates(options, path) if options.probe_seeds else None
         reports.append(report)
     board = board_of(reports)
-    folder = new_folder(options.output_dir or Path("outputs") / f"board_{Path(options.dataset).name}")
-    write_atomically(folder / "board.json", json.dumps(plain(board), indent=1))
-    write_atomically(folder / "board.md", board_table(board) + "\n")
-    board_chart(folder / "board.png", board)
+    outputs = fresh_outputs(options.output_dir or Path("outputs") / f"board_{safe_name(reports[0]['dataset'])}", "board")
+    write_plain(outputs, "board.json", board)
+    outputs.write("board.md", board_table(board) + "\n")
+    board_chart(outputs.path("board.png"), board)
     print(board_table(board))
-    log.info("board.md, board.json and board.png in %s", folder)
-    return folder
+    log.info("board.md, board.json and board.png in %s", outputs.folder)
+    return outputs.folder
 
 
 def probe_rates(options: BoardOptions, path: str) -> dict:

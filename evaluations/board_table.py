@@ -22,6 +22,11 @@ def board_of(reports: Sequence[dict]) -> dict:
             if report[name] != first[name]:
                 raise ValueError(f"{first['what']} and {report['what']} cannot stand side by side: {name} is "
                                  f"{first[name]} of one and {report[name]} of the other")
+        for name in ("dataset", "evaluator"):
+            one, other = (each.get("made_from", {}).get(name) for each in (first, report))
+            if one and other and one != other:
+                raise ValueError(f"{first['what']} and {report['what']} cannot stand side by side: "
+                                 f"the {name} has changed between their evaluations")
     entrants: dict[str, dict] = {}
     others: dict[str, dict] = {}
     for report in reports:
@@ -29,7 +34,7 @@ def board_of(reports: Sequence[dict]) -> dict:
             shown = {"figures": figures, "physics": report["physics"].get(row, {})}
             if row in (GENERATED, GIVEN):
                 shown |= {name: report.get(name) for name in ("probes", "seconds_per_motion", "parameters")}
-                entrants[_fresh(Path(report["what"]).name, entrants)] = shown
+                entrants[_fresh(Path(report["what"]).name or report["what"], entrants)] = shown
             else:
                 others.setdefault(row, shown)
     rows = {REAL: others.pop(REAL), **entrants, **others}

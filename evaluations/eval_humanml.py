@@ -66,7 +66,10 @@ class EvalOptions:
     processes: Annotated[int, PROCESSES] = 1
     """Processes on this machine that share the work."""
     output_dir: Path | None = None
-    """Folder for the reports (default: outputs/eval_<what>_<dataset>_<protocol>)."""
+    """Folder for the reports; a run with the same settings on the same data is gone on with (default:
+    outputs/eval_<what>_<dataset>_<protocol>, with `_2` added where another one is there)."""
+    overwrite: bool = False
+    """Begin anew in a folder that holds an evaluation."""
 
     def __post_init__(self) -> None:
         check_bounds(self, "--")
@@ -98,6 +101,9 @@ def run(options: EvalOptions) -> None:
         from evaluations.eval_report import markdown
 
         print(markdown(report))
+        if unreadable := report["unreadable"]:
+            names = ", ".join(list(unreadable)[:3]) + (", ..." if len(unreadable) > 3 else "")
+            raise ValueError(f"{len(unreadable)} of the motions could not be read ({names}): the report is of the others")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
 """What `evaluations.eval_humanml` does once its options are read: data, judge, replications, files."""
 
-import hashlib
-import json
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -18,7 +18,7 @@ from evaluations.eval_humanml import MODES, REAL_MOTION, EvalOptions
 from evaluations.eval_report import gap_to_published, write_report
 from evaluations.evaluation_set import EvaluationSet, real_set
 from evaluations.judges import default_evaluator, load_judge, published_name
-from evaluations.motion_sources import ModelSource, feature_joints, given_set, noise_motions
+from evaluations.motion_sources import UNREADABLE, ModelSource, feature_joints, given_set, noise_motions
 from evaluations.protocol import (
     GENERATED,
     GIVEN,
@@ -31,14 +31,19 @@ from evaluations.protocol import (
     Replication,
     summary,
 )  # fmt: skip
-from evaluations.tables import plain
+from evaluations.stamps import checkpoint_stamp, motions_stamp
+from evaluations.tables import Physics, known, plain, write_plain
 from model.generation import SYSTEMS, Sampling
-from protos.files import write_atomically
+from protos.names import safe_name
+from protos.outputs import OutputError, Outputs
 from protos.processes import Processes
+from protos.reading import FileError, read_json
 
 log = logging.getLogger(__name__)
 
-SETTINGS = "settings.json"
+SETTINGS, STORE, REPORTS = "settings.json", "replications", ("report.json", "report.md", "motions.csv")
+# What may differ between two runs of the same evaluation.
+NO_SETTINGS = ("replications", "output_dir", "overwrite", "device", "batch_size", "processes")
 
 
 def evaluate(options: EvalOptions) -> dict | None:
@@ -52,17 +57,17 @@ def evaluate(options: EvalOptions) -> dict | None:
     evaluator = options.evaluator or default_evaluator(corpus)
     judge = load_judge(evaluator, corpus, device=str(processes.device))
     protocol = protocol_of(options)
-    source, entrants = entrants_of(options, corpus, processes)
+    source, entrants, unreadable = entrants_of(options, corpus, processes)
     evaluation = Evaluation(data, judge, protocol, options.seed, MODES[options.eval_mode][1], processes.share)
-    settings = {
-        **plain(asdict(options)), **dict.fromkeys(("replications", "output_dir", "device", "batch_size")),
-        "protocol": asdict(protocol), "eval_mode": evaluation.multimodality,
-        "evaluator": digest(evaluator), "model": digest(Path(options.model_path)) if source else None,
-        "motions": names_of(entrants.given),
+    made_from = {
+        "dataset": corpus.stamp, "evaluator": checkpoint_stamp(evaluator),
+        "model": checkpoint_stamp(options.model_path) if source else None,
+        "motions": motions_stamp(entrants.given) if entrants.given else None,
     }  # fmt: skip
-    settings.pop("processes")  # the numbers are those of one
-    folder = processes.from_main(lambda: folder_for(options, settings))
-    replications = run(evaluation, entrants, options, folder, corpus, processes)
+    settings = {name: value for name, value in plain(asdict(options)).items() if name not in NO_SETTINGS}
+    settings |= {"protocol": asdict(protocol), "eval_mode": evaluation.multimodality, "made_from": made_from}
+    outputs = processes.from_main(lambda: outputs_for(options, settings))
+    replications = run(evaluation, entrants, options, outputs, corpus, processes)
     if not processes.main:
         return None
     report = {
@@ -76,11 +81,12 @@ def evaluate(options: EvalOptions) -> dict | None:
         "parameters": sum(p.numel() for p in source.networks.parameters()) if source else None,
         "physics": replications[0].physics,
         "published": published_name(corpus) if evaluator == default_evaluator(corpus) else None,
+        "made_from": made_from, "unreadable": unreadable,
     }  # fmt: skip
     for warning in gap_to_published(report):
         log.warning(warning)
-    write_report(folder, report, replications)
-    log.info("report.json, report.md and motions.csv in %s", folder)
+    write_report(outputs, report, replications)
+    log.info("report.json, report.md and motions.csv in %s", outputs.folder)
     return report
 
 
@@ -89,20 +95,23 @@ def protocol_of(options: EvalOptions) -> EvaluationProtocol:
     return protocol if options.num_motions is None else replace(protocol, enough=options.num_motions)
 
 
-def entrants_of(options: EvalOptions, corpus: Corpus, processes: Processes) -> tuple[ModelSource | None, Entrants]:
-    """What is judged beside real motion, and the model where there is one."""
+def entrants_of(
+    options: EvalOptions, corpus: Corpus, processes: Processes
+) -> tuple[ModelSource | None, Entrants, dict[str, str]]:
+    """What is judged beside real motion, the model where there is one, and which given motions could not be read, and why."""
     noise = partial(noise_motions, mean=corpus.mean, std=corpus.std) if options.controls else None
     if options.motions is not None:
-        given, _ = given_set(options.motions, options.fps or corpus.fps, corpus)
-        return None, Entrants(given=given, noise=noise)
+        given, left_out = given_set(options.motions, options.fps or corpus.fps, corpus)
+        unreadable = {name: reason for name, reason in left_out.skipped.items() if reason.startswith(UNREADABLE)}
+        return None, Entrants(given=given, noise=noise), unreadable
     if options.model_path == REAL_MOTION:
-        return None, Entrants(noise=noise)
+        return None, Entrants(noise=noise), {}
     from model.pretrained import from_pretrained
 
     networks = from_pretrained(options.model_path, processes.device, dataset_folder=corpus.folder, systems=SYSTEMS)
     sampling = Sampling(options.guidance_scale, options.sampler, options.num_steps, batch_size=options.batch_size)
     source = ModelSource(networks, corpus, sampling, progress=processes.main)
-    return source, Entrants(generate=source, noise=noise)
+    return source, Entrants(generate=source, noise=noise), {}
 
 
 def shown(path: Path) -> str:
@@ -111,46 +120,66 @@ def shown(path: Path) -> str:
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
-def digest(path: Path) -> str:
-    """SHA-256 of the weights at a path: a file, or all weight files of a folder."""
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix in (".safetensors", ".pt", ".tar"))
-    found = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as opened:
-            found.update(hashlib.file_digest(opened, "sha256").digest())
-    return found.hexdigest()
+def outputs_for(options: EvalOptions, settings: dict) -> Outputs:
+    """The folder of this evaluation, its files claimed: one begun with the same settings on the same data is gone on with.
+
+    OutputError where --output_dir holds another evaluation that may not be replaced.
+    """
+    wanted = options.output_dir
+    if wanted is None:
+        name = f"eval_{options.name}_{safe_name(Path(options.dataset).resolve().name)}_{options.protocol}"
+        places = (Path("outputs") / (f"{name}_{k}" if k > 1 else name) for k in count(1))
+        wanted = next(each for each in places if options.overwrite or not each.exists() or stored(each) == settings)
+    there = stored(wanted)
+    if there not in (None, settings) and not options.overwrite:
+        raise OutputError(f"{wanted} holds an evaluation of other {differences(there, settings)}: add --overwrite to replace it, "
+                          "or give another --output_dir")  # fmt: skip
+    outputs = Outputs(wanted, "report of metrics", overwrite=options.overwrite, going_on=there == settings, earlier=earlier_names,
+                      flag="--output_dir")  # fmt: skip
+    if options.overwrite:
+        outputs.clear()
+    outputs.claim(SETTINGS, *REPORTS, *(replication_name(number) for number in range(options.count)))
+    write_plain(outputs, SETTINGS, settings)
+    return outputs
 
 
-def names_of(given: EvaluationSet | None) -> list | None:
-    """What tells a set of given motions from another."""
-    if given is None:
+def stored(folder: Path) -> dict | None:
+    """The settings that a folder was begun with; None where it holds none."""
+    try:
+        return read_json(folder / SETTINGS, dict[str, Any])
+    except (OSError, FileError):
         return None
-    return [[entry.name, len(entry.motion), f"{float(np.abs(entry.motion).sum()):.3f}"] for entry in given.entries]
 
 
-def folder_for(options: EvalOptions, settings: dict) -> Path:
-    """The folder of this evaluation: one begun with the same settings is gone on with, any other is left alone."""
-    from sample.prompts import new_folder
+def differences(there: dict, settings: dict) -> str:
+    """What two settings differ in, for a reader: 'seed, dataset (the data have changed)'."""
+    names = [name for name in settings if name != "made_from" and there.get(name) != settings[name]]
+    before = there.get("made_from")
+    before = before if isinstance(before, dict) else {}
+    names += [f"{name} (it has changed since)" for name, stamp in settings["made_from"].items() if before.get(name) != stamp]
+    return ", ".join(names)
 
-    wanted = options.output_dir or Path("outputs") / f"eval_{options.name}_{Path(options.dataset).name}_{options.protocol}"
-    text = json.dumps(settings, indent=1)
-    for folder in sorted(wanted.parent.glob(f"{wanted.name}*")):
-        if (folder / SETTINGS).is_file() and (folder / SETTINGS).read_text() == text:
-            return folder
-    folder = new_folder(wanted)
-    write_atomically(folder / SETTINGS, text)
-    return folder
+
+def earlier_names(folder: Path) -> list[str]:
+    """What a version without manifests wrote into such a folder, its settings first."""
+    if not {"model_path", "protocol", "evaluator"} <= (stored(folder) or {}).keys():
+        return []
+    return [SETTINGS, *REPORTS, *(f"{STORE}/{each.name}" for each in (folder / STORE).glob("[0-9]*.json"))]
+
+
+def replication_name(number: int) -> str:
+    return f"{STORE}/{number:02d}.json"
 
 
 def run(
-    evaluation: Evaluation, entrants: Entrants, options: EvalOptions, folder: Path, corpus: Corpus, processes: Processes
+    evaluation: Evaluation, entrants: Entrants, options: EvalOptions, outputs: Outputs, corpus: Corpus, processes: Processes
 ) -> list[Replication]:
     """All replications, each saved as soon as it is done."""
-    store = folder / "replications"
     found = []
     with tqdm(range(options.count), desc="replications", unit="", disable=not processes.main or None) as bar:
         for number in bar:
-            path = store / f"{number:02d}.json"
+            name = replication_name(number)
+            path = outputs.folder / name
             if processes.from_main(path.is_file):
                 replication = processes.from_main(lambda path=path: read_replication(path))
             else:
@@ -158,34 +187,39 @@ def run(
                 replication = evaluation.replicate(number, entrants, count)
                 replication.physics = physics(replication, evaluation.data, entrants.given, corpus, count)
                 if processes.main:
-                    store.mkdir(exist_ok=True)
-                    write_replication(path, replication)
+                    kept = {each: getattr(replication, each) for each in ("rows", "motions", "seconds", "physics")}
+                    write_plain(outputs, name, kept)
             found.append(replication)
             rows = replication.rows
             bar.set_postfix_str(f"top3 {(rows.get(GENERATED) or rows.get(GIVEN) or rows[REAL])['top3']:.3f}")
     return found
 
 
-def write_replication(path: Path, replication: Replication) -> None:
-    content = {name: getattr(replication, name) for name in ("rows", "motions", "seconds", "physics")}
-    write_atomically(path, json.dumps(plain(content)))
+@dataclass(frozen=True)
+class StoredReplication:
+    """A replication as its file has it."""
+
+    rows: dict[str, dict[str, float]]
+    motions: list[Judged]
+    seconds: float | None
+    physics: dict[str, Physics]
 
 
 def read_replication(path: Path) -> Replication:
-    content = json.loads(path.read_text())
-    content["motions"] = [Judged(*each) for each in content["motions"]]
-    return Replication(**content)
+    """FileError names the file where it is no replication; removing it lets the evaluation make it again."""
+    found = read_json(path, StoredReplication)
+    return Replication(found.rows, found.motions, seconds=found.seconds, physics=found.physics)
 
 
 def physics(
     replication: Replication, data: EvaluationSet, given: EvaluationSet | None, corpus: Corpus, count: int
-) -> dict[str, dict]:
+) -> dict[str, Physics]:
     """`physics_summary` of `count` motions of the last row, and of the real ones that have the same captions, or any."""
     if not count:
         return {}
 
-    def figures(motions: Sequence[np.ndarray]) -> dict[str, float]:
-        return physics_summary(feature_joints(motions, corpus.skeleton), corpus.fps, corpus.skeleton)
+    def figures(motions: Sequence[np.ndarray]) -> Physics:
+        return known(physics_summary(feature_joints(motions, corpus.skeleton), corpus.fps, corpus.skeleton))
 
     real, own = ({entry.name: entry.motion for entry in each.entries} if each else {} for each in (data, given))
     judged = {row: [each for each in replication.motions if each.row == row][:count] for row in (REAL, GENERATED, GIVEN)}

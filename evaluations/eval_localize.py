@@ -4,7 +4,6 @@ Real clips of a split are joined into long motions; each clip's first caption is
 `sample.retrieve localize` does. Clips whose captions may mean the same never share a long motion.
 """
 
-import json
 import logging
 import sys
 from dataclasses import dataclass
@@ -52,18 +51,18 @@ def main(argv: list[str] | None = None) -> None:
     options = parse(LocalizeEvaluationOptions, argv, __doc__, ALIASES)
     setup_logging()
     from evaluations.localization import evaluate, markdown
-    from evaluations.tables import plain
-    from protos.files import write_atomically
-    from sample.prompts import file_name, new_folder
+    from evaluations.tables import fresh_outputs, write_plain
+    from protos.names import safe_name
+    from sample.prompts import file_name
 
     report = evaluate(options)
     report["command"] = " ".join(["python -m evaluations.eval_localize", *(sys.argv[1:] if argv is None else argv)])
-    name = f"localize_{file_name(options.model_path.resolve().name)}_{report['dataset']}_{options.split}"
-    folder = new_folder(options.output_dir or Path("outputs") / name)
-    write_atomically(folder / "report.json", json.dumps(plain(report), indent=1))
-    write_atomically(folder / "report.md", markdown(report) + "\n")
+    name = safe_name(f"localize_{file_name(options.model_path.resolve().name)}_{report['dataset']}_{options.split}")
+    outputs = fresh_outputs(options.output_dir or Path("outputs") / name, "report of localization")
+    write_plain(outputs, "report.json", report)
+    outputs.write("report.md", markdown(report) + "\n")
     print(markdown(report))
-    log.info("report.json and report.md in %s", folder)
+    log.info("report.json and report.md in %s", outputs.folder)
 
 
 if __name__ == "__main__":

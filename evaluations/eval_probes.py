@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from data_loaders.corpus import Corpus
     from evaluations.probe_rules import Description
     from evaluations.probe_validation import RealClip, Validity
+    from evaluations.tables import Physics
 
 log = logging.getLogger(__name__)
 
@@ -107,19 +108,20 @@ def physics_report(
     fps: float,
     made: "Sequence[np.ndarray]",
     clips: Sequence[int],
-) -> dict[str, dict]:
+) -> "dict[str, Physics]":
     """`physics_summary` of the judged motions, of those made for test captions, and of the very test clips."""
     from data_loaders.kinematics import physics_summary
     from data_loaders.skeleton import load_skeleton
+    from evaluations.tables import known
 
     skeleton = load_skeleton("humanml")
-    report = {"motions of the probes": physics_summary(motions, fps, skeleton)}
+    report = {"motions of the probes": known(physics_summary(motions, fps, skeleton))}
     if made:
-        report["generated test captions"] = physics_summary(made, fps, skeleton)
+        report["generated test captions"] = known(physics_summary(made, fps, skeleton))
     if corpus is not None:
         real = [corpus.joints(i) for i in clips]
         name = "the same real clips" if made else "real test clips"
-        report[name] = physics_summary(real, corpus.fps, skeleton)
+        report[name] = known(physics_summary(real, corpus.fps, skeleton))
     return report
 
 
@@ -168,8 +170,10 @@ def evaluate(options: EvalProbesOptions) -> dict:
     from evaluations.probe_report import markdown, summarise, write_report
     from evaluations.probe_samples import captioned_test_clips, chosen_probes, samples_of_folder, samples_of_real
     from evaluations.probes import judge, plan
+    from evaluations.stamps import checkpoint_stamp, joints_stamp
+    from evaluations.tables import fresh_outputs
+    from protos.names import safe_name
     from protos.randomness import derive_seed
-    from sample.prompts import new_folder
 
     probes = chosen_probes(options.only)
     corpus = open_corpus(options)
@@ -207,44 +211,47 @@ def evaluate(options: EvalProbesOptions) -> dict:
         "settings": {
             name: getattr(options, name) for name in ("seeds", "seed", "guidance_scale", "sampler", "num_steps")
         },
+        "made_from": {
+            "dataset": corpus.stamp if corpus is not None else None,
+            "model": checkpoint_stamp(options.model_path) if model is not None else None,
+            "motions": joints_stamp(motions) if options.motions not in (None, "real") else None,
+        },
         "summary": summarise(samples, descriptions, verdicts, validity),
         "physics": physics_report(corpus, motions, fps, made, clips),
         "memorisation": memorisation,
     }
-    name = "real" if source == "real" else Path(source).name
-    folder = new_folder(options.output_dir or Path("outputs") / f"probes_{name}")
-    write_report(folder, report, validity, samples, descriptions, verdicts, nearest)
+    name = "real" if source == "real" else safe_name(Path(source).resolve().name)
+    outputs = fresh_outputs(options.output_dir or Path("outputs") / f"probes_{name}", "report of probes")
+    write_report(outputs, report, validity, samples, descriptions, verdicts, nearest)
     if options.save_motions:
         from sample.results import stack, write_results
 
-        write_results(folder, stack(motions, [s.prompt for s in samples], len(samples), 1, fps))
+        outputs.claim("motions.npy", "motions.npz", "motions.txt", "motions_len.txt")
+        write_results(outputs.folder, stack(motions, [s.prompt for s in samples], len(samples), 1, fps))
     print(markdown({**report, "wordings": False}, []))
-    log.info("report.json, report.md and samples.csv in %s", folder)
+    log.info("report.json, report.md and samples.csv in %s", outputs.folder)
     return report
 
 
 def validate_only(options: EvalProbesOptions) -> bool:
     """Prints and writes the table of validity; whether every probe is valid."""
-    import json
-
     from evaluations.probe_report import validity_table
     from evaluations.probe_samples import chosen_probes
-    from evaluations.tables import plain
-    from protos.files import write_atomically
-    from sample.prompts import new_folder
+    from evaluations.tables import fresh_outputs, write_plain
 
     corpus = open_corpus(options)
     clips, validity = validate_probes(corpus, chosen_probes(options.only))
     text = validity_table(validity)
-    folder = new_folder(options.output_dir or Path("outputs") / "probe_validity")
-    write_atomically(
-        folder / "validity.md",
-        f"# Validity of the probes on {len(clips)} real clips of {corpus.folder.name}\n\n{text}\n",
+    outputs = fresh_outputs(options.output_dir or Path("outputs") / "probe_validity", "validity of probes")
+    outputs.write(
+        "validity.md",
+        f"# Validity of the probes on {len(clips)} real clips of {corpus.folder.name}\n\n{text}\n\n"
+        f"Made from dataset {corpus.stamp}.\n",
     )
-    write_atomically(folder / "validity.json", json.dumps(plain([row.as_dict() for row in validity]), indent=1))
+    write_plain(outputs, "validity.json", [row.as_dict() for row in validity])
     print(text)
     invalid = [row.probe for row in validity if not row.valid]
-    log.info("%d of %d probes are valid; table in %s", len(validity) - len(invalid), len(validity), folder)
+    log.info("%d of %d probes are valid; table in %s", len(validity) - len(invalid), len(validity), outputs.folder)
     return not invalid
 
 

@@ -2,15 +2,18 @@
 
 import csv
 import io
-import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from evaluations.metrics import Interval
 from evaluations.protocol import GENERATED, METRICS, REAL, Replication
-from evaluations.tables import physics_table, plain, table
-from protos.files import write_atomically
+from evaluations.stamps import spoken
+from evaluations.tables import Physics, physics_table, table, write_plain
+from protos.outputs import Outputs
+from protos.reading import FileError, read_json
 
 PUBLISHED_FILE = Path(__file__).with_name("published_rows.json")
 HEADINGS = {
@@ -24,7 +27,7 @@ SEPARATOR = "published:"
 @lru_cache
 def published_rows(key: str | None) -> dict[str, dict[str, Interval]]:
     """Rows of the published table of humanml or kit: {system: {metric: value}}; half-widths of 0 where none is given."""
-    content = json.loads(PUBLISHED_FILE.read_text())
+    content = read_json(PUBLISHED_FILE, dict[str, Any])
     rows = content.get(key, {}) if key else {}
     return {
         system: {name: Interval(*(value + [0.0])[:2]) for name, value in zip(content["columns"], values) if value}
@@ -84,6 +87,7 @@ def markdown(report: dict) -> str:
         f"`{report['command']}`", "",
         f"Protocol {report['protocol']}: {report['whose']}. {times(report['replications'])}, "
         f"seed {report['seed']}. Evaluator: {report['evaluator']}.", "",
+        f"Made from {spoken(report['made_from'])}.", "",
         metrics_table(report["rows"], published_rows(report["published"])), "",
     ]  # fmt: skip
     lines += [f"**{warning}**\n" for warning in gap_to_published(report)]
@@ -95,28 +99,49 @@ def markdown(report: dict) -> str:
     return "\n".join(lines)
 
 
-def write_report(folder: Path, report: dict, replications: list[Replication]) -> None:
+def write_report(outputs: Outputs, report: dict, replications: list[Replication]) -> None:
     """report.json, report.md, and motions.csv with a line per judged motion of every replication."""
-    write_atomically(folder / "report.json", json.dumps(plain(report), indent=1))
-    write_atomically(folder / "report.md", markdown(report) + "\n")
+    write_plain(outputs, "report.json", report)
+    outputs.write("report.md", markdown(report) + "\n")
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(["replication", "row", "clip", "caption", "frames", "seed", "place_in_pool", "distance"])
     for number, replication in enumerate(replications):
         writer.writerows([number, *each[:-1], f"{each.distance:.4f}"] for each in replication.motions)
-    write_atomically(folder / "motions.csv", out.getvalue())
+    outputs.write("motions.csv", out.getvalue())
+
+
+@dataclass(frozen=True)
+class Report:
+    """What others read in a report.json: fields that earlier versions did not write have a default."""
+
+    what: str
+    dataset: str
+    split: str
+    protocol: str
+    whose: str
+    evaluator: str
+    replications: int
+    seed: int
+    rows: dict[str, dict[str, Interval]]
+    values: list[dict[str, dict[str, float]]]
+    physics: dict[str, Physics]
+    published: str | None = None
+    seconds_per_motion: float | None = None
+    parameters: int | None = None
+    made_from: dict[str, str | None] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
 
 
 def read_report(path: Path) -> dict:
-    """A report.json, its intervals as they were. FileNotFoundError or ValueError naming the file."""
+    """A report.json, its intervals as they were. FileNotFoundError or FileError naming the file."""
     path = path / "report.json" if path.is_dir() else path
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such report; python -m evaluations.eval_humanml writes one")
     try:
-        report = json.loads(path.read_text())
-        report["rows"] = {
-            row: {name: Interval(*value) for name, value in figures.items()} for row, figures in report["rows"].items()
-        }
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: not a report of evaluations.eval_humanml") from error
-    return report
+        report = read_json(path, Report)
+    except FileError as error:
+        raise FileError(f"{error}: not a report of evaluations.eval_humanml") from None
+    if REAL not in report.rows:
+        raise FileError(f"{path}: no row {REAL!r}: not a report of evaluations.eval_humanml")
+    return vars(report).copy()

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import logging
 from collections.abc import Sequence
 from functools import cache
@@ -26,10 +25,12 @@ from evaluations.retrieval_protocol import (
     run_protocol,
     similarities_of,
 )
-from evaluations.tables import plain, table
+from evaluations.stamps import checkpoint_stamp, spoken
+from evaluations.tables import fresh_outputs, table, write_plain
 from model.saved_text_features import SENTENCES, features_beside
-from protos.files import write_atomically
+from protos.names import safe_name
 from protos.processes import Processes
+from protos.reading import read_names
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ def evaluate(options: RetrievalOptions, command: Sequence[str] = ()) -> dict | N
         "sentences": description(sentences()) if {"threshold", "nsim"} & set(protocols) else None,
         "protocols": figures,
         "chance": {name: chance_of(name, gallery, sentences, listed) for name in protocols},
+        "made_from": {"dataset": data.stamp, "model": checkpoint_stamp(path)},
     }  # fmt: skip
     write_report(options, report, gallery)
     return report
@@ -106,7 +108,7 @@ def subset_list(data: Corpus | AmassDataset, split: str) -> list[str]:
     """Names of a dissimilar subset: nsim_<split>.txt of the dataset, or the published ones of humanml and kit; else none."""
     for folder in (data.folder, data.folder / "splits"):
         if (path := folder / f"nsim_{split}.txt").is_file():
-            return path.read_text(encoding="utf-8").split()
+            return read_names(path)
     return published_subset(published_name(data)) if split == "test" else []
 
 
@@ -149,27 +151,28 @@ def markdown(report: dict) -> str:
         lines.append(f"Texts say the same above a score of {sentences['threshold']:g} by {sentences['encoder']}, {rule}.")
     if report["fold_mirrored"]:
         lines.append("Mirrored clips whose original is in the split are left out.")
+    lines.append(f"Made from {spoken(report['made_from'])}.")
     return "\n".join(lines)
 
 
 def write_report(options: RetrievalOptions, report: dict, gallery: Similarities) -> Path:
     """report.json, report.md (with rows for LaTeX), a YAML file per protocol, and ranks.csv with a line per clip."""
-    from sample.prompts import file_name, new_folder
+    from sample.prompts import file_name
 
-    name = f"retrieval_{file_name(Path(report['what']).name)}_{report['dataset']}_{options.split}"
-    folder = new_folder(options.output_dir or Path("outputs") / name)
-    write_atomically(folder / "report.json", json.dumps(plain(report), indent=1))
+    name = safe_name(f"retrieval_{file_name(Path(report['what']).name)}_{report['dataset']}_{options.split}")
+    outputs = fresh_outputs(options.output_dir or Path("outputs") / name, "report of retrieval")
+    write_plain(outputs, "report.json", report)
     rows = "\n".join(latex_row(figures) for figures in report["protocols"].values())
-    write_atomically(folder / "report.md", f"{markdown(report)}\n\n```latex\n{rows}\n```\n")
+    outputs.write("report.md", f"{markdown(report)}\n\n```latex\n{rows}\n```\n")
     threshold = (report["sentences"] or {}).get("threshold", THRESHOLD)
     for protocol, figures in report["protocols"].items():
-        write_atomically(folder / yaml_name(protocol, threshold), yaml_text(figures))
+        outputs.write(yaml_name(protocol, threshold), yaml_text(figures))
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(["clip", "caption", "place of its motion", "place of its text"])
     places = [ranks(gallery.similarity) + 1, ranks(gallery.similarity.T) + 1]
     for clip, text, *both in zip(gallery.names, gallery.text_index, *places):
         writer.writerow([clip, gallery.texts[text], *(f"{place:g}" for place in both)])
-    write_atomically(folder / "ranks.csv", out.getvalue())
-    log.info("report.json, report.md and ranks.csv in %s", folder)
-    return folder
+    outputs.write("ranks.csv", out.getvalue())
+    log.info("report.json, report.md and ranks.csv in %s", outputs.folder)
+    return outputs.folder

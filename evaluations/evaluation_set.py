@@ -11,6 +11,7 @@ from data_loaders.corpus import Corpus, Representation
 from data_loaders.humanml import MAX_FRAMES, UNIT_LENGTH, Draws, Entry, select_entries
 from data_loaders.text import Caption
 from evaluations import metrics
+from evaluations.judges import published_name
 from protos.randomness import derive_seed
 from sample.search import unit_rows
 
@@ -131,9 +132,9 @@ class SetEmbeddings:
 def real_set(corpus: Corpus, split: str = "test") -> EvaluationSet:
     """A split of a prepared dataset, by rising length as the published loader orders it.
 
-    Published data keeps the published limits of length; other data every clip of two units or more.
+    Published datasets keep the published limits of length; other data every clip of two units or more.
     """
-    limits = corpus.skeleton.length_limits if corpus.heading == "published" else (2 * UNIT_LENGTH, MAX_FRAMES + UNIT_LENGTH)
+    limits = corpus.skeleton.length_limits if published_name(corpus) else (2 * UNIT_LENGTH, MAX_FRAMES + UNIT_LENGTH)
     draws = Draws(np.random.default_rng(derive_seed(0, "entries")))  # letters in the names of captioned parts
     entries, _ = select_entries(clips_of_corpus(corpus, split), limits, corpus.skeleton.num_features, draws)
     return EvaluationSet(entries, corpus.representation)

@@ -19,6 +19,7 @@ from data_loaders.humanml_features import features_from_joints, joints_from_feat
 from data_loaders.skeleton import Skeleton
 from data_loaders.text import Caption
 from data_loaders.text_similarity import meaning_codes
+from evaluations.stamps import checkpoint_stamp, spoken
 from evaluations.tables import table
 from model.embedding import open_space
 from protos.options import pick_device
@@ -140,6 +141,7 @@ def evaluate(options: "LocalizeEvaluationOptions") -> dict:
         "motions": len(motions), "queries": len(rows["model"]), "clips_per_motion": options.clips_per_motion,
         "mean_seconds": float(np.mean([len(motion.features) for motion in motions]) / corpus.fps),
         "window_seconds": options.window_seconds, "stride_seconds": options.stride_seconds, "refine": options.refine,
+        "made_from": {"dataset": corpus.stamp, "model": checkpoint_stamp(options.model_path)},
         "rows": {name: {key: float(np.mean([row[key] for row in each])) for key in MEASURES} for name, each in rows.items()},
     }  # fmt: skip
 
@@ -154,4 +156,5 @@ def markdown(report: dict) -> str:
         table(header, rows), "",
         f"In %. {report['queries']} queries in {report['motions']} motions of {report['clips_per_motion']} clips, "
         f"{report['mean_seconds']:.0f} s on average. Chance: what any of the same windows is expected to score.",
+        f"Made from {spoken(report['made_from'])}.",
     ])  # fmt: skip

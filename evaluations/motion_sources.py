@@ -1,6 +1,7 @@
 """Where judged motions come from: a model that reads texts, or files that any other program wrote."""
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,14 +14,17 @@ from data_loaders.corpus import Corpus
 from data_loaders.headings import Heading
 from data_loaders.humanml import MAX_FRAMES, UNIT_LENGTH, Entry
 from data_loaders.humanml_features import features_from_clips, features_from_joints, joints_from_features
-from data_loaders.mocap import MocapError, read_joints_npy, resample
+from data_loaders.mocap import read_joints_npy, resample
+from data_loaders.motion_checks import bone_problem, orientation_problem
 from data_loaders.skeleton import Skeleton
-from data_loaders.text import Caption, CaptionFileError, read_caption_file
+from data_loaders.text import Caption, read_caption_file
 from evaluations.evaluation_set import EvaluationSet, Motions
 from model.generation import Sampling, TextToMotion, columns, generate_features, reads_text
+from protos.options import one_line
 from sample.results import read_results
 
 log = logging.getLogger(__name__)
+UNREADABLE = "unreadable"
 
 
 class ModelSource:
@@ -98,13 +102,14 @@ def given_set(folder: Path, fps: float, corpus: Corpus) -> tuple[EvaluationSet, 
     run is read as well. Longer motions are cut to 196 frames. FileNotFoundError without such files, ValueError where all
     are unreadable, not finite or too short.
     """
-    report, entries, clips = Report(), [], []
+    report, entries, clips, odd = Report(), [], [], []
+    longest = math.ceil((MAX_FRAMES + 1) * fps / corpus.fps) + 100  # a spline through them is the same as through more
     for name, load in _given_files(folder, corpus.skeleton.num_joints).items():
         try:
             captions, joints = load()
-            joints = resample(joints, fps, corpus.fps)[: MAX_FRAMES + 1]
-        except (OSError, MocapError, CaptionFileError) as error:
-            report.add(name, f"unreadable: {error}")
+            joints = resample(joints[:longest], fps, corpus.fps)[: MAX_FRAMES + 1]
+        except (OSError, ValueError) as error:  # of a file that is absent, damaged or no motion
+            report.add(name, f"{UNREADABLE}: {one_line(error)}")
             continue
         if not captions:
             report.add(name, "without caption")
@@ -113,11 +118,15 @@ def given_set(folder: Path, fps: float, corpus: Corpus) -> tuple[EvaluationSet, 
         else:
             entries.append((name, tuple(captions)))
             clips.append(torch.as_tensor(joints / corpus.skeleton.metres_per_unit))
+            if problem := bone_problem(joints, corpus.skeleton) or orientation_problem(joints, corpus.skeleton):
+                odd.append(f"{name}: {problem}")
     for name, reason in report.skipped.items():
         log.warning("%s is left out: %s", name, reason)
     if not entries:
         raise ValueError(f"{folder}: no motion to judge; {report}")
     log.info("%s: %d motions; %s", folder, len(entries), report)
+    if odd:  # judged all the same: what another program gets wrong counts against it
+        log.warning("%d of %d motions look wrong, the first %s", len(odd), len(entries), odd[0])
     made = features_from_clips(clips, corpus.skeleton, corpus.heading)
     motions = [Entry(name, features.numpy(), captions) for (name, captions), features in zip(entries, made)]
     return EvaluationSet(motions, corpus.representation, cropped=False), report

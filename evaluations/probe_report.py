@@ -2,19 +2,18 @@
 
 import csv
 import io
-import json
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 
 from evaluations.probe_rules import Description
 from evaluations.probe_validation import Validity
 from evaluations.probes import CONTENT_PROBES, PROBES, Sample, Verdict
-from evaluations.tables import percent, physics_table, plain, table
-from protos.files import write_atomically
+from evaluations.stamps import spoken
+from evaluations.tables import percent, physics_table, table, write_plain
+from protos.outputs import Outputs
 
 LEFT_RIGHT = ("raise left hand", "raise right hand", "wave left hand", "wave right hand")
 def validity_table(rows: Sequence[Validity]) -> str:
@@ -109,8 +108,8 @@ def distances(found: Sequence[tuple[float, str]], reference: Sequence[tuple[floa
         return {}
     summary = {"clips": len(values), "median": float(np.median(values)), "p5": float(np.percentile(values, 5)),
                "min": float(values.min())}  # fmt: skip
-    if reference:
-        closest = np.percentile([distance for distance, _ in reference], 1)
+    if known := [distance for distance, _ in reference or () if np.isfinite(distance)]:
+        closest = np.percentile(known, 1)
         summary["share_closer_than_real"] = float((values < closest).mean())
     return summary
 
@@ -118,7 +117,7 @@ def distances(found: Sequence[tuple[float, str]], reference: Sequence[tuple[floa
 def markdown(report: dict, validity: Sequence[Validity]) -> str:
     """The report for people."""
     summary = report["summary"]
-    lines = [f"# Probes: {report['source']}", "", f"`{report['command']}`", ""]
+    lines = [f"# Probes: {report['source']}", "", f"`{report['command']}`", "", f"Made from {spoken(report['made_from'])}.", ""]
     keys = (
         "overall",
         "mean_over_probes",
@@ -183,27 +182,27 @@ def distance_table(memorisation: dict[str, dict]) -> str:
 
 
 def write_report(
-    folder: Path, report: dict, validity: Sequence[Validity], samples: Sequence[Sample],
+    outputs: Outputs, report: dict, validity: Sequence[Validity], samples: Sequence[Sample],
     descriptions: Sequence[Description | None], verdicts: Sequence[Verdict], nearest: Sequence[tuple[float, str]],
 ) -> None:  # fmt: skip
-    """report.json, report.md and samples.csv (a row per motion) in `folder`."""
-    content = {**report, "validity": [row.as_dict() for row in validity]}
-    write_atomically(folder / "report.json", json.dumps(plain(content), indent=1))
-    write_atomically(folder / "report.md", markdown(report, validity) + "\n")
+    """report.json, report.md and samples.csv (a row per motion)."""
+    write_plain(outputs, "report.json", {**report, "validity": [row.as_dict() for row in validity]})
+    outputs.write("report.md", markdown(report, validity) + "\n")
     passed = {index: verdict.passed for verdict in verdicts for index in verdict.samples}
     out = io.StringIO()
     writer = None
     for index, (sample, description) in enumerate(zip(samples, descriptions)):
         row = {**asdict(sample), "passed": int(passed[index]) if index in passed else ""}
         if nearest:
-            row |= {"nearest_m": f"{nearest[index][0]:.4f}", "nearest_clip": nearest[index][1]}
+            distance, clip = nearest[index]
+            row |= {"nearest_m": f"{distance:.4f}" if clip else "", "nearest_clip": clip}
         row |= _flat(description)
         if writer is None:
             names = [*row, *(name for name in _flat_names() if name not in row)]
             writer = csv.DictWriter(out, names, restval="")
             writer.writeheader()
         writer.writerow(row)
-    write_atomically(folder / "samples.csv", out.getvalue())
+    outputs.write("samples.csv", out.getvalue())
 
 
 def _flat_names() -> list[str]:

@@ -5,7 +5,6 @@ model and how many frames it gives it lies in `probe_wordings.json`: wordings th
 lengths of typical clips of that content. `evaluations.probe_validation` shows on real clips what a probe is worth.
 """
 
-import json
 import re
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -15,6 +14,7 @@ import numpy as np
 
 from evaluations import probe_rules as rules
 from evaluations.probe_rules import Description, Rule, describe
+from protos.reading import read_json
 
 WORDINGS_FILE = Path(__file__).with_name("probe_wordings.json")
 WORDINGS_FPS = 20.0
@@ -32,7 +32,7 @@ RELABELLED = {
 @lru_cache
 def wordings() -> dict[str, dict]:
     """{probe: {"prompts": [...], "frames": [...]}} at 20 fps; pairs have [slow, fast] in place of a prompt."""
-    return json.loads(WORDINGS_FILE.read_text())
+    return read_json(WORDINGS_FILE, dict[str, dict[str, list]])
 
 
 def normalised(text: str) -> str:

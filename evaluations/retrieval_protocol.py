@@ -3,7 +3,6 @@
 Each distinct text is embedded once, so that clips of one caption tie to the last bit, as the published ranks suppose.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -19,6 +18,7 @@ from evaluations.protocol import Share, alone
 from evaluations.retrieval_data import Item
 from model.saved_text_features import SavedTextFeatures
 from model.text_encoders import TextEncoder, at_hand, load_text_encoder
+from protos.reading import read_json
 
 DISSIMILAR = 100  # items of a dissimilar subset
 PUBLISHED_SUBSETS = Path(__file__).with_name("dissimilar_subsets.json")
@@ -112,9 +112,17 @@ def similarities_of(items: Sequence[Item], judge: Evaluator, share: Share = alon
     )
 
 
+@dataclass(frozen=True)
+class PublishedSubsets:
+    """What the file of dissimilar subsets holds."""
+
+    about: str
+    subsets: dict[str, list[str]]
+
+
 def published_subset(dataset: str | None) -> list[str]:
     """Names of TMR's dissimilar test clips of humanml or kit; none for other data."""
-    return json.loads(PUBLISHED_SUBSETS.read_text())["subsets"].get(dataset, []) if dataset else []
+    return read_json(PUBLISHED_SUBSETS, PublishedSubsets).subsets.get(dataset, []) if dataset else []
 
 
 Figures = dict[str, float]

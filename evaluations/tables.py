@@ -1,9 +1,11 @@
 """Tables for people, and results as JSON: what all reports share."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+
+from protos.outputs import Outputs
 
 MEASURES = (  # as `kinematics.physics_summary` names them
     ("planted_foot_speed", "planted-foot speed, m/s", 3),
@@ -33,26 +35,49 @@ def percent(rate: float | None) -> str:
     return "–" if rate is None or np.isnan(rate) else f"{100 * rate:.1f}"
 
 
-def physics_table(physics: dict[str, dict], compared: tuple[str, str] | None = None) -> str:
+Physics = dict[str, float | None]
+
+
+def known(figures: Mapping[str, float]) -> Physics:
+    """Figures of `physics_summary` with None in the place of NaN: of measures that the motions are too short to tell, or that
+    need a planted foot where none is."""
+    return {name: None if np.isnan(value) else value for name, value in figures.items()}
+
+
+def physics_table(physics: dict[str, Physics], compared: tuple[str, str] | None = None) -> str:
     """`physics_summary` of sets of motions, a column each; `compared`: two of them whose ratio is shown too."""
     rows = []
     for key, label, digits in MEASURES:
-        row = [label, *(f"{summary[key]:.{digits}f}" for summary in physics.values())]
+        row = [label, *("–" if summary[key] is None else f"{summary[key]:.{digits}f}" for summary in physics.values())]
         if compared:
             made, real = (physics[column][key] for column in compared)
-            row.append(f"{made / real:.2f}" if key in ("planted_foot_speed", "jerk") and real else "")
+            shown = key in ("planted_foot_speed", "jerk") and real and made is not None
+            row.append(f"{made / real:.2f}" if shown else "")
         rows.append(row)
-    return table(["", *physics, *(["generated / real"] if compared else [])], rows)
+    text = table(["", *physics, *(["generated / real"] if compared else [])], rows)
+    if any(value is None for summary in physics.values() for value in summary.values()):
+        text += "\n\n–: these motions cannot tell it: they are too short, or no foot is ever planted."
+    return text
 
 
 def plain(value: object) -> object:
-    """What JSON knows: numpy numbers and paths made plain, NaN and infinity None."""
+    """What JSON knows: numpy numbers and paths made plain. NaN and infinity stay, for `encode_json` to refuse."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
     return str(value) if isinstance(value, Path) else value
+
+
+def write_plain(outputs: Outputs, name: str, content: object) -> Path:
+    """Writes a JSON file. ValueError, and no file, where a figure is NaN or infinite."""
+    return outputs.write_json(name, plain(content))
+
+
+def fresh_outputs(wanted: Path, what: str) -> Outputs:
+    """A new folder for a report: `wanted`, or `wanted_2`, ... where that exists."""
+    from sample.prompts import new_folder
+
+    return Outputs(new_folder(wanted), what, flag="--output_dir")

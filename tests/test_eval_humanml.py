@@ -3,6 +3,7 @@
 import csv
 import json
 import logging
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ import torch
 
 from data_loaders.corpus import Corpus
 from data_loaders.humanml_features import joints_from_features
+from data_loaders.kinematics import physics_summary
+from data_loaders.prepare import PrepareOptions, prepare
 from data_loaders.skeleton import load_skeleton
 from evaluations import board, eval_humanml_run, judges
 from evaluations.board_table import board_of, board_table
@@ -20,8 +23,13 @@ from evaluations.eval_evaluator import EvalEvaluatorOptions, judge_evaluator, un
 from evaluations.eval_humanml import EvalOptions, main
 from evaluations.eval_humanml_run import evaluate
 from evaluations.eval_report import gap_to_published, published_rows, read_report
+from evaluations.judges import default_evaluator, published_name
 from evaluations.metrics import Interval
 from evaluations.motion_sources import complete_features, given_set
+from evaluations.stamps import motions_stamp
+from evaluations.tables import known, physics_table, write_plain
+from protos.options import run_command
+from protos.outputs import OutputError, Outputs
 from tests.synthetic import pool_motion
 from train.train_lsremgm import LSReMGMOptions, effective
 from train.train_lsremgm_setup import judging, train_lsremgm
@@ -83,11 +91,49 @@ def test_an_interrupted_evaluation_goes_on_and_ends_where_a_whole_one_does(optio
         assert all(own[row] == pytest.approx(theirs[row], rel=1e-4) for row in theirs)
 
 
-def test_another_seed_or_model_does_not_mix_with_what_a_folder_holds(options, tmp_path):
+def seed_of(folder: Path) -> int:
+    return json.loads((folder / "settings.json").read_text())["seed"]
+
+
+def test_another_seed_or_model_does_not_mix_with_what_a_folder_holds(options, tmp_path, monkeypatch):
     evaluate(options(model_path="real", replications=1))
-    evaluate(options(model_path="real", replications=1, seed=3))
-    assert json.loads((tmp_path / "out" / "settings.json").read_text())["seed"] == 10
-    assert json.loads((tmp_path / "out_2" / "settings.json").read_text())["seed"] == 3
+    with pytest.raises(OutputError, match="out holds an evaluation of other seed: add --overwrite"):
+        evaluate(options(model_path="real", replications=1, seed=3))
+    assert seed_of(tmp_path / "out") == 10
+    evaluate(options(model_path="real", replications=1, seed=3, overwrite=True))
+    assert seed_of(tmp_path / "out") == 3
+    monkeypatch.chdir(tmp_path)
+    for seed in (10, 3, 10):
+        evaluate(options(model_path="real", replications=1, seed=seed, output_dir=None))
+    assert sorted(map(seed_of, (tmp_path / "outputs").iterdir())) == [3, 10]
+
+
+def test_data_that_have_changed_are_judged_anew_and_the_report_says_what_it_was_made_from(options, dataset, tmp_path):
+    changed = tmp_path / "changed"
+    shutil.copytree(dataset, changed)
+    first = evaluate(options(model_path="real", replications=1, dataset=str(changed)))
+    again = evaluate(options(model_path="real", replications=1, dataset=str(changed)))
+    assert again["values"] == first["values"]
+    features = np.load(changed / "corpus" / "features.npy")
+    np.save(changed / "corpus" / "features.npy", features + np.float32(0.5))
+    index = json.loads((changed / "corpus" / "index.json").read_text())
+    (changed / "corpus" / "index.json").write_text(json.dumps(index | {"frames": "other"}))
+    with pytest.raises(OutputError, match=r"evaluation of other dataset \(it has changed since\)"):
+        evaluate(options(model_path="real", replications=1, dataset=str(changed)))
+    other = evaluate(options(model_path="real", replications=1, dataset=str(changed), overwrite=True))
+    assert other["values"] != first["values"]
+    stamp = Corpus.open(changed).stamp
+    assert other["made_from"]["dataset"] == stamp != first["made_from"]["dataset"]
+    assert f"Made from dataset {stamp}, evaluator " in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_files_of_somebody_else_in_the_folder_stop_an_evaluation_before_it_begins(options, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "report.md").write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match=r"report\.md is there already"):
+            evaluate(options(model_path="real", replications=1, overwrite=overwrite))
+    assert [each.name for each in (tmp_path / "out").iterdir()] == ["report.md"]
 
 
 def write_given(folder: Path, count: int, fps_ratio: int = 1) -> Path:
@@ -126,6 +172,44 @@ def test_what_cannot_be_judged_is_named_and_the_rest_is(dataset, tmp_path, caplo
         given_set(tmp_path, 20.0, corpus)
 
 
+def test_an_unreadable_motion_is_named_in_the_report_and_by_the_exit_code(dataset, evaluator, tmp_path, capsys):
+    folder = write_given(tmp_path / "theirs", 34)
+    (folder / "clip07.npy").write_bytes((folder / "clip07.npy").read_bytes()[:200])
+    with pytest.raises(SystemExit) as stopped:
+        run_command(lambda: main(["--dataset", str(dataset), "--evaluator", str(evaluator), "--replications", "1",
+                                  "--motions", str(folder), "--output_dir", str(tmp_path / "out")]))  # fmt: skip
+    said = capsys.readouterr()
+    assert stopped.value.code == 1 and "1 of the motions could not be read (clip07)" in said.err and "| given " in said.out
+    assert list(read_report(tmp_path / "out")["unreadable"]) == ["clip07"]
+
+
+def test_given_motions_with_another_caption_or_frame_are_others(dataset, tmp_path):
+    folder, corpus = write_given(tmp_path / "theirs", 6), Corpus.open(dataset)
+    stamps = [motions_stamp(given_set(folder, 20.0, corpus)[0])]
+    (folder / "clip01.txt").write_text("somebody sneezes\n")
+    stamps.append(motions_stamp(given_set(folder, 20.0, corpus)[0]))
+    np.save(folder / "clip02.npy", np.load(folder / "clip02.npy") + np.float32(0.25))
+    stamps.append(motions_stamp(given_set(folder, 20.0, corpus)[0]))
+    assert len(set(stamps)) == 3
+
+
+def test_own_recordings_with_the_heading_of_humanml3d_are_not_humanml3d(recordings, tmp_path):
+    prepare(PrepareOptions("bandai_namco", recordings, tmp_path / "own", workers=1, heading="published"))
+    own = Corpus.open(tmp_path / "own")
+    assert (own.heading, own.skeleton.name) == ("published", "humanml")
+    assert published_name(own) is None and default_evaluator(own).name == "own"
+
+
+def test_what_motions_are_too_short_to_tell_is_said_and_no_nan_is_written(tmp_path):
+    figures = known(physics_summary([np.zeros((2, 22, 3))], 20.0, SKELETON))
+    assert figures["jerk"] is None and "too short" in physics_table({"real motion": figures})
+    outputs = Outputs(tmp_path, "evaluation")
+    write_plain(outputs, "report.json", {"physics": figures})
+    with pytest.raises(ValueError, match=r"bad\.json: not written, it would hold NaN"):
+        write_plain(outputs, "bad.json", {"fid": np.float64("nan")})
+    assert not (tmp_path / "bad.json").exists()
+
+
 def test_features_that_a_model_does_not_make_follow_from_those_it_makes(dataset):
     """Root, positions and contacts of a real clip, the rest left to be worked out."""
     corpus = Corpus.open(dataset)
@@ -147,8 +231,6 @@ def test_features_that_a_model_does_not_make_follow_from_those_it_makes(dataset)
     (["--motions", "nowhere"], "nowhere: no motions"),
 ])  # fmt: skip
 def test_bad_input_is_one_line(flags, message, dataset, evaluator, tmp_path, capsys):
-    from protos.options import run_command
-
     given = ["--dataset", str(dataset), "--evaluator", str(evaluator), "--output_dir", str(tmp_path / "out"), *flags]
     with pytest.raises(SystemExit) as stopped:
         run_command(lambda: main(given))
@@ -171,6 +253,8 @@ def test_a_board_has_real_motion_once_and_first_and_each_model_by_its_name(tmp_p
     made = board_of([report_of("save/a", 0.7), report_of("other/a", 0.6), report_of("save/b", 0.8)])
     assert list(made["rows"]) == ["real motion", "a", "a_2", "b", "noise"]
     assert board_table(made).count("| real motion ") == 1
+    with pytest.raises(ValueError, match="the dataset has changed between their evaluations"):
+        board_of([report_of(name, 0.7, made_from={"dataset": name}) for name in ("a", "b")])
     with pytest.raises(ValueError, match="protocol is mdm of one and t2m of the other"):
         board_of([report_of("a", 0.7), report_of("b", 0.7, protocol="t2m")])
 

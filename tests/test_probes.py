@@ -363,7 +363,7 @@ def test_validate_fails_when_a_probe_is_not_valid(small_dataset, tmp_path):
 def test_wrong_requests_are_named():
     with pytest.raises(ValueError, match="--only jump: no such probe; there are locomotion, hands"):
         chosen_probes("jump")
-    with pytest.raises(ValueError, match="--seeds 0"):
+    with pytest.raises(ValueError, match="--seeds must be from 1"):
         EvalProbesOptions(seeds=0)
     assert {p.group for p in chosen_probes("hands")} == {"hands"}
 

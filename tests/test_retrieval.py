@@ -334,7 +334,7 @@ def test_few_clips_are_measured_by_the_protocols_that_allow_it(dataset, evaluato
 
 
 @pytest.mark.parametrize("flags, message", [
-    (["--threshold", "1.2"], "--threshold is a score between 0 and 1"),
+    (["--threshold", "1.2"], "--threshold must be above 0, below 1"),
     (["--dataset", "nowhere"], "dataset 'nowhere' not found"),
     (["--split", "other"], "no such split"),
     (["--model_path", "nowhere"], "no evaluator of numbers"),

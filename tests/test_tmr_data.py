@@ -14,6 +14,7 @@ from evaluations.ape_ave import ape_ave
 from evaluations.eval_ape_ave import main as measure
 from model.saved_text_features import SavedTextFeatures
 from model.text_encoders import load_text_encoder
+from protos.outputs import OutputError
 from tests.synthetic import raise_hand, walk
 
 # -------------------------------------------------------------------------------------------------------------- spans
@@ -219,6 +220,17 @@ def test_the_command_measures_folders_of_joints(tmp_path, capsys):
     each = [ape_ave([(reference, samples[k : k + 1]) for reference, samples in pairs]) for k in range(2)]
     assert f"APE_root: {(each[0]['APE_root'] + each[1]['APE_root']) / 2:.5f}" in (tmp_path / "avg.yaml").read_text()
     assert "mean joints" in capsys.readouterr().out
+    with pytest.raises(OutputError, match=r"avg\.yaml is there already"):
+        measure([*flags, "--output", str(tmp_path / "avg.yaml")])
+    whole = (tmp_path / "made" / "2_1.npy").read_bytes()
+    (tmp_path / "made" / "2_1.npy").write_bytes(whole[:500])
+    with pytest.raises(ValueError, match=r"1 recordings were left out \(2\): the figures are those of the others"):
+        measure(flags)
+    np.save(tmp_path / "made" / "2_1.npy", recorded[0][:1])
+    with pytest.raises(ValueError, match=r"left out \(2\)"):
+        measure(flags)
+    said = capsys.readouterr()
+    assert "2_1.npy: 1 frames have no variance" in said.err and "nan" not in said.out
     (tmp_path / "made" / "1_0.npy").unlink()
     (tmp_path / "made" / "1_1.npy").unlink()
     with pytest.raises(FileNotFoundError, match=r"holds neither 1\.npy nor 1_0\.npy"):

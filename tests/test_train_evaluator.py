@@ -78,8 +78,8 @@ def test_the_command_takes_flags_and_refuses_what_cannot_be_trained(dataset, tmp
     main(["--save_dir", str(tmp_path / "run"), "--preset", "small", "--dataset", str(dataset), "--movement_steps", "1",
           "--num_steps", "1", "--batch_size", "2", "--eval_interval", "0", "--device", "cpu"])
     assert from_pretrained(complete(tmp_path / "run" / "matching")[-1]).config.embedding == PRESETS["small"]["embedding"]
-    for flag, value, message in (("--batch_size", "1", "at least 2"), ("--window_size", "10", "multiple of 4"),
-                                 ("--feat_bias", "0", "positive")):
+    for flag, value, message in (("--batch_size", "1", "from 2 to 65536"), ("--window_size", "10", "multiple of 4"),
+                                 ("--feat_bias", "0", "above 0")):
         with pytest.raises(SystemExit):
             main(["--save_dir", str(tmp_path), flag, value])
         assert message in " ".join(capsys.readouterr().err.split())

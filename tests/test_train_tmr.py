@@ -125,9 +125,9 @@ def test_the_commands_take_flags_and_refuse_what_cannot_be_trained(dataset, tmp_
         assert (config.latent_dim, config.lambda_contrastive) == (PRESETS["small"]["latent_dim"], contrast)
         assert (config.temperature, config.contrast) == (0.3, "hard_negatives")
         assert ("contrastive" in json.loads((folder / "log.jsonl").read_text().splitlines()[0])) == bool(contrast)
-    for flag, value, message in (("--batch_size", "1", "at least 2"), ("--min_seconds", "11", "0 < min <= max"),
-                                 ("--latent_dim", "30", "multiple of --num_heads"), ("--temperature", "0", "positive"),
-                                 ("--false_negative_threshold", "2", "score from 0 to 1")):
+    for flag, value, message in (("--batch_size", "1", "from 2 to 65536"), ("--min_seconds", "11", "more than --max_seconds 10"),
+                                 ("--latent_dim", "30", "multiple of --num_heads"), ("--temperature", "0", "from 0.0001"),
+                                 ("--false_negative_threshold", "2", "from 0 to 1, got 2")):
         with pytest.raises(SystemExit):
             train_tmr.main(["--save_dir", str(tmp_path), flag, value])
         assert message in " ".join(capsys.readouterr().err.split())
