@@ -104,7 +104,7 @@ def check_bounds(instance: Any, flag: str = "") -> None:
 
 def _metadata(hint: Any) -> tuple[Any, ...]:
     if typing.get_origin(hint) is typing.Annotated:
-        return hint.__metadata__
+        return (*hint.__metadata__, *_metadata(typing.get_args(hint)[0]))
     return tuple(each for part in typing.get_args(hint) for each in _metadata(part))
 
 
