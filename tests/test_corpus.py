@@ -79,7 +79,8 @@ def test_statistics_are_finite_and_stds_above_zero(folder, mean, std):
 
 
 def test_statistics_of_another_width_are_refused(folder):
-    np.savez(folder / "corpus" / "stats.npz", mean=np.zeros(5), std=np.ones(5), skeleton="humanml", fps=20.0, heading="continuous")
+    path = folder / "corpus" / "stats.npz"
+    np.savez(path, mean=np.zeros(5), std=np.ones(5), skeleton="humanml", fps=20.0, heading="continuous")
     with pytest.raises(FileError, match="5 features, expected 263"):
         Corpus(folder).mean  # noqa: B018
 

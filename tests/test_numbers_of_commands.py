@@ -20,12 +20,12 @@ NEEDED = {"Search": {"text": "walk"}, "Localize": {"text": "walk"}, "EncodeDatas
 
 
 def modules_with_options() -> list[str]:
-    """Modules that turn the command line into options."""
+    """Commands that turn their command line into options."""
     listed = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
     found = []
     for name in listed:
         calls = (node for node in ast.walk(ast.parse((ROOT / name).read_text(encoding="utf-8"))) if isinstance(node, ast.Call))
-        if not name.startswith(("tests/test_", "protos/options")) and any(_is_parse(call) for call in calls):
+        if not name.startswith(("tests/", "protos/options")) and any(_is_parse(call) for call in calls):
             found.append(name.removesuffix(".py").replace("/", "."))
     return found
 

@@ -6,9 +6,8 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from protos.bounds import PROCESSES
 from protos.options import parse, run_command
 from protos.processes import Processes, start
 
@@ -18,7 +17,7 @@ class TinyCommandOptions:
     """Each process leaves a file `<rank>`; a text for the table of features is what the main process is asked to read."""
 
     folder: Path
-    processes: Annotated[int, PROCESSES] = 2
+    processes: int = 2
     device: str = "cpu"
     end: Literal["well", "table", "refused", "all_refused", "code", "killed", "fault", "waiting"] = "well"
 
