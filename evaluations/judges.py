@@ -8,10 +8,12 @@ from data_loaders.corpus import Corpus
 from model.embedding import TextMotionSpace, open_space
 from model.evaluator_words import GLOVE_FOLDER
 from model.official_evaluators import evaluator_at
+from protos.official_files import official_folder
 
 if TYPE_CHECKING:
     from data_loaders.amass_dataset import AmassDataset
 
+PLACES = {"humanml": "t2m", "kit": "kit"}  # where earlier versions put the published ones
 EVALUATORS = Path(__file__).resolve().parents[1] / "checkpoints" / "evaluators"
 
 
@@ -22,7 +24,10 @@ def published_name(corpus: "Corpus | AmassDataset") -> str | None:
 
 def default_evaluator(corpus: "Corpus | AmassDataset") -> Path:
     """Where the evaluator of a dataset lies: the published ones of humanml and kit, others by the dataset's name."""
-    return EVALUATORS / {"humanml": "t2m", "kit": "kit", None: corpus.folder.name}[published_name(corpus)]
+    name = published_name(corpus)
+    if name is None:
+        return EVALUATORS / corpus.folder.name
+    return official_folder(EVALUATORS.parent / "official" / f"t2m-evaluators-{name}", EVALUATORS / PLACES[name])
 
 
 def load_judge(

@@ -16,10 +16,11 @@ from data_loaders.glove import POS_CLASSES, WordVectorizer
 from data_loaders.text import Caption, Tagger
 from model.evaluators import WordFeatures
 from model.text_encoders import TextEncoder, load_text_encoder
+from protos.official_files import OFFICIAL, official_folder
 
 log = logging.getLogger(__name__)
 
-GLOVE_FOLDER = Path("checkpoints/glove")
+GLOVE_FOLDER, FORMER_GLOVE_FOLDER = OFFICIAL / "glove", Path("checkpoints/glove")
 
 
 class WordSource(Protocol):
@@ -38,7 +39,7 @@ class GloveWords:
     name = "glove"
 
     def __init__(self, folder: Path = GLOVE_FOLDER):
-        self.vectorizer = WordVectorizer(folder)
+        self.vectorizer = WordVectorizer(official_folder(folder, FORMER_GLOVE_FOLDER) if folder == GLOVE_FOLDER else folder)
         self.word_dim, self.pos_dim = self.vectorizer.vectors.shape[1], len(POS_CLASSES)
 
     @cached_property

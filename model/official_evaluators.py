@@ -83,7 +83,7 @@ def evaluator_statistics(dataset: str) -> Statistics:
 
 
 def official_evaluator(folder: Path, dataset: str = "humanml") -> GuoEvaluator:
-    """The published evaluator in `folder`: checkpoints/evaluators/t2m or kit, or the folder above, in eval mode."""
+    """The published evaluator in `folder`, or in its folder t2m or kit, in eval mode."""
     name, config = DATASETS[dataset]
     evaluator = GuoEvaluator(config, evaluator_statistics(dataset))
     path = _find(folder, name, MATCHING)
@@ -109,7 +109,7 @@ def evaluator_at(folder: Path) -> str | None:
         if (folder / name / MATCHING).is_file():
             return dataset
     if (folder / MATCHING).is_file():
-        return "kit" if folder.resolve().name == "kit" else "humanml"
+        return "kit" if folder.resolve().name in ("kit", "t2m-evaluators-kit") else "humanml"
     return None
 
 

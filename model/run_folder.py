@@ -4,6 +4,8 @@ import logging
 import re
 from pathlib import Path
 
+from protos.archives import is_archive
+
 WEIGHTS_FILE = "model.safetensors"
 OF_ONE_CHECKPOINT = ("config.json", "args.json", "checkpoints/last.ckpt")  # ours or a published run of TMR, MDM's, TEMOS's
 
@@ -16,11 +18,21 @@ def steps(run: Path, file: str = WEIGHTS_FILE) -> list[Path]:
     return sorted(found, key=lambda path: int(path.name.removeprefix("step_")))
 
 
+def _is_checkpoint(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in OF_ONE_CHECKPOINT)
+
+
 def checkpoint_in(path: str | Path) -> Path:
-    """The checkpoint that a path stands for: of a training run's folder its `best`, else its newest step; else itself."""
+    """The checkpoint that a path stands for: of a training run's folder its `best`, else its newest step; else itself.
+
+    A folder in which nothing but a checkpoint's folder lies, as unpacked archives make it, stands for that one.
+    """
     path = Path(path)
-    if not path.is_dir() or any((path / name).is_file() for name in OF_ONE_CHECKPOINT):
+    if not path.is_dir() or _is_checkpoint(path):
         return path
+    within = [each for each in path.iterdir() if not each.name.startswith(".") and not is_archive(each)]
+    if len(within) == 1 and _is_checkpoint(within[0]):
+        return within[0]
     best = path / "best"
     found = [best] if (best / WEIGHTS_FILE).is_file() else steps(path)[-1:]
     if not found:

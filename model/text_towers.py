@@ -11,8 +11,9 @@ from model.bert_tower import cut, load_bert
 from model.clip_tower import load_clip
 from model.feature_cache import cache_folder
 from model.text_encoders import TextEncoder, TextEncoderError, Tower, file_sha256
+from protos.official_files import OFFICIAL
 
-TEXT_FOLDER = Path("checkpoints/text")
+TEXT_FOLDER, FORMER_TEXT_FOLDER = OFFICIAL, Path("checkpoints/text")
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
@@ -90,8 +91,8 @@ def find_minilm() -> Path:
 
 
 def find_folder(name: str, spec: TowerSpec) -> Path:
-    """checkpoints/text/NAME, or the newest snapshot in the Hugging Face cache."""
-    candidates = [TEXT_FOLDER / name]
+    """checkpoints/official/NAME, where earlier versions put it, or the newest snapshot in the Hugging Face cache."""
+    candidates = [TEXT_FOLDER / name, FORMER_TEXT_FOLDER / name]
     from huggingface_hub.constants import HF_HUB_CACHE
 
     ids = [spec.repository] if "/" in spec.repository else [spec.repository, f"google-bert/{spec.repository}",

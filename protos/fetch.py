@@ -1,30 +1,34 @@
 """python -m protos.fetch NAME ...: brings official weights and data to where this code looks for them.
 
 Names and sources stand in protos/manifest.json; --list shows them with their licences. What is already in an entry's
-folder, put there by hand or before, is taken as it is; a downloaded archive put there is unpacked.
+folder, put there by hand or before, is taken as it is; a downloaded archive put there is unpacked. A folder appears whole
+or not at all; checkpoints/fetched.json lists what was fetched, and nothing else is ever replaced.
 """
 
 import hashlib
 import json
 import logging
+import os
 import shutil
 import sys
-import tarfile
 import urllib.request
-import zipfile
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 from tyro.conf import Positional
 
-from protos.files import atomic_path, write_atomically
+from protos.archives import is_archive, members, unpack
+from protos.files import atomic_folder, write_atomically
+from protos.names import inside, shown
+from protos.official_files import official_folder, visible
 from protos.options import parse, run_command, setup_logging
+from protos.outputs import files_in
+from protos.reading import FileError, read_json
 
 MANIFEST = Path(__file__).with_name("manifest.json")
 RECORD = Path("checkpoints/fetched.json")
-ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 TEXT_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "merges.txt",
               "special_tokens_map.json")  # fmt: skip
 
@@ -49,152 +53,201 @@ class FetchOptions:
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of the manifest. `sources` are tried in order."""
+    """One line of the manifest. `sources` are tried in order; `former` is where earlier versions put it, which still counts."""
 
     name: str
     what: str
     sources: tuple[dict[str, str], ...]
     place: Path
     licence: str
-    note: str = field(default="")
+    note: str = ""
+    former: Path | None = None
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies: its place, or the former one where only that holds it."""
+        return official_folder(self.place, self.former) if self.former else self.place
 
     @property
     def contents(self) -> list[Path]:
         """What lies in the entry's folder, hidden files aside."""
-        return sorted(p for p in self.place.glob("*") if not p.name.startswith(".")) if self.place.is_dir() else []
+        return visible(self.folder)
 
     @property
     def state(self) -> str:
         if self.sources and self.sources[0]["kind"] == "command":
             return "by command"
-        return "here" if self.contents else "absent" if self.sources else "by hand"
+        if contents := self.contents:
+            return "packed" if all(map(_is_archive, contents)) else "here"
+        return "absent" if self.sources else "by hand"
+
+
+@dataclass(frozen=True)
+class _Line:
+    """An entry as the manifest holds it."""
+
+    what: str
+    sources: list[dict[str, str]]
+    place: str
+    licence: str
+    note: str = ""
+    former: str = ""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A file in the record of what was fetched; `ours`: this program wrote it."""
+
+    size: int
+    sha256: str
+    first_seen: str
+    ours: bool = False
 
 
 def read_manifest(path: Path = MANIFEST) -> dict[str, Entry]:
-    content = json.loads(path.read_text(encoding="utf-8"))
     return {
-        name: Entry(name, value["what"], tuple(value["sources"]), Path(value["place"]), value["licence"],
-                    value.get("note", ""))
-        for name, value in content.items()
-    }
+        name: Entry(name, line.what, tuple(line.sources), Path(line.place), line.licence, line.note,
+                    Path(line.former) if line.former else None)
+        for name, line in read_json(path, dict[str, _Line]).items()
+    }  # fmt: skip
 
 
 def table(entries: dict[str, Entry]) -> str:
     """Lines of name, state, folder, what it is and its licence."""
-    rows = [(e.name, e.state, str(e.place), e.what, e.licence) for e in entries.values()]
+    rows = [(e.name, e.state, str(e.folder), e.what, e.licence) for e in entries.values()]
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     return "\n".join(f"{n:{widths[0]}}  {s:{widths[1]}}  {p:{widths[2]}}  {what} [{licence}]"
                      for n, s, p, what, licence in rows)
 
 
 def fetch(entry: Entry, force: bool = False) -> None:
-    """Brings one entry, from the first source that answers. FetchError says where to put it by hand."""
+    """Brings one entry, whole or not at all, from the first source that answers. FetchError says where to put it by hand."""
     if not force and _unpack_placed(entry):
         return
     if entry.contents and not force:
-        log.info("%s is already in %s", entry.name, entry.place)
-        _record(entry, entry.contents)
+        _require_whole(entry)
+        log.info("%s is already in %s", entry.name, entry.folder)
+        _record(entry, {path.name: path for path in entry.contents if path.is_file()})
         return
+    _require_fetched(entry)
     log.info("%s: %s. Licence: %s", entry.name, entry.what, entry.licence)
     failures = []
     for source in entry.sources:
         try:
-            files = DOWNLOADS[source["kind"]](entry, source)
+            with atomic_folder(entry.place) as temporary:
+                downloaded = DOWNLOADS[source["kind"]](entry, source, temporary)
+                _record(entry, {file.name: file for file in downloaded})
+                for archive in filter(_is_archive, downloaded):
+                    _unpack(archive, temporary, entry)
+                    archive.unlink()
+                _record(entry, {name: temporary / name for name in files_in(temporary)}, ours=True)
         except FetchError as error:
             raise FetchError(f"{error}{_by_hand(entry)}") from None
         except Exception as error:  # networks and their libraries fail in many ways; the next source may answer
             failures.append(f"{_address(source)}: {_first_line(error)}")
             continue
-        _record(entry, files)
-        for file in files:
-            if _is_archive(file):
-                unpack(file, entry.place)
-                file.unlink()
         log.info("%s is in %s", entry.name, entry.place)
         return
     reason = "; ".join(failures) if failures else entry.note or "there is no published address"
     raise FetchError(f"{entry.name} was not brought ({reason}){_by_hand(entry)}")
 
 
-def unpack(archive: Path, folder: Path) -> None:
-    """Unpacks a tar or zip; names that lead out of the folder, links and devices are refused."""
-    try:
-        if archive.suffix == ".zip":
-            with zipfile.ZipFile(archive) as file:
-                root = folder.resolve()
-                for name in file.namelist():
-                    if not (root / name).resolve().is_relative_to(root):
-                        raise FetchError(f"{archive} holds {name}, which leads out of {folder}: not unpacked")
-                file.extractall(folder)
-        else:
-            with tarfile.open(archive) as file:
-                file.extractall(folder, filter="data")
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
-        raise FetchError(f"{archive} cannot be unpacked: {_first_line(error)}") from error
-
-
 def _unpack_placed(entry: Entry) -> bool:
-    """Unpacks archives put into the folder by hand, where nothing else is there yet."""
+    """Unpacks archives put into the folder by hand, where nothing else is there yet; they stay beside what was in them."""
     archives = [path for path in entry.contents if _is_archive(path)]
     if not archives or len(archives) < len(entry.contents):
         return False
-    _record(entry, archives)
+    if others := files_in(entry.folder) - {path.name for path in archives}:
+        raise FetchError(f"{entry.folder} holds {min(others)} beside its archive: move it away, and fetch again")
+    _record(entry, {path.name: path for path in archives})
+    with atomic_folder(entry.folder) as temporary:
+        for archive in archives:
+            _unpack(archive, temporary, entry)
+        _record(entry, {name: temporary / name for name in files_in(temporary)}, ours=True)
+        for archive in archives:
+            _keep(archive, temporary / archive.name)
     for archive in archives:
-        unpack(archive, entry.place)
-        log.info("%s unpacked in %s", archive.name, entry.place)
+        log.info("%s unpacked in %s", archive.name, entry.folder)
     return True
 
 
-def _drive(entry: Entry, source: dict[str, str]) -> list[Path]:
-    gdown = _extra("gdown")
-    entry.place.mkdir(parents=True, exist_ok=True)
-    partial = entry.place / ".partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    try:  # a trailing slash lets gdown take the file's own name
-        name = gdown.download(id=source["id"], output=f"{partial}/", quiet=not sys.stderr.isatty())
-        if name is None:
-            raise OSError("Google Drive did not give the file")
-        return [_checked(Path(name), source).rename(entry.place / Path(name).name)]
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+def _unpack(archive: Path, folder: Path, entry: Entry) -> None:
+    """`protos.archives.unpack` into a folder that is to become the entry's, by whose name errors call it."""
+    try:
+        unpack(archive, folder)
+    except FileError as error:
+        raise FileError(f"{archive.name}: {str(error).replace(str(folder), str(entry.folder))}") from None
 
 
-def _drive_folder(entry: Entry, source: dict[str, str]) -> list[Path]:
+def _keep(file: Path, target: Path) -> None:
+    """The same file at `target` too, without a copy where the file system can."""
+    if target.exists():
+        raise FetchError(f"{file} holds a file of its own name: unpack it by hand")
+    try:
+        os.link(file, target)
+    except OSError:
+        shutil.copy2(file, target)
+
+
+def _require_whole(entry: Entry) -> None:
+    """FetchError where an archive lies beside only a part of what is in it: an earlier run was interrupted."""
+    archives = [path for path in entry.contents if _is_archive(path)]
+    for archive in archives if not any(seen.ours for seen in _seen(entry).values()) else []:
+        for member in members(archive):
+            file = inside(entry.folder, member.name)
+            if not file.is_file() or file.stat().st_size != member.size:
+                raise FetchError(f"{entry.folder} holds {archive.name} half unpacked ({shown(member.name)} is missing or cut "
+                                 "short): move all but the archive away, and fetch again")
+
+
+def _require_fetched(entry: Entry) -> None:
+    """FetchError where the folder to be replaced holds anything but what was fetched into it, unchanged."""
+    seen = _seen(entry)
+    for name in sorted(files_in(entry.place)):
+        known, path = seen.get(name), entry.place / name
+        if known is None or not known.ours or path.stat().st_size != known.size or _digest(path) != known.sha256:
+            raise FetchError(f"{path} was not fetched by this program, or was changed: move it away, and fetch again")
+
+
+def _drive(entry: Entry, source: dict[str, str], folder: Path) -> list[Path]:
+    gdown = _extra("gdown")  # a trailing slash lets it take the file's own name
+    name = gdown.download(id=source["id"], output=f"{folder}/", quiet=not sys.stderr.isatty())
+    if name is None:
+        raise OSError("Google Drive did not give the file")
+    return [_checked(Path(name), source)]
+
+
+def _drive_folder(entry: Entry, source: dict[str, str], folder: Path) -> list[Path]:
     gdown = _extra("gdown")
-    entry.place.mkdir(parents=True, exist_ok=True)
-    names = gdown.download_folder(id=source["id"], output=str(entry.place), quiet=not sys.stderr.isatty())
+    names = gdown.download_folder(id=source["id"], output=str(folder), quiet=not sys.stderr.isatty())
     if not names:
         raise OSError("Google Drive did not list the folder")
     return [Path(name) for name in names]
 
 
-def _hugging_face(entry: Entry, source: dict[str, str]) -> list[Path]:
+def _hugging_face(entry: Entry, source: dict[str, str], folder: Path) -> list[Path]:
     hub = _extra("huggingface_hub")
     names = set(hub.HfApi().list_repo_files(source["repository"]))
     weights = next((name for name in ("model.safetensors", "pytorch_model.bin") if name in names), None)
     if weights is None:
         raise OSError("the repository holds no weights")
     wanted = [weights, *(name for name in TEXT_FILES if name in names)]
-    hub.snapshot_download(source["repository"], allow_patterns=wanted, local_dir=entry.place)
-    return [entry.place / name for name in wanted]
+    hub.snapshot_download(source["repository"], allow_patterns=wanted, local_dir=folder)
+    return [folder / name for name in wanted]
 
 
-def _url(entry: Entry, source: dict[str, str]) -> list[Path]:
-    target = entry.place / source["url"].rsplit("/", 1)[-1]
-    with atomic_path(target) as temporary, open(temporary, "wb") as file:
-        with urllib.request.urlopen(source["url"], timeout=60) as answer:
-            shutil.copyfileobj(answer, file, 1 << 20)
-        file.flush()
-        _checked(temporary, source)
-    return [target]
+def _url(entry: Entry, source: dict[str, str], folder: Path) -> list[Path]:
+    target = folder / source["url"].rsplit("/", 1)[-1]
+    with open(target, "wb") as file, urllib.request.urlopen(source["url"], timeout=60) as answer:
+        shutil.copyfileobj(answer, file, 1 << 20)
+    return [_checked(target, source)]
 
 
-def _command(entry: Entry, source: dict[str, str]) -> list[Path]:
+def _command(entry: Entry, source: dict[str, str], folder: Path) -> list[Path]:
     raise FetchError(f"{entry.name} comes with a command of its own: {source['command']}")
 
 
-def _git(entry: Entry, source: dict[str, str]) -> list[Path]:
+def _git(entry: Entry, source: dict[str, str], folder: Path) -> list[Path]:
     then = f"; {source['note']}" if "note" in source else ""
     raise FetchError(f"{entry.name} is a repository: git clone {source['url']}{then}")
 
@@ -225,20 +278,25 @@ def _digest(path: Path, kind: str = "sha256") -> str:
         return hashlib.file_digest(file, kind).hexdigest()
 
 
-def _record(entry: Entry, files: list[Path]) -> None:
+def _seen(entry: Entry) -> dict[str, Seen]:
+    """What the record knows of an entry's files, by their names in its folder. FileError where the record is damaged."""
+    return read_json(RECORD, dict[str, dict[str, Seen]]).get(entry.name, {}) if RECORD.is_file() else {}
+
+
+def _record(entry: Entry, files: dict[str, Path], ours: bool = False) -> None:
     """Notes size and sha256 of files at their first sight, and warns where they differ from that later."""
-    known = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.is_file() else {}
+    known = read_json(RECORD, dict[str, dict[str, Seen]]) if RECORD.is_file() else {}
     seen = known.setdefault(entry.name, {})
-    for file in files:
-        if not file.is_file():
-            continue
-        now = {"size": file.stat().st_size, "sha256": _digest(file)}
-        first = seen.setdefault(file.name, {**now, "first_seen": date.today().isoformat()})
-        if (first["size"], first["sha256"]) != (now["size"], now["sha256"]):
+    for name, file in files.items():
+        now = Seen(file.stat().st_size, _digest(file), date.today().isoformat(), ours)
+        first = seen.get(name)
+        if first and (first.size, first.sha256) != (now.size, now.sha256):
             log.warning("%s of %s differs from the one first seen on %s (%d bytes, sha256 %s): now %d bytes, %s",
-                        file.name, entry.name, first["first_seen"], first["size"], first["sha256"][:12],
-                        now["size"], now["sha256"][:12])
-    write_atomically(RECORD, json.dumps(known, indent=1, sort_keys=True) + "\n")
+                        name, entry.name, first.first_seen, first.size, first.sha256[:12], now.size, now.sha256[:12])
+        if first is None or ours:
+            seen[name] = now
+    content = {name: {file: asdict(each) for file, each in files.items()} for name, files in known.items()}
+    write_atomically(RECORD, json.dumps(content, indent=1, sort_keys=True) + "\n")
 
 
 def _by_hand(entry: Entry) -> str:
@@ -259,7 +317,7 @@ def _address(source: dict[str, str]) -> str:
 
 
 def _is_archive(path: Path) -> bool:
-    return path.name.lower().endswith(ARCHIVES)
+    return path.is_file() and is_archive(path)
 
 
 def _first_line(error: BaseException) -> str:

@@ -24,7 +24,7 @@ class LengthEstimatorOptions(TrainOptions):
     """humanml, kit, bandai_namco, or a folder made by data_loaders.prepare."""
     words: Literal["auto", "glove", "minilm"] = "auto"
     """What is read of texts: the published word vectors, or MiniLM's; auto takes the former where they are."""
-    glove_folder: Path = Path("checkpoints/glove")
+    glove_folder: Path = Path("checkpoints/official/glove")
     """Folder of our_vab_data.npy, our_vab_words.pkl and our_vab_idx.pkl."""
     hidden: Annotated[int, CHANNELS] = 512
     """Channels of the GRU, in each direction."""
