@@ -2,7 +2,9 @@
 
 import json
 import pickle
+import subprocess
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +18,9 @@ from model.motion_autoencoder import AutoencoderConfig
 from model.official_names import CheckpointError, config_from_args, mdm_name, read_args
 from model.pretrained import from_pretrained, read_config, save_pretrained
 from model.text_encoders import TextFeatures, load_text_encoder
-from protos.outputs import OutputError
+from protos.outputs import OutputError, files_in, read_manifest
+
+CHECKPOINTS = Path(__file__).resolve().parents[1] / "checkpoints"
 
 SMALL = dict(latent_dim=32, ff_size=48, num_layers=2, diffusion_steps=5)
 WORDS = dict(arch="trans_dec", text_encoder="minilm", text_dim=384, text_memory="tokens", mask_frames=True)
@@ -322,3 +326,13 @@ def test_full_size_weights_give_the_original_answer_at_full_length(decoder, tmp_
         theirs = original(x.transpose(0, 1), t, words.transpose(0, 1), **more).transpose(0, 1)
     counts = mask if decoder else torch.ones_like(mask)
     assert torch.allclose(ours[counts], theirs[counts], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["starter", "tmr", "evaluators/bandai_namco"])
+def test_the_manifests_of_the_weights_that_come_with_the_code_list_what_lies_there(name):
+    folder = CHECKPOINTS / name
+    listed = read_manifest(folder / "manifest.json")
+    assert listed.what == "checkpoint" and set(listed.files) == files_in(folder) - {"manifest.json"}
+    asked = subprocess.run(["git", "ls-files", "."], cwd=folder, capture_output=True, text=True, check=False)
+    if asked.returncode == 0 and asked.stdout:  # in a checkout
+        assert set(asked.stdout.split()) == {*listed.files, "manifest.json"}
