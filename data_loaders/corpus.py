@@ -34,6 +34,7 @@ DATASET_ROOT = Path("dataset")
 PUBLISHED_STATISTICS = Path(__file__).with_name("published_statistics.json")
 FORMAT_VERSION = 1
 CORPUS_FILES = ("index.json", "captions.json", "features.npy", "stats.npz")
+EARLIER_FILES = (*CORPUS_FILES, "features.npy.partial")  # the last was left by a killed run of an earlier version
 REPORT = "report.txt"  # the one text file of a dataset folder that is no split list
 FRAME_RATES = (0.1, 10_000.0)
 PREPARE_AGAIN = "prepare the dataset again"
@@ -368,7 +369,7 @@ def write_corpus(folder: Path, entries: Iterable[Entry], representation: Represe
     skeleton = load_skeleton(representation.skeleton)
     names, offsets, labels, captions = [], [0], [], {}
     digest = hashlib.sha256()
-    with new_folder(Path(folder) / "corpus", "corpus", overwrite=True, earlier=CORPUS_FILES) as store:
+    with new_folder(Path(folder) / "corpus", "corpus", overwrite=True, earlier=EARLIER_FILES) as store:
         with open(store / "features.npy", "wb") as rows:
             rows.write(_npy_header((0, skeleton.num_features)))
             for entry in entries:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from protos.files import write_atomically
+from protos.reading import FileError, read_lines
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,7 @@ SPACY_MODEL = "en_core_web_sm"
 LINE_FORM = "caption#word/POS word/POS ...#start#end"
 
 
-class CaptionFileError(ValueError):
+class CaptionFileError(FileError):
     """A caption file that does not hold what it should; the message names file, line and what was expected."""
 
 
@@ -57,6 +58,36 @@ def parse_caption(line: str) -> Caption:
     return Caption(text, tuple(tokens.split()), _seconds(start), _seconds(end))
 
 
+def parse_own_caption(line: str) -> Caption:
+    """The caption of a line as people write it: a text, `text#start#end`, or the published form of a line.
+
+    '#' within the text stays. Raises ValueError where there is no text or the times are no span of time.
+    """
+    fields = line.split("#")
+    times = _times(fields[-2:]) if len(fields) > 2 else None
+    rest = fields[:-2] if times else fields
+    tagged = len(rest) > 1 and all(all(token.rpartition("/")[::2]) for token in rest[-1].split())
+    tokens = rest[-1].split() if tagged and (times or rest[-1].strip()) else ()
+    text = "#".join(rest[:-1] if tagged and (times or rest[-1].strip()) else rest)
+    return checked_caption(Caption(text.strip(), tuple(tokens), *(times or (0.0, 0.0))))
+
+
+def checked_caption(caption: Caption) -> Caption:
+    """The caption itself. Raises ValueError where it has no text, or times that are neither both zero nor a span of time."""
+    if not written_text(caption.text):
+        raise ValueError("an empty caption")
+    if not (caption.whole or 0 <= caption.start < caption.end):
+        raise ValueError(f"from {caption.start:g} to {caption.end:g} s is no span of time")
+    return caption
+
+
+def _times(fields: Sequence[str]) -> tuple[float, float] | None:
+    try:
+        return _seconds(fields[0]), _seconds(fields[1])
+    except ValueError:
+        return None
+
+
 def _seconds(field: str) -> float:
     try:
         value = float(field)
@@ -69,19 +100,24 @@ def _seconds(field: str) -> float:
 
 def format_caption(caption: Caption) -> str:
     """The caption as a line of a file. '#' and line breaks, which the format cannot hold, become spaces."""
-    text = " ".join(caption.text.replace("#", " ").split())
-    return f"{text}#{' '.join(caption.tokens)}#{float(caption.start)}#{float(caption.end)}"
+    return f"{written_text(caption.text)}#{' '.join(caption.tokens)}#{float(caption.start)}#{float(caption.end)}"
 
 
-def read_caption_file(path: str | Path, plain: bool = False) -> list[Caption]:
+def written_text(text: str) -> str:
+    """A caption's text as a line of a file can hold it."""
+    return " ".join(text.replace("#", " ").split())
+
+
+def read_caption_file(path: str | Path, plain: bool = False, problems: list[str] | None = None) -> list[Caption]:
     """Captions of a file in line order; blank lines are passed over. plain: a line without # is a caption's text.
 
-    Raises FileNotFoundError, or CaptionFileError naming file and line (also when there is no caption at all).
+    Raises FileNotFoundError, or CaptionFileError naming file and line (also when there is no caption at all). With `problems`
+    a line that is none costs that caption only: the list gets what is wrong with it.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise CaptionFileError(f"{path}: byte {error.start} is not UTF-8 text, expected lines {LINE_FORM}") from None
+        lines = read_lines(path)
+    except FileError as error:
+        raise CaptionFileError(f"{error}, expected lines {LINE_FORM}") from None
     captions = []
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -89,7 +125,9 @@ def read_caption_file(path: str | Path, plain: bool = False) -> list[Caption]:
         try:
             captions.append(Caption(line.strip()) if plain and "#" not in line else parse_caption(line))
         except ValueError as error:
-            raise CaptionFileError(f"{path}, line {number}: {error}") from None
+            if problems is None:
+                raise CaptionFileError(f"{path}, line {number}: {error}") from None
+            problems.append(f"{path}, line {number}: {error}")
     if not captions:
         raise CaptionFileError(f"{path}: no caption, expected lines {LINE_FORM}")
     return captions
@@ -110,15 +148,29 @@ _SIDED_WORD = re.compile(
 )
 _AN_BEFORE_CLOCKWISE = re.compile(r"\b([Aa])n((?:/DET)? (?=clockwise))")  # "an anticlockwise circle"
 _BOTH_SIDED = re.compile(r"\b(?:all right|right (?:away|now|angles?|angled)|right side up)\b", re.IGNORECASE)
+# "right" that says how near or how soon: "right in front of", "right after". It does not where another side follows ("right
+# over left") or where the word before makes it a side ("to the right in front", "turns right after two steps").
+_NEAR = (r"in front|in the (?:middle|cent(?:er|re)|face)|next to|beside|behind|on top|up (?:to|against)|down to|through|there|here"
+         r"|across from|back (?:to|into|up|where)")  # fmt: skip
+_SOON = r"after(?:wards?)?|before|as(?! if| though)|when|until|at the (?:start|beginning|end)|on (?:the spot|time|cue)|then(?= and there|\W*$)"
+_INTENSIVE = re.compile(
+    rf"\bright(?:/[A-Z]+)? (?:(?P<near>{_NEAR})|(?P<soon>{_SOON}))\b(?! (?:of )?(?:(?:the|his|her|their) )?left\b)".replace(
+        " ", r"(?:/[A-Z]+)? "), re.IGNORECASE)  # fmt: skip
+_A_SIDE = frozenset("the his her their its my your a an to both with from of on by left slightly sharply far hard".split())
+_TURNS = ("turn", "veer", "pivot", "rotat", "spin", "twist", "fac", "swerv", "curv", "lean", "tilt")
+_MOVES = (*_TURNS, "step", "walk", "mov", "look", "go", "went", "bend", "bent", "jump", "hop", "shift", "slid", "sidestep", "run",
+          "ran", "jog", "shuffl", "swing", "swung", "kick", "punch", "lung", "straf", "dodg", "sway", "point", "reach", "roll",
+          "head", "circl", "drift", "hook", "forward", "backward", "sideways", "diagonal")  # fmt: skip
 
 
 def mirror_text(text: str) -> str:
     """The text of the left-right mirrored motion: left <-> right, clockwise <-> counterclockwise, anticlockwise ->
     clockwise, all at once, whole words with their endings and their case. Works on captions, labels and token lines.
 
-    Idioms that name no side ("right away", "right angle") stay. "left" as the past of "leave" is mirrored too.
+    Idioms that name no side ("right away", "right after", "right angle") stay. "left" as the past of "leave" is mirrored too.
     """
     kept = [match.span() for match in _BOTH_SIDED.finditer(text)]
+    kept += [match.span() for match in _INTENSIVE.finditer(text) if not _means_a_side(text[: match.start()], match)]
 
     def swap(match: re.Match) -> str:
         if any(start <= match.start() < end for start, end in kept):
@@ -129,6 +181,17 @@ def mirror_text(text: str) -> str:
         return _in_case_of(match.group(), "clockwise" if match["counter"] else "counterclockwise")
 
     return _AN_BEFORE_CLOCKWISE.sub(r"\1\2", _SIDED_WORD.sub(swap, text))
+
+
+def _means_a_side(before: str, match: re.Match) -> bool:
+    """Whether the words before "right in front", "right after", ... make that "right" a side."""
+    words = re.search(r"(?:([\w']+)(?:/[A-Z]+)? )?([\w']+)(?:/[A-Z]+)? $", before)
+    if not words:
+        return False
+    earlier, word = (words[1] or "").lower(), words[2].lower()
+    if word in ("and", "or", "then"):
+        return earlier.startswith(("left", "forward", "backward", "sideways", "diagonal"))
+    return word in _A_SIDE or word.startswith(_TURNS if match["near"] else _MOVES)
 
 
 def _in_case_of(model: str, word: str) -> str:

@@ -74,8 +74,38 @@ class TestCaptionFiles:
 
     def test_a_file_of_bytes_is_named(self, tmp_path):
         (tmp_path / "a.txt").write_bytes(b"caf\xe9#a/DET#0#0")
-        with pytest.raises(CaptionFileError, match="byte 3 is not UTF-8"):
+        with pytest.raises(CaptionFileError, match=r"a\.txt, line 1: not UTF-8 text"):
             text.read_caption_file(tmp_path / "a.txt")
+
+
+class TestOwnCaptions:
+    @pytest.mark.parametrize(
+        ("line", "caption"),
+        [
+            ("a man walks", Caption("a man walks")),
+            ("move #2 of the form", Caption("move #2 of the form")),
+            ("a man walks#1.5#4", Caption("a man walks", (), 1.5, 4.0)),
+            ("move #2 of it#0#2.5", Caption("move #2 of it", (), 0.0, 2.5)),
+            ("walks#walk/VERB#0.0#2.5", Caption("walks", ("walk/VERB",), 0.0, 2.5)),
+            ("walks##2.5#5.0", Caption("walks", (), 2.5, 5.0)),
+            ("walks#nan#nan", Caption("walks")),
+            ("walks#walk/VERB", Caption("walks", ("walk/VERB",))),
+            ("go 3#4", Caption("go 3#4")),
+        ],
+    )
+    def test_times_and_hashes_stay(self, line, caption):
+        assert text.parse_own_caption(line) == caption
+
+    @pytest.mark.parametrize("line", ["", "#a/DET#0#0", "##1#2", "#", "a#3#3", "a#4#2", "a#-1#2", "a#walk/VERB#-2#-1"])
+    def test_what_says_nothing_or_no_span_of_time_is_refused(self, line):
+        with pytest.raises(ValueError, match=r"an empty caption|no span of time"):
+            text.parse_own_caption(line)
+
+    def test_a_bad_line_costs_that_caption_only(self, tmp_path):
+        (tmp_path / "a.txt").write_text("good#good/ADJ#0#0\n#a/DET#0#0\nbetter##0#0\n")
+        problems = []
+        assert [c.text for c in text.read_caption_file(tmp_path / "a.txt", problems=problems)] == ["good", "better"]
+        assert problems == [f"{tmp_path / 'a.txt'}, line 2: an empty caption, expected {text.LINE_FORM}"]
 
 
 class TestMirroring:
@@ -101,6 +131,40 @@ class TestMirroring:
     @pytest.mark.parametrize("word", ["anticlockwise", "anti-clockwise", "anti clockwise"])
     def test_anticlockwise_becomes_clockwise(self, word):
         assert mirror_text(f"in an {word} circle") == "in a clockwise circle"
+
+    @pytest.mark.parametrize(
+        "caption",
+        [
+            "a person sits down right after the jump",
+            "he bows, right before he leaves",
+            "stops right in front of the chair",
+            "walks right up to someone",
+            "stands right behind it and right next to the door",
+            "waves and right after that sits down",
+            "claps right as the music ends",
+            "he kneels right then and there",
+            "sit/VERB down/ADP right/ADV in/ADP front/NOUN of/ADP it/PRON",
+        ],
+    )
+    def test_a_right_that_says_how_near_or_soon_stays(self, caption):
+        assert mirror_text(caption) == caption.replace("left", "right")
+
+    @pytest.mark.parametrize(
+        ("original", "mirrored"),
+        [
+            ("turns right after two steps", "turns left after two steps"),
+            ("steps to the right in front of the chair", "steps to the left in front of the chair"),
+            ("raises the right hand right after", "raises the left hand right after"),
+            ("crosses right over left", "crosses left over right"),
+            ("places right behind left", "places left behind right"),
+            ("walks left and right before sitting", "walks right and left before sitting"),
+            ("steps left then right then left", "steps right then left then right"),
+            ("turn/VERB right/ADV before/ADP sit/VERB", "turn/VERB left/ADV before/ADP sit/VERB"),
+            ("with his right as support", "with his left as support"),
+        ],
+    )
+    def test_a_right_that_is_a_side_does_not(self, original, mirrored):
+        assert mirror_text(original) == mirrored
 
     def test_twice_is_the_original(self):
         line = "Rightward jab with the left, a right hook; clockwise, then counterclockwise to the LEFT-hand side"
