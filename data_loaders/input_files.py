@@ -54,7 +54,7 @@ def survey(folder: Path, suffixes: tuple[str, ...], without: Collection[Path] = 
     inventory = Inventory()
     archives: list[Path] = []
     for path in _walk(folder, {each.resolve() for each in without}, inventory):
-        name = path.relative_to(folder).as_posix()
+        name = _text(path.relative_to(folder).as_posix())
         if path.suffix.lower() in suffixes and not _no_recording(path.name):
             inventory.recordings.append(_loose(path, name))
         elif is_archive(path) and path.parent == folder:
@@ -76,15 +76,20 @@ def _walk(folder: Path, without: Collection[Path], inventory: Inventory) -> Iter
 
     def failed(error: OSError) -> None:
         place = Path(error.filename or folder)
-        name = place.relative_to(folder).as_posix() if place.is_relative_to(folder) else str(place)
+        name = _text(place.relative_to(folder).as_posix() if place.is_relative_to(folder) else str(place))
         inventory.unreadable[name] = f"{place}: {error.strerror or error}"
 
     for place, folders, files in os.walk(folder, onerror=failed):
         here = Path(place)
         folders[:] = sorted(each for each in folders if each != ".git" and (here / each).resolve() not in without)
-        linked = [each for each in folders if (here / each).is_symlink()]
-        inventory.others += [f"{(here / each).relative_to(folder).as_posix()} (a link to a folder, not followed)" for each in linked]
+        linked = [_text((here / each).relative_to(folder).as_posix()) for each in folders if (here / each).is_symlink()]
+        inventory.others += [f"{name} (a link to a folder, not followed)" for name in linked]
         yield from (here / name for name in sorted(files))
+
+
+def _text(name: str) -> str:
+    """A path as text of one line: bytes that are not UTF-8 and control characters are written as escapes."""
+    return re.sub(r"[\x00-\x1f\x7f]", lambda match: f"\\x{ord(match[0]):02x}", name.encode("utf-8", "backslashreplace").decode())
 
 
 def _no_recording(name: str) -> bool:
@@ -110,7 +115,7 @@ def _look_into(path: Path, suffixes: tuple[str, ...], inventory: Inventory) -> N
     counts: Counter[str] = Counter()
     try:
         for member in members(path):
-            file = f"{path.name}/{PurePosixPath(member.name.lstrip('/'))}"
+            file = _text(f"{path.name}/{PurePosixPath(member.name.lstrip('/'))}")
             name = PurePosixPath(member.name).name
             if PurePosixPath(name).suffix.lower() not in suffixes or _no_recording(name):
                 inventory.others.append(file)

@@ -2,15 +2,20 @@
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from data_loaders.corpus import Entry, Representation, Statistics, write_corpus
+from data_loaders.corpus import EARLIER_FILES, REPORT, Entry, Representation, Statistics, read_split, write_corpus
+from data_loaders.prepare_report import Accounts, Record
 from data_loaders.skeleton import Skeleton, load_skeleton
-from data_loaders.text import CaptionFileError, read_caption_file
-from protos.files import write_atomically
+from data_loaders.text import read_caption_file
+from protos.names import inside
+from protos.options import one_line
+from protos.outputs import Outputs, files_in
+from protos.reading import FileError, read_array, read_lines
 
 log = logging.getLogger(__name__)
 # Clips listed by the published splits, mirrored ones included. HumanML3D: 29,232 rows, of which 009707, 011059 and their
@@ -19,6 +24,8 @@ PUBLISHED_COUNTS = {
     "humanml3d": {"train": 23384, "val": 1460, "test": 4384},
     "kit": {"train": 4888, "val": 300, "test": 830},
 }
+# Of these the published data have no usable features, so that their absence is no damage.
+PUBLISHED_GAPS = frozenset(f"{twin}{name}" for twin in ("", "M") for name in ("007975", "009707", "011059"))
 SKELETONS = {"humanml3d": "humanml", "kit": "kit"}
 _ID = re.compile(r"M?\d{5,6}")  # of a clip of HumanML3D or KIT-ML, M: mirrored
 SPLITS = ("train", "val", "test", "train_val", "all")
@@ -35,8 +42,8 @@ def published_name(representation: Representation, names: Iterable[str]) -> str 
     return skeleton
 
 
-def pack_official(source: Path, output: Path, name: str) -> None:
-    """Packs an official dataset folder into `output/corpus` (the folder itself may be the output).
+def pack_official(source: Path, output: Path, name: str) -> Accounts:
+    """Packs an official dataset folder into `output/corpus`; the folder itself may be the output, of which no file is replaced.
 
     Reports missing, NaN, short and caption-less clips in report.txt and warns where counts differ from the published ones.
     Raises FileNotFoundError or ValueError saying what of the layout is missing.
@@ -45,50 +52,91 @@ def pack_official(source: Path, output: Path, name: str) -> None:
     for part in ("new_joint_vecs", "texts", "Mean.npy", "Std.npy", "train.txt", "test.txt"):
         if not (source / part).exists():
             raise FileNotFoundError(f"{source / part} is missing: --input must be the official {name} folder, unpacked")
-    mean, std = (np.load(source / file, allow_pickle=False).astype(np.float32) for file in ("Mean.npy", "Std.npy"))
+    in_place = output.exists() and output.samefile(source)
+    outputs = Outputs(output, "dataset", going_on=True, earlier=lambda folder: earlier_files(folder, in_place))
+    if in_place and is_our_report(output / REPORT):
+        outputs.listed.add(REPORT)  # written beside the official files by a version that listed nothing
+    width = (skeleton.num_features,)
+    mean, std = (read_array(source / file, finite=True).astype(np.float32) for file in ("Mean.npy", "Std.npy"))
     for file, array in (("Mean.npy", mean), ("Std.npy", std)):
-        if array.shape != (skeleton.num_features,):
-            raise ValueError(f"{source / file}: shape {array.shape}, expected ({skeleton.num_features},) for {name}")
-    splits = {s: (source / f"{s}.txt").read_text().split() for s in SPLITS if (source / f"{s}.txt").is_file()}
+        if array.shape != width:
+            raise FileError(f"{source / file}: shape {array.shape}, expected {width} for {name}")
+    if not (std > 0).all():
+        raise FileError(f"{source / 'Std.npy'}: holds a std of 0 or below: not the official file")
+    splits = {s: read_split(source, s) for s in SPLITS if (source / f"{s}.txt").is_file()}
     names = list(dict.fromkeys(clip for listing in splits.values() for clip in listing))
-    dropped: dict[str, str] = {}
+    outputs.claim(REPORT, *(() if in_place else (f"{split}.txt" for split in splits)))
     representation = Representation(skeleton.name, skeleton.fps, "published")
-    output.mkdir(parents=True, exist_ok=True)
-    entries = read_entries(source, names, skeleton, dropped)
-    write_corpus(output, entries, representation, Statistics(mean, std, representation))
-    if output.resolve() != source.resolve():
+    records = {clip: Record(f"{clip}.npy", clip) for clip in names}
+    write_corpus(output, read_entries(source, records, skeleton), representation, Statistics(mean, std, representation))
+    if not in_place:
         for split, listing in splits.items():
-            write_atomically(output / f"{split}.txt", "".join(f"{clip}\n" for clip in listing))
+            outputs.write(f"{split}.txt", "".join(f"{clip}\n" for clip in listing))
     for split, expected in PUBLISHED_COUNTS[name].items():
         found = len(splits.get(split, ()))
         if found != expected:
             log.warning("%s lists %d clips, the published one %d", split, found, expected)
-    lines = [f"{len(names)} clips listed, {len(names) - len(dropped)} packed, {len(dropped)} dropped"]
-    lines += [f"{clip}: {reason}" for clip, reason in sorted(dropped.items())]
-    write_atomically(output / "report.txt", "\n".join(lines) + "\n")
-    log.info("%s (%s)", lines[0], output / "report.txt")
+    text = report_of(source, records)
+    report = outputs.write(REPORT, text)
+    log.info("%s (%s)", text.partition("\n")[0], report)
+    return Accounts(report, list(records.values()))
 
 
-def read_entries(source: Path, names: list[str], skeleton: Skeleton, dropped: dict[str, str]) -> Iterator[Entry]:
-    """Usable clips one by one; `dropped` collects the others with the reason."""
+def read_entries(source: Path, records: dict[str, Record], skeleton: Skeleton) -> Iterator[Entry]:
+    """Usable clips one by one; the records of the others get the reason."""
     from tqdm import tqdm
 
-    for name in tqdm(names, desc="clips", unit="clip", disable=None):
-        path = source / "new_joint_vecs" / f"{name}.npy"
+    for name, record in tqdm(records.items(), desc="clips", unit="clip", disable=None):
         try:
-            features = np.load(path, allow_pickle=False)
-            captions = read_caption_file(source / "texts" / f"{name}.txt")
+            path = inside(source, f"new_joint_vecs/{name}.npy", reading=True)
+            features = read_array(path, kinds="f")
+            captions = read_caption_file(inside(source, f"texts/{name}.txt", reading=True), problems=record.notes)
         except FileNotFoundError as error:
-            dropped[name] = f"{error.filename or error} is missing"
-            continue
-        except (ValueError, CaptionFileError, EOFError) as error:
-            dropped[name] = str(error)
-            continue
-        if features.ndim != 2 or features.shape[1] != skeleton.num_features:
-            dropped[name] = f"{path} has shape {features.shape}, expected (T, {skeleton.num_features})"
-        elif len(features) < 2:
-            dropped[name] = f"{path} has {len(features)} frame(s), expected at least 2"
-        elif not np.isfinite(features).all():
-            dropped[name] = f"{path} holds NaN"
+            record.left_out, record.reason = "damaged", f"{error.filename or error} is missing"
+        except (ValueError, OSError) as error:
+            record.left_out, record.reason = "damaged", one_line(error)
         else:
-            yield Entry(name, features, captions)
+            if features.ndim != 2 or features.shape[1] != skeleton.num_features:
+                expected = f"expected (T, {skeleton.num_features})"
+                record.left_out, record.reason = "damaged", f"{path} has shape {features.shape}, {expected}"
+            elif len(features) < 2:
+                record.left_out, record.reason = "too short", f"{path} has {len(features)} frame(s), expected at least 2"
+            elif not np.isfinite(features).all():
+                record.left_out, record.reason = "damaged", f"{path} holds NaN"
+            else:
+                record.names[name] = "as recorded"
+                yield Entry(name, features, captions)
+        if record.left_out and name in PUBLISHED_GAPS:
+            record.left_out = "known gap"
+
+
+def report_of(source: Path, records: dict[str, Record]) -> str:
+    """The report: totals, clips that were left out, captions that were, and files that no split lists."""
+    left_out = [record for record in records.values() if record.left_out]
+    counts = Counter(record.left_out for record in left_out)
+    there = {path.name for path in (source / "new_joint_vecs").iterdir() if path.suffix == ".npy"}
+    unlisted = sorted(there - {record.file for record in records.values()})
+    lines = [f"{len(records)} clips listed, {len(records) - len(left_out)} packed, {len(left_out)} dropped"]
+    lines += [f"  dropped: {' + '.join(f'{count} {reason}' for reason, count in counts.items())}"] if counts else []
+    lines += [f"{len(there)} files in {source / 'new_joint_vecs'}, {len(unlisted)} of them in no split list"]
+    lines += sorted(f"{record.source}: {record.reason}" for record in left_out)
+    lines += [f"{record.source}: {note}" for record in records.values() for note in record.notes]
+    lines += [f"{name}: in no split list" for name in unlisted]
+    return "\n".join(lines) + "\n"
+
+
+def earlier_files(folder: Path, in_place: bool) -> set[str]:
+    """Names of the files that a version without manifests wrote into a folder of its own."""
+    if in_place or not is_our_report(folder / REPORT):
+        return set()
+    previews = {name for name in files_in(folder) if name.startswith("preview/") and name.endswith((".mp4", ".png"))}
+    return {REPORT, *(f"{split}.txt" for split in SPLITS), *(f"corpus/{name}" for name in EARLIER_FILES), *previews}
+
+
+def is_our_report(path: Path) -> bool:
+    """Whether a report.txt is one of ours, by its first line."""
+    try:
+        first = next(iter(read_lines(path)), "")
+    except (OSError, FileError):
+        return False
+    return re.fullmatch(r"\d+ clips listed, \d+ packed, \d+ dropped", first) is not None

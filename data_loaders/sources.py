@@ -1,16 +1,19 @@
-"""Where raw clips come from: each source yields `SourceClip`s with captions, split and the mapping that retargets them.
+"""Where raw recordings come from: each source lists `SourceClip`s with captions, split and the mapping that retargets them.
 
-A source only lists and labels; reading and converting happen in `prepare`, clip by clip, in worker processes.
+A source only lists and labels; reading and converting happen in `prepare`, recording by recording, in worker processes.
 """
 
-import hashlib
-import json
-import tarfile
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-BVH_SUFFIXES = (".bvh",)
+from data_loaders.clip_labels import ClipRecord, Known, Labels
+from data_loaders.input_files import Found, Inventory, contents, recording_names
+from data_loaders.text import Caption
+
+SUFFIXES = {
+    "bvh": (".bvh",), "bandai_namco": (".bvh",), "cmu_sample": (".bvh",), "amass": (".npz",), "joints": (".npy",)
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -21,122 +24,87 @@ class SourceClip:
     data: bytes | Path
     kind: str  # bvh | amass | joints
     mapping: str | None = None
-    captions: tuple[str, ...] = ()
+    captions: tuple[Caption, ...] = ()
     split: str = "train"
     labels: dict = field(default_factory=dict)
     first_frame: int = 0
     fps: float | None = None
+    file: str = ""  # its path in the input folder, which is its identity
+    stamp: str = ""  # changes when the file does
+    notes: tuple[str, ...] = ()  # what the report says about it beside
+    left_out: str = ""  # why it is not read at all: a word of `LEFT_OUT`
+    reason: str = ""  # the same in words
 
 
-@dataclass(frozen=True)
-class Labels:
-    """What a pack says about its clips, read from its captions.json and split lists where they exist."""
-
-    clips: dict[str, dict]
-    splits: dict[str, str]
-    excluded: frozenset[str]
-
-    @staticmethod
-    def read(folder: Path, captions: Path | None = None) -> "Labels":
-        """Raises ValueError naming the file when captions.json is not what it should be."""
-        path = captions or folder / "captions.json"
-        clips = {}
-        if path.is_file():
-            try:
-                content = json.loads(path.read_text())
-                clips = content.get("clips", content)
-            except (json.JSONDecodeError, AttributeError) as error:
-                raise ValueError(f"{path}: not a caption file ({error}); expected JSON {{'clips': {{NAME: ...}}}}") from None
-        splits = {}
-        for split in ("train", "val", "test"):
-            listing = folder / f"{split}.txt"
-            if listing.is_file():
-                splits.update(dict.fromkeys(listing.read_text().split(), split))
-        excluded = folder / "excluded.txt"
-        names = frozenset(
-            line.split()[0] for line in (excluded.read_text().splitlines() if excluded.is_file() else []) if line.strip()
-        )
-        return Labels(clips, splits, names)
-
-    def split_of(self, name: str, block: str = "") -> str:
-        """The listed split, else the clip's own, else one of 80/5/15 % drawn from a hash of the block (default: name)."""
-        if name in self.splits:
-            return self.splits[name]
-        if "split" in self.clips.get(name, {}):
-            return self.clips[name]["split"]
-        draw = int(hashlib.sha256((block or name).encode()).hexdigest()[:8], 16) % 100
-        return "train" if draw < 80 else "val" if draw < 85 else "test"
+LEFT_OUT = ("damaged", "excluded", "without caption")  # before anything was read
 
 
-def files_in(folder: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, bytes | Path]]:
-    """(name without suffix, path or bytes) of every such file below a folder, tar archives read in place, in name order.
-
-    Raises FileNotFoundError where there is none and ValueError for a broken archive.
-    """
-    if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder (--input)")
-    found = False
-    seen: set[str] = set()
-    archives = [p for p in sorted(folder.iterdir()) if p.name.endswith((".tar.xz", ".tar.gz", ".tar.bz2", ".tar"))]
-    for path in archives:
-        try:
-            with tarfile.open(path) as archive:
-                for member in archive:
-                    name = Path(member.name)
-                    if member.isfile() and name.suffix.lower() in suffixes and name.stem not in seen:
-                        found = True
-                        seen.add(name.stem)
-                        yield name.stem, archive.extractfile(member).read()
-        except (tarfile.TarError, EOFError, OSError) as error:
-            raise ValueError(f"{path}: not a readable archive ({error}); fetch it again") from None
-    for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in suffixes):
-        if path.stem not in seen:
-            found = True
-            seen.add(path.stem)
-            yield path.stem, path
-    if not found:
-        raise FileNotFoundError(f"{folder}: holds neither {'/'.join(suffixes)} files nor archives of them")
+def listed(inventory: Inventory, labels: Labels, source: Callable[[Found, str, Known], SourceClip]) -> list[SourceClip]:
+    """Every recording of a folder, in the order of their names, those that are left out with the reason."""
+    names = recording_names([found.file for found in inventory.recordings])
+    clips = []
+    for found in inventory.recordings:
+        known = labels.of(found, names[found.file])
+        clip = source(found, names[found.file], known)
+        clip = replace(clip, file=found.file, stamp=found.stamp, notes=(*clip.notes, *known.notes))
+        if found.problem or known.problem:
+            clip = replace(clip, left_out="damaged", reason=found.problem or known.problem)
+        elif not clip.captions and not clip.left_out:
+            why = "no caption (captions.json or NAME.txt beside the clip)"
+            why = f"no caption ({labels.path} names it, and gives none)" if known.described else why
+            why = f"no caption ({known.notes[0]})" if known.notes else why
+            clip = replace(clip, left_out="without caption", reason=why)
+        clips.append(clip)
+    return sorted(clips, key=lambda clip: clip.name)
 
 
-def bandai_namco(folder: Path, labels: Labels) -> Iterator[SourceClip]:
+def with_data(inventory: Inventory, clips: list[SourceClip]) -> Iterator[SourceClip]:
+    """The recordings with their bytes or path; those that turn out to be unreadable say so."""
+    by_file = {clip.file: clip for clip in clips}
+    for found, data in contents(found for found in inventory.recordings if found.file in by_file):
+        clip = by_file[found.file]
+        yield replace(clip, left_out="damaged", reason=data) if isinstance(data, str) else replace(clip, data=data)
+
+
+def bandai_namco(labels: Labels) -> Callable[[Found, str, Known], SourceClip]:
     """The Bandai-Namco-Research-Motiondataset, as cloned or repacked. Kobayashi et al. 2022, arXiv 2306.08861."""
-    for name, data in files_in(folder, BVH_SUFFIXES):
-        known = labels.clips.get(name)
-        if known is None:
-            known = _bandai_namco_label(name)
-        if name in labels.excluded or known is None:
-            continue
-        facts = {key: known[key] for key in ("content", "style", "take") if key in known}
+
+    def clip(found: Found, name: str, known: Known) -> SourceClip:
+        record, captions = known.record, known.captions
+        if not known.described and not captions:
+            record, captions = _bandai_namco_label(found.stem)
+        facts = {key: value for key in ("content", "style", "take") if (value := getattr(record, key)) is not None}
         # Takes are cut from continuous recordings: neighbours go to the same split.
         block = f"{facts.get('content')} {facts.get('style')} {facts.get('take', 0) // 8}"
-        split = labels.split_of(name, block)
-        yield SourceClip(name, data, "bvh", "bandai_namco", tuple(known["captions"]), split, facts)
+        made = SourceClip(name, b"", "bvh", "bandai_namco", captions, labels.split_of(found, name, record, block), facts)
+        if labels.is_excluded(found, name):
+            return replace(made, left_out="excluded", reason="named in excluded.txt")
+        return made
+
+    return clip
 
 
-def cmu_sample(folder: Path, labels: Labels) -> Iterator[SourceClip]:
+def cmu_sample(labels: Labels) -> Callable[[Found, str, Known], SourceClip]:
     """CMU clips in the two common BVH conversions, told apart by their prefix."""
-    for name, data in files_in(folder, BVH_SUFFIXES):
-        known = labels.clips.get(name, {})
-        mapping = "cmu_cgspeed" if name.startswith("cgspeed") else "cmu_iclone"
-        yield SourceClip(
-            name, data, "bvh", mapping, tuple(known.get("captions", ())), labels.split_of(name),
-            {"content": known.get("cmu_description", name)}, int(known.get("first_frame", 0)),
-        )  # fmt: skip
+
+    def clip(found: Found, name: str, known: Known) -> SourceClip:
+        mapping = "cmu_cgspeed" if found.stem.startswith("cgspeed") else "cmu_iclone"
+        facts = {"content": known.record.cmu_description or name}
+        split = labels.split_of(found, name, known.record)
+        return SourceClip(name, b"", "bvh", mapping, known.captions, split, facts, known.record.first_frame or 0)
+
+    return clip
 
 
-def any_folder(folder: Path, labels: Labels, kind: str, mapping: str | None, fps: float | None) -> Iterator[SourceClip]:
+def any_folder(labels: Labels, kind: str, mapping: str | None, fps: float | None) -> Callable[[Found, str, Known], SourceClip]:
     """A user's own folder of .bvh, AMASS .npz or joints .npy; captions from captions.json or NAME.txt beside the clip."""
-    suffixes = {"bvh": BVH_SUFFIXES, "amass": (".npz",), "joints": (".npy",)}[kind]
-    for name, data in files_in(folder, suffixes):
-        known = labels.clips.get(name, {})
-        captions = tuple(known.get("captions", ()))
-        beside = data.with_suffix(".txt") if isinstance(data, Path) else None
-        if not captions and beside is not None and beside.is_file():
-            captions = tuple(line.split("#")[0].strip() for line in beside.read_text().splitlines() if line.strip())
-        yield SourceClip(
-            name, data, kind, mapping, captions, labels.split_of(name), known.get("labels", {}),
-            int(known.get("first_frame", 0)), fps,
-        )  # fmt: skip
+
+    def clip(found: Found, name: str, known: Known) -> SourceClip:
+        record = known.record
+        split = labels.split_of(found, name, record)
+        return SourceClip(name, b"", kind, mapping, known.captions, split, record.labels or {}, record.first_frame or 0, fps)
+
+    return clip
 
 
 # What the file names of the Bandai-Namco set say, for clones that come without a caption file.
@@ -158,11 +126,11 @@ _STYLES = {
 }  # fmt: skip
 
 
-def _bandai_namco_label(name: str) -> dict | None:
+def _bandai_namco_label(name: str) -> tuple[ClipRecord, tuple[Caption, ...]]:
     parts = name.split("_")
-    if len(parts) != 4 or parts[1] not in _CONTENTS or not parts[3].isdigit():
-        return None
+    if len(parts) != 4 or parts[1] not in _CONTENTS or not (parts[3].isascii() and parts[3].isdigit()):
+        return ClipRecord(), ()
     manner = _STYLES.get(parts[2], f"in a {parts[2]} manner")
     sentence = f"{_CONTENTS[parts[1]]} {manner}".strip()
     captions = [f"a person {sentence}", f"someone {sentence}", f"the person {sentence}"]
-    return {"content": parts[1], "style": parts[2], "take": int(parts[3]), "captions": captions}
+    return ClipRecord(content=parts[1], style=parts[2], take=int(parts[3])), tuple(map(Caption, captions))

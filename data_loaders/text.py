@@ -150,13 +150,20 @@ _AN_BEFORE_CLOCKWISE = re.compile(r"\b([Aa])n((?:/DET)? (?=clockwise))")  # "an 
 _BOTH_SIDED = re.compile(r"\b(?:all right|right (?:away|now|angles?|angled)|right side up)\b", re.IGNORECASE)
 # "right" that says how near or how soon: "right in front of", "right after". It does not where another side follows ("right
 # over left") or where the word before makes it a side ("to the right in front", "turns right after two steps").
-_NEAR = (r"in front|in the (?:middle|cent(?:er|re)|face)|next to|beside|behind|on top|up (?:to|against)|down to|through|there|here"
-         r"|across from|back (?:to|into|up|where)")  # fmt: skip
-_SOON = r"after(?:wards?)?|before|as(?! if| though)|when|until|at the (?:start|beginning|end)|on (?:the spot|time|cue)|then(?= and there|\W*$)"
-_INTENSIVE = re.compile(
-    rf"\bright(?:/[A-Z]+)? (?:(?P<near>{_NEAR})|(?P<soon>{_SOON}))\b(?! (?:of )?(?:(?:the|his|her|their) )?left\b)".replace(
-        " ", r"(?:/[A-Z]+)? "), re.IGNORECASE)  # fmt: skip
-_A_SIDE = frozenset("the his her their its my your a an to both with from of on by left slightly sharply far hard".split())
+_NEAR = (
+    r"in front|in the (?:middle|cent(?:er|re)|face)|next to|beside|behind|on top|up (?:to|against)|down to|through|there|here"
+    r"|across from|back (?:to|into|up|where)"
+)
+_SOON = (
+    r"after(?:wards?)?|before|as(?! if| though)|when|until|at the (?:start|beginning|end)|on (?:the spot|time|cue)"
+    r"|then(?= and there|\W*$)"
+)
+_NO_SIDE_AFTER = r"(?! (?:of )?(?:(?:the|his|her|their) )?left\b)"
+_INTENSIVE = re.compile(  # in tokens a part of speech stands before the space
+    rf"\bright (?:(?P<near>{_NEAR})|(?P<soon>{_SOON}))\b{_NO_SIDE_AFTER}".replace(" ", r"(?:/[A-Z]+)? "), re.IGNORECASE
+)
+_SIDE_FOLLOWS = "the his her their its my your a an to both with from of on by left slightly sharply far hard"
+_A_SIDE = frozenset(_SIDE_FOLLOWS.split())
 _TURNS = ("turn", "veer", "pivot", "rotat", "spin", "twist", "fac", "swerv", "curv", "lean", "tilt")
 _MOVES = (*_TURNS, "step", "walk", "mov", "look", "go", "went", "bend", "bent", "jump", "hop", "shift", "slid", "sidestep", "run",
           "ran", "jog", "shuffl", "swing", "swung", "kick", "punch", "lung", "straf", "dodg", "sway", "point", "reach", "roll",

@@ -64,7 +64,7 @@ def test_a_text_finds_what_the_command_finds_and_mirrored_twins_are_one(search):
     assert found.hits == expected and len(found.motions) == len(found.hits) > 2
     scores = [hit.score for hit in found.hits]
     assert scores == sorted(scores, reverse=True)
-    names = [hit.name.removeprefix("M") for hit in found.hits]
+    names = [hit.name.removesuffix("@mirrored") for hit in found.hits]
     assert len(set(names)) == len(names) < len(search.gallery)
     for hit, motion in zip(found.hits, found.motions):
         assert motion.joints.shape[1] / motion.fps == pytest.approx(hit.end - hit.start, abs=0.06)
@@ -83,7 +83,7 @@ def test_a_motion_is_found_by_its_own_file_of_any_kind(search, tmp_path):
     features = search_features(search, row)
     np.save(tmp_path / "features.npy", features)
     found = search.by_file(tmp_path / "features.npy", 3)
-    assert found.hits[0].name.removeprefix("M") == clip.name.removeprefix("M") and found.hits[0].score > 0.99
+    assert found.hits[0].name.removesuffix("@mirrored") == clip.name.removesuffix("@mirrored") and found.hits[0].score > 0.99
     np.save(tmp_path / "joints.npy", joints)
     (tmp_path / "take.BVH").write_text(bvh_text(walk(90, fps=30.0)))
     for name in ("joints.npy", "take.BVH"):

@@ -62,7 +62,8 @@ def test_texts_are_found_by_motions_and_not_where_there_are_none(tmr, motions):
 
 
 def test_names_of_mirrored_clips():
-    names = {"M000123": "000123", "M/KIT/3/kick": "KIT/3/kick", "a/M001": "a/001", "x_mirrored": "x", "walk": None}
+    names = {"M000123": "000123", "M/KIT/3/kick": "KIT/3/kick", "a/M001": "a/001", "x_mirrored": "x", "walk": None,
+             "walk@mirrored": "walk", "walk@w2@mirrored": "walk@w2"}  # fmt: skip
     assert {name: original_name(name) for name in names} == names
 
 
@@ -75,10 +76,10 @@ def test_of_mirrored_twins_only_the_better_is_shown(tmr, folder, small_dataset):
     assert len(every) == len(corpus) == 2 * len(folded)
     best = {}
     for hit in every:
-        best.setdefault(hit["name"].removeprefix("M"), hit["name"])
+        best.setdefault(hit["name"].removesuffix("@mirrored"), hit["name"])
     assert [hit["name"] for hit in folded] == list(best.values())
     alone = [hit["name"] for hit in found("--gallery", "gallery", "--like", corpus.names[0], "--k", 50)]
-    assert len(alone) == len(folded) - 1 and corpus.names[0] not in alone and f"M{corpus.names[0]}" not in alone
+    assert len(alone) == len(folded) - 1 and corpus.names[0] not in alone and f"{corpus.names[0]}@mirrored" not in alone
     assert all(hit["caption"] == corpus.captions(hit["name"])[0].text for hit in every)
 
 
@@ -169,6 +170,7 @@ def test_only_a_mirror_image_is_folded():
         assert twins(*strangers) == list(range(len(strangers)))
     assert folded(Clip("dataset-1_bow", "/d", 0.0, 2.0), Clip("Mdataset-1_bow", "/d", 0.0, 2.0),
                   Clip("Mdataset-1_bow", "/e", 0.0, 2.0), Clip("dataset-1_bow", "/d", 0.0, 1.0)) == [0, 0, 2, 3]  # fmt: skip
+    assert folded(*(Clip(name, "/d", 0.0, 2.0) for name in ("ike", "ike@mirrored", "Mike", "Mike@mirrored"))) == [0, 0, 2, 2]
 
 
 def test_two_spans_of_a_clip_and_files_of_one_name_are_all_found(tmr, folder):

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from data_loaders.corpus import Corpus, Representation, RepresentationMismatch, Statistics
-from data_loaders.prepare import PrepareOptions, prepare, windows
+from data_loaders.prepare import PrepareOptions, prepare
+from data_loaders.prepare_run import windows
 from tests.shared import shared
 from tests.synthetic import bvh_text, raise_hand, walk, write_recordings
 
@@ -36,8 +37,8 @@ def test_the_layout_is_that_of_humanml3d(small_dataset):
         assert all("#" in line for line in (small_dataset / "texts" / f"{name}.txt").read_text().splitlines())
     assert np.load(small_dataset / "Mean.npy").shape == np.load(small_dataset / "Std.npy").shape == (263,)
     assert (small_dataset / "test.txt").read_text().split() == [
-        "dataset-2_raise-up-left-hand_normal_004", "Mdataset-2_raise-up-left-hand_normal_004",
-        "dataset-2_walk_normal_004", "Mdataset-2_walk_normal_004",
+        "dataset-2_raise-up-left-hand_normal_004", "dataset-2_raise-up-left-hand_normal_004@mirrored",
+        "dataset-2_walk_normal_004", "dataset-2_walk_normal_004@mirrored",
     ]  # fmt: skip
 
 
@@ -60,11 +61,11 @@ def test_mirrored_twins_swap_sides_in_motion_caption_and_label(small_dataset):
     corpus = Corpus.open(small_dataset)
     skeleton = corpus.skeleton
     left, right = skeleton.index("left_wrist"), skeleton.index("right_wrist")
-    joints, twin = (corpus.joints(m + "dataset-2_raise-up-left-hand_normal_001") for m in ("", "M"))
+    joints, twin = (corpus.joints("dataset-2_raise-up-left-hand_normal_001" + m) for m in ("", "@mirrored"))
     assert joints[:, left, 1].max() > joints[:, right, 1].max() + 0.3
     assert twin[:, right, 1].max() > twin[:, left, 1].max() + 0.3
-    assert corpus.captions("Mdataset-2_raise-up-left-hand_normal_001")[0].text == "a person raises the right hand"
-    label = corpus.labels[corpus.position("Mdataset-2_raise-up-left-hand_normal_001")]
+    assert corpus.captions("dataset-2_raise-up-left-hand_normal_001@mirrored")[0].text == "a person raises the right hand"
+    label = corpus.labels[corpus.position("dataset-2_raise-up-left-hand_normal_001@mirrored")]
     assert (label["content"], label["mirrored"]) == ("raise-up-right-hand", True)
 
 
@@ -99,7 +100,7 @@ def test_long_clips_are_cut_and_short_ones_dropped_with_the_reason(tmp_path):
     (folder / "train.txt").write_text("long\n")
     prepare(options(folder, tmp_path / "out", kind="bvh", mapping="bandai_namco"))
     corpus = Corpus.open(tmp_path / "out")
-    assert sorted(corpus.names) == sorted(m + f"long_w{k}" for m in ("", "M") for k in range(3))
+    assert sorted(corpus.names) == sorted(f"long@w{k}{m}" for m in ("", "@mirrored") for k in range(3))
     assert corpus.lengths.max() <= 196
     assert "short: 0.65 s long, shorter than 1 s" in report(tmp_path / "out")
     assert "uncaptioned: no caption" in report(tmp_path / "out")
@@ -247,7 +248,7 @@ def test_a_caption_file_that_is_not_one_is_named(tmp_path, recordings):
     folder = tmp_path / "raw"
     shutil.copytree(recordings, folder)
     (folder / "captions.json").write_text("walk")
-    with pytest.raises(ValueError, match=r"captions.json: not a caption file"):
+    with pytest.raises(ValueError, match=r"captions.json: not readable JSON"):
         prepare(options(folder, tmp_path / "out"))
 
 

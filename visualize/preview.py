@@ -23,11 +23,15 @@ class PreviewOptions:
 
 
 def preview(options: PreviewOptions) -> list[Path]:
-    """Writes NAME.mp4 and NAME.png per clip; returns the videos. Raises FileNotFoundError for an unknown dataset."""
+    """Writes NAME.mp4 and NAME.png per clip, in place of an earlier preview; returns the videos. Raises FileNotFoundError for
+    an unknown dataset, OutputError where files of somebody else are in the way.
+    """
     import numpy as np
     from tqdm import tqdm
 
     from data_loaders.corpus import Corpus
+    from protos.names import safe_name
+    from protos.outputs import Outputs
     from visualize.video import write_strip, write_video
 
     corpus = Corpus.open(options.dataset)
@@ -35,15 +39,26 @@ def preview(options: PreviewOptions) -> list[Path]:
     if not clips or options.num_clips < 1:
         raise ValueError(f"nothing to show: {len(clips)} clips in split {options.split}, --num_clips {options.num_clips}")
     chosen = [clips[i] for i in np.linspace(0, len(clips) - 1, min(options.num_clips, len(clips))).astype(int)]
-    folder = options.output_dir or corpus.folder / "preview"
+    names = [safe_name(corpus.names[i]) for i in chosen]
+    files = [f"{name}.{suffix}" for name in names for suffix in ("mp4", "png")]
+    outputs = Outputs(options.output_dir or corpus.folder / "preview", "preview", going_on=True, earlier=earlier_files,
+                      flag="--output_dir")  # fmt: skip
+    outputs.claim(*files)
+    outputs.remove(*(outputs.listed - set(files)))
     videos = []
-    for i in tqdm(chosen, desc="rendering", unit="clip", disable=None):
+    for i, name in zip(tqdm(chosen, desc="rendering", unit="clip", disable=None), names, strict=True):
         motion = corpus.motion(i)
-        path = folder / f"{corpus.names[i]}.mp4"
+        path = outputs.path(f"{name}.mp4")
         write_video(path, [motion])
         write_strip(path.with_suffix(".png"), motion)
         videos.append(path)
     return videos
+
+
+def earlier_files(folder: Path) -> set[str]:
+    """Names of the files that a version without manifests wrote: pairs of a video and a picture."""
+    stems = {path.stem for path in folder.glob("*.mp4")} & {path.stem for path in folder.glob("*.png")}
+    return {f"{stem}.{suffix}" for stem in stems for suffix in ("mp4", "png")}
 
 
 def main() -> None:

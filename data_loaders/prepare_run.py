@@ -1,0 +1,308 @@
+"""One run of `prepare` over recordings: what is left to do, how a batch becomes clips, and what the folder holds at the end.
+
+progress.jsonl tells the runs of a folder apart: its first line says what the dataset is, each other what a recording became,
+with a stamp of all that this depended on. A recording whose stamp is another is done again.
+"""
+
+import hashlib
+import json
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from data_loaders.clip_labels import Labels
+from data_loaders.clips import clip_name
+from data_loaders.corpus import EARLIER_FILES, REPORT, Entry, Representation, Statistics, write_corpus
+from data_loaders.input_files import SPLITS, Inventory
+from data_loaders.prepare_report import Accounts, Record, report_text
+from data_loaders.skeleton import load_skeleton
+from data_loaders.sources import SourceClip
+from data_loaders.text import Caption, Tagger, format_caption, mirror_caption, mirror_text, read_caption_file
+from protos.files import atomic_path, write_atomically
+from protos.names import inside
+from protos.options import one_line
+from protos.outputs import OutputError, Outputs, files_in
+from protos.reading import FileError, convert, read_array, read_json_lines
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from data_loaders.prepare import Loaded, PrepareOptions
+
+log = logging.getLogger(__name__)
+RECIPE = 2  # what is made of the same recording changed with it
+PROGRESS = "progress.jsonl"
+FIXED_FILES = (PROGRESS, REPORT, *(f"{split}.txt" for split in SPLITS), "Mean.npy", "Std.npy")
+CLIP_FILES = ("new_joint_vecs/{}.npy", "new_joints/{}.npy", "texts/{}.txt")
+IDENTITY = ("source", "fps", "heading")  # settings that make another dataset
+
+
+def require_other_folder(source: Path, output: Path) -> None:
+    """OutputError where a dataset would be written among its own recordings."""
+    if source.exists() and output.exists() and source.samefile(output):
+        raise OutputError(f"--output {output} is the folder of the recordings: give another one, such as dataset/{source.name}")
+
+
+def windows(num_frames: int, longest: int) -> list[tuple[int, int]]:
+    """Equal windows [start, stop) over joint frames; neighbours share a frame, since n + 1 joints give n feature rows."""
+    rows = num_frames - 1
+    count = -(-rows // longest)
+    edges = [round(i * rows / count) for i in range(count + 1)]
+    return [(start, stop + 1) for start, stop in pairwise(edges)]
+
+
+def window_captions(captions: Sequence[Caption], start: float, stop: float, duration: float) -> list[Caption]:
+    """Captions of the part from start to stop seconds of a recording, their times counted from its start.
+
+    One of a part of the recording is kept where at least half of it, or of the window, or a second lies within; where it
+    describes all of the window it has no times.
+    """
+    kept = []
+    for caption in captions:
+        if caption.whole:
+            kept.append(caption)
+            continue
+        begin, end = max(caption.start, start), min(caption.end, stop)
+        if end - begin <= 0 or end - begin < min(1.0, (min(caption.end, duration) - caption.start) / 2, (stop - start) / 2):
+            continue
+        all_of_a_window = stop - start < duration and (begin, end) == (start, stop)
+        times = (0.0, 0.0) if all_of_a_window else (round(begin - start, 3), round(end - start, 3))
+        kept.append(replace(caption, start=times[0], end=times[1]))
+    return kept
+
+
+def earlier_files(folder: Path) -> set[str]:
+    """Names of the files that a version without manifests wrote into a dataset folder, as its progress.jsonl tells them."""
+    try:
+        first, *rows = read_json_lines(folder / PROGRESS, dict[str, Any])
+    except (OSError, ValueError):
+        return set()
+    if not set(IDENTITY) <= set(first):
+        return set()
+    clips = [name for row in rows if isinstance(row.get("names"), dict) for name in row["names"]]
+    previews = {f"preview/{name}.{suffix}" for name in clips for suffix in ("mp4", "png")}
+    return {*FIXED_FILES, *(f"corpus/{name}" for name in EARLIER_FILES), *files_of(clips), *previews}
+
+
+def files_of(clips: Sequence[str]) -> list[str]:
+    """Files of clips in the dataset folder."""
+    return [form.format(name) for name in clips for form in CLIP_FILES]
+
+
+class Preparation:
+    """The state of one run: what is done, and the files of the folder that are ours."""
+
+    def __init__(self, options: "PrepareOptions", clips: Sequence[SourceClip]):
+        """OutputError or ValueError, before anything is written, where the folder is not for this dataset."""
+        self.options, self.folder = options, options.output
+        self.clips = {clip.file: clip for clip in clips}
+        self.skeleton = load_skeleton("humanml")
+        self.representation = Representation("humanml", options.fps, options.heading)
+        self.outputs = Outputs(self.folder, "dataset", overwrite=options.overwrite, going_on=True, earlier=earlier_files)
+        self.tagger = Tagger()
+        self.mappings: dict[str | None, str] = {}
+        self.done = self._read_progress()
+        self._require_room()
+        self.outputs.claim(*FIXED_FILES)
+        rows = [self.settings, *(asdict(record) for record in self.done.values())]
+        write_atomically(self.folder / PROGRESS, "".join(json.dumps(row) + "\n" for row in rows))
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        return {name: getattr(self.options, name) for name in IDENTITY} | {"recipe": RECIPE}
+
+    def _read_progress(self) -> dict[str, Record]:
+        """What earlier runs made of recordings that are as they were."""
+        path = self.folder / PROGRESS
+        if not path.is_file() or PROGRESS not in self.outputs.listed or self.options.overwrite:
+            return {}
+        try:
+            first, *rows = list(read_json_lines(path, dict[str, Any])) or [self.settings]
+            records = [convert(row, Record, str(path)) for row in rows if "file" in row]  # earlier versions had no file
+        except FileError as error:
+            raise FileError(f"{error}; --overwrite makes the dataset anew") from None
+        if any(first.get(name) != self.settings[name] for name in IDENTITY):
+            raise ValueError(f"{self.folder} was begun with other settings ({json.dumps(first)}); give another --output or the "
+                             "same settings, or --overwrite to make it anew")  # fmt: skip
+        before = {row.get("file", row.get("source")) for row in rows}
+        here = set(self.clips) | {PurePosixPath(file).stem for file in self.clips}
+        if before and not before & here:
+            raise ValueError(f"{self.folder} was made of other recordings, none of which is in {self.options.input}: give "
+                             "another --output, or --overwrite to make it anew")  # fmt: skip
+        kept = {record.file: record for record in records if self._is_done(record)}
+        if before:
+            log.info("%d of %d recordings are as an earlier run found them: going on", len(kept), len(self.clips))
+        return kept
+
+    def _is_done(self, record: Record) -> bool:
+        clip = self.clips.get(record.file)
+        return (
+            clip is not None and not clip.left_out and record.source == clip.name and record.stamp == self.stamp(clip)
+            and all((self.folder / name).is_file() for name in files_of(list(record.names)))
+        )  # fmt: skip
+
+    def _require_room(self) -> None:
+        """OutputError where a folder that is to hold our clips holds files of somebody else."""
+        for place in ("new_joint_vecs", "new_joints", "texts", "corpus"):
+            path = self.folder / place
+            if path.is_symlink() or (path.exists() and not path.is_dir()):
+                raise OutputError(f"{path} is not a folder of this dataset: give another --output")
+            if place != "corpus" and (others := {f"{place}/{name}" for name in files_in(path)} - self.outputs.listed):
+                raise OutputError(f"{path} holds files that this program did not write ({min(others)}): move them away or give "
+                                  "another --output")  # fmt: skip
+
+    def stamp(self, clip: SourceClip) -> str:
+        """Changes when anything does that the clips made of a recording depend on."""
+        options = self.options
+        if clip.mapping not in self.mappings:
+            from data_loaders.mocap import load_mapping
+
+            self.mappings[clip.mapping] = repr(load_mapping(clip.mapping)) if clip.mapping else ""
+        facts = (RECIPE, clip.stamp, clip.name, clip.captions, clip.first_frame, clip.fps, self.mappings[clip.mapping],
+                 options.fps, options.heading, options.mirror, options.min_seconds, options.max_frames,
+                 str(options.body_model), self.tagger.name)  # fmt: skip
+        return hashlib.sha256(repr(facts).encode("utf-8", "backslashreplace")).hexdigest()[:16]
+
+    def todo(self) -> list[SourceClip]:
+        """Recordings to read, in order."""
+        return [clip for clip in self.clips.values() if clip.file not in self.done and not clip.left_out]
+
+    # ------------------------------------------------------------------------------------------------------ a batch
+
+    def write(self, batch: Sequence["Loaded"]) -> None:
+        """Windows, mirrored twins, features, texts of a batch of recordings; then their lines in progress.jsonl."""
+        import torch
+
+        from data_loaders.humanml_features import joints_from_features, mirror_joints
+
+        owners: dict[str, tuple[Record, str]] = {}
+        joints: list[Tensor] = []
+        texts: dict[str, list[str]] = {}
+        records = []
+        for loaded in batch:
+            clip = loaded.clip
+            record = Record(clip.file, clip.name, self.stamp(self.clips[clip.file]), left_out=loaded.left_out,
+                            reason=loaded.reason, notes=list(loaded.notes))  # fmt: skip
+            records.append(record)
+            for window, (start, stop), captions in self._parts(loaded, record):
+                piece = torch.from_numpy(loaded.joints[start:stop])
+                for twin in (False, True) if self.options.mirror else (False,):
+                    name = clip_name(clip.name, window, twin)
+                    owners[name] = record, "mirrored" if twin else "as recorded"
+                    joints.append(mirror_joints(piece, self.skeleton) if twin else piece)
+                    texts[name] = [self.caption_line(caption, twin) for caption in captions]
+        self.outputs.claim(*files_of(list(owners)))
+        for (name, (record, side)), rows in zip(owners.items(), self._features(joints), strict=True):
+            if isinstance(rows, str):
+                record.notes.append(f"{name}: {rows}")
+                record.partly = True
+                continue
+            record.names[name] = side
+            save_array(self.folder / f"new_joint_vecs/{name}.npy", rows.numpy())
+            save_array(self.folder / f"new_joints/{name}.npy", joints_from_features(rows, self.skeleton).numpy())
+            with atomic_path(self.folder / f"texts/{name}.txt") as path:
+                path.write_text("\n".join(texts[name]) + "\n", encoding="utf-8")
+        for record in records:
+            if not record.names and not record.left_out:
+                record.left_out, record.reason = "damaged", record.notes[-1]
+        self._record(records)
+
+    def _parts(self, loaded: "Loaded", record: Record) -> Iterator[tuple[int | None, tuple[int, int], list[Caption]]]:
+        """(number of the window or None, its frames, its captions) of a recording; the record gets what is left out."""
+        if loaded.joints is None:
+            return
+        fps, frames = self.options.fps, len(loaded.joints)
+        spans = windows(frames, self.options.max_frames)
+        duration = (frames - 1) / fps
+        for caption in loaded.clip.captions:
+            beyond = "left out" if caption.start >= duration else "cut" if duration + 0.5 < caption.end < math.inf else ""
+            if not caption.whole and beyond:
+                record.notes.append(f"caption {caption.text[:60]!r} {beyond}: it goes from {caption.start:g} to {caption.end:g} "
+                                    f"s, the recording ends at {duration:g} s")  # fmt: skip
+        made = 0
+        for k, (start, stop) in enumerate(spans):
+            captions = window_captions(loaded.clip.captions, start / fps, (stop - 1) / fps, duration)
+            if captions:
+                made += 1
+                yield (k if len(spans) > 1 else None), (start, stop), captions
+            elif len(spans) > 1:
+                name = clip_name(loaded.clip.name, k)
+                record.notes.append(f"{name} left out: no caption of {start / fps:g} to {stop / fps:g} s")
+        if not made:
+            record.left_out, record.reason = "without caption", "no caption describes a part of it"
+
+    def _features(self, joints: list["Tensor"]) -> list["Tensor | str"]:
+        """Features of each clip, or what is wrong with it."""
+        from data_loaders.humanml_features import features_from_clips
+
+        if not joints:
+            return []
+        try:
+            found: list[Any] = features_from_clips(joints, self.skeleton, heading=self.options.heading)
+        except (ValueError, RuntimeError, MemoryError) as error:
+            if len(joints) == 1:
+                return [one_line(error)]
+            return [each for clip in joints for each in self._features([clip])]
+        return [rows if rows.isfinite().all() else "its features hold NaN (degenerate pose?)" for rows in found]
+
+    def caption_line(self, caption: Caption, mirrored: bool) -> str:
+        """The caption as a line of its text file, tagged where it has no tokens."""
+        caption = mirror_caption(caption) if mirrored else caption
+        return format_caption(caption if caption.tokens else replace(caption, tokens=tuple(self.tagger.tag(caption.text))))
+
+    def _record(self, records: Sequence[Record]) -> None:
+        self.done.update({record.file: record for record in records})
+        with open(self.folder / PROGRESS, "a", encoding="utf-8") as file:
+            file.write("".join(json.dumps(asdict(record)) + "\n" for record in records))
+
+    # ------------------------------------------------------------------------------------------------------ the end
+
+    def finish(self, inventory: Inventory, labels: Labels) -> Accounts:
+        """Split lists, statistics of the train split, packed corpus, report; what is no longer part of the dataset goes."""
+        from data_loaders.humanml_features import mean_std
+
+        records = [self.done.get(file) or Record(file, clip.name, left_out=clip.left_out, reason=clip.reason)
+                   for file, clip in self.clips.items()]  # fmt: skip
+        records = [replace(record, notes=[*self.clips[record.file].notes, *record.notes]) for record in records]
+        report = self.outputs.write(REPORT, report_text(records, inventory, labels))
+        splits: dict[str, list[str]] = {split: [] for split in SPLITS}
+        for record in records:
+            splits[self.clips[record.file].split].extend(record.names)
+        if not splits["train"]:
+            why = next((f": {record.reason}" for record in records if record.left_out), "")
+            raise ValueError(f"no clip of the train split could be prepared: see {report}{why}")
+        train = (read_array(self.folder / f"new_joint_vecs/{name}.npy") for name in splits["train"])
+        mean, std = (np.asarray(each, np.float32) for each in mean_std(train, self.skeleton))
+        write_corpus(self.folder, self.entries(records), self.representation, Statistics(mean, std, self.representation))
+        save_array(self.outputs.path("Mean.npy"), mean)
+        save_array(self.outputs.path("Std.npy"), std)
+        for split, names in splits.items():
+            self.outputs.write(f"{split}.txt", "".join(f"{name}\n" for name in names))
+        current = {*FIXED_FILES, *files_of([name for record in records for name in record.names])}
+        self.outputs.remove(*(name for name in self.outputs.listed - current if name.startswith(("new_joint", "texts/"))))
+        log.info("%s (%s)", report.read_text(encoding="utf-8").partition("\n")[0], report)
+        return Accounts(report, records, inventory.unreadable)
+
+    def entries(self, records: Sequence[Record]) -> Iterator[Entry]:
+        """Clips for the corpus, in the order of their recordings' names."""
+        for record in records:
+            clip = self.clips[record.file]
+            for name, side in record.names.items():
+                facts = dict(clip.labels)
+                if side == "mirrored":
+                    facts = {key: mirror_text(value) if isinstance(value, str) else value for key, value in facts.items()}
+                facts |= {"source": record.source, "file": record.file, "mirrored": side == "mirrored"}
+                features = read_array(inside(self.folder, f"new_joint_vecs/{name}.npy"))
+                yield Entry(name, features, read_caption_file(inside(self.folder, f"texts/{name}.txt")), facts)
+
+
+def save_array(path: Path, array: np.ndarray) -> None:
+    with atomic_path(path) as temporary:
+        np.save(temporary, array)
