@@ -67,7 +67,7 @@ def read_annotations(path: Path) -> dict[str, AnnotatedFile]:
     except FileNotFoundError:
         raise AnnotationError(f"{path} is absent") from None
     except ValueError as error:
-        raise AnnotationError(f"{path} is not an annotations file: {error}") from error
+        raise AnnotationError(f"{path} is not an annotations file: {str(error).removeprefix(f'{path}: ')}") from error
 
 
 def parse_annotations(content: Mapping[str, dict]) -> dict[str, AnnotatedFile]:

@@ -4,18 +4,18 @@ Each entry is a file with its captions as seconds of the whole file, three decim
 """
 
 import csv
-import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-import numpy as np
 from tqdm import tqdm
 
 from data_loaders.clips import Report
 from data_loaders.text import Caption, CaptionFileError, read_caption_file
+from protos.names import inside, shown
+from protos.reading import FileError, convert, read_array, read_json, read_lines, read_names
 
 FPS = 20.0
 HUMANML3D_SPLITS = ("train", "val", "test", "all", "nsim_test")  # the last is TMR's own, copied where it lies beside the others
@@ -32,11 +32,11 @@ def file_seconds(motions: Path, path: str) -> float:
     Joints of pose_data (T, J, 3) last T / 20. Features of guoh3dfeats (rows, 263) are one row fewer than the file has
     frames, so they last (rows + 1) / 20. FileNotFoundError, or ValueError for another array or a single frame.
     """
-    where = Path(motions) / f"{path}.npy"
+    where = inside(Path(motions), f"{path}.npy", reading=True)
     try:
-        shape = np.load(where, mmap_mode="r", allow_pickle=False).shape
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{where} is no readable .npy: {str(error).partition('. ')[0]}") from None
+        shape = read_array(where, mmap=True).shape
+    except FileError as error:
+        raise ValueError(f"{where} is no readable .npy: {error}") from None
     if len(shape) not in (2, 3):
         raise ValueError(f"{where} has shape {shape}, expected joints (T, J, 3) or features (T - 1, 263)")
     frames = shape[0] + (len(shape) == 2)
@@ -70,14 +70,12 @@ def read_index(folder: Path) -> list[IndexRow]:
     path = next((place / "index.csv" for place in (folder, folder.resolve().parent) if (place / "index.csv").is_file()), None)
     if path is None:
         raise FileNotFoundError(f"{folder / 'index.csv'} is absent: take it from HumanML3D's repository")
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        reader, rows = csv.DictReader(file), []
-        try:
-            rows = [_index_row(row) for row in reader]
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"{path}, line {reader.line_num}: {type(error).__name__} {error}; expected "
-                             "source_path,start_frame,end_frame,new_name") from None  # fmt: skip
-    return rows
+    reader = csv.DictReader(read_lines(path))
+    try:
+        return [_index_row(row) for row in reader]
+    except (KeyError, TypeError, ValueError, AttributeError, csv.Error) as error:
+        raise FileError(f"{path}, line {reader.line_num}: {type(error).__name__} {error}; expected "
+                        "source_path,start_frame,end_frame,new_name") from None  # fmt: skip
 
 
 def _index_row(row: Mapping[str, str]) -> IndexRow:
@@ -92,7 +90,7 @@ def humanml3d_splits(folder: Path) -> dict[str, list[str]]:
     found = {split: folder / f"{split}.txt" for split in HUMANML3D_SPLITS if (folder / f"{split}.txt").is_file()}
     if not found:
         raise FileNotFoundError(f"{folder} has no train.txt, val.txt, test.txt or all.txt: --input must be HumanML3D's folder")
-    return {split: path.read_text(encoding="utf-8").split() for split, path in found.items()}
+    return {split: read_names(path) for split, path in found.items()}
 
 
 def humanml3d_annotations(folder: Path, motions: Path, report: Report) -> dict[str, dict]:
@@ -115,13 +113,15 @@ def humanml3d_annotations(folder: Path, motions: Path, report: Report) -> dict[s
             continue
         for name, path in ((row.name, row.path), (f"M{row.name}", f"M/{row.path}")):
             try:
-                captions = read_caption_file(folder / "texts" / f"{name}.txt")
+                captions = read_caption_file(inside(folder, f"texts/{name}.txt", reading=True), problems=(left_out := []))
             except FileNotFoundError:
                 report.add(name, "without captions: no such file in texts")
                 continue
-            except CaptionFileError as error:
+            except (CaptionFileError, FileError) as error:
                 report.add(name, f"with unreadable captions: {error}")
                 continue
+            for problem in left_out:
+                report.add(f"{name}, {len(report.skipped)}", f"with an unreadable caption: {problem}")
             spans = [(f"{name}_{i}", caption.text, *caption_span(caption, *row.seconds(duration)))
                      for i, caption in enumerate(captions)]  # fmt: skip
             if annotations := [_annotation(*span, duration) for span in usable(spans, duration, report)]:
@@ -141,6 +141,46 @@ def caption_span(caption: Caption, start: float, end: float) -> tuple[float, flo
 # -------------------------------------------------------------------------------------------------------------- BABEL
 
 
+@dataclass(frozen=True)
+class Label:
+    """A label of BABEL; what else it says is passed over."""
+
+    raw_label: str | None
+    seg_id: str | None = None
+
+
+@dataclass(frozen=True)
+class PartLabel(Label):
+    """A label of the seconds from start_t to end_t."""
+
+    start_t: float = field(kw_only=True)
+    end_t: float = field(kw_only=True)
+
+
+@dataclass(frozen=True)
+class SequenceLabels:
+    """Labels of a whole sequence."""
+
+    labels: list[Label] | None = None
+
+
+@dataclass(frozen=True)
+class PartLabels:
+    """Labels of its parts."""
+
+    labels: list[PartLabel] | None = None
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """A sequence of BABEL: its file in AMASS, the seconds it lasts, and labels of either kind."""
+
+    feat_p: str
+    dur: float
+    seq_ann: SequenceLabels | None = None
+    frame_ann: PartLabels | None = None
+
+
 def babel_annotations(folder: Path, mode: Literal["all", "seq", "seg"], motions: Path | None,
                       report: Report) -> tuple[dict[str, dict], dict[str, list[str]]]:
     """(sequences by id of five digits, split lists) of train.json and val.json, with labels of whole sequences and of frames.
@@ -155,22 +195,20 @@ def babel_annotations(folder: Path, mode: Literal["all", "seq", "seg"], motions:
         if not path.is_file():
             raise FileNotFoundError(f"{path} is absent: --input must be the folder of BABEL's train.json and val.json")
         splits[split] = []
-        try:
-            for key, sequence in json.loads(path.read_text(encoding="utf-8")).items():
-                name = str(key).zfill(5)
-                if name in content:
-                    raise ValueError(f"sequence {key} is in {'both splits' if name not in splits[split] else 'it twice'}")
-                if entry := _babel_entry(name, sequence, mode, motions, report):
-                    content[name] = entry
-                    splits[split].append(name)
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise ValueError(f"{path} is no file of BABEL: {type(error).__name__} {error}") from error
+        for key, record in read_json(path, dict[str, Any]).items():
+            sequence = convert(record, Sequence, f"{path}, sequence {shown(key)}")
+            name = key.zfill(5)
+            if name in content:
+                raise FileError(f"{path}: sequence {key} is in {'both splits' if name not in splits[split] else 'it twice'}")
+            if entry := _babel_entry(name, sequence, mode, motions, report):
+                content[name] = entry
+                splits[split].append(name)
     return content, {**splits, "all": list(content)}
 
 
-def _babel_entry(name: str, sequence: Mapping, mode: str, motions: Path | None, report: Report) -> dict | None:
-    path = sequence["feat_p"].partition("/")[2].removesuffix(".npz")
-    stated = duration = round(float(sequence["dur"]), 3)
+def _babel_entry(name: str, sequence: Sequence, mode: str, motions: Path | None, report: Report) -> dict | None:
+    path = sequence.feat_p.partition("/")[2].removesuffix(".npz")
+    stated = duration = round(sequence.dur, 3)
     if motions:
         try:
             duration = file_seconds(motions, path)
@@ -183,20 +221,20 @@ def _babel_entry(name: str, sequence: Mapping, mode: str, motions: Path | None, 
     labels = list(_babel_labels(sequence, mode, duration))
     if not labels:
         return report.add(name, f"without labels: mode {mode}")
-    origin = {f"{name}_{seg_id}": label.get("seg_id") for seg_id, label, *_ in labels}
-    spans = [(f"{name}_{seg_id}", sanitised(label["raw_label"] or ""), start, end) for seg_id, label, start, end in labels]
+    origin = {f"{name}_{seg_id}": label.seg_id for seg_id, label, *_ in labels}
+    spans = [(f"{name}_{seg_id}", sanitised(label.raw_label or ""), start, end) for seg_id, label, start, end in labels]
     annotations = [{**_annotation(*span, duration), "babel_id": origin[span[0]]} for span in usable(spans, duration, report)]
     return {"path": path, "duration": duration, "annotations": annotations} if annotations else None
 
 
-def _babel_labels(sequence: Mapping, mode: str, duration: float) -> Iterator[tuple[str, Mapping, float, float]]:
+def _babel_labels(sequence: Sequence, mode: str, duration: float) -> Iterator[tuple[str, Label, float, float]]:
     """(last part of the id, label, start, end) of the labels of a sequence; either kind may be null."""
     if mode in ("all", "seq"):
-        for i, label in enumerate((sequence.get("seq_ann") or {}).get("labels") or ()):
+        for i, label in enumerate((sequence.seq_ann.labels if sequence.seq_ann else None) or ()):
             yield f"seq_{i}", label, 0.0, duration
     if mode in ("all", "seg"):
-        for i, label in enumerate((sequence.get("frame_ann") or {}).get("labels") or ()):
-            yield f"seg_{i}", label, float(label["start_t"]), float(label["end_t"])
+        for i, label in enumerate((sequence.frame_ann.labels if sequence.frame_ann else None) or ()):
+            yield f"seg_{i}", label, label.start_t, label.end_t
 
 
 def sanitised(text: str) -> str:

@@ -3,7 +3,6 @@
 Times have three decimals; the frames of a span are the products of its times with the frame rate, cut (`span_frames`).
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,30 +12,49 @@ import numpy as np
 from data_loaders.amass_dataset import ANNOTATIONS, REPRESENTATION, default_motions
 from data_loaders.corpus import Corpus
 from data_loaders.text import Caption
-from protos.files import atomic_file, write_atomically
+from protos.outputs import Outputs
 
 
-def write_folder(output: Path, content: Mapping[str, dict], splits: Mapping[str, Sequence[str]]) -> int:
+def write_folder(output: Outputs, content: Mapping[str, dict], splits: Mapping[str, Sequence[str]]) -> int:
     """Writes split lists and, when they are there, annotations.json; returns the number of captions."""
     for split, names in splits.items():
-        write_atomically(Path(output) / "splits" / f"{split}.txt", "".join(f"{name}\n" for name in names))
-    write_atomically(Path(output) / ANNOTATIONS, json.dumps(content, indent=1))
+        output.write(f"splits/{split}.txt", "".join(f"{name}\n" for name in names))
+    output.write_json(ANNOTATIONS, content)
     return sum(len(entry["annotations"]) for entry in content.values())
 
 
-def write_annotations(corpus: Corpus, output: Path, motions: Path | None = None) -> int:
-    """Writes a dataset of ours and returns the number of captions. Features lie in motions/<name of the output folder>;
-    files that are there are replaced.
+def outputs_of(folder: Path, overwrite: bool = False) -> Outputs:
+    """The files of an annotations folder that may be written. OutputError where an earlier result is not to be replaced."""
+
+    def earlier(there: Path) -> list[str]:
+        """Without a manifest only datasets of ours are known from published ones: they say what their features are."""
+        splits = [f"splits/{path.name}" for path in (there / "splits").glob("*.txt")]
+        return [ANNOTATIONS, REPRESENTATION, *splits] if (there / REPRESENTATION).is_file() else []
+
+    return Outputs(folder, "set of annotations", overwrite=overwrite, earlier=earlier)
+
+
+def write_annotations(corpus: Corpus, output: Path, motions: Path | None = None, overwrite: bool = False) -> int:
+    """Writes a dataset of ours and returns the number of captions. Features lie in motions/<name of the output folder>.
+
+    OutputError, before anything is written, where files of somebody else are in the way, or earlier ones without `overwrite`.
     """
     output = Path(output)
-    motions = Path(motions) if motions else default_motions(output)
-    content = annotations_of(corpus, output.resolve().name)
-    for i, entry in enumerate(content.values()):
-        with atomic_file(motions / f"{entry['path']}.npy") as file:
-            np.save(file, corpus[i])
-    write_atomically(output / REPRESENTATION, json.dumps(asdict(corpus.representation)))
+    name = output.resolve().name
+    content = annotations_of(corpus, name)
+    files = [f"{clip}.npy" for clip in content]
+    folder = outputs_of(output, overwrite)
+    features = Outputs((Path(motions) if motions else default_motions(output)) / name, "set of features", overwrite=overwrite,
+                       earlier=files, flag="--motions")  # fmt: skip
     lists = [split for split in ("train", "val", "test") if (corpus.folder / f"{split}.txt").is_file()]
-    return write_folder(output, content, {split: [corpus.names[i] for i in corpus.split(split)] for split in lists})
+    folder.claim(ANNOTATIONS, REPRESENTATION, *(f"splits/{split}.txt" for split in lists))
+    features.claim(*files)
+    for i, file in enumerate(files):
+        with features.file(file) as stream:
+            np.save(stream, corpus[i])
+    features.remove(*(features.listed - set(files)))
+    folder.write_json(REPRESENTATION, asdict(corpus.representation), None)
+    return write_folder(folder, content, {split: [corpus.names[i] for i in corpus.split(split)] for split in lists})
 
 
 def annotations_of(corpus: Corpus, prefix: str) -> dict[str, dict]:

@@ -25,6 +25,8 @@ class Dataset:
     """Folder of annotations.json, such as datasets/annotations/NAME."""
     motions: Path | None = None
     """Folder of the feature files to write (default: ../../motions/guoh3dfeats, seen from --output)."""
+    overwrite: bool = False
+    """Replace what an earlier run wrote there."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Humanml3d:
     """Whole files that tell the durations: pose_data, or features (default: ../../motions/guoh3dfeats from --output)."""
     output: Path = Path("datasets/annotations/humanml3d")
     """Folder of annotations.json and splits/."""
+    overwrite: bool = False
+    """Replace what an earlier run wrote there."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,8 @@ class Babel:
     """seq: labels of whole sequences; seg: labels of their parts; all: both."""
     output: Path = Path("datasets/annotations/babel")
     """Folder of annotations.json and splits/."""
+    overwrite: bool = False
+    """Replace what an earlier run wrote there."""
 
 
 Subcommand = Dataset | Humanml3d | Babel  # in lower case they are what is typed
@@ -64,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         from data_loaders.corpus import Corpus
 
         corpus = Corpus.open(options.dataset)
-        count = write_annotations(corpus, options.output, options.motions)
+        count = write_annotations(corpus, options.output, options.motions, options.overwrite)
         log.info("%d captions of %d clips in %s", count, len(corpus), options.output)
     else:
         build(options)
@@ -74,10 +80,11 @@ def build(options: Humanml3d | Babel) -> None:
     """Writes the folder and logs what was left out. FileNotFoundError or ValueError where nothing can be built."""
     from data_loaders.amass_dataset import default_motions
     from data_loaders.annotation_builders import babel_annotations, humanml3d_annotations, humanml3d_splits
-    from data_loaders.annotation_folder import write_folder
+    from data_loaders.annotation_folder import outputs_of, write_folder
     from data_loaders.clips import Report
 
     report, motions = Report(), options.motions
+    output = outputs_of(options.output, options.overwrite)
     if isinstance(options, Humanml3d):
         motions = motions or default_motions(options.output)
     if motions and not motions.is_dir():
@@ -90,7 +97,7 @@ def build(options: Humanml3d | Babel) -> None:
         content, splits = babel_annotations(options.input, options.mode, motions, report)
     if not content:
         raise ValueError(f"nothing of {options.input} can be used: {report}")
-    count = write_folder(options.output, content, splits)
+    count = write_folder(output, content, splits)
     log.info("%d captions of %d clips in %s", count, len(content), options.output)
     if report.skipped:
         log.warning("%s", report)

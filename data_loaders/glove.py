@@ -4,12 +4,14 @@ A vocabulary is three files, `our_vab_data.npy` (N, 300), `our_vab_words.pkl` an
 evaluators; `python -m protos.fetch --list` says from where.
 """
 
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from protos.pickles import read_plain_pickle
+from protos.reading import FileError, read_array
 
 VOCABULARY = "our_vab"
 VECTOR_DIM = 300
@@ -34,7 +36,7 @@ VIP_WORDS = {
 _VIP_CLASS = {word: name for name in reversed(VIP_WORDS) for word in VIP_WORDS[name].split()}
 
 
-class VocabularyError(ValueError):
+class VocabularyError(FileError):
     """A vocabulary whose files contradict each other or hold something else."""
 
 
@@ -73,11 +75,11 @@ class WordVectorizer:
                     f"{path} is missing: the word vectors come with the evaluators (python -m protos.fetch --list)"
                 )
         try:
-            self.vectors = np.load(data, allow_pickle=False)  # (N, 300)
-        except (ValueError, EOFError) as error:
-            raise VocabularyError(f"{data}: not an array of word vectors ({error})") from None
-        self.words: list[str] = list(read_plain_pickle(words))
-        self.row: dict[str, int] = dict(read_plain_pickle(index))
+            self.vectors = read_array(data, kinds="f", finite=True)  # (N, 300)
+            self.words = _list_of_words(read_plain_pickle(words), words)
+            self.row = _rows_of_words(read_plain_pickle(index), index)
+        except FileError as error:
+            raise VocabularyError(str(error)) from None
         if self.vectors.ndim != 2 or len(self.vectors) != len(self.words):
             raise VocabularyError(
                 f"{data}: shape {self.vectors.shape}, expected {len(self.words)} rows as in {words.name}"
@@ -112,26 +114,14 @@ class WordVectorizer:
         return Words(np.stack(vectors).astype(np.float32, copy=False), onehot, length, padded)
 
 
-_PLAIN_NAMES = {("numpy", "ndarray"), ("numpy", "dtype")} | {
-    (f"numpy.{core}.multiarray", name) for core in ("core", "_core") for name in ("_reconstruct", "scalar")
-}
-_PLAIN_BUILTINS = {"complex", "set", "frozenset", "bytearray", "slice", "range"}
+def _list_of_words(content: Any, path: Path) -> list[str]:
+    if not isinstance(content, (list, tuple)) or not all(isinstance(word, str) for word in content):
+        raise FileError(f"{path}: holds a {type(content).__name__}, expected a list of words")
+    return list(content)
 
 
-class _PlainUnpickler(pickle.Unpickler):
-    """Builds numpy arrays and plain Python values, and refuses every other class or function."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        plain = (module, name) in _PLAIN_NAMES or (module in ("builtins", "__builtin__") and name in _PLAIN_BUILTINS)
-        if not plain and (module, name) != ("_codecs", "encode"):  # how Python 2 pickles hold bytes
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-        return super().find_class(module, name)
-
-
-def read_plain_pickle(path: Path) -> Any:
-    """What a pickle of plain values holds; nothing in it is executed. Raises VocabularyError naming the file."""
-    try:
-        with open(path, "rb") as file:
-            return _PlainUnpickler(file).load()
-    except (pickle.UnpicklingError, EOFError, ValueError, KeyError, IndexError, AttributeError, ImportError) as error:
-        raise VocabularyError(f"{path}: not a pickle of plain words and numbers ({error})") from None
+def _rows_of_words(content: Any, path: Path) -> dict[str, int]:
+    whole = (int, np.integer)
+    if not isinstance(content, dict) or not all(isinstance(k, str) and isinstance(v, whole) for k, v in content.items()):
+        raise FileError(f"{path}: holds a {type(content).__name__}, expected the row of each word")
+    return {word: int(row) for word, row in content.items()}

@@ -76,7 +76,8 @@ def z_up(joints: "Tensor") -> "Tensor":
 def write_features(source: Path, output: Path, *, force: bool = False, report: "Report | None" = None) -> Iterator[Path]:
     """Writes the features of every joints file below `source`, and of its mirror below output/M; yields what was written.
 
-    Files that are there are kept unless `force`. `report` gets those left out: of one frame, of other joints, unreadable.
+    Files that are there are kept unless `force`, which replaces only those that an earlier run listed (OutputError otherwise).
+    `report` gets those left out: of one frame, of other joints, unreadable.
     """
     import numpy as np
     import torch
@@ -85,33 +86,45 @@ def write_features(source: Path, output: Path, *, force: bool = False, report: "
     from data_loaders.clips import Report
     from data_loaders.mocap import MocapError, read_joints_npy
     from data_loaders.skeleton import load_skeleton
-    from protos.files import atomic_file
+    from protos.outputs import Outputs
 
-    report, needed = report or Report(), load_skeleton("humanml").num_joints
-    for file in tqdm(joints_files(source), desc="features", unit="file", disable=None):
-        name = file.relative_to(source)
-        targets = {False: Path(output) / name, True: Path(output) / "M" / name}
-        missing = [mirror for mirror, target in targets.items() if force or not target.is_file()]
+    source, report, needed = Path(source), report or Report(), load_skeleton("humanml").num_joints
+    files = joints_files(source, Path(output))
+    names = {file: file.relative_to(source).as_posix() for file in files}
+    targets = {file: {False: name, True: f"M/{name}"} for file, name in names.items()}
+    every = [target for both in targets.values() for target in both.values()]
+    outputs = Outputs(output, "set of features", going_on=True, earlier=every)
+    outputs.claim(*(target for target in every if force or not (outputs.folder / target).is_file()))
+    for file in tqdm(files, desc="features", unit="file", disable=None):
+        missing = {mirror: target for mirror, target in targets[file].items() if force or not (outputs.folder / target).is_file()}
         if not missing:
             continue
         try:
             joints = torch.from_numpy(read_joints_npy(file))
-        except MocapError as error:
-            report.add(str(name), f"unreadable: {error}")
+        except (MocapError, OSError) as error:
+            report.add(names[file], f"unreadable: {error}")
             log.warning("left out: %s", error)
             continue
         if len(joints) < 2 or joints.shape[1] < needed:
-            report.add(str(name), "of one frame" if len(joints) < 2 else f"of too few joints: {joints.shape[1]}, not {needed}")
+            few = f"of too few joints: {joints.shape[1]}, not {needed}"
+            report.add(names[file], "of one frame" if len(joints) < 2 else few)
             continue
-        for mirror in missing:
-            with atomic_file(targets[mirror]) as stream:
-                np.save(stream, file_features(joints, str(name), mirror=mirror).numpy())
-            yield targets[mirror]
+        for mirror, target in missing.items():
+            with outputs.file(target) as stream:
+                np.save(stream, file_features(joints, names[file], mirror=mirror).numpy())
+            yield outputs.folder / target
 
 
-def joints_files(source: Path) -> list[Path]:
-    """The .npy files below a folder, sorted. FileNotFoundError where there is none."""
-    files = sorted(Path(source).rglob("*.npy"))
+def joints_files(source: Path, output: Path) -> list[Path]:
+    """The .npy files below a folder, without those of an output within it, sorted. FileNotFoundError where there is none,
+    OutputError where the output is the folder itself.
+    """
+    from protos.outputs import OutputError
+
+    within = output.resolve()
+    if within == source.resolve():
+        raise OutputError(f"--output {output} is the folder of the joints: give another one")
+    files = sorted(path for path in source.rglob("*.npy") if not path.resolve().is_relative_to(within))
     if not files:
         raise FileNotFoundError(f"{source} holds no .npy file: --input must be the pose_data folder that HumanML3D's "
                                 "raw_pose_processing notebook writes from AMASS")  # fmt: skip
@@ -125,9 +138,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     report = Report()
     written = sum(1 for _ in write_features(options.input, options.output, force=options.force_redo, report=report))
-    kept = 2 * (len(joints_files(options.input)) - len(report.skipped)) - written
+    kept = 2 * (len(joints_files(options.input, options.output)) - len(report.skipped)) - written
     log.info("%d files written to %s, mirrored ones included; %d were there; of the input %s", written, options.output, kept,
              report)  # fmt: skip
+    if unreadable := [name for name, reason in report.skipped.items() if reason.startswith("unreadable")]:
+        raise ValueError(f"{len(unreadable)} unreadable file(s) left out, all else is written: {unreadable[0]}")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from data_loaders.amass_dataset import AmassDataset
 from data_loaders.annotation_builders import file_seconds, sanitised
 from data_loaders.corpus import Corpus
 from model.official_names import CheckpointError
+from protos.outputs import OutputError
 from tests.synthetic import random_corpus, walk
 from train import extract
 
@@ -73,7 +74,7 @@ def built(output):
 
 def build_humanml3d(humanml3d, tmp_path, *more):
     output = tmp_path / "datasets" / "annotations" / "humanml3d"
-    annotations.main(["humanml3d", "--input", str(humanml3d), "--output", str(output), *more])
+    annotations.main(["humanml3d", "--input", str(humanml3d), "--output", str(output), "--overwrite", *more])
     return output
 
 
@@ -197,7 +198,7 @@ def babel(tmp_path):
 
 def build_babel(babel, tmp_path, *more):
     output = tmp_path / "datasets" / "annotations" / "babel"
-    annotations.main(["babel", "--input", str(babel), "--output", str(output), *more])
+    annotations.main(["babel", "--input", str(babel), "--output", str(output), "--overwrite", *more])
     return output
 
 
@@ -252,16 +253,16 @@ def test_a_quarter_of_a_second_is_near_enough(babel, pose_data, tmp_path):
 
 def test_a_folder_that_is_none_of_babel_is_one_clear_line(babel, tmp_path):
     content = json.loads((babel / "train.json").read_text())
-    cases = {"train.json is no file of BABEL: KeyError 'dur'": {"7": {"feat_p": "KIT/KIT/a.npz"}},
-             "train.json is no file of BABEL: KeyError 'start_t'": {
+    cases = {r"train\.json, sequence '7': missing field dur": {"7": {"feat_p": "KIT/KIT/a.npz"}},
+             r"train\.json, sequence '7': frame_ann\.labels\[0\]: missing field start_t": {
                  "7": {**content["7"], "frame_ann": {"labels": [label("walk")]}}},
-             "val.json is no file of BABEL: .*sequence 21 is in both splits": {"21": content["7"]}}  # fmt: skip
+             "val.json: sequence 21 is in both splits": {"21": content["7"]}}  # fmt: skip
     for message, wrong in cases.items():
         (babel / "train.json").write_text(json.dumps(wrong))
         with pytest.raises(ValueError, match=message):
             build_babel(babel, tmp_path)
     (babel / "train.json").write_text("{")
-    with pytest.raises(ValueError, match=r"train\.json is no file of BABEL: JSONDecodeError"):
+    with pytest.raises(ValueError, match=r"train\.json: not readable JSON"):
         build_babel(babel, tmp_path)
     (babel / "train.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"train\.json is absent: --input must be"):
@@ -307,7 +308,8 @@ def test_features_are_written_once_and_again_on_demand(pose_data, tmp_path, caps
     (pose_data / "KIT/3/broken_poses.npy").write_bytes(b"no array")
 
     def counts(*more):
-        guoh3dfeats.main(["--input", str(pose_data), "--output", str(output), *more])
+        with pytest.raises(ValueError, match=r"1 unreadable file\(s\) left out, all else is written: KIT/3/broken_poses\.npy"):
+            guoh3dfeats.main(["--input", str(pose_data), "--output", str(output), *more])
         said = capsys.readouterr().err
         for reason in ("of one frame (KIT/3/still_poses.npy)", "of too few joints (KIT/3/few_poses.npy)",
                        "unreadable (KIT/3/broken_poses.npy)"):  # fmt: skip
@@ -325,6 +327,35 @@ def test_features_are_written_once_and_again_on_demand(pose_data, tmp_path, caps
     other.unlink()
     assert counts() == (1, 5) and other.is_file() and np.load(one).shape == (3,)
     assert counts("--force_redo") == (6, 0) and np.array_equal(np.load(one), made)
+
+
+def test_features_of_somebody_else_are_not_replaced(pose_data, tmp_path):
+    theirs = tmp_path / "features" / "KIT/3/walk_poses.npy"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_bytes(b"mine")
+    (tmp_path / "features" / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match=r"walk_poses\.npy is there already"):
+        guoh3dfeats.main(["--input", str(pose_data), "--output", str(tmp_path / "features"), "--force_redo"])
+    guoh3dfeats.main(["--input", str(pose_data), "--output", str(tmp_path / "features")])
+    assert theirs.read_bytes() == b"mine"
+    with pytest.raises(OutputError, match="is the folder of the joints"):
+        guoh3dfeats.main(["--input", str(pose_data), "--output", str(pose_data)])
+
+
+def test_annotations_of_somebody_else_are_not_replaced(tmp_path):
+    corpus = random_corpus(tmp_path / "mine")
+    output = tmp_path / "datasets" / "annotations" / "mine"
+    output.mkdir(parents=True)
+    (output / "annotations.json").write_text("{}")
+    arguments = ["dataset", "--dataset", str(corpus), "--output", str(output)]
+    with pytest.raises(OutputError, match=r"annotations\.json is there already"):
+        annotations.main([*arguments, "--overwrite"])
+    assert (output / "annotations.json").read_text() == "{}" and not (tmp_path / "datasets" / "motions").exists()
+    (output / "annotations.json").unlink()
+    annotations.main(arguments)
+    with pytest.raises(OutputError, match="--overwrite"):
+        annotations.main(arguments)
+    annotations.main([*arguments, "--overwrite"])
 
 
 def test_a_folder_without_joints_is_named(tmp_path):

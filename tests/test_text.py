@@ -286,7 +286,7 @@ class TestWordVectors:
                 return os.system, (f"touch {vocabulary / 'hacked'}",)
 
         (vocabulary / "our_vab_words.pkl").write_bytes(pickle.dumps([Attack()]))
-        with pytest.raises(glove.VocabularyError, match=r"our_vab_words\.pkl: not a pickle of plain words"):
+        with pytest.raises(glove.VocabularyError, match=r"our_vab_words\.pkl: a pickle that asks for"):
             glove.WordVectorizer(vocabulary)
         assert not (vocabulary / "hacked").exists()
 

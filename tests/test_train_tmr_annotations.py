@@ -94,8 +94,8 @@ def test_what_a_split_lacks_is_counted(dataset, tmp_path):
 
 
 @pytest.mark.parametrize("change, message", [
-    ({"text": None}, "000000_0: its text is None"), ({"end": np.inf}, "000000_0: from 0 to inf s"),
-    ({"start": -5.0}, "from -5 to"), ({"start": np.nan}, "from nan to"), ({"start": 3.0, "end": 1.0}, "from 3 to 1 s"),
+    ({"text": None}, r"'000000': annotations\[0\]\.text: expected str, got null"), ({"end": np.inf}, "not readable JSON"),
+    ({"start": -5.0}, "from -5 to"), ({"start": np.nan}, "not readable JSON"), ({"start": 3.0, "end": 1.0}, "from 3 to 1 s"),
 ])  # fmt: skip
 def test_a_caption_without_words_or_time_is_named(dataset, tmp_path, change, message):
     folder = tmp_path / "annotations" / "odd"

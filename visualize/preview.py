@@ -1,5 +1,6 @@
 """python -m visualize.preview --dataset NAME: a look at a prepared dataset, a few clips as videos with their captions."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -41,8 +42,8 @@ def preview(options: PreviewOptions) -> list[Path]:
     chosen = [clips[i] for i in np.linspace(0, len(clips) - 1, min(options.num_clips, len(clips))).astype(int)]
     names = [safe_name(corpus.names[i]) for i in chosen]
     files = [f"{name}.{suffix}" for name in names for suffix in ("mp4", "png")]
-    outputs = Outputs(options.output_dir or corpus.folder / "preview", "preview", going_on=True, earlier=earlier_files,
-                      flag="--output_dir")  # fmt: skip
+    outputs = Outputs(options.output_dir or corpus.folder / "preview", "preview", going_on=True,
+                      earlier=() if options.output_dir else earlier_files(corpus.names), flag="--output_dir")  # fmt: skip
     outputs.claim(*files)
     outputs.remove(*(outputs.listed - set(files)))
     videos = []
@@ -55,10 +56,11 @@ def preview(options: PreviewOptions) -> list[Path]:
     return videos
 
 
-def earlier_files(folder: Path) -> set[str]:
-    """Names of the files that a version without manifests wrote: pairs of a video and a picture."""
-    stems = {path.stem for path in folder.glob("*.mp4")} & {path.stem for path in folder.glob("*.png")}
-    return {f"{stem}.{suffix}" for stem in stems for suffix in ("mp4", "png")}
+def earlier_files(names: Iterable[str]) -> set[str]:
+    """Names of the files that a version without manifests wrote for these clips, and for their mirror images as it called
+    them.
+    """
+    return {f"{twin}{name}.{suffix}" for name in names for twin in ("", "M") for suffix in ("mp4", "png")}
 
 
 def main() -> None:
