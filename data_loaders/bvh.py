@@ -63,11 +63,11 @@ def read_bvh(source: str | Path | BinaryIO | bytes, name: str | None = None) -> 
         raise MocapError(f"{name}: no line MOTION{where}; a BVH file has a HIERARCHY part and a MOTION part (file cut short?)")
     nodes, num_channels = _read_hierarchy(data[: motion.start()], name)
     announced, frame_time, body = _read_motion_head(data, motion.end(), name)
+    if announced * len(nodes) > MAX_JOINT_FRAMES:
+        raise MocapError(f"{name}: {announced} frames of {len(nodes)} joints; expected at most {MAX_JOINT_FRAMES} joints over "
+                         "all frames: cut the recording into parts")  # fmt: skip
     first_line = data.count(b"\n", 0, body) + 1
     frames, warnings = _read_frames(data[body:], first_line, announced, num_channels, name)
-    if len(frames) * len(nodes) > MAX_JOINT_FRAMES:
-        raise MocapError(f"{name}: {len(frames)} frames of {len(nodes)} joints; expected at most {MAX_JOINT_FRAMES} joints over "
-                         "all frames: cut the recording into parts")  # fmt: skip
     dropped = drop_still_positions(nodes, frames)
     if dropped:
         warnings += (f"position channels of {dropped} joints are 0 in every frame, which would put them into one point: their "
