@@ -1,6 +1,7 @@
 """Which clips count, how they are cropped, and that training batches can be drawn again."""
 
 import random
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 
@@ -332,8 +333,14 @@ class TestBatchPlan:
         lengths = np.random.default_rng(0).integers(40, 200, 30)
         plans = [BatchPlan(30, 4, seed=1, lengths=lengths, bucket=2) for _ in range(2)]
         steps = [int(step) for step in np.random.default_rng(1).integers(0, 400, 3000)]  # far apart: nothing stays remembered
-        with ThreadPoolExecutor(8) as pool:
-            assert list(pool.map(plans[0].batch, steps)) == [plans[1].batch(step) for step in steps]
+        interval = sys.getswitchinterval()
+        try:
+            sys.setswitchinterval(1e-6)
+            with ThreadPoolExecutor(8) as pool:
+                found = list(pool.map(plans[0].batch, steps))
+        finally:
+            sys.setswitchinterval(interval)
+        assert found == [plans[1].batch(step) for step in steps]
 
     def test_buckets_hold_similar_lengths_and_lose_no_sample(self):
         lengths = np.random.default_rng(0).integers(20, 196, 640)

@@ -103,6 +103,11 @@ def test_noise_from_seeds_depends_on_its_seed_and_place_alone(draw):
     assert abs((noise[:, 1:] * noise[:, :-1]).mean()) < 0.01 and abs((noise[1:] * noise[:-1]).mean()) < 0.01
 
 
+def test_an_accelerator_draws_its_noise_itself():
+    drawn = seeded_randn([1, 2], (2, 3, 5), "meta")  # the device without memory: whatever left it would be an error
+    assert drawn.device.type == "meta" and drawn.shape == (2, 3, 5) and drawn.dtype == torch.float32
+
+
 def test_threads_draw_the_same_noise_as_one():
     threads = torch.get_num_threads()
     try:

@@ -261,7 +261,7 @@ def test_training_brings_a_text_to_its_own_motion(minilm):
 def test_a_checkpoint_folder_alone_is_enough(networks, tmp_path):
     save_pretrained(tmp_path / "tmr", networks.config, networks.state_dict(), networks.statistics, "# Card")
     assert sorted(file.name for file in (tmp_path / "tmr").iterdir()) == [
-        "README.md", "config.json", "model.safetensors", "stats.npz"]  # fmt: skip
+        "README.md", "config.json", "manifest.json", "model.safetensors", "stats.npz"]  # fmt: skip
     again = from_pretrained(tmp_path / "tmr", systems=("tmr",))
     assert again.config == networks.config and not again.training
     assert torch.equal(again.encode_motion(motions(40)), networks.encode_motion(motions(40)))
