@@ -97,8 +97,10 @@ class Statistics:
         mean, std = found["mean"], found["std"]
         if mean.ndim != 1 or mean.shape != std.shape or mean.dtype.kind != "f" or std.dtype.kind != "f":
             raise FileError(f"{path}: mean {mean.shape} and std {std.shape}, expected two rows of numbers of one length")
-        if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
-            raise FileError(f"{path}: mean and std must be finite and every std above 0")
+        with np.errstate(over="ignore", under="ignore"):  # as networks hold them
+            single = mean.astype(np.float32), std.astype(np.float32)
+        if not (np.isfinite(single).all() and (single[1] > np.finfo(np.float32).tiny).all()):
+            raise FileError(f"{path}: mean and std must be finite and every std above 0, in float32 too")
         if found["fps"].size != 1 or found["fps"].dtype.kind not in "fiu":
             raise FileError(f"{path}: fps of shape {found['fps'].shape}, expected one number")
         representation = Representation(str(found["skeleton"]), float(found["fps"].item()), str(found["heading"]))

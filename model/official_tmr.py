@@ -5,6 +5,7 @@ ruin every score, so nothing here reads them.
 """
 
 import logging
+import os
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -147,14 +148,14 @@ def run_statistics(folder: Path, settings: Mapping[str, Any], config: TMRConfig)
     named = Path(str(settings["data"]["motion_loader"]["normalizer"].get("base_dir", "stats")))
     places = [folder / "stats", *(place / named for place in (folder, *folder.resolve().parents[:3], Path()))]
     for place in places:
-        if (place / "mean.pt").is_file() and (place / "std.pt").is_file():
+        if os.path.isfile(place / "mean.pt") and os.path.isfile(place / "std.pt"):  # a name out of the file may be none at all
             mean, std = (read_tensor(place / f"{name}.pt") for name in ("mean", "std"))
             log.info("normalisation of %s", place)
             return _statistics(mean, std, config, str(place))
     name = "/".join(named.parts[-2:])
     if carried := Statistics.published(name, config.representation):
         log.info("normalisation of %s as published, carried with the code", name)
-        return _statistics(carried.mean, carried.std, config, name)
+        return _statistics(carried.mean, carried.std, config, f"{folder / 'config.json'}, {name}")
     raise CheckpointError(f"{folder} has no mean.pt and std.pt of its training: put them into {places[1]} "
                           "(those of the HumanML3D dataset will not do)")
 

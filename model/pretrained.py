@@ -22,7 +22,7 @@ from model.run_folder import WEIGHTS_FILE, checkpoint_in
 from protos.files import encode_json, write_atomically
 from protos.names import shown
 from protos.outputs import new_folder, written_earlier
-from protos.reading import read_array, read_json
+from protos.reading import FileError, read_array, read_json
 from protos.weights import read_safetensors
 
 if TYPE_CHECKING:
@@ -140,8 +140,11 @@ def _from_folder(folder: Path, text_encoder: "TextEncoder | None", systems: Sequ
     weights_file = folder / WEIGHTS_FILE
     state = read_safetensors(weights_file)
     *_, module, build = SYSTEMS[system]
-    with made_for(state, str(weights_file)):
-        networks = getattr(importlib.import_module(module), build)(config, statistics, text_encoder)
+    try:
+        with made_for(state, str(weights_file)):
+            networks = getattr(importlib.import_module(module), build)(config, statistics, text_encoder)
+    except ValueError as error:  # settings that contradict each other, or the statistics
+        raise error if isinstance(error, FileError) else CheckpointError(f"{folder / 'config.json'}: {error}") from None
     load_checked(networks, state, str(weights_file))
     return networks
 

@@ -25,11 +25,19 @@ MOST_TEXT = 256 << 20  # bytes of a text, JSON or TOML file: the captions of Hum
 MOST_ARRAYS = 16 << 30  # bytes that the arrays of one file may take in memory
 MOST_HEADER = 10_000  # bytes of a .npy header; numpy's own limit
 DEEPEST = 64  # lists and dicts of a file within each other
+LONGEST_MESSAGE = 900  # characters of an error
 TOO_DEEP = "nested too deep, expected plain lists and dicts"
 
 
 class FileError(ValueError):
-    """A file that cannot be used: the message is one line that names it and says what was expected."""
+    """A file that cannot be used: the message is one line that names it and says what was expected.
+
+    What a file brings into a message can neither break the line, nor colour a terminal, nor fill it.
+    """
+
+    def __init__(self, message: str):
+        line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in message)
+        super().__init__(line if len(line) <= LONGEST_MESSAGE else f"{line[:LONGEST_MESSAGE - 200]} … {line[-190:]}")
 
 
 # ------------------------------------------------------------------------------------------------------------------- text
@@ -160,7 +168,7 @@ def plain_words(error: Exception) -> str:
 
 def _shallow(content: T, name: str) -> T:
     """The content itself. FileError where lists and dicts lie within each other too deep for whoever walks through it."""
-    level: list[Any] = [content]
+    level: list[Any] = [content] if isinstance(content, (dict, list)) else []
     for _ in range(DEEPEST):
         within = (part for each in level for part in (each.values() if isinstance(each, dict) else each))
         level = [part for part in within if isinstance(part, (dict, list))]
