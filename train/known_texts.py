@@ -1,0 +1,67 @@
+"""python -m train.known_texts --checkpoint checkpoints/mine --dataset bandai_namco: lets a checkpoint say what it does not know.
+
+Training writes such a sketch of its captions (known_texts.npz) by itself; this adds one to weights that have none.
+"""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from protos.options import parse, run_command, setup_logging
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class KnownTextsOptions:
+    """Write a sketch of the training captions beside the weights."""
+
+    checkpoint: Path
+    """Checkpoint folder to write known_texts.npz into."""
+    dataset: str
+    """Prepared dataset that the weights were trained on: folder or known name."""
+    split: str = "train"
+    """Split that they were trained on."""
+    overwrite: bool = False
+    """Replace the sketch that is there."""
+
+
+def write_sketch(options: KnownTextsOptions) -> Path:
+    """Writes the sketch and returns its path. ValueError or OSError for what is no checkpoint, no dataset, or in the way."""
+    from model.known_texts import FILE, KnownTexts
+    from protos.outputs import MANIFEST, Outputs, OutputError
+
+    folder = options.checkpoint
+    if not any((folder / name).is_file() for name in ("config.json", "args.json")):
+        raise ValueError(f"--checkpoint {folder}: expected a folder with a checkpoint (config.json or args.json)")
+    path = folder / FILE
+    if path.exists() and not options.overwrite:
+        raise OutputError(f"{path} is there already: add --overwrite to replace it")
+    sketch = KnownTexts.make(captions(options.dataset, options.split))
+    if (folder / MANIFEST).is_file():
+        path = Outputs(folder, "checkpoint", going_on=True, flag="--checkpoint").path(FILE)
+    sketch.save(path)
+    return path
+
+
+def captions(dataset: str, split: str) -> list[str]:
+    """All captions of a split, each once."""
+    from data_loaders.amass_dataset import AmassDataset, open_dataset
+
+    data = open_dataset(dataset)
+    if isinstance(data, AmassDataset):
+        found = [annotation.text for file in data.split(split).values() for annotation in file.annotations]
+    else:
+        found = [caption.text for clip in data.split(split) for caption in data.captions(clip)]
+    return list(dict.fromkeys(found))
+
+
+def main(argv: list[str] | None = None) -> None:
+    options = parse(KnownTextsOptions, argv, __doc__)
+    setup_logging()
+    path = write_sketch(options)
+    log.info("%s (%.0f kB)", path, path.stat().st_size / 1e3)
+
+
+if __name__ == "__main__":
+    run_command(main)
