@@ -41,7 +41,7 @@ def prompts() -> dict[str, dict[str, list[str]]]:
 
 
 def scores(sketch: "KnownTexts", texts: list[str]) -> list[float]:
-    return [sketch.judge(text).score for text in texts]
+    return [verdict.score for verdict in sketch.judge(texts)]
 
 
 def threshold_of(known: list[float], lacking: list[float]) -> float:

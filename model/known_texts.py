@@ -3,14 +3,15 @@
 A network answers any text with something it knows: asked to sit down, weights that never saw anybody sit walk on. Whole
 sentences are too alike to tell ("a person walks", "a person jumps"), so texts are compared clause by clause, without their
 subject. A clause lies outside where it is far from every clause of the captions, the more so the nearer it is to an everyday
-action that the captions lack: `everyday_actions.txt`, less those that are near to a caption.
+action that the captions lack (`everyday_actions.txt`), and where its verb or a noun occurs in no caption.
 
 Features are always those of minilm, which is installed with the code, whatever encoder the weights read.
 """
 
 import re
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,24 +27,29 @@ if TYPE_CHECKING:
 
 FILE = "known_texts.npz"
 ENCODER, WIDTH = "minilm", 384
-MOST_CLAUSES = 280  # of captions in a sketch: 384 bytes each
+MOST_CLAUSES = 370  # of captions in a sketch: 384 bytes each
 MOST_READ = 20_000  # clauses of captions that a sketch is chosen from
 MOST_BYTES = 1 << 20  # of a sketch in memory
+FORM = (("known", "int8", (None, WIDTH)), ("lacking", "int8", (None, WIDTH)), ("words", "uint8", (None,)),
+        ("texts", "uint8", (None,)), ("threshold", "float32", ()))  # fmt: skip
+MOST_WORDS = 4000
 NEAR = 0.8  # cosine from which an everyday action is one of the captions'
 WEIGHT = 0.4  # of the nearest everyday action that the captions lack, beside the nearest clause of theirs
-THRESHOLD = -0.35  # chosen by `evaluations.eval_known_texts` on the calibration part of its prompts
+NEW_VERB, NEW_NOUN = 0.06, 0.1  # as much farther is a clause whose verb, or one of whose nouns, is in no caption
+THRESHOLD = -0.28  # chosen by `evaluations.eval_known_texts` on the calibration part of its prompts
 OWN_WARNED = 0.01  # share of the captions' own clauses that may lie outside where a sketch is too small for them
 SHOWN, SHOWN_APART = 3, 0.7  # clauses that are named, and the cosine that two of them stay below
 LONGEST = 40  # words of a clause that are read
 CLAUSES_READ = 24  # of a prompt
 
 _BETWEEN = re.compile(r"\s*([,;.:!?]|\b(?:and|then|while|before|after|but)\b)\s*")
+_SAY_LITTLE = frozenset(("person", "be", "do", "have", "something", "someone", "somebody"))
 _NEXT = {"and", "then", "but"}  # after these a participle is an action of its own: "walking and waving"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a prompt lies outside; `part` is its clause that lies farthest, `nearest` what the captions have near to it, best first."""
+    """Whether a prompt lies outside. `part`: its clause that lies farthest; `nearest`: what captions say near it, best first."""
 
     outside: bool
     score: float
@@ -69,8 +75,9 @@ def clauses(text: str) -> list[str]:
 
 def _acts(piece: str, own: bool) -> bool:
     """Whether a piece has a verb, or a word that may be one; a participle only with `own`."""
-    words = [(word, pos) for word, pos, _ in analyse(piece) if pos == "VERB" or (pos == "X" and word.endswith(("s", "ed", "ing")))]
-    return bool(words) and (own or not words[0][0].endswith("ing"))
+    words = analyse(piece)
+    acts = [word for word, pos, _ in words if pos == "VERB" or (pos == "X" and word.endswith(("s", "ed", "ing")))]
+    return bool(acts) and (own or not acts[0].endswith("ing"))
 
 
 def _without_subject(clause: str) -> str:
@@ -86,9 +93,15 @@ def _tells(clause: str) -> bool:
     return clause.startswith("a person ") and words[2].endswith("s") and len(words) <= 9 and not {"it", "them", ","} & set(words)
 
 
+def _lemmas(text: str) -> dict[str, str]:
+    """Dictionary form -> class of the verbs, the nouns and the words that the lexicon lacks, in their order."""
+    found = {lemma: pos for word, pos, lemma in analyse(text) if pos in ("VERB", "NOUN", "X") and word.isalpha()}
+    return {lemma: pos for lemma, pos in found.items() if lemma not in _SAY_LITTLE}
+
+
 @dataclass(frozen=True)
 class KnownTexts:
-    """The sketch: unit vectors of clauses of the captions (N, C) and of everyday actions that they lack (M, C).
+    """The sketch: unit vectors of clauses of the captions (N, C) and of everyday actions that they lack (M, C), their words.
 
     texts: the first of those clauses in words, of which a reader learns what is known. A clause lies outside where its score is
     above the threshold.
@@ -96,6 +109,7 @@ class KnownTexts:
 
     known: np.ndarray
     lacking: np.ndarray
+    words: frozenset[str]
     texts: tuple[str, ...]
     threshold: float
 
@@ -111,22 +125,35 @@ class KnownTexts:
         chosen = _spread(vectors, MOST_CLAUSES)
         chosen.sort(key=lambda i: not _tells(ordered[i]))
         known = vectors[chosen]
-        lacking = actions[(actions @ known.T).max(1) < NEAR]
+        count = Counter(word for clause in ordered for word in set(_lemmas(clause)) | set(clause.split()))
+        words = frozenset(sorted(count, key=lambda word: (-count[word], word))[:MOST_WORDS])
+        strange = np.array([bool(set(_lemmas(action)) - words) for action in everyday_actions()])
+        lacking = actions[strange & ((actions @ known.T).max(1) < NEAR)]
         texts = tuple(ordered[i] for i in chosen if _tells(ordered[i]))
-        sketch = cls(_unit(_bytes(known)), _unit(_bytes(lacking)), texts, THRESHOLD)
-        own = float(np.quantile(sketch.scores(vectors), 1 - OWN_WARNED))
-        return cls(sketch.known, sketch.lacking, sketch.texts, max(THRESHOLD, own))
+        sketch = cls(_unit(_bytes(known)), _unit(_bytes(lacking)), words, texts, THRESHOLD)
+        own = float(np.quantile(sketch.scores(ordered, vectors), 1 - OWN_WARNED))
+        return replace(sketch, threshold=max(THRESHOLD, own))
 
-    def scores(self, vectors: np.ndarray) -> np.ndarray:
-        """How far clauses (N, C) lie outside, (N,)."""
-        lacking = (vectors @ self.lacking.T).max(1) if len(self.lacking) else np.full(len(vectors), -1.0)
-        return WEIGHT * lacking - (vectors @ self.known.T).max(1)
+    def scores(self, parts: Sequence[str], vectors: np.ndarray) -> np.ndarray:
+        """How far clauses lie outside, (N,), from their vectors (N, C)."""
+        lacking = (vectors @ self.lacking.T).max(1) if len(self.lacking) else np.zeros(len(vectors))
+        return WEIGHT * lacking - (vectors @ self.known.T).max(1) + np.array([self._strangeness(part) for part in parts])
 
-    def judge(self, text: str, encoder: "TextEncoder | None" = None) -> Verdict:
-        """encoder: one of minilm that is loaded already, if there is."""
-        parts = clauses(text)
-        vectors = _vectors(parts, encoder)
-        scores = self.scores(vectors)
+    def _strangeness(self, clause: str) -> float:
+        kinds = _lemmas(clause)
+        verb = next((word for word, pos in kinds.items() if pos != "NOUN"), None)
+        noun = any(pos == "NOUN" and word not in self.words for word, pos in kinds.items())
+        return NEW_VERB * (verb is not None and verb not in self.words) + NEW_NOUN * noun
+
+    def judge(self, texts: Sequence[str], encoder: "TextEncoder | None" = None) -> list[Verdict]:
+        """A verdict for each text. encoder: one of minilm that is loaded already, if there is."""
+        parts = [clauses(text) for text in texts]
+        distinct = list(dict.fromkeys(part for each in parts for part in each))
+        vectors = dict(zip(distinct, _vectors(distinct, encoder), strict=True)) if distinct else {}
+        return [self._verdict(each, np.stack([vectors[part] for part in each])) for each in parts]
+
+    def _verdict(self, parts: Sequence[str], vectors: np.ndarray) -> Verdict:
+        scores = self.scores(parts, vectors)
         worst = int(scores.argmax())
         outside = bool(scores[worst] > self.threshold)
         return Verdict(outside, float(scores[worst]), parts[worst], self._nearest(vectors[worst]) if outside else ())
@@ -141,28 +168,44 @@ class KnownTexts:
 
     def save(self, path: Path) -> None:
         """One byte a number: the directions of the vectors are all that counts."""
-        texts = np.frombuffer("\n".join(self.texts).encode("utf-8", "replace"), np.uint8)
+        words, texts = (np.frombuffer("\n".join(lines).encode("utf-8", "replace"), np.uint8)
+                        for lines in (sorted(self.words), self.texts))  # fmt: skip
         with atomic_file(path) as file:
-            np.savez_compressed(file, known=_bytes(self.known), lacking=_bytes(self.lacking), texts=texts,
+            np.savez_compressed(file, known=_bytes(self.known), lacking=_bytes(self.lacking), words=words, texts=texts,
                                 threshold=np.float32(self.threshold))  # fmt: skip
+
+    @classmethod
+    def beside(cls, checkpoint: Path) -> "KnownTexts | None":
+        """The sketch in a checkpoint's folder, None where there is none. FileError where it is damaged."""
+        path = (checkpoint if checkpoint.is_dir() else checkpoint.parent) / FILE
+        return cls.load(path) if path.is_file() else None
 
     @classmethod
     def load(cls, path: Path) -> "KnownTexts":
         """FileError where the file is not a sketch, or damaged."""
         arrays = read_arrays(path, kinds="fiu", finite=True, most=MOST_BYTES)
-        if absent := [name for name in ("known", "lacking", "texts", "threshold") if name not in arrays]:
-            raise FileError(f"{path}: no array {absent[0]}; expected a sketch made by train.known_texts")
-        for name, shape in (("known", (None, WIDTH)), ("lacking", (None, WIDTH)), ("texts", (None,)), ("threshold", ())):
+        for name, kind, shape in FORM:
+            if name not in arrays or arrays[name].dtype != kind:
+                raise FileError(f"{path}: expected an array {name} of {kind}, as train.known_texts writes it")
             check_array(arrays[name], f"{path}, array {name}", shape=shape)
-        texts = tuple(arrays["texts"].astype(np.uint8).tobytes().decode("utf-8", "replace").split("\n"))
-        if len(texts) > len(arrays["known"]):
-            raise FileError(f"{path}: {len(texts)} texts for {len(arrays['known'])} vectors, expected at most one each")
-        return cls(_unit(arrays["known"]), _unit(arrays["lacking"]), texts, float(arrays["threshold"]))
+        words, texts = (arrays[name].tobytes().decode("utf-8", "replace").split("\n") for name in ("words", "texts"))
+        texts = [text for text in texts if text]
+        if not max(1, len(texts)) <= len(arrays["known"]):
+            raise FileError(f"{path}: {len(texts)} texts for {len(arrays['known'])} vectors, expected at least one vector a text")
+        return cls(_unit(arrays["known"]), _unit(arrays["lacking"]), frozenset(words), tuple(texts), float(arrays["threshold"]))
 
 
 @cache
 def everyday_actions() -> list[str]:
     return read_lines(Path(__file__).with_name("everyday_actions.txt"))
+
+
+def encoder_of(networks: object) -> "TextEncoder | None":
+    """The text encoder of networks, where it is the one that sketches need: so it is not loaded twice."""
+    if getattr(getattr(networks, "config", None), "text_encoder", None) != ENCODER:
+        return None
+    found = getattr(networks, "text_encoder", None)
+    return found if hasattr(found, "encode") else None
 
 
 def _vectors(texts: Sequence[str], encoder: "TextEncoder | None") -> np.ndarray:

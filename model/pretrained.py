@@ -16,6 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from data_loaders.corpus import DATASET_ALIASES, DATASET_ROOT, Representation, Statistics
+from model.known_texts import FILE as KNOWN_TEXTS_FILE
+from model.known_texts import KnownTexts
 from model.loading import CheckpointError, checkpoint_errors, convert_settings, load_checked, made_for
 from model.official_names import MDM_NOT_LOADED, config_from_args, mdm_name, read_published, rename
 from model.run_folder import WEIGHTS_FILE, checkpoint_in
@@ -41,20 +43,24 @@ SYSTEMS = {
     "length_estimator": ("model.evaluators", "LengthEstimatorConfig", "model.evaluators", "build_length_estimator"),
 }
 # What an earlier version wrote into a checkpoint folder, which had no manifest.
-EARLIER_FILES = ("config.json", WEIGHTS_FILE, "stats.npz", "README.md", "prompts.txt")
+EARLIER_FILES = ("config.json", WEIGHTS_FILE, "stats.npz", "README.md", "prompts.txt", KNOWN_TEXTS_FILE)
 EARLIER_FOLDER = written_earlier(EARLIER_FILES, "config.json", WEIGHTS_FILE)
 
 
 def save_pretrained(folder: Path, config: Any, state_dict: dict[str, Tensor], statistics: Statistics | None,
-                    card: str = "", *, half: bool = False, overwrite: bool = False, prompts: str = "") -> None:
+                    card: str = "", *, half: bool = False, overwrite: bool = False, prompts: str = "",
+                    known_texts: KnownTexts | None = None) -> None:
     """Writes a checkpoint folder, whole or not at all. One that is there is replaced with `overwrite`, if all it holds is ours.
 
-    `state_dict` is that of the system's networks; `card` becomes README.md, `prompts` prompts.txt; `half` stores float16 weights.
+    `state_dict` is that of the system's networks; `card` becomes README.md, `prompts` prompts.txt, `known_texts`
+    known_texts.npz; `half` stores float16 weights.
     """
     with new_folder(folder, "checkpoint", overwrite=overwrite, earlier=EARLIER_FOLDER) as temporary:
         write_files(temporary, config, state_dict, statistics, card, half=half)
         if prompts:
             write_atomically(temporary / "prompts.txt", prompts)
+        if known_texts is not None:
+            known_texts.save(temporary / KNOWN_TEXTS_FILE)
 
 
 def write_files(folder: Path, config: Any, state_dict: dict[str, Tensor], statistics: Statistics | None,

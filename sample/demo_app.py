@@ -127,15 +127,16 @@ def generate_tab(maker: Maker, scratch: Path) -> None:
     first, chosen = next(iter(maker.checkpoints.items()))
 
     @in_one_line
-    def make(prompt: str, seconds: float, seed: float, count: int, guidance: float, name: str) -> tuple[list, int]:
+    def make(prompt: str, seconds: float, seed: float, count: int, guidance: float, name: str) -> tuple[list, int, str]:
         motions = maker.make(prompt, seconds, seed, count, guidance, name)
-        return motions, int(seed)
+        return motions, int(seed), maker.outside(prompt, name)
 
     def answer(*inputs) -> Iterator[tuple]:
-        motions, seed = make(*inputs)
+        motions, seed, outside = make(*inputs)
         with tempfile.TemporaryDirectory(dir=scratch) as folder:
             files = in_one_line(write_downloads)(Path(folder), motions, seed)
-            yield player(motions), list(map(str, files))  # gradio has copied them when it asks for more
+            shown = (said(outside) if outside else "") + player(motions)
+            yield shown, list(map(str, files))  # gradio has copied them when it asks for more
 
     def settings(name: str) -> Sequence[dict]:
         known = maker.checkpoints[name]

@@ -38,6 +38,7 @@ from sample.prompts import clean_prompt, file_name, frames_of
 from sample.retrieve_options import TMR, EncodeDataset, Reading
 from sample.sample import STARTER, generate
 from sample.starter_motions import write_starter_motions
+from sample.unknown_prompts import unknown_prompts
 
 if TYPE_CHECKING:
     from sample.demo import DemoOptions
@@ -317,6 +318,12 @@ class Maker:
             networks = self._open(chosen)
             frames = frames_of(seconds, networks.config.fps, networks.config.max_frames)
             return generate([prompt] * count, [frames] * count, networks, seeds, None if chosen.guidance is None else guidance)
+
+    def outside(self, prompt: str, checkpoint: str = "starter") -> str:
+        """A line that the prompt lies outside what a checkpoint knows; empty where it does not, or that is not to be told."""
+        chosen = self.checkpoints[checkpoint]
+        with self._networks:
+            return "".join(unknown_prompts(chosen.folder, [checked_prompt(prompt)], self._open(chosen)))
 
     def _open(self, checkpoint: Checkpoint) -> TextToMotion:
         """Read again where training has replaced it since."""

@@ -227,10 +227,12 @@ def main() -> None:
     check(options)
     from protos.randomness import derive_seed
     from sample.prompts import default_folder, new_folder, require_total
+    from sample.unknown_prompts import unknown_prompts, warn
 
     model = load(options.model_path, options.device if options.cuda else "cpu")
     requests = requests_of(options, model)
     require_total((request.frames for request in requests), options.num_repetitions)
+    warn(unknown_prompts(options.model_path, [request.text for request in requests], model))
     rows = [(sample, repetition) for repetition in range(options.num_repetitions) for sample in range(len(requests))]
     wanted = options.output_dir or default_folder(
         options.model_path.name if options.model_path.is_dir() else options.model_path.parent.name,

@@ -45,6 +45,7 @@ class ExportOptions:
 
 def export(options: ExportOptions) -> Path:
     """Writes the folder and returns the checkpoint it came from. Raises FileNotFoundError, CheckpointError or OutputError."""
+    from model.known_texts import KnownTexts
     from model.pretrained import EARLIER_FOLDER, from_pretrained, save_pretrained
     from protos.outputs import require_replaceable
     from train.checkpoints import complete
@@ -65,7 +66,7 @@ def export(options: ExportOptions) -> Path:
         raise ValueError(f"--{unknown[0]}: {source} holds no model that samples")
     config = replace(networks.config, **asked)
     save_pretrained(options.output, config, networks.state_dict(), networks.statistics, card, half=options.half,
-                    overwrite=options.overwrite, prompts=prompts)
+                    overwrite=options.overwrite, prompts=prompts, known_texts=KnownTexts.beside(source))
     return source
 
 

@@ -29,17 +29,18 @@ class KnownTextsOptions:
 def write_sketch(options: KnownTextsOptions) -> Path:
     """Writes the sketch and returns its path. ValueError or OSError for what is no checkpoint, no dataset, or in the way."""
     from model.known_texts import FILE, KnownTexts
-    from protos.outputs import MANIFEST, Outputs, OutputError
+    from model.run_folder import OF_ONE_CHECKPOINT
+    from protos.outputs import MANIFEST, OutputError, Outputs, read_manifest
 
     folder = options.checkpoint
-    if not any((folder / name).is_file() for name in ("config.json", "args.json")):
-        raise ValueError(f"--checkpoint {folder}: expected a folder with a checkpoint (config.json or args.json)")
+    if not any((folder / name).is_file() for name in OF_ONE_CHECKPOINT):
+        raise ValueError(f"--checkpoint {folder}: expected the folder of a checkpoint, with {' or '.join(OF_ONE_CHECKPOINT)}")
     path = folder / FILE
     if path.exists() and not options.overwrite:
         raise OutputError(f"{path} is there already: add --overwrite to replace it")
     sketch = KnownTexts.make(captions(options.dataset, options.split))
-    if (folder / MANIFEST).is_file():
-        path = Outputs(folder, "checkpoint", going_on=True, flag="--checkpoint").path(FILE)
+    if (folder / MANIFEST).is_file() and (manifest := read_manifest(folder / MANIFEST)):
+        path = Outputs(folder, manifest.what, going_on=True, flag="--checkpoint").path(FILE)
     sketch.save(path)
     return path
 

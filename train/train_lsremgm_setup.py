@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from evaluations.judges import default_evaluator, load_judge
 from evaluations.motion_sources import ModelSource
 from evaluations.protocol import GENERATED, PROTOCOLS, Entrants, Evaluation
 from model.generation import NotFiniteError
+from model.known_texts import FILE as KNOWN_TEXTS_FILE
+from model.known_texts import KnownTexts
 from model.lsremgm import LSReMGMConfig
 from model.lsremgm_loss import loss
 from model.lsremgm_system import LSReMGM, build
@@ -49,8 +52,12 @@ def train_lsremgm(options: LSReMGMOptions) -> TrainResult:
     networks, options = build_networks(options, corpus, captions(data), statistics, autoencoder)
     prompts = list(options.sample_prompts) or _spread(captions(data), NUM_PROMPTS)
 
+    known_texts = cache(lambda: KnownTexts.make(captions(data)))
+
     def save(folder: Path, trained: nn.Module) -> None:
         write_files(folder, networks.config, trained.state_dict(), networks.statistics, card(options, corpus))
+        if not options.unconstrained:
+            known_texts().save(folder / KNOWN_TEXTS_FILE)
         write_atomically(folder / "prompts.txt", "".join(f"{prompt}\n" for prompt in prompts))
 
     def sample(trained: nn.Module, step: int) -> None:

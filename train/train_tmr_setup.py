@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,8 @@ from data_loaders.corpus import Batch, Corpus, Statistics
 from data_loaders.feature_statistics import feature_mean_std
 from data_loaders.text_similarity import duplicates_rule
 from evaluations import retrieval_metrics
+from model.known_texts import FILE as KNOWN_TEXTS_FILE
+from model.known_texts import KnownTexts
 from model.pretrained import write_files
 from model.saved_text_features import SENTENCES, WORDS, SavedTextFeatures, features_beside
 from model.text_encoders import TextEncoder, at_hand
@@ -58,8 +60,11 @@ def train_tmr(options: TMROptions) -> TrainResult:
     texts = list(dict.fromkeys([*motions.texts, *(held_out.texts if held_out else [])]))
     networks = build_networks(options, data, statistics, texts)
 
+    known_texts = cache(lambda: KnownTexts.make(motions.texts))
+
     def save(folder: Path, trained: TMR) -> None:
         write_files(folder, networks.config, trained.state_dict(), statistics, card(options, data))
+        known_texts().save(folder / KNOWN_TEXTS_FILE)
 
     if options.balance and not any(motions.labels("content")):
         logger.warning("--balance %g does nothing: the clips of %s have no content labels", options.balance, options.dataset)
