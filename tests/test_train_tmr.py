@@ -208,7 +208,7 @@ def test_an_exported_model_is_small_judges_and_makes_motions(dataset, tmp_path):
     run(small(dataset, tmp_path / "run", num_steps=1, eval_interval=0))
     export(ExportOptions(checkpoint=tmp_path / "run", output=tmp_path / "shared"))
     assert {path.name for path in (tmp_path / "shared").iterdir()} == {
-        "config.json", "model.safetensors", "stats.npz", "README.md", "manifest.json"}
+        "config.json", "model.safetensors", "stats.npz", "README.md", "known_texts.npz", "manifest.json"}
     corpus = Corpus.open(dataset)
     judge = load_judge(tmp_path / "shared", corpus)
     judge.require(corpus.representation, "the dataset")
