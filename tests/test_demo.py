@@ -353,6 +353,12 @@ def test_a_search_over_the_server_finds_what_the_function_finds(client, search, 
     assert page.count("<iframe") == 3 and "The motion searched by" in page
 
 
+def test_a_prompt_beyond_the_weights_is_told_above_its_motion(client):
+    shown, _ = ask(client, "someone jumps over a puddle and sits down on a chair", 1)
+    assert shown.startswith('<p class="said">') and "lies outside what these weights know" in shown.partition("<iframe")[0]
+    assert "lies outside" not in ask(client, "a person waves with both hands", 1)[0]
+
+
 def test_errors_reach_the_visitor_as_one_line(client, server, tmp_path):
     from gradio_client import handle_file
 
