@@ -87,4 +87,4 @@ def _sum(parts: dict[str, int]) -> str:
 def _line(title: str, text: str) -> str:
     """One line that begins with what it is about."""
     text = " ".join(text.split())
-    return text if text.startswith(title) else f"{title}: {text}"
+    return text if text.startswith((f"{title}:", f"{title}@")) else f"{title}: {text}"

@@ -28,7 +28,7 @@ from data_loaders.text import Caption, Tagger, format_caption, mirror_caption, m
 from protos.files import atomic_path, write_atomically
 from protos.names import inside
 from protos.options import one_line
-from protos.outputs import OutputError, Outputs, files_in
+from protos.outputs import OutputError, Outputs, files_in, require_replaceable
 from protos.reading import FileError, convert, read_array, read_json_lines
 
 if TYPE_CHECKING:
@@ -154,7 +154,9 @@ class Preparation:
             path = self.folder / place
             if path.is_symlink() or (path.exists() and not path.is_dir()):
                 raise OutputError(f"{path} is not a folder of this dataset: give another --output")
-            if place != "corpus" and (others := {f"{place}/{name}" for name in files_in(path)} - self.outputs.listed):
+            if place == "corpus":
+                require_replaceable(path, "corpus", overwrite=True, earlier=EARLIER_FILES)
+            elif (others := {f"{place}/{name}" for name in files_in(path)} - self.outputs.listed):
                 raise OutputError(f"{path} holds files that this program did not write ({min(others)}): move them away or give "
                                   "another --output")  # fmt: skip
 
@@ -234,7 +236,7 @@ class Preparation:
                 yield (k if len(spans) > 1 else None), (start, stop), captions
             elif len(spans) > 1:
                 name = clip_name(loaded.clip.name, k)
-                record.notes.append(f"{name} left out: no caption of {start / fps:g} to {stop / fps:g} s")
+                record.notes.append(f"{name} left out: no caption of {start / fps:g} to {(stop - 1) / fps:g} s")
         if not made:
             record.left_out, record.reason = "without caption", "no caption describes a part of it"
 
