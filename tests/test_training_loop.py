@@ -19,7 +19,7 @@ from tests.tiny_training import TinyDenoiser, TinyOptions, run
 from train import checkpoints
 from train.loop import DivergedError, clip_gradients, learning_rate, train, update_average
 from train.options import TrainOptions
-from train.progress import Meter
+from train.progress import Meter, Progress
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -96,6 +96,28 @@ def test_the_averages_of_the_log_survive_a_kill_between_two_lines(options, tmp_p
     run(options)
     assert [line["step"] for line in log(options)] == [6, 12]
     assert losses(options) == losses(replace(options, save_dir=str(tmp_path / "unbroken")))
+
+
+@pytest.mark.parametrize("lines", ["a note\n", "7\n", '{"step": "nine"}\n', "[" * 5000 + "\n", '{"loss": NaN}\n'])
+def test_lines_of_a_log_that_are_no_record_stay_and_end_no_run(tmp_path, lines):
+    path = tmp_path / "log.jsonl"
+    path.write_text('{"step": 1}\n' + lines + '{"step": 5}\n{"st')
+    Progress(tmp_path, 4, 10, 1, active=True).close()
+    assert path.read_text() == '{"step": 1}\n' + lines
+
+
+def test_a_log_that_is_no_text_is_named(tmp_path):
+    (tmp_path / "log.jsonl").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match=r"log\.jsonl: is UTF-16"):
+        Progress(tmp_path, 4, 10, 1, active=True)
+
+
+def test_what_is_not_finite_is_null_in_the_log(tmp_path):
+    progress = Progress(tmp_path, 0, 10, 1, active=True)
+    progress.write(1, {"grad_norm": float("inf"), "loss": 2.0})
+    progress.close()
+    (line,) = (tmp_path / "log.jsonl").read_text().splitlines()
+    assert json.loads(line, parse_constant=pytest.fail)["grad_norm"] is None
 
 
 def test_two_processes_train_the_same_model_as_one_with_twice_the_batch(options, tmp_path):

@@ -2,10 +2,12 @@
 
 import json
 import logging
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -13,6 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from protos.files import write_atomically
+from protos.reading import FileError, decode_json, read_text
 from train.checkpoints import LOG_FILE
 
 logger = logging.getLogger(__name__)
@@ -104,11 +107,13 @@ class Progress:
         """One JSON line, and the same numbers to TensorBoard."""
         if not self.active:
             return
+        values = {name: value if math.isfinite(value) else None for name, value in values.items()}  # JSON has no infinity
         self.file.write(json.dumps({"step": step, "time": round(time.time(), 3), **values}) + "\n")
         self.file.flush()
         if self.board is not None:
             for name, value in values.items():
-                self.board.add_scalar(name, value, step)
+                if value is not None:
+                    self.board.add_scalar(name, value, step)
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -134,20 +139,30 @@ class Progress:
 
 
 def _cut_log(path: Path, step: int) -> None:
-    """Drops what a killed run logged after its last checkpoint, which is about to be logged again."""
+    """Drops what a killed run logged after its last checkpoint, which is about to be logged again, and the line that it did not
+    finish. Lines that are no record of ours stay. FileError where the file is no text."""
     if not path.is_file():
         return
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = [line for line in lines if _step_of(line) <= step]
-    if len(kept) < len(lines):
-        write_atomically(path, "".join(kept))
+    text = read_text(path)
+    *lines, _ = text.split("\n")
+    kept = "".join(f"{line}\n" for line in lines if _step_of(line, path) <= step)
+    if kept != text:
+        write_atomically(path, kept)
 
 
-def _step_of(line: str) -> float:
+@dataclass(frozen=True)
+class LogLine:
+    """What every line of a log has."""
+
+    step: int
+
+
+def _step_of(line: str, path: Path) -> float:
+    """The step of a line, -1 of one that has none."""
     try:
-        return json.loads(line)["step"]
-    except (ValueError, KeyError):  # the last line of a killed run may be torn
-        return float("inf")
+        return decode_json(line, LogLine, str(path)).step
+    except FileError:
+        return -1
 
 
 def _tensorboard(save_dir: Path, step: int):
