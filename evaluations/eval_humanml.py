@@ -30,9 +30,10 @@ class EvalOptions:
     model_path: str = str(STARTER)
     """Checkpoint: our folder, an official folder, a model*.pt in one, or `real` for the real motions alone."""
     motions: Path | None = None
-    """Judge these instead of a model: NAME.npy joints (T, J, 3) in metres, Y up, and NAME.txt with a caption a line."""
+    """Judge these instead of a model: a folder of NAME.npy joints (T, J, 3) in metres, Y up, and NAME.txt with a caption a
+    line, or the results of a sampling run."""
     fps: Annotated[float, FPS] | None = None
-    """Frames per second of --motions (default: those of the dataset)."""
+    """Frames per second of --motions (default: what results say of themselves, else those of the dataset)."""
     dataset: str = "bandai_namco"
     """humanml, kit, bandai_namco, or a folder made by data_loaders.prepare: the real motions, and the captions to make."""
     split: str = "test"

@@ -101,7 +101,7 @@ def entrants_of(
     """What is judged beside real motion, the model where there is one, and which given motions could not be read, and why."""
     noise = partial(noise_motions, mean=corpus.mean, std=corpus.std) if options.controls else None
     if options.motions is not None:
-        given, left_out = given_set(options.motions, options.fps or corpus.fps, corpus)
+        given, left_out = given_set(options.motions, options.fps, corpus)
         unreadable = {name: reason for name, reason in left_out.skipped.items() if reason.startswith(UNREADABLE)}
         return None, Entrants(given=given, noise=noise), unreadable
     if options.model_path == REAL_MOTION:

@@ -189,7 +189,8 @@ def evaluate(options: EvalProbesOptions) -> dict:
     if options.motions == "real":
         samples, motions = samples_of_real(real, probes)
     elif options.motions is not None:
-        samples, motions = samples_of_folder(Path(options.motions))
+        samples, motions, own_fps = samples_of_folder(Path(options.motions))
+        fps = own_fps or fps
     else:
         samples = plan(options.seeds, model.config.fps, probes)
         seeds = [derive_seed(options.seed, "probe", s.probe, s.wording, s.repetition) for s in samples]

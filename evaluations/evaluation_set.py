@@ -91,7 +91,8 @@ class EvaluationSet:
         """
         count = len(self) // metrics.POOL * metrics.POOL
         if not count:
-            raise ValueError(f"{len(self)} motions do not fill a pool of {metrics.POOL}, in which texts look for theirs")
+            raise ValueError(f"{len(self)} motions do not fill a pool of {metrics.POOL}, in which texts look for theirs: "
+                             "more motions, or another split, are needed")
         entry = (rng.permutation(len(self)) if shuffled else np.arange(len(self)))[:count]
         caption = rng.integers(self.num_captions[entry]) if any_caption else np.zeros(count, int)
         fewer = (rng.integers(3, size=count) == 2) & self.cropped

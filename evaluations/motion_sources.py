@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from data_loaders.text import Caption, read_caption_file
 from evaluations.evaluation_set import EvaluationSet, Motions
 from model.generation import Sampling, TextToMotion, columns, generate_features, reads_text
 from protos.options import one_line
-from sample.results import read_results
+from sample.results import Results, read_results
 
 log = logging.getLogger(__name__)
 UNREADABLE = "unreadable"
@@ -95,16 +96,18 @@ def noise_motions(lengths: Sequence[int], rng: np.random.Generator, mean: np.nda
     return [(mean + std * rng.standard_normal((length, len(mean)))).astype(np.float32) for length in lengths]
 
 
-def given_set(folder: Path, fps: float, corpus: Corpus) -> tuple[EvaluationSet, Report]:
+def given_set(folder: Path, fps: float | None, corpus: Corpus) -> tuple[EvaluationSet, Report]:
     """Motions of any other program, prepared as the corpus was, for a judge of that corpus; and what was left out.
 
-    NAME.npy holds joints (T, J, 3) in metres, Y up, at `fps`, NAME.txt its captions, one a line; the folder of a sampling
-    run is read as well. Longer motions are cut to 196 frames. FileNotFoundError without such files, ValueError where all
-    are unreadable, not finite or too short.
+    NAME.npy holds joints (T, J, 3) in metres, Y up, at `fps`, NAME.txt its captions, one a line; the results of a sampling
+    run are read as well. fps: by default what results say of themselves, else that of the corpus. Longer motions are cut to
+    196 frames. FileNotFoundError without such files, ValueError where all are unreadable, not finite or too short.
     """
     report, entries, clips, odd = Report(), [], [], []
+    files, own_fps = _given_files(folder, corpus.skeleton.num_joints)
+    fps = fps or own_fps or corpus.fps
     longest = math.ceil((MAX_FRAMES + 1) * fps / corpus.fps) + 100  # a spline through them is the same as through more
-    for name, load in _given_files(folder, corpus.skeleton.num_joints).items():
+    for name, load in files.items():
         try:
             captions, joints = load()
             joints = resample(joints[:longest], fps, corpus.fps)[: MAX_FRAMES + 1]
@@ -132,20 +135,28 @@ def given_set(folder: Path, fps: float, corpus: Corpus) -> tuple[EvaluationSet, 
     return EvaluationSet(motions, corpus.representation, cropped=False), report
 
 
-def _given_files(folder: Path, num_joints: int) -> dict[str, Callable[[], tuple[list[Caption], np.ndarray]]]:
-    """What reads captions and joints of each motion in a folder."""
-    if (folder / "motions.npy").is_file():
+Load = Callable[[], tuple[list[Caption], np.ndarray]]
+
+
+def _given_files(folder: Path, num_joints: int) -> tuple[dict[str, Load], float | None]:
+    """What reads captions and joints of each motion in a folder, and the frame rate where a results file says it."""
+    if folder.is_file() or any((folder / name).is_file() for name in ("motions.npy", "motions.npz", "results.npy")):
         results = read_results(folder)
-        return {
-            f"{row:04d}": lambda row=row: ([Caption(results.text[row])], results.joints(row))
-            for row in range(len(results.text))
-        }
+        return {f"{row:04d}": partial(_row_of, results, row, num_joints) for row in range(len(results.text))}, results.fps
     files = sorted(folder.glob("*.npy"))
     if not files:
         raise FileNotFoundError(f"{folder}: no motions; expected NAME.npy with joints and NAME.txt with captions")
-    return {
-        path.stem: lambda path=path: (
-            read_caption_file(path.with_suffix(".txt"), plain=True), read_joints_npy(path, num_joints, name=path.name)
-        )
-        for path in files
-    }  # fmt: skip
+    return {path.stem: partial(_file_with_captions, path, num_joints) for path in files}, None
+
+
+def _file_with_captions(path: Path, num_joints: int) -> tuple[list[Caption], np.ndarray]:
+    return read_caption_file(path.with_suffix(".txt"), plain=True), read_joints_npy(path, num_joints, name=path.name)
+
+
+def _row_of(results: Results, row: int, num_joints: int) -> tuple[list[Caption], np.ndarray]:
+    joints, text = results.joints(row), results.text[row].strip()
+    if joints.shape[1] != num_joints:
+        raise ValueError(f"{joints.shape[1]} joints, expected {num_joints}")
+    if not np.isfinite(joints).all():
+        raise ValueError("NaN or infinity in its joints, expected finite numbers")
+    return [Caption(text)] if text else [], joints

@@ -25,8 +25,9 @@ def chosen_probes(only: str | None) -> tuple[AnyProbe, ...]:
     return probes
 
 
-def samples_of_folder(folder: Path) -> tuple[list[Sample], list[np.ndarray]]:
-    """What a sampling run made for the probes' wordings; motions of other texts are left out.
+def samples_of_folder(folder: Path) -> tuple[list[Sample], list[np.ndarray], float | None]:
+    """What a sampling run made for the probes' wordings, and its frames per second where it says them; motions of other texts
+    are left out.
 
     Raises ValueError where no text is a wording of a probe.
     """
@@ -51,7 +52,7 @@ def samples_of_folder(folder: Path) -> tuple[list[Sample], list[np.ndarray]]:
             len(results.text) - len(samples),
             len(results.text),
         )
-    return samples, motions
+    return samples, motions, results.fps
 
 
 def samples_of_real(clips: Sequence[RealClip], probes: Sequence[AnyProbe]) -> tuple[list[Sample], list[np.ndarray]]:

@@ -72,6 +72,9 @@ def parse(
         older = ", ".join(f"--{old} = --{new}" for old, new in sorted(aliases.items()))
         description = f"{(description or '').strip()}\n\nOlder names: {older}."
     arguments = _normalise(list(sys.argv[1:] if argv is None else argv), fields, aliases)
+    if bad := next((each for each in arguments if "\0" in each), None):
+        print(f"error: {bad!r:.60} holds a zero byte, which no text or path does", file=sys.stderr)
+        sys.exit(2)
     more = {} if presets is None else {"default": _preset(options_type, arguments, presets)}
     _show_ranges(options_type)
     options = tyro.cli(

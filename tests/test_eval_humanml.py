@@ -30,6 +30,7 @@ from evaluations.stamps import motions_stamp
 from evaluations.tables import known, physics_table, write_plain
 from protos.options import run_command
 from protos.outputs import OutputError, Outputs
+from sample.results import stack, write_results
 from tests.synthetic import pool_motion
 from train.train_lsremgm import LSReMGMOptions, effective
 from train.train_lsremgm_setup import judging, train_lsremgm
@@ -181,6 +182,19 @@ def test_an_unreadable_motion_is_named_in_the_report_and_by_the_exit_code(datase
     said = capsys.readouterr()
     assert stopped.value.code == 1 and "1 of the motions could not be read (clip07)" in said.err and "| given " in said.out
     assert list(read_report(tmp_path / "out")["unreadable"]) == ["clip07"]
+
+
+def test_results_of_sampling_are_judged_at_their_own_frame_rate(dataset, tmp_path):
+    corpus = Corpus.open(dataset)
+    clips = [np.repeat(pool_motion(i)[0], 3, axis=0).astype(np.float32) for i in range(4)]
+    clips[1] = clips[1] * np.float32("nan")
+    write_results(tmp_path / "run", stack(clips, ["walk", "run", " ", "jump"], 4, 1, fps=60.0))
+    for where in (tmp_path / "run", tmp_path / "run" / "motions.npz"):
+        found, report = given_set(where, None, corpus)
+        assert [entry.name for entry in found.entries] == ["0000", "0003"]
+        assert len(found.entries[0].motion) == len(pool_motion(0)[0]) - 1
+        assert report.skipped == {"0001": "unreadable: NaN or infinity in its joints, expected finite numbers",
+                                  "0002": "without caption"}
 
 
 def test_given_motions_with_another_caption_or_frame_are_others(dataset, tmp_path):

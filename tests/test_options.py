@@ -80,6 +80,12 @@ def test_a_wrong_flag_ends_with_code_2_and_a_message(typed, capsys):
     assert end.value.code == 2 and (captured.err + captured.out).strip()
 
 
+def test_a_zero_byte_is_refused(capsys):
+    with pytest.raises(SystemExit) as end:
+        parse(Example, ["--text_prompt", "a\0b"])
+    assert end.value.code == 2 and "zero byte" in capsys.readouterr().err
+
+
 def test_a_boolean_must_be_one():
     with pytest.raises(ValueError, match="--cuda: expected true or false, got 'maybe'"):
         parse(Example, ["--cuda=maybe"])

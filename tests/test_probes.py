@@ -306,7 +306,7 @@ def test_motions_of_a_sampling_run_are_matched_by_their_text(small_dataset, tmp_
     texts = [probe.prompts[0], probe.prompts[1].upper(), "something else", probe.prompts[0]]
     motions = [raise_hand(60, "left"), raise_hand(50, "right"), walking(), raise_hand(40, "left")]
     write_results(tmp_path / "run", stack(motions, texts, len(texts), 1))
-    samples, read = samples_of_folder(tmp_path / "run")
+    samples, read, _ = samples_of_folder(tmp_path / "run")
     assert [(s.wording, s.repetition) for s in samples] == [(0, 0), (1, 0), (0, 1)]
     assert [len(joints) for joints in read] == [60, 50, 40]
     report = evaluate(EvalProbesOptions(
