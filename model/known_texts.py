@@ -59,7 +59,7 @@ class Verdict:
 
 def clauses(text: str) -> list[str]:
     """'a person' with each action of a text and what goes with it; what tells of no further one stays with the one before."""
-    pieces = _BETWEEN.split(text.lower())
+    pieces = _BETWEEN.split(" ".join(text.lower().split()))  # one blank each: a run of them would cost its square
     parts, mark = [pieces[0]], ""
     for between, piece in zip(pieces[1::2], pieces[2::2], strict=True):
         mark = between if between in _NEXT or not mark else mark
