@@ -50,13 +50,22 @@ def read_bytes(source: Source, most: int = MOST_TEXT, name: str | None = None) -
     elif isinstance(source, (str, Path)):
         name = name or str(source)
         with open(source, "rb") as file:
-            data = file.read(most + 1)
+            data = _read(file, most + 1)
     else:
         name = name or name_of(source)
-        data = source.read(most + 1)
+        data = _read(source, most + 1)
     if len(data) > most:
         raise FileError(f"{name}: larger than {size(most)}, which is more than such a file can need")
     return data
+
+
+def _read(file: BinaryIO, most: int) -> bytes:
+    """At most `most` bytes. In parts: `file.read(n)` takes n bytes of memory however small the file is."""
+    parts = []
+    while most > 0 and (part := file.read(min(most, 16 << 20))):
+        parts.append(part)
+        most -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def read_text(source: Source, most: int = MOST_TEXT, name: str | None = None) -> str:

@@ -11,11 +11,12 @@ import logging
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
+from protos.bounds import Range
 from protos.options import parse, run_command, setup_logging
 
 log = logging.getLogger(__name__)
@@ -36,25 +37,19 @@ class DemoOptions:
     split: str = "all"
     """Split to make a gallery of."""
     host: str = "127.0.0.1"
-    """Address to listen at; 0.0.0.0 lets other machines in."""
-    port: int = 7860
+    """Address to listen at; 0.0.0.0 lets other machines in, by this one's addresses or its name."""
+    port: Annotated[int, Range(1, 65_535)] = 7860
     """Port to listen at."""
-    queue: int = 32
+    queue: Annotated[int, Range(1, 100_000)] = 32
     """Requests that may wait; further ones are turned away."""
-    max_upload: float = 16.0
+    max_upload: Annotated[float, Range(0.001, 1000)] = 16.0
     """Largest motion file that is taken, in MB."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or 1."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.port < 65536:
-            raise ValueError(f"--port {self.port}: expected 1 to 65535")
         if not self.host or ":" in self.host:
             raise ValueError(f"--host {self.host}: expected a name or an address of four numbers, such as 127.0.0.1 or 0.0.0.0")
-        if self.queue < 1:
-            raise ValueError(f"--queue {self.queue}: expected at least 1")
-        if not 0.001 <= self.max_upload <= 1000:
-            raise ValueError(f"--max_upload {self.max_upload:g}: expected MB, 0.001 to 1000")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -63,14 +58,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     setup_logging()
     require_free(options.host, options.port)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the folder goes
-    with tempfile.TemporaryDirectory(prefix="moveo_demo_") as folder:  # everything that visitors send or ask for lies in it
+    from sample.demo_guard import scratch_folder
+
+    with scratch_folder() as folder:  # everything that visitors send or ask for lies in it
         # gradio reads these when it is imported
-        os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": str(Path(folder) / "uploads")}
+        os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": str(folder / "uploads"),
+                       "GRADIO_EXAMPLES_CACHE": str(folder / "examples")}  # fmt: skip
         try:
             import gradio  # noqa: F401
         except ImportError as error:
             raise ValueError(f"the demo needs gradio ({error}): pip install gradio (the extra [demo])") from None
-        run(options, Path(folder))
+        run(options, folder)
 
 
 def require_free(host: str, port: int) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import gradio as gr
+from starlette.middleware import Middleware
 
+from sample.demo_guard import Guard
 from sample.demo_pages import STYLE, hits_page, player, said
 from sample.demo_service import (
     ALL,
@@ -20,6 +22,7 @@ from sample.demo_service import (
     SKELETONS,
     STRONGEST_GUIDANCE,
     SUFFIXES,
+    UPLOADS_AT_ONCE,
     Maker,
     Search,
     told,
@@ -40,6 +43,8 @@ LAYOUT = """
 """
 SYSTEM_FONTS = ["system-ui", "Segoe UI", "Roboto", "Helvetica Neue", "DejaVu Sans", "sans-serif"]
 ONE = {"concurrency_limit": AT_ONCE, "concurrency_id": "work"}
+UPLOADS = {"concurrency_limit": UPLOADS_AT_ONCE, "concurrency_id": "uploads"}  # a file that takes long delays files alone
+MORE = 100_000  # bytes of a request beside the file in it
 
 
 def in_one_line(work: Callable) -> Callable:
@@ -109,7 +114,7 @@ def search_tab(search: Search) -> None:
     shown = gr.HTML(said("Hits play here; drag a figure to turn it."), apply_default_css=False, js_on_load=None, min_height=60)
     gr.on([text.submit, ask.click], by_text, [text, count, split], shown, api_name="search_text", **ONE)
     of_file = [file, count, split, skeleton, fps, start]
-    gr.on([file.upload, again.click], by_file, of_file, shown, api_name="search_file", **ONE)
+    gr.on([file.upload, again.click], by_file, of_file, shown, api_name="search_file", **UPLOADS)
 
 
 def only_uploads(move: Callable) -> Callable:
@@ -169,14 +174,18 @@ def start(options: "DemoOptions", search: Search | None, maker: Maker | None, fo
     """A server that answers, and whose files all lie in `folder`; `close()` ends it."""
     for name in ("uploads", "requests"):
         (folder / name).mkdir(exist_ok=True)
+    if search is not None:
+        search.read_upload.scratch = folder
+        search.read_upload.warm()
     app = build(search, maker, folder / "requests")
     app.queue(max_size=options.queue, default_concurrency_limit=AT_ONCE)
+    guard = Middleware(Guard, host=options.host, most=int(options.max_upload * 1e6) + MORE)
     # the theme's own fonts would come from a network
     theme = gr.themes.Default(primary_hue="blue", font=SYSTEM_FONTS, font_mono=["ui-monospace", "monospace"])
     app.launch(
         server_name=options.host, server_port=options.port, share=False, prevent_thread_lock=True, quiet=True, theme=theme,
         css=STYLE + LAYOUT, max_file_size=int(options.max_upload * 1e6), footer_links=[], run_history=False, ssr_mode=False,
-        enable_monitoring=False, mcp_server=False, pwa=False,
+        enable_monitoring=False, mcp_server=False, pwa=False, app_kwargs={"middleware": [guard]},
     )  # fmt: skip
     return app
 

@@ -12,30 +12,32 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from data_loaders.amass_dataset import open_dataset
 from data_loaders.corpus import Motion
-from data_loaders.joint_mapping import fitting_mapping, load_mapping, shipped_mappings
-from data_loaders.mocap import MocapError, read_bvh
+from data_loaders.joint_mapping import shipped_mappings
 from model.embedding import TextMotionSpace, open_space
 from model.generation import SYSTEMS, TextToMotion
 from model.official_names import CheckpointError, config_from_args
 from model.official_tmr import config_from_run, read_run_config
 from model.pretrained import from_pretrained, read_config
+from protos.confined import Confined, LimitError
 from protos.files import atomic_file
 from protos.options import one_line, pick_device
 from protos.randomness import derive_seed
+from protos.reading import read_json
+from sample.demo_uploads import AT_ONCE as UPLOADS_AT_ONCE
+from sample.demo_uploads import AUTO, LONGEST_FILE, MEGABYTES, SECONDS, Wanted, read_upload
 from sample.gallery import Gallery
 from sample.gallery_files import GalleryError
 from sample.gallery_motions import clip_motions, missing_line
 from sample.gallery_search import GallerySearch, Hit
-from sample.gallery_sources import usable
-from sample.motion_files import motion_of, read_features
+from sample.motion_files import motion_of
 from sample.prompts import clean_prompt, file_name, frames_of
-from sample.retrieve_options import TMR, EncodeDataset, Reading
+from sample.retrieve_options import TMR, EncodeDataset
 from sample.sample import STARTER, generate
 from sample.starter_motions import write_starter_motions
 from sample.unknown_prompts import unknown_prompts
@@ -47,8 +49,7 @@ log = logging.getLogger(__name__)
 LONGEST_PROMPT = 300  # characters
 MOST_HITS, MOST_MOTIONS = 12, 4
 STRONGEST_GUIDANCE = 15.0
-LONGEST_FILE = 900.0  # seconds: what a file says of its frame rate must not make it endless
-ALL, AUTO = "all", "find out"
+ALL = "all"
 SPLITS = ("train", "val", "test")
 SUFFIXES = (".npy", ".bvh")  # not .npz: a small archive may unpack to anything
 SKELETONS = (AUTO, *shipped_mappings())
@@ -101,6 +102,7 @@ class Search:
         """max_upload: largest file to search by, in MB."""
         self.gallery, self.space, self.max_upload = gallery, space, max_upload
         self.finder = GallerySearch(gallery)
+        self.read_upload = Confined(read_upload, SECONDS, MEGABYTES, UPLOADS_AT_ONCE)
         self._networks = threading.Lock()
 
     @cached_property
@@ -143,13 +145,13 @@ class Search:
         """By a .npy file (joints or features; `fps` of joints) or a .bvh file (`skeleton`: one of SKELETONS), from `start`
         seconds on as long as the model's longest training motion."""
         self._check(count, split)
-        path = Path(path)
-        reading = self._reading(path, skeleton, self.space.fps if fps is None else fps)
-        features = read_features(path, self.space, reading)
-        first = int(number(start, 0, LONGEST_FILE, "start") * self.space.fps)
-        if first >= len(features):
-            raise ValueError(f"the motion lasts {len(features) / self.space.fps:.1f} s: it cannot start at {start:g} s")
-        part = usable(features[first : first + self.space.longest_trained], self.space)
+        path, fps = Path(path), self.space.fps if fps is None else fps
+        self._require_upload(path, skeleton, fps)
+        start = number(start, 0, LONGEST_FILE, "start")
+        try:
+            part = self.read_upload(path, Wanted.of(self.space), skeleton, fps, start)
+        except LimitError as error:
+            raise LimitError(f"{path.name}: {error}") from None
         with self._networks:
             query = self.space.encode_motion([part])[0]
         return self._nearest(query, count, split)._replace(own=motion_of(part, self.space))
@@ -159,8 +161,8 @@ class Search:
         if split != ALL and split not in self.splits:
             raise ValueError(f"this gallery has no split of that name: {', '.join((ALL, *self.splits))}")
 
-    def _reading(self, path: Path, skeleton: str, fps: float) -> Reading:
-        """How to read a file that somebody sent; ValueError for what is not to be read."""
+    def _require_upload(self, path: Path, skeleton: str, fps: float) -> None:
+        """ValueError for what is not to be read, or not so."""
         if path.suffix.lower() not in SUFFIXES:
             raise ValueError(f"{path.name}: expected a motion file, {' or '.join(SUFFIXES)}")
         if path.stat().st_size > self.max_upload * 1e6:
@@ -168,19 +170,6 @@ class Search:
         if skeleton not in SKELETONS:
             raise ValueError(f"skeleton: expected one of {', '.join(SKELETONS)}")
         number(fps, 1, 1000, "frames per second")
-        if path.suffix.lower() == ".npy":
-            try:
-                frames = (np.load(path, mmap_mode="r", allow_pickle=False).shape or (0,))[0]
-            except (ValueError, EOFError, OSError):
-                raise MocapError(f"{path.name}: not a readable .npy array") from None
-        else:
-            bvh = read_bvh(path)
-            mapping = fitting_mapping(bvh) if skeleton == AUTO else load_mapping(skeleton)
-            skeleton, frames, fps = mapping.name, len(bvh.joints), mapping.source_fps(bvh)
-        if not frames / fps <= LONGEST_FILE:
-            raise MocapError(f"{path.name} lasts {frames / fps:.0f} s at {fps:g} frames per second, at most {LONGEST_FILE:g} s "
-                             "are read: is its frame rate right?")  # fmt: skip
-        return Reading(mapping=skeleton, motion_fps=fps) if path.suffix.lower() == ".bvh" else Reading(motion_fps=fps)
 
     def _nearest(self, query: np.ndarray, count: int, split: str) -> Found:
         hits = self.finder.motions(query, int(count), among=None if split == ALL else self.splits[split])
@@ -273,19 +262,18 @@ def text_to_motion_checkpoints(roots: Sequence[Path] = CHECKPOINT_FOLDERS) -> di
 
 
 def _checkpoint(folder: Path) -> Checkpoint | None:
-    """None for a folder that holds no text-to-motion model."""
-    import json
-
+    """None for a folder that holds no text-to-motion model; a damaged one is named."""
     try:
         if (folder / "model.safetensors").is_file():
             system, config = read_config(folder)
         elif (folder / "config.json").is_file():
             system, config = "tmr", config_from_run(read_run_config(folder))
         elif (folder / "args.json").is_file() and any(folder.glob("model*.pt")):
-            system, config = "lsremgm", config_from_args(json.loads((folder / "args.json").read_text(encoding="utf-8")))
+            system, config = "lsremgm", config_from_args(read_json(folder / "args.json", dict[str, Any]))
         else:
             return None
-    except (CheckpointError, ValueError, OSError, KeyError, TypeError, AttributeError):  # of another kind, or half written
+    except (CheckpointError, ValueError, OSError, KeyError, TypeError, AttributeError) as error:
+        log.warning("%s is left out of the checkpoints to make motions with: %s", folder, one_line(error)[:300])
         return None
     if system not in SYSTEMS or (system == "lsremgm" and config.condition != "text"):
         return None

@@ -89,3 +89,34 @@ def motions(folder) -> Path:
     from tests.tiny_retrieval import write_motions
 
     return write_motions(folder / "motions")
+
+
+@pytest.fixture(scope="session")
+def gallery(tmp_path_factory, tmr, small_dataset) -> Path:
+    """A gallery that the demo made itself, as on a first start."""
+    from sample.demo import DemoOptions
+    from sample.demo_service import Search, open_search
+
+    folder = tmp_path_factory.mktemp("demo") / "gallery"
+    assert isinstance(open_search(DemoOptions(model_path=tmr, dataset=str(small_dataset), gallery=folder)), Search)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def search(gallery):
+    """What the demo searches with."""
+    from sample.demo import DemoOptions
+    from sample.demo_service import open_search
+
+    search = open_search(DemoOptions(gallery=gallery, max_upload=1.0))
+    yield search
+    search.read_upload.close()
+
+
+@pytest.fixture(scope="session")
+def maker(tmr):
+    """What the demo makes motions with."""
+    from sample.demo_service import Maker, text_to_motion_checkpoints
+
+    found = text_to_motion_checkpoints([tmr.parent])
+    return Maker({"starter": found["starter"], "tiny": found[tmr.as_posix()]}, "cpu")

@@ -1,0 +1,75 @@
+"""Motion files that visitors of the demo send, as features. Read in a process with limits (`protos.confined`): no file, however
+it was made, keeps the others waiting or takes this machine's memory."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from data_loaders.corpus import Representation
+from data_loaders.joint_mapping import fitting_mapping, load_mapping
+from data_loaders.mocap import MocapError, read_bvh
+from data_loaders.skeleton import Skeleton, load_skeleton
+from model.embedding import TextMotionSpace
+from protos.reading import read_array
+from sample.gallery_sources import usable
+from sample.motion_files import read_features, run_results
+from sample.retrieve_options import Reading
+
+SECONDS = 20.0  # that reading a file may take
+MEGABYTES = 1024  # that it may take in memory
+AT_ONCE = 2
+LONGEST_FILE = 900.0  # seconds: what a file says of its frame rate must not make it endless
+AUTO = "find out"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What reading a file asks of a model, without its weights."""
+
+    representation: Representation
+    num_features: int
+    reads_joints: bool
+    longest_trained: int
+    frame_limits: tuple[int, int]
+
+    @staticmethod
+    def of(space: TextMotionSpace) -> "Wanted":
+        return Wanted(space.representation, space.num_features, space.reads_joints, space.longest_trained, space.frame_limits)
+
+    @cached_property
+    def skeleton(self) -> Skeleton:
+        return load_skeleton(self.representation.skeleton)
+
+    @property
+    def fps(self) -> float:
+        return self.representation.fps
+
+
+def read_upload(path: Path, wanted: Wanted, skeleton: str, fps: float, start: float) -> np.ndarray:
+    """Features (T, D) of a file from `start` seconds on, at most as many as the model's longest training motion.
+
+    `fps` is of joints in a .npy file, `skeleton` the name of a mapping of a .bvh file, or AUTO. ValueError in one line.
+    """
+    features = read_features(path, wanted, reading_of(path, skeleton, fps))
+    first = int(start * wanted.fps)
+    if first >= len(features):
+        raise ValueError(f"the motion lasts {len(features) / wanted.fps:.1f} s: it cannot start at {start:g} s")
+    return np.array(usable(features[first : first + wanted.longest_trained], wanted), np.float32)
+
+
+def reading_of(path: Path, skeleton: str, fps: float) -> Reading:
+    """How to read a file; ValueError for one that is too long."""
+    if (results := run_results(path)) is not None:
+        frames, mapping, fps = results.motion.shape[-1], None, results.fps or fps
+    elif path.suffix.lower() == ".npy":
+        frames, mapping = (read_array(path, kinds="fiubUSc", mmap=True).shape or (0,))[0], None
+    else:
+        bvh = read_bvh(path)
+        joint_mapping = fitting_mapping(bvh) if skeleton == AUTO else load_mapping(skeleton)
+        mapping, frames, fps = joint_mapping.name, len(bvh.joints), joint_mapping.source_fps(bvh)
+    if not frames / fps <= LONGEST_FILE:
+        raise MocapError(f"{path.name} lasts {frames / fps:.0f} s at {fps:g} frames per second, at most {LONGEST_FILE:g} s "
+                         "are read: is its frame rate right?")  # fmt: skip
+    return Reading(motion_fps=fps) if mapping is None else Reading(mapping=mapping, motion_fps=fps)
