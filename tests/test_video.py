@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import time
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from visualize import encoder
 from visualize.camera import follow
 from visualize.encoder import find_ffmpeg
 from visualize.lettering import text_width, wrap
+from visualize.score_plot import write_score_plot
 from visualize.sheet import PictureError, Sheet
 from visualize.stick_figure import caption_font, draw
 from visualize.video import render_frames, write_gif, write_strip, write_video
@@ -201,6 +203,19 @@ def test_a_long_label_is_cut_before_it_runs_into_the_legend():
     legend = np.argwhere((blue(plain) | orange(plain))[int(0.93 * SIZE) :])[:, 1].max()
     assert len(written[0]) and written[1][:, 1].min() > legend + 5  # columns
     assert written[1][:, 1].min() < written[0][:, 1].min() < 0.98 * SIZE
+
+
+@pytest.mark.parametrize("words", [
+    "a\nb\r\nc", "100 % %d {x}", "😀🕺 dances", "x" * 10_000, "walk " * 2_000, "e" + "\u0301" * 500, "\ud800 lone",
+    "\x00\x1b[31m", "人" * 3_000, "", "\u202e",
+])  # fmt: skip
+def test_any_words_are_drawn_and_soon(tmp_path, words):
+    """A word of ten thousand letters once took minutes."""
+    start = time.monotonic()
+    write_strip(tmp_path / "a.png", standing(), 2, words, 96)
+    write_video(tmp_path / "a.mp4", standing(), captions=words, labels=[words], size=96)
+    write_score_plot(tmp_path / "s.png", [np.linspace(0, 1, 20)], [words], [[(0.0, 1.0)]], 20.0)
+    assert time.monotonic() - start < 20
 
 
 def test_captions_are_taken_as_they_are():

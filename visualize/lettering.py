@@ -17,6 +17,7 @@ OTHER_FONTS = (
     "Hiragino Sans", "Malgun Gothic", "Noto Sans Devanagari", "Noto Sans Thai", "Arial Unicode MS",
 )  # fmt: skip
 CAPTION_LINES = 3
+LONGEST_CAPTION = 10_000  # letters that are looked at; no picture has place for more
 SHARES = {"left": 0.0, "center": 0.5, "right": 1.0}  # of a line's width that lie left of its place
 
 
@@ -28,7 +29,7 @@ def write_text(
         return
     context = renderer.new_gc()
     context.set_foreground((*colour, 1.0), isRGBA=True)
-    with _quiet():
+    with quiet():
         x -= SHARES[align] * text_width(line, size)
         renderer.draw_text(context, round(x), round(renderer.height - y), line, _font(size), 0.0)
 
@@ -36,7 +37,7 @@ def write_text(
 def wrap(caption: str, width: float, size: float, max_lines: int = CAPTION_LINES) -> list[str]:
     """The caption in at most `max_lines` lines of `width` pixels at letter size `size`; what is cut ends in an ellipsis."""
     lines, line = [], ""
-    for word in "".join(letter if letter.isprintable() else " " for letter in caption).split():
+    for word in drawable(caption[:LONGEST_CAPTION]).split():
         while word and len(lines) <= max_lines:
             longer = f"{line} {word}" if line else word
             if text_width(longer, size) <= width:
@@ -45,7 +46,7 @@ def wrap(caption: str, width: float, size: float, max_lines: int = CAPTION_LINES
                 lines.append(line)
                 line = ""
             else:  # a word wider than the picture
-                fits = max([n for n in range(1, len(word)) if text_width(word[:n], size) <= width], default=1)
+                fits = _letters_that_fit(word, width, size)
                 lines.append(word[:fits])
                 word = word[fits:]
     lines += [line] if line else []
@@ -57,6 +58,21 @@ def wrap(caption: str, width: float, size: float, max_lines: int = CAPTION_LINES
     return lines
 
 
+def drawable(text: str) -> str:
+    """The text with a space for each letter that has no picture: line ends, control characters, halves of a pair."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
+def _letters_that_fit(word: str, width: float, size: float) -> int:
+    """How many letters of a word `width` pixels hold; at least one."""
+    taken = 0.0
+    for count, letter in enumerate(word):
+        taken += _advance(letter, size)
+        if taken > width:
+            return max(count, 1)
+    return len(word)
+
+
 def text_width(line: str, size: float) -> float:
     """Width of a line in pixels, letter by letter: kerning would make it a trifle narrower."""
     return sum(_advance(letter, size) for letter in line)
@@ -64,7 +80,7 @@ def text_width(line: str, size: float) -> float:
 
 @lru_cache(maxsize=4096)
 def _advance(letter: str, size: float) -> float:
-    with _quiet():
+    with quiet():
         between, without = (
             _ruler().get_text_width_height_descent(sample, _font(size), False)[0] for sample in (f"n{letter}n", "nn")
         )
@@ -83,8 +99,9 @@ def _font(size: float) -> FontProperties:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Letters that no installed font has are drawn as boxes; matplotlib would warn for each of them."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")
+        warnings.filterwarnings("ignore", message="constrained_layout not applied")  # signs that pile up above a letter
         yield

@@ -40,7 +40,9 @@ def preview(options: PreviewOptions) -> list[Path]:
     if not clips or options.num_clips < 1:
         raise ValueError(f"nothing to show: {len(clips)} clips in split {options.split}, --num_clips {options.num_clips}")
     chosen = [clips[i] for i in np.linspace(0, len(clips) - 1, min(options.num_clips, len(clips))).astype(int)]
-    names = [safe_name(corpus.names[i]) for i in chosen]
+    names: list[str] = []
+    for i in chosen:
+        names.append(safe_name(corpus.names[i], [name.lower() for name in names]))
     files = [f"{name}.{suffix}" for name in names for suffix in ("mp4", "png")]
     outputs = Outputs(options.output_dir or corpus.folder / "preview", "preview", going_on=True,
                       earlier=() if options.output_dir else earlier_files(corpus.names), flag="--output_dir")  # fmt: skip

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from protos.files import atomic_path
+from visualize.lettering import drawable, quiet
 
 COLOUR, SHADE, MUTED = "#2f6690", "#e5a24a", "#5b6470"
 INCHES_PER_CURVE = 1.5
@@ -25,7 +26,7 @@ def write_score_plot(path: str | Path, curves: Sequence[np.ndarray], titles: Seq
             axes.axvspan(start, end, color=SHADE, alpha=0.45 / (1 + place), linewidth=0)
         axes.plot(np.arange(len(curve)) / fps, curve, color=COLOUR, linewidth=1.6)
         axes.plot(curve.argmax() / fps, curve.max(), "o", color=COLOUR, markersize=4)
-        text = title if len(title) <= 110 else title[:109] + "…"
+        text = drawable(title if len(title) <= 110 else title[:109] + "…")
         axes.set_title(text, loc="left", fontsize=10, parse_math=False)
         axes.set_ylim(low - margin, high + margin)
         axes.set_xlim(0, len(curve) / fps)
@@ -33,6 +34,6 @@ def write_score_plot(path: str | Path, curves: Sequence[np.ndarray], titles: Seq
         axes.tick_params(colors=MUTED, labelsize=8)
         axes.spines[["top", "right"]].set_visible(False)
     rows[-1].set_xlabel("seconds", color=MUTED, fontsize=9)
-    with atomic_path(Path(path)) as temporary:
+    with atomic_path(Path(path)) as temporary, quiet():
         figure.savefig(temporary, format="png", metadata={"Software": None})
     return Path(path)
