@@ -4,10 +4,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from protos.bounds import PROCESSES
+from protos.bounds import PROCESSES, Range
 
 TMR = Path(__file__).resolve().parents[1] / "checkpoints" / "tmr"  # the weights that come with the code
-LONGEST_SECONDS = 1e6  # eleven days: no option means more
+Seconds = Annotated[float, Range(0, 1e6, above=True)]  # up to eleven days: no option means more
+Count = Annotated[int, Range(1, 100_000)]
+BatchSize = Annotated[int, Range(1, 65_536)]
+MOST_WINDOWS = 100  # lengths
 # What TMR's own commands call these -> ours.
 ALIASES = {"run_dir": "model_path", "evaluator": "model_path", "npy": "motion", "data": "dataset", "num_results": "k",
            "no_mirror": "fold_mirrored"}  # fmt: skip
@@ -20,48 +23,36 @@ class Reading:
     mapping: str | None = None
     """BVH: TOML/JSON file, or the name of a shipped one, that maps the file's joints to ours (default: the shipped one that
     fits the joints' names)."""
-    motion_fps: float | None = None
+    motion_fps: Annotated[float, Range(0.1, 10_000)] | None = None
     """Frames per second of joints in .npy or .npz files (default: those of the model)."""
     body_model: Path | None = None
     """AMASS: folder of the licensed SMPL+H / SMPL body model files."""
-
-    def __post_init__(self) -> None:
-        if self.motion_fps is not None and not 0.1 <= self.motion_fps <= 10_000:
-            raise ValueError(f"--motion_fps {self.motion_fps:g}: expected frames per second, 0.1 to 10000")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sliding:
     """The windows that slide over a long motion."""
 
-    window_seconds: tuple[float, ...] = (1.0, 2.0, 4.0, 6.0, 8.0, 10.0)
+    window_seconds: tuple[Seconds, ...] = (1.0, 2.0, 4.0, 6.0, 8.0, 10.0)
     """Lengths of the windows."""
-    stride_seconds: float = 0.25
+    stride_seconds: Seconds = 0.25
     """From one window to the next."""
     refine: bool = True
     """Let each moment grow while the curve stays in the upper half between its median and its maximum."""
 
     def __post_init__(self) -> None:
-        lengths = (*self.window_seconds, self.stride_seconds)
-        if not self.window_seconds or not all(0 < seconds < LONGEST_SECONDS for seconds in lengths):
-            raise ValueError("--window_seconds and --stride_seconds: expected seconds, above 0")
+        if not 0 < len(self.window_seconds) <= MOST_WINDOWS:
+            raise ValueError(f"--window_seconds: {len(self.window_seconds)} lengths of windows, expected 1 to {MOST_WINDOWS}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part(Reading):
     """Which seconds of a motion file count."""
 
-    start: float | None = None
+    start: Annotated[float, Range(0, 1e6)] | None = None
     """Seconds where the part to read begins (default: the beginning)."""
-    end: float | None = None
+    end: Annotated[float, Range(0, 1e6)] | None = None
     """Seconds where it ends (default: the end)."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("start", "end"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < LONGEST_SECONDS:
-                raise ValueError(f"--{name} {value:g}: expected seconds, 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +64,7 @@ class EncodeMotion(Part):
     motion: Path
     """.npy features (T, 263) or joints (T, J, 3) in metres, Y up; .npz AMASS or joints; .bvh; a sampled motions.npz#ROW."""
     output: Path | None = None
-    """File to write, an old one is replaced (default: outputs/encoded/<model>/<motion>-<hash of its path>.npy)."""
+    """File to write, not replaced if it is there (default: outputs/encoded/<model>/<motion>-<hash of its path>.npy)."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or 1."""
 
@@ -87,7 +78,7 @@ class EncodeText:
     text: str
     """What the person does, in English."""
     output: Path | None = None
-    """File to write, an old one is replaced (default: outputs/encoded/<model>/<text>.npy)."""
+    """File to write, not replaced if it is there (default: outputs/encoded/<model>/<text>.npy)."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or 1."""
 
@@ -121,11 +112,11 @@ class EncodeDataset(Reading):
     """Or a folder of .npy, .npz and .bvh files, captions in NAME.txt beside them if there are any; or one such file."""
     gallery: Path | None = None
     """Folder of the gallery (default: outputs/gallery_<model>_<dataset, or folder with a hash of its path>)."""
-    longest_seconds: float | None = None
+    longest_seconds: Seconds | None = None
     """Longer files are cut into equal parts of at most so long (default: the longest motion the model was trained on)."""
     texts: bool = True
     """Also encode the captions, to find texts by motions (--no_texts: motions only)."""
-    batch_size: int | None = None
+    batch_size: BatchSize | None = None
     """Motions encoded at once (default: what is fast on the device)."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or 1; of several processes each takes a GPU of its own, or its part of the CPU."""
@@ -133,13 +124,8 @@ class EncodeDataset(Reading):
     """Processes on this machine that share the work."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if (self.dataset is None) == (self.motions is None):
             raise ValueError("give --dataset or --motions, one of them")
-        if self.longest_seconds is not None and not 0 < self.longest_seconds < LONGEST_SECONDS:
-            raise ValueError(f"--longest_seconds {self.longest_seconds:g}: expected seconds, above 0")
-        if self.batch_size is not None and self.batch_size < 1:
-            raise ValueError(f"--batch_size {self.batch_size}: expected at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +142,7 @@ class Search(Part):
     """Or the name or path of a motion in the gallery: more like this."""
     to: Literal["motion", "text"] = "motion"
     """What to find."""
-    k: int = 10
+    k: Count = 10
     """How many."""
     fold_mirrored: bool = True
     """Of a clip and its mirror image (M000123, M/..., *_mirrored) show only the better."""
@@ -178,13 +164,10 @@ class Search(Part):
     """auto, cpu, cuda, cuda:1 or 1."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if sum(given is not None for given in (self.text, self.motion, self.like)) != 1:
             raise ValueError("give one of --text, --motion and --like")
         if self.motion is None and (self.start is not None or self.end is not None):
             raise ValueError("--start and --end choose a part of --motion")
-        if self.k < 1:
-            raise ValueError(f"--k {self.k}: expected at least 1")
         if self.to == "text" and (self.video or self.html):
             raise ValueError("--video and --html show motions: not with --to text")
 
@@ -201,9 +184,9 @@ class Localize(Sliding, Reading):
     """What to look for, in English."""
     input_text: Path | None = None
     """Or a file of texts, one a line; the motion is encoded once for all of them."""
-    k: int = 3
+    k: Count = 3
     """Moments per text."""
-    batch_size: int | None = None
+    batch_size: BatchSize | None = None
     """Windows encoded at once (default: what is fast on the device)."""
     output_dir: Path | None = None
     """Folder for moments.json, moments.csv and scores.png (default: outputs/localize_<motion>)."""
@@ -211,9 +194,6 @@ class Localize(Sliding, Reading):
     """auto, cpu, cuda, cuda:1 or 1."""
 
     def __post_init__(self) -> None:
-        Reading.__post_init__(self)
         Sliding.__post_init__(self)
         if (self.text is None) == (self.input_text is None):
             raise ValueError("give --text or --input_text, one of them")
-        if self.k < 1 or (self.batch_size is not None and self.batch_size < 1):
-            raise ValueError("--k and --batch_size: expected at least 1")

@@ -2,17 +2,18 @@
 
 import csv
 import io
-import json
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from model.embedding import NoVectorError, TextMotionSpace, open_space
-from protos.files import atomic_file, write_atomically
-from protos.names import short_hash
+from protos.files import encode_json, file_lock, write_atomically
+from protos.names import safe_name, short_hash
 from protos.options import pick_device
+from protos.outputs import Outputs, require_new
 from sample.gallery import Gallery
 from sample.gallery_motions import clip_motions, missing_line
 from sample.gallery_search import GallerySearch, Hit, score
@@ -24,21 +25,25 @@ from sample.search import unit_rows
 
 log = logging.getLogger(__name__)
 OUTPUTS = Path("outputs")
+LOCK = ".lock"
+MOST_CURVES = 100  # in one picture, which is 15 m high then
 
 
 def encode_motion(options: EncodeMotion) -> None:
     """Writes the vector (C,) float32, not of unit length, of a motion."""
+    require_new(options.output)
     space = open_space(options.model_path, pick_device(options.device))
     part = "" if options.start is options.end is None else f" {options.start} to {options.end}"
-    default = encoded_file(options.model_path, options.motion.stem, f"{options.motion.resolve()}{part}")
-    write_vector(options.output or default, motion_vector(options, space))
+    name = encoded_name(options.motion.stem, f"{options.motion.resolve()}{part}")
+    write_vector(options.output, options.model_path, name, motion_vector(options, space))
 
 
 def encode_text(options: EncodeText) -> None:
     """Writes the vector (C,) float32, not of unit length, of a text."""
     text = clean_prompt(options.text)
+    require_new(options.output)
     space = open_space(options.model_path, pick_device(options.device))
-    write_vector(options.output or encoded_file(options.model_path, text, text), space.encode_text([text])[0])
+    write_vector(options.output, options.model_path, encoded_name(text, text), space.encode_text([text])[0])
 
 
 def text_motion_sim(options: TextMotionSim) -> None:
@@ -63,18 +68,32 @@ def motion_vector(options: EncodeMotion | TextMotionSim | Search, space: TextMot
         raise ValueError(f"{options.motion}: {error}") from None
 
 
-def encoded_file(model_path: Path, name: str, exactly: str) -> Path:
-    """outputs/encoded/<model>/<name>.npy, with a hash of what exactly was encoded where the name does not tell it."""
+def encoded_name(name: str, exactly: str) -> str:
+    """<name>.npy, with a hash of what exactly was encoded where the name does not tell it."""
     kept = file_name(name, 10**6)
     if kept.replace("-", " ") != exactly or len(kept) > LONGEST_NAME:
         kept = f"{file_name(name)}-{short_hash(exactly)}"
-    return OUTPUTS / "encoded" / file_name(model_path.resolve().name) / f"{kept}.npy"
+    return f"{kept}.npy"
 
 
-def write_vector(path: Path, vector: np.ndarray) -> None:
-    with atomic_file(path) as file:
-        np.save(file, np.asarray(vector, np.float32))
-    log.info("%s: %d values", path, len(vector))
+def write_vector(output: Path | None, model_path: Path, name: str, vector: np.ndarray) -> None:
+    """Writes a vector to `output`, or under its name to outputs/encoded/<model>, where one that we wrote is replaced."""
+    content = io.BytesIO()
+    np.save(content, np.asarray(vector, np.float32))
+    if output is not None:
+        require_new(output)
+        write_atomically(output, content.getvalue())
+    else:
+        folder = OUTPUTS / "encoded" / file_name(model_path.resolve().name)
+        folder.mkdir(parents=True, exist_ok=True)
+        with file_lock(folder / LOCK, str(folder)):
+            output = Outputs(folder, "set of vectors", going_on=True, earlier=encoded_earlier).write(name, content.getvalue())
+    log.info("%s: %d values", output, len(vector))
+
+
+def encoded_earlier(folder: Path) -> set[str]:
+    """Names that a version without manifests may have written to a folder of vectors."""
+    return {LOCK, *(path.name for path in folder.glob("*.npy") if re.fullmatch(r"[a-z0-9-]+", path.stem))}
 
 
 # ------------------------------------------------------------------------------------------------------------- search
@@ -85,6 +104,10 @@ HEADER = ("rank", "name", "start", "end", "caption", "score")
 def search(options: Search) -> None:
     """Prints the hits, best first, and writes the files that were asked for."""
     text = None if options.text is None else clean_prompt(options.text)
+    require_new(options.json, "--json")
+    require_new(options.csv, "--csv")
+    if options.json is not None and options.json == options.csv:
+        raise ValueError(f"--json and --csv: both are {options.json}, expected two files")
     gallery = Gallery.load(options.gallery)
     finder = GallerySearch(gallery, options.exact)
     shows = options.video or options.html
@@ -109,7 +132,8 @@ def search(options: Search) -> None:
             for i, hit in enumerate(hits, 1)]  # fmt: skip
     if options.json is not None:
         content = [dict(zip(HEADER, row)) for row in rows]
-        write_atomically(options.json, json.dumps({"query": words, "gallery": str(options.gallery), "hits": content}, indent=1))
+        report = {"query": words, "gallery": str(options.gallery), "hits": content}
+        write_atomically(options.json, encode_json(report, str(options.json)))
     if options.csv is not None:
         write_atomically(options.csv, csv_text(HEADER, rows))
     if shows and hits:
@@ -147,7 +171,7 @@ def show(hits: Sequence[Hit], gallery: Gallery, space: TextMotionSpace, options:
     shown = [(i, hit, motions[hit.row]) for i, hit in enumerate(hits, 1) if hit.row in motions]
     if options.video:
         for i, hit, motion in shown:
-            write_video(folder / f"{i:02d}_{file_name(hit.name)}.mp4", [motion], labels=[f"{hit.score:.2f}  {hit.name}"])
+            write_video(folder / f"{i:02d}_{safe_name(hit.name)}.mp4", [motion], labels=[f"{hit.score:.2f}  {hit.name}"])
     if options.html:
         labels = [f"{i}  {hit.name}  {hit.score:.2f}" for i, hit, _ in shown]
         write_viewer(folder / "hits.html", [motion for _, _, motion in shown], labels=labels, title=words)
@@ -177,11 +201,13 @@ def localize(options: Localize) -> None:
         "motion": str(options.motion), "seconds": round(len(features) / space.fps, 3), "windows": len(windows.spans),
         "texts": [{"text": text, "moments": each} for text, each in zip(texts, seconds)],
     }  # fmt: skip
-    write_atomically(folder / "moments.json", json.dumps(report, indent=1))
+    write_atomically(folder / "moments.json", encode_json(report, "moments.json"))
     rows = [[text, i, *moment.values()] for text, each in zip(texts, seconds) for i, moment in enumerate(each, 1)]
     write_atomically(folder / "moments.csv", csv_text(["text", "rank", "start", "end", "score"], rows))
     spans = [[(moment["start"], moment["end"]) for moment in each] for each in seconds]
-    write_score_plot(folder / "scores.png", curves, texts, spans, space.fps)
+    if len(texts) > MOST_CURVES:
+        log.info("scores.png shows the first %d of %d texts", MOST_CURVES, len(texts))
+    write_score_plot(folder / "scores.png", curves[:MOST_CURVES], texts[:MOST_CURVES], spans[:MOST_CURVES], space.fps)
     for text, i, start, end, value in rows:
         print(f"{i:3d}  {value:.3f}  {start:7.2f} - {end:6.2f} s  {text}")
     log.info("moments.json, moments.csv and scores.png in %s", folder)

@@ -103,8 +103,9 @@ def test_the_command_writes_moments_and_a_picture(tmr, tmp_path, monkeypatch, ca
 
 
 @pytest.mark.parametrize("flags, message", [
-    (["--window_seconds", "inf"], "expected seconds"), (["--stride_seconds", "nan"], "expected seconds"),
-    (["--window_seconds", "0"], "expected seconds"), (["--k", "0"], "at least 1"),
+    (["--window_seconds", "inf"], "--window_seconds must be above 0"),
+    (["--stride_seconds", "nan"], "--stride_seconds must be above 0"),
+    (["--window_seconds", "0"], "--window_seconds must be above 0"), (["--k", "0"], "--k must be from 1 to 100000, got 0"),
 ])  # fmt: skip
 def test_windows_without_meaning_are_refused(flags, message, capsys):
     with pytest.raises(SystemExit):

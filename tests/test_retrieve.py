@@ -27,8 +27,8 @@ def test_a_motion_has_one_vector_whatever_file_holds_it(tmr, folder):
     Path("take.bvh").write_text(bvh_text(walk(121, fps=30.0)))
     vectors = []
     for file in ("joints.npy", "features.npy", "joints.npz", "take.bvh"):
-        main(["encode_motion", "--run_dir", str(tmr), "--npy", file, "--output", "x/out.npy"])
-        vectors.append(np.load("x/out.npy"))
+        main(["encode_motion", "--run_dir", str(tmr), "--npy", file, "--output", f"x/{file}.out.npy"])
+        vectors.append(np.load(f"x/{file}.out.npy"))
     assert vectors[0].shape == (16,) and vectors[0].dtype == np.float32
     networks = from_pretrained(tmr)
     np.testing.assert_allclose(vectors[0], networks.encode_motion([features_of(joints)])[0], atol=1e-5)
@@ -63,9 +63,52 @@ def test_start_and_end_choose_a_part(tmr, folder):
 @pytest.mark.parametrize("text", ["../../etc/passwd", "/tmp/x", "a\\b c:*?", "walk " * 60, "走る", "-walks", "a person\nwalks"])
 def test_a_text_never_becomes_a_path(tmr, folder, text):
     main(["encode_text", "--model_path", str(tmr), "--text", text])
-    (file,) = (path for path in folder.rglob("*") if path.is_file())
+    (file,) = (path for path in folder.rglob("*") if path.is_file() and path.name not in ("manifest.json", ".lock"))
     assert file.parent == folder / "outputs" / "encoded" / "tiny" and len(file.name) < 80
     assert set(file.stem) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+
+
+@pytest.mark.parametrize("command", [
+    ["encode_text", "--text", TEXT, "--output", "mine.npy"], ["encode_motion", "--motion", "mine.npy", "--output", "mine.npy"],
+    ["search", "--gallery", "gallery", "--text", TEXT, "--json", "mine.npy"],
+    ["search", "--gallery", "gallery", "--text", TEXT, "--csv", "mine.npy"],
+])  # fmt: skip
+def test_a_file_that_is_there_is_not_replaced_not_even_by_what_is_made_of_it(tmr, motions, command, monkeypatch):
+    np.save("mine.npy", features_of(walk(40)))
+    before = Path("mine.npy").read_bytes()
+    encode_folder(tmr)
+    monkeypatch.setattr("sample.retrieve_run.open_space", lambda *_: pytest.fail("worked before it looked"))
+    with pytest.raises(ValueError, match=r"mine\.npy is there already and is not replaced: .* another --(output|json|csv)"):
+        main([*command, "--model_path", str(tmr)])
+    assert Path("mine.npy").read_bytes() == before
+    with pytest.raises(ValueError, match="expected two files"):
+        main(["search", "--gallery", "gallery", "--text", TEXT, "--json", "hits", "--csv", "hits", "--model_path", str(tmr)])
+
+
+def test_a_vector_at_its_default_place_is_made_anew_unless_somebody_else_wrote_it(tmr, folder):
+    command = ["encode_text", "--model_path", str(tmr), "--text"]
+    main([*command, "a person walks"])
+    (made,) = Path("outputs/encoded/tiny").glob("*.npy")
+    made.write_text("damaged")
+    main([*command, "a person walks"])
+    assert np.load(made).shape == (16,)
+    Path("outputs/encoded/tiny/a-person-bows.npy").write_text("mine")
+    with pytest.raises(ValueError, match="was not written by this program"):
+        main([*command, "a person bows"])
+    assert Path("outputs/encoded/tiny/a-person-bows.npy").read_text() == "mine"
+
+
+def test_results_of_sampling_go_into_the_tools(tmr, folder, capsys):
+    from sample.results import stack, write_results
+
+    clips, texts = [walk(60), walk(50, 2.0)], ["a person walks", "a person runs"]
+    write_results(folder / "run", stack(clips, texts, 2, 1, fps=20.0, skeleton="humanml"))
+    for file in ("motions.npz", "motions.npy"):
+        main(["text_motion_sim", "--run_dir", str(tmr), "--text", TEXT, "--motion", f"run/{file}#1"])
+        main(["encode_motion", "--run_dir", str(tmr), "--motion", f"run/{file}#1", "--output", f"{file}.npy"])
+    np.testing.assert_allclose(np.load("motions.npz.npy"), np.load("motions.npy.npy"), atol=1e-6)
+    scores = [line.split()[-1] for line in capsys.readouterr().out.splitlines()]
+    assert len(scores) == 2 and len(set(scores)) == 1
 
 
 def test_texts_that_begin_alike_do_not_share_a_file(tmr, folder):

@@ -53,5 +53,6 @@ def encode_folder(tmr, *more, motions="motions", gallery="gallery"):
 
 def found(*arguments):
     """Hits of a search as its JSON tells them."""
+    Path("found.json").unlink(missing_ok=True)
     main(["search", *map(str, arguments), "--json", "found.json"])
     return json.loads(Path("found.json").read_text())["hits"]
