@@ -3,14 +3,40 @@
 Their numbers are those of transformers (tests/test_text_encoders.py).
 """
 
-import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 
 from model.layers import TransformerLayer
+from model.loading import as_state, load_checked, made_for
 from model.text_encoders import TextEncoderError, Tower
+from protos.bounds import Range, check_bounds
+from protos.reading import FileError, read_json, read_text
+from protos.weights import read_safetensors, read_torch
+
+
+@dataclass(frozen=True)
+class BertConfig:
+    """What the config.json of a Hugging Face BERT or DistilBERT says that its weights do not show."""
+
+    model_type: str = "bert"
+    num_attention_heads: Annotated[int, Range(1, 256)] | None = None
+    n_heads: Annotated[int, Range(1, 256)] | None = None  # DistilBERT's word for it
+    layer_norm_eps: Annotated[float, Range(0, 1)] = 1e-12
+
+    def __post_init__(self):
+        check_bounds(self)
+        if self.num_heads is None:
+            raise ValueError("names no number of attention heads")
+
+    @property
+    def num_heads(self) -> int | None:
+        return self.n_heads if self.model_type == "distilbert" else self.num_attention_heads
 
 
 class BertTower(nn.Module):
@@ -72,28 +98,42 @@ def rename_bert(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def read_state(folder: Path) -> dict[str, Tensor]:
-    """Weights of a Hugging Face folder, safetensors or pickled tensors (read without running code)."""
+    """Weights of a Hugging Face folder, safetensors or pickled tensors (read without running code). FileError names the file."""
     if (folder / "model.safetensors").is_file():
-        from safetensors.torch import load_file
+        return read_safetensors(folder / "model.safetensors")
+    return as_state(read_torch(folder / "pytorch_model.bin"), folder / "pytorch_model.bin")
 
-        return load_file(folder / "model.safetensors")
-    return torch.load(folder / "pytorch_model.bin", map_location="cpu", weights_only=True)
+
+State = dict[str, Tensor]
+
+
+def renamed(rename: Callable[[State], State], state: State, folder: Path) -> State:
+    """The weights under our names. TextEncoderError where they are none of this kind of model."""
+    try:
+        return rename(state)
+    except KeyError as error:
+        raise TextEncoderError(f"{folder}: the weights lack {error.args[0]}: incomplete, or of another kind of model") from None
+    except (ValueError, IndexError, RuntimeError) as error:
+        raise TextEncoderError(f"{folder}: the weights have other shapes than this kind of model has ({error})") from None
 
 
 def load_bert(folder: Path, weights_id: str, max_tokens: int, *, sentence: bool) -> Tower:
     """Tower of a Hugging Face folder. `pooled` is the mean of the tokens, for a sentence model scaled to length 1."""
-    c = json.loads((folder / "config.json").read_text())
-    state = rename_bert(read_state(folder))
-    distilled = c.get("model_type") == "distilbert"
-    network = BertTower(
-        *state["words.weight"].shape[:1], *state["positions.weight"].shape,
-        num_heads=c["n_heads" if distilled else "num_attention_heads"],
-        ff_size=c["hidden_dim" if distilled else "intermediate_size"],
-        num_layers=c["n_layers" if distilled else "num_hidden_layers"],
-        eps=c.get("layer_norm_eps", 1e-12))
-    network.load_state_dict({name: value.float() for name, value in state.items()})
+    config = read_json(folder / "config.json", BertConfig)
+    state = renamed(rename_bert, read_state(folder), folder)
+    layers = sum(name.endswith(".norm_ff.weight") for name in state)
+    positions, dim = _matrix(state, "positions.weight", folder)
+    vocabulary, _ = _matrix(state, "words.weight", folder)
+    if not layers or dim % config.num_heads:
+        raise TextEncoderError(f"{folder}: weights of {layers} layers of width {dim}, {config.num_heads} attention heads in "
+                               "config.json: they do not belong together")
+    ff_size, _ = _matrix(state, "layers.0.linear1.weight", folder)
+    with made_for(state, str(folder)):
+        network = BertTower(vocabulary, positions, dim, config.num_heads, ff_size, layers, config.layer_norm_eps)
+    load_checked(network, state, str(folder))
     network.eval().requires_grad_(False)
-    tokenizer = read_tokenizer(folder)
+    tokenizer = read_tokenizer(folder, vocabulary)
+    max_tokens = min(max_tokens, positions)
 
     def tokenize(text: str) -> tuple[list[int], int]:
         ids = tokenizer.encode(text).ids
@@ -107,6 +147,12 @@ def load_bert(folder: Path, weights_id: str, max_tokens: int, *, sentence: bool)
     return Tower(tokenize, run, network.words.embedding_dim, max_tokens, weights_id)
 
 
+def _matrix(state: dict[str, Tensor], name: str, folder: Path) -> tuple[int, int]:
+    if state[name].ndim != 2:
+        raise TextEncoderError(f"{folder}: {name} has shape {tuple(state[name].shape)}, expected rows and columns")
+    return tuple(state[name].shape)
+
+
 def cut(ids: list[int], max_tokens: int) -> tuple[list[int], int]:
     """ids no longer than max_tokens, the closing mark kept, and how many were lost."""
     if len(ids) <= max_tokens:
@@ -114,17 +160,44 @@ def cut(ids: list[int], max_tokens: int) -> tuple[list[int], int]:
     return ids[: max_tokens - 1] + ids[-1:], len(ids) - max_tokens
 
 
-def read_tokenizer(folder: Path):
-    """The tokenizer of a BERT folder, from tokenizer.json or, in older ones, vocab.txt."""
+def read_tokenizer(folder: Path, vocabulary: int):
+    """The tokenizer of a BERT folder, from tokenizer.json or, in older ones, vocab.txt; vocabulary: rows that the weights have.
+
+    TextEncoderError names what is damaged.
+    """
     from tokenizers import Tokenizer
     from tokenizers.implementations import BertWordPieceTokenizer
 
-    if (folder / "tokenizer.json").is_file():
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    elif (folder / "vocab.txt").is_file():
-        tokenizer = BertWordPieceTokenizer(str(folder / "vocab.txt"), lowercase=True)
+    if (file := folder / "tokenizer.json").is_file():
+        with tokenizer_errors(file):
+            tokenizer = Tokenizer.from_str(read_text(file))
+    elif (file := folder / "vocab.txt").is_file():
+        with tokenizer_errors(file):
+            read_text(file)
+            tokenizer = BertWordPieceTokenizer(str(file), lowercase=True)
     else:
         raise TextEncoderError(f"{folder} holds neither tokenizer.json nor vocab.txt")
+    return checked_tokenizer(tokenizer, file, vocabulary)
+
+
+@contextmanager
+def tokenizer_errors(file: Path) -> Iterator[None]:
+    """Whatever the library of tokenizers says of a file, as a TextEncoderError that names it: it raises plain Exceptions."""
+    try:
+        yield
+    except (FileError, OSError):
+        raise
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise TextEncoderError(f"{file}: damaged, no tokenizer can be made of it ({reason[:160]})") from None
+
+
+def checked_tokenizer(tokenizer: Any, file: Path, vocabulary: int) -> Any:
+    """The tokenizer, without padding and cutting. TextEncoderError where it knows pieces that the weights have no row for."""
+    highest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
+    if not 0 <= highest < vocabulary:
+        raise TextEncoderError(f"{file}: its vocabulary goes up to {highest}, the weights have {vocabulary} rows: files of two "
+                               "models?")
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer

@@ -1,17 +1,21 @@
 """CLIP's text tower (Radford et al. 2021) on our own layers, from a Hugging Face folder or OpenAI's own .pt file."""
 
 import gzip
-import json
+import zlib
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from model.bert_tower import cut, read_state
+from model.bert_tower import checked_tokenizer, cut, read_state, renamed, tokenizer_errors
 from model.layers import TransformerLayer, quick_gelu
+from model.loading import as_state, load_checked, made_for
 from model.text_encoders import TextEncoderError, Tower, file_sha256
+from protos.reading import FileError, decode_text, read_json, read_lines, read_text, refuse_other_formats
+from protos.weights import read_torch
 
 BPE_FILE = "bpe_simple_vocab_16e6.txt.gz"
+MOST_MERGES = 32 << 20  # bytes of it, unpacked: the published one has 3.2 MB
 START, END = "<|startoftext|>", "<|endoftext|>"
 # OpenAI's files are TorchScript archives; only these, known by their sha256, are opened as such.
 OPENAI_SHA256 = {
@@ -81,28 +85,34 @@ def rename_clip(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def read_openai(path: Path) -> dict[str, Tensor]:
     """State dict of OpenAI's .pt, or of a plain state dict saved from it. TextEncoderError for an unknown archive."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except RuntimeError as error:
+        state = read_torch(path)
+    except FileError as error:
         if "TorchScript" not in str(error):
-            raise TextEncoderError(f"{path} cannot be read: {str(error).splitlines()[0]}") from error
+            raise
         if file_sha256(path) not in OPENAI_SHA256.values():
             raise TextEncoderError(f"{path} is a TorchScript archive but not one OpenAI published (sha256 differs): "
                                    "it is not opened") from None
         state = torch.jit.load(str(path), map_location="cpu").state_dict()
-    return state.get("state_dict", state)
+    inner = state.get("state_dict") if isinstance(state, dict) else None
+    return as_state(state if inner is None else inner, path)
 
 
 def load_clip(folder: Path, openai_file: str, weights_id: str, max_tokens: int) -> Tower:
     """Tower of a folder with Hugging Face's files, or OpenAI's .pt beside a tokenizer."""
     openai = folder / openai_file
-    state = rename_clip(read_openai(openai) if openai.is_file() else read_state(folder))
-    vocabulary, dim = state["words.weight"].shape
-    num_layers = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("layers."))
-    pooled = len(state["projection.weight"])
-    network = ClipTower(vocabulary, len(state["positions"]), dim, dim // 64, num_layers, pooled)
-    network.load_state_dict(state)
+    weights = read_openai(openai) if openai.is_file() else read_state(folder)
+    state = renamed(rename_clip, weights, folder)
+    num_layers = sum(name.endswith(".norm_ff.weight") for name in state)
+    dims = {name: state[name].ndim for name in ("words.weight", "positions", "projection.weight")}
+    if set(dims.values()) != {2} or not num_layers or (dim := state["words.weight"].shape[1]) % 64:
+        raise TextEncoderError(f"{folder}: weights of {num_layers} layers whose tables are no text tower of CLIP")
+    vocabulary, pooled = len(state["words.weight"]), len(state["projection.weight"])
+    with made_for(state, str(folder)):
+        network = ClipTower(vocabulary, len(state["positions"]), dim, dim // 64, num_layers, pooled)
+    load_checked(network, state, str(folder))
     network.eval().requires_grad_(False)
-    tokenizer = read_clip_tokenizer(folder)
+    tokenizer = read_clip_tokenizer(folder, vocabulary)
+    max_tokens = min(max_tokens, len(state["positions"]))
     start, end = vocabulary - 2, vocabulary - 1
 
     def tokenize(text: str) -> tuple[list[int], int]:
@@ -111,24 +121,48 @@ def load_clip(folder: Path, openai_file: str, weights_id: str, max_tokens: int) 
     return Tower(tokenize, network, pooled, max_tokens, weights_id)
 
 
-def read_clip_tokenizer(folder: Path):
-    """CLIP's byte-pair tokenizer from tokenizer.json, vocab.json + merges.txt, or OpenAI's bpe file."""
+def read_clip_tokenizer(folder: Path, vocabulary: int):
+    """CLIP's byte-pair tokenizer from tokenizer.json, vocab.json + merges.txt, or OpenAI's bpe file; vocabulary: rows that the
+    weights have. TextEncoderError names what is damaged.
+    """
     from tokenizers import Tokenizer
 
-    if (folder / "tokenizer.json").is_file():
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
-        return tokenizer
-    if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-        vocabulary = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
-        lines = (folder / "merges.txt").read_text(encoding="utf-8").splitlines()
-        return clip_tokenizer([tuple(line.split()) for line in lines if line and not line.startswith("#")], vocabulary)
-    if (folder / BPE_FILE).is_file():
-        with gzip.open(folder / BPE_FILE, "rt", encoding="utf-8") as file:
-            lines = file.read().splitlines()[1 : 49152 - 256 - 2 + 1]  # as in CLIP's simple_tokenizer.py
-        return clip_tokenizer([tuple(line.split()) for line in lines])
-    raise TextEncoderError(f"{folder} holds no tokenizer: put tokenizer.json there, or {BPE_FILE}")
+    if (file := folder / "tokenizer.json").is_file():
+        with tokenizer_errors(file):
+            tokenizer = Tokenizer.from_str(read_text(file))
+    elif (file := folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
+        words = read_json(file, dict[str, int])
+        lines = [line for line in read_lines(folder / "merges.txt") if line and not line.startswith("#")]
+        with tokenizer_errors(file):
+            tokenizer = clip_tokenizer(_pairs(lines, folder / "merges.txt"), words)
+    elif (file := folder / BPE_FILE).is_file():
+        lines = _unzipped(file).splitlines()[1 : 49152 - 256 - 2 + 1]  # as in CLIP's simple_tokenizer.py
+        with tokenizer_errors(file):
+            tokenizer = clip_tokenizer(_pairs(lines, file))
+    else:
+        raise TextEncoderError(f"{folder} holds no tokenizer: put tokenizer.json there, or {BPE_FILE}")
+    return checked_tokenizer(tokenizer, file, vocabulary)
+
+
+def _pairs(lines: list[str], file: Path) -> list[tuple[str, str]]:
+    """Merges of two pieces each."""
+    pairs = [tuple(line.split()) for line in lines]
+    if wrong := [line for line, pair in zip(lines, pairs) if len(pair) != 2]:
+        raise TextEncoderError(f"{file}: expected two pieces a line, got {wrong[0][:40]!r}")
+    return pairs
+
+
+def _unzipped(file: Path) -> str:
+    """Text of a .gz file of at most MOST_MERGES bytes."""
+    refuse_other_formats(file)
+    try:
+        with gzip.open(file) as stream:
+            data = stream.read(MOST_MERGES + 1)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise TextEncoderError(f"{file}: a damaged .gz file ({error})") from None
+    if len(data) > MOST_MERGES:
+        raise TextEncoderError(f"{file}: unpacks to more than such a file can need")
+    return decode_text(data, str(file))
 
 
 def clip_tokenizer(merges: list[tuple[str, str]], vocabulary: dict[str, int] | None = None):

@@ -25,7 +25,9 @@ def cache_folder() -> Path:
 class FeatureCache:
     """(pooled (C,), tokens (L, C)) float32 by text. A cache that cannot be used is left aside, with a warning."""
 
-    def __init__(self, name: str):
+    def __init__(self, name: str, dim: int):
+        """dim: C, of which every row must be."""
+        self.dim = dim
         self.path = cache_folder() / "text_features" / f"{name}.sqlite"
         self._usable = True
 
@@ -40,12 +42,18 @@ class FeatureCache:
                 for text in texts:
                     row = database.execute(query, (_key(text),)).fetchone()
                     if row is not None:
-                        pooled = np.frombuffer(row[0], np.float32)
-                        found[text] = (pooled, np.frombuffer(row[1], np.float32).reshape(-1, len(pooled)))
-        except (sqlite3.Error, OSError, ValueError) as error:
+                        found[text] = self._checked(*row)
+        except (sqlite3.Error, OSError, ValueError, TypeError) as error:
             self._give_up(error)
             return {}
         return found
+
+    def _checked(self, pooled: bytes, tokens: bytes) -> Row:
+        """A row of the database as arrays. ValueError or TypeError where it is none that `write` wrote."""
+        pooled, tokens = (np.frombuffer(each, np.float32) for each in (pooled, tokens))
+        if pooled.size != self.dim or not tokens.size or not (np.isfinite(pooled).all() and np.isfinite(tokens).all()):
+            raise ValueError(f"a text has features that are not finite or not {self.dim} wide")
+        return pooled, tokens.reshape(-1, self.dim)
 
     def write(self, rows: Mapping[str, Row]) -> None:
         """Adds the rows in one transaction; what another process wrote meanwhile stays."""

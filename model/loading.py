@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -62,6 +63,14 @@ class _Budget(TorchFunctionMode):
 def made_for(state: Mapping[str, Tensor], where: str) -> _Budget:
     """`with made_for(state, file): networks = build(config)`: CheckpointError as soon as they outgrow the file's weights."""
     return _Budget(state, where)
+
+
+def as_state(content: Any, where: str | Path) -> dict[str, Tensor]:
+    """A flat state dict, if `content` is one. CheckpointError otherwise."""
+    if not isinstance(content, Mapping) or not content or not all(
+            isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()):
+        raise CheckpointError(f"{where} holds no state dict: expected parameter names and tensors")
+    return dict(content)
 
 
 def load_checked(networks: nn.Module, state: Mapping[str, Tensor], where: str) -> None:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from data_loaders.corpus import Statistics
 from model.evaluators import EvaluatorConfig, GuoEvaluator, LengthEstimator, LengthEstimatorConfig
-from model.loading import CheckpointError, checkpoint_errors, load_checked
-from model.official_names import as_state, rename
+from model.loading import CheckpointError, as_state, checkpoint_errors, load_checked
+from model.official_names import rename
 from protos.names import shown
 from protos.weights import read_torch
 

@@ -1,14 +1,14 @@
 """Tables that rename parameters of published checkpoints to ours, and the reading of their files."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from torch import Tensor
 
 from data_loaders.edit_masks import TARGET_ROWS
-from model.loading import CheckpointError, checkpoint_errors
+from model.loading import CheckpointError, as_state, checkpoint_errors
 from model.lsremgm import LSReMGMConfig
 from protos.names import shown
 from protos.reading import convert
@@ -96,14 +96,6 @@ def read_published(path: Path, *, use_average: bool) -> dict[str, Tensor]:
     elif isinstance(content, dict) and isinstance(content.get("model"), dict):
         content = content["model"]
     return as_state(content, path)
-
-
-def as_state(content: Any, where: str | Path) -> dict[str, Tensor]:
-    """A flat state dict, if `content` is one. CheckpointError otherwise."""
-    if not isinstance(content, Mapping) or not content or not all(
-            isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()):
-        raise CheckpointError(f"{where} holds no state dict: expected parameter names and tensors")
-    return dict(content)
 
 
 # What a published dataset name implies for a frame, and how long a sample may be.

@@ -17,13 +17,14 @@ import torch
 from torch import Tensor
 
 from data_loaders.corpus import Statistics
-from model.loading import CheckpointError, checkpoint_errors, load_checked, made_for
-from model.official_names import as_state, rename, torch_layer_name
+from model.loading import CheckpointError, as_state, checkpoint_errors, load_checked, made_for
+from model.official_names import rename, torch_layer_name
 from model.text_encoders import TextEncoder
 from model.text_towers import TOWERS
 from model.tmr import EPS, TMR, TMRConfig, build
+from protos.files import atomic_folder
 from protos.names import shown
-from protos.outputs import new_folder
+from protos.outputs import require_replaceable
 from protos.reading import FileError, convert, read_json, refuse_other_formats
 from protos.weights import read_torch
 
@@ -196,8 +197,8 @@ def extract(folder: Path, ckpt: str = "last", *, overwrite: bool = False) -> Pat
     if missing := [module for module in MODULES if module not in parts]:
         raise CheckpointError(f"{checkpoint_file(folder, ckpt)} holds no {missing[0]}: is it a checkpoint of TMR?")
     files = [f"{module}.pt" for module in MODULES]
-    # whole: networks of two epochs must not meet
-    with new_folder(output, "folder of weights", overwrite=overwrite, earlier=files, flag="--ckpt") as temporary:
+    require_replaceable(output, "folder of weights", overwrite=overwrite, earlier=files, flag="--ckpt")
+    with atomic_folder(output) as temporary:  # whole: networks of two epochs must not meet; as TMR's own tools expect it
         for module in MODULES:
             torch.save(parts[module], temporary / f"{module}.pt")
     return output

@@ -12,6 +12,8 @@ import numpy as np
 from model.text_encoders import TextEncoder, TextFeatures, load_text_encoder
 from model.text_towers import TOWERS
 from protos.files import atomic_file, write_atomically
+from protos.names import shown
+from protos.reading import FileError, read_array, read_json
 
 WORDS, SENTENCES = "token_embeddings", "sent_embeddings"  # folders beside annotations.json that hold them
 
@@ -25,7 +27,8 @@ class SavedTextFeatures:
     """
 
     def __init__(self, array: np.ndarray, index: dict[str, int], slices: np.ndarray | None = None,
-                 encoder: TextEncoder | str | None = None):
+                 encoder: TextEncoder | str | None = None, name: str = "saved text features"):
+        self.name = name  # in errors
         self.array, self.index, self.slices, self._encoder = array, index, slices, encoder
 
     @property
@@ -45,7 +48,10 @@ class SavedTextFeatures:
         """Words (L, C) of a text, or the text as a whole (1, C). KeyError where it is not saved."""
         i = self.index[text]
         begin, end = (i, i + 1) if self.slices is None else self.slices[i]
-        return np.asarray(self.array[begin:end], np.float32)
+        words = np.asarray(self.array[begin:end], np.float32)
+        if not len(words) or not np.isfinite(words).all():  # looked at here: the files are gigabytes and mapped
+            raise FileError(f"{self.name}: the features of {shown(text)} are empty, NaN or infinite: have them computed again")
+        return words
 
     def encode(self, texts: Sequence[str]) -> TextFeatures:
         """Features of the texts in float32 on the CPU. KeyError for a text that is not saved and that nobody can read."""
@@ -54,6 +60,9 @@ class SavedTextFeatures:
         if missing and self.encoder is None:
             raise KeyError(f"no saved features of {missing[0]!r}, and no text encoder to read it")
         fresh = self.encoder.encode(missing) if missing else None
+        if fresh is not None and fresh.tokens.shape[-1] != self.array.shape[1]:
+            raise FileError(f"{self.name}: features of width {self.array.shape[1]}, the encoder's have {fresh.tokens.shape[-1]}: "
+                            f"{shown(missing[0])} is not among them and cannot be put beside them")
         place = {text: i for i, text in enumerate(missing)}
         for text in texts:
             if text in self:
@@ -75,18 +84,20 @@ class SavedTextFeatures:
 
     @staticmethod
     def load(path: Path, encoder: TextEncoder | str | None = None) -> "SavedTextFeatures":
-        """The files of `path`, the array memory-mapped. FileNotFoundError or ValueError names the one that will not do."""
-        index_file, slice_file = _file(path, "_index.json"), _file(path, "_slice.npy")
-        try:
-            index = {str(text): int(row) for text, row in json.loads(index_file.read_text(encoding="utf-8")).items()}
-        except (ValueError, AttributeError, TypeError) as error:
-            raise ValueError(f"{index_file} is damaged: {error}") from error
-        array = np.load(_file(path, ".npy"), mmap_mode="r", allow_pickle=False)
-        slices = np.load(slice_file, allow_pickle=False) if slice_file.is_file() else None
+        """The files of `path`, the array memory-mapped. FileNotFoundError or FileError names the one that will not do."""
+        index_file, array_file, slice_file = (_file(path, suffix) for suffix in ("_index.json", ".npy", "_slice.npy"))
+        index = read_json(index_file, dict[str, int])
+        array = read_array(array_file, shape=(None, None), kinds="f", mmap=True)
+        slices = read_array(slice_file, shape=(None, 2), kinds="iu") if slice_file.is_file() else None
         rows = len(array) if slices is None else len(slices)
-        if index and not 0 <= max(index.values()) < rows:
-            raise ValueError(f"{index_file} names row {max(index.values())}, there are {rows}")
-        return SavedTextFeatures(array, index, slices, encoder)
+        for row in (max(index.values(), default=0), min(index.values(), default=0)) if index else ():
+            if not 0 <= row < rows:
+                raise FileError(f"{index_file} names row {row}, there are {rows}")
+        if slices is not None and len(slices):
+            slices = slices.astype(np.int64)
+            if not ((slices[:, 0] >= 0) & (slices[:, 0] <= slices[:, 1]) & (slices[:, 1] <= len(array))).all():
+                raise FileError(f"{slice_file}: expected rows (begin, end) of {array_file.name}, which has {len(array)}")
+        return SavedTextFeatures(array, index, slices, encoder, str(array_file))
 
     @staticmethod
     def are_at(path: Path) -> bool:
@@ -115,7 +126,7 @@ def features_beside(annotations: Path, kind: str, encoder: str) -> SavedTextFeat
         return None
     found = SavedTextFeatures.load(path, encoder)
     if kind == WORDS and found.slices is None:
-        raise ValueError(f"{_file(path, '_slice.npy')} is absent: it says which rows of {path.name}.npy are a text's words")
+        raise FileError(f"{_file(path, '_slice.npy')} is absent: it says which rows of {path.name}.npy are a text's words")
     return found
 
 

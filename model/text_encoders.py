@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from model.feature_cache import FeatureCache
+from protos.reading import FileError
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,7 @@ BATCH = 64
 KEPT_IN_MEMORY = 500_000_000  # bytes of features
 
 
-class TextEncoderError(ValueError):
+class TextEncoderError(FileError):
     """A text encoder is unknown, or its files are absent or not the expected ones."""
 
 
@@ -82,7 +83,7 @@ class TextEncoder:
         self._kept = 0  # bytes in it
         self._cut: set[str] = set()  # kept off the disk, so that every run says what it did not read
         self.identity = f"{cache_name or name}-{weights_id[:16]}"  # what its features are a function of, beside the text
-        self._disk = FeatureCache(self.identity) if disk_cache else None
+        self._disk = FeatureCache(self.identity, dim) if disk_cache else None
 
     def __deepcopy__(self, memo) -> "TextEncoder":
         return self  # frozen: an averaged copy of a model reads texts as the model does

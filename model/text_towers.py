@@ -4,14 +4,16 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
-from model.bert_tower import cut, load_bert
+from model.bert_tower import cut, load_bert, read_state, read_tokenizer
 from model.clip_tower import load_clip
 from model.feature_cache import cache_folder
 from model.text_encoders import TextEncoder, TextEncoderError, Tower, file_sha256
 from protos.official_files import OFFICIAL
+from protos.reading import read_json
 
 TEXT_FOLDER, FORMER_TEXT_FOLDER = OFFICIAL, Path("checkpoints/text")
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
@@ -33,11 +35,20 @@ def load_mpnet(folder: Path, weights_id: str, max_tokens: int) -> Tower:
     """all-mpnet-base-v2 through transformers: its relative positions are found in no other tower."""
     from transformers.models.mpnet.modeling_mpnet import MPNetModel
 
-    from model.bert_tower import read_tokenizer
-
-    network = MPNetModel.from_pretrained(folder, local_files_only=True, add_pooling_layer=False).eval()
-    network.requires_grad_(False)
-    tokenizer = read_tokenizer(folder)
+    read_json(folder / "config.json", dict[str, Any])
+    state = read_state(folder)
+    if bad := [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]:
+        raise TextEncoderError(f"{folder}: tensor {bad[0]} holds NaN or infinite values: damaged weights")
+    try:
+        network, loading = MPNetModel.from_pretrained(
+            folder, local_files_only=True, add_pooling_layer=False, output_loading_info=True)  # fmt: skip
+    except Exception as error:  # transformers raises many kinds for damaged files
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise TextEncoderError(f"{folder}: cannot be read as {TOWERS['mpnet'].repository} ({reason[:160]})") from None
+    if loading["missing_keys"]:
+        raise TextEncoderError(f"{folder}: the weights lack {min(loading['missing_keys'])}: incomplete, or of another model")
+    network.eval().requires_grad_(False)
+    tokenizer = read_tokenizer(folder, network.config.vocab_size)
 
     def run(ids: Tensor) -> tuple[Tensor, Tensor]:
         tokens = network(ids).last_hidden_state  # (B, L, C)

@@ -68,6 +68,7 @@ class Outputs:
         for parent in (self.folder, *self.folder.parents):
             if parent.exists() and not parent.is_dir():
                 raise OutputError(f"{parent} is a file, expected a folder: give another {flag}")
+        self.earlier: set[str] = set()
         self.listed = self._owned(earlier)
         there = [name for name in sorted(self.listed) if os.path.lexists(self.folder / name)]
         if there and not (overwrite or going_on):
@@ -84,7 +85,7 @@ class Outputs:
             if manifest.what != self.what:
                 raise OutputError(f"{self.folder} holds a {manifest.what}, not a {self.what}: give another {self.flag}")
             return set(manifest.files)
-        names = set(earlier(self.folder) if callable(earlier) else earlier)
+        self.earlier = names = set(earlier(self.folder) if callable(earlier) else earlier)
         found = files_in(self.folder)
         return found if found and found <= names else set()
 
@@ -202,7 +203,8 @@ def require_replaceable(
         return
     owner = Outputs(path, what, overwrite=overwrite, earlier=earlier, flag=flag)
     if others := sorted(files_in(path) - owner.listed - {MANIFEST}):
-        raise OutputError(f"{path} holds files that this program did not write ({others[0]}"
+        strange = next((name for name in others if name not in owner.earlier), others[0])
+        raise OutputError(f"{path} holds files that this program did not write ({strange}"
                           f"{', …' if len(others) > 1 else ''}): nothing is replaced; give another {flag}")
 
 

@@ -20,7 +20,8 @@ from tests.test_official_tmr import run_settings
 from tests.test_pretrained import ARGS, published
 
 VALUES = [
-    None, "", "x", "../../x", -1, 0, 0.5, 10**9, 10**30, 1e308, -1e308, True, False, [], {}, [1], {"a": {"a": [None]}}, "y\n\x1b[31m" * 900,
+    None, "", "x", "../../x", -1, 0, 0.5, 10**9, 10**30, 1e308, -1e308, True, False, [], {}, [1], {"a": {"a": [None]}},
+    "y\n\x1b[31m" * 900,
 ]  # fmt: skip
 SIZES = AutoencoderConfig(num_columns=71, latent_channels=8, width=8, num_blocks=1, fine_width=8, num_fine_blocks=1)
 
@@ -152,7 +153,8 @@ def nan(weights, name):
 
 DAMAGES = {
     "NaN": nan, "int64": lambda w, name: {**w, name: w[name].long()}, "bool": lambda w, name: {**w, name: w[name] > 0},
-    "complex64": lambda w, name: {**w, name: w[name].to(torch.complex64)}, "shape": lambda w, name: {**w, name: w[name][:1].clone()},
+    "complex64": lambda w, name: {**w, name: w[name].to(torch.complex64)},
+    "shape": lambda w, name: {**w, name: w[name][:1].clone()},
     "absent": lambda w, name: {key: value for key, value in w.items() if key != name},
     "unexpected": lambda w, name: {**w, "more.weight": torch.zeros(1)},
 }  # fmt: skip

@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from model import feature_cache, text_encoders, text_towers
+from model.saved_text_features import SavedTextFeatures
 from model.text_encoders import TextEncoderError, TextFeatures, load_text_encoder
+from protos.reading import FileError
 
 PROMPTS = ["a person raises the left hand", "a person raises the right hand", "someone walks slowly, then bows"]
 
@@ -252,3 +254,118 @@ def test_unknown_torchscript_archive_is_not_opened(tiny_clip):
     torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)), str(folder / "ViT-B-32.pt"))
     with pytest.raises(TextEncoderError, match="not one OpenAI published"):
         load_text_encoder("clip-b32", disk_cache=False).encode(["a walk"])
+
+
+# -------------------------------------------------------------------------------------------------------- damaged files
+
+
+@pytest.fixture
+def own_bert(tmp_path):
+    """A folder of a small BERT of our own, found as distilbert is."""
+    folder = tmp_path / "text" / "distilbert"
+    folder.mkdir(parents=True)
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "person", "walks"]
+    (folder / "vocab.txt").write_text("".join(f"{word}\n" for word in words))
+    (folder / "config.json").write_text(json.dumps({"model_type": "bert", "num_attention_heads": 2, "hidden_size": 8}))
+    sizes = {"embeddings.word_embeddings.weight": (len(words), 8), "embeddings.position_embeddings.weight": (16, 8),
+             "embeddings.LayerNorm.weight": (8,), "embeddings.LayerNorm.bias": (8,)}  # fmt: skip
+    layer = {"attention.self.query": (8, 8), "attention.self.key": (8, 8), "attention.self.value": (8, 8),
+             "attention.output.dense": (8, 8), "attention.output.LayerNorm": (8,), "intermediate.dense": (12, 8),
+             "output.dense": (8, 12), "output.LayerNorm": (8,)}  # fmt: skip
+    for name, size in layer.items():
+        sizes |= {f"encoder.layer.0.{name}.weight": size, f"encoder.layer.0.{name}.bias": size[:1]}
+    torch.manual_seed(0)
+    weights = {name: torch.randn(size) for name, size in sizes.items()}
+    torch.save(weights, folder / "pytorch_model.bin")
+    return folder, weights
+
+
+def read_by(folder):
+    return text_towers.load_bert(folder, "own", 512, sentence=False)
+
+
+def test_a_folder_of_a_language_model_is_enough(own_bert):
+    folder, _ = own_bert
+    tower = read_by(folder)
+    ids, lost = tower.tokenize("a person walks")
+    assert ids == [2, 4, 5, 6, 3] and lost == 0 and tower.run(torch.tensor([ids]))[0].shape == (1, 8)
+    assert tower.tokenize("walks " * 40) == ([2, *[6] * 14, 3], 26)  # it has 16 positions
+
+
+@pytest.mark.parametrize("file, content, words", [
+    ("config.json", "{", "config.json: not readable JSON"),
+    ("config.json", '{"num_attention_heads": "2"}', "num_attention_heads.*int"),
+    ("config.json", '{"num_attention_heads": 0}', "num_attention_heads must be"),
+    ("config.json", "{}", "no number of attention heads"),
+    ("config.json", '{"num_attention_heads": 3}', "3 attention heads"), ("config.json", "[]", "expected object"),
+    ("config.json", '{"num_attention_heads": 2, "layer_norm_eps": 1e308}', "layer_norm_eps must be"),
+    ("pytorch_model.bin", "version https://git-lfs.github.com/spec/v1\n", "git-LFS pointer"),
+    ("pytorch_model.bin", "<!DOCTYPE html>", "HTML page"), ("pytorch_model.bin", "\0" * 300, "damaged"),
+    ("tokenizer.json", "{", "tokenizer.json: damaged"), ("tokenizer.json", "{}", "tokenizer.json: damaged"),
+    ("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n" + "".join(f"w{i}\n" for i in range(9)), "goes up to 12, .* have 7 rows"),
+    ("vocab.txt", "", "goes up to|damaged"),
+])  # fmt: skip
+def test_damaged_files_of_a_language_model_are_named(own_bert, file, content, words):
+    folder, _ = own_bert
+    (folder / file).write_text(content)
+    with pytest.raises(FileError, match=words) as caught:
+        read_by(folder)
+    assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name, change, words", [
+    ("embeddings.LayerNorm.bias", lambda x: None, "lack embeddings.LayerNorm.bias"),
+    ("embeddings.word_embeddings.weight", lambda x: x[0], "shape"),
+    ("embeddings.word_embeddings.weight", lambda x: x.long(), "int64"),
+    ("encoder.layer.0.output.dense.weight", lambda x: x * torch.nan, "NaN"),
+    ("encoder.layer.0.output.dense.weight", lambda x: x[:, :3].clone(), "shape"),
+    ("encoder.layer.0.attention.self.key.weight", lambda x: x[:, :3].clone(), "other shapes"),
+    ("encoder.layer.x.output.dense.weight", lambda x: x, "other shapes"),
+])  # fmt: skip
+def test_other_weights_of_a_language_model_are_named(own_bert, name, change, words):
+    folder, weights = own_bert
+    changed = {**weights, name: change(weights.get(name, torch.zeros(8, 8)))}
+    torch.save({key: value for key, value in changed.items() if value is not None}, folder / "pytorch_model.bin")
+    with pytest.raises(FileError, match=words) as caught:
+        read_by(folder)
+    assert str(folder) in str(caught.value)
+
+
+@pytest.mark.parametrize("pooled, tokens", [
+    (b"", b""), (b"abc", b"abcd"), (b"\0" * 4 * 384, b""), (b"\0" * 8, b"\0" * 8), ("text", b"\0" * 8),
+    (np.full(384, np.nan, np.float32).tobytes(), np.zeros(384, np.float32).tobytes()),
+])  # fmt: skip
+def test_a_cache_with_rows_that_cannot_be_is_left_aside(own_cache, caplog, minilm, pooled, tokens):
+    load_text_encoder("minilm").encode(PROMPTS[:1])
+    (file,) = (own_cache / "text_features").iterdir()
+    with sqlite3.connect(file) as database:
+        database.execute("UPDATE features SET pooled = ?, tokens = ?", (pooled, tokens))
+    again = load_text_encoder("minilm").encode(PROMPTS[:1])
+    assert torch.equal(again.pooled, minilm.encode(PROMPTS[:1]).pooled) and "going on without it" in caplog.text
+
+
+@pytest.mark.parametrize("suffix, content, words", [
+    ("_index.json", b"{", "JSON"), ("_index.json", b'{"a": "0"}', "expected int"),
+    ("_index.json", b'{"a": -1}', "names row -1"),
+    ("_index.json", b'{"a": 9}', "names row 9, there are 2"),
+    (".npy", b"version https://git-lfs.github.com/spec/v1\n", "git-LFS"),
+    (".npy", np.zeros((8, 4), np.float32), r"shape|begin, end|there are|row"), (".npy", np.zeros(8, np.float32), "shape"),
+    (".npy", np.zeros((8, 4), object), "pickled"), ("_slice.npy", np.array([[0, 2], [2, 99]]), "begin, end"),
+    ("_slice.npy", np.array([[0, -1], [-3, 2]]), "begin, end"), ("_slice.npy", np.zeros((2, 3), int), "shape"),
+    ("_slice.npy", np.zeros((2, 2)), "float64"), (".npy", np.full((8, 4), np.nan, np.float32), "NaN"),
+    ("_slice.npy", np.zeros((2, 2), int), "empty"),
+])  # fmt: skip
+def test_saved_features_that_cannot_be_are_named(tmp_path, suffix, content, words):
+    path = tmp_path / "words"
+    array, slices = np.ones((8, 4), np.float32), np.array([[0, 3], [3, 8]])
+    SavedTextFeatures(array, {"a": 0, "b": 1}, slices).save(path)
+    assert SavedTextFeatures.load(path).encode(["b"]).tokens.shape == (1, 5, 4)
+    file = path.with_name(path.name + suffix)
+    if isinstance(content, bytes):
+        file.write_bytes(content)
+    else:
+        np.save(file, content if suffix != ".npy" or content.size != 32 or content.dtype == object or np.isnan(content).any()
+                else content[:4], allow_pickle=True)  # fmt: skip
+    with pytest.raises(FileError, match=words) as caught:
+        SavedTextFeatures.load(path).encode(["a"])
+    assert str(tmp_path) in str(caught.value)

@@ -155,7 +155,7 @@ def test_saved_words_say_which_rows_are_a_texts_and_texts_without_any_are_comput
     with pytest.raises(ValueError, match=r"_slice\.npy is absent"):
         features_beside(folder, WORDS, "minilm")
     path.with_name(f"{path.name}_index.json").write_text("{")
-    with pytest.raises(ValueError, match=r"_index\.json is damaged"):
+    with pytest.raises(ValueError, match=r"_index\.json: not readable JSON"):
         features_beside(folder, WORDS, "minilm")
 
 
