@@ -114,7 +114,7 @@ class Labels:
 
     def is_excluded(self, found: Found, name: str) -> bool:
         """Whether excluded.txt names it: a line is a name, alone or followed by a reason."""
-        keys = _keys(found, name)
+        keys = _keys(found, name) if self.excluded else ()
         return any(line == key or line.startswith((f"{key} ", f"{key}\t")) for key in keys for line in self.excluded)
 
     def unmatched(self) -> list[str]:

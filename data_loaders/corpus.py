@@ -6,15 +6,16 @@ and beside it `corpus/`: all feature rows in one array, so that opening a datase
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, astuple, dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_loaders.skeleton import Skeleton, load_skeleton
+from data_loaders.skeleton import Skeleton, check_heading, load_skeleton
 from protos.files import atomic_file, encode_json, recover_folder, write_atomically
 from protos.names import leads_out, shown
 from protos.outputs import new_folder
@@ -37,6 +38,7 @@ CORPUS_FILES = ("index.json", "captions.json", "features.npy", "stats.npz")
 EARLIER_FILES = (*CORPUS_FILES, "features.npy.partial")  # the last was left by a killed run of an earlier version
 REPORT = "report.txt"  # the one text file of a dataset folder that is no split list
 FRAME_RATES = (0.1, 10_000.0)
+PLAIN_NAME = re.compile(r"\w[\w@+=,() .-]*")  # of a file, without folders; most are so
 PREPARE_AGAIN = "prepare the dataset again"
 
 
@@ -54,9 +56,9 @@ class Representation:
 
     def check(self, name: str) -> None:
         """FileError, naming the file `name`, where skeleton, fps or heading are none that this program knows."""
-        from data_loaders.headings import check_heading
-
         try:
+            if Path(self.skeleton).name != self.skeleton or self.skeleton.endswith(".json"):
+                raise FileError(f"skeleton {shown(self.skeleton)}, expected a name such as humanml, not a path")
             load_skeleton(self.skeleton)
             check_heading(self.heading)
         except ValueError as error:
@@ -174,8 +176,15 @@ class Index:
             twice = next(each for i, each in enumerate(self.names) if each in self.names[:i])
             raise FileError(f"{name}: two clips are called {shown(twice)}: {PREPARE_AGAIN}")
         for each in self.names:
-            if leads_out(each) or "\n" in each or "\r" in each:
+            if not PLAIN_NAME.fullmatch(each) and (leads_out(each) or "\n" in each or "\r" in each):
                 raise FileError(f"{name}: the clip's name {shown(each)} is no name of a file: not used")
+
+
+@dataclass(frozen=True)
+class _Version:
+    """What is read of an index first."""
+
+    version: Any = None
 
 
 class Corpus:
@@ -192,7 +201,7 @@ class Corpus:
                 f"{self.folder} holds no prepared dataset ({index_file} is missing): "
                 f"make one with python -m data_loaders.prepare --help"
             )
-        version = read_json(index_file, dict[str, Any]).get("version")
+        version = read_json(index_file, _Version).version
         if version != FORMAT_VERSION:
             raise FileError(f"{index_file}: format {shown(version)}, expected {FORMAT_VERSION}: prepare it again")
         index = read_json(index_file, Index)
@@ -200,7 +209,7 @@ class Corpus:
         self.index = index
         self.names: list[str] = index.names
         self.offsets = np.asarray(index.offsets, dtype=np.int64)
-        self.labels: list[dict] = [{key: _plain_label(value) for key, value in each.items()} for each in index.labels]
+        self.labels: list[dict] = [_plain_labels(each) for each in index.labels]
         self.representation = Representation(index.skeleton, float(index.fps), index.heading)
         self.representation.check(str(index_file))
         self.skeleton: Skeleton = load_skeleton(index.skeleton)
@@ -331,9 +340,11 @@ def read_split(folder: Path, split: str) -> list[str]:
     return read_names(path)
 
 
-def _plain_label(value: Any) -> Any:
-    """A label that can be compared and counted: lists and dicts, which a file may hold, as their text."""
-    return json.dumps(value) if isinstance(value, (list, dict)) else value
+def _plain_labels(labels: dict[str, Any]) -> dict[str, Any]:
+    """Labels that can be compared and counted: lists and dicts, which a file may hold, as their text."""
+    if not any(type(value) in (list, dict) for value in labels.values()):
+        return labels
+    return {key: json.dumps(value) if isinstance(value, (list, dict)) else value for key, value in labels.items()}
 
 
 def _hash_of_rows(features: np.ndarray, rows: int = 1 << 14) -> str:
@@ -386,7 +397,7 @@ def write_corpus(folder: Path, entries: Iterable[Entry], representation: Represe
                 names.append(entry.name)
                 offsets.append(offsets[-1] + len(entry.features))
                 labels.append(entry.labels)
-                captions[entry.name] = [astuple(caption) for caption in entry.captions]
+                captions[entry.name] = [(each.text, each.tokens, each.start, each.end) for each in entry.captions]
             rows.seek(0)
             rows.write(_npy_header((offsets[-1], skeleton.num_features)))
         index = Index(FORMAT_VERSION, **asdict(representation), names=names, offsets=offsets, labels=labels,
@@ -394,7 +405,7 @@ def write_corpus(folder: Path, entries: Iterable[Entry], representation: Represe
         index.check(str(store / "index.json"))
         statistics.save(store / "stats.npz")
         write_atomically(store / "captions.json", encode_json(captions, "captions.json", None))
-        write_atomically(store / "index.json", encode_json(asdict(index), "index.json", None))
+        write_atomically(store / "index.json", encode_json(vars(index), "index.json", None))
 
 
 def _npy_header(shape: tuple[int, int], size: int = 128) -> bytes:

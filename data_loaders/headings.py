@@ -13,26 +13,17 @@ All headings are turns about Y, so a heading is a unit complex number, z + i x o
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from data_loaders.skeleton import Skeleton
+from data_loaders.skeleton import HEADINGS, Heading, Skeleton, check_heading
 
-Heading = Literal["published", "continuous"]
-HEADINGS: tuple[Heading, ...] = ("published", "continuous")
+__all__ = ["HEADINGS", "Heading", "Spans", "check_heading"]
 SMOOTHING_SIGMA = 20.0  # frames, whatever the frame rate
 SMOOTHING_RADIUS = 80  # scipy's gaussian_filter1d: int(truncate 4 * sigma + 0.5)
 SMOOTHING_BLOCK = 64  # frames smoothed by one row of a matrix product
 NEARLY_ZERO = 1e-12
-
-
-def check_heading(heading: str) -> Heading:
-    """The mode if it is one; ValueError otherwise."""
-    if heading not in HEADINGS:
-        raise ValueError(f"unknown heading {heading!r}: use one of {', '.join(HEADINGS)}")
-    return heading  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)

@@ -149,7 +149,12 @@ class Preparation:
         )  # fmt: skip
 
     def _require_room(self) -> None:
-        """OutputError where a folder that is to hold our clips holds files of somebody else."""
+        """OutputError where a folder that is to hold our clips holds files of somebody else, or the recordings are our clips."""
+        source, here = self.options.input.resolve(), self.folder.resolve()
+        if source.is_relative_to(here):
+            ours = {here / name for name in self.outputs.listed}
+            if any(source / file in ours for file in self.clips):
+                raise OutputError(f"{self.options.input} holds the clips of {self.folder} itself: give another --output")
         for place in ("new_joint_vecs", "new_joints", "texts", "corpus"):
             path = self.folder / place
             if path.is_symlink() or (path.exists() and not path.is_dir()):

@@ -3,12 +3,15 @@
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from protos.reading import FileError, convert, read_json
 
 FOLDER = Path(__file__).parent / "skeletons"
 ALIASES = {"t2m": "humanml", "humanml3d": "humanml", "kit-ml": "kit", "kit_ml": "kit"}
+
+Heading = Literal["published", "continuous"]
+HEADINGS: tuple[Heading, ...] = ("published", "continuous")  # how a body's heading is taken, see data_loaders/headings.py
 
 
 class SkeletonError(FileError):
@@ -85,6 +88,13 @@ class Skeleton:
         if joint_name not in self.joint_names:
             raise SkeletonError(f"{self.name} has no joint {joint_name!r}; it has {', '.join(self.joint_names)}")
         return self.joint_names.index(joint_name)
+
+
+def check_heading(heading: str) -> Heading:
+    """The mode if it is one; ValueError otherwise."""
+    if heading not in HEADINGS:
+        raise ValueError(f"unknown heading {heading!r}: use one of {', '.join(HEADINGS)}")
+    return heading  # type: ignore[return-value]
 
 
 @lru_cache(maxsize=32)

@@ -43,6 +43,7 @@ def test_a_name_that_leads_out_of_a_folder_is_refused_on_opening(folder, name):
         ({"fps": -5.0}, "fps -5"),
         ({"heading": "north"}, "unknown heading"),
         ({"skeleton": "octopus"}, "unknown skeleton"),
+        ({"skeleton": "/etc/hostname"}, "expected a name such as humanml, not a path"),
         ({"names": "a"}, "names: expected array, got str"),
         ({"labels": []}, "labels"),
         ({"offsets": [0]}, "offsets"),

@@ -380,6 +380,16 @@ def test_an_output_among_the_recordings_is_refused_and_one_below_them_is_not_rea
     assert {name: data for name, data in contents(raw).items() if not name.startswith("prepared/")} == before
 
 
+def test_a_dataset_is_not_made_of_its_own_clips(raw, tmp_path):
+    out = tmp_path / "out"
+    prepare(options(raw, out))
+    (out / "new_joints" / "captions.json").write_text(json.dumps({"one": "a person walks"}))
+    before = contents(out)
+    with pytest.raises(ValueError, match=r"other recordings|clips of .* itself"):
+        prepare(options(out / "new_joints", out))
+    assert contents(out) == before
+
+
 def test_a_dataset_by_an_earlier_version_is_taken_over(raw, tmp_path):
     out = tmp_path / "out"
     prepare(options(raw, out))
