@@ -26,7 +26,6 @@ from data_loaders.skeleton import load_skeleton
 from data_loaders.sources import SourceClip
 from data_loaders.text import Caption, Tagger, format_caption, mirror_caption, mirror_text, read_caption_file
 from protos.files import atomic_path, write_atomically
-from protos.names import inside
 from protos.options import one_line
 from protos.outputs import OutputError, Outputs, files_in, require_replaceable
 from protos.reading import FileError, convert, read_array, read_json_lines
@@ -306,8 +305,8 @@ class Preparation:
                 if side == "mirrored":
                     facts = {key: mirror_text(value) if isinstance(value, str) else value for key, value in facts.items()}
                 facts |= {"source": record.source, "file": record.file, "mirrored": side == "mirrored"}
-                features = read_array(inside(self.folder, f"new_joint_vecs/{name}.npy"))
-                yield Entry(name, features, read_caption_file(inside(self.folder, f"texts/{name}.txt")), facts)
+                features = read_array(self.folder / f"new_joint_vecs/{name}.npy")
+                yield Entry(name, features, read_caption_file(self.folder / f"texts/{name}.txt"), facts)
 
 
 def save_array(path: Path, array: np.ndarray) -> None:

@@ -49,9 +49,13 @@ def inside(folder: Path, name: str, reading: bool = False) -> Path:
     folder = Path(folder)
     path = folder / name
     # Lexically first: on a name such as "a/../../b" the folder a need not exist.
-    if leads_out(name) or not (reading or path.resolve().is_relative_to(folder.resolve())):
+    if leads_out(name) or not (reading or _is_within(os.path.realpath(path), os.path.realpath(folder))):
         raise FileError(f"{folder}: the name {shown(name)} leads out of this folder: not used")
     return path
+
+
+def _is_within(path: str, folder: str) -> bool:
+    return path.startswith(folder.rstrip(os.sep) + os.sep)
 
 
 def leads_out(name: str) -> bool:

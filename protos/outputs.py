@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from protos.files import atomic_file, atomic_folder, encode_json, write_atomically
-from protos.names import inside
+from protos.names import inside, leads_out, shown
 from protos.reading import FileError, read_json
 
 MANIFEST = "manifest.json"
@@ -159,7 +159,8 @@ def read_manifest(path: Path) -> Manifest | None:
     if manifest.version > VERSION:
         raise FileError(f"{path}: written by a newer version of this program")
     for name in manifest.files:
-        inside(path.parent, name)
+        if leads_out(name):  # links are looked at when a file is written or removed
+            raise FileError(f"{path}: the name {shown(name)} leads out of its folder: not used")
     return manifest
 
 
