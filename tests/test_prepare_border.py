@@ -563,3 +563,20 @@ def test_a_recording_of_one_frame_is_too_short_whatever_is_asked(raw, tmp_path):
     record(raw, "still", frames=1)
     assert prepare(options(raw, tmp_path / "out", min_seconds=0.0)).problem() is None
     assert any(line.startswith("still: 0.05 s long, a single frame") for line in report(tmp_path / "out"))
+
+
+def test_a_preview_replaces_its_own_pictures_and_nobody_elses(raw, tmp_path):
+    from visualize.preview import PreviewOptions, preview
+
+    out = tmp_path / "out"
+    prepare(options(raw, out, mirror=False))
+    (out / "preview").mkdir()
+    (out / "preview" / "holiday.mp4").write_bytes(b"mine")
+    for _ in range(2):
+        assert [path.name for path in preview(PreviewOptions(str(out), 1))] == ["one.mp4"]
+    assert (out / "preview" / "holiday.mp4").read_bytes() == b"mine"
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos" / "one.mp4").write_bytes(b"mine")
+    with pytest.raises(OutputError, match=r"one\.mp4 is there already.*--output_dir"):
+        preview(PreviewOptions(str(out), 1, output_dir=tmp_path / "videos"))
+    assert contents(tmp_path / "videos") == {"one.mp4": b"mine"}
