@@ -165,6 +165,8 @@ def scale_of(nets: LSReMGM, sampling: Sampling) -> float:
     scale = nets.config.guidance_scale if sampling.guidance_scale is None else float(sampling.guidance_scale)
     if not math.isfinite(scale):
         raise ValueError(f"guidance scale {scale}: expected a finite number")
+    if nets.config.condition == "none" and sampling.guidance_scale is not None and scale != 1:
+        log.warning("guidance scale %g is ignored: this model has no condition to follow", scale)
     if nets.config.cond_mask_prob == 0 and scale != 1:
         if sampling.guidance_scale is not None:
             log.warning("guidance scale %g is ignored: this model was trained with its condition always present", scale)
@@ -176,6 +178,10 @@ def _run(nets: LSReMGM, denoise: Denoise, shape: tuple[int, ...], noise: Callabl
          edit_x0: Callable | None = None) -> Tensor:
     start = noise(torch.empty(shape, device=nets.device))
     sampler = sampling.sampler or nets.config.sampler
+    if sampling.eta and sampler != "ddim":
+        raise ValueError(f"eta {sampling.eta:g}: only the sampler ddim takes it, not {sampler}")
+    if sampling.order is not None and sampler not in ("plms", "dpmpp"):
+        raise ValueError(f"order {sampling.order}: only the samplers plms and dpmpp take it, not {sampler}")
     num_steps = nets.config.num_steps if sampling.num_steps is None else sampling.num_steps
     return sample(denoise, start, nets.diffusion, sampler=sampler, num_steps=num_steps, noise=noise,
                   eta=sampling.eta, order=sampling.order, edit_x0=edit_x0, on_step=sampling.on_step)

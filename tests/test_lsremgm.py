@@ -283,6 +283,13 @@ def test_guidance_is_ignored_by_models_that_always_had_their_condition(minilm, c
     assert "ignored" in caplog.text
 
 
+def test_settings_that_a_sampler_does_not_take_are_refused(nets):
+    for settings, said in ((Sampling(sampler="ddpm", eta=0.5), "eta 0.5: only the sampler ddim"),
+                           (Sampling(sampler="ddim", order=2), "order 2: only the samplers plms and dpmpp")):  # fmt: skip
+        with pytest.raises(ValueError, match=said):
+            generate_features(nets, ["a walk"], [8], [1], settings)
+
+
 def test_in_between_keeps_start_and_end(nets):
     given, skeleton = torch.randn(1, 20, 263) * 0.02, load_skeleton("humanml")
     keep = edit_mask("in_between", skeleton, torch.tensor([20]), 20)

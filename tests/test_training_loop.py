@@ -174,6 +174,17 @@ def test_a_gradient_that_is_not_finite_changes_nothing(options):
     assert torch.equal(weights(options), before) and torch.equal(weights(options, "average"), average)
 
 
+def test_the_log_stays_json_where_a_gradient_is_not_finite(options):
+    run(replace(options, bad_step=10))
+    lines = (Path(options.save_dir) / "log.jsonl").read_text().splitlines()
+
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is no JSON")
+
+    norms = [json.loads(line, parse_constant=refuse).get("grad_norm") for line in lines]
+    assert norms[-1] is None and norms[0] > 0
+
+
 def test_a_diverging_run_stops_and_keeps_its_last_good_checkpoint(options):
     options = replace(options, num_steps=100, bad_step=6, save_interval=5)
     with pytest.raises(DivergedError, match=r"20 steps in a row .* last good checkpoint is .*step_0000000\d\d"):

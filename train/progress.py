@@ -104,11 +104,11 @@ class Progress:
             logger.info("step %d/%d  %s  %.1f samples/s  ETA %s", step, self.num_steps, text, rate, eta)
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        """One JSON line, and the same numbers to TensorBoard."""
+        """One JSON line, where null stands for a number that is not finite, and the same numbers to TensorBoard."""
         if not self.active:
             return
-        values = {name: value if math.isfinite(value) else None for name, value in values.items()}  # JSON has no infinity
-        self.file.write(json.dumps({"step": step, "time": round(time.time(), 3), **values}) + "\n")
+        numbers = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self.file.write(json.dumps({"step": step, "time": round(time.time(), 3), **numbers}) + "\n")
         self.file.flush()
         if self.board is not None:
             for name, value in values.items():
