@@ -61,7 +61,7 @@ class PrepareOptions:
     """How the heading is taken; 'published' repeats the HumanML3D recipe with its quirks."""
     mirror: bool = True
     """Add a left-right mirrored copy <name>@mirrored of every clip, with mirrored captions."""
-    min_seconds: Annotated[float, Range(0)] = 1.0
+    min_seconds: Annotated[float, Range(0, 1_000_000)] = 1.0
     """Shorter clips are dropped (seconds)."""
     max_frames: Annotated[int, Range(2, 1_000_000)] = 196
     """Longer clips are cut into equal windows <name>@w0, <name>@w1, ... of at most so many frames."""

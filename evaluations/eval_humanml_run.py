@@ -32,7 +32,7 @@ from evaluations.protocol import (
     summary,
 )  # fmt: skip
 from evaluations.stamps import checkpoint_stamp, motions_stamp
-from evaluations.tables import Physics, known, plain, write_plain
+from evaluations.tables import MEASURES, Physics, known, plain, write_plain
 from model.generation import SYSTEMS, Sampling
 from protos.names import safe_name
 from protos.outputs import OutputError, Outputs
@@ -204,10 +204,19 @@ class StoredReplication:
     seconds: float | None
     physics: dict[str, Physics]
 
+    def __post_init__(self) -> None:
+        if REAL not in self.rows or any("top3" not in figures for figures in self.rows.values()):
+            raise ValueError(f"expected a row {REAL!r}, and R-precision in every row")
+        if not all(key in summary for summary in self.physics.values() for key, _, _ in MEASURES):
+            raise ValueError("physics lacks a measure")
+
 
 def read_replication(path: Path) -> Replication:
-    """FileError names the file where it is no replication; removing it lets the evaluation make it again."""
-    found = read_json(path, StoredReplication)
+    """FileError names the file where it is no replication."""
+    try:
+        found = read_json(path, StoredReplication)
+    except FileError as error:
+        raise FileError(f"{error}: remove the file, and the evaluation makes it again") from None
     return Replication(found.rows, found.motions, seconds=found.seconds, physics=found.physics)
 
 

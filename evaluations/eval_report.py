@@ -12,6 +12,7 @@ from evaluations.metrics import Interval
 from evaluations.protocol import GENERATED, METRICS, REAL, Replication
 from evaluations.stamps import spoken
 from evaluations.tables import Physics, physics_table, table, write_plain
+from protos.names import shown
 from protos.outputs import Outputs
 from protos.reading import FileError, read_json
 
@@ -144,4 +145,7 @@ def read_report(path: Path) -> dict:
         raise FileError(f"{error}: not a report of evaluations.eval_humanml") from None
     if REAL not in report.rows:
         raise FileError(f"{path}: no row {REAL!r}: not a report of evaluations.eval_humanml")
-    return vars(report).copy()
+    for row, figures in report.rows.items():
+        if lacking := [name for name in METRICS if name not in figures and name != "multimodality"]:
+            raise FileError(f"{path}: {lacking[0]} of row {shown(row)} is missing: not a report of evaluations.eval_humanml")
+    return {name: getattr(report, name) for name in Report.__dataclass_fields__}

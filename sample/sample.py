@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from protos.bounds import Range
+from protos.bounds import SEED, Range
 from protos.options import parse, run_command, setup_logging
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class SampleOptions:
     """How many samples (default: one for --text_prompt, every prompt of a file, 10 of a test split)."""
     num_repetitions: Annotated[int, Range(1, 100_000)] = 3
     """Motions per sample, each from its own noise."""
-    seed: int = 10
+    seed: Annotated[int, SEED] = 10
     """Seed; the same seed gives the same motions, whatever the batch size."""
     guidance_scale: Annotated[float, Range(-1000, 1000)] | None = None
     """Strength of classifier-free guidance (default: the checkpoint's; 1 follows the text without guidance)."""

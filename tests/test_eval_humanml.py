@@ -30,6 +30,7 @@ from evaluations.stamps import motions_stamp
 from evaluations.tables import known, physics_table, write_plain
 from protos.options import run_command
 from protos.outputs import OutputError, Outputs
+from protos.reading import FileError
 from sample.results import stack, write_results
 from tests.synthetic import pool_motion
 from train.train_lsremgm import LSReMGMOptions, effective
@@ -258,7 +259,7 @@ def report_of(what: str, top3: float, published: str | None = None, **changes) -
     intervals = {name: Interval(value, 0.01) for name, value in figures.items()}
     return {
         "what": what, "dataset": "d", "split": "test", "protocol": "mdm", "whose": "w", "evaluator": "e", "replications": 5,
-        "seed": 10, "published": published, "physics": {}, "seconds_per_motion": 0.01, "parameters": 2e6,
+        "seed": 10, "published": published, "physics": {}, "seconds_per_motion": 0.01, "parameters": 2_000_000,
         "rows": {"real motion": intervals, "generated": intervals, "noise": intervals}, **changes,
     }  # fmt: skip
 
@@ -279,6 +280,32 @@ def test_what_is_no_report_is_refused_by_name(tmp_path):
     (tmp_path / "report.json").write_text("{}")
     with pytest.raises(ValueError, match="not a report of evaluations"):
         read_report(tmp_path)
+
+
+@pytest.mark.parametrize("spoil, words", [
+    (lambda r: r.pop("protocol"), "missing field protocol"), (lambda r: r.update(rows=[]), "rows: expected object, got array"),
+    (lambda r: r["rows"].pop("real motion"), "no row 'real motion'"),
+    (lambda r: r["rows"]["noise"].pop("fid"), "fid of row 'noise'"),
+    (lambda r: r["rows"]["noise"].update(fid=["a", 1]), r"rows\[\.\.\.\]\[\.\.\.\]\[0\]: expected float, got str"),
+    (lambda r: r.update(replications=2.5), "replications: expected int, got float"),
+])  # fmt: skip
+def test_a_report_with_a_wrong_field_names_it_and_one_of_an_earlier_version_is_read(tmp_path, spoil, words):
+    report = {**json.loads(json.dumps(report_of("a", 0.7))), "values": []}
+    for name in ("published", "made_from", "unreadable"):  # as earlier versions had it
+        report.pop(name, None)
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    assert board_table(board_of([read_report(tmp_path)]))
+    spoil(report)
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    with pytest.raises(FileError, match=rf"report\.json: {words}"):
+        read_report(tmp_path)
+
+
+def test_a_replication_that_is_damaged_is_named_with_the_remedy(options, tmp_path):
+    evaluate(options(model_path="real", replications=1))
+    (tmp_path / "out" / "replications" / "00.json").write_text('{"rows": {}, "motions": [], "seconds": null, "physics": {}}')
+    with pytest.raises(FileError, match=r"00\.json: expected a row 'real motion'.*: remove the file"):
+        evaluate(options(model_path="real", replications=1))
 
 
 def test_a_real_row_off_the_published_one_is_warned_of():

@@ -65,7 +65,7 @@ def plain_instance(kind: type, **changes: object) -> object:
 
 
 COMMANDS = modules_with_options()
-UNBOUNDED = {"data_loaders.prepare", "sample.demo", "sample.retrieve", "sample.sample", "evaluations.eval_localize"}
+UNBOUNDED = {"sample.demo", "sample.retrieve", "evaluations.eval_localize"}
 
 
 def test_all_commands_are_found():
