@@ -19,6 +19,7 @@ import re
 import sys
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -72,9 +73,6 @@ def parse(
         older = ", ".join(f"--{old} = --{new}" for old, new in sorted(aliases.items()))
         description = f"{(description or '').strip()}\n\nOlder names: {older}."
     arguments = _normalise(list(sys.argv[1:] if argv is None else argv), fields, aliases)
-    if bad := next((each for each in arguments if "\0" in each), None):
-        print(f"error: {bad!r:.60} holds a zero byte, which no text or path does", file=sys.stderr)
-        sys.exit(2)
     more = {} if presets is None else {"default": _preset(options_type, arguments, presets)}
     _show_ranges(options_type)
     options = tyro.cli(
@@ -82,10 +80,20 @@ def parse(
     )
     try:
         check_bounds(options, "--")
+        _check_paths(options)
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     return options
+
+
+def _check_paths(options: Any) -> None:
+    """ValueError naming the flag of a path with a zero byte in it, which no system takes."""
+    for field in dataclasses.fields(options):
+        value = getattr(options, field.name)
+        for path in value if isinstance(value, tuple) else (value,):
+            if isinstance(path, Path) and "\0" in str(path):
+                raise ValueError(f"--{field.name} {str(path)!r:.60} holds a zero byte, which no path does")
 
 
 def _show_ranges(options_type: Any) -> None:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
@@ -80,10 +81,14 @@ def test_a_wrong_flag_ends_with_code_2_and_a_message(typed, capsys):
     assert end.value.code == 2 and (captured.err + captured.out).strip()
 
 
-def test_a_zero_byte_is_refused(capsys):
+def test_a_path_with_a_zero_byte_is_refused_by_its_flag(capsys):
+    @dataclass(frozen=True)
+    class Folders:
+        models: tuple[Path, ...] = ()
+
     with pytest.raises(SystemExit) as end:
-        parse(Example, ["--text_prompt", "a\0b"])
-    assert end.value.code == 2 and "zero byte" in capsys.readouterr().err
+        parse(Folders, ["--models", "a", "b\0c"])
+    assert end.value.code == 2 and "--models 'b\\x00c' holds a zero byte" in capsys.readouterr().err
 
 
 def test_a_boolean_must_be_one():
