@@ -65,14 +65,13 @@ def plain_instance(kind: type, **changes: object) -> object:
 
 
 COMMANDS = modules_with_options()
-UNBOUNDED = {"sample.demo", "sample.retrieve", "evaluations.eval_localize"}
 
 
 def test_all_commands_are_found():
     assert {"sample.sample", "data_loaders.prepare", "train.train_tmr", "evaluations.board", "benchmarks.video"} <= {*COMMANDS}
 
 
-@pytest.mark.parametrize("module", [name for name in COMMANDS if name not in UNBOUNDED])
+@pytest.mark.parametrize("module", COMMANDS)
 def test_every_number_has_a_range(module, monkeypatch):
     for kind in options_of(module, monkeypatch):
         without = [name for name, (bounds, _) in bounds_of(kind).items() if bounds.low is None or bounds.high is None]
