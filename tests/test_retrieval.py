@@ -360,5 +360,5 @@ def test_only_the_published_clips_are_judged_as_humanml3d(tmp_path):
         entries = [Entry(name, np.zeros((50, 263), np.float32), [Caption("a walk")]) for name in names]
         write_corpus(tmp_path / folder, entries, representation, statistics)
     own, humanml3d = (Corpus.open(tmp_path / folder) for folder in folders)
-    assert published_name(humanml3d) == "humanml" and default_evaluator(humanml3d).name == "t2m"
+    assert published_name(humanml3d) == "humanml" and default_evaluator(humanml3d).name.startswith("t2m")
     assert published_name(own) is None and default_evaluator(own).name == "own"
