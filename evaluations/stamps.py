@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from evaluations.evaluation_set import EvaluationSet
+from model.run_folder import checkpoint_in
 from protos.outputs import MANIFEST
 
 # What decides a network's output lies in files of these kinds; logs, cards and prompts do not.
@@ -17,7 +18,7 @@ ASIDE = (MANIFEST, "training_state.pt")
 def checkpoint_stamp(path: str | Path) -> str:
     """16 characters that change with the weights, statistics or settings of a checkpoint: of all such files of a folder, or of
     a weight file and the settings beside it."""
-    path = Path(path)
+    path = checkpoint_in(path)
     if path.is_file():
         return _stamp([path, *(each for each in path.parent.iterdir() if each.suffix in (".json", ".npy"))], path.parent)
     return _stamp((each for each in path.rglob("*") if each.suffix in DECIDING), path)

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from functools import cache
 from pathlib import Path
 
 from protos.archives import is_archive
@@ -37,5 +38,11 @@ def checkpoint_in(path: str | Path) -> Path:
     found = [best] if (best / WEIGHTS_FILE).is_file() else steps(path)[-1:]
     if not found:
         return path
-    log.info("%s is the folder of a training run: taking its %s", path, "best" if found == [best] else found[0].name)
+    _say(path, found[0].name)
     return found[0]
+
+
+@cache
+def _say(run: Path, taken: str) -> None:
+    """Once a process: a command asks several times."""
+    log.info("%s is the folder of a training run: taking its %s", run, taken)

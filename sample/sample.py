@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from model.run_folder import checkpoint_in
 from protos.bounds import SEED, Range
 from protos.options import parse, run_command, setup_logging
 
@@ -123,7 +124,8 @@ def requests_of(options: SampleOptions, model: "nn.Module") -> "list[Request]":
     frames = frames_of(options.motion_length, config.fps, config.max_frames)
     if options.text_prompt is not None:
         return [Request(clean_prompt(options.text_prompt), frames)] * (options.num_samples or 1)
-    own_prompts = (options.model_path if options.model_path.is_dir() else options.model_path.parent) / PROMPTS_FILE
+    checkpoint = checkpoint_in(options.model_path)
+    own_prompts = (checkpoint if checkpoint.is_dir() else checkpoint.parent) / PROMPTS_FILE
     if options.input_text is not None:
         requests = read_prompt_file(options.input_text, frames, config.fps, config.max_frames)
     elif options.dataset is None and own_prompts.is_file():

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 import subprocess
 from functools import partial
 from pathlib import Path
@@ -336,3 +337,40 @@ def test_the_manifests_of_the_weights_that_come_with_the_code_list_what_lies_the
     asked = subprocess.run(["git", "ls-files", "."], cwd=folder, capture_output=True, text=True, check=False)
     if asked.returncode == 0 and asked.stdout:  # in a checkout
         assert set(asked.stdout.split()) == {*listed.files, "manifest.json"}
+
+
+@pytest.fixture
+def run_folder(saved, tmp_path):
+    """The folder of a training run of two steps, the newer one with zeros in place of weights that matter."""
+    _, nets = saved
+    run = tmp_path / "run"
+    state = {name: torch.zeros_like(value) for name, value in nets.state_dict().items()}
+    for step in (5, 10):
+        save_pretrained(run / f"step_{step:09d}", nets.config, nets.state_dict() if step == 5 else state, nets.statistics)
+    (run / "options.json").write_text("{}")
+    (run / "step_notes").mkdir()
+    return run
+
+
+def test_a_training_runs_folder_stands_for_its_best_checkpoint_else_its_newest(run_folder, minilm, caplog):
+    def weight():
+        return from_pretrained(run_folder, text_encoder=minilm).denoiser.output_projection.weight.abs().sum()
+
+    with caplog.at_level("INFO"):
+        assert weight() == 0  # the newest
+    assert f"{run_folder} is the folder of a training run: taking its step_000000010" in caplog.text
+    shutil.copytree(run_folder / "step_000000005", run_folder / "best")
+    assert weight() > 0 and read_config(run_folder)[0] == "lsremgm"
+    for folder in run_folder.iterdir():
+        if folder.is_dir():
+            shutil.rmtree(folder)
+    with pytest.raises(CheckpointError, match=r"is no checkpoint: it holds neither .* nor the steps of a training run"):
+        from_pretrained(run_folder)
+
+
+def test_a_folder_around_a_checkpoint_as_archives_make_it_stands_for_it(saved, tmp_path):
+    folder, _ = saved
+    (tmp_path / "official").mkdir()
+    shutil.move(folder, tmp_path / "official" / "inner")
+    (tmp_path / "official" / "weights.zip").write_bytes(b"")
+    assert read_config(tmp_path / "official")[0] == "lsremgm"

@@ -23,7 +23,7 @@ from model.pretrained import EARLIER_FILES
 from model.run_folder import WEIGHTS_FILE, steps
 from protos.files import encode_json, recover_folder, write_atomically
 from protos.outputs import MANIFEST, OutputError, Outputs, new_folder, remove_folder, require_replaceable, written_earlier
-from protos.reading import FileError, decode_json, read_bytes
+from protos.reading import FileError, decode_json, read_bytes, read_json
 from protos.weights import check_weights, read_safetensors, read_torch
 
 STATE_FILE = "training_state.pt"
@@ -185,7 +185,7 @@ def remember_options(save_dir: Path, options: dict[str, Any]) -> None:
     """Writes options.json; says what has changed since the run began."""
     path = save_dir / OPTIONS_FILE
     if path.is_file():
-        before, now = json.loads(path.read_text()), json.loads(json.dumps(options, default=str))  # tuples become lists
+        before, now = read_json(path, dict[str, Any]), json.loads(json.dumps(options, default=str))  # tuples become lists
         changed = [f"{k} {before[k]} -> {v}" for k, v in now.items() if k in before and before[k] != v]
         changed = [line for line in changed if not line.startswith(("save_dir ", "overwrite ", "resume_checkpoint "))]
         if changed:
