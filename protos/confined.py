@@ -51,7 +51,7 @@ class Confined:
         except BaseException:
             self._idle.put(helper.end() if helper else None)
             raise
-        self._idle.put(helper if kind in ("done", "refused", "fault") else (helper.end() if helper else None) or self._start())
+        self._put_back(helper, usable=kind in ("done", "refused", "fault"))
         if kind == "done":
             return content
         if kind == "refused":
@@ -62,6 +62,17 @@ class Confined:
             raise LimitError(f"it takes more than {self.megabytes:,} MB of memory to read: send a shorter one")
         log.error("%s", content)
         raise RuntimeError("a fault while a file was read; its traceback is in the log")
+
+    def _put_back(self, helper: "_Helper | None", usable: bool) -> None:
+        """One that was ended is replaced now, so that the next call finds it warm."""
+        fresh = helper if usable else None
+        try:
+            if not usable and helper:
+                helper.end()
+                log.info("a process that reads files was ended (exit code %s)", helper.process.exitcode)
+                fresh = self._start()
+        finally:
+            self._idle.put(fresh)
 
     def close(self) -> None:
         """Ends the processes that nobody uses now."""

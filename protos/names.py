@@ -67,6 +67,11 @@ def leads_out(name: str) -> bool:
     )  # fmt: skip
 
 
+def printable(text: str) -> str:
+    """A text from a file as it may be printed: a space for each line end, control character and half of a pair."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
 def shown(text: object, longest: int = 60) -> str:
     """A text from a file as errors show it: quoted, control characters escaped, cut."""
     quoted = repr(str(text))

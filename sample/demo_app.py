@@ -179,7 +179,7 @@ def start(options: "DemoOptions", search: Search | None, maker: Maker | None, fo
         search.read_upload.warm()
     app = build(search, maker, folder / "requests")
     app.queue(max_size=options.queue, default_concurrency_limit=AT_ONCE)
-    guard = Middleware(Guard, host=options.host, most=int(options.max_upload * 1e6) + MORE)
+    guard = Middleware(Guard, host=options.host, most=int(options.max_upload * 1e6) + MORE, uploads=folder / "uploads")
     # the theme's own fonts would come from a network
     theme = gr.themes.Default(primary_hue="blue", font=SYSTEM_FONTS, font_mono=["ui-monospace", "monospace"])
     app.launch(

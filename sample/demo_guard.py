@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+MOST_UPLOADS = 100
 LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 PREFIX, OWNER = "moveo_demo_", "owner.lock"
 Scope = MutableMapping[str, Any]
@@ -23,9 +24,10 @@ Scope = MutableMapping[str, Any]
 class Guard:
     """ASGI middleware that refuses, in one line, foreign names, posts of foreign pages, and bodies of more than `most` bytes."""
 
-    def __init__(self, app: Callable[..., Awaitable[None]], host: str, most: int):
-        """host: what the server listens at; with 0.0.0.0 also any address and this machine's name are its own."""
-        self.app, self.most = app, most
+    def __init__(self, app: Callable[..., Awaitable[None]], host: str, most: int, uploads: Path | None = None):
+        """host: what the server listens at; with 0.0.0.0 also any address and this machine's name are its own. uploads: a
+        folder that takes in no more than MOST_UPLOADS times `most` bytes at once."""
+        self.app, self.most, self.uploads = app, most, uploads
         self.names = {*LOCAL_NAMES, host.lower()}
         self.any_address = host == "0.0.0.0"
         if self.any_address:
@@ -62,7 +64,13 @@ class Guard:
             return 411, "the length of what is sent must be said first"
         if any(int(length) > self.most for length in lengths):
             return 413, f"too large: at most {self.most / 1e6:.3g} MB are taken"
+        if self.uploads is not None and scope.get("path", "").endswith("/upload") and self._held() > MOST_UPLOADS * self.most:
+            return 507, "no room for more files now: they go after an hour, come back then"
         return None
+
+    def _held(self) -> int:
+        """Bytes of the files that were sent and are still here."""
+        return sum(path.stat().st_size for path in self.uploads.rglob("*") if path.is_file())
 
     def is_own(self, host: str) -> bool:
         """Whether a Host header names this server."""

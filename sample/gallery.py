@@ -11,10 +11,12 @@ from typing import Protocol
 
 import numpy as np
 
-from sample.gallery_files import Clip, Content, GalleryError, read_all, require_free, write_all
+from protos.names import shown
+from sample.gallery_files import REMEDY, Clip, Content, GalleryError, read_all, require_free, write_all
 from sample.search import unit_rows
 
 log = logging.getLogger(__name__)
+LONGEST_NAME, MOST_COMPARED = 100, 20_000  # letters and clips among which a name that is near to a wrong one is looked for
 
 
 class Made(Protocol):
@@ -22,6 +24,7 @@ class Made(Protocol):
 
     fingerprint: str
     earlier_fingerprint: str
+    dim: int
 
 
 @dataclass
@@ -64,8 +67,9 @@ class Gallery:
         if not rows:
             import difflib
 
-            near = difflib.get_close_matches(given, [clip.name for clip in self.clips], 4)
-            raise GalleryError(f"no motion {given!r} in this gallery" + (f" (near: {', '.join(near)})" if near else ""))
+            names = [clip.name[:LONGEST_NAME] for clip in self.clips[:MOST_COMPARED]]
+            near = difflib.get_close_matches(given[:LONGEST_NAME], names, 4)
+            raise GalleryError(f"no motion {shown(given)} in this gallery" + (f" (near: {', '.join(near)})" if near else ""))
         if len(rows) > 1:
             clip = self.clips[rows[0]]
             where = clip.source if self.of_file(clip) else f"{clip.source}/{clip.name}"
@@ -82,6 +86,9 @@ class Gallery:
         if not self.made_by(space):
             raise GalleryError(f"{self.folder or 'the gallery'} was made with {self.model}, whose weights {what} does not have "
                                "(any more): run encode_dataset again into another folder")  # fmt: skip
+        if self.vectors.shape[1] != space.dim:
+            raise GalleryError(f"{self.folder or 'the gallery'} is damaged (vectors of {self.vectors.shape[1]} numbers, "
+                               f"its model makes {space.dim}): {REMEDY}")  # fmt: skip
 
     def without(self, gone: set[tuple[str, str]]) -> "Gallery":
         """Without the clips of these (source, name), and without what is known of sources that have no clip left."""

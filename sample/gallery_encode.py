@@ -11,7 +11,7 @@ from tqdm import tqdm
 from data_loaders.amass_dataset import open_dataset
 from model.embedding import TextMotionSpace, open_space
 from protos.files import file_lock
-from protos.names import short_hash
+from protos.names import printable, short_hash
 from protos.processes import Processes
 from sample.gallery import Gallery, as_stored
 from sample.gallery_files import LOCK, require_free
@@ -36,20 +36,22 @@ def encode_dataset(options: EncodeDataset) -> list[Encoded]:
     space = open_space(options.model_path, processes.device)
     gallery = opened_gallery(folder, options.model_path, space)
     source = source_of(options, space)
+    problems = [Encoded(place, [], [], gallery.vectors[:0], problem) for place, problem in source.unreadable.items()]
+    if processes.main:
+        tell(problems)
     # one process looks: another run may write the gallery just now
     items, gone, as_wanted = processes.from_main(lambda: (
         source.new(gallery), source.gone(gallery), (len(gallery.text_vectors) > 0) == (options.texts and len(gallery.texts) > 0)))
     if not items and not gone and as_wanted:
         log.info("%s: nothing new, %d motions", folder, len(gallery))
-        return []
+        return problems
     if gone:
         log.info("%d motions of the gallery are gone or were made again: they leave it", len(gone))
-    problems, fresh = [], 0
+    fresh = 0
     for encoded in rounds(source, items, options.batch_size, processes):
         if not processes.main:
             continue
-        for each in (bad := [each for each in encoded if each.problem]):
-            log.warning("left out: %s", each.problem if each.item in each.problem else f"{each.item}: {each.problem}")
+        tell(bad := [each for each in encoded if each.problem])
         problems += bad
         fresh += sum(bool(each.clips) for each in encoded)
         gallery = brought_up_to_date(folder, options, space, source, gone, encoded)
@@ -61,6 +63,13 @@ def encode_dataset(options: EncodeDataset) -> list[Encoded]:
     log.info("%s: %d motions (%d files or clips new, %d left out), %d captions", folder, len(gallery),
              fresh, len(problems), len(gallery.texts))  # fmt: skip
     return problems
+
+
+def tell(problems: Sequence[Encoded]) -> None:
+    """A line for each file, clip or folder that is left out."""
+    for each in problems:
+        line = each.problem if each.item in each.problem else f"{each.item}: {each.problem}"
+        log.warning("left out: %s", printable(line))
 
 
 def rounds(source: DatasetSource | FileSource, items: Sequence[str], batch_size: int | None,

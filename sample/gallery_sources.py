@@ -15,6 +15,7 @@ from data_loaders.amass_dataset import ANNOTATIONS, REPRESENTATION, AmassDataset
 from data_loaders.corpus import Corpus
 from data_loaders.text import Caption, read_caption_file
 from model.embedding import NoVectorError, TextMotionSpace
+from protos.options import one_line
 from sample.gallery import Gallery
 from sample.gallery_files import Clip
 from sample.motion_files import SUFFIXES, motions_in, named_row, read_features, run_results
@@ -58,6 +59,7 @@ class DatasetSource:
     def __init__(self, data: Corpus | AmassDataset, split: str, space: TextMotionSpace):
         space.require(data.representation, f"dataset {data.folder}")
         self.data, self.space, self.folder = data, space, str(data.folder.resolve())
+        self.unreadable: dict[str, str] = {}
         self.stamp = dataset_stamp(data)
         if isinstance(data, AmassDataset):
             self.annotated = data.split(split)
@@ -154,7 +156,8 @@ class FileSource:
         self.longest = min(frames, limit)
         path = as_given(path)
         single = named_row(path)[0].is_file()
-        found = motions_in([path]) if path.is_file() else [path] if single else motions_in(motion_files(path))
+        self.unreadable: dict[str, str] = {}  # folders
+        found = motions_in([path]) if path.is_file() else [path] if single else motions_in(motion_files(path, self.unreadable))
         if not found:
             raise FileNotFoundError(f"{path}: no motion file; expected {', '.join(SUFFIXES)}")
         self.folder = None if single else path
@@ -165,7 +168,8 @@ class FileSource:
         """(source, name) of the gallery's clips whose file was in this folder and is not there any more."""
         return {(clip.source, clip.name) for clip in gallery.clips
                 if self.folder and gallery.of_file(clip) and clip.source not in self.names
-                and Path(clip.source).is_relative_to(self.folder)}  # fmt: skip
+                and Path(clip.source).is_relative_to(self.folder)
+                and not any(Path(clip.source).is_relative_to(place) for place in self.unreadable)}  # fmt: skip
 
     def new(self, gallery: Gallery) -> list[str]:
         """Files that the gallery lacks, or that were other ones, or read otherwise."""
@@ -207,10 +211,14 @@ def as_given(path: Path) -> Path:
     return path.resolve() if ".." in path.parts else path.absolute()
 
 
-def motion_files(folder: Path) -> list[Path]:
-    """Motion files in and below a folder, hidden ones and those of galleries left out."""
+def motion_files(folder: Path, unreadable: dict[str, str]) -> list[Path]:
+    """Motion files in and below a folder, hidden ones and those of galleries left out. Folders that cannot be opened go into
+    `unreadable`, with the reason: what is in them must not be missing without a word."""
     found = []
-    for place, folders, files in os.walk(folder):
+    def keep(error: OSError) -> None:
+        unreadable[str(error.filename)] = one_line(error)
+
+    for place, folders, files in os.walk(folder, onerror=keep):
         if "gallery.json" in files:
             folders.clear()
             continue

@@ -11,7 +11,7 @@ import numpy as np
 
 from model.embedding import NoVectorError, TextMotionSpace, open_space
 from protos.files import encode_json, file_lock, write_atomically
-from protos.names import safe_name, short_hash
+from protos.names import printable, safe_name, short_hash
 from protos.options import pick_device
 from protos.outputs import Outputs, require_new
 from sample.gallery import Gallery
@@ -141,11 +141,12 @@ def search(options: Search) -> None:
 
 
 def listed(hits: Sequence[Hit]) -> str:
-    """A line per hit."""
-    width = max((len(hit.name) for hit in hits), default=0)
+    """A line per hit; names and captions may be any text, of which a terminal gets nothing that it would obey."""
+    told = [(hit, printable(hit.name), printable(hit.caption)) for hit in hits]
+    width = max((len(name) for _, name, _ in told), default=0)
     return "\n".join(
-        f"{i:3d}  {hit.score:.3f}  {hit.name:{width}}  {hit.start:7.2f} - {hit.end:6.2f} s  {hit.caption}".rstrip()
-        for i, hit in enumerate(hits, 1)
+        f"{i:3d}  {hit.score:.3f}  {name:{width}}  {hit.start:7.2f} - {hit.end:6.2f} s  {caption}".rstrip()
+        for i, (hit, name, caption) in enumerate(told, 1)
     )
 
 

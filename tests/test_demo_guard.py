@@ -55,6 +55,15 @@ def test_posts_come_from_own_pages_and_say_how_long_they_are():
     assert status(**own, transfer_encoding="chunked") == status(**own, content_length="-1") == 411
 
 
+def test_uploads_have_room_for_so_many_and_no_more(tmp_path):
+    guard = Guard(None, "127.0.0.1", 1000, tmp_path)
+    post = {"type": "http", "method": "POST", "path": "/gradio_api/upload", "headers": [(b"host", b"localhost")]}
+    (tmp_path / "a.bvh").write_bytes(b"x" * 100_000)
+    assert guard.refusal(post) is None
+    (tmp_path / "b.bvh").write_bytes(b"x")
+    assert guard.refusal(post)[0] == 507 and guard.refusal(post | {"path": "/gradio_api/queue/join"}) is None
+
+
 def test_requests_without_a_name_or_with_two_are_not_answered():
     assert status() == 403
     both = {"type": "http", "method": "GET", "headers": [(b"host", b"localhost"), (b"host", b"evil.example")]}

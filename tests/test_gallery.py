@@ -37,6 +37,22 @@ def test_a_bad_file_is_left_out_and_listed_and_the_command_fails(tmr, motions, c
     np.testing.assert_allclose(np.linalg.norm(gallery.vectors.astype(np.float32), axis=1), 1, atol=2e-3)
 
 
+def test_a_folder_that_cannot_be_opened_is_named_and_what_is_known_of_it_stays(tmr, motions, monkeypatch, capsys):
+    encode_folder(tmr)
+    look = os.scandir
+
+    def scandir(path):
+        if Path(path).name == "more":
+            raise PermissionError(13, "Permission denied", str(path))
+        return look(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(SystemExit):
+        encode_folder(tmr)
+    assert "motions/more: Permission denied" in capsys.readouterr().err
+    assert "more/hand" in names(Gallery.load(Path("gallery")))
+
+
 def test_a_long_file_becomes_equal_parts_without_a_gap(tmr, motions):
     clips = [clip for clip in encode_folder(tmr).clips if clip.name == "long"]
     assert [clip.end for clip in clips[:-1]] == [clip.start for clip in clips[1:]]

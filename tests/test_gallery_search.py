@@ -17,8 +17,9 @@ from sample import gallery_motions, gallery_search
 from sample.gallery import Gallery
 from sample.gallery_files import Clip, GalleryError
 from sample.gallery_motions import clip_motions, missing_line
-from sample.gallery_search import GallerySearch, index_file
+from sample.gallery_search import GallerySearch, Hit, index_file
 from sample.retrieve import main
+from sample.retrieve_run import listed
 from tests.synthetic import raise_hand, walk
 from tests.tiny_retrieval import TEXT, encode_folder, features_of, found, saved_tmr, write_motions
 
@@ -201,6 +202,11 @@ def many(count, folder):
     empty = Gallery("m", "f", 20.0, np.zeros((0, 32), np.float16))
     empty.extended(clips, [()] * count, vectors, {}).save(folder)
     return Gallery.load(folder), vectors
+
+
+def test_names_and_captions_never_steer_a_terminal():
+    line = listed([Hit("a\x1b[2Jb\nc", 0.0, 1.0, "walks\r\x07away\ud800", 0.5, 0)])
+    assert line == "  1  0.500  a [2Jb c     0.00 -   1.00 s  walks  away"
 
 
 def test_a_gallery_too_large_for_exact_search_asks_for_usearch(tmp_path, monkeypatch):

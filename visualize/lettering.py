@@ -11,6 +11,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.font_manager import FontProperties, fontManager
 
+from protos.names import printable
+
 # asked in this order for letters that DejaVu Sans, which comes with matplotlib, does not have
 OTHER_FONTS = (
     "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "WenQuanYi Zen Hei", "Microsoft YaHei", "PingFang SC",
@@ -37,7 +39,7 @@ def write_text(
 def wrap(caption: str, width: float, size: float, max_lines: int = CAPTION_LINES) -> list[str]:
     """The caption in at most `max_lines` lines of `width` pixels at letter size `size`; what is cut ends in an ellipsis."""
     lines, line = [], ""
-    for word in drawable(caption[:LONGEST_CAPTION]).split():
+    for word in printable(caption[:LONGEST_CAPTION]).split():
         while word and len(lines) <= max_lines:
             longer = f"{line} {word}" if line else word
             if text_width(longer, size) <= width:
@@ -56,11 +58,6 @@ def wrap(caption: str, width: float, size: float, max_lines: int = CAPTION_LINES
             last = last[:-1]
         lines = [*lines[: max_lines - 1], last.rstrip() + " …"]
     return lines
-
-
-def drawable(text: str) -> str:
-    """The text with a space for each letter that has no picture: line ends, control characters, halves of a pair."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def _letters_that_fit(word: str, width: float, size: float) -> int:

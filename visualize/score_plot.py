@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from protos.files import atomic_path
-from visualize.lettering import drawable, quiet
+from protos.names import printable
+from visualize.lettering import quiet
 
 COLOUR, SHADE, MUTED = "#2f6690", "#e5a24a", "#5b6470"
 INCHES_PER_CURVE = 1.5
@@ -26,7 +27,7 @@ def write_score_plot(path: str | Path, curves: Sequence[np.ndarray], titles: Seq
             axes.axvspan(start, end, color=SHADE, alpha=0.45 / (1 + place), linewidth=0)
         axes.plot(np.arange(len(curve)) / fps, curve, color=COLOUR, linewidth=1.6)
         axes.plot(curve.argmax() / fps, curve.max(), "o", color=COLOUR, markersize=4)
-        text = drawable(title if len(title) <= 110 else title[:109] + "…")
+        text = printable(title if len(title) <= 110 else title[:109] + "…")
         axes.set_title(text, loc="left", fontsize=10, parse_math=False)
         axes.set_ylim(low - margin, high + margin)
         axes.set_xlim(0, len(curve) / fps)
