@@ -143,7 +143,8 @@ class Preparation:
     def _is_done(self, record: Record) -> bool:
         clip = self.clips.get(record.file)
         return (
-            clip is not None and not clip.left_out and record.source == clip.name and record.stamp == self.stamp(clip)
+            clip is not None and not clip.left_out and record.left_out != "damaged"  # which may read well the next time
+            and record.source == clip.name and record.stamp == self.stamp(clip)
             and all((self.folder / name).is_file() for name in files_of(list(record.names)))
         )  # fmt: skip
 

@@ -109,7 +109,8 @@ def written_text(text: str) -> str:
 
 
 def read_caption_file(path: str | Path, plain: bool = False, problems: list[str] | None = None) -> list[Caption]:
-    """Captions of a file in line order; blank lines are passed over. plain: a line without # is a caption's text.
+    """Captions of a file in line order; blank lines are passed over. plain: lines as people write them
+    (`parse_own_caption`) do too.
 
     Raises FileNotFoundError, or CaptionFileError naming file and line (also when there is no caption at all). With `problems`
     a line that is none costs that caption only: the list gets what is wrong with it.
@@ -123,7 +124,7 @@ def read_caption_file(path: str | Path, plain: bool = False, problems: list[str]
         if not line.strip():
             continue
         try:
-            captions.append(Caption(line.strip()) if plain and "#" not in line else parse_caption(line))
+            captions.append(_parse_plain(line) if plain else parse_caption(line))
         except ValueError as error:
             if problems is None:
                 raise CaptionFileError(f"{path}, line {number}: {error}") from None
@@ -131,6 +132,13 @@ def read_caption_file(path: str | Path, plain: bool = False, problems: list[str]
     if not captions:
         raise CaptionFileError(f"{path}: no caption, expected lines {LINE_FORM}")
     return captions
+
+
+def _parse_plain(line: str) -> Caption:
+    try:
+        return parse_caption(line)
+    except ValueError:
+        return parse_own_caption(line)
 
 
 def write_caption_file(path: str | Path, captions: Iterable[Caption]) -> None:
