@@ -277,7 +277,7 @@ def read_arrays(
                         header = _npy_header(file, member.file_size, f"{name}, array {key}", kinds, most)
                         most -= math.prod(header.shape) * header.dtype.itemsize
                         arrays[key] = check_array(_npy_body(file, header), f"{name}, array {key}", finite=finite)
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, struct.error) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, struct.error, OSError) as error:
             raise FileError(f"{name}: not a readable .npz archive ({str(error)[:120]})") from None
     return arrays
 

@@ -1,10 +1,13 @@
 """Weights from files: tensors alone, no pickled code, with names, shapes, kinds and values checked before they are used."""
 
+import struct
+import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from protos.reading import FileError, refuse_other_formats
+from protos.reading import FileError, refuse_other_formats, size
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,8 +30,11 @@ def read_torch(path: str | Path) -> Any:
     import torch
 
     _require_file(path)
+    _refuse_packed(path)
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # of odd pickle protocols, two lines: what is wrong is said below
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a torn archive raises almost anything: RuntimeError, OSError, EOFError, KeyError
         if "weights_only" in str(error) or "Unsupported" in str(error) or "Unpickling" in type(error).__name__:
             raise FileError(f"{path}: holds more than tensors and plain values, or is damaged ({_line(error)})") from None
@@ -69,6 +75,17 @@ def _require_file(path: str | Path) -> None:
     if not Path(path).is_file():
         raise FileError(f"{path} is absent: the checkpoint is incomplete")
     refuse_other_formats(path)
+
+
+def _refuse_packed(path: str | Path) -> None:
+    """FileError for an archive that unpacks to more than it holds: torch.save packs nothing, a bomb does."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            total = sum(member.file_size for member in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error):
+        return  # an older form, or damaged: reading says so
+    if total > Path(path).stat().st_size:
+        raise FileError(f"{path}: unpacks to {size(total)}, more than the file itself: torch.save does not write such files")
 
 
 def _kind(tensor: "Tensor") -> str:

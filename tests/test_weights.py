@@ -1,5 +1,7 @@
 """Weights are taken only if names, shapes, kinds and values are those that the configuration describes."""
 
+import zipfile
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -52,6 +54,16 @@ def test_a_torn_file_of_weights_is_named(tmp_path):
         path.write_bytes(path.read_bytes()[:-20])
         with pytest.raises(FileError, match=path.name):
             read(path)
+
+
+def test_weights_that_unpack_to_more_than_their_file_are_refused(tmp_path):
+    torch.save({"a": torch.zeros(1_000_000)}, tmp_path / "a.pt")
+    with zipfile.ZipFile(tmp_path / "a.pt") as plain, zipfile.ZipFile(tmp_path / "bomb.pt", "w", zipfile.ZIP_DEFLATED) as packed:
+        for member in plain.infolist():
+            packed.writestr(member.filename, plain.read(member))
+    assert set(read_torch(tmp_path / "a.pt")) == {"a"} and "a" in torch.load(tmp_path / "bomb.pt", weights_only=True)
+    with pytest.raises(FileError, match=r"bomb\.pt: unpacks to 4\.0 MB, more than the file"):
+        read_torch(tmp_path / "bomb.pt")
 
 
 class Runs:

@@ -47,11 +47,12 @@ def export(options: ExportOptions) -> Path:
     """Writes the folder and returns the checkpoint it came from. Raises FileNotFoundError, CheckpointError or OutputError."""
     from model.known_texts import KnownTexts
     from model.pretrained import EARLIER_FOLDER, from_pretrained, save_pretrained
+    from model.run_folder import checkpoint_in
     from protos.outputs import require_replaceable
     from train.checkpoints import complete
 
     found = complete(options.checkpoint) if options.checkpoint.is_dir() else []
-    source = found[-1] if found else options.checkpoint
+    source = found[-1] if found else checkpoint_in(options.checkpoint)
     require_apart(options.output, options.checkpoint)
     require_replaceable(options.output, "checkpoint", overwrite=options.overwrite, earlier=EARLIER_FOLDER)
     networks = from_pretrained(source)
