@@ -8,6 +8,7 @@ from data_loaders.corpus import Corpus
 from model.embedding import TextMotionSpace, open_space
 from model.evaluator_words import GLOVE_FOLDER
 from model.official_evaluators import evaluator_at
+from model.run_folder import checkpoint_in
 from protos.official_files import official_folder
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def load_judge(
 
     Raises CheckpointError, or FileNotFoundError where it or its word vectors are absent.
     """
-    name = published_name(corpus)
+    path, name = checkpoint_in(path), published_name(corpus)
     if name is None and not (path / "config.json").is_file() and evaluator_at(path) is None:
         raise FileNotFoundError(f"{path}: no evaluator of {corpus.folder.name}; train one with "
                                 f"python -m train.train_evaluator --dataset {corpus.folder.name}, or give another evaluator")

@@ -10,6 +10,8 @@ from protos.archives import is_archive
 WEIGHTS_FILE = "model.safetensors"
 OF_ONE_CHECKPOINT = ("config.json", "args.json", "checkpoints/last.ckpt")  # ours or a published run of TMR, MDM's, TEMOS's
 
+LAST_STAGE = "matching"  # of a run of train.train_evaluator, within its folder
+
 log = logging.getLogger(__name__)
 
 
@@ -34,12 +36,12 @@ def checkpoint_in(path: str | Path) -> Path:
     within = [each for each in path.iterdir() if not each.name.startswith(".") and not is_archive(each)]
     if len(within) == 1 and _is_checkpoint(within[0]):
         return within[0]
-    best = path / "best"
-    found = [best] if (best / WEIGHTS_FILE).is_file() else steps(path)[-1:]
-    if not found:
-        return path
-    _say(path, found[0].name)
-    return found[0]
+    for run in (path, path / LAST_STAGE):
+        best = run / "best"
+        if found := [best] if (best / WEIGHTS_FILE).is_file() else steps(run)[-1:]:
+            _say(path, found[0].relative_to(path).as_posix())
+            return found[0]
+    return path
 
 
 @cache

@@ -9,6 +9,7 @@ import torch
 
 from data_loaders.corpus import Corpus
 from data_loaders.text import Caption
+from evaluations.judges import load_judge
 from model.evaluator_words import load_words
 from model.pretrained import from_pretrained
 from tests.synthetic import CONTENTS, random_corpus
@@ -115,3 +116,10 @@ def test_an_exported_evaluator_is_small_and_alone_enough(dataset, tmp_path):
     assert from_pretrained(tmp_path / "shared").config == from_pretrained(result.checkpoint).config
     with pytest.raises(ValueError, match="holds no model that samples"):
         export(ExportOptions(checkpoint=tmp_path / "run" / "matching", output=tmp_path / "x", guidance_scale=2.0))
+
+
+def test_the_folder_of_a_run_judges_as_its_checkpoint_does(dataset, tmp_path):
+    result = train_evaluator(small(dataset, tmp_path / "run", num_steps=1, movement_steps=1, eval_interval=0))
+    corpus = Corpus.open(dataset)
+    for folder in (tmp_path / "run", tmp_path / "run" / "matching", result.checkpoint):
+        assert load_judge(folder, corpus).encode_motion([corpus[0]]).shape[0] == 1
