@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from data_loaders.corpus import EARLIER_FILES, REPORT, Entry, Representation, Statistics, read_split, write_corpus
-from data_loaders.prepare_report import Accounts, Record
+from data_loaders.prepare_report import PROGRESS, Accounts, Record
 from data_loaders.skeleton import Skeleton, load_skeleton
 from data_loaders.text import read_caption_file
 from protos.names import inside
 from protos.options import one_line
-from protos.outputs import Outputs, files_in
+from protos.outputs import OutputError, Outputs, files_in
 from protos.reading import FileError, read_array, read_lines
 
 log = logging.getLogger(__name__)
@@ -54,6 +54,8 @@ def pack_official(source: Path, output: Path, name: str) -> Accounts:
             raise FileNotFoundError(f"{source / part} is missing: --input must be the official {name} folder, unpacked")
     in_place = output.exists() and output.samefile(source)
     outputs = Outputs(output, "dataset", going_on=True, earlier=lambda folder: earlier_files(folder, in_place))
+    if PROGRESS in outputs.found_before:
+        raise OutputError(f"{output} holds a dataset made of recordings: give another --output")
     if in_place and is_our_report(output / REPORT):
         outputs.listed.add(REPORT)  # written beside the official files by a version that listed nothing
     width = (skeleton.num_features,)

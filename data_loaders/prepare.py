@@ -173,7 +173,7 @@ def list_source(options: PrepareOptions) -> tuple["Inventory", "Labels", list["S
     from data_loaders.mocap import load_mapping
 
     if options.source == "bvh" and not options.mapping:
-        raise ValueError("bvh needs --mapping: a file that says which joint is which (data_loaders/mappings has four)")
+        raise ValueError("bvh needs --mapping: a file that says which joint is which (see data_loaders/mappings)")
     if options.mapping:
         load_mapping(options.mapping)  # a wrong one is refused before anything is written
     inventory = survey(options.input, sources.SUFFIXES[options.source], without=[options.output])

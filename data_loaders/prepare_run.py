@@ -21,7 +21,7 @@ from data_loaders.clip_labels import Labels
 from data_loaders.clips import clip_name
 from data_loaders.corpus import EARLIER_FILES, REPORT, Entry, Representation, Statistics, write_corpus
 from data_loaders.input_files import SPLITS, Inventory
-from data_loaders.prepare_report import Accounts, Record, report_text
+from data_loaders.prepare_report import PROGRESS, Accounts, Record, report_text
 from data_loaders.skeleton import load_skeleton
 from data_loaders.sources import SourceClip
 from data_loaders.text import Caption, Tagger, format_caption, mirror_caption, mirror_text, read_caption_file
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 RECIPE = 2  # what is made of the same recording changed with it
-PROGRESS = "progress.jsonl"
 FIXED_FILES = (PROGRESS, REPORT, *(f"{split}.txt" for split in SPLITS), "Mean.npy", "Std.npy")
 CLIP_FILES = ("new_joint_vecs/{}.npy", "new_joints/{}.npy", "texts/{}.txt")
 IDENTITY = ("source", "fps", "heading")  # settings that make another dataset
@@ -105,6 +104,9 @@ class Preparation:
         self.skeleton = load_skeleton("humanml")
         self.representation = Representation("humanml", options.fps, options.heading)
         self.outputs = Outputs(self.folder, "dataset", overwrite=options.overwrite, going_on=True, earlier=earlier_files)
+        if self.outputs.found_before and PROGRESS not in self.outputs.found_before and not options.overwrite:
+            raise OutputError(f"{self.folder} holds a dataset that was not made of recordings: give another --output, or "
+                              "--overwrite to make it anew")  # fmt: skip
         self.tagger = Tagger()
         self.mappings: dict[str | None, str] = {}
         self.done = self._read_progress()

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -378,6 +379,21 @@ def test_an_output_among_the_recordings_is_refused_and_one_below_them_is_not_rea
         prepare(options(raw, raw / "prepared"))
     assert len(Corpus.open(raw / "prepared")) == 4
     assert {name: data for name, data in contents(raw).items() if not name.startswith("prepared/")} == before
+
+
+def test_official_data_and_recordings_do_not_replace_each_other(raw, small_dataset, tmp_path):
+    official, packed, out = tmp_path / "HumanML3D", tmp_path / "packed", tmp_path / "out"
+    ours = shutil.ignore_patterns("corpus", "manifest.json", "progress.jsonl", "report.txt")
+    shutil.copytree(small_dataset, official, ignore=ours)
+    prepare(options(official, packed, kind="humanml3d"))
+    prepare(options(raw, out))
+    stamps = Corpus.open(packed).stamp, Corpus.open(out).stamp
+    with pytest.raises(OutputError, match="not made of recordings"):
+        prepare(options(raw, packed))
+    with pytest.raises(OutputError, match="made of recordings"):
+        prepare(options(official, out, kind="humanml3d"))
+    prepare(options(official, packed, kind="humanml3d"))
+    assert stamps == (Corpus.open(packed).stamp, Corpus.open(out).stamp)
 
 
 def test_a_dataset_is_not_made_of_its_own_clips(raw, tmp_path):

@@ -104,7 +104,8 @@ class TestOwnCaptions:
     def test_a_plain_file_is_read_as_prepare_reads_it(self, tmp_path):
         (tmp_path / "a.txt").write_text("move #2 of the form\nwalks#0#2.5\nstays#stay/VERB#3.0#3.0\n")
         assert text.read_caption_file(tmp_path / "a.txt", plain=True) == [
-            Caption("move #2 of the form"), Caption("walks", (), 0.0, 2.5), Caption("stays", ("stay/VERB",), 3.0, 3.0)]  # fmt: skip
+            Caption("move #2 of the form"), Caption("walks", (), 0.0, 2.5), Caption("stays", ("stay/VERB",), 3.0, 3.0),
+        ]  # fmt: skip
 
     def test_a_bad_line_costs_that_caption_only(self, tmp_path):
         (tmp_path / "a.txt").write_text("good#good/ADJ#0#0\n#a/DET#0#0\nbetter##0#0\n")
