@@ -25,7 +25,7 @@ from data_loaders.prepare_report import PROGRESS, Accounts, Record, report_text
 from data_loaders.skeleton import load_skeleton
 from data_loaders.sources import SourceClip
 from data_loaders.text import Caption, Tagger, format_caption, mirror_caption, mirror_text, read_caption_file
-from protos.files import atomic_path, write_atomically
+from protos.files import atomic_path, is_partial, write_atomically
 from protos.options import one_line
 from protos.outputs import OutputError, Outputs, files_in, require_replaceable
 from protos.reading import FileError, convert, read_array, read_json_lines
@@ -296,8 +296,16 @@ class Preparation:
             self.outputs.write(f"{split}.txt", "".join(f"{name}\n" for name in names))
         current = {*FIXED_FILES, *files_of([name for record in records for name in record.names])}
         self.outputs.remove(*(name for name in self.outputs.listed - current if name.startswith(("new_joint", "texts/"))))
+        self._remove_partial()
         log.info("%s (%s)", report.read_text(encoding="utf-8").partition("\n")[0], report)
         return Accounts(report, records, inventory.unreadable)
+
+    def _remove_partial(self) -> None:
+        """Removes what runs that were killed left half-written."""
+        for place in ("new_joint_vecs", "new_joints", "texts"):
+            for path in (self.folder / place).iterdir():
+                if is_partial(path.name):
+                    path.unlink()
 
     def entries(self, records: Sequence[Record]) -> Iterator[Entry]:
         """Clips for the corpus, in the order of their recordings' names."""

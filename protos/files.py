@@ -8,13 +8,23 @@ import glob
 import json
 import logging
 import os
+import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 log = logging.getLogger(__name__)
+
+
+_PARTIAL = re.compile(r"\..+\.\d+\.partial(\.\w+)?")
+
+
+def is_partial(name: str) -> bool:
+    """Whether a file or folder of this name is one that we were writing; a killed process leaves it behind."""
+    return _PARTIAL.fullmatch(name) is not None
 
 
 @contextmanager
@@ -65,6 +75,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     shutil.rmtree(temporary, ignore_errors=True)
     recover_folder(path)
+    _remove_unfinished(path)
     temporary.mkdir(parents=True)
     try:
         yield temporary
@@ -77,6 +88,15 @@ def atomic_folder(path: Path) -> Iterator[Path]:
             _swap(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)  # the unfinished folder, or the one that was replaced
+
+
+def _remove_unfinished(path: Path) -> None:
+    """Removes unfinished folders for `path` that no process of this machine writes and that were left over an hour ago."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        process = left.name.split(".")[-2]
+        newest = max((each.stat().st_mtime for each in (left, *left.rglob("*"))), default=0.0)
+        if is_partial(left.name) and time.time() - newest > 3600 and not Path(f"/proc/{process}").exists():
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def recover_folder(path: Path) -> None:

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from protos.files import atomic_file, atomic_folder, encode_json, write_atomically
+from protos.files import atomic_file, atomic_folder, encode_json, is_partial, write_atomically
 from protos.names import inside, leads_out, shown
 from protos.reading import FileError, read_json
 
@@ -168,8 +168,9 @@ def files_in(folder: Path) -> set[str]:
     """Names of all files in a folder and its folders (links are not followed); those we make while writing are left out."""
     found = set()
     for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not is_partial(name)]
         for name in (*names, *(name for name in folders if os.path.islink(os.path.join(place, name)))):
-            if not (name.startswith(".") and name.endswith(".partial")):
+            if not is_partial(name):
                 found.add((Path(place) / name).relative_to(folder).as_posix())
     return found
 

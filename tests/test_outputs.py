@@ -1,6 +1,7 @@
 """What this program did not write is never replaced and never removed; names from files are never paths."""
 
 import os
+import time
 import zipfile
 
 import pytest
@@ -174,3 +175,14 @@ def test_a_damaged_archive_and_a_bomb_are_named(tmp_path):
 def test_a_range_says_what_it_allows_and_never_allows_nan(bounds, words):
     assert str(bounds) == words
     assert float("nan") not in bounds and float("inf") not in bounds
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc"), reason="asks /proc which processes live")
+def test_an_unfinished_folder_that_a_killed_run_left_goes_after_a_while(tmp_path):
+    ages = {".data.4000001.partial": 4000, ".data.4000002.partial": 60, f".data.{os.getppid()}.partial": 4000}
+    for name, age in ages.items():
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (time.time() - age,) * 2)
+    with atomic_folder(tmp_path / "data") as folder:
+        (folder / "a").write_text("whole")
+    assert {path.name for path in tmp_path.iterdir()} == {"data", *list(ages)[1:]}  # a young one, and one of a process that lives

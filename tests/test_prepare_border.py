@@ -329,6 +329,16 @@ def test_a_run_that_fails_leaves_the_dataset_of_before(raw, tmp_path):
     assert Corpus.open(out).stamp == before
 
 
+def test_what_a_killed_run_left_half_written_goes(raw, tmp_path):
+    out = tmp_path / "out"
+    prepare(options(raw, out))
+    for name in ("new_joints/.one.4711.partial.npy", "texts/.one.4711.partial.txt", ".corpus.4711.partial/features.npy"):
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).write_bytes(b"half")
+    prepare(options(raw, out))
+    assert not [path for path in out.glob("*/*") if ".partial" in path.name]
+
+
 def test_a_folder_of_other_recordings_is_not_replaced_by_a_slip(raw, tmp_path):
     out, other = tmp_path / "out", tmp_path / "other"
     prepare(options(raw, out))
