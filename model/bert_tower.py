@@ -105,6 +105,7 @@ def read_state(folder: Path) -> dict[str, Tensor]:
 
 
 State = dict[str, Tensor]
+PROBE = "a person walks \u2603"  # a sentence, and a sign that no vocabulary has: some damage shows only then
 
 
 def renamed(rename: Callable[[State], State], state: State, folder: Path) -> State:
@@ -187,7 +188,9 @@ def tokenizer_errors(file: Path) -> Iterator[None]:
         yield
     except (FileError, OSError):
         raise
-    except Exception as error:
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # what the library's Rust code raises
+            raise
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise TextEncoderError(f"{file}: damaged, no tokenizer can be made of it ({reason[:160]})") from None
 
@@ -198,6 +201,10 @@ def checked_tokenizer(tokenizer: Any, file: Path, vocabulary: int) -> Any:
     if not 0 <= highest < vocabulary:
         raise TextEncoderError(f"{file}: its vocabulary goes up to {highest}, the weights have {vocabulary} rows: files of two "
                                "models?")
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
+    with tokenizer_errors(file):
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        ids = tokenizer.encode(PROBE).ids
+    if not ids or max(ids) >= vocabulary:
+        raise TextEncoderError(f"{file}: makes the tokens {ids[:8]} of a sentence, the weights have {vocabulary} rows")
     return tokenizer

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from model import feature_cache, text_encoders, text_towers
+from model.bert_tower import read_tokenizer
 from model.saved_text_features import SavedTextFeatures
 from model.text_encoders import TextEncoderError, TextFeatures, load_text_encoder
 from protos.reading import FileError
@@ -369,3 +370,11 @@ def test_saved_features_that_cannot_be_are_named(tmp_path, suffix, content, word
     with pytest.raises(FileError, match=words) as caught:
         SavedTextFeatures.load(path).encode(["a"])
     assert str(tmp_path) in str(caught.value)
+
+
+def test_a_tokenizer_whose_damage_shows_only_in_use_is_named(tmp_path):
+    settings = json.loads((text_towers.find_minilm() / "tokenizer.json").read_text())
+    for change in ({"unk_token": "[absent]"}, {"vocab": {}}):
+        (tmp_path / "tokenizer.json").write_text(json.dumps({**settings, "model": {**settings["model"], **change}}))
+        with pytest.raises(FileError, match=r"tokenizer\.json: (damaged|its vocabulary)"):
+            read_tokenizer(tmp_path, 30522)
