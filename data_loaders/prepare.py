@@ -111,7 +111,9 @@ def load_clip(clip: "SourceClip", options: PrepareOptions) -> Loaded:
     except MemoryError:
         return Loaded(bare, None, "damaged", f"{clip.file or clip.name}: more than fits in memory", tuple(warnings))
     except (ValueError, OSError, KeyError) as error:
-        return Loaded(bare, None, "damaged", one_line(error), tuple(warnings))
+        results = "; if it is a results file of sample.sample, take the files of its joints folder"
+        pickled = clip.kind == "joints" and "pickled" in str(error)
+        return Loaded(bare, None, "damaged", f"{one_line(error)}{results if pickled else ''}", tuple(warnings))
     except Exception as error:  # one recording must not stop a folder, whatever is wrong with it or with us
         reason = f"{clip.file or clip.name}: a fault of this program ({type(error).__name__}: {one_line(error)[:200]})"
         return Loaded(bare, None, "damaged", reason, tuple(warnings))
@@ -133,7 +135,8 @@ def read_all(clips: Iterable["SourceClip"], options: PrepareOptions) -> Iterator
             try:
                 more = False
                 for clip in clips:
-                    waiting.append((clip, pool.submit(load_clip, clip, options)))
+                    waiting.append((clip, None))  # before it is handed over, so that it is not lost where that fails
+                    waiting[-1] = clip, pool.submit(load_clip, clip, options)
                     if len(waiting) >= 16 * options.workers:
                         yield waiting[0][1].result()
                         waiting.popleft()

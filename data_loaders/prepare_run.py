@@ -277,9 +277,7 @@ class Preparation:
         """Split lists, statistics of the train split, packed corpus, report; what is no longer part of the dataset goes."""
         from data_loaders.humanml_features import mean_std
 
-        records = [self.done.get(file) or Record(file, clip.name, left_out=clip.left_out, reason=clip.reason)
-                   for file, clip in self.clips.items()]  # fmt: skip
-        records = [replace(record, notes=[*self.clips[record.file].notes, *record.notes]) for record in records]
+        records = [self._record_of(clip) for clip in self.clips.values()]
         report = self.outputs.write(REPORT, report_text(records, inventory, labels))
         splits: dict[str, list[str]] = {split: [] for split in SPLITS}
         for record in records:
@@ -299,6 +297,12 @@ class Preparation:
         self._remove_partial()
         log.info("%s (%s)", report.read_text(encoding="utf-8").partition("\n")[0], report)
         return Accounts(report, records, inventory.unreadable)
+
+    def _record_of(self, clip: SourceClip) -> Record:
+        """What became of a recording in this run or before."""
+        unread = Record(clip.file, clip.name, left_out=clip.left_out or "damaged", reason=clip.reason or "was not read")
+        record = self.done.get(clip.file, unread)
+        return replace(record, notes=[*clip.notes, *record.notes])
 
     def _remove_partial(self) -> None:
         """Removes what runs that were killed left half-written."""
