@@ -3,7 +3,6 @@
 Features are those of the whole file; a caption's motion is the frames of its span, no more and no less.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from data_loaders.clips import Report
+from data_loaders.text import LONGEST
 from protos.names import leads_out, shown
 from protos.reading import convert, read_json
 
@@ -78,7 +78,7 @@ def parse_annotations(content: Mapping[str, dict]) -> dict[str, AnnotatedFile]:
         if leads_out(entry.path):
             raise ValueError(f"entry {shown(key)}: its path {shown(entry.path)} leads out of the folder of motions")
         for annotation in entry.annotations:
-            if not 0 <= annotation.start <= annotation.end < math.inf:  # NaN too
+            if not 0 <= annotation.start <= annotation.end <= LONGEST:  # NaN too
                 raise ValueError(f"{annotation.seg_id}: from {annotation.start:g} to {annotation.end:g} s is no span of time")
         files[key] = AnnotatedFile(key, entry.path, entry.duration, tuple(entry.annotations), entry.labels)
     return files

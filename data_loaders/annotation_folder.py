@@ -13,6 +13,7 @@ from data_loaders.amass_dataset import ANNOTATIONS, REPRESENTATION, default_moti
 from data_loaders.corpus import Corpus
 from data_loaders.text import Caption
 from protos.outputs import Outputs
+from protos.reading import FileError
 
 
 def write_folder(output: Outputs, content: Mapping[str, dict], splits: Mapping[str, Sequence[str]]) -> int:
@@ -47,6 +48,9 @@ def write_annotations(corpus: Corpus, output: Path, motions: Path | None = None,
     features = Outputs((Path(motions) if motions else default_motions(output)) / name, "set of features", overwrite=overwrite,
                        earlier=files, flag="--motions")  # fmt: skip
     lists = [split for split in ("train", "val", "test") if (corpus.folder / f"{split}.txt").is_file()]
+    for i, clip in enumerate(content):
+        if not np.isfinite(corpus[i]).all():
+            raise FileError(f"{corpus.folder}/corpus/features.npy: NaN or infinity in clip {clip}: prepare the dataset again")
     folder.claim(ANNOTATIONS, REPRESENTATION, *(f"splits/{split}.txt" for split in lists))
     features.claim(*files)
     for i, file in enumerate(files):

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
@@ -103,9 +103,11 @@ class Statistics:
             single = mean.astype(np.float32), std.astype(np.float32)
         if not (np.isfinite(single).all() and (single[1] > np.finfo(np.float32).tiny).all()):
             raise FileError(f"{path}: mean and std must be finite and every std above 0, in float32 too")
-        if found["fps"].size != 1 or found["fps"].dtype.kind not in "fiu":
-            raise FileError(f"{path}: fps of shape {found['fps'].shape}, expected one number")
-        representation = Representation(str(found["skeleton"]), float(found["fps"].item()), str(found["heading"]))
+        for name, kinds in (("fps", "fiu"), ("skeleton", "U"), ("heading", "U")):
+            if found[name].size != 1 or found[name].dtype.kind not in kinds:
+                expected = "one number" if name == "fps" else "one word"
+                raise FileError(f"{path}: {name} of shape {found[name].shape} and kind {found[name].dtype}, expected {expected}")
+        representation = Representation(found["skeleton"].item(), float(found["fps"].item()), found["heading"].item())
         representation.check(str(path))
         return Statistics(mean, std, representation)
 
@@ -277,20 +279,26 @@ class Corpus:
 
     def captions(self, clip: int | str) -> "list[Caption]":
         if self._captions is None:
-            from data_loaders.text import Caption
+            import msgspec
 
-            stored = read_json(self._store / "captions.json", dict[str, list[tuple[str, list[str], float, float]]])
+            from data_loaders.text import LONGEST, Caption
+
+            seconds = Annotated[float, msgspec.Meta(ge=-LONGEST, le=LONGEST)]
+            stored = read_json(self._store / "captions.json", dict[str, list[tuple[str, list[str], seconds, seconds]]])
             self._captions = {name: [Caption(*row) for row in stored.get(name, ())] for name in self.names}
         return self._captions[clip if isinstance(clip, str) else self.names[clip]]
 
     def joints(self, clip: int | str) -> np.ndarray:
-        """Joints (T, J, 3) of a clip in metres, Y up, decoded from its features."""
+        """Joints (T, J, 3) of a clip in metres, Y up, decoded from its features. FileError where these are not finite."""
         import torch
 
         from data_loaders.humanml_features import joints_from_features
 
         i = self._position[clip] if isinstance(clip, str) else clip
-        joints = joints_from_features(torch.from_numpy(np.array(self[i])), self.skeleton)
+        features = np.array(self[i])
+        if not np.isfinite(features).all():
+            raise FileError(f"{self._store / 'features.npy'}: NaN or infinity in clip {self.names[i]}: {PREPARE_AGAIN}")
+        joints = joints_from_features(torch.from_numpy(features), self.skeleton)
         return joints.numpy() * np.float32(self.skeleton.metres_per_unit)
 
     def motion(self, clip: int | str) -> Motion:

@@ -97,7 +97,7 @@ def select_entries(
         elif not captions:
             report.add(name, "without caption")
     if not entries:
-        raise ValueError(f"none of {len(clips.names)} clips can be used: {report}")
+        raise ValueError(f"none of the {len(clips.names)} clips that the split lists can be used: {report}")
     log.info("%d entries; %s", len(entries), report)
     return sorted(entries, key=lambda entry: len(entry.motion)), report
 

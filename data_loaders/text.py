@@ -20,6 +20,7 @@ from protos.reading import FileError, read_lines
 log = logging.getLogger(__name__)
 
 SPACY_MODEL = "en_core_web_sm"
+LONGEST = 1e7  # seconds, beyond which a time is a slip; their frames still fit any number
 LINE_FORM = "caption#word/POS word/POS ...#start#end"
 
 
@@ -93,19 +94,19 @@ def _seconds(field: str) -> float:
         value = float(field)
     except ValueError:
         raise ValueError(f"time '{field}', expected seconds") from None
-    if math.isinf(value):
+    if abs(value) > LONGEST:
         raise ValueError(f"time '{field}', expected seconds")
     return 0.0 if math.isnan(value) else value
 
 
 def format_caption(caption: Caption) -> str:
-    """The caption as a line of a file. '#' and line breaks, which the format cannot hold, become spaces."""
+    """The caption as a line of a file. '#', zero bytes and line breaks, which the format cannot hold, become spaces."""
     return f"{written_text(caption.text)}#{' '.join(caption.tokens)}#{float(caption.start)}#{float(caption.end)}"
 
 
 def written_text(text: str) -> str:
     """A caption's text as a line of a file can hold it."""
-    return " ".join(text.replace("#", " ").split())
+    return " ".join(text.replace("#", " ").replace("\0", " ").split())
 
 
 def read_caption_file(path: str | Path, plain: bool = False, problems: list[str] | None = None) -> list[Caption]:

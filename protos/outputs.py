@@ -83,7 +83,8 @@ class Outputs:
             if manifest is None:
                 raise OutputError(f"{path} was not written by this program: give another {self.flag}")
             if manifest.what != self.what:
-                raise OutputError(f"{self.folder} holds a {manifest.what}, not a {self.what}: give another {self.flag}")
+                raise OutputError(f"{self.folder} holds a {manifest.what}, not a {self.what} ({MANIFEST}): "
+                                  f"give another {self.flag}")
             return set(manifest.files)
         self.earlier = names = set(earlier(self.folder) if callable(earlier) else earlier)
         found = files_in(self.folder)

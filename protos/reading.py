@@ -84,6 +84,10 @@ def decode_text(data: bytes, name: str) -> str:
         line = data.count(b"\n", 0, error.start) + 1
         raise FileError(f"{name}, line {line}: not UTF-8 text (byte {data[error.start]:#04x}; Windows-1252 or Latin-1?): "
                         "save it as UTF-8") from None
+    if text.startswith(LFS_POINTER):
+        raise FileError(f"{name}: {LFS_ADVICE}")
+    if text[:200].lstrip().lower().startswith(("<!doctype", "<html")):
+        raise FileError(f"{name}: is an HTML page, not the file: the download asked for a login or a confirmation")
     if "\0" in text:
         raise FileError(f"{name}: holds zero bytes, which no text does; is it a binary file or UTF-16?")
     return text
@@ -120,9 +124,7 @@ def decode_json(data: bytes | str, kind: type[T] | Any, name: str) -> T:
         data = decode_text(data, name)
     text = data.lstrip()
     if text[:1] == "<":
-        raise FileError(f"{name}: is an HTML page, expected JSON; download the file itself")
-    if text.startswith(LFS_POINTER):
-        raise FileError(f"{name}: {LFS_ADVICE}")
+        raise FileError(f"{name}: is an HTML or XML page, expected JSON; download the file itself")
     try:
         content = msgspec.json.decode(text, type=kind)
     except msgspec.ValidationError as error:
@@ -209,7 +211,7 @@ def read_array(
     finite: bool = False,
     most: int = MOST_ARRAYS,
 ) -> "np.ndarray":
-    """The array of a .npy file; memory-mapped (read-only) with `mmap`.
+    """The array of a .npy file in this machine's byte order; memory-mapped (read-only) with `mmap`, where the file has it too.
 
     The header is read first: kind of numbers, shape and size are checked before anything is allocated. shape: what is
     expected, None for any length; kinds: numpy's letters of the kinds that will do. FileError says what is wrong.
@@ -222,7 +224,7 @@ def read_array(
             total = file.seek(0, io.SEEK_END)
             file.seek(0)
             header = _npy_header(file, total, name, kinds, most)
-            if mmap and math.prod(header.shape):
+            if mmap and math.prod(header.shape) and header.dtype.isnative:
                 array = np.memmap(source, header.dtype, "r", header.offset, header.shape, "F" if header.fortran else "C")
             else:
                 array = _npy_body(file, header)
@@ -350,7 +352,8 @@ def _npy_body(file: Any, header: _Header) -> "np.ndarray":
     array = np.frombuffer(bytearray(data), header.dtype)
     if header.dtype.kind == "U" and not _is_text(array.view(f"{header.dtype.byteorder}u4")):
         raise FileError(f"{header.name}: holds text with characters that do not exist (damaged?)")
-    return array.reshape(header.shape, order="F" if header.fortran else "C")
+    array = array.reshape(header.shape, order="F" if header.fortran else "C")
+    return array if header.dtype.isnative else array.astype(header.dtype.newbyteorder("="))
 
 
 def _is_text(characters: "np.ndarray") -> bool:

@@ -144,7 +144,7 @@ def _checked(content: dict) -> Results:
         raise FileError(f"skeleton: expected a name, got {skeleton!r:.40}")
     if unit is None:
         unit = "millimetre" if motion.shape[1] == load_skeleton("kit").num_joints else "metre"
-    if unit not in METRES:
+    if not isinstance(unit, str) or unit not in METRES:
         raise FileError(f"unit: expected {' or '.join(METRES)}, got {unit!r:.40}")
     with np.errstate(over="ignore"):
         metres = motion.astype(np.float32) * np.float32(METRES[unit])

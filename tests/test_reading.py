@@ -93,7 +93,7 @@ def test_arrays_come_back_as_numpy_wrote_them(tmp_path, array):
     np.save(tmp_path / "a.npy", array)
     for read in (read_array(tmp_path / "a.npy"), read_array(tmp_path / "a.npy", mmap=True), read_array(npy(array))):
         np.testing.assert_array_equal(read, array)
-        assert read.dtype == np.asarray(array).dtype
+        assert read.dtype == np.asarray(array).dtype.newbyteorder("=")
 
 
 @pytest.mark.parametrize("data, words", [

@@ -144,7 +144,18 @@ def read_state(folder: Path) -> dict[str, Any]:
     for name, kind in STATE_KINDS.items():
         if not isinstance(state.get(name), kind):
             raise FileError(f"{path}: {name} is {type(state.get(name)).__name__}, which training does not write: {remedy}")
+    if not all(tensor.isfinite().all() for tensor in _tensors(state) if tensor.is_floating_point()):
+        raise FileError(f"{path}: holds NaN or infinite values, which training does not write: {remedy}")
     return state
+
+
+def _tensors(content: Any) -> Iterator[torch.Tensor]:
+    """All tensors in dicts, lists and tuples."""
+    if isinstance(content, torch.Tensor):
+        yield content
+    elif isinstance(content, (dict, list, tuple)):
+        for part in content.values() if isinstance(content, dict) else content:
+            yield from _tensors(part)
 
 
 def load_weights(networks: nn.Module, weights: dict[str, torch.Tensor], origin: Path) -> None:

@@ -1,0 +1,204 @@
+"""Commands and the files they read: each file is attacked while the others stay whole."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A command (`in` is its folder of inputs, `out` what it writes) and the files of its input to attack."""
+
+    name: str
+    module: str
+    arguments: str
+    base: str
+    """Folder of the prepared inputs that is copied for every case."""
+    targets: tuple[str, ...]
+    writes: tuple[str, ...] = ()
+    """Beginnings of names of input files that the command may change: a run, a gallery."""
+    weight: float = 1.0
+    """How many cases of each target, beside the others."""
+    cwd: str = "."
+    """Folder the command is run in, from the one that holds `in`."""
+
+
+SAMPLE = "--no_video --num_repetitions 1 --motion_length 1 --device cpu --output_dir out"
+TMR = "--model_path in/tmr"
+TRAIN = ("--dataset in/dataset --num_steps 2 --batch_size 2 --device cpu --num_workers 0 --log_interval 1 --save_interval 1 "
+         "--latent_dim 16 --num_layers 1 --num_heads 2 --ff_size 16")  # fmt: skip
+CHECKPOINT = ("config.json", "stats.npz", "model.safetensors")
+CORPUS = ("corpus/index.json", "corpus/captions.json", "corpus/features.npy")
+
+
+def _in(folder: str, names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(f"{folder}/{name}" for name in names)
+
+
+SCENARIOS = (
+    Scenario("sample", "sample.sample", f"--model_path in/model --text_prompt walk {SAMPLE}", "model", _in("model", CHECKPOINT),
+             weight=3),
+    Scenario("sample from a file", "sample.sample", f"--model_path in/model --input_text in/prompts.txt {SAMPLE}", "prompts",
+             ("prompts.txt",), weight=2),
+    Scenario("encode a motion", "sample.retrieve", f"encode_motion {TMR} --motion in/joints.npy --output out/v.npy", "motions",
+             ("joints.npy",), weight=2),
+    Scenario("encode features", "sample.retrieve", f"encode_motion {TMR} --motion in/features.npy --output out/v.npy", "motions",
+             ("features.npy",)),
+    Scenario("encode a BVH file", "sample.retrieve", f"encode_motion {TMR} --motion in/take.bvh --output out/v.npy", "motions",
+             ("take.bvh",), weight=2),
+    Scenario("encode results", "sample.retrieve", f"encode_motion {TMR} --motion in/motions.npz --output out/v.npy", "motions",
+             ("motions.npz",)),
+    Scenario("encode published results", "sample.retrieve", f"encode_motion {TMR} --motion in/motions.npy --output out/v.npy",
+             "motions", ("motions.npy",)),
+    Scenario("encode a text", "sample.retrieve", f"encode_text {TMR} --text walk --output out/v.npy", "motions",
+             _in("tmr", CHECKPOINT), weight=2),
+    Scenario("search", "sample.retrieve", f"search {TMR} --gallery in/gallery --text walk", "gallery",
+             ("gallery/gallery.json", "gallery/motions-*.npy"), weight=2),
+    Scenario("name a motion", "sample.retrieve", f"search {TMR} --gallery in/gallery --motion in/more/a.npy --to text", "gallery",
+             ("gallery/gallery.json", "gallery/texts-*.npy", "more/a.npy")),
+    Scenario("extend a gallery", "sample.retrieve", f"encode_dataset {TMR} --motions in/more --gallery in/gallery", "gallery",
+             ("gallery/gallery.json", "gallery/manifest.json", "more/a.npy"), ("gallery",)),
+    Scenario("localise", "sample.retrieve",
+             f"localize {TMR} --motion in/joints.npy --input_text in/prompts.txt --output_dir out", "motions",
+             ("joints.npy", "prompts.txt"), weight=0.5),
+    Scenario("prepare BVH", "data_loaders.prepare", "bvh --input in/raw --mapping in/map.toml --output out --workers 1", "raw",
+             ("raw/captions.json", "raw/a.bvh", "raw/b.txt", "raw/train.txt", "map.toml"), weight=1.5),
+    Scenario("prepare joints", "data_loaders.prepare", "joints --input in/clips --output out --workers 1", "clips",
+             ("clips/a.npy", "clips/a.txt"), weight=1.5),
+    Scenario("prepare an official folder", "data_loaders.prepare", "humanml3d --input in/official --output out", "official",
+             ("official/Mean.npy", "official/Std.npy", "official/train.txt", "official/texts/000001.txt",
+              "official/new_joint_vecs/000001.npy")),
+    Scenario("prepare again", "data_loaders.prepare", "bvh --input in/raw --mapping in/map.toml --output in/made --workers 1",
+             "made", ("made/progress.jsonl", "made/manifest.json", "made/texts/a.txt", "made/corpus/index.json"), ("made",)),
+    Scenario("preview", "visualize.preview", "--dataset in/dataset --num_clips 1", "dataset",
+             _in("dataset", (*CORPUS, "train.txt")),
+             ("dataset/preview", "dataset/manifest.json")),
+    Scenario("judge motions", "evaluations.eval_humanml",
+             "--motions in/clips --dataset in/dataset --evaluator in/evaluator --replications 1 --device cpu --output_dir out",
+             "judged", ("clips/000.npy", "clips/000.txt", "evaluator/config.json", "evaluator/model.safetensors",
+                        "dataset/corpus/captions.json", "dataset/test.txt"), weight=0.7),
+    Scenario("measure retrieval", "evaluations.eval_retrieval", f"{TMR} --dataset in/dataset --protocol all --output_dir out",
+             "dataset", _in("dataset", (*CORPUS, "test.txt")), weight=0.7),
+    Scenario("annotations", "data_loaders.annotations", "dataset --dataset in/dataset --output out/annotations/x", "dataset",
+             _in("dataset", (*CORPUS, "train.txt")), weight=0.7),
+    Scenario("measure retrieval of annotations", "evaluations.eval_retrieval",
+             f"{TMR} --dataset in/datasets/annotations/x --protocol all --output_dir out", "annotated",
+             ("datasets/annotations/x/annotations.json", "datasets/annotations/x/splits/test.txt"),
+             ("datasets/annotations/x", "datasets/stats", "datasets/motions")),
+    Scenario("train", "train.train_lsremgm", f"--save_dir out {TRAIN} --diffusion_steps 4", "dataset",
+             _in("dataset", (*CORPUS, "corpus/stats.npz", "train.txt"))),
+    Scenario("train on", "train.train_lsremgm", f"--save_dir in/run {TRAIN} --diffusion_steps 4 --num_steps 3", "run",
+             ("run/options.json", "run/log.jsonl", "run/step_000000002/training_state.pt", "run/step_000000002/config.json",
+              "run/manifest.json"), ("run",)),
+    Scenario("export", "train.export", "--checkpoint in/model --output out", "model", _in("model", CHECKPOINT)),
+    Scenario("errors of given motions", "evaluations.eval_ape_ave", "--generated in/generated --reference in/reference", "pairs",
+             ("generated/a.npy",), weight=0.5),
+    Scenario("features of poses", "data_loaders.guoh3dfeats", "--input in/clips --output out", "clips", ("clips/a.npy",),
+             weight=0.5),
+    Scenario("what was fetched", "protos.fetch", "kit-ml", "fetched", ("checkpoints/fetched.json",),
+             ("checkpoints/fetched.json",), cwd="in"),
+)  # fmt: skip
+
+
+def make_inputs(folder: Path, run: Callable[..., object]) -> None:
+    """Small inputs of every scenario below `folder`; `run(module, arguments, folder)` makes those that a command makes."""
+    import torch
+
+    from tests.synthetic import POOL_STATISTICS, bvh_text, pool_corpus, raise_hand, walk, write_recordings
+    from tests.tiny_retrieval import features_of, saved_tmr
+
+    tmr = saved_tmr(folder / "motions" / "tmr")
+    for base in ("gallery", "dataset", "annotated"):
+        shutil.copytree(tmr, folder / base / "tmr")
+    motions = folder / "motions"
+    np.save(motions / "joints.npy", walk(60).astype(np.float32))
+    np.save(motions / "features.npy", features_of(walk(60)))
+    (motions / "take.bvh").write_text(bvh_text(walk(60, fps=30.0)))
+    (motions / "prompts.txt").write_text("a person walks\na person bows\n")
+
+    write_recordings(folder / "recordings", copies=3)
+    run("data_loaders.prepare", "bandai_namco --input recordings --output dataset/dataset --workers 1 --no_mirror", folder)
+    raw = folder / "raw" / "raw"
+    raw.mkdir(parents=True)
+    for name in "abc":
+        (raw / f"{name}.bvh").write_text(bvh_text(walk(50, fps=30.0) if name != "b" else raise_hand(50)))
+    captions = {"a": {"captions": ["a person walks"], "labels": {"content": "walk"}},
+                "c": {"captions": ["someone walks"], "split": "test", "first_frame": 0}}  # fmt: skip
+    (raw / "captions.json").write_text(json.dumps({"clips": captions}))
+    (raw / "b.txt").write_text("a person raises the left hand\nlifting an arm\n")
+    (raw / "train.txt").write_text("a\nb\n")
+    mapping = Path(__file__).resolve().parents[2] / "data_loaders" / "mappings" / "bandai_namco.toml"
+    shutil.copy(mapping, folder / "raw" / "map.toml")
+    shutil.copytree(folder / "raw", folder / "again" / "in")  # the same paths as when the command is run again
+    run("data_loaders.prepare", next(each.arguments for each in SCENARIOS if each.base == "made"), folder / "again")
+    (folder / "again" / "in").rename(folder / "made")
+    clips = folder / "clips" / "clips"
+    clips.mkdir(parents=True)
+    for name, joints in (("a", walk(50)), ("b", raise_hand(50))):
+        np.save(clips / f"{name}.npy", joints.astype(np.float32))
+        (clips / f"{name}.txt").write_text("a person moves\n")
+    (clips / "train.txt").write_text("a\nb\n")
+    official = folder / "official" / "official"
+    (official / "texts").mkdir(parents=True)
+    (official / "new_joint_vecs").mkdir()
+    for i in (1, 2, 3):
+        np.save(official / "new_joint_vecs" / f"{i:06d}.npy", features_of(walk(40 + i), "published"))
+        (official / "texts" / f"{i:06d}.txt").write_text("a person walks#a/DET person/NOUN walk/VERB#0.0#0.0\n")
+    for split in ("train", "val", "test"):
+        (official / f"{split}.txt").write_text("000001\n000002\n000003\n")
+    np.save(official / "Mean.npy", np.zeros(263, np.float32))
+    np.save(official / "Std.npy", np.ones(263, np.float32))
+
+    train = TRAIN.replace("in/dataset", "dataset/dataset")
+    run("train.train_lsremgm", f"--save_dir run/run {train} --diffusion_steps 4", folder)
+    shutil.copytree(folder / "dataset" / "dataset", folder / "run" / "dataset")
+    shutil.copytree(folder / "run" / "run" / "step_000000002", folder / "model" / "model")
+    (folder / "model" / "model" / "training_state.pt").unlink()
+    (folder / "model" / "model" / "manifest.json").unlink(missing_ok=True)
+    run("train.export", "--checkpoint run/run/step_000000002 --output exported", folder)
+    shutil.rmtree(folder / "model" / "model")
+    shutil.move(folder / "exported", folder / "model" / "model")
+    shutil.copytree(folder / "model", folder / "prompts")
+    (folder / "prompts" / "prompts.txt").write_text("a person walks#20\nsomeone waves\n")
+    run("sample.sample", "--model_path model/model --text_prompt walk --no_video --num_repetitions 1 --motion_length 2 "
+        "--device cpu --output_dir made_motions", folder)  # fmt: skip
+    for name in ("motions.npz", "motions.npy"):
+        shutil.copy(folder / "made_motions" / name, motions / name)
+
+    gallery = folder / "gallery"
+    for name, joints in (("library/walk", walk(60)), ("library/hand", raise_hand(60)), ("more/a", walk(40, 1.5))):
+        (gallery / name).parent.mkdir(exist_ok=True)
+        np.save(gallery / f"{name}.npy", joints.astype(np.float32))
+    (gallery / "library" / "walk.txt").write_text("a person walks\n")
+    run("sample.retrieve", "encode_dataset --model_path tmr --motions library --gallery gallery", gallery)
+
+    judged = folder / "judged"
+    pool_corpus(judged / "dataset")
+    _evaluator(judged / "evaluator", POOL_STATISTICS)
+    (judged / "clips").mkdir()
+    for i in range(33):
+        np.save(judged / "clips" / f"{i:03d}.npy", walk(44 + i, 0.5 + 0.02 * i).astype(np.float32))
+        (judged / "clips" / f"{i:03d}.txt").write_text(f"a person walks, number {i}\n")
+    run("data_loaders.annotations", "dataset --dataset dataset/dataset --output annotated/datasets/annotations/x", folder)
+    for name in ("generated", "reference"):
+        (folder / "pairs" / name).mkdir(parents=True)
+        for clip in "ab":
+            np.save(folder / "pairs" / name / f"{clip}.npy", walk(40)[:, :21].astype(np.float32))
+    fetched = {"kit-ml": {"a.npy": {"size": 1, "sha256": "0", "first_seen": "day 1"}}}
+    for place, content in (("checkpoints/fetched.json", json.dumps(fetched)), ("dataset/KIT-ML/a.npy", "")):
+        (folder / "fetched" / place).parent.mkdir(parents=True)
+        (folder / "fetched" / place).write_text(content)
+    torch.set_num_threads(1)
+
+
+def _evaluator(folder: Path, statistics: object) -> None:
+    from model.evaluators import EvaluatorConfig, GuoEvaluator
+    from model.pretrained import save_pretrained
+
+    config = EvaluatorConfig(movement_hidden=8, movement_latent=8, text_hidden=8, motion_hidden=8, embedding=8,
+                             words="minilm", word_dim=384, pos_dim=0, heading="continuous")  # fmt: skip
+    save_pretrained(folder, config, GuoEvaluator(config, statistics).state_dict(), statistics)
