@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from protos.options import parse, run_command, setup_logging
+from protos.options import parse, run_command
+from protos.processes import setup_logging
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from protos.bounds import Range
-from protos.options import one_line, parse, run_command, setup_logging
+from protos.options import one_line, parse, run_command
+from protos.processes import setup_logging
 
 if TYPE_CHECKING:
     import numpy as np

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from protos.bounds import REPLICATIONS, SEED, Range, check_bounds
-from protos.options import parse, run_command, setup_logging
+from protos.options import parse, run_command
+from protos.processes import setup_logging
 from sample.sample import STARTER
 
 log = logging.getLogger(__name__)

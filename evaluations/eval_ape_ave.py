@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from protos.bounds import Range, check_bounds
-from protos.options import one_line, parse, run_command, setup_logging
+from protos.options import one_line, parse, run_command
+from protos.processes import setup_logging
 
 if TYPE_CHECKING:
     from torch import Tensor

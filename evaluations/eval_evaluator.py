@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from protos.bounds import REPLICATIONS, SEED, check_bounds
-from protos.options import parse, run_command, setup_logging
+from protos.options import parse, run_command
+from protos.processes import setup_logging
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,7 +53,7 @@ def judge_evaluator(options: EvalEvaluatorOptions) -> dict[str, tuple[float, flo
     from evaluations.evaluation_set import SetEmbeddings, real_set
     from evaluations.judges import default_evaluator, load_judge
     from evaluations.probes import RELABELLED
-    from protos.options import pick_device
+    from protos.processes import pick_device
     from protos.randomness import derive_seed
 
     corpus = Corpus.open(options.dataset)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from protos.options import parse, run_command, setup_logging
+from protos.options import parse, run_command
+from protos.processes import setup_logging
 
 if TYPE_CHECKING:
     from model.known_texts import KnownTexts

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Annotated
 
 from protos.bounds import SEED, Range, check_bounds
-from protos.options import parse, run_command, setup_logging
+from protos.options import parse, run_command
+from protos.processes import setup_logging
 from sample.retrieve_options import Sliding
 
 log = logging.getLogger(__name__)

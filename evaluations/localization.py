@@ -22,7 +22,7 @@ from data_loaders.text_similarity import meaning_codes
 from evaluations.stamps import checkpoint_stamp, spoken
 from evaluations.tables import table
 from model.embedding import open_space
-from protos.options import pick_device
+from protos.processes import pick_device
 from protos.randomness import derive_seed
 from sample.localize import Windows, embed_windows, moments, overlap, score_curve
 

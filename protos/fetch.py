@@ -23,8 +23,9 @@ from protos.archives import is_archive, members, unpack
 from protos.files import atomic_folder, write_atomically
 from protos.names import inside, shown
 from protos.official_files import official_folder, visible
-from protos.options import parse, run_command, setup_logging
+from protos.options import parse, run_command
 from protos.outputs import files_in
+from protos.processes import setup_logging
 from protos.reading import FileError, read_json
 
 MANIFEST = Path(__file__).with_name("manifest.json")

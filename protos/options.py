@@ -1,12 +1,9 @@
-"""Where dataclasses become command-line flags, and what every command starts with: logging, device, seed.
+"""Where dataclasses become command-line flags, and how every command begins and ends.
 
-A command declares its options as a dataclass in a module that imports nothing heavy, and imports the rest in `main`:
+A command is a leaf: a module that is run with `python -m` and that no other imports. It declares its options as a dataclass,
+says what to do with them in a function that imports what is heavy, and ends in
 
-    def main(argv: list[str] | None = None) -> None:
-        options = parse(SampleOptions, argv, description=__doc__)
-        setup_logging()
-        from sample.generation import generate
-        ...
+    main = command(SampleOptions, run, __doc__)
 
     if __name__ == "__main__":
         run_command(main)
@@ -26,7 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from protos.bounds import Range, bounds_of, check_bounds
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 Options = TypeVar("Options")
 logger = logging.getLogger(__name__)
@@ -201,6 +198,26 @@ def _program_name() -> str | None:
     return f"python -m {spec.name.removesuffix('.__main__')}" if spec is not None else None
 
 
+def command(
+    options_type: type[Options] | Any,
+    run: Callable[[Any], object],
+    description: str | None,
+    aliases: Mapping[str, str] | None = None,
+    presets: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Callable[..., None]:
+    """`main(argv=None)` of a command: `run` with the options of the command line, in as many processes as they ask for.
+
+    The other arguments: as in `parse`. `run` stands at the top of its module, where new processes find it.
+    """
+
+    def main(argv: Sequence[str] | None = None) -> None:
+        from protos.processes import start
+
+        start(run, parse(options_type, argv, description, aliases, presets))
+
+    return main
+
+
 def run_command(main: Callable[[], object]) -> None:
     """Runs a command and ends the process: what a user can put right (ValueError, OSError, too little memory) becomes one
     line on stderr and exit code 1, Ctrl-C 130. Any other exception is a fault of ours: one line that says so and where the
@@ -252,54 +269,3 @@ def one_line(error: BaseException) -> str:
     else:
         text = str(error)
     return " ".join(text.split()) or type(error).__name__
-
-
-def setup_logging(verbose: bool = False, main_process: bool = True) -> None:
-    """Messages to stderr, one plain line each; the other processes of a parallel run speak only to warn."""
-    logging.basicConfig(
-        level=logging.WARNING if not main_process else logging.DEBUG if verbose else logging.INFO,
-        format="%(message)s",
-        stream=sys.stderr,
-        force=True,
-    )
-    for noisy in ("httpx", "filelock", "matplotlib", "PIL", "transformers", "huggingface_hub", "urllib3", "asyncio"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
-
-
-def pick_device(name: str = "auto", cuda: bool = True) -> "torch.device":
-    """The device to work on. 'auto' is the first GPU, or the CPU where there is none; a bare number is that GPU.
-
-    `cuda=False` (the older `--cuda False`) means the CPU. Raises ValueError for a device this machine has not.
-    """
-    import torch
-
-    if not cuda:
-        return torch.device("cpu")
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(f"cuda:{name}" if name.isdigit() else name)
-    except RuntimeError:
-        raise ValueError(f"--device {name}: unknown device; use auto, cpu, cuda, cuda:1 or mps") from None
-    if device.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (device.index or 0) >= count:
-            found = f"{count} GPU(s) found" if count else f"no GPU found by torch {torch.__version__}"
-            raise ValueError(f"--device {name}: {found}; use --device cpu or auto")
-    elif device.type == "mps" and not torch.backends.mps.is_available():
-        raise ValueError(f"--device {name}: this machine has no MPS; use --device cpu or auto")
-    elif device.type not in ("cpu", "cuda", "mps"):  # meta, xpu, vulkan: torch knows the word, our computations do not run there
-        raise ValueError(f"--device {name}: not a device that this program runs on; use auto, cpu, cuda, cuda:1 or mps")
-    return device
-
-
-def seed_everything(seed: int) -> None:
-    """Seeds Python's, numpy's and torch's global generators: weights' initial values and dropout."""
-    import random
-
-    import numpy as np
-    import torch
-
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)

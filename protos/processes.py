@@ -5,6 +5,7 @@ Started by torchrun, on one machine or several, a command takes its place among 
 """
 
 import atexit
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -13,8 +14,6 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
-
-from protos.options import pick_device, setup_logging
 
 if TYPE_CHECKING:
     import torch
@@ -75,6 +74,45 @@ class Processes:
         own = items[self.rank :: self.count]
         parts = gather_object([work(own) if own else []])
         return [parts[i % self.count][i // self.count] for i in range(len(items))]
+
+
+def setup_logging(verbose: bool = False, main_process: bool = True) -> None:
+    """Messages to stderr, one plain line each; the other processes of a parallel run speak only to warn."""
+    logging.basicConfig(
+        level=logging.WARNING if not main_process else logging.DEBUG if verbose else logging.INFO,
+        format="%(message)s",
+        stream=sys.stderr,
+        force=True,
+    )
+    for noisy in ("httpx", "filelock", "matplotlib", "PIL", "transformers", "huggingface_hub", "urllib3", "asyncio"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def pick_device(name: str = "auto", cuda: bool = True) -> "torch.device":
+    """The device to work on. 'auto' is the first GPU, or the CPU where there is none; a bare number is that GPU.
+
+    `cuda=False` (the older `--cuda False`) means the CPU. Raises ValueError for a device this machine has not.
+    """
+    import torch
+
+    if not cuda:
+        return torch.device("cpu")
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(f"cuda:{name}" if name.isdigit() else name)
+    except RuntimeError:
+        raise ValueError(f"--device {name}: unknown device; use auto, cpu, cuda, cuda:1 or mps") from None
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (device.index or 0) >= count:
+            found = f"{count} GPU(s) found" if count else f"no GPU found by torch {torch.__version__}"
+            raise ValueError(f"--device {name}: {found}; use --device cpu or auto")
+    elif device.type == "mps" and not torch.backends.mps.is_available():
+        raise ValueError(f"--device {name}: this machine has no MPS; use --device cpu or auto")
+    elif device.type not in ("cpu", "cuda", "mps"):  # meta, xpu, vulkan: torch knows the word, our computations do not run there
+        raise ValueError(f"--device {name}: not a device that this program runs on; use auto, cpu, cuda, cuda:1 or mps")
+    return device
 
 
 def start(run: Callable[[Any], object], options: Any) -> None:

@@ -143,3 +143,15 @@ def _row_size(generators: "Sequence[torch.Generator] | Sequence[int]", shape: Se
     for length in shape[1:]:
         size *= length
     return size
+
+
+def seed_everything(seed: int) -> None:
+    """Seeds Python's, numpy's and torch's global generators: weights' initial values and dropout."""
+    import random
+
+    import numpy as np
+    import torch
+
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)

@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Annotated
 
 from protos.bounds import Range
-from protos.options import parse, run_command, setup_logging
+from protos.options import parse, run_command
+from protos.processes import setup_logging
 
 log = logging.getLogger(__name__)
 ALIASES = {"run_dir": "model_path", "data": "dataset"}

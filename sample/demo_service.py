@@ -26,7 +26,8 @@ from model.official_tmr import config_from_run, read_run_config
 from model.pretrained import from_pretrained, read_config
 from protos.confined import Confined, LimitError
 from protos.files import atomic_file
-from protos.options import one_line, pick_device
+from protos.options import one_line
+from protos.processes import pick_device
 from protos.randomness import derive_seed
 from protos.reading import read_json
 from sample.demo_uploads import AT_ONCE as UPLOADS_AT_ONCE

@@ -12,8 +12,8 @@ import numpy as np
 from model.embedding import NoVectorError, TextMotionSpace, open_space
 from protos.files import encode_json, file_lock, write_atomically
 from protos.names import printable, safe_name, short_hash
-from protos.options import pick_device
 from protos.outputs import Outputs, require_new
+from protos.processes import pick_device
 from sample.gallery import Gallery
 from sample.gallery_motions import clip_motions, missing_line
 from sample.gallery_search import GallerySearch, Hit, score

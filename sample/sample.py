@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from model.run_folder import checkpoint_in
 from protos.bounds import SEED, Range
-from protos.options import parse, run_command, setup_logging
+from protos.options import parse, run_command
+from protos.processes import setup_logging
 
 if TYPE_CHECKING:
     from torch import nn
@@ -67,7 +68,7 @@ def load(model_path: Path | str = STARTER, device: str = "auto") -> "nn.Module":
     """The model of a checkpoint, ready to sample. Raises FileNotFoundError or ValueError saying what is wrong."""
     from model.generation import SYSTEMS
     from model.pretrained import from_pretrained
-    from protos.options import pick_device
+    from protos.processes import pick_device
 
     return from_pretrained(Path(model_path), device=pick_device(device), systems=SYSTEMS)
 

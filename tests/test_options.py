@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 import pytest
 
 from protos.bounds import Range
-from protos.options import one_line, parse, pick_device, run_command
+from protos.options import one_line, parse, run_command
+from protos.processes import pick_device
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from protos.bounds import GUIDANCE, SAMPLING_STEPS, Range
-from protos.options import parse, run_command, setup_logging
+from protos.options import parse, run_command
+from protos.processes import setup_logging
 from protos.reading import read_text
 
 if TYPE_CHECKING:

@@ -19,9 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from protos.options import seed_everything
 from protos.processes import Processes
-from protos.randomness import derive_seed, sample_generators
+from protos.randomness import derive_seed, sample_generators, seed_everything
 from train import checkpoints
 from train.checkpoints import STATE_FILE, SaveNetworks
 from train.options import TrainOptions

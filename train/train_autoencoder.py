@@ -87,8 +87,7 @@ def train_autoencoder(options: AutoencoderOptions) -> None:
         reconstruction_error,
         save_autoencoder,
     )
-    from protos.options import seed_everything
-    from protos.randomness import randn
+    from protos.randomness import randn, seed_everything
     from train.loop import train
     from train.run_statistics import kept_statistics
 

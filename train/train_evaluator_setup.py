@@ -18,7 +18,7 @@ from model.evaluator_losses import draw_shift, matching_loss, movement_loss
 from model.evaluator_words import MinilmWords, WordSource, load_words
 from model.evaluators import LOOK_AHEAD, EvaluatorConfig, GuoEvaluator, MovementAutoencoder, WordFeatures
 from model.pretrained import write_files
-from protos.options import seed_everything
+from protos.randomness import seed_everything
 from train.loop import TrainResult, train
 from train.text_table import text_table
 from train.train_evaluator import EvaluatorOptions

@@ -54,7 +54,7 @@ def train_length_estimator(options: LengthEstimatorOptions) -> "TrainResult":
     from data_loaders.corpus import Corpus
     from model.evaluators import LENGTH_CLASSES, UNIT_LENGTH, LengthEstimator, LengthEstimatorConfig
     from model.pretrained import write_files
-    from protos.options import seed_everything
+    from protos.randomness import seed_everything
     from train.loop import train
     from train.train_evaluator_setup import CaptionWords
 

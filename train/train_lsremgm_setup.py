@@ -25,8 +25,7 @@ from model.lsremgm_system import LSReMGM, build
 from model.motion_autoencoder import MotionAutoencoder, load_autoencoder
 from model.pretrained import from_pretrained, write_files
 from protos.files import write_atomically
-from protos.options import seed_everything
-from protos.randomness import derive_seed, sample_generators
+from protos.randomness import derive_seed, sample_generators, seed_everything
 from sample.prompts import file_name
 from train.checkpoints import load_weights
 from train.loop import Evaluate, TrainResult, train

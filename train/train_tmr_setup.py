@@ -23,8 +23,7 @@ from model.saved_text_features import SENTENCES, WORDS, SavedTextFeatures, featu
 from model.text_encoders import TextEncoder, at_hand
 from model.tmr import TMR, TMRConfig, build, cosines
 from model.tmr_losses import captions_of, loss
-from protos.options import seed_everything
-from protos.randomness import sample_generators
+from protos.randomness import sample_generators, seed_everything
 from train.loop import Evaluate, TrainResult, train
 from train.prefetch import to_device
 from train.run_statistics import kept_statistics
