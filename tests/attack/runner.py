@@ -9,6 +9,7 @@ import runpy
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,8 @@ def run(module: str, arguments: list[str], folder: Path) -> Ending:
     code: int | None = 0
     escaped = ""
     try:
-        with limits(), contextlib.redirect_stderr(err), contextlib.redirect_stdout(io.StringIO()):
+        with limits(), contextlib.redirect_stderr(err), contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "'.*' found in sys.modules", RuntimeWarning)  # by runpy: other tests imported it
             runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
