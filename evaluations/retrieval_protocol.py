@@ -17,7 +17,8 @@ from evaluations.metrics import euclidean
 from evaluations.protocol import Share, alone
 from evaluations.retrieval_data import Item
 from model.saved_text_features import SavedTextFeatures
-from model.text_encoders import TextEncoder, at_hand, load_text_encoder
+from model.text_encoders import TextEncoder
+from model.text_towers import at_hand, load_text_encoder
 from protos.reading import read_json
 
 DISSIMILAR = 100  # items of a dissimilar subset

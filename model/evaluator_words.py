@@ -15,7 +15,8 @@ import torch
 from data_loaders.glove import POS_CLASSES, WordVectorizer
 from data_loaders.text import Caption, Tagger
 from model.evaluators import WordFeatures
-from model.text_encoders import TextEncoder, load_text_encoder
+from model.text_encoders import TextEncoder
+from model.text_towers import load_text_encoder
 from protos.official_files import OFFICIAL, official_folder
 
 log = logging.getLogger(__name__)

@@ -220,7 +220,7 @@ def _vectors(texts: Sequence[str], encoder: "TextEncoder | None") -> np.ndarray:
 
 @cache
 def _own_encoder() -> "TextEncoder":
-    from model.text_encoders import load_text_encoder
+    from model.text_towers import load_text_encoder
 
     return load_text_encoder(ENCODER)
 

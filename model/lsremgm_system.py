@@ -9,7 +9,8 @@ from data_loaders.skeleton import Skeleton, load_skeleton
 from diffusion.gaussian import Diffusion
 from model.lsremgm import LSReMGMConfig, MotionDenoiser
 from model.motion_autoencoder import MotionAutoencoder, autoencoder_columns
-from model.text_encoders import TextEncoder, TextFeatures, load_text_encoder
+from model.text_encoders import TextEncoder, TextFeatures
+from model.text_towers import load_text_encoder
 
 
 class LSReMGM(nn.Module):

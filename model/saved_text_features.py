@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from model.text_encoders import TextEncoder, TextFeatures, load_text_encoder
-from model.text_towers import TOWERS
+from model.text_encoders import TextEncoder, TextFeatures
+from model.text_towers import TOWERS, load_text_encoder
 from protos.files import atomic_file, write_atomically
 from protos.names import shown
 from protos.reading import FileError, read_array, read_json

@@ -1,4 +1,4 @@
-"""Frozen text encoders behind one adapter: `load_text_encoder(name).encode(texts)` returns `TextFeatures`.
+"""Frozen text encoders behind one adapter: `TextEncoder.encode(texts)` returns `TextFeatures`. By name: `model/text_towers.py`.
 
 Files are read from disk only, nothing is ever downloaded here. Features are kept in memory and in an on-disk cache, by
 (encoder, weights, text).
@@ -136,28 +136,6 @@ class TextEncoder:
                 for text, p, w in zip(part, pooled.float().cpu().numpy(), tokens.float().cpu().numpy(), strict=True):
                     rows[text] = (p, w)
         return rows
-
-
-def load_text_encoder(name: str, *, max_tokens: int | None = None, disk_cache: bool = True) -> TextEncoder:
-    """The encoder of that name: minilm, clip-b32, clip-l14-336, distilbert, mpnet or bert.
-
-    Texts are cut to `max_tokens` (marks of start and end included), by default what the encoder can read: 256 for
-    minilm, 77 for CLIP, 384 for mpnet, 512 for the others. TextEncoderError if its files are not on this disk.
-    """
-    from model.text_towers import find_tower
-
-    return find_tower(name, max_tokens=max_tokens, disk_cache=disk_cache)
-
-
-def at_hand(*names: str) -> str:
-    """The first of the encoders whose files are on this machine, or the last."""
-    for name in names[:-1]:
-        try:
-            load_text_encoder(name)
-        except TextEncoderError:
-            continue
-        return name
-    return names[-1]
 
 
 def file_sha256(path) -> str:

@@ -1,4 +1,4 @@
-"""The text encoders by name: where their files lie, how long a text may be, how they are read."""
+"""The text encoders by name, `load_text_encoder`: where their files lie, how long a text may be, how they are read."""
 
 import hashlib
 from collections.abc import Callable
@@ -76,8 +76,12 @@ TOWERS = {
 }
 
 
-def find_tower(name: str, *, max_tokens: int | None = None, disk_cache: bool = True) -> TextEncoder:
-    """The encoder of a name in TOWERS; its files are looked for now and read when they are needed."""
+def load_text_encoder(name: str, *, max_tokens: int | None = None, disk_cache: bool = True) -> TextEncoder:
+    """The encoder of a name in TOWERS; its files are looked for now and read when they are needed.
+
+    Texts are cut to `max_tokens` (marks of start and end included), by default what the encoder can read: 256 for
+    minilm, 77 for CLIP, 384 for mpnet, 512 for the others. TextEncoderError if its files are not on this disk.
+    """
     if name not in TOWERS:
         raise TextEncoderError(f"unknown text encoder {name!r}: choose one of {', '.join(TOWERS)}")
     spec = TOWERS[name]
@@ -87,6 +91,17 @@ def find_tower(name: str, *, max_tokens: int | None = None, disk_cache: bool = T
     cache_name = name if limit == spec.max_tokens else f"{name}-{limit}"
     return TextEncoder(name, spec.dim, weights_id, lambda: spec.load(folder, weights_id, limit),
                        cache_name=cache_name, disk_cache=disk_cache)
+
+
+def at_hand(*names: str) -> str:
+    """The first of the encoders whose files are on this machine, or the last."""
+    for name in names[:-1]:
+        try:
+            load_text_encoder(name)
+        except TextEncoderError:
+            continue
+        return name
+    return names[-1]
 
 
 def find_minilm() -> Path:

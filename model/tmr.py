@@ -20,7 +20,8 @@ from data_loaders.rifke import joints_from_rifke
 from data_loaders.skeleton import load_skeleton
 from model.layers import TransformerLayer, sinusoidal_table
 from model.motion_autoencoder import Posterior
-from model.text_encoders import TextEncoder, TextFeatures, load_text_encoder
+from model.text_encoders import TextEncoder, TextFeatures
+from model.text_towers import load_text_encoder
 from protos.bounds import CHANNELS, FPS, FRAMES, LAYERS, SHARE, WEIGHT, Range, check_bounds
 from protos.randomness import derive_seed, randn
 

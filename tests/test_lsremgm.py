@@ -20,7 +20,8 @@ from model.lsremgm_generate import (
 from model.lsremgm_loss import goal_error, loss, perturbed
 from model.lsremgm_system import LSReMGM, build
 from model.motion_autoencoder import AutoencoderConfig
-from model.text_encoders import TextFeatures, load_text_encoder
+from model.text_encoders import TextFeatures
+from model.text_towers import load_text_encoder
 from protos.randomness import sample_generators
 
 SMALL = dict(latent_dim=32, ff_size=48, num_layers=2, num_heads=4, diffusion_steps=5, dropout=0.0)

@@ -18,7 +18,8 @@ from model.lsremgm_system import build
 from model.motion_autoencoder import AutoencoderConfig
 from model.official_names import CheckpointError, config_from_args, mdm_name, read_args
 from model.pretrained import from_pretrained, read_config, save_pretrained
-from model.text_encoders import TextFeatures, load_text_encoder
+from model.text_encoders import TextFeatures
+from model.text_towers import load_text_encoder
 from protos.outputs import OutputError, files_in, read_manifest
 
 CHECKPOINTS = Path(__file__).resolve().parents[1] / "checkpoints"

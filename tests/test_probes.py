@@ -323,7 +323,7 @@ def test_a_model_is_judged_from_its_checkpoint(small_dataset, tmp_path):
     from model.lsremgm import LSReMGMConfig
     from model.lsremgm_system import build
     from model.pretrained import save_pretrained
-    from model.text_encoders import load_text_encoder
+    from model.text_towers import load_text_encoder
 
     torch.manual_seed(0)
     config = LSReMGMConfig(

@@ -28,7 +28,7 @@ from evaluations.retrieval_protocol import (
 )
 from model.evaluators import EvaluatorConfig, GuoEvaluator
 from model.pretrained import save_pretrained
-from model.text_encoders import load_text_encoder
+from model.text_towers import load_text_encoder
 
 ROOT = Path(__file__).resolve().parents[1]
 REPRESENTATION = Representation("humanml", 20.0, "continuous")

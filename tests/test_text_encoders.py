@@ -12,7 +12,8 @@ import torch
 from model import feature_cache, text_encoders, text_towers
 from model.bert_tower import read_tokenizer
 from model.saved_text_features import SavedTextFeatures
-from model.text_encoders import TextEncoderError, TextFeatures, load_text_encoder
+from model.text_encoders import TextEncoderError, TextFeatures
+from model.text_towers import load_text_encoder
 from protos.reading import FileError
 
 PROMPTS = ["a person raises the left hand", "a person raises the right hand", "someone walks slowly, then bows"]

@@ -5,7 +5,7 @@ import pytest
 
 from data_loaders.text_similarity import meaning, meaning_codes
 from evaluations.retrieval_protocol import Sentences
-from model.text_encoders import load_text_encoder
+from model.text_towers import load_text_encoder
 
 DIFFERENT = [
     ("a person raises the left hand", "a person raises the right hand"),

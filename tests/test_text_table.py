@@ -5,8 +5,9 @@ import copy
 import pytest
 import torch
 
-from model.text_encoders import TextEncoder, load_text_encoder
+from model.text_encoders import TextEncoder
 from model.text_encoders import TextFeatures as Features
+from model.text_towers import load_text_encoder
 from train.text_table import text_table
 
 TEXTS = ["a person walks", "someone waves the left hand slowly", "a person walks", "bow"]

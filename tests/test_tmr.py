@@ -11,7 +11,7 @@ from model import tmr_losses as losses
 from model.motion_autoencoder import Posterior
 from model.official_names import CheckpointError
 from model.pretrained import from_pretrained, save_pretrained
-from model.text_encoders import load_text_encoder
+from model.text_towers import load_text_encoder
 from model.tmr import TMRConfig, build, cosines, lengths_to_mask, scores
 
 SMALL = dict(latent_dim=16, ff_size=24, num_layers=2, num_heads=2, text_encoder="minilm", sentence_encoder="minilm", text_dim=384)

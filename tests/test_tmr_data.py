@@ -13,7 +13,7 @@ from data_loaders.skeleton import load_skeleton
 from evaluations.ape_ave import ape_ave
 from evaluations.eval_ape_ave import main as measure
 from model.saved_text_features import SavedTextFeatures
-from model.text_encoders import load_text_encoder
+from model.text_towers import load_text_encoder
 from protos.outputs import OutputError
 from tests.synthetic import raise_hand, walk
 

@@ -13,8 +13,7 @@ from data_loaders.corpus import Corpus
 from data_loaders.text_similarity import duplicates_rule
 from model.pretrained import from_pretrained
 from model.saved_text_features import SENTENCES, WORDS, SavedTextFeatures, features_beside
-from model.text_encoders import at_hand, load_text_encoder
-from model.text_towers import TOWERS
+from model.text_towers import TOWERS, at_hand, load_text_encoder
 from tests.synthetic import random_corpus
 from tests.tiny_training_tmr import small
 from train.train_tmr_setup import statistics_of, training_motions, with_encoders

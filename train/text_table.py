@@ -9,7 +9,8 @@ import numpy as np
 from tqdm import tqdm
 
 from model.feature_cache import cache_folder
-from model.text_encoders import TextEncoder, TextFeatures, load_text_encoder
+from model.text_encoders import TextEncoder, TextFeatures
+from model.text_towers import load_text_encoder
 from protos.files import atomic_folder, file_lock
 from protos.processes import Processes
 

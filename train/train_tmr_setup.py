@@ -20,7 +20,8 @@ from model.known_texts import FILE as KNOWN_TEXTS_FILE
 from model.known_texts import KnownTexts
 from model.pretrained import write_files
 from model.saved_text_features import SENTENCES, WORDS, SavedTextFeatures, features_beside
-from model.text_encoders import TextEncoder, at_hand
+from model.text_encoders import TextEncoder
+from model.text_towers import at_hand
 from model.tmr import TMR, TMRConfig, build, cosines
 from model.tmr_losses import captions_of, loss
 from protos.randomness import sample_generators, seed_everything
