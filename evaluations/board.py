@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 from protos.bounds import REPLICATIONS, SEED, Range, check_bounds
 from protos.options import parse, run_command
 from protos.processes import setup_logging
-from sample.sample import STARTER
+from sample.generation import STARTER
 
 log = logging.getLogger(__name__)
 

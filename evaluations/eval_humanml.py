@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from protos.bounds import BATCH_SIZE, FPS, GUIDANCE, PROCESSES, REPLICATIONS, SAMPLING_STEPS, SEED, Range, check_bounds
 from protos.options import parse, run_command
 from protos.processes import start
-from sample.sample import STARTER
+from sample.generation import STARTER
 
 log = logging.getLogger(__name__)
 

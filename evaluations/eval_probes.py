@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from protos.bounds import BATCH_SIZE, GUIDANCE, REPLICATIONS, SAMPLING_STEPS, SEED, Range, check_bounds
 from protos.options import parse, run_command
 from protos.processes import setup_logging
-from sample.sample import STARTER
+from sample.generation import STARTER
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,7 +76,7 @@ def generate_motions(
     seeds: Sequence[int],
 ) -> "tuple[list[np.ndarray], float]":
     """Joints [(T, 22, 3), ...] in metres and their frames per second: the one place where a model is asked."""
-    from sample.sample import generate
+    from sample.generation import generate
 
     # Equal lengths side by side: a batch costs as much as its longest motion.
     order = sorted(range(len(prompts)), key=lambda i: frames[i])
@@ -180,7 +180,7 @@ def evaluate(options: EvalProbesOptions) -> dict:
     corpus = open_corpus(options)
     model, made, clips = None, [], []
     if options.motions is None:
-        from sample.sample import load
+        from sample.generation import load
 
         model = load(options.model_path, options.device)  # first: what cannot be sampled should not cost a validation
     real, validity = validate_probes(corpus, probes) if corpus is not None else ([], [])

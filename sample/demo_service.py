@@ -36,10 +36,10 @@ from sample.gallery import Gallery
 from sample.gallery_files import GalleryError
 from sample.gallery_motions import clip_motions, missing_line
 from sample.gallery_search import GallerySearch, Hit
+from sample.generation import STARTER, generate
 from sample.motion_files import motion_of
 from sample.prompts import clean_prompt, file_name, frames_of
 from sample.retrieve_options import TMR, EncodeDataset
-from sample.sample import STARTER, generate
 from sample.starter_motions import write_starter_motions
 from sample.unknown_prompts import unknown_prompts
 

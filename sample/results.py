@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,6 +10,9 @@ from data_loaders.skeleton import load_skeleton
 from protos.files import atomic_file, write_atomically
 from protos.pickles import read_plain_pickle
 from protos.reading import FileError, read_arrays
+
+if TYPE_CHECKING:
+    from data_loaders.corpus import Motion
 
 METRES = {"metre": 1.0, "millimetre": 0.001}  # of the units that files name
 NPY_OF_OBJECTS = b"'|O'"
@@ -88,6 +92,42 @@ def write_results(folder: Path, results: Results) -> Path:
     with atomic_file(folder / "motions.npy") as file:
         np.save(file, np.array(content, dtype=object), allow_pickle=True)
     return folder / "motions.npy"
+
+
+def write_motions(folder: Path, motions: "list[Motion]", texts: list[str], num_samples: int,
+                  video: bool, gif: bool, html: bool) -> None:
+    """Everything a sampling run leaves behind: its results, and each motion as joints/prompt##_rep##.npy (T, J, 3).
+
+    `motions` in the order of the rows. video: prompt##_rep##.mp4, prompt##.mp4 with the repetitions side by side, prompt##.png
+    as a strip; gif: prompt##_rep##.gif beside them; html: prompt##.html, a page to turn and to step through.
+    """
+    from tqdm import tqdm
+
+    from visualize.video import write_gif, write_strip, write_video
+    from visualize.web_viewer import write_viewer
+
+    first, repetitions = motions[0], len(motions) // num_samples
+    clips = [motion.joints[0] for motion in motions]
+    write_results(folder, stack(clips, texts, num_samples, repetitions, first.fps, first.skeleton))
+    names = [f"prompt{row % num_samples:02d}_rep{row // num_samples:02d}" for row in range(len(motions))]
+    for name, joints in zip(names, clips):
+        with atomic_file(folder / "joints" / f"{name}.npy") as file:
+            np.save(file, joints)
+    if video:
+        bar = tqdm(motions, desc="videos", unit="video", disable=None if len(motions) > 4 else True)
+        for name, motion in zip(names, bar):
+            write_video(folder / f"{name}.mp4", [motion])
+            if gif:
+                write_gif(folder / f"{name}.gif", [motion])
+    for sample in range(num_samples):
+        path, row = folder / f"prompt{sample:02d}", motions[sample::num_samples]
+        if video:
+            if repetitions > 1:
+                write_video(path.with_suffix(".mp4"), row)
+            write_strip(path.with_suffix(".png"), row[0])
+        if html:
+            labels = [f"rep{repetition:02d}" for repetition in range(repetitions)] if repetitions > 1 else None
+            write_viewer(path.with_suffix(".html"), row, labels=labels)
 
 
 def read_results(path: Path) -> Results:

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from protos.files import atomic_folder
+from sample.generation import STARTER, generate, load
 from sample.prompts import file_name, frames_of
-from sample.sample import STARTER, generate, load
 
 ACTIONS = {  # seconds of each
     "walks forward": 5.0, "walks forward and turns left": 6.0, "walks forward and turns right": 6.0, "walks backward": 4.0,

@@ -24,7 +24,7 @@ from sample.demo_service import (
 )
 from sample.gallery import Gallery
 from sample.gallery_files import GalleryError
-from sample.sample import STARTER, generate
+from sample.generation import STARTER, generate
 from tests.synthetic import bvh_text, walk
 from tests.tiny_retrieval import TEXT, encode_folder, features_of, saved_tmr, write_motions
 

@@ -21,7 +21,7 @@ from model.evaluators import (
 )
 from model.official_names import CheckpointError
 from model.pretrained import from_pretrained, save_pretrained
-from sample.sample import load
+from sample.generation import load
 
 SMALL = dict(movement_hidden=16, movement_latent=12, text_hidden=12, motion_hidden=14, embedding=10)
 

@@ -12,7 +12,7 @@ from evaluations.eval_known_texts import prompts
 from model.known_texts import FILE, THRESHOLD, KnownTexts, clauses, everyday_actions
 from protos.reading import FileError
 from sample.demo_service import Maker, text_to_motion_checkpoints
-from sample.sample import STARTER
+from sample.generation import STARTER
 from sample.unknown_prompts import unknown_prompts
 
 ROOT = Path(__file__).resolve().parents[1]

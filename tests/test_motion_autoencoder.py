@@ -181,7 +181,7 @@ def test_training_writes_a_folder_that_loads_and_encodes_with_unit_spread(tmp_pa
 
 
 def test_the_starter_weights_lend_their_autoencoder():
-    from sample.sample import STARTER, load
+    from sample.generation import STARTER, load
 
     net, statistics = load_autoencoder(STARTER)
     ours = load().autoencoder.state_dict()

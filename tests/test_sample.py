@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sample import generation
 from sample import sample as command
 from sample.prompts import PromptError, clean_prompt, file_name, frames_of, new_folder, read_prompt_file
 from sample.results import read_results
@@ -21,7 +22,7 @@ FAST = ("--num_steps", "2", "--no_video")
 
 @pytest.fixture(scope="module")
 def starter():
-    return command.load()
+    return generation.load()
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def test_html_writes_a_page_per_prompt_with_the_repetitions_side_by_side(run, tm
 
 def test_without_a_prompt_the_checkpoint_has_its_own(run):
     results = result_of(run(*FAST, "--num_repetitions", "1"))
-    own = [line.split("#")[0] for line in (command.STARTER / "prompts.txt").read_text().splitlines()]
+    own = [line.split("#")[0] for line in (generation.STARTER / "prompts.txt").read_text().splitlines()]
     assert results.text == own
 
 
@@ -118,13 +119,13 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(run, monke
 @pytest.mark.parametrize("what", ["weight", "statistics"])
 def test_a_motion_that_is_not_finite_is_an_error_and_leaves_nothing(run, starter, tmp_path, monkeypatch, what):
     with pytest.raises(ValueError, match=r"'a person walks' came out with NaN .*guidance scale is too large \(1e\+30;"):
-        command.generate(["a person walks"], [20], starter, num_steps=2, guidance_scale=1e30)
-    model = command.load()
+        generation.generate(["a person walks"], [20], starter, num_steps=2, guidance_scale=1e30)
+    model = generation.load()
     if what == "weight":
         next(iter(model.denoiser.parameters())).data.view(-1)[0] = float("nan")
     else:
         model.std[0] = float("nan")
-    monkeypatch.setattr(command, "load", lambda *_: model)
+    monkeypatch.setattr(generation, "load", lambda *_: model)
     with pytest.raises(ValueError, match=r"'a person walks' came out with NaN or infinite values.*guidance scale.*weights"):
         run(*FAST, "--text_prompt", "a person walks", "--motion_length", "1", "--output_dir", "made")
     assert not (tmp_path / "made").exists()
@@ -133,7 +134,7 @@ def test_a_motion_that_is_not_finite_is_an_error_and_leaves_nothing(run, starter
 def test_as_many_motions_are_made_at_once_as_asked(starter, monkeypatch):
     sizes = []
     hook = starter.denoiser.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
-    command.generate(["a person bows"] * 70, [8] * 70, starter, num_steps=2, guidance_scale=1.0, batch_size=70)
+    generation.generate(["a person bows"] * 70, [8] * 70, starter, num_steps=2, guidance_scale=1.0, batch_size=70)
     hook.remove()
     assert set(sizes) == {70}
 
@@ -151,19 +152,18 @@ def test_a_model_without_texts_says_that_it_reads_none(starter, caplog):
     from model.lsremgm_system import build
 
     config = LSReMGMConfig(condition="none", latent_dim=16, ff_size=16, num_layers=1, num_heads=2, diffusion_steps=2)
-    options = command.SampleOptions(text_prompt="a person waves", num_repetitions=1)
-    assert command.requests_of(options, build(config)) and "this model reads no text" in caplog.text
+    assert generation.requests_for(build(config), text_prompt="a person waves") and "this model reads no text" in caplog.text
     caplog.clear()
-    command.requests_of(options, starter)
+    generation.requests_for(starter, text_prompt="a person waves")
     assert "reads no text" not in caplog.text
 
 
 def test_a_motion_does_not_depend_on_its_neighbours(starter):
     prompts = ["a person walks forward", "someone raises the right hand", "a man bows", "a person runs"]
     lengths, seeds = [60, 40, 52, 30], [5, 6, 7, 8]
-    together = command.generate(prompts, lengths, starter, seeds, num_steps=4)
-    in_pairs = command.generate(prompts, lengths, starter, seeds, num_steps=4, batch_size=2)
-    alone = command.generate(prompts[2:3], lengths[2:3], starter, seeds[2:3], num_steps=4)[0]
+    together = generation.generate(prompts, lengths, starter, seeds, num_steps=4)
+    in_pairs = generation.generate(prompts, lengths, starter, seeds, num_steps=4, batch_size=2)
+    alone = generation.generate(prompts[2:3], lengths[2:3], starter, seeds[2:3], num_steps=4)[0]
     for a, b, frames in zip(together, in_pairs, lengths):
         assert a.joints.shape == (1, frames, 22, 3)
         assert np.abs(a.joints - b.joints).max() < 1e-4

@@ -22,7 +22,7 @@ from evaluations.motion_sources import ModelSource
 from model import tmr_losses
 from model.generation import Sampling, generate_features
 from model.pretrained import from_pretrained
-from sample.sample import generate
+from sample.generation import generate
 from tests.synthetic import CONTENTS, raise_hand, random_corpus, walk
 from tests.tiny_training_tmr import small
 from train import train_temos, train_tmr
