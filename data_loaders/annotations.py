@@ -5,13 +5,11 @@ files in motions/guoh3dfeats, two folders above; those of AMASS are written by p
 """
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from protos.options import parse, run_command
-from protos.processes import setup_logging
+from protos.options import command, run_command
 
 log = logging.getLogger(__name__)
 
@@ -60,12 +58,7 @@ class Babel:
     """Replace what an earlier run wrote there."""
 
 
-Subcommand = Dataset | Humanml3d | Babel  # in lower case they are what is typed
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    options = parse(Subcommand, argv, __doc__)
-    setup_logging()
+def run(options: Dataset | Humanml3d | Babel) -> None:
     if isinstance(options, Dataset):
         from data_loaders.annotation_folder import write_annotations
         from data_loaders.corpus import Corpus
@@ -103,6 +96,8 @@ def build(options: Humanml3d | Babel) -> None:
     if report.skipped:
         log.warning("%s", report)
 
+
+main = command(Dataset | Humanml3d | Babel, run, __doc__)  # in lower case they are what is typed
 
 if __name__ == "__main__":
     run_command(main)

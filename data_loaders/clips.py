@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -128,3 +128,31 @@ def mirrored_twins(names: Sequence[str], labels: Callable[[str], Mapping[str, ob
     """Of the names, those of mirrored clips whose original is among them. labels: what is known about a clip."""
     known = set(names)
     return {name for name in known if original_name(name, labels(name)) in known}
+
+
+def windows(num_frames: int, longest: int) -> list[tuple[int, int]]:
+    """Equal windows [start, stop) over joint frames; neighbours share a frame, since n + 1 joints give n feature rows."""
+    rows = num_frames - 1
+    count = -(-rows // longest)
+    edges = [round(i * rows / count) for i in range(count + 1)]
+    return [(start, stop + 1) for start, stop in pairwise(edges)]
+
+
+def window_captions(captions: Sequence[Caption], start: float, stop: float, duration: float) -> list[Caption]:
+    """Captions of the part from start to stop seconds of a recording, their times counted from its start.
+
+    One of a part of the recording is kept where at least half of it, or of the window, or a second lies within; where it
+    describes all of the window it has no times.
+    """
+    kept = []
+    for caption in captions:
+        if caption.whole:
+            kept.append(caption)
+            continue
+        begin, end = max(caption.start, start), min(caption.end, stop)
+        if end - begin <= 0 or end - begin < min(1.0, (min(caption.end, duration) - caption.start) / 2, (stop - start) / 2):
+            continue
+        all_of_a_window = stop - start < duration and (begin, end) == (start, stop)
+        times = (0.0, 0.0) if all_of_a_window else (round(begin - start, 3), round(end - start, 3))
+        kept.append(replace(caption, start=times[0], end=times[1]))
+    return kept

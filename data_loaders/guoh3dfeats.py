@@ -6,13 +6,12 @@ Each has a mirrored twin under `M/`.
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from protos.options import parse, run_command
-from protos.processes import setup_logging
+from protos.options import command, run_command
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -132,9 +131,7 @@ def joints_files(source: Path, output: Path) -> list[Path]:
     return files
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    options = parse(FeatureOptions, argv, __doc__)
-    setup_logging()
+def run(options: FeatureOptions) -> None:
     from data_loaders.clips import Report
 
     report = Report()
@@ -145,6 +142,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if unreadable := [name for name, reason in report.skipped.items() if reason.startswith("unreadable")]:
         raise ValueError(f"{len(unreadable)} unreadable file(s) left out, all else is written: {unreadable[0]}")
 
+
+main = command(FeatureOptions, run, __doc__)
 
 if __name__ == "__main__":
     run_command(main)

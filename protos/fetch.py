@@ -23,9 +23,8 @@ from protos.archives import is_archive, members, unpack
 from protos.files import atomic_folder, write_atomically
 from protos.names import inside, shown
 from protos.official_files import official_folder, visible
-from protos.options import parse, run_command
+from protos.options import command, run_command
 from protos.outputs import files_in
-from protos.processes import setup_logging
 from protos.reading import FileError, read_json
 
 MANIFEST = Path(__file__).with_name("manifest.json")
@@ -325,9 +324,7 @@ def _first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
-def main(argv: list[str] | None = None) -> None:
-    options = parse(FetchOptions, argv, description=__doc__)
-    setup_logging()
+def run(options: FetchOptions) -> None:
     entries = read_manifest()
     if unknown := [name for name in options.names if name not in entries]:
         raise FetchError(f"unknown name {unknown[0]!r}: python -m protos.fetch --list shows what there is")
@@ -337,6 +334,8 @@ def main(argv: list[str] | None = None) -> None:
     for name in options.names:
         fetch(entries[name], options.force)
 
+
+main = command(FetchOptions, run, __doc__)
 
 if __name__ == "__main__":
     run_command(main)

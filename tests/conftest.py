@@ -36,10 +36,11 @@ def recordings(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def small_dataset(tmp_path_factory, recordings) -> Path:
     """The recordings as a prepared dataset."""
-    from data_loaders.prepare import PrepareOptions, prepare
+    from data_loaders.preparation import prepare
+    from data_loaders.read_recordings import PreparationSettings
 
     folder = tmp_path_factory.mktemp("prepared") / "small"
-    prepare(PrepareOptions("bandai_namco", recordings, folder, workers=1))
+    prepare(PreparationSettings("bandai_namco", recordings, folder, workers=1))
     return folder
 
 

@@ -15,7 +15,8 @@ import torch
 from data_loaders.corpus import Corpus
 from data_loaders.humanml_features import joints_from_features
 from data_loaders.kinematics import physics_summary
-from data_loaders.prepare import PrepareOptions, prepare
+from data_loaders.preparation import prepare
+from data_loaders.read_recordings import PreparationSettings
 from data_loaders.skeleton import load_skeleton
 from evaluations import board, eval_humanml_run, judges
 from evaluations.board_table import board_of, board_table
@@ -209,7 +210,7 @@ def test_given_motions_with_another_caption_or_frame_are_others(dataset, tmp_pat
 
 
 def test_own_recordings_with_the_heading_of_humanml3d_are_not_humanml3d(recordings, tmp_path):
-    prepare(PrepareOptions("bandai_namco", recordings, tmp_path / "own", workers=1, heading="published"))
+    prepare(PreparationSettings("bandai_namco", recordings, tmp_path / "own", workers=1, heading="published"))
     own = Corpus.open(tmp_path / "own")
     assert (own.heading, own.skeleton.name) == ("published", "humanml")
     assert published_name(own) is None and default_evaluator(own).name == "own"

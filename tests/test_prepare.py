@@ -10,17 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_loaders.clips import windows
 from data_loaders.corpus import Corpus, Representation, RepresentationMismatch, Statistics
-from data_loaders.prepare import PrepareOptions, prepare
-from data_loaders.prepare_run import windows
+from data_loaders.preparation import prepare
+from data_loaders.read_recordings import PreparationSettings
 from tests.shared import shared
 from tests.synthetic import bvh_text, raise_hand, walk, write_recordings
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def options(source: Path, output: Path, **changes) -> PrepareOptions:
-    return PrepareOptions(changes.pop("kind", "bandai_namco"), source, output, workers=1, **changes)
+def options(source: Path, output: Path, **changes) -> PreparationSettings:
+    return PreparationSettings(changes.pop("kind", "bandai_namco"), source, output, workers=1, **changes)
 
 
 def report(folder: Path) -> str:
@@ -142,7 +143,7 @@ def test_archives_are_read_in_place(tmp_path, recordings):
 def test_an_interrupted_run_goes_on_and_ends_the_same(tmp_path, recordings, small_dataset, monkeypatch):
     import data_loaders.mocap as module
 
-    monkeypatch.setattr("data_loaders.prepare.BATCH", 2)
+    monkeypatch.setattr("data_loaders.preparation.BATCH", 2)
     read, calls = module.read_joints, []
 
     def stop_after_five(clip, *settings, **more):

@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_loaders.clips import window_captions
 from data_loaders.corpus import Corpus
-from data_loaders.prepare import Loaded, PrepareOptions, load_clip, prepare, read_all
-from data_loaders.prepare_run import window_captions
+from data_loaders.preparation import prepare
+from data_loaders.prepare import PrepareOptions
+from data_loaders.read_recordings import Loaded, PreparationSettings, load_clip, read_all
 from data_loaders.sources import SourceClip
 from data_loaders.text import Caption
 from protos.outputs import OutputError
@@ -26,8 +28,8 @@ from tests.synthetic import raise_hand, walk
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def options(source: Path, output: Path, **changes) -> PrepareOptions:
-    return PrepareOptions(changes.pop("kind", "joints"), source, output, workers=changes.pop("workers", 1), **changes)
+def options(source: Path, output: Path, **changes) -> PreparationSettings:
+    return PreparationSettings(changes.pop("kind", "joints"), source, output, workers=changes.pop("workers", 1), **changes)
 
 
 def record(folder: Path, name: str, text: str | None = "a person walks", frames: int = 40, speed: float = 1.0) -> None:
@@ -598,17 +600,17 @@ def test_a_recording_of_one_frame_is_too_short_whatever_is_asked(raw, tmp_path):
 
 
 def test_a_preview_replaces_its_own_pictures_and_nobody_elses(raw, tmp_path):
-    from visualize.preview import PreviewOptions, preview
+    from visualize.preview import PreviewOptions, run
 
     out = tmp_path / "out"
     prepare(options(raw, out, mirror=False))
     (out / "preview").mkdir()
     (out / "preview" / "holiday.mp4").write_bytes(b"mine")
     for _ in range(2):
-        assert [path.name for path in preview(PreviewOptions(str(out), 1))] == ["one.mp4"]
+        assert [path.name for path in run(PreviewOptions(str(out), 1))] == ["one.mp4"]
     assert (out / "preview" / "holiday.mp4").read_bytes() == b"mine"
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos" / "one.mp4").write_bytes(b"mine")
     with pytest.raises(OutputError, match=r"one\.mp4 is there already.*--output_dir"):
-        preview(PreviewOptions(str(out), 1, output_dir=tmp_path / "videos"))
+        run(PreviewOptions(str(out), 1, output_dir=tmp_path / "videos"))
     assert contents(tmp_path / "videos") == {"one.mp4": b"mine"}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from protos.outputs import OutputError
-from visualize.preview import PreviewOptions, preview
+from visualize.preview import PreviewOptions, run
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_names_of_clips_never_become_paths(dataset, tmp_path, name):
     rename_first(dataset, name.replace("{here}", str(tmp_path)))
     before = files(tmp_path)
     try:
-        (video,) = preview(PreviewOptions(str(dataset), num_clips=1))
+        (video,) = run(PreviewOptions(str(dataset), num_clips=1))
     except ValueError as error:
         assert "\n" not in str(error) and files(tmp_path) == before  # such a dataset may be refused as a whole
     else:
@@ -47,11 +47,11 @@ def test_names_of_clips_never_become_paths(dataset, tmp_path, name):
 
 def test_a_preview_is_made_anew_and_other_files_stay(dataset):
     options, shown = PreviewOptions(str(dataset), num_clips=2), dataset / "preview"
-    first = preview(options)
+    first = run(options)
     (shown / "notes.txt").write_text("mine")
-    assert preview(options) == first and (shown / "notes.txt").read_text() == "mine"
+    assert run(options) == first and (shown / "notes.txt").read_text() == "mine"
     (shown / "manifest.json").unlink()
     with pytest.raises(OutputError, match="is there already and was not written by this program"):
-        preview(options)
+        run(options)
     (shown / "notes.txt").unlink()
-    assert preview(options) == first  # as a version without manifests left it
+    assert run(options) == first  # as a version without manifests left it

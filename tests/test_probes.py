@@ -373,10 +373,11 @@ def bandai_namco(tmp_path_factory) -> Path:
     """The prepared recordings: those of this checkout, or else prepared now without mirrored twins."""
     if (ROOT / "dataset" / "bandai_namco" / "corpus" / "index.json").is_file():
         return ROOT / "dataset" / "bandai_namco"
-    from data_loaders.prepare import PrepareOptions, prepare
+    from data_loaders.preparation import prepare
+    from data_loaders.read_recordings import PreparationSettings
 
     folder = tmp_path_factory.mktemp("bandai") / "bandai_namco"
-    prepare(PrepareOptions("bandai_namco", shared("data", "bandai_namco"), folder, mirror=False))
+    prepare(PreparationSettings("bandai_namco", shared("data", "bandai_namco"), folder, mirror=False))
     return folder
 
 

@@ -99,9 +99,10 @@ def test_prompts_from_the_test_split(run, small_dataset):
 
 def test_a_dataset_of_another_representation_is_refused(run, recordings, tmp_path):
     from data_loaders.corpus import RepresentationMismatch
-    from data_loaders.prepare import PrepareOptions, prepare
+    from data_loaders.preparation import prepare
+    from data_loaders.read_recordings import PreparationSettings
 
-    prepare(PrepareOptions("bandai_namco", recordings, tmp_path / "published", workers=1, heading="published"))
+    prepare(PreparationSettings("bandai_namco", recordings, tmp_path / "published", workers=1, heading="published"))
     with pytest.raises(RepresentationMismatch, match="heading"):
         run(*FAST, "--dataset", str(tmp_path / "published"))
 

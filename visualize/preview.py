@@ -1,13 +1,13 @@
 """python -m visualize.preview --dataset NAME: a look at a prepared dataset, a few clips as videos with their captions."""
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from protos.bounds import Range
-from protos.options import parse, run_command
-from protos.processes import setup_logging
+from protos.options import command, run_command
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class PreviewOptions:
     """Where to write (default: DATASET/preview)."""
 
 
-def preview(options: PreviewOptions) -> list[Path]:
+def run(options: PreviewOptions) -> list[Path]:
     """Writes NAME.mp4 and NAME.png per clip, in place of an earlier preview; returns the videos. Raises FileNotFoundError for
     an unknown dataset, OutputError where files of somebody else are in the way.
     """
@@ -56,6 +56,7 @@ def preview(options: PreviewOptions) -> list[Path]:
         write_video(path, [motion])
         write_strip(path.with_suffix(".png"), motion)
         videos.append(path)
+        logging.info("%s", path)
     return videos
 
 
@@ -66,14 +67,7 @@ def earlier_files(names: Iterable[str]) -> set[str]:
     return {f"{twin}{name}.{suffix}" for name in names for twin in ("", "M") for suffix in ("mp4", "png")}
 
 
-def main() -> None:
-    options = parse(PreviewOptions, description=__doc__)
-    setup_logging()
-    import logging
-
-    for path in preview(options):
-        logging.info("%s", path)
-
+main = command(PreviewOptions, run, __doc__)
 
 if __name__ == "__main__":
     run_command(main)

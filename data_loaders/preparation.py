@@ -1,4 +1,4 @@
-"""One run of `prepare` over recordings: what is left to do, how a batch becomes clips, and what the folder holds at the end.
+"""A dataset folder made of recordings: what is left to do, how a batch becomes clips, and what the folder holds at the end.
 
 progress.jsonl tells the runs of a folder apart: its first line says what the dataset is, each other what a recording became,
 with a stamp of all that this depended on. A recording whose stamp is another is done again.
@@ -11,17 +11,20 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tqdm import tqdm
 
+from data_loaders import sources
 from data_loaders.clip_labels import Labels
-from data_loaders.clips import clip_name
+from data_loaders.clips import clip_name, window_captions, windows
 from data_loaders.corpus import EARLIER_FILES, REPORT, Entry, Representation, Statistics, write_corpus
-from data_loaders.input_files import SPLITS, Inventory
+from data_loaders.input_files import SPLITS, Inventory, survey
+from data_loaders.joint_mapping import load_mapping
 from data_loaders.prepare_report import PROGRESS, Accounts, Record, report_text
+from data_loaders.read_recordings import Loaded, PreparationSettings, read_all
 from data_loaders.skeleton import load_skeleton
 from data_loaders.sources import SourceClip
 from data_loaders.text import Caption, Tagger, format_caption, mirror_caption, mirror_text, read_caption_file
@@ -33,47 +36,64 @@ from protos.reading import FileError, convert, read_array, read_json_lines
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from data_loaders.prepare import Loaded, PrepareOptions
-
 log = logging.getLogger(__name__)
+BATCH = 128  # clips per feature batch: enough to vectorise, a few MB
 RECIPE = 2  # what is made of the same recording changed with it
 FIXED_FILES = (PROGRESS, REPORT, *(f"{split}.txt" for split in SPLITS), "Mean.npy", "Std.npy")
 CLIP_FILES = ("new_joint_vecs/{}.npy", "new_joints/{}.npy", "texts/{}.txt")
 IDENTITY = ("source", "fps", "heading")  # settings that make another dataset
 
 
+def prepare(settings: PreparationSettings) -> Accounts:
+    """Makes a dataset folder; what became of every file. Raises ValueError or OSError with one line that says what to do."""
+    if settings.source in ("humanml3d", "kit"):
+        from data_loaders.official import pack_official
+
+        return pack_official(settings.input, settings.output, settings.source)
+    require_other_folder(settings.input, settings.output)
+    inventory, labels, clips = list_source(settings)
+    run = Preparation(settings, clips)
+    todo = run.todo()
+    for clip in clips:
+        if clip.left_out:
+            log.warning("%s dropped: %s", clip.name, clip.reason)
+    batch: list[Loaded] = []
+    with tqdm(desc="clips", unit="clip", total=len(clips), initial=len(clips) - len(todo), disable=None) as bar:
+        for loaded in read_all(sources.with_data(inventory, todo), settings):
+            for line in (loaded.reason, *loaded.notes):
+                if line:
+                    log.warning("%s%s: %s", loaded.clip.name, " dropped" if line is loaded.reason else "", line)
+            batch.append(loaded)
+            bar.update()
+            if len(batch) == BATCH:
+                run.write(batch)
+                batch = []
+        run.write(batch)
+    return run.finish(inventory, labels)
+
+
+def list_source(settings: PreparationSettings) -> tuple[Inventory, Labels, list[SourceClip]]:
+    """Everything that lies in the input folder, what is said about it, and the recordings in the order of their names."""
+    if settings.source == "bvh" and not settings.mapping:
+        raise ValueError("bvh needs --mapping: a file that says which joint is which (see data_loaders/mappings)")
+    if settings.mapping:
+        load_mapping(settings.mapping)  # a wrong one is refused before anything is written
+    inventory = survey(settings.input, sources.SUFFIXES[settings.source], without=[settings.output])
+    labels = Labels(settings.input, settings.captions)
+    if settings.source == "bandai_namco":
+        clip = sources.bandai_namco(labels)
+    elif settings.source == "cmu_sample":
+        clip = sources.cmu_sample(labels)
+    else:
+        fps = settings.source_fps or (settings.fps if settings.source == "joints" else None)
+        clip = sources.any_folder(labels, settings.source, settings.mapping, fps)
+    return inventory, labels, sources.listed(inventory, labels, clip)
+
+
 def require_other_folder(source: Path, output: Path) -> None:
     """OutputError where a dataset would be written among its own recordings."""
     if source.exists() and output.exists() and source.samefile(output):
         raise OutputError(f"--output {output} is the folder of the recordings: give another one, such as dataset/{source.name}")
-
-
-def windows(num_frames: int, longest: int) -> list[tuple[int, int]]:
-    """Equal windows [start, stop) over joint frames; neighbours share a frame, since n + 1 joints give n feature rows."""
-    rows = num_frames - 1
-    count = -(-rows // longest)
-    edges = [round(i * rows / count) for i in range(count + 1)]
-    return [(start, stop + 1) for start, stop in pairwise(edges)]
-
-
-def window_captions(captions: Sequence[Caption], start: float, stop: float, duration: float) -> list[Caption]:
-    """Captions of the part from start to stop seconds of a recording, their times counted from its start.
-
-    One of a part of the recording is kept where at least half of it, or of the window, or a second lies within; where it
-    describes all of the window it has no times.
-    """
-    kept = []
-    for caption in captions:
-        if caption.whole:
-            kept.append(caption)
-            continue
-        begin, end = max(caption.start, start), min(caption.end, stop)
-        if end - begin <= 0 or end - begin < min(1.0, (min(caption.end, duration) - caption.start) / 2, (stop - start) / 2):
-            continue
-        all_of_a_window = stop - start < duration and (begin, end) == (start, stop)
-        times = (0.0, 0.0) if all_of_a_window else (round(begin - start, 3), round(end - start, 3))
-        kept.append(replace(caption, start=times[0], end=times[1]))
-    return kept
 
 
 def earlier_files(folder: Path) -> set[str]:
@@ -97,14 +117,14 @@ def files_of(clips: Sequence[str]) -> list[str]:
 class Preparation:
     """The state of one run: what is done, and the files of the folder that are ours."""
 
-    def __init__(self, options: "PrepareOptions", clips: Sequence[SourceClip]):
+    def __init__(self, settings: PreparationSettings, clips: Sequence[SourceClip]):
         """OutputError or ValueError, before anything is written, where the folder is not for this dataset."""
-        self.options, self.folder = options, options.output
+        self.settings, self.folder = settings, settings.output
         self.clips = {clip.file: clip for clip in clips}
         self.skeleton = load_skeleton("humanml")
-        self.representation = Representation("humanml", options.fps, options.heading)
-        self.outputs = Outputs(self.folder, "dataset", overwrite=options.overwrite, going_on=True, earlier=earlier_files)
-        if self.outputs.found_before and PROGRESS not in self.outputs.found_before and not options.overwrite:
+        self.representation = Representation("humanml", settings.fps, settings.heading)
+        self.outputs = Outputs(self.folder, "dataset", overwrite=settings.overwrite, going_on=True, earlier=earlier_files)
+        if self.outputs.found_before and PROGRESS not in self.outputs.found_before and not settings.overwrite:
             raise OutputError(f"{self.folder} holds a dataset that was not made of recordings: give another --output, or "
                               "--overwrite to make it anew")  # fmt: skip
         self.tagger = Tagger()
@@ -112,30 +132,30 @@ class Preparation:
         self.done = self._read_progress()
         self._require_room()
         self.outputs.claim(*FIXED_FILES)
-        rows = [self.settings, *(asdict(record) for record in self.done.values())]
+        rows = [self.identity, *(asdict(record) for record in self.done.values())]
         write_atomically(self.folder / PROGRESS, "".join(json.dumps(row) + "\n" for row in rows))
 
     @cached_property
-    def settings(self) -> dict[str, Any]:
-        return {name: getattr(self.options, name) for name in IDENTITY} | {"recipe": RECIPE}
+    def identity(self) -> dict[str, Any]:
+        return {name: getattr(self.settings, name) for name in IDENTITY} | {"recipe": RECIPE}
 
     def _read_progress(self) -> dict[str, Record]:
         """What earlier runs made of recordings that are as they were."""
         path = self.folder / PROGRESS
-        if not path.is_file() or PROGRESS not in self.outputs.listed or self.options.overwrite:
+        if not path.is_file() or PROGRESS not in self.outputs.listed or self.settings.overwrite:
             return {}
         try:
-            first, *rows = list(read_json_lines(path, dict[str, Any])) or [self.settings]
+            first, *rows = list(read_json_lines(path, dict[str, Any])) or [self.identity]
             records = [convert(row, Record, str(path)) for row in rows if "file" in row]  # earlier versions had no file
         except FileError as error:
             raise FileError(f"{error}; --overwrite makes the dataset anew") from None
-        if any(first.get(name) != self.settings[name] for name in IDENTITY):
+        if any(first.get(name) != self.identity[name] for name in IDENTITY):
             raise ValueError(f"{self.folder} was begun with other settings ({json.dumps(first)}); give another --output or the "
                              "same settings, or --overwrite to make it anew")  # fmt: skip
         before = {row.get("file", row.get("source")) for row in rows}
         here = set(self.clips) | {PurePosixPath(file).stem for file in self.clips}
         if before and not before & here:
-            raise ValueError(f"{self.folder} was made of other recordings, none of which is in {self.options.input}: give "
+            raise ValueError(f"{self.folder} was made of other recordings, none of which is in {self.settings.input}: give "
                              "another --output, or --overwrite to make it anew")  # fmt: skip
         kept = {record.file: record for record in records if self._is_done(record)}
         if before:
@@ -152,11 +172,11 @@ class Preparation:
 
     def _require_room(self) -> None:
         """OutputError where a folder that is to hold our clips holds files of somebody else, or the recordings are our clips."""
-        source, here = self.options.input.resolve(), self.folder.resolve()
+        source, here = self.settings.input.resolve(), self.folder.resolve()
         if source.is_relative_to(here):
             ours = {here / name for name in self.outputs.listed}
             if any(source / file in ours for file in self.clips):
-                raise OutputError(f"{self.options.input} holds the clips of {self.folder} itself: give another --output")
+                raise OutputError(f"{self.settings.input} holds the clips of {self.folder} itself: give another --output")
         for place in ("new_joint_vecs", "new_joints", "texts", "corpus"):
             path = self.folder / place
             if path.is_symlink() or (path.exists() and not path.is_dir()):
@@ -169,14 +189,12 @@ class Preparation:
 
     def stamp(self, clip: SourceClip) -> str:
         """Changes when anything does that the clips made of a recording depend on."""
-        options = self.options
+        settings = self.settings
         if clip.mapping not in self.mappings:
-            from data_loaders.mocap import load_mapping
-
             self.mappings[clip.mapping] = repr(load_mapping(clip.mapping)) if clip.mapping else ""
         facts = (RECIPE, clip.stamp, clip.name, clip.captions, clip.first_frame, clip.fps, self.mappings[clip.mapping],
-                 options.fps, options.heading, options.mirror, options.min_seconds, options.max_frames,
-                 str(options.body_model), self.tagger.name)  # fmt: skip
+                 settings.fps, settings.heading, settings.mirror, settings.min_seconds, settings.max_frames,
+                 str(settings.body_model), self.tagger.name)  # fmt: skip
         return hashlib.sha256(repr(facts).encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
     def todo(self) -> list[SourceClip]:
@@ -185,7 +203,7 @@ class Preparation:
 
     # ------------------------------------------------------------------------------------------------------ a batch
 
-    def write(self, batch: Sequence["Loaded"]) -> None:
+    def write(self, batch: Sequence[Loaded]) -> None:
         """Windows, mirrored twins, features, texts of a batch of recordings; then their lines in progress.jsonl."""
         import torch
 
@@ -202,7 +220,7 @@ class Preparation:
             records.append(record)
             for window, (start, stop), captions in self._parts(loaded, record):
                 piece = torch.from_numpy(loaded.joints[start:stop])
-                for twin in (False, True) if self.options.mirror else (False,):
+                for twin in (False, True) if self.settings.mirror else (False,):
                     name = clip_name(clip.name, window, twin)
                     owners[name] = record, "mirrored" if twin else "as recorded"
                     joints.append(mirror_joints(piece, self.skeleton) if twin else piece)
@@ -223,12 +241,12 @@ class Preparation:
                 record.left_out, record.reason = "damaged", record.notes[-1]
         self._record(records)
 
-    def _parts(self, loaded: "Loaded", record: Record) -> Iterator[tuple[int | None, tuple[int, int], list[Caption]]]:
+    def _parts(self, loaded: Loaded, record: Record) -> Iterator[tuple[int | None, tuple[int, int], list[Caption]]]:
         """(number of the window or None, its frames, its captions) of a recording; the record gets what is left out."""
         if loaded.joints is None:
             return
-        fps, frames = self.options.fps, len(loaded.joints)
-        spans = windows(frames, self.options.max_frames)
+        fps, frames = self.settings.fps, len(loaded.joints)
+        spans = windows(frames, self.settings.max_frames)
         duration = (frames - 1) / fps
         for caption in loaded.clip.captions:
             beyond = "left out" if caption.start >= duration else "cut" if duration + 0.5 < caption.end < math.inf else ""
@@ -254,7 +272,7 @@ class Preparation:
         if not joints:
             return []
         try:
-            found: list[Any] = features_from_clips(joints, self.skeleton, heading=self.options.heading)
+            found: list[Any] = features_from_clips(joints, self.skeleton, heading=self.settings.heading)
         except (ValueError, RuntimeError, MemoryError) as error:
             if len(joints) == 1:
                 return [one_line(error)]
