@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.layers import sinusoidal_table
-from model.official_tmr import published_name
+from model.official.tmr import tmr_name
 from model.tmr import TMR, TMRConfig
 
 
@@ -56,4 +56,4 @@ class PaddedTMR(nn.Module):
         self.text_encoder = PaddedEncoder(config.text_dim, config)
         self.motion_encoder = PaddedEncoder(config.num_features, config)
         self.motion_decoder = PaddedDecoder(config)
-        self.load_state_dict({published_name(name): value for name, value in ours.state_dict().items()})
+        self.load_state_dict({tmr_name(name): value for name, value in ours.state_dict().items()})

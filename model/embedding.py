@@ -15,9 +15,9 @@ from data_loaders.skeleton import Skeleton, load_skeleton
 from data_loaders.text import Caption
 from model.evaluator_words import GLOVE_FOLDER, WordSource, load_words
 from model.evaluators import TEXTS_AT_ONCE, UNIT_LENGTH, GuoEvaluator
-from model.official_evaluators import evaluator_at, official_evaluator
-from model.official_names import CheckpointError
-from model.official_tmr import read_run_config
+from model.loading import CheckpointError
+from model.official.evaluators import evaluator_at, load_evaluator
+from model.official.tmr import read_run_config
 from model.pretrained import from_pretrained
 from model.run_folder import checkpoint_in
 from model.saved_text_features import WORDS, SavedTextFeatures, features_beside
@@ -131,7 +131,7 @@ def open_space(
     """
     path = checkpoint_in(path)
     if not (path / "config.json").is_file() and (published := dataset or evaluator_at(path)):
-        networks = official_evaluator(path, published).to(device)
+        networks = load_evaluator(path, published).to(device)
     else:
         encoder = text_encoder or saved_run_words(path, annotations)
         networks = from_pretrained(path, device, systems=("tmr", "evaluator"), text_encoder=encoder)

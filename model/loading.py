@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from protos.names import shown
-from protos.reading import FileError, convert
+from protos.reading import FileError, convert, read_json
 from protos.weights import check_weights
 
 TABLES = 100_000_000  # numbers that networks may hold beside their weights: tables of positions, a second set of buffers
+MOST_SETTINGS = 16 << 20  # bytes of a config.json or args.json
 _MAKERS = {torch.empty, torch.zeros, torch.ones, torch.randn, torch.rand}
 
 
@@ -79,3 +80,14 @@ def load_checked(networks: nn.Module, state: Mapping[str, Tensor], where: str) -
     """
     with checkpoint_errors():
         networks.load_state_dict(check_weights(state, networks.state_dict(), where))
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The JSON object of a config.json or args.json."""
+    if not path.is_file():
+        raise CheckpointError(f"{path} is absent")
+    with checkpoint_errors():
+        content = read_json(path, most=MOST_SETTINGS)
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds no settings: expected a JSON object")
+    return content

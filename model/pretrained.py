@@ -5,35 +5,30 @@ A folder alone is enough to sample. `from_pretrained` reads either kind, and tak
 
 import importlib
 import logging
-import re
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from data_loaders.corpus import DATASET_ALIASES, DATASET_ROOT, Representation, Statistics
+from data_loaders.corpus import Statistics
 from model.known_texts import FILE as KNOWN_TEXTS_FILE
 from model.known_texts import KnownTexts
-from model.loading import CheckpointError, checkpoint_errors, convert_settings, load_checked, made_for
-from model.official_names import MDM_NOT_LOADED, config_from_args, mdm_name, read_published, rename
+from model.loading import CheckpointError, checkpoint_errors, convert_settings, load_checked, made_for, read_settings
+from model.official.mdm import load_mdm
 from model.run_folder import WEIGHTS_FILE, checkpoint_in
 from protos.files import encode_json, write_atomically
 from protos.names import shown
 from protos.outputs import new_folder, written_earlier
-from protos.reading import FileError, read_array, read_json
+from protos.reading import FileError
 from protos.weights import read_safetensors
 
 if TYPE_CHECKING:
-    from model.lsremgm_system import LSReMGM
     from model.text_encoders import TextEncoder
 
 log = logging.getLogger(__name__)
-
-MOST_SETTINGS = 16 << 20  # bytes of a config.json or args.json
 
 # Where each system's configuration and the function that builds its networks live.
 SYSTEMS = {
@@ -100,15 +95,14 @@ def from_pretrained(path: str | Path, device: torch.device | str = "cpu", *, dat
                               "or a published one with args.json and model*.pt")
     with checkpoint_errors():
         if path.name == WEIGHTS_FILE or (path.is_dir() and (folder / "config.json").is_file()):
-            if "model" in _settings(folder / "config.json"):  # a published run of TMR: ours name a system instead
+            if "model" in read_settings(folder / "config.json"):  # a published run of TMR: ours name a system instead
                 networks = _from_tmr_run(folder, text_encoder, systems)
             else:
                 networks = _from_folder(folder, text_encoder, systems)
         elif path.suffix == ".ckpt" or (folder / "checkpoints" / "last.ckpt").is_file():  # TEMOS as first published
             networks = _from_first_temos(path, text_encoder, systems)
         elif (folder / "args.json").is_file():
-            model_file = path if path.is_file() else newest_model(folder)
-            networks = _from_published(folder, model_file, dataset_folder, text_encoder)
+            networks = load_mdm(path, text_encoder, dataset_folder)
         else:
             raise CheckpointError(f"{folder} is no checkpoint: it holds neither config.json nor args.json nor "
                                   "checkpoints/last.ckpt, nor the steps of a training run")
@@ -118,21 +112,13 @@ def from_pretrained(path: str | Path, device: torch.device | str = "cpu", *, dat
 def read_config(folder: Path) -> tuple[str, Any]:
     """(system, configuration) of a checkpoint folder, or of the checkpoint that a training run's folder stands for."""
     path = checkpoint_in(folder) / "config.json"
-    content = _settings(path)
+    content = read_settings(path)
     system = content.pop("system", None)
     if not isinstance(system, str) or system not in SYSTEMS:
         raise CheckpointError(f"{path} names system {shown(system)}, known here: {', '.join(SYSTEMS)}")
     module, name, *_ = SYSTEMS[system]
     with checkpoint_errors():
         return system, convert_settings(content, getattr(importlib.import_module(module), name), str(path))
-
-
-def newest_model(folder: Path) -> Path:
-    """The model*.pt with the highest step."""
-    found = [p for p in folder.glob("model*.pt") if re.fullmatch(r"model\d*\.pt", p.name)]
-    if not found:
-        raise CheckpointError(f"{folder} has an args.json but no model*.pt: put the published file there")
-    return max(found, key=lambda p: int("0" + re.sub(r"\D", "", p.stem)))
 
 
 def _from_folder(folder: Path, text_encoder: "TextEncoder | None", systems: Sequence[str]) -> Any:
@@ -156,64 +142,16 @@ def _from_folder(folder: Path, text_encoder: "TextEncoder | None", systems: Sequ
 
 
 def _from_tmr_run(folder: Path, text_encoder: "TextEncoder | None", systems: Sequence[str]) -> nn.Module:
-    from model.official_tmr import official_tmr
+    from model.official.tmr import load_tmr
 
     if systems and "tmr" not in systems:
         raise CheckpointError(f"{folder} holds a model of kind tmr, needed is {' or '.join(systems)}")
-    return official_tmr(folder, text_encoder=text_encoder)
+    return load_tmr(folder, text_encoder=text_encoder)
 
 
 def _from_first_temos(path: Path, text_encoder: "TextEncoder | None", systems: Sequence[str]) -> nn.Module:
-    from model.temos_original import official_temos
+    from model.official.temos import load_temos
 
     if systems and "tmr" not in systems:
         raise CheckpointError(f"{path} holds a model of kind tmr, needed is {' or '.join(systems)}")
-    return official_temos(path, text_encoder=text_encoder)
-
-
-def _from_published(folder: Path, model_file: Path, dataset_folder: str | Path | None,
-                    text_encoder: "TextEncoder | None") -> "LSReMGM":
-    from model.lsremgm_system import build
-
-    args_file = folder / "args.json"
-    args = _settings(args_file)
-    config = config_from_args(args, str(args_file))
-    state = read_published(model_file, use_average=bool(args.get("use_ema", False)))
-    statistics = published_statistics(config, dataset_folder) if config.features == "humanml" else None
-    with made_for(state, str(model_file)):
-        networks = build(config, statistics, text_encoder)
-    to_published = partial(mdm_name, config=config)
-    renamed = rename(state, networks.denoiser.state_dict(), to_published, MDM_NOT_LOADED, str(model_file))
-    load_checked(networks.denoiser, renamed, str(model_file))
-    log.info("%s: %s, %s, %d steps%s", model_file.name, config.arch, config.text_encoder, config.diffusion_steps,
-             "" if config.mask_frames else f", sampled at {config.max_frames} frames and cut")
-    return networks
-
-
-def published_statistics(config: Any, dataset_folder: str | Path | None = None) -> Statistics:
-    """Mean.npy and Std.npy of the dataset a published model was trained on (not those of its evaluator).
-
-    HumanML3D's pair is carried with the code and used where the dataset folder is absent.
-    """
-    alias = DATASET_ALIASES[config.dataset]
-    folder = Path(dataset_folder) if dataset_folder else DATASET_ROOT / alias
-    files = [folder / "Mean.npy", folder / "Std.npy"]
-    if not all(file.is_file() for file in files):
-        representation = Representation(config.skeleton, config.fps, config.heading)
-        if not dataset_folder and (carried := Statistics.published(alias, representation)):
-            return carried
-        raise CheckpointError(
-            f"published {config.dataset} weights need that dataset's Mean.npy and Std.npy: put them into {folder}, "
-            "or name the folder that holds them")
-    mean, std = (read_array(file, kinds="f", shape=(config.num_features,), finite=True).astype("float32") for file in files)
-    return Statistics(mean, std, Representation(config.skeleton, config.fps, config.heading))
-
-
-def _settings(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise CheckpointError(f"{path} is absent")
-    with checkpoint_errors():
-        content = read_json(path, most=MOST_SETTINGS)
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds no settings: expected a JSON object")
-    return content
+    return load_temos(path, text_encoder=text_encoder)

@@ -21,8 +21,9 @@ from data_loaders.corpus import Motion
 from data_loaders.joint_mapping import shipped_mappings
 from model.embedding import TextMotionSpace, open_space
 from model.generation import SYSTEMS, TextToMotion
-from model.official_names import CheckpointError, config_from_args
-from model.official_tmr import config_from_run, read_run_config
+from model.loading import CheckpointError
+from model.official.mdm import config_from_args
+from model.official.tmr import config_from_run, read_run_config
 from model.pretrained import from_pretrained, read_config
 from protos.confined import Confined, LimitError
 from protos.files import atomic_file

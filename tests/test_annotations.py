@@ -10,7 +10,7 @@ from data_loaders import annotations, guoh3dfeats
 from data_loaders.amass_dataset import AmassDataset
 from data_loaders.annotation_builders import file_seconds, sanitised
 from data_loaders.corpus import Corpus
-from model.official_names import CheckpointError
+from model.loading import CheckpointError
 from protos.outputs import OutputError
 from tests.synthetic import random_corpus, walk
 from train import extract

@@ -8,7 +8,6 @@ import torch
 from data_loaders.corpus import Representation, RepresentationMismatch, Statistics
 from data_loaders.glove import VocabularyError
 from data_loaders.text import Caption
-from model import official_evaluators as official
 from model.evaluator_losses import draw_shift, matching_loss, pull, push
 from model.evaluator_words import GloveWords, MinilmWords, load_words
 from model.evaluators import (
@@ -19,7 +18,8 @@ from model.evaluators import (
     WordFeatures,
     sample_lengths,
 )
-from model.official_names import CheckpointError
+from model.loading import CheckpointError
+from model.official import evaluators as official
 from model.pretrained import from_pretrained, save_pretrained
 from sample.generation import load
 
@@ -188,7 +188,7 @@ def test_a_checkpoint_keeps_weights_statistics_and_representation(evaluator, tmp
 def published_file(path, content, **parts):
     """A published file at `path` that holds the weights of the given networks under their published names."""
     for published, (kind, network) in parts.items():
-        content[published] = {official.published_name(key, kind): value for key, value in network.state_dict().items()}
+        content[published] = {official.evaluator_name(key, kind): value for key, value in network.state_dict().items()}
     path.parent.mkdir(parents=True)
     torch.save(content, path)
 
@@ -200,26 +200,26 @@ def test_the_published_evaluator_loads_with_its_own_statistics(tmp_path):
     published_file(file, {"epoch": 28, "iter": 1, "opt_text_encoder": {}, "opt_motion_encoder": {}},
                    **{name: (name, getattr(network, name)) for name in names})
     for folder in (tmp_path, tmp_path / "t2m"):
-        loaded = official.official_evaluator(folder, "humanml")
+        loaded = official.load_evaluator(folder, "humanml")
         clips = motions(40, 60)
         torch.testing.assert_close(loaded.encode_motion(clips), network.eval().encode_motion(clips))
     assert loaded.std[0] < loaded.std[3] < loaded.std[4:67].mean()  # root weighs 25 times as much
     with pytest.raises(CheckpointError, match="absent"):
-        official.official_evaluator(tmp_path, "kit")
+        official.load_evaluator(tmp_path, "kit")
     torch.save({**torch.load(file, weights_only=True), "surprise": 1}, file)
     with pytest.raises(CheckpointError, match="surprise"):
-        official.official_evaluator(tmp_path)
+        official.load_evaluator(tmp_path)
 
 
 def test_the_published_length_estimator_loads(tmp_path):
     network, file = LengthEstimator(LengthEstimatorConfig()), tmp_path / "t2m" / official.LENGTHS
     published_file(file, {"epoch": 1, "niter": 2, "opt_estimator": {}}, estimator=("length_estimator", network))
-    loaded = official.official_length_estimator(tmp_path, "humanml")
+    loaded = official.load_length_estimator(tmp_path, "humanml")
     given = words(5, 9)
     torch.testing.assert_close(loaded(given), network.eval()(given))
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match=r"damaged or not a file of torch\.save"):
-        official.official_length_estimator(tmp_path, "humanml")
+        official.load_length_estimator(tmp_path, "humanml")
 
 
 def test_carried_statistics_are_those_of_the_evaluators_not_of_the_datasets():

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from data_loaders.corpus import Statistics
-from model import temos_original
-from model.official_names import CheckpointError
-from model.official_tmr import MODULES, config_from_run, extract, official_tmr, published_name
+from model.loading import CheckpointError
+from model.official import temos as official
+from model.official.tmr import MODULES, config_from_run, extract, load_tmr, tmr_name
 from model.pretrained import from_pretrained
 from model.tmr import TMRConfig, build, lengths_to_mask
 from protos.outputs import OutputError
@@ -57,7 +57,7 @@ def run(tmp_path, networks):
     (folder / "last_weights").mkdir(parents=True)
     (folder / "logs" / "checkpoints").mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(run_settings(), indent=4))
-    whole = {published_name(name): value for name, value in networks.state_dict().items()}
+    whole = {tmr_name(name): value for name, value in networks.state_dict().items()}
     for module in MODULES:
         part = {name.removeprefix(f"{module}."): value for name, value in whole.items() if name.startswith(module)}
         torch.save(part, folder / "last_weights" / f"{module}.pt")
@@ -86,7 +86,7 @@ def test_statistics_in_the_run_folder_come_first(run):
     (run / "stats").mkdir()
     for name in ("mean", "std"):
         torch.save(torch.full((263,), 3.0), run / "stats" / f"{name}.pt")
-    assert (official_tmr(run).std == 3).all()
+    assert (load_tmr(run).std == 3).all()
 
 
 def test_the_published_pair_stands_in_where_a_run_came_without_statistics(run, monkeypatch, tmp_path):
@@ -97,23 +97,23 @@ def test_the_published_pair_stands_in_where_a_run_came_without_statistics(run, m
         np.save(dataset / f"{name}.npy", np.full(263, 7.0))
     for file in (tmp_path / "stats").rglob("*.pt"):
         file.unlink()
-    loaded = official_tmr(run)
+    loaded = load_tmr(run)
     assert (loaded.std != 7).all() and len(set(loaded.std[4:67].tolist())) > 50  # one per feature, not one per block
     settings = run_settings()
     settings["data"]["motion_loader"]["normalizer"]["base_dir"] = "stats/mine/guoh3dfeats"
     (run / "config.json").write_text(json.dumps(settings))
     with pytest.raises(CheckpointError, match=r"no mean\.pt and std\.pt of its training.*HumanML3D dataset will not do"):
-        official_tmr(run)
+        load_tmr(run)
 
 
 def test_weights_come_from_the_training_checkpoint_too(run, networks):
     for module in MODULES:
         (run / "last_weights" / f"{module}.pt").unlink()
     (run / "last_weights").rmdir()
-    assert same(official_tmr(run), networks)
+    assert same(load_tmr(run), networks)
     assert not (run / "last_weights").exists()  # loading writes nothing
     assert sorted(file.name for file in extract(run).glob("*.pt")) == sorted(f"{module}.pt" for module in MODULES)
-    assert same(official_tmr(run), networks)
+    assert same(load_tmr(run), networks)
     with pytest.raises(OutputError, match="add --overwrite"):  # they may be the published ones
         extract(run)
     extract(run, overwrite=True)
@@ -121,7 +121,7 @@ def test_weights_come_from_the_training_checkpoint_too(run, networks):
     with pytest.raises(OutputError, match=r"did not write \(notes\.txt"):
         extract(run, overwrite=True)
     with pytest.raises(CheckpointError, match=r"epoch=9_weights nor logs/checkpoints/epoch=9\.ckpt"):
-        official_tmr(run, "epoch=9")
+        load_tmr(run, "epoch=9")
 
 
 ran = []
@@ -145,7 +145,7 @@ def test_what_a_checkpoint_pickled_beside_its_weights_is_not_run(run, networks):
     torch.save({**content, "hyper_parameters": Settings()}, path)
     ran.clear()
     extract(run, overwrite=True)
-    assert same(official_tmr(run), networks) and not ran
+    assert same(load_tmr(run), networks) and not ran
     torch.load(path, weights_only=False)
     assert ran == ["ran"]  # it would have been
 
@@ -170,12 +170,12 @@ def test_damaged_and_incomplete_files_are_one_clear_line(run, networks):
         else:
             torch.save(content, file)
         with pytest.raises(CheckpointError, match=message) as caught:
-            official_tmr(run)
+            load_tmr(run)
         assert "\n" not in str(caught.value) and "text_encoder" in str(caught.value)
     file.write_bytes(pickle.dumps(Settings(), protocol=2))
     ran.clear()
     with pytest.raises(CheckpointError, match="holds more than tensors and plain values"):
-        official_tmr(run)
+        load_tmr(run)
     assert not ran
 
 
@@ -213,7 +213,7 @@ def test_a_run_of_temos_has_no_contrast():
 
 def first_published(networks):
     """The state that the first release of TEMOS would save for these networks."""
-    state = {temos_original.published_name(name): value for name, value in networks.state_dict().items()}
+    state = {official.temos_name(name): value for name, value in networks.state_dict().items()}
     for module in ("textencoder", "motionencoder"):
         state[f"{module}.mu_token"], state[f"{module}.logvar_token"] = state.pop(f"{module}.tokens")
         state[f"{module}.sequence_pos_encoding.pe"] = torch.zeros(5000, 1, 16)
@@ -234,10 +234,10 @@ def test_the_first_release_of_temos_loads_without_its_configuration(temos, tmp_p
     (tmp_path / "checkpoints").mkdir()
     torch.save({"state_dict": first_published(temos), "hyper_parameters": Settings()}, tmp_path / "checkpoints" / "last.ckpt")
     with pytest.raises(CheckpointError, match=r"no jfeats_mean\.pt"):
-        temos_original.official_temos(tmp_path)
+        official.load_temos(tmp_path)
     for name in ("mean", "std"):
         torch.save(torch.ones(64), tmp_path / f"jfeats_{name}.pt")
-    loaded = temos_original.official_temos(tmp_path)
+    loaded = official.load_temos(tmp_path)
     assert asdict(loaded.config) == asdict(temos.config)
     assert same_weights(loaded, temos) and (loaded.std == 1).all()
     motion = loaded.motion(torch.zeros(12, 64), "a person stands")
@@ -258,14 +258,14 @@ def test_what_weights_of_the_first_release_do_not_show_comes_from_a_configuratio
     networks = build(TMRConfig(**sizes, num_heads=3, activation="relu", dropout=0.2, fps=12.5)).eval()
     state, motion, mask = first_published(networks), torch.randn(2, 9, 64), torch.ones(2, 9, dtype=torch.bool)
     stated = {"num_heads": 3, "activation": "relu", "dropout": 0.2, "nfeats": 64}
-    made = temos_original.from_state(state, unseen=stated)
+    made = official.from_state(state, unseen=stated)
     assert torch.equal(made.motion_posterior(motion, mask).mean, networks.motion_posterior(motion, mask).mean)
     assert made.motion_encoder.dropout.p == 0.2
-    misspelt = temos_original.from_state(state, unseen={"num_head": 6, "droupout": 0.5})
+    misspelt = official.from_state(state, unseen={"num_head": 6, "droupout": 0.5})
     assert (misspelt.config.num_heads, misspelt.config.dropout, misspelt.config.activation) == (4, 0.1, "gelu")
     assert not torch.allclose(misspelt.motion_posterior(motion, mask).mean, networks.motion_posterior(motion, mask).mean)
     with pytest.raises(CheckpointError, match="not a multiple of 5 attention heads"):
-        temos_original.from_state(state, unseen={"num_heads": 5})
+        official.from_state(state, unseen={"num_heads": 5})
 
 
 def test_words_that_no_rectifier_lets_pass_leave_the_text_of_the_first_release_unchanged(temos):
@@ -278,4 +278,4 @@ def test_words_that_no_rectifier_lets_pass_leave_the_text_of_the_first_release_u
 
 def test_a_checkpoint_of_another_model_is_no_temos():
     with pytest.raises(CheckpointError, match="holds no weights of TEMOS"):
-        temos_original.from_state({"encoder.weight": torch.zeros(2, 2)})
+        official.from_state({"encoder.weight": torch.zeros(2, 2)})

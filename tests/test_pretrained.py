@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from data_loaders.corpus import Representation, Statistics
+from model.loading import CheckpointError
 from model.lsremgm import LSReMGMConfig, MotionDenoiser
 from model.lsremgm_generate import Sampling, generate_features
 from model.lsremgm_system import build
 from model.motion_autoencoder import AutoencoderConfig
-from model.official_names import CheckpointError, config_from_args, mdm_name, read_args
+from model.official.mdm import config_from_args, mdm_name, read_args
 from model.pretrained import from_pretrained, read_config, save_pretrained
 from model.text_encoders import TextFeatures
 from model.text_towers import load_text_encoder

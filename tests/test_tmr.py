@@ -8,8 +8,8 @@ from torch.nn import functional as F
 from data_loaders.batches import TrainingItem, collate
 from data_loaders.corpus import RepresentationMismatch, Statistics
 from model import tmr_losses as losses
+from model.loading import CheckpointError
 from model.motion_autoencoder import Posterior
-from model.official_names import CheckpointError
 from model.pretrained import from_pretrained, save_pretrained
 from model.text_towers import load_text_encoder
 from model.tmr import TMRConfig, build, cosines, lengths_to_mask, scores

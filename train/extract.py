@@ -30,7 +30,7 @@ class ExtractOptions:
 def main(argv: Sequence[str] | None = None) -> None:
     options = parse(ExtractOptions, argv, __doc__)
     setup_logging()
-    from model.official_tmr import checkpoint_file, extract
+    from model.official.tmr import checkpoint_file, extract
 
     path = checkpoint_file(options.run_dir, options.ckpt)
     if not path.is_file():

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 
 from model import evaluator_losses as losses
-from model import official_evaluators as official
 from model.evaluators import (
     UNIT_LENGTH,
     EvaluatorConfig,
@@ -18,6 +17,7 @@ from model.evaluators import (
     TextEncoder,
     WordFeatures,
 )
+from model.official import evaluators as official
 from tests.golden.runner import Case
 
 
@@ -52,7 +52,7 @@ def loaded(case: Case, published: str) -> torch.nn.Module:
     kind, prefix = OURS.get(published, published), case.config["prefixes"][published]
     state = {name.removeprefix(prefix): torch.as_tensor(value) for name, value in case.weights.items() if name.startswith(prefix)}
     made = network(kind, case.config["dims"])
-    official.load_published(made, kind, state, case.name)
+    official.load_network(made, kind, state, case.name)
     return made.eval()
 
 
@@ -153,7 +153,7 @@ def state_dict_shapes(case: Case) -> dict[str, Any]:
     for published in case.config["networks"]:
         kind = OURS.get(published, published)
         state = network(kind, case.config["dims"]).state_dict()
-        shapes[published] = {official.published_name(name, kind): list(value.shape) for name, value in state.items()}
+        shapes[published] = {official.evaluator_name(name, kind): list(value.shape) for name, value in state.items()}
     (others,) = (names for file, names in official.NOT_LOADED.items() if case.config["checkpoint"].endswith(file))
     return {"shapes": shapes, "other_top_level_keys": list(others)}
 

@@ -16,7 +16,8 @@ from diffusion.losses import LossWeights, MotionTerms, training_loss
 from diffusion.samplers import sample
 from model.lsremgm import LSReMGMConfig, MotionDenoiser
 from model.lsremgm_generate import autoregress
-from model.official_names import MDM_NOT_LOADED, mdm_name, read_args, rename
+from model.official.mdm import NOT_LOADED, mdm_name, read_args
+from model.official.weights import rename
 from model.text_encoders import TextFeatures
 from tests.golden.runner import Case
 
@@ -56,7 +57,7 @@ def network_of(case: Case) -> MotionDenoiser:
     config = config_of(case.config["model"])
     network = MotionDenoiser(config)
     to_published = partial(mdm_name, config=config)
-    network.load_state_dict(rename(case.weights, network.state_dict(), to_published, MDM_NOT_LOADED, case.name))
+    network.load_state_dict(rename(case.weights, network.state_dict(), to_published, NOT_LOADED, case.name))
     return network.eval()
 
 

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from model import tmr_losses as losses
 from model.motion_autoencoder import Posterior
-from model.official_names import rename
-from model.official_tmr import MODULES, published_name
+from model.official.tmr import MODULES, tmr_name
+from model.official.weights import rename
 from model.text_encoders import TextFeatures
 from model.tmr import TMR, TMRConfig, build, cosines, lengths_to_mask, scores
 from tests.golden.runner import Case
@@ -45,7 +45,7 @@ def config_of(model: dict[str, Any], loss: dict[str, Any] | None = None) -> TMRC
 
 def networks_of(case: Case) -> TMR:
     networks = build(config_of(case.config["model"], case.config.get("loss")))
-    networks.load_state_dict(rename(case.weights, networks.state_dict(), published_name, (), case.name))
+    networks.load_state_dict(rename(case.weights, networks.state_dict(), tmr_name, (), case.name))
     return networks.eval()
 
 
@@ -191,10 +191,10 @@ def train_step(case: Case) -> dict[str, Any]:
     optimizer = torch.optim.AdamW(networks.parameters(), settings["lr"], tuple(settings["betas"]), settings["eps"],
                                   settings["weight_decay"], settings["amsgrad"])
     training_terms(case, networks)["loss"].backward()
-    gradients = {published_name(name): p.grad for name, p in networks.named_parameters()}
+    gradients = {tmr_name(name): p.grad for name, p in networks.named_parameters()}
     norms = {name: float(gradient.norm()) for name, gradient in gradients.items() if gradient is not None}
     optimizer.step()
-    after = {f"after_step/{published_name(name)}": p.detach() for name, p in networks.named_parameters()}
+    after = {f"after_step/{tmr_name(name)}": p.detach() for name, p in networks.named_parameters()}
     return {
         **after,
         "grad_norm": norms,
@@ -207,7 +207,7 @@ def checkpoint(case: Case) -> dict[str, Any]:
     """Published names and shapes of the networks at their published size, per file and in the training checkpoint."""
     with torch.device("meta"):
         networks = build(config_of(case.config))
-    whole = {published_name(name): list(value.shape) for name, value in networks.state_dict().items()}
+    whole = {tmr_name(name): list(value.shape) for name, value in networks.state_dict().items()}
     files = {
         f"{module}.pt": {name.removeprefix(f"{module}."): shape for name, shape in whole.items() if name.startswith(module)}
         for module in MODULES

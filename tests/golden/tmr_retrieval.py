@@ -17,7 +17,7 @@ from evaluations.eval_retrieval_run import evaluate, latex_row, yaml_name, yaml_
 from evaluations.retrieval_data import items_of
 from evaluations.retrieval_protocol import similarities_of
 from model.embedding import TextMotionSpace
-from model.official_tmr import official_tmr
+from model.official.tmr import load_tmr
 from model.saved_text_features import WORDS, features_beside
 from model.tmr import TMR
 from sample.retrieve import main as retrieve
@@ -63,7 +63,7 @@ def project_of(case: Case) -> tuple[Path, AmassDataset]:
 def run_of(case: Case) -> TMR:
     """The project's model, which reads the saved word features."""
     folder, data = project_of(case)
-    return official_tmr(folder / case.config["run_dir"], text_encoder=features_beside(data.folder, WORDS, "distilbert"))
+    return load_tmr(folder / case.config["run_dir"], text_encoder=features_beside(data.folder, WORDS, "distilbert"))
 
 
 def loader(case: Case) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from evaluations.ape_ave import ape_ave
 from model import tmr_losses as losses
 from model.bert_tower import load_bert
 from model.motion_autoencoder import Posterior
-from model.temos_original import from_state
+from model.official.temos import from_state
 from model.text_encoders import TextEncoder
 from model.tmr import EPS, TMR, TMRConfig, build, lengths_to_mask
 from tests.golden import references

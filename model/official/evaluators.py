@@ -1,7 +1,5 @@
 """The published evaluators and length estimators (text-to-motion, Guo et al. 2022): their files, names and statistics."""
 
-import re
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +9,7 @@ from torch import Tensor, nn
 from data_loaders.corpus import Statistics
 from model.evaluators import EvaluatorConfig, GuoEvaluator, LengthEstimator, LengthEstimatorConfig
 from model.loading import CheckpointError, as_state, checkpoint_errors, load_checked
-from model.official_names import rename
+from model.official.weights import first_match, rename
 from protos.names import shown
 from protos.weights import read_torch
 
@@ -45,18 +43,14 @@ OUTPUTS = {  # what each network calls its last layers
 }  # fmt: skip
 
 
-def published_name(name: str, network: str) -> str:
+def evaluator_name(name: str, network: str) -> str:
     """The published name of parameter `name` of one of the networks in OUTPUTS."""
-    for ours, theirs in (*NAMES, (r"output\.", OUTPUTS[network])):
-        if re.match(ours, name):
-            return re.sub(ours, theirs, name, count=1)
-    raise KeyError(f"no published name for {name}")
+    return first_match(name, (*NAMES, (r"output\.", OUTPUTS[network])))
 
 
-def load_published(network: nn.Module, kind: str, state: dict[str, Tensor], where: str) -> None:
+def load_network(network: nn.Module, kind: str, state: dict[str, Tensor], where: str) -> None:
     """Published weights into a network of `kind`. CheckpointError names what is missing, unexpected or of another shape."""
-    to_published: Callable[[str], str] = partial(published_name, network=kind)
-    load_checked(network, rename(state, network.state_dict(), to_published, (), where), where)
+    load_checked(network, rename(state, network.state_dict(), partial(evaluator_name, network=kind), (), where), where)
 
 
 def read_tar(path: Path, *networks: str) -> list[dict[str, Tensor]]:
@@ -82,23 +76,23 @@ def evaluator_statistics(dataset: str) -> Statistics:
     return Statistics.published(f"evaluator {dataset}", config.representation, np.float64)
 
 
-def official_evaluator(folder: Path, dataset: str = "humanml") -> GuoEvaluator:
+def load_evaluator(folder: Path, dataset: str = "humanml") -> GuoEvaluator:
     """The published evaluator in `folder`, or in its folder t2m or kit, in eval mode."""
     name, config = DATASETS[dataset]
     evaluator = GuoEvaluator(config, evaluator_statistics(dataset))
     path = _find(folder, name, MATCHING)
     networks = ("text_encoder", "motion_encoder", "movement_encoder")
     for kind, state in zip(networks, read_tar(path, *networks)):
-        load_published(getattr(evaluator, kind), kind, state, f"{path}, {kind}")
+        load_network(getattr(evaluator, kind), kind, state, f"{path}, {kind}")
     return evaluator.eval()
 
 
-def official_length_estimator(folder: Path, dataset: str = "humanml") -> LengthEstimator:
+def load_length_estimator(folder: Path, dataset: str = "humanml") -> LengthEstimator:
     """The published length estimator in `folder`, in eval mode."""
     path = _find(folder, DATASETS[dataset][0], LENGTHS)
     network = LengthEstimator(LENGTH_CONFIGS[dataset])
     (state,) = read_tar(path, "estimator")
-    load_published(network, "length_estimator", state, str(path))
+    load_network(network, "length_estimator", state, str(path))
     return network.eval()
 
 

@@ -16,9 +16,8 @@ from torch import Tensor
 from data_loaders import rifke
 from data_loaders.corpus import Statistics
 from model.loading import CheckpointError, load_checked, made_for
-from model.official_names import rename
-from model.official_tmr import published_name as tmr_name
-from model.official_tmr import read_tensor, read_training_checkpoint
+from model.official.tmr import tmr_name
+from model.official.weights import read_tensor, read_training_checkpoint, rename
 from model.text_encoders import TextEncoder
 from model.tmr import TMR, TMRConfig, build
 
@@ -28,7 +27,7 @@ NOT_LOADED = (r"^_losses\.", r"sequence_pos_encoding\.pe$", r"^textencoder\.text
 PROJECTIONS = {"textencoder": "projection.1.", "motionencoder": "skel_embedding."}
 
 
-def published_name(name: str) -> str:
+def temos_name(name: str) -> str:
     """The published name of our parameter `name`, after `joined_tokens`."""
     module, _, rest = tmr_name(name).partition(".")
     module = module.replace("_", "")
@@ -81,11 +80,11 @@ def from_state(state: dict[str, Tensor], statistics: Statistics | None = None, t
     state = joined_tokens(state)
     with made_for(state, where):
         networks = build(config_from_state(state, where, unseen), statistics, text_encoder)
-    load_checked(networks, rename(state, networks.state_dict(), published_name, NOT_LOADED, where), where)
+    load_checked(networks, rename(state, networks.state_dict(), temos_name, NOT_LOADED, where), where)
     return networks.eval()
 
 
-def official_temos(folder: Path, statistics_folder: Path | None = None, text_encoder: TextEncoder | None = None) -> TMR:
+def load_temos(folder: Path, statistics_folder: Path | None = None, text_encoder: TextEncoder | None = None) -> TMR:
     """The model of a published run folder (checkpoints/last.ckpt) or of one .ckpt file, in eval mode.
 
     Its normalisation (jfeats_mean.pt and jfeats_std.pt, or rfeats_*) is looked for in `statistics_folder`, then in the run.

@@ -7,8 +7,7 @@ ruin every score, so nothing here reads them.
 import logging
 import os
 import re
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,27 +16,25 @@ import torch
 from torch import Tensor
 
 from data_loaders.corpus import Statistics
-from model.loading import CheckpointError, as_state, checkpoint_errors, load_checked, made_for
-from model.official_names import rename, torch_layer_name
+from model.loading import CheckpointError, checkpoint_errors, load_checked, made_for
+from model.official.weights import read_state, read_tensor, read_training_checkpoint, rename, torch_layer_name
 from model.text_encoders import TextEncoder
 from model.text_towers import TOWERS
 from model.tmr import EPS, TMR, TMRConfig, build
 from protos.files import atomic_folder
 from protos.names import shown
 from protos.outputs import require_replaceable
-from protos.reading import FileError, convert, read_json, refuse_other_formats
-from protos.weights import read_torch
+from protos.reading import FileError, convert, read_json
 
 log = logging.getLogger(__name__)
 
 MODULES = ("motion_encoder", "text_encoder", "motion_decoder")
 KINDS = ("TMR", "TEMOS")
 SKELETONS = {263: "humanml", 251: "kit"}
-MOST_STATISTICS = 100_000  # numbers of a mean or std
 SIZES = ("latent_dim", "ff_size", "num_layers", "num_heads", "dropout")
 
 
-def published_name(name: str) -> str:
+def tmr_name(name: str) -> str:
     """The name in the published `last.ckpt` of our parameter `name`; without its module, the one in `<module>.pt`."""
     module, _, rest = name.partition(".")
     if rest.startswith("layers."):
@@ -45,7 +42,7 @@ def published_name(name: str) -> str:
     return f"{module}.{re.sub(r'^output[.]', 'final_layer.', rest)}"
 
 
-def official_tmr(folder: Path, ckpt: str = "last", *, text_encoder: TextEncoder | None = None,
+def load_tmr(folder: Path, ckpt: str = "last", *, text_encoder: TextEncoder | None = None,
                  sentence_encoder: TextEncoder | None = None) -> TMR:
     """The model of a published run folder, in eval mode. CheckpointError says in a line what is absent or wrong.
 
@@ -58,7 +55,7 @@ def official_tmr(folder: Path, ckpt: str = "last", *, text_encoder: TextEncoder 
     state, where = read_weights(folder, ckpt)
     with made_for(state, where):
         networks = build(config, statistics, text_encoder, sentence_encoder)
-    load_checked(networks, rename(state, networks.state_dict(), published_name, (), where), where)
+    load_checked(networks, rename(state, networks.state_dict(), tmr_name, (), where), where)
     return networks.eval()
 
 
@@ -206,57 +203,3 @@ def extract(folder: Path, ckpt: str = "last", *, overwrite: bool = False) -> Pat
 
 def checkpoint_file(folder: Path, ckpt: str) -> Path:
     return Path(folder) / "logs" / "checkpoints" / f"{ckpt}.ckpt"
-
-
-def read_training_checkpoint(path: Path) -> dict[str, Tensor]:
-    """`state_dict` of a Lightning checkpoint. Of whatever else it pickled, empty shells are made and no code is run."""
-    content = _load(path, shells=True)
-    if not isinstance(content, dict) or "state_dict" not in content:
-        raise CheckpointError(f"{path} holds no state_dict: expected a training checkpoint (.ckpt)")
-    return as_state(content["state_dict"], path)
-
-
-def read_state(path: Path) -> dict[str, Tensor]:
-    """A flat state dict."""
-    return as_state(_load(path), path)
-
-
-def read_tensor(path: Path) -> np.ndarray:
-    """One float32 array."""
-    content = _load(path)
-    if not isinstance(content, Tensor) or content.layout != torch.strided or content.numel() > MOST_STATISTICS:
-        raise CheckpointError(f"{path} holds no tensor of a mean or std")
-    return content.float().numpy()
-
-
-def _load(path: Path, shells: bool = False) -> Any:
-    if not path.is_file():
-        raise CheckpointError(f"{path} is absent: the run is incomplete")
-    with checkpoint_errors():
-        if not shells:
-            return read_torch(path)
-        refuse_other_formats(path)
-        try:
-            names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-        except Exception:
-            names = []
-        with torch.serialization.safe_globals([(_shell(name), name) for name in names]):
-            return read_torch(path)
-
-
-def _shell(name: str) -> Callable:
-    """What stands for a pickled class or function of that name: takes whatever a file gives it, and does nothing."""
-    if name == "collections.defaultdict":  # the reader fills it with items, which it grants true dictionaries only
-        return lambda *_: OrderedDict()
-
-    class Shell:
-        def __new__(cls, *_: Any, **__: Any) -> "Shell":
-            return super().__new__(cls)
-
-        def __init__(self, *_: Any, **__: Any):
-            pass
-
-        def __setstate__(self, _: Any) -> None:
-            pass
-
-    return Shell

@@ -1,21 +1,28 @@
-"""Tables that rename parameters of published checkpoints to ours, and the reading of their files."""
+"""Checkpoints of MDM (Tevet et al. 2023), DiP and LS-ReMGM as published: args.json and model*.pt."""
 
+import logging
 import re
-from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from torch import Tensor
 
+from data_loaders.corpus import DATASET_ALIASES, DATASET_ROOT, Representation, Statistics
 from data_loaders.edit_masks import TARGET_ROWS
-from model.loading import CheckpointError, as_state, checkpoint_errors
+from model.loading import CheckpointError, as_state, checkpoint_errors, load_checked, made_for, read_settings
 from model.lsremgm import LSReMGMConfig
+from model.lsremgm_system import LSReMGM, build
+from model.official.weights import first_match, rename, torch_layer_name
+from model.text_encoders import TextEncoder
 from protos.names import shown
-from protos.reading import convert
+from protos.reading import convert, read_array
 from protos.weights import read_torch
 
+log = logging.getLogger(__name__)
+
 # Our name -> the published one (MDM, Tevet et al. 2023; LS-ReMGM's weights are MDM's). Order matters: first match.
-MDM_NAMES = (
+NAMES = (
     (r"input_projection\.", "input_process.poseEmbedding."),
     (r"output_projection\.", "output_process.poseFinal."),
     (r"time_mlp\.", "embed_timestep.time_embed."),
@@ -23,29 +30,7 @@ MDM_NAMES = (
     (r"action_table$", "embed_action.action_embedding"),
     (r"gru\.", "gru."),
 )
-MDM_LAYER_NAMES = (
-    (r"self_attention\.qkv\.", "self_attn.in_proj_"),
-    (r"self_attention\.out\.", "self_attn.out_proj."),
-    (r"cross_attention\.qkv\.", "multihead_attn.in_proj_"),
-    (r"cross_attention\.out\.", "multihead_attn.out_proj."),
-    (r"linear", "linear"),
-)
-MDM_NORMS = {
-    "trans_enc": {"norm_self": "norm1", "norm_ff": "norm2"},
-    "trans_dec": {"norm_self": "norm1", "norm_cross": "norm2", "norm_ff": "norm3"},
-}
-MDM_STACK = {"trans_enc": "seqTransEncoder", "trans_dec": "seqTransDecoder"}
-MDM_NOT_LOADED = (r"(^|\.)pe$", r"^clip_model\.")  # fixed sinusoids; the frozen text encoder
-
-
-def torch_layer_name(name: str, arch: str) -> str:
-    """The name that `layers.<i>.<rest>` of ours has in a torch.nn.TransformerEncoder or Decoder, by `arch`."""
-    _, index, rest = name.split(".", 2)
-    stack = f"{MDM_STACK[arch]}.layers.{index}."
-    norm, _, kind = rest.partition(".")
-    if norm in MDM_NORMS[arch]:
-        return f"{stack}{MDM_NORMS[arch][norm]}.{kind}"
-    return stack + _first_match(rest, MDM_LAYER_NAMES)
+NOT_LOADED = (r"(^|\.)pe$", r"^clip_model\.")  # fixed sinusoids; the frozen text encoder
 
 
 def mdm_name(name: str, config: LSReMGMConfig) -> str:
@@ -58,31 +43,7 @@ def mdm_name(name: str, config: LSReMGMConfig) -> str:
         part = {"single": "mlp", "split": f"mini_mlps.{match[1]}",
                 "multi": f"target_loc_emb.{TARGET_ROWS[int(match[1])]}"}[config.target_encoder]
         return f"embed_target_cond.{part}.{match[2]}"
-    return _first_match(name, MDM_NAMES)
-
-
-def _first_match(name: str, table: Iterable[tuple[str, str]]) -> str:
-    for ours, theirs in table:
-        if re.match(ours, name):
-            return re.sub(ours, theirs, name, count=1)
-    raise KeyError(f"no published name for {name}")
-
-
-def rename(published: dict[str, Tensor], ours: dict[str, Tensor], to_published: Callable[[str], str],
-           not_loaded: Iterable[str], where: str) -> dict[str, Tensor]:
-    """A published state dict under our names. CheckpointError names what is missing, unexpected or of another shape."""
-    pairs = {name: to_published(name) for name in ours}
-    given = {key for key in published if not any(re.search(pattern, key) for pattern in not_loaded)}
-    missing, unexpected = sorted(set(pairs.values()) - given), sorted(given - set(pairs.values()))
-    if missing or unexpected:
-        lists = [f"{len(keys)} {kind} ({', '.join(keys[:3])}{', …' if len(keys) > 3 else ''})"
-                 for kind, keys in (("missing", missing), ("unexpected", unexpected)) if keys]
-        raise CheckpointError(f"{where} does not hold the weights its configuration asks for: {'; '.join(lists)}")
-    for name, theirs in pairs.items():
-        if published[theirs].shape != ours[name].shape:
-            raise CheckpointError(f"{where}: {theirs} has shape {tuple(published[theirs].shape)}, "
-                                  f"its configuration asks for {tuple(ours[name].shape)}")
-    return {name: published[theirs] for name, theirs in pairs.items()}
+    return first_match(name, NAMES)
 
 
 def read_published(path: Path, *, use_average: bool) -> dict[str, Tensor]:
@@ -99,7 +60,7 @@ def read_published(path: Path, *, use_average: bool) -> dict[str, Tensor]:
 
 
 # What a published dataset name implies for a frame, and how long a sample may be.
-MDM_DATASETS = {
+DATASETS = {
     "humanml": {"num_features": 263, "skeleton": "humanml", "fps": 20.0, "features": "humanml", "max_frames": 196},
     "kit": {"num_features": 251, "skeleton": "kit", "fps": 12.5, "features": "humanml", "max_frames": 196},
     "humanact12": {"num_features": 150, "skeleton": "smpl", "fps": 20.0, "features": "smpl_rot6d", "max_frames": 60},
@@ -135,14 +96,14 @@ class MDMArgs(TypedDict):
     target_enc_layers: int
 
 
-MDM_DEFAULTS: MDMArgs = {
+DEFAULTS: MDMArgs = {
     "dataset": "humanml", "arch": "trans_enc", "text_encoder_type": "clip", "emb_trans_dec": False, "layers": 8,
     "latent_dim": 512, "cond_mask_prob": 0.1, "mask_frames": False, "unconstrained": False,
     "pos_embed_max_len": 5000, "use_ema": False, "context_len": 0, "pred_len": 0, "noise_schedule": "cosine",
     "diffusion_steps": 1000, "sigma_small": True, "lambda_rcxyz": 0.0, "lambda_vel": 0.0, "lambda_fc": 0.0,
     "lambda_target_loc": 0.0, "multi_target_cond": False, "multi_encoder_type": "single", "target_enc_layers": 1,
 }  # fmt: skip
-MDM_TEXT_ENCODERS = {"clip": ("clip-b32", 512, "pooled"), "bert": ("distilbert", 768, "tokens")}
+TEXT_ENCODERS = {"clip": ("clip-b32", 512, "pooled"), "bert": ("distilbert", 768, "tokens")}
 NUM_ACTIONS = {"humanact12": 12, "uestc": 40}
 
 
@@ -154,10 +115,10 @@ def read_args(args: dict, where: str = "args.json") -> dict[str, Any]:
     CheckpointError names a value of a wrong type.
     """
     with checkpoint_errors():
-        fields = convert({name: args.get(name, default) for name, default in MDM_DEFAULTS.items()}, MDMArgs, where)
+        fields = convert({name: args.get(name, default) for name, default in DEFAULTS.items()}, MDMArgs, where)
     fields["dataset"] = {"t2m": "humanml"}.get(fields["dataset"], fields["dataset"])
-    if fields["dataset"] not in MDM_DATASETS:
-        raise CheckpointError(f"{where} names dataset {shown(fields['dataset'])}, known: {', '.join(MDM_DATASETS)}")
+    if fields["dataset"] not in DATASETS:
+        raise CheckpointError(f"{where} names dataset {shown(fields['dataset'])}, known: {', '.join(DATASETS)}")
     fields["num_layers"] = fields.pop("layers")
     fields["unconstrained"] = bool(fields["unconstrained"] or args.get("cond_mode") == "no_cond")
     fields["pred_len"] = fields["pred_len"] or fields["context_len"]
@@ -170,9 +131,9 @@ def config_from_args(args: dict, where: str = "args.json") -> LSReMGMConfig:
     fields = read_args(args, where)
     dataset = fields["dataset"]
     condition = "none" if fields["unconstrained"] else "action" if dataset in NUM_ACTIONS else "text"
-    if fields["text_encoder_type"] not in MDM_TEXT_ENCODERS:
+    if fields["text_encoder_type"] not in TEXT_ENCODERS:
         raise CheckpointError(f"{where} names text encoder {shown(fields['text_encoder_type'])}, known: clip, bert")
-    encoder, text_dim, memory = MDM_TEXT_ENCODERS[fields["text_encoder_type"]]
+    encoder, text_dim, memory = TEXT_ENCODERS[fields["text_encoder_type"]]
     if condition != "text":
         encoder, text_dim, memory = "none", 0, "pooled"
     # Only the newer code knows text_encoder_type without emb_before_mask; the older adds the text to the token.
@@ -184,7 +145,7 @@ def config_from_args(args: dict, where: str = "args.json") -> LSReMGMConfig:
     try:
         return LSReMGMConfig(
             **{name: fields[name] for name in taken},
-            **MDM_DATASETS[dataset],
+            **DATASETS[dataset],
             dataset=dataset,
             max_positions=fields["pos_embed_max_len"],
             condition=condition,
@@ -201,3 +162,52 @@ def config_from_args(args: dict, where: str = "args.json") -> LSReMGMConfig:
         )
     except ValueError as error:
         raise CheckpointError(f"{where}: {error}") from None
+
+
+def newest_model(folder: Path) -> Path:
+    """The model*.pt with the highest step."""
+    found = [p for p in folder.glob("model*.pt") if re.fullmatch(r"model\d*\.pt", p.name)]
+    if not found:
+        raise CheckpointError(f"{folder} has an args.json but no model*.pt: put the published file there")
+    return max(found, key=lambda p: int("0" + re.sub(r"\D", "", p.stem)))
+
+
+def load_mdm(path: Path, text_encoder: TextEncoder | None = None, dataset_folder: str | Path | None = None) -> LSReMGM:
+    """The model of a published folder, by its newest model*.pt, or of one such file. CheckpointError says what is wrong.
+
+    `dataset_folder`: as in `published_statistics`.
+    """
+    folder = path if path.is_dir() else path.parent
+    model_file = path if path.is_file() else newest_model(folder)
+    args_file = folder / "args.json"
+    args = read_settings(args_file)
+    config = config_from_args(args, str(args_file))
+    state = read_published(model_file, use_average=bool(args.get("use_ema", False)))
+    statistics = published_statistics(config, dataset_folder) if config.features == "humanml" else None
+    with made_for(state, str(model_file)):
+        networks = build(config, statistics, text_encoder)
+    to_published = partial(mdm_name, config=config)
+    renamed = rename(state, networks.denoiser.state_dict(), to_published, NOT_LOADED, str(model_file))
+    load_checked(networks.denoiser, renamed, str(model_file))
+    log.info("%s: %s, %s, %d steps%s", model_file.name, config.arch, config.text_encoder, config.diffusion_steps,
+             "" if config.mask_frames else f", sampled at {config.max_frames} frames and cut")
+    return networks
+
+
+def published_statistics(config: Any, dataset_folder: str | Path | None = None) -> Statistics:
+    """Mean.npy and Std.npy of the dataset a published model was trained on (not those of its evaluator).
+
+    HumanML3D's pair is carried with the code and used where the dataset folder is absent.
+    """
+    alias = DATASET_ALIASES[config.dataset]
+    folder = Path(dataset_folder) if dataset_folder else DATASET_ROOT / alias
+    files = [folder / "Mean.npy", folder / "Std.npy"]
+    if not all(file.is_file() for file in files):
+        representation = Representation(config.skeleton, config.fps, config.heading)
+        if not dataset_folder and (carried := Statistics.published(alias, representation)):
+            return carried
+        raise CheckpointError(
+            f"published {config.dataset} weights need that dataset's Mean.npy and Std.npy: put them into {folder}, "
+            "or name the folder that holds them")
+    mean, std = (read_array(file, kinds="f", shape=(config.num_features,), finite=True).astype("float32") for file in files)
+    return Statistics(mean, std, Representation(config.skeleton, config.fps, config.heading))
