@@ -1,11 +1,12 @@
-"""The board: rows of several evaluations as one table and one chart."""
+"""The board: rows of several evaluations as one report and one chart."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from evaluations.eval_report import HEADINGS, SEPARATOR, interval_text, published_rows, times
-from evaluations.protocol import GENERATED, GIVEN, METRICS, REAL
-from evaluations.tables import percent, table
+from evaluations.metrics_report import HEADINGS, metrics_table, times
+from evaluations.protocol import GENERATED, GIVEN, REAL
+from evaluations.report import Report
+from evaluations.tables import percent
 
 COMPARABLE = ("dataset", "split", "protocol", "evaluator", "replications")
 CHARTED = ("top3", "fid", "mm_dist", "diversity")
@@ -27,6 +28,8 @@ def board_of(reports: Sequence[dict]) -> dict:
             if one and other and one != other:
                 raise ValueError(f"{first['what']} and {report['what']} cannot stand side by side: "
                                  f"the {name} has changed between their evaluations")
+    stamps = first.get("made_from", {})
+    made_from = {name: stamps.get(name) for name in ("dataset", "evaluator")}
     entrants: dict[str, dict] = {}
     others: dict[str, dict] = {}
     for report in reports:
@@ -34,11 +37,13 @@ def board_of(reports: Sequence[dict]) -> dict:
             shown = {"figures": figures, "physics": report["physics"].get(row, {})}
             if row in (GENERATED, GIVEN):
                 shown |= {name: report.get(name) for name in ("probes", "seconds_per_motion", "parameters")}
-                entrants[_fresh(Path(report["what"]).name or report["what"], entrants)] = shown
+                name = _fresh(Path(report["what"]).name or report["what"], entrants)
+                entrants[name] = shown
+                made_from[name] = report.get("made_from", {}).get("model" if row == GENERATED else "motions")
             else:
                 others.setdefault(row, shown)
     rows = {REAL: others.pop(REAL), **entrants, **others}
-    return {**{name: first[name] for name in (*COMPARABLE, "whose", "seed", "published")}, "rows": rows}
+    return {**{name: first[name] for name in (*COMPARABLE, "whose", "seed", "published")}, "rows": rows, "made_from": made_from}
 
 
 def _fresh(name: str, taken: dict) -> str:
@@ -49,10 +54,8 @@ def _fresh(name: str, taken: dict) -> str:
     return name
 
 
-def board_table(board: dict) -> str:
-    """Markdown: metrics, physics, probes, speed and size; a line below says how it came about."""
-    rows = board["rows"]
-    names = [name for name in METRICS if any(name in row["figures"] for row in rows.values())]
+def board_report(board: dict, command: str) -> Report:
+    """Metrics, physics, probes, speed and size of each row; a line below says how they came about."""
     extras = [
         ("foot, m/s", lambda row: _number(row["physics"].get("planted_foot_speed"), 3)),
         ("jerk, m/s³", lambda row: _number(row["physics"].get("jerk"), 0)),
@@ -60,15 +63,14 @@ def board_table(board: dict) -> str:
         ("ms / motion", lambda row: _number(1000 * row["seconds_per_motion"] if row.get("seconds_per_motion") else None, 0)),
         ("parameters, M", lambda row: _number(row["parameters"] / 1e6 if row.get("parameters") else None, 1)),
     ]
-    body = [
-        [name, *(interval_text(row["figures"].get(metric)) for metric in names), *(show(row) for _, show in extras)]
-        for name, row in rows.items()
-    ]
-    for name, figures in published_rows(board["published"]).items():
-        body.append([f"{SEPARATOR} {name}", *(interval_text(figures.get(metric)) for metric in names), *("–" for _ in extras)])
-    text = table(["", *(HEADINGS[name] for name in names), *(title for title, _ in extras)], body)
-    return (f"{text}\n\n{board['dataset']}, {board['split']} split, protocol {board['protocol']} ({board['whose']}), "
-            f"{times(board['replications'])}; evaluator {board['evaluator']}.")
+    rows = list(board["rows"].values())
+    header, body = metrics_table({name: row["figures"] for name, row in board["rows"].items()}, board["published"])
+    for i, line in enumerate(body):  # published rows come last and have figures alone
+        line += [show(rows[i]) if i < len(rows) else "–" for _, show in extras]
+    how = (f"{board['dataset']}, {board['split']} split, protocol {board['protocol']} ({board['whose']}), "
+           f"{times(board['replications'])}; evaluator {board['evaluator']}.")  # fmt: skip
+    header += [title for title, _ in extras]
+    return Report(f"Models on {board['dataset']}", {"command": command, **board}, header, body, [how])
 
 
 def _number(value: float | None, digits: int) -> str:

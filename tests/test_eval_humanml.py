@@ -18,14 +18,14 @@ from data_loaders.kinematics import physics_summary
 from data_loaders.preparation import prepare
 from data_loaders.read_recordings import PreparationSettings
 from data_loaders.skeleton import load_skeleton
-from evaluations import board, eval_humanml_run, judges
-from evaluations.board_table import board_of, board_table
+from evaluations import board, judges, text_to_motion
+from evaluations.board_table import board_of, board_report
 from evaluations.eval_evaluator import EvalEvaluatorOptions, judge_evaluator, unseen_wordings
 from evaluations.eval_humanml import EvalOptions, main
-from evaluations.eval_humanml_run import evaluate
-from evaluations.eval_report import gap_to_published, published_rows, read_report
+from evaluations.eval_humanml import run as evaluate
 from evaluations.judges import default_evaluator, published_name
 from evaluations.metrics import Interval
+from evaluations.metrics_report import gap_to_published, published_rows, read_report
 from evaluations.motion_sources import complete_features, given_set
 from evaluations.stamps import motions_stamp
 from evaluations.tables import known, physics_table, write_plain
@@ -80,13 +80,13 @@ def test_an_interrupted_evaluation_goes_on_and_ends_where_a_whole_one_does(optio
     whole = evaluate(options(output_dir=tmp_path / "whole", replications=3))
     evaluate(options(replications=1))
     counted = []
-    replicate = eval_humanml_run.Evaluation.replicate
+    replicate = text_to_motion.Evaluation.replicate
 
     def counting(self, number, *arguments):
         counted.append(number)
         return replicate(self, number, *arguments)
 
-    monkeypatch.setattr(eval_humanml_run.Evaluation, "replicate", counting)
+    monkeypatch.setattr(text_to_motion.Evaluation, "replicate", counting)
     gone_on = evaluate(options(replications=3))
     assert counted == [1, 2]
     assert gone_on["physics"] == whole["physics"]
@@ -268,7 +268,7 @@ def report_of(what: str, top3: float, published: str | None = None, **changes) -
 def test_a_board_has_real_motion_once_and_first_and_each_model_by_its_name(tmp_path):
     made = board_of([report_of("save/a", 0.7), report_of("other/a", 0.6), report_of("save/b", 0.8)])
     assert list(made["rows"]) == ["real motion", "a", "a_2", "b", "noise"]
-    assert board_table(made).count("| real motion ") == 1
+    assert board_report(made, "c").markdown().count("| real motion ") == 1
     with pytest.raises(ValueError, match="the dataset has changed between their evaluations"):
         board_of([report_of(name, 0.7, made_from={"dataset": name}) for name in ("a", "b")])
     with pytest.raises(ValueError, match="protocol is mdm of one and t2m of the other"):
@@ -295,7 +295,7 @@ def test_a_report_with_a_wrong_field_names_it_and_one_of_an_earlier_version_is_r
     for name in ("published", "made_from", "unreadable"):  # as earlier versions had it
         report.pop(name, None)
     (tmp_path / "report.json").write_text(json.dumps(report))
-    assert board_table(board_of([read_report(tmp_path)]))
+    assert board_report(board_of([read_report(tmp_path)]), "c").markdown()
     spoil(report)
     (tmp_path / "report.json").write_text(json.dumps(report))
     with pytest.raises(FileError, match=rf"report\.json: {words}"):

@@ -1,8 +1,6 @@
-"""Reports of `evaluations.eval_humanml`: what a table shows, what is said of the real row, and the files."""
+"""The report of the field's metrics: what its table shows, what is said of the real row, and reading it back."""
 
-import csv
-import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -10,10 +8,9 @@ from typing import Any
 
 from evaluations.metrics import Interval
 from evaluations.protocol import GENERATED, METRICS, REAL, Replication
-from evaluations.stamps import spoken
-from evaluations.tables import Physics, physics_table, table, write_plain
+from evaluations.report import Report
+from evaluations.tables import Physics, physics_table
 from protos.names import shown
-from protos.outputs import Outputs
 from protos.reading import FileError, read_json
 
 PUBLISHED_FILE = Path(__file__).with_name("published_rows.json")
@@ -36,7 +33,7 @@ def published_rows(key: str | None) -> dict[str, dict[str, Interval]]:
     }
 
 
-def gap_to_published(report: dict) -> list[str]:
+def gap_to_published(report: Mapping[str, Any]) -> list[str]:
     """What to warn of: metrics of the real row that are not where the published table has them."""
     published = published_rows(report["published"]).get(REAL, {})
     own = report["rows"][REAL]
@@ -56,17 +53,14 @@ def gap_to_published(report: dict) -> list[str]:
     ]
 
 
-def metrics_table(rows: Mapping[str, Mapping[str, Interval]], more: Mapping[str, Mapping[str, Interval]] | None = None) -> str:
-    """One line per row, real motion first; `more` rows come from published tables."""
+def metrics_table(
+    rows: Mapping[str, Mapping[str, Interval]], published: str | None = None
+) -> tuple[list[str], list[list[str]]]:
+    """Header and lines: real motion first, then the others, then those of the published table of humanml or kit."""
     names = [name for name in METRICS if any(name in row for row in rows.values())]
-
-    def line(label: str, row: Mapping[str, Interval]) -> list[str]:
-        return [label, *(interval_text(row.get(name)) for name in names)]
-
-    body = [line(label, row) for label, row in rows.items()]
-    if more:
-        body += [line(f"{SEPARATOR} {label}", row) for label, row in more.items()]
-    return table(["", *(HEADINGS[name] for name in names)], body)
+    shown = {**rows, **{f"{SEPARATOR} {system}": row for system, row in published_rows(published).items()}}
+    body = [[label, *(interval_text(row.get(name)) for name in names)] for label, row in shown.items()]
+    return ["", *(HEADINGS[name] for name in names)], body
 
 
 def interval_text(interval: Interval | None) -> str:
@@ -80,40 +74,28 @@ def times(replications: int) -> str:
     return f"{replications} replications, mean ± 95 % interval" if replications > 1 else "1 replication"
 
 
-def markdown(report: dict) -> str:
-    """The report for people."""
-    seconds, parameters = report["seconds_per_motion"], report["parameters"]
-    lines = [
-        f"# {report['what']} on {report['dataset']} ({report['split']}, {report['motions']} motions)", "",
-        f"`{report['command']}`", "",
-        f"Protocol {report['protocol']}: {report['whose']}. {times(report['replications'])}, "
-        f"seed {report['seed']}. Evaluator: {report['evaluator']}.", "",
-        f"Made from {spoken(report['made_from'])}.", "",
-        metrics_table(report["rows"], published_rows(report["published"])), "",
-    ]  # fmt: skip
-    lines += [f"**{warning}**\n" for warning in gap_to_published(report)]
-    if report["physics"]:
-        pair = (GENERATED, REAL) if GENERATED in report["physics"] else None
-        lines += ["## Physics", "", physics_table(report["physics"], pair), ""]
+def report_of(facts: dict[str, Any], replications: Sequence[Replication]) -> Report:
+    """The report of facts as in report.json, with a line in motions.csv per judged motion of every replication."""
+    seconds, made = facts["seconds_per_motion"], facts["physics"]
+    notes = [
+        f"Protocol {facts['protocol']}: {facts['whose']}. {times(facts['replications'])}, seed {facts['seed']}. "
+        f"Evaluator: {facts['evaluator']}.",
+        *(f"**{warning}**" for warning in gap_to_published(facts)),
+    ]
+    if made:
+        notes += ["## Physics", physics_table(made, (GENERATED, REAL) if GENERATED in made else None)]
     if seconds is not None:
-        lines += [f"{1000 * seconds:.0f} ms per motion, {parameters / 1e6:.1f} M parameters.", ""]
-    return "\n".join(lines)
-
-
-def write_report(outputs: Outputs, report: dict, replications: list[Replication]) -> None:
-    """report.json, report.md, and motions.csv with a line per judged motion of every replication."""
-    write_plain(outputs, "report.json", report)
-    outputs.write("report.md", markdown(report) + "\n")
-    out = io.StringIO()
-    writer = csv.writer(out)
-    writer.writerow(["replication", "row", "clip", "caption", "frames", "seed", "place_in_pool", "distance"])
-    for number, replication in enumerate(replications):
-        writer.writerows([number, *each[:-1], f"{each.distance:.4f}"] for each in replication.motions)
-    outputs.write("motions.csv", out.getvalue())
+        notes.append(f"{1000 * seconds:.0f} ms per motion, {facts['parameters'] / 1e6:.1f} M parameters.")
+    lines = [[k, *each[:-1], f"{each.distance:.4f}"] for k, found in enumerate(replications) for each in found.motions]
+    return Report(
+        f"{facts['what']} on {facts['dataset']} ({facts['split']}, {facts['motions']} motions)", facts,
+        *metrics_table(facts["rows"], facts["published"]), notes,
+        lists={"motions.csv": (["replication", "row", "clip", "caption", "frames", "seed", "place_in_pool", "distance"], lines)},
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Report:
+class StoredReport:
     """What others read in a report.json: fields that earlier versions did not write have a default."""
 
     what: str
@@ -140,7 +122,7 @@ def read_report(path: Path) -> dict:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such report; python -m evaluations.eval_humanml writes one")
     try:
-        report = read_json(path, Report)
+        report = read_json(path, StoredReport)
     except FileError as error:
         raise FileError(f"{error}: not a report of evaluations.eval_humanml") from None
     if REAL not in report.rows:
@@ -148,4 +130,4 @@ def read_report(path: Path) -> dict:
     for row, figures in report.rows.items():
         if lacking := [name for name in METRICS if name not in figures and name != "multimodality"]:
             raise FileError(f"{path}: {lacking[0]} of row {shown(row)} is missing: not a report of evaluations.eval_humanml")
-    return {name: getattr(report, name) for name in Report.__dataclass_fields__}
+    return {name: getattr(report, name) for name in StoredReport.__dataclass_fields__}

@@ -1,9 +1,9 @@
-"""What `evaluations.eval_humanml` does once its options are read: data, judge, replications, files."""
+"""Judges text-to-motion models, or given motions, by a published protocol: data, judge, replications, and files that are
+gone on with where an evaluation was interrupted."""
 
 import logging
-import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -14,10 +14,10 @@ from tqdm import tqdm
 
 from data_loaders.corpus import Corpus
 from data_loaders.kinematics import physics_summary
-from evaluations.eval_humanml import MODES, REAL_MOTION, EvalOptions
-from evaluations.eval_report import gap_to_published, write_report
+from data_loaders.skeleton import load_skeleton
 from evaluations.evaluation_set import EvaluationSet, real_set
 from evaluations.judges import default_evaluator, load_judge, published_name
+from evaluations.metrics_report import gap_to_published, report_of
 from evaluations.motion_sources import UNREADABLE, ModelSource, feature_joints, given_set, noise_motions
 from evaluations.protocol import (
     GENERATED,
@@ -31,6 +31,8 @@ from evaluations.protocol import (
     Replication,
     summary,
 )  # fmt: skip
+from evaluations.report import Report, command_line
+from evaluations.settings import MODES, REAL_MOTION, EvaluationSettings, ProtocolSettings
 from evaluations.stamps import checkpoint_stamp, motions_stamp
 from evaluations.tables import MEASURES, Physics, known, plain, write_plain
 from model.generation import SYSTEMS, Sampling
@@ -38,78 +40,82 @@ from protos.names import safe_name
 from protos.outputs import OutputError, Outputs
 from protos.processes import Processes
 from protos.reading import FileError, read_json
+from sample.prompts import file_name
 
 log = logging.getLogger(__name__)
 
 SETTINGS, STORE, REPORTS = "settings.json", "replications", ("report.json", "report.md", "motions.csv")
-# What may differ between two runs of the same evaluation.
-NO_SETTINGS = ("replications", "output_dir", "overwrite", "device", "batch_size", "processes")
+STORED = ("rows", "motions", "seconds", "physics")  # of a replication
 
 
-def evaluate(options: EvalOptions) -> dict | None:
+def evaluate(
+    settings: EvaluationSettings, replications: int, processes: Processes, batch_size: int = 64, output_dir: Path | None = None,
+    overwrite: bool = False,
+) -> Report | None:  # fmt: skip
     """The report, which the main process also writes to the output folder; None in the others.
 
-    Replications that the folder holds already are taken over. Raises ValueError or OSError in a user's words.
+    Replications that the folder holds already are taken over. batch_size: motions made at once. Raises ValueError or OSError
+    in a user's words.
     """
-    processes = Processes(options.device)
-    corpus = Corpus.open(options.dataset)
-    data = real_set(corpus, options.split)
-    evaluator = options.evaluator or default_evaluator(corpus)
+    corpus = Corpus.open(settings.dataset)
+    data = real_set(corpus, settings.split)
+    evaluator = settings.evaluator or default_evaluator(corpus)
     judge = load_judge(evaluator, corpus, device=str(processes.device))
-    protocol = protocol_of(options)
-    source, entrants, unreadable = entrants_of(options, corpus, processes)
-    evaluation = Evaluation(data, judge, protocol, options.seed, MODES[options.eval_mode][1], processes.share)
+    protocol = protocol_of(settings)
+    source, entrants, unreadable = entrants_of(settings, corpus, processes, batch_size)
+    evaluation = Evaluation(data, judge, protocol, settings.seed, MODES[settings.eval_mode][1], processes.share)
     made_from = {
         "dataset": corpus.stamp, "evaluator": checkpoint_stamp(evaluator),
-        "model": checkpoint_stamp(options.model_path) if source else None,
+        "model": checkpoint_stamp(settings.model_path) if source else None,
         "motions": motions_stamp(entrants.given) if entrants.given else None,
     }  # fmt: skip
-    settings = {name: value for name, value in plain(asdict(options)).items() if name not in NO_SETTINGS}
-    settings |= {"protocol": asdict(protocol), "eval_mode": evaluation.multimodality, "made_from": made_from}
-    outputs = processes.from_main(lambda: outputs_for(options, settings))
-    replications = run(evaluation, entrants, options, outputs, corpus, processes)
+    kept = plain({each.name: getattr(settings, each.name) for each in fields(EvaluationSettings)})
+    kept |= {"protocol": asdict(protocol), "eval_mode": evaluation.multimodality, "made_from": made_from}
+    outputs = processes.from_main(
+        lambda: outputs_for(output_dir or default_folder(settings, kept, overwrite), kept, replications, overwrite)
+    )
+    found = replicate(evaluation, entrants, replications, settings.physics_clips, outputs, processes)
     if not processes.main:
         return None
-    report = {
-        "what": str(options.motions or options.model_path),
-        "command": " ".join(["python -m evaluations.eval_humanml", *sys.argv[1:]]),
-        "dataset": corpus.folder.name, "split": options.split, "motions": len(data), "evaluator": shown(evaluator),
-        "protocol": protocol.name, "whose": protocol.whose, "replications": len(replications), "seed": options.seed,
-        "rows": {row: summary([each.rows[row] for each in replications]) for row in replications[0].rows},
-        "values": [each.rows for each in replications],
-        "seconds_per_motion": float(np.mean([r.seconds for r in replications])) if replications[0].seconds else None,
+    report = report_of({
+        "what": str(settings.motions or settings.model_path), "command": command_line("evaluations.eval_humanml"),
+        "dataset": corpus.folder.name, "split": settings.split, "motions": len(data), "evaluator": shown(evaluator),
+        "protocol": protocol.name, "whose": protocol.whose, "replications": len(found), "seed": settings.seed,
+        "rows": {row: summary([each.rows[row] for each in found]) for row in found[0].rows},
+        "values": [each.rows for each in found],
+        "seconds_per_motion": float(np.mean([r.seconds for r in found])) if found[0].seconds else None,
         "parameters": sum(p.numel() for p in source.networks.parameters()) if source else None,
-        "physics": replications[0].physics,
+        "physics": found[0].physics,
         "published": published_name(corpus) if evaluator == default_evaluator(corpus) else None,
         "made_from": made_from, "unreadable": unreadable,
-    }  # fmt: skip
-    for warning in gap_to_published(report):
+    }, found)  # fmt: skip
+    for warning in gap_to_published(report.facts):
         log.warning(warning)
-    write_report(outputs, report, replications)
+    report.write(outputs)
     log.info("report.json, report.md and motions.csv in %s", outputs.folder)
     return report
 
 
-def protocol_of(options: EvalOptions) -> EvaluationProtocol:
-    protocol = PROTOCOLS[options.protocol]
-    return protocol if options.num_motions is None else replace(protocol, enough=options.num_motions)
+def protocol_of(settings: ProtocolSettings) -> EvaluationProtocol:
+    protocol = PROTOCOLS[settings.protocol]
+    return protocol if settings.num_motions is None else replace(protocol, enough=settings.num_motions)
 
 
 def entrants_of(
-    options: EvalOptions, corpus: Corpus, processes: Processes
+    settings: EvaluationSettings, corpus: Corpus, processes: Processes, batch_size: int
 ) -> tuple[ModelSource | None, Entrants, dict[str, str]]:
     """What is judged beside real motion, the model where there is one, and which given motions could not be read, and why."""
-    noise = partial(noise_motions, mean=corpus.mean, std=corpus.std) if options.controls else None
-    if options.motions is not None:
-        given, left_out = given_set(options.motions, options.fps, corpus)
+    noise = partial(noise_motions, mean=corpus.mean, std=corpus.std) if settings.controls else None
+    if settings.motions is not None:
+        given, left_out = given_set(settings.motions, settings.fps, corpus)
         unreadable = {name: reason for name, reason in left_out.skipped.items() if reason.startswith(UNREADABLE)}
         return None, Entrants(given=given, noise=noise), unreadable
-    if options.model_path == REAL_MOTION:
+    if settings.model_path == REAL_MOTION:
         return None, Entrants(noise=noise), {}
     from model.pretrained import from_pretrained
 
-    networks = from_pretrained(options.model_path, processes.device, dataset_folder=corpus.folder, systems=SYSTEMS)
-    sampling = Sampling(options.guidance_scale, options.sampler, options.num_steps, batch_size=options.batch_size)
+    networks = from_pretrained(settings.model_path, processes.device, dataset_folder=corpus.folder, systems=SYSTEMS)
+    sampling = Sampling(settings.guidance_scale, settings.sampler, settings.num_steps, batch_size=batch_size)
     source = ModelSource(networks, corpus, sampling, progress=processes.main)
     return source, Entrants(generate=source, noise=noise), {}
 
@@ -120,25 +126,28 @@ def shown(path: Path) -> str:
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
-def outputs_for(options: EvalOptions, settings: dict) -> Outputs:
+def default_folder(settings: EvaluationSettings, kept: dict, overwrite: bool) -> Path:
+    """outputs/eval_<what>_<dataset>_<protocol>, or with a number after it: the first that is free or holds this evaluation."""
+    what = file_name(settings.motions.name if settings.motions else Path(settings.model_path).name)
+    name = f"eval_{what}_{safe_name(Path(settings.dataset).resolve().name)}_{settings.protocol}"
+    places = (Path("outputs") / (f"{name}_{k}" if k > 1 else name) for k in count(1))
+    return next(each for each in places if overwrite or not each.exists() or stored(each) == kept)
+
+
+def outputs_for(wanted: Path, settings: dict, replications: int, overwrite: bool) -> Outputs:
     """The folder of this evaluation, its files claimed: one begun with the same settings on the same data is gone on with.
 
-    OutputError where --output_dir holds another evaluation that may not be replaced.
+    OutputError where it holds another evaluation that may not be replaced.
     """
-    wanted = options.output_dir
-    if wanted is None:
-        name = f"eval_{options.name}_{safe_name(Path(options.dataset).resolve().name)}_{options.protocol}"
-        places = (Path("outputs") / (f"{name}_{k}" if k > 1 else name) for k in count(1))
-        wanted = next(each for each in places if options.overwrite or not each.exists() or stored(each) == settings)
     there = stored(wanted)
-    if there not in (None, settings) and not options.overwrite:
+    if there not in (None, settings) and not overwrite:
         raise OutputError(f"{wanted} holds an evaluation of other {differences(there, settings)}: add --overwrite to replace it, "
                           "or give another --output_dir")  # fmt: skip
-    outputs = Outputs(wanted, "report of metrics", overwrite=options.overwrite, going_on=there == settings, earlier=earlier_names,
+    outputs = Outputs(wanted, "report of metrics", overwrite=overwrite, going_on=there == settings, earlier=earlier_names,
                       flag="--output_dir")  # fmt: skip
-    if options.overwrite:
+    if overwrite:
         outputs.clear()
-    outputs.claim(SETTINGS, *REPORTS, *(replication_name(number) for number in range(options.count)))
+    outputs.claim(SETTINGS, *REPORTS, *(replication_name(number) for number in range(replications)))
     write_plain(outputs, SETTINGS, settings)
     return outputs
 
@@ -171,24 +180,23 @@ def replication_name(number: int) -> str:
     return f"{STORE}/{number:02d}.json"
 
 
-def run(
-    evaluation: Evaluation, entrants: Entrants, options: EvalOptions, outputs: Outputs, corpus: Corpus, processes: Processes
+def replicate(
+    evaluation: Evaluation, entrants: Entrants, replications: int, physics_clips: int, outputs: Outputs, processes: Processes
 ) -> list[Replication]:
     """All replications, each saved as soon as it is done."""
     found = []
-    with tqdm(range(options.count), desc="replications", unit="", disable=not processes.main or None) as bar:
+    with tqdm(range(replications), desc="replications", unit="", disable=not processes.main or None) as bar:
         for number in bar:
             name = replication_name(number)
             path = outputs.folder / name
             if processes.from_main(path.is_file):
                 replication = processes.from_main(lambda path=path: read_replication(path))
             else:
-                count = options.physics_clips if number == 0 else 0
-                replication = evaluation.replicate(number, entrants, count)
-                replication.physics = physics(replication, evaluation.data, entrants.given, corpus, count)
+                clips = physics_clips if number == 0 else 0
+                replication = evaluation.replicate(number, entrants, clips)
+                replication.physics = physics(replication, evaluation.data, entrants.given, clips)
                 if processes.main:
-                    kept = {each: getattr(replication, each) for each in ("rows", "motions", "seconds", "physics")}
-                    write_plain(outputs, name, kept)
+                    write_plain(outputs, name, {each: getattr(replication, each) for each in STORED})
             found.append(replication)
             rows = replication.rows
             bar.set_postfix_str(f"top3 {(rows.get(GENERATED) or rows.get(GIVEN) or rows[REAL])['top3']:.3f}")
@@ -220,15 +228,14 @@ def read_replication(path: Path) -> Replication:
     return Replication(found.rows, found.motions, seconds=found.seconds, physics=found.physics)
 
 
-def physics(
-    replication: Replication, data: EvaluationSet, given: EvaluationSet | None, corpus: Corpus, count: int
-) -> dict[str, Physics]:
+def physics(replication: Replication, data: EvaluationSet, given: EvaluationSet | None, count: int) -> dict[str, Physics]:
     """`physics_summary` of `count` motions of the last row, and of the real ones that have the same captions, or any."""
     if not count:
         return {}
+    skeleton = load_skeleton(data.representation.skeleton)
 
     def figures(motions: Sequence[np.ndarray]) -> Physics:
-        return known(physics_summary(feature_joints(motions, corpus.skeleton), corpus.fps, corpus.skeleton))
+        return known(physics_summary(feature_joints(motions, skeleton), data.representation.fps, skeleton))
 
     real, own = ({entry.name: entry.motion for entry in each.entries} if each else {} for each in (data, given))
     judged = {row: [each for each in replication.motions if each.row == row][:count] for row in (REAL, GENERATED, GIVEN)}

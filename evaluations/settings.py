@@ -1,0 +1,63 @@
+"""How motions are judged: the settings that decide an evaluation's numbers. Commands add how it is run and where files go."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from protos.bounds import FPS, GUIDANCE, SAMPLING_STEPS, SEED, Range, check_bounds
+from sample.generation import STARTER
+
+# (replications, whether texts are made several times); `full` and `mm_short` are those that fill the last column
+MODES = {"debug": (5, False), "wo_mm": (20, False), "mm_short": (5, True), "full": (20, True)}
+REAL_MOTION = "real"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProtocolSettings:
+    """Beside which real motions, by which judge and by whose protocol motions are judged."""
+
+    dataset: str = "bandai_namco"
+    """humanml, kit, bandai_namco, or a folder made by data_loaders.prepare: the real motions, and the captions to make."""
+    evaluator: Path | None = None
+    """Evaluator to judge with (default: the published one of humanml and kit, ours of bandai_namco)."""
+    protocol: Literal["t2m", "mdm", "t2mgpt", "momask", "lamp"] = "mdm"
+    """Whose protocol; they differ in how many motions are made, in what FID compares and in which texts repeat."""
+    eval_mode: Literal["debug", "wo_mm", "mm_short", "full"] = "wo_mm"
+    """debug: 5 replications; wo_mm: 20; mm_short: 5 with MultiModality, 30 motions a text; full: 20 with it."""
+    num_motions: Annotated[int, Range(1, 1_000_000)] | None = None
+    """Motions to make per replication, in pools of 32 (default: as the protocol says; mdm: 1024 or the whole split)."""
+    controls: bool = False
+    """Judge shuffled captions and noise too: rows that every metric that should tell them apart must tell apart."""
+    seed: Annotated[int, SEED] = 10
+    """Seed: the same seed gives the same numbers."""
+
+    def __post_init__(self) -> None:
+        check_bounds(self, "--")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationSettings(ProtocolSettings):
+    """What is judged, and how: two runs of equal settings on equal data come to the same numbers."""
+
+    model_path: str = str(STARTER)
+    """Checkpoint: our folder, an official folder, a model*.pt in one, or `real` for the real motions alone."""
+    motions: Path | None = None
+    """Judge these instead of a model: a folder of NAME.npy joints (T, J, 3) in metres, Y up, and NAME.txt with a caption a
+    line, or the results of a sampling run."""
+    fps: Annotated[float, FPS] | None = None
+    """Frames per second of --motions (default: what results say of themselves, else those of the dataset)."""
+    split: str = "test"
+    """Split of the dataset."""
+    physics_clips: Annotated[int, Range(0, 1_000_000)] = 200
+    """Motions of the first replication whose physics is compared with that of real ones (0: none)."""
+    guidance_scale: Annotated[float, GUIDANCE] | None = None
+    """Strength of classifier-free guidance (default: the checkpoint's)."""
+    sampler: Literal["ddpm", "ddim", "plms", "dpmpp"] | None = None
+    """How the diffusion is run backwards (default: the checkpoint's)."""
+    num_steps: Annotated[int, SAMPLING_STEPS] | None = None
+    """Denoising steps (default: the checkpoint's)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.fps is not None and self.motions is None:
+            raise ValueError("--fps says how fast --motions run; a model has its own frame rate")
