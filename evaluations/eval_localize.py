@@ -13,7 +13,7 @@ from typing import Annotated
 from protos.bounds import SEED, Range, check_bounds
 from protos.options import parse, run_command
 from protos.processes import setup_logging
-from sample.retrieve_options import Sliding
+from sample.localize import Sliding
 
 log = logging.getLogger(__name__)
 

@@ -11,14 +11,12 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from protos.bounds import Range
-from protos.options import parse, run_command
-from protos.processes import setup_logging
+from protos.options import command, run_command
 
 log = logging.getLogger(__name__)
 ALIASES = {"run_dir": "model_path", "data": "dataset"}
@@ -53,25 +51,6 @@ class DemoOptions:
             raise ValueError(f"--host {self.host}: expected a name or an address of four numbers, such as 127.0.0.1 or 0.0.0.0")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Serves until Ctrl-C or SIGTERM."""
-    options = parse(DemoOptions, argv, "\n\n".join(__doc__.split("\n\n")[:2]), ALIASES)  # the examples would be reflowed
-    setup_logging()
-    require_free(options.host, options.port)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the folder goes
-    from sample.demo_guard import scratch_folder
-
-    with scratch_folder() as folder:  # everything that visitors send or ask for lies in it
-        # gradio reads these when it is imported
-        os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": str(folder / "uploads"),
-                       "GRADIO_EXAMPLES_CACHE": str(folder / "examples")}  # fmt: skip
-        try:
-            import gradio  # noqa: F401
-        except ImportError as error:
-            raise ValueError(f"the demo needs gradio ({error}): pip install gradio (the extra [demo])") from None
-        run(options, folder)
-
-
 def require_free(host: str, port: int) -> None:
     """ValueError where nobody can listen there: before anything is made, which may take minutes."""
     import socket
@@ -85,20 +64,37 @@ def require_free(host: str, port: int) -> None:
                              "choose another --port or --host") from None  # fmt: skip
 
 
-def run(options: DemoOptions, folder: Path) -> None:
-    """Opens what there is to search and to make motions with, and serves it. Temporary files go into `folder`."""
-    from sample.demo_app import serve
-    from sample.demo_service import Maker, open_search, text_to_motion_checkpoints
+def run(options: DemoOptions) -> None:
+    """Opens what there is to search and to make motions with, and serves it until Ctrl-C or SIGTERM."""
+    require_free(options.host, options.port)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the folder goes
+    from sample.demo_guard import scratch_folder
 
-    search = open_search(options)
-    checkpoints = text_to_motion_checkpoints()
-    if search is None:
-        log.info("no search: give --gallery, or --model_path and --dataset to make one")
-    if search is None and not checkpoints:
-        raise ValueError("neither a gallery nor a text-to-motion checkpoint is here: give --gallery, "
-                         "or put a checkpoint folder below checkpoints/")  # fmt: skip
-    serve(options, search, Maker(checkpoints, options.device) if checkpoints else None, folder)
+    with scratch_folder() as folder:  # everything that visitors send or ask for lies in it
+        # gradio reads these when it is imported
+        os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": str(folder / "uploads"),
+                       "GRADIO_EXAMPLES_CACHE": str(folder / "examples")}  # fmt: skip
+        try:
+            import gradio  # noqa: F401
+        except ImportError as error:
+            raise ValueError(f"the demo needs gradio ({error}): pip install gradio (the extra [demo])") from None
+        from sample.demo_app import serve
+        from sample.demo_service import Maker, open_search, text_to_motion_checkpoints
 
+        search = open_search(
+            options.gallery, options.model_path, options.dataset, options.split, options.max_upload, options.device
+        )
+        checkpoints = text_to_motion_checkpoints()
+        if search is None:
+            log.info("no search: give --gallery, or --model_path and --dataset to make one")
+        if search is None and not checkpoints:
+            raise ValueError("neither a gallery nor a text-to-motion checkpoint is here: give --gallery, "
+                             "or put a checkpoint folder below checkpoints/")  # fmt: skip
+        maker = Maker(checkpoints, options.device) if checkpoints else None
+        serve(search, maker, folder, options.host, options.port, options.queue, options.max_upload)
+
+
+main = command(DemoOptions, run, "\n\n".join(__doc__.split("\n\n")[:2]), ALIASES)  # the examples would be reflowed
 
 if __name__ == "__main__":
     run_command(main)

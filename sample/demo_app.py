@@ -6,7 +6,6 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import gradio as gr
 from starlette.middleware import Middleware
@@ -28,9 +27,6 @@ from sample.demo_service import (
     told,
     write_downloads,
 )
-
-if TYPE_CHECKING:
-    from sample.demo import DemoOptions
 
 log = logging.getLogger(__name__)
 AT_ONCE = 2  # requests; the others wait in the queue
@@ -170,32 +166,26 @@ def generate_tab(maker: Maker, scratch: Path) -> None:
     name.change(settings, name, [seconds, guidance], api_name=False, queue=False)
 
 
-def start(options: "DemoOptions", search: Search | None, maker: Maker | None, folder: Path) -> gr.Blocks:
-    """A server that answers, and whose files all lie in `folder`; `close()` ends it."""
+def serve(search: Search | None, maker: Maker | None, folder: Path, host: str, port: int, queue: int, max_upload: float) -> None:
+    """Until the process is told to end; its temporary files lie in `folder`. queue: requests that may wait. max_upload: MB."""
     for name in ("uploads", "requests"):
         (folder / name).mkdir(exist_ok=True)
     if search is not None:
         search.read_upload.scratch = folder
         search.read_upload.warm()
     app = build(search, maker, folder / "requests")
-    app.queue(max_size=options.queue, default_concurrency_limit=AT_ONCE)
-    guard = Middleware(Guard, host=options.host, most=int(options.max_upload * 1e6) + MORE, uploads=folder / "uploads")
+    app.queue(max_size=queue, default_concurrency_limit=AT_ONCE)
+    most = int(max_upload * 1e6)
+    guard = Middleware(Guard, host=host, most=most + MORE, uploads=folder / "uploads")
     # the theme's own fonts would come from a network
     theme = gr.themes.Default(primary_hue="blue", font=SYSTEM_FONTS, font_mono=["ui-monospace", "monospace"])
     app.launch(
-        server_name=options.host, server_port=options.port, share=False, prevent_thread_lock=True, quiet=True, theme=theme,
-        css=STYLE + LAYOUT, max_file_size=int(options.max_upload * 1e6), footer_links=[], run_history=False, ssr_mode=False,
+        server_name=host, server_port=port, share=False, prevent_thread_lock=True, quiet=True, theme=theme,
+        css=STYLE + LAYOUT, max_file_size=most, footer_links=[], run_history=False, ssr_mode=False,
         enable_monitoring=False, mcp_server=False, pwa=False, app_kwargs={"middleware": [guard]},
     )  # fmt: skip
-    return app
-
-
-def serve(options: "DemoOptions", search: Search | None, maker: Maker | None, folder: Path) -> None:
-    """Until the process is told to end; its temporary files lie in `folder`."""
-    app = start(options, search, maker, folder)
     try:
-        shown = "localhost" if options.host in ("127.0.0.1", "0.0.0.0") else options.host
-        log.info("http://%s:%d  (Ctrl-C ends it)", shown, options.port)
+        log.info("http://%s:%d  (Ctrl-C ends it)", "localhost" if host in ("127.0.0.1", "0.0.0.0") else host, port)
         threading.Event().wait()
     finally:
         app.close(verbose=False)

@@ -9,10 +9,9 @@ import math
 import re
 import threading
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,18 +33,16 @@ from protos.reading import read_json
 from sample.demo_uploads import AT_ONCE as UPLOADS_AT_ONCE
 from sample.demo_uploads import AUTO, LONGEST_FILE, MEGABYTES, SECONDS, Wanted, read_upload
 from sample.gallery import Gallery
-from sample.gallery_files import GalleryError
+from sample.gallery_encode import bring_up_to_date, gallery_folder
+from sample.gallery_files import GalleryError, require_free
 from sample.gallery_motions import clip_motions, missing_line
 from sample.gallery_search import GallerySearch, Hit
-from sample.generation import STARTER, generate
+from sample.gallery_sources import source_of
+from sample.generation import STARTER, TMR, generate
 from sample.motion_files import motion_of
 from sample.prompts import clean_prompt, file_name, frames_of
-from sample.retrieve_options import TMR, EncodeDataset
 from sample.starter_motions import write_starter_motions
 from sample.unknown_prompts import unknown_prompts
-
-if TYPE_CHECKING:
-    from sample.demo import DemoOptions
 
 log = logging.getLogger(__name__)
 LONGEST_PROMPT = 300  # characters
@@ -181,45 +178,41 @@ class Search:
                      missing=missing_line(self.gallery, rows, motions))  # fmt: skip
 
 
-def open_search(options: "DemoOptions") -> Search | None:
-    """The gallery that the options name, made first where it is absent and they say of what.
+def open_search(gallery: Path | None = None, model_path: Path | None = None, dataset: str | None = None, split: str = "all",
+                max_upload: float = 16.0, device: str = "auto") -> Search | None:
+    """The gallery of a folder, made first where it is absent and a model or a dataset says of what.
 
-    Where they name nothing: of the data that the shipped TMR weights were trained on, where it is prepared on this machine,
+    Where nothing is named: of the data that the shipped TMR weights were trained on, where it is prepared on this machine,
     else of motions that the starter weights make. None where those weights are not here.
     """
-    from sample.gallery_encode import encode_dataset, gallery_folder
-
-    folder, model_path, made = options.gallery, options.model_path, None
-    if model_path is None and (folder is None or options.dataset is not None):
+    if model_path is None and (gallery is None or dataset is not None):
         if not (TMR / "config.json").is_file():
             return None
         model_path = TMR
+    space = None
     if model_path is not None:
-        space = open_space(model_path, pick_device(options.device))
-        dataset = options.dataset or space.networks.config.dataset
-        if options.dataset is None and folder is None and not is_prepared(dataset):
+        space = open_space(model_path, pick_device(device))
+        wanted, made = dataset or space.networks.config.dataset, None
+        if dataset is None and gallery is None and not is_prepared(wanted):
             made = MADE_HERE
-        wanted = EncodeDataset(model_path=model_path, dataset=None if made else dataset, motions=made, gallery=folder,
-                               split=options.split, device=options.device)  # fmt: skip
-        if folder is None:
-            folder = own_gallery(gallery_folder(wanted), space)
-            wanted = replace(wanted, gallery=folder)
-        absent = not (folder / "gallery.json").is_file()
+        own = (None, made) if made else (wanted, None)
+        gallery = gallery or own_gallery(gallery_folder(model_path, *own), space)
+        absent = not (gallery / "gallery.json").is_file()
         if made and not any(made.glob("*.npy")):
-            log.info("%s is not on this machine: the gallery will be of motions that the starter weights make, once", dataset)
-            write_starter_motions(made, options.device)
+            log.info("%s is not on this machine: the gallery will be of motions that the starter weights make, once", wanted)
+            write_starter_motions(made, device)
             absent = True  # a gallery that is there is of other files
         if absent:
-            log.info("making the gallery %s, once", folder)
-            encode_dataset(wanted)
+            log.info("making the gallery %s, once", gallery)
+            require_free(gallery)
+            bring_up_to_date(gallery, source_of(space, own[0], split, own[1]), model_path)
     try:
-        gallery = Gallery.load(folder)
+        found = Gallery.load(gallery)
     except GalleryError as error:
         raise GalleryError(f"{error}; or let the demo make it: --model_path MODEL --dataset DATASET") from None
-    if model_path is None:
-        space = open_space(gallery.model, pick_device(options.device))
-    gallery.require(space, str(model_path or gallery.model))
-    return Search(gallery, space, options.max_upload)
+    space = space or open_space(found.model, pick_device(device))
+    found.require(space, str(model_path or found.model))
+    return Search(found, space, max_upload)
 
 
 def own_gallery(folder: Path, space: TextMotionSpace) -> Path:

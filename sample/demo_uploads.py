@@ -15,7 +15,7 @@ from model.embedding import TextMotionSpace
 from protos.reading import read_array
 from sample.gallery_sources import usable
 from sample.motion_files import read_features, run_results
-from sample.retrieve_options import Reading
+from sample.reading import Reading
 
 SECONDS = 20.0  # that reading a file may take
 MEGABYTES = 1024  # that it may take in memory

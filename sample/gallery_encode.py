@@ -8,16 +8,14 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data_loaders.amass_dataset import open_dataset
-from model.embedding import TextMotionSpace, open_space
+from model.embedding import TextMotionSpace
 from protos.files import file_lock
 from protos.names import printable, short_hash
 from protos.processes import Processes
 from sample.gallery import Gallery, as_stored
-from sample.gallery_files import LOCK, require_free
+from sample.gallery_files import LOCK
 from sample.gallery_sources import DatasetSource, Encoded, FileSource, encode_items
 from sample.prompts import file_name
-from sample.retrieve_options import EncodeDataset
 
 log = logging.getLogger(__name__)
 OUTPUTS = Path("outputs")
@@ -25,41 +23,39 @@ SAVE_EVERY = 300.0  # seconds
 FIRST_ROUND = 256  # items per process, by which the time of the others is judged
 
 
-def encode_dataset(options: EncodeDataset) -> list[Encoded]:
-    """Makes or extends a gallery; several processes share the work. Returns what could not be used.
+def bring_up_to_date(folder: Path, source: DatasetSource | FileSource, model_path: Path, texts: bool = True,
+                     batch_size: int | None = None, processes: Processes | None = None) -> list[Encoded]:
+    """Makes or extends the gallery of a folder; several processes share the work. Returns what could not be used.
 
-    Each save takes in what others have written to the gallery meanwhile, so that runs at the same time lose nothing.
+    texts: also encode the captions. Each save takes in what others have written to the gallery meanwhile, so that runs at the
+    same time lose nothing.
     """
-    processes = Processes(options.device)
-    folder = options.gallery or gallery_folder(options)
-    require_free(folder)
-    space = open_space(options.model_path, processes.device)
-    gallery = opened_gallery(folder, options.model_path, space)
-    source = source_of(options, space)
+    processes = processes or Processes()
+    gallery = opened_gallery(folder, model_path, source.space)
     problems = [Encoded(place, [], [], gallery.vectors[:0], problem) for place, problem in source.unreadable.items()]
     if processes.main:
         tell(problems)
     # one process looks: another run may write the gallery just now
     items, gone, as_wanted = processes.from_main(lambda: (
-        source.new(gallery), source.gone(gallery), (len(gallery.text_vectors) > 0) == (options.texts and len(gallery.texts) > 0)))
+        source.new(gallery), source.gone(gallery), (len(gallery.text_vectors) > 0) == (texts and len(gallery.texts) > 0)))
     if not items and not gone and as_wanted:
         log.info("%s: nothing new, %d motions", folder, len(gallery))
         return problems
     if gone:
         log.info("%d motions of the gallery are gone or were made again: they leave it", len(gone))
     fresh = 0
-    for encoded in rounds(source, items, options.batch_size, processes):
+    for encoded in rounds(source, items, batch_size, processes):
         if not processes.main:
             continue
         tell(bad := [each for each in encoded if each.problem])
         problems += bad
         fresh += sum(bool(each.clips) for each in encoded)
-        gallery = brought_up_to_date(folder, options, space, source, gone, encoded)
+        gallery = saved(folder, source, model_path, texts, gone, encoded)
         gone = set() if len(gallery) else gone  # an empty gallery is not saved
     if not processes.main:
         return []
     if not len(gallery):
-        raise ValueError(f"{options.dataset or options.motions}: no motion that this model can read, {len(problems)} left out")
+        raise ValueError(f"{source.given}: no motion that this model can read, {len(problems)} left out")
     log.info("%s: %d motions (%d files or clips new, %d left out), %d captions", folder, len(gallery),
              fresh, len(problems), len(gallery.texts))  # fmt: skip
     return problems
@@ -86,15 +82,16 @@ def rounds(source: DatasetSource | FileSource, items: Sequence[str], batch_size:
             count = max(1, int(count * min(16.0, SAVE_EVERY / max(seconds, 1e-3))))
 
 
-def brought_up_to_date(folder: Path, options: EncodeDataset, space: TextMotionSpace, source: DatasetSource | FileSource,
-                       gone: set[tuple[str, str]], encoded: Sequence[Encoded]) -> Gallery:
+def saved(folder: Path, source: DatasetSource | FileSource, model_path: Path, texts: bool, gone: set[tuple[str, str]],
+          encoded: Sequence[Encoded]) -> Gallery:
     """The gallery of a folder as it is now, without what is gone, with what was encoded; saved unless it is empty."""
+    space = source.space
     if not (folder / "gallery.json").is_file() and not any(each.clips for each in encoded):
-        return opened_gallery(folder, options.model_path, space)
+        return opened_gallery(folder, model_path, space)
     folder.mkdir(parents=True, exist_ok=True)
     with file_lock(folder / LOCK, str(folder)):
-        gallery = with_new(opened_gallery(folder, options.model_path, space).without(gone), encoded, source).compacted()
-        if options.texts and gallery.texts:
+        gallery = with_new(opened_gallery(folder, model_path, space).without(gone), encoded, source).compacted()
+        if texts and gallery.texts:
             gallery.text_vectors = with_new_texts(gallery, space)
         else:
             gallery.text_vectors = np.zeros((0, space.dim), np.float16)
@@ -103,13 +100,13 @@ def brought_up_to_date(folder: Path, options: EncodeDataset, space: TextMotionSp
     return gallery
 
 
-def gallery_folder(options: EncodeDataset) -> Path:
+def gallery_folder(model_path: Path, dataset: str | None, motions: Path | None) -> Path:
     """outputs/gallery_<model>_<dataset or folder>; of a path, with a hash that keeps it apart from others of its name."""
-    given = options.dataset or options.motions
-    name = file_name(Path(given).resolve().name)
-    if options.dataset is None or Path(given).is_dir():
-        name = f"{name}-{short_hash(str(Path(given).resolve()))}"
-    return OUTPUTS / f"gallery_{file_name(options.model_path.resolve().name)}_{name}"
+    path = Path(dataset or motions).resolve()
+    name = file_name(path.name)
+    if dataset is None or path.is_dir():
+        name = f"{name}-{short_hash(str(path))}"
+    return OUTPUTS / f"gallery_{file_name(model_path.resolve().name)}_{name}"
 
 
 def opened_gallery(folder: Path, model_path: Path, space: TextMotionSpace) -> Gallery:
@@ -120,13 +117,6 @@ def opened_gallery(folder: Path, model_path: Path, space: TextMotionSpace) -> Ga
         gallery.fingerprint = space.fingerprint  # of an earlier version, it is renewed
         return gallery
     return Gallery(str(model_path.resolve()), space.fingerprint, space.fps, np.zeros((0, space.dim), np.float16))
-
-
-def source_of(options: EncodeDataset, space: TextMotionSpace) -> DatasetSource | FileSource:
-    """What is to be read."""
-    if options.dataset is not None:
-        return DatasetSource(open_dataset(options.dataset), options.split, space)
-    return FileSource(options.motions, space, options, options.longest_seconds)
 
 
 def with_new(gallery: Gallery, encoded: Sequence[Encoded], source: DatasetSource | FileSource) -> Gallery:

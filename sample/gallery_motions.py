@@ -10,13 +10,12 @@ from data_loaders.amass_annotations import Annotation
 from data_loaders.amass_dataset import AmassDataset, open_dataset
 from data_loaders.corpus import Corpus, Motion
 from model.embedding import TextMotionSpace
-from protos.bounds import check_bounds
 from protos.reading import convert
 from sample.gallery import Gallery
 from sample.gallery_files import GalleryError
 from sample.gallery_sources import HowRead, dataset_marks, feature_file, mark
 from sample.motion_files import motion_of, read_features
-from sample.retrieve_options import Reading
+from sample.reading import Reading
 
 log = logging.getLogger(__name__)
 MOST_NAMES = 6  # of what is missing
@@ -80,7 +79,6 @@ def read_again(gallery: Gallery, source: str, space: TextMotionSpace) -> np.ndar
     now = {"motion": mark(path), "mapping_file": mark(Path(how.mapping)) if how.mapping and how.mapping_file else None}
     require_unchanged(stored, now, ("motion", "mapping_file"))
     reading = Reading(mapping=how.mapping, motion_fps=how.motion_fps, body_model=how.body_model and Path(how.body_model))
-    check_bounds(reading)
     return read_features(path, space, reading)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_loaders.amass_annotations import Annotation, cut_span
-from data_loaders.amass_dataset import ANNOTATIONS, REPRESENTATION, AmassDataset
+from data_loaders.amass_dataset import ANNOTATIONS, REPRESENTATION, AmassDataset, open_dataset
 from data_loaders.corpus import Corpus
 from data_loaders.text import Caption, read_caption_file
 from model.embedding import NoVectorError, TextMotionSpace
@@ -19,7 +19,7 @@ from protos.options import one_line
 from sample.gallery import Gallery
 from sample.gallery_files import Clip
 from sample.motion_files import SUFFIXES, motions_in, named_row, read_features, run_results
-from sample.retrieve_options import Reading
+from sample.reading import Reading
 
 PARTS_AT_ONCE = 1024  # of which features are held in memory before they are encoded
 Span = tuple[float, float]  # seconds
@@ -59,7 +59,7 @@ class DatasetSource:
     def __init__(self, data: Corpus | AmassDataset, split: str, space: TextMotionSpace):
         space.require(data.representation, f"dataset {data.folder}")
         self.data, self.space, self.folder = data, space, str(data.folder.resolve())
-        self.unreadable: dict[str, str] = {}
+        self.given, self.unreadable = self.folder, {}
         self.stamp = dataset_stamp(data)
         if isinstance(data, AmassDataset):
             self.annotated = data.split(split)
@@ -154,6 +154,7 @@ class FileSource:
             raise ValueError(f"--longest_seconds {longest_seconds:g}: {frames} frames, this model reads {shortest} or more: "
                              f"give at least {shortest / space.fps:g}")  # fmt: skip
         self.longest = min(frames, limit)
+        self.given = str(path)
         path = as_given(path)
         single = named_row(path)[0].is_file()
         self.unreadable: dict[str, str] = {}  # folders
@@ -204,6 +205,14 @@ class FileSource:
             "motion_fps": reading.motion_fps,
             "body_model": None if reading.body_model is None else str(Path(reading.body_model).absolute()),
         }  # fmt: skip
+
+
+def source_of(space: TextMotionSpace, dataset: str | None = None, split: str = "all", motions: Path | None = None,
+              reading: Reading | None = None, longest_seconds: float | None = None) -> DatasetSource | FileSource:
+    """What is to be read: a split of a dataset, or motion files."""
+    if dataset is not None:
+        return DatasetSource(open_dataset(dataset), split, space)
+    return FileSource(motions, space, reading or Reading(), longest_seconds)
 
 
 def as_given(path: Path) -> Path:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sample.prompts import Request
 
 log = logging.getLogger(__name__)
-STARTER = Path(__file__).resolve().parents[1] / "checkpoints" / "starter"
+STARTER, TMR = (Path(__file__).resolve().parents[1] / "checkpoints" / name for name in ("starter", "tmr"))  # come with the code
 PROMPTS_FILE = "prompts.txt"
 
 

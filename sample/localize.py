@@ -6,15 +6,36 @@ what happens from frame to frame, so a window of them needs no preparation.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import numpy as np
 
-from model.embedding import TextMotionSpace
-from sample.retrieve_options import Sliding
+from protos.bounds import Range, check_bounds
 from sample.search import unit_rows
 
+if TYPE_CHECKING:
+    from model.embedding import TextMotionSpace
+
+Seconds = Annotated[float, Range(0, 1e6, above=True)]  # up to eleven days: no option means more
+MOST_WINDOWS = 100  # lengths
 SAME_MOMENT = 0.5  # share of the shorter of two windows that lies in the other, from which the lower one is dropped
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sliding:
+    """The windows that slide over a long motion."""
+
+    window_seconds: tuple[Seconds, ...] = (1.0, 2.0, 4.0, 6.0, 8.0, 10.0)
+    """Lengths of the windows."""
+    stride_seconds: Seconds = 0.25
+    """From one window to the next."""
+    refine: bool = True
+    """Let each moment grow while the curve stays in the upper half between its median and its maximum."""
+
+    def __post_init__(self) -> None:
+        check_bounds(self, "--")
+        if not 0 < len(self.window_seconds) <= MOST_WINDOWS:
+            raise ValueError(f"--window_seconds: {len(self.window_seconds)} lengths of windows, expected 1 to {MOST_WINDOWS}")
 
 
 class Moment(NamedTuple):
@@ -52,7 +73,7 @@ def window_spans(num_frames: int, sizes: Sequence[int], stride: int) -> tuple[np
     return np.concatenate(spans), np.array(owner)
 
 
-def embed_windows(features: np.ndarray, space: TextMotionSpace, sliding: Sliding | None = None,
+def embed_windows(features: np.ndarray, space: "TextMotionSpace", sliding: Sliding | None = None,
                   batch_size: int | None = None) -> Windows:
     """The windows of features (T, D), encoded once for any number of texts; lengths that the model cannot read are fitted
     to what it can, and a stride to the shortest. ValueError for a motion shorter than that."""
@@ -125,3 +146,7 @@ def grown(moment: Moment, high: np.ndarray) -> Moment:
     while stop < len(high) and high[stop]:
         stop += 1
     return Moment(first, stop, moment.score)
+
+
+def in_seconds(moment: Moment, fps: float) -> dict[str, float]:
+    return {"start": round(moment.first / fps, 3), "end": round(moment.stop / fps, 3), "score": round(moment.score, 4)}

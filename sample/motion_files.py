@@ -23,10 +23,10 @@ from data_loaders.mocap import (
 )
 from data_loaders.skeleton import ALIASES, Skeleton
 from data_loaders.sources import SourceClip
-from model.embedding import TextMotionSpace
+from model.embedding import NoVectorError, TextMotionSpace
 from protos.reading import read_array, read_arrays
+from sample.reading import Reading
 from sample.results import KEYS, METRES, Results, holds_objects, read_results, results_of
-from sample.retrieve_options import Reading
 
 SUFFIXES = (".npy", ".npz", ".bvh")
 
@@ -148,6 +148,20 @@ def cut_seconds(features: np.ndarray, start: float | None, end: float | None, fp
         raise ValueError(f"{what} lasts {len(features) / fps:.2f} s: no frame between --start {start or 0:g} and "
                          f"--end {'its end' if end is None else format(end, 'g')}")  # fmt: skip
     return features[first:stop]
+
+
+def motion_vector(path: Path, space: TextMotionSpace, reading: Reading, start: float | None = None,
+                  end: float | None = None) -> np.ndarray:
+    """(C,) of a motion file, or of the part of it between two seconds. ValueError where the model cannot read it."""
+    part = cut_seconds(read_features(path, space, reading), start, end, space.fps, str(path))
+    shortest, longest = space.frame_limits
+    if not shortest <= len(part) <= longest:
+        raise ValueError(f"{path} has {len(part)} frames, this model reads {shortest} to {longest}: "
+                         "choose a part with --start and --end, in seconds")  # fmt: skip
+    try:
+        return space.encode_motion([part])[0]
+    except NoVectorError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _stored_features(path: Path, space: TextMotionSpace) -> np.ndarray | None:

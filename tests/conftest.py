@@ -95,21 +95,19 @@ def motions(folder) -> Path:
 @pytest.fixture(scope="session")
 def gallery(tmp_path_factory, tmr, small_dataset) -> Path:
     """A gallery that the demo made itself, as on a first start."""
-    from sample.demo import DemoOptions
     from sample.demo_service import Search, open_search
 
     folder = tmp_path_factory.mktemp("demo") / "gallery"
-    assert isinstance(open_search(DemoOptions(model_path=tmr, dataset=str(small_dataset), gallery=folder)), Search)
+    assert isinstance(open_search(model_path=tmr, dataset=str(small_dataset), gallery=folder), Search)
     return folder
 
 
 @pytest.fixture(scope="session")
 def search(gallery):
     """What the demo searches with."""
-    from sample.demo import DemoOptions
     from sample.demo_service import open_search
 
-    search = open_search(DemoOptions(gallery=gallery, max_upload=1.0))
+    search = open_search(gallery=gallery, max_upload=1.0)
     yield search
     search.read_upload.close()
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sample.demo import DemoOptions
 from sample.demo_pages import hits_page, player
 from sample.demo_service import (
     LONGEST_PROMPT,
@@ -193,20 +192,20 @@ def test_models_are_found_below_the_folders_and_damaged_ones_are_named_and_left_
 
 def test_a_demo_of_what_is_not_there_says_what_to_give(tmp_path, tmr):
     with pytest.raises(GalleryError, match=r"holds no gallery.*--model_path MODEL --dataset DATASET"):
-        open_search(DemoOptions(gallery=tmp_path / "none"))
+        open_search(gallery=tmp_path / "none")
     with pytest.raises(FileNotFoundError, match="dataset 'nowhere' not found"):
-        open_search(DemoOptions(gallery=tmp_path / "none", model_path=tmr, dataset="nowhere"))
+        open_search(gallery=tmp_path / "none", model_path=tmr, dataset="nowhere")
     with pytest.raises(FileNotFoundError, match="dataset 'elsewhere' not found"):
-        open_search(DemoOptions(dataset="elsewhere"))
+        open_search(dataset="elsewhere")
 
 
 def test_other_weights_of_one_name_get_a_gallery_of_their_own(tmp_path, small_dataset, monkeypatch):
     monkeypatch.chdir(tmp_path)
     saved_tmr(tmp_path / "tiny")
-    first = open_search(DemoOptions(model_path=Path("tiny"), dataset=str(small_dataset), device="cpu")).gallery
+    first = open_search(model_path=Path("tiny"), dataset=str(small_dataset), device="cpu").gallery
     shutil.rmtree(tmp_path / "tiny")
     saved_tmr(tmp_path / "tiny", seed=1)
-    second = open_search(DemoOptions(model_path=Path("tiny"), dataset=str(small_dataset), device="cpu")).gallery
+    second = open_search(model_path=Path("tiny"), dataset=str(small_dataset), device="cpu").gallery
     assert second.fingerprint != first.fingerprint and second.folder.name == f"{first.folder.name}-{second.fingerprint[:8]}"
     assert Gallery.load(first.folder).fingerprint == first.fingerprint  # as it was
 
@@ -214,20 +213,20 @@ def test_other_weights_of_one_name_get_a_gallery_of_their_own(tmp_path, small_da
 @pytest.mark.slow
 def test_without_recordings_motions_of_the_starter_weights_are_searched(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # no dataset is prepared here
-    search = open_search(DemoOptions(device="cpu"))
+    search = open_search(device="cpu")
     assert len(search.gallery) == len(list(Path("outputs/starter_motions").glob("*.npy"))) == 72 and not search.splits
     for hand in ("left", "right"):
         assert f"waves with the {hand} hand" in search.by_text(f"somebody waves their {hand} hand", 1).hits[0].caption
     stamps = [path.stat().st_mtime_ns for path in sorted(Path("outputs").rglob("*"))]
-    assert len(open_search(DemoOptions(device="cpu")).gallery) == 72
+    assert len(open_search(device="cpu").gallery) == 72
     assert [path.stat().st_mtime_ns for path in sorted(Path("outputs").rglob("*"))] == stamps  # made once
     shutil.rmtree("outputs/starter_motions")
     Path("outputs/starter_motions").mkdir()
     Path("outputs/starter_motions/mine.txt").write_text("mine")
     with pytest.raises(ValueError, match="not empty: move it away"):
-        open_search(DemoOptions(device="cpu"))
+        open_search(device="cpu")
     Path("outputs/starter_motions/mine.txt").unlink()
-    found = open_search(DemoOptions(device="cpu")).by_text(TEXT, 6)
+    found = open_search(device="cpu").by_text(TEXT, 6)
     assert len(found.hits) == len(found.motions) == 6 and not found.missing  # made again
 
 
@@ -235,7 +234,7 @@ def test_hits_that_are_gone_are_named_and_the_others_shown(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     folder = write_motions(tmp_path / "motions")
     encode_folder(tmr)
-    search = open_search(DemoOptions(gallery=tmp_path / "gallery"))
+    search = open_search(gallery=tmp_path / "gallery")
     (folder / "walk.npy").unlink()
     found = search.by_text(TEXT, 12)
     assert len(found.hits) == len(found.motions) == 6 and "walk" not in [hit.name for hit in found.hits]

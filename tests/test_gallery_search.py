@@ -14,12 +14,12 @@ from data_loaders.corpus import Corpus
 from model.embedding import open_space
 from model.tmr import scores
 from sample import gallery_motions, gallery_search
+from sample.findings import listed
 from sample.gallery import Gallery
 from sample.gallery_files import Clip, GalleryError
 from sample.gallery_motions import clip_motions, missing_line
 from sample.gallery_search import GallerySearch, Hit, index_file
 from sample.retrieve import main
-from sample.retrieve_run import listed
 from tests.synthetic import raise_hand, walk
 from tests.tiny_retrieval import TEXT, encode_folder, features_of, found, saved_tmr, write_motions
 

@@ -11,9 +11,18 @@ from data_loaders.humanml_features import joints_from_features
 from evaluations import eval_localize
 from evaluations.localization import joined, measures
 from model.embedding import open_space
-from sample.localize import Windows, embed_windows, grown, moments, overlap, score_curve, shared_with_shorter, window_spans
+from sample.localize import (
+    Sliding,
+    Windows,
+    embed_windows,
+    grown,
+    moments,
+    overlap,
+    score_curve,
+    shared_with_shorter,
+    window_spans,
+)
 from sample.retrieve import main
-from sample.retrieve_options import Sliding
 from tests.synthetic import raise_hand, walk
 from tests.tiny_retrieval import SKELETON, TEXT, features_of
 

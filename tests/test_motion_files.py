@@ -8,8 +8,8 @@ import pytest
 from data_loaders.mocap import MocapError
 from model.embedding import open_space
 from sample.motion_files import read_features
+from sample.reading import Reading
 from sample.results import stack, write_results
-from sample.retrieve_options import Reading
 from tests.synthetic import walk
 from tests.tiny_retrieval import saved_tmr
 

@@ -77,7 +77,7 @@ def test_a_file_that_is_there_is_not_replaced_not_even_by_what_is_made_of_it(tmr
     np.save("mine.npy", features_of(walk(40)))
     before = Path("mine.npy").read_bytes()
     encode_folder(tmr)
-    monkeypatch.setattr("sample.retrieve_run.open_space", lambda *_: pytest.fail("worked before it looked"))
+    monkeypatch.setattr("model.embedding.open_space", lambda *_: pytest.fail("worked before it looked"))
     with pytest.raises(ValueError, match=r"mine\.npy is there already and is not replaced: .* another --(output|json|csv)"):
         main([*command, "--model_path", str(tmr)])
     assert Path("mine.npy").read_bytes() == before
