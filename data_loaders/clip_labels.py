@@ -6,8 +6,8 @@ its clips get, or its file's name. What is wrong with an entry costs that record
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -50,10 +50,6 @@ class ClipRecord:
     split: Literal["train", "val", "test"] | None = None
     first_frame: Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)] | None = None
     labels: dict[str, Label] | None = None
-    content: str | None = None
-    style: str | None = None
-    take: int | None = None
-    cmu_description: str | None = None
 
 
 @dataclass(frozen=True)
@@ -70,8 +66,12 @@ class Known:
 class Labels:
     """What a pack says about its recordings."""
 
-    def __init__(self, folder: Path, captions: Path | None = None):
-        """captions: the JSON file, by default captions.json in the folder. FileError names a file that cannot be used."""
+    def __init__(self, folder: Path, captions: Path | None = None, keys: Mapping[str, type] | None = None):
+        """captions: the JSON file, by default captions.json in the folder; keys: what else a record of this dataset may hold.
+        FileError names a file that cannot be used.
+        """
+        more = [(key, kind | None, None) for key, kind in (keys or {}).items()]
+        self.kind = make_dataclass("ClipRecord", more, bases=(ClipRecord,), frozen=True) if more else ClipRecord
         self.folder = folder
         self.files: set[str] = set()  # names of the files that were read
         self.notes: list[str] = []
@@ -87,7 +87,7 @@ class Labels:
         if key is not None:
             where = f"{self.path}, clip {shown(key)}"
             try:
-                record = _record(self.clips[key], where)
+                record = _record(self.clips[key], where, self.kind)
             except FileError as error:
                 return Known(problem=str(error), described=True)
             given = record.captions if record.captions is not None else record.caption
@@ -183,12 +183,12 @@ def _keys(found: Found, name: str) -> Sequence[str]:
     return tuple(dict.fromkeys(keys))
 
 
-def _record(value: Any, where: str) -> ClipRecord:
+def _record(value: Any, where: str, kind: type[ClipRecord]) -> ClipRecord:
     """An entry of captions.json. FileError says which field is wrong and what was expected."""
     if value is None or isinstance(value, (str, list)):
         value = {"captions": value}
     try:
-        return convert(value, ClipRecord, where)
+        return convert(value, kind, where)
     except FileError as error:
         said = str(error).removeprefix(where)
         hint = f"; {FORMS}" if "caption" in said or not isinstance(value, dict) else ""

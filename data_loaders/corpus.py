@@ -7,7 +7,6 @@ and beside it `corpus/`: all feature rows in one array, so that opening a datase
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
+from data_loaders.known_datasets import resolve_dataset
 from data_loaders.skeleton import Skeleton, check_heading, load_skeleton
-from protos.files import atomic_file, encode_json, recover_folder, write_atomically
+from protos.files import atomic_file, recover_folder
 from protos.names import leads_out, shown
-from protos.outputs import new_folder
 from protos.reading import FileError, read_array, read_arrays, read_json, read_names
 
 if TYPE_CHECKING:
@@ -26,12 +25,6 @@ if TYPE_CHECKING:
 
     from data_loaders.text import Caption
 
-DATASET_ALIASES = {
-    "humanml": "HumanML3D", "t2m": "HumanML3D", "humanml3d": "HumanML3D",
-    "kit": "KIT-ML", "kit-ml": "KIT-ML",
-    "bandai_namco": "bandai_namco", "cmu_sample": "cmu_sample",
-}  # fmt: skip
-DATASET_ROOT = Path("dataset")
 PUBLISHED_STATISTICS = Path(__file__).with_name("published_statistics.json")
 FORMAT_VERSION = 1
 CORPUS_FILES = ("index.json", "captions.json", "features.npy", "stats.npz")
@@ -141,16 +134,6 @@ class Batch:
     texts: list[str] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     indices: "Tensor | None" = None
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One clip on its way into a corpus: denormalised features (T, D), captions, free labels (content, style, ...)."""
-
-    name: str
-    features: np.ndarray
-    captions: "Sequence[Caption]"
-    labels: dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -361,62 +344,3 @@ def _hash_of_rows(features: np.ndarray, rows: int = 1 << 14) -> str:
     for start in range(0, len(features), rows):
         digest.update(np.ascontiguousarray(features[start : start + rows], "<f4").tobytes())
     return digest.hexdigest()
-
-
-def resolve_dataset(name_or_folder: str | Path) -> Path:
-    """Folder of a dataset given by alias (humanml, kit, bandai_namco, ...) or by path.
-
-    Raises FileNotFoundError naming the prepare command where it is not there.
-    """
-    folder = Path(name_or_folder)
-    if folder.is_dir():
-        return folder
-    alias = DATASET_ALIASES.get(str(name_or_folder).lower())
-    folder = DATASET_ROOT / alias if alias else DATASET_ROOT / str(name_or_folder)
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"dataset '{name_or_folder}' not found at {folder}: prepare it with "
-            f"python -m data_loaders.prepare --help, or give its folder (known names: {', '.join(DATASET_ALIASES)})"
-        )
-    return folder
-
-
-def write_corpus(folder: Path, entries: Iterable[Entry], representation: Representation, statistics: Statistics) -> None:
-    """Packs entries into `folder/corpus`, one clip in memory at a time; complete or not there at all.
-
-    A corpus that is there stays until the new one is whole, and is exchanged for it. OutputError, before any work, where
-    `folder/corpus` holds files of somebody else.
-    """
-    skeleton = load_skeleton(representation.skeleton)
-    names, offsets, labels, captions = [], [0], [], {}
-    digest = hashlib.sha256()
-    with new_folder(Path(folder) / "corpus", "corpus", overwrite=True, earlier=EARLIER_FILES) as store:
-        with open(store / "features.npy", "wb") as rows:
-            rows.write(_npy_header((0, skeleton.num_features)))
-            for entry in entries:
-                if entry.features.ndim != 2 or entry.features.shape[1] != skeleton.num_features:
-                    raise ValueError(
-                        f"{entry.name}: features of shape {entry.features.shape}, "
-                        f"expected (T, {skeleton.num_features}) for skeleton {skeleton.name}"
-                    )
-                data = np.ascontiguousarray(entry.features, dtype="<f4").tobytes()
-                digest.update(data)
-                rows.write(data)
-                names.append(entry.name)
-                offsets.append(offsets[-1] + len(entry.features))
-                labels.append(entry.labels)
-                captions[entry.name] = [(each.text, each.tokens, each.start, each.end) for each in entry.captions]
-            rows.seek(0)
-            rows.write(_npy_header((offsets[-1], skeleton.num_features)))
-        index = Index(FORMAT_VERSION, **asdict(representation), names=names, offsets=offsets, labels=labels,
-                      frames=digest.hexdigest())  # fmt: skip
-        index.check(str(store / "index.json"))
-        statistics.save(store / "stats.npz")
-        write_atomically(store / "captions.json", encode_json(captions, "captions.json", None))
-        write_atomically(store / "index.json", encode_json(vars(index), "index.json", None))
-
-
-def _npy_header(shape: tuple[int, int], size: int = 128) -> bytes:
-    """A version 1.0 .npy header of float32 rows, always `size` bytes long so that the row count can be filled in last."""
-    fields = repr({"descr": "<f4", "fortran_order": False, "shape": shape}).encode()
-    return b"\x93NUMPY\x01\x00" + (size - 10).to_bytes(2, "little") + fields.ljust(size - 11) + b"\n"

@@ -3,12 +3,14 @@
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from data_loaders.corpus import EARLIER_FILES, REPORT, Entry, Representation, Statistics, read_split, write_corpus
+from data_loaders.corpus import EARLIER_FILES, REPORT, Representation, Statistics, read_split
+from data_loaders.corpus_writer import Entry, write_corpus
+from data_loaders.known_datasets import Official, known_datasets
 from data_loaders.prepare_report import PROGRESS, Accounts, Record
 from data_loaders.skeleton import Skeleton, load_skeleton
 from data_loaders.text import read_caption_file
@@ -18,37 +20,26 @@ from protos.outputs import OutputError, Outputs, files_in
 from protos.reading import FileError, read_array, read_lines
 
 log = logging.getLogger(__name__)
-# Clips listed by the published splits, mirrored ones included. HumanML3D: 29,232 rows, of which 009707, 011059 and their
-# mirrors have one frame and no features; 007975 and M007975 hold NaN.
-PUBLISHED_COUNTS = {
-    "humanml3d": {"train": 23384, "val": 1460, "test": 4384},
-    "kit": {"train": 4888, "val": 300, "test": 830},
-}
-# Of these the published data have no usable features, so that their absence is no damage.
-PUBLISHED_GAPS = frozenset(f"{twin}{name}" for twin in ("", "M") for name in ("007975", "009707", "011059"))
-SKELETONS = {"humanml3d": "humanml", "kit": "kit"}
-_ID = re.compile(r"M?\d{5,6}")  # of a clip of HumanML3D or KIT-ML, M: mirrored
 SPLITS = ("train", "val", "test", "train_val", "all")
 
 
 def published_name(representation: Representation, names: Iterable[str]) -> str | None:
     """humanml or kit where these are its clips (their ids, perhaps mirrored) as published; None for data of another kind,
     which may well have the same skeleton and heading."""
-    skeleton = representation.skeleton
-    if skeleton not in SKELETONS.values() or representation.heading != "published":
-        return None
-    if representation.fps != load_skeleton(skeleton).fps or not all(_ID.fullmatch(name) for name in names):
-        return None
-    return skeleton
+    for official in (each.official for each in known_datasets().values() if each.official):
+        if official.skeleton == representation.skeleton and representation.heading == "published":
+            same = representation.fps == load_skeleton(official.skeleton).fps
+            return official.skeleton if same and all(re.fullmatch(official.clip, name) for name in names) else None
+    return None
 
 
-def pack_official(source: Path, output: Path, name: str) -> Accounts:
+def pack_official(source: Path, output: Path, name: str, official: Official) -> Accounts:
     """Packs an official dataset folder into `output/corpus`; the folder itself may be the output, of which no file is replaced.
 
     Reports missing, NaN, short and caption-less clips in report.txt and warns where counts differ from the published ones.
     Raises FileNotFoundError or ValueError saying what of the layout is missing.
     """
-    skeleton = load_skeleton(SKELETONS[name])
+    skeleton = load_skeleton(official.skeleton)
     for part in ("new_joint_vecs", "texts", "Mean.npy", "Std.npy", "train.txt", "test.txt"):
         if not (source / part).exists():
             raise FileNotFoundError(f"{source / part} is missing: --input must be the official {name} folder, unpacked")
@@ -70,11 +61,12 @@ def pack_official(source: Path, output: Path, name: str) -> Accounts:
     outputs.claim(REPORT, *(() if in_place else (f"{split}.txt" for split in splits)))
     representation = Representation(skeleton.name, skeleton.fps, "published")
     records = {clip: Record(f"{clip}.npy", clip) for clip in names}
-    write_corpus(output, read_entries(source, records, skeleton), representation, Statistics(mean, std, representation))
+    entries = read_entries(source, records, skeleton, official.gaps)
+    write_corpus(output, entries, representation, Statistics(mean, std, representation))
     if not in_place:
         for split, listing in splits.items():
             outputs.write(f"{split}.txt", "".join(f"{clip}\n" for clip in listing))
-    for split, expected in PUBLISHED_COUNTS[name].items():
+    for split, expected in official.clips.items():
         found = len(splits.get(split, ()))
         if found != expected:
             log.warning("%s lists %d clips, the published one %d", split, found, expected)
@@ -84,7 +76,7 @@ def pack_official(source: Path, output: Path, name: str) -> Accounts:
     return Accounts(report, list(records.values()))
 
 
-def read_entries(source: Path, records: dict[str, Record], skeleton: Skeleton) -> Iterator[Entry]:
+def read_entries(source: Path, records: dict[str, Record], skeleton: Skeleton, gaps: Collection[str]) -> Iterator[Entry]:
     """Usable clips one by one; the records of the others get the reason."""
     from tqdm import tqdm
 
@@ -108,7 +100,7 @@ def read_entries(source: Path, records: dict[str, Record], skeleton: Skeleton) -
             else:
                 record.names[name] = "as recorded"
                 yield Entry(name, features, captions)
-        if record.left_out and name in PUBLISHED_GAPS:
+        if record.left_out and name in gaps:
             record.left_out = "known gap"
 
 

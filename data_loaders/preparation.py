@@ -20,9 +20,12 @@ from tqdm import tqdm
 from data_loaders import sources
 from data_loaders.clip_labels import Labels
 from data_loaders.clips import clip_name, window_captions, windows
-from data_loaders.corpus import EARLIER_FILES, REPORT, Entry, Representation, Statistics, write_corpus
+from data_loaders.corpus import EARLIER_FILES, REPORT, Representation, Statistics
+from data_loaders.corpus_writer import Entry, write_corpus
 from data_loaders.input_files import SPLITS, Inventory, survey
 from data_loaders.joint_mapping import load_mapping
+from data_loaders.known_datasets import known_datasets
+from data_loaders.official import pack_official
 from data_loaders.prepare_report import PROGRESS, Accounts, Record, report_text
 from data_loaders.read_recordings import Loaded, PreparationSettings, read_all
 from data_loaders.skeleton import load_skeleton
@@ -46,10 +49,8 @@ IDENTITY = ("source", "fps", "heading")  # settings that make another dataset
 
 def prepare(settings: PreparationSettings) -> Accounts:
     """Makes a dataset folder; what became of every file. Raises ValueError or OSError with one line that says what to do."""
-    if settings.source in ("humanml3d", "kit"):
-        from data_loaders.official import pack_official
-
-        return pack_official(settings.input, settings.output, settings.source)
+    if (known := known_datasets().get(settings.source)) and known.official:
+        return pack_official(settings.input, settings.output, settings.source, known.official)
     require_other_folder(settings.input, settings.output)
     inventory, labels, clips = list_source(settings)
     run = Preparation(settings, clips)
@@ -76,18 +77,15 @@ def list_source(settings: PreparationSettings) -> tuple[Inventory, Labels, list[
     """Everything that lies in the input folder, what is said about it, and the recordings in the order of their names."""
     if settings.source == "bvh" and not settings.mapping:
         raise ValueError("bvh needs --mapping: a file that says which joint is which (see data_loaders/mappings)")
-    if settings.mapping:
-        load_mapping(settings.mapping)  # a wrong one is refused before anything is written
-    inventory = survey(settings.input, sources.SUFFIXES[settings.source], without=[settings.output])
-    labels = Labels(settings.input, settings.captions)
-    if settings.source == "bandai_namco":
-        clip = sources.bandai_namco(labels)
-    elif settings.source == "cmu_sample":
-        clip = sources.cmu_sample(labels)
-    else:
+    dataset, fps = settings.recordings(), None
+    for mapping in filter(None, (settings.mapping, dataset.mapping, *dataset.mappings.values())):
+        load_mapping(mapping)  # a wrong one is refused before anything is written
+    if settings.source in sources.SUFFIXES:
         fps = settings.source_fps or (settings.fps if settings.source == "joints" else None)
-        clip = sources.any_folder(labels, settings.source, settings.mapping, fps)
-    return inventory, labels, sources.listed(inventory, labels, clip)
+    inventory = survey(settings.input, sources.SUFFIXES[dataset.files], without=[settings.output])
+    keys = dict.fromkeys(dataset.labels.values(), str) | dict.fromkeys(dataset.numbers.values(), int)
+    labels = Labels(settings.input, settings.captions, keys)
+    return inventory, labels, sources.listed(inventory, labels, dataset, fps)
 
 
 def require_other_folder(source: Path, output: Path) -> None:

@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from data_loaders.known_datasets import Recordings, known_datasets, read_description
 from protos.bounds import Range
+from protos.names import shown
 from protos.options import one_line
+from protos.reading import FileError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -23,16 +26,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 NUM_JOINTS = 22
+FILES = ("bvh", "amass", "joints")
 
 
 @dataclass(frozen=True)
 class PreparationSettings:
     """What a dataset folder is made of, and how."""
 
-    source: Annotated[
-        Literal["bandai_namco", "cmu_sample", "bvh", "amass", "joints", "humanml3d", "kit"], tyro.conf.Positional
-    ]
-    """What the input is."""
+    source: Annotated[str, tyro.conf.Positional]
+    """What the input is: bvh, amass or joints files, the official humanml3d or kit folder, a dataset that data_loaders/datasets
+    describes (bandai_namco, cmu_sample), or a .toml file that describes one of your own in that form."""
     input: Path
     """Folder of the raw files; .tar.xz archives in it are read in place."""
     output: Path
@@ -59,6 +62,22 @@ class PreparationSettings:
     """Processes that read and retarget."""
     overwrite: bool = False
     """Make a dataset of ours anew that was made with another source, --fps or --heading, or of other recordings."""
+
+    def __post_init__(self) -> None:
+        """ValueError for a source that is neither known nor described by a file."""
+        known = (*FILES, *known_datasets())
+        if self.source not in known and not self.source.endswith(".toml"):
+            raise ValueError(f"SOURCE {shown(self.source)}: expected one of {', '.join(known)}, or a .toml file like those in "
+                             "data_loaders/datasets")  # fmt: skip
+
+    def recordings(self) -> Recordings:
+        """How the input is read."""
+        if self.source in FILES:
+            return Recordings(self.source, self.mapping)
+        described = known_datasets().get(self.source) or read_description(Path(self.source))
+        if described.recordings is None:
+            raise FileError(f"{self.source}: describes no recordings, expected a [recordings] part")
+        return described.recordings
 
 
 @dataclass

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data_loaders.corpus import Entry, Representation, Statistics, write_corpus
+from data_loaders.corpus import Representation, Statistics
+from data_loaders.corpus_writer import Entry, write_corpus
 from data_loaders.skeleton import load_skeleton
 from data_loaders.text import Caption
 

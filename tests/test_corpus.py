@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from data_loaders.clips import clip_name, mirrored_twins, original_name, window_number
-from data_loaders.corpus import Corpus, Entry, Representation, Statistics, write_corpus
+from data_loaders.corpus import Corpus, Representation, Statistics
+from data_loaders.corpus_writer import Entry, write_corpus
 from data_loaders.text import Caption
 from protos.outputs import OutputError
 from protos.reading import FileError

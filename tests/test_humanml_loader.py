@@ -13,6 +13,8 @@ from data_loaders import corpus as corpora
 from data_loaders.batch_plan import BatchPlan, balanced_weights
 from data_loaders.batches import TextMotionDataset, collate
 from data_loaders.clips import Clips, clips_of_corpus, clips_of_folder
+from data_loaders.corpus_writer import Entry as Clip
+from data_loaders.corpus_writer import write_corpus
 from data_loaders.glove import Words, padded_tokens
 from data_loaders.humanml import (
     Draws,
@@ -211,11 +213,11 @@ def corpus(tmp_path) -> corpora.Corpus:
     representation = corpora.Representation("humanml", 20.0, "continuous")
     captions = {"endless": [Caption("he spins", start=2.0, end=7.0), *WHOLE]}
     entries = [
-        corpora.Entry(name, ramp(n, 263), captions.get(name, WHOLE), {"content": "walk" if n < 100 else "spin"})
+        Clip(name, ramp(n, 263), captions.get(name, WHOLE), {"content": "walk" if n < 100 else "spin"})
         for name, n in lengths.items()
     ]
     statistics = corpora.Statistics(np.full(263, 50, np.float32), np.full(263, 4, np.float32), representation)
-    corpora.write_corpus(tmp_path, entries, representation, statistics)
+    write_corpus(tmp_path, entries, representation, statistics)
     (tmp_path / "train.txt").write_text("\n".join([*lengths, "absent"]))
     return corpora.Corpus.open(tmp_path)
 
@@ -263,8 +265,8 @@ class TestTextMotionDataset:
             representation = corpora.Representation("humanml", 20.0, heading)
             statistics = corpora.Statistics(np.zeros(263, np.float32), np.ones(263, np.float32), representation)
             folder = tmp_path / name / heading
-            entries = [corpora.Entry(name, ramp(100, 263), captions), corpora.Entry("000001", ramp(90, 263), WHOLE)]
-            corpora.write_corpus(folder, entries, representation, statistics)
+            entries = [Clip(name, ramp(100, 263), captions), Clip("000001", ramp(90, 263), WHOLE)]
+            write_corpus(folder, entries, representation, statistics)
             (folder / "train.txt").write_text(f"{name}\n000001\n")
             with caplog.at_level("INFO"):
                 data = TextMotionDataset(corpora.Corpus.open(folder))

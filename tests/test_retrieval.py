@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from data_loaders.corpus import Corpus, Entry, Representation, Statistics, write_corpus
+from data_loaders.corpus import Corpus, Representation, Statistics
+from data_loaders.corpus_writer import Entry, write_corpus
 from data_loaders.text import Caption
 from evaluations import retrieval_metrics
 from evaluations.eval_retrieval import RetrievalOptions, main

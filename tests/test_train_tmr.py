@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from data_loaders.batch_plan import Sample
-from data_loaders.corpus import Corpus, Entry, Representation, Statistics, write_corpus
+from data_loaders.corpus import Corpus, Representation, Statistics
+from data_loaders.corpus_writer import Entry, write_corpus
 from data_loaders.feature_statistics import feature_mean_std
 from data_loaders.humanml_features import features_from_joints
 from data_loaders.skeleton import load_skeleton

@@ -8,7 +8,8 @@ from typing import Any, Literal, TypedDict
 
 from torch import Tensor
 
-from data_loaders.corpus import DATASET_ALIASES, DATASET_ROOT, Representation, Statistics
+from data_loaders.corpus import Representation, Statistics
+from data_loaders.known_datasets import DATASET_ROOT, dataset_named
 from data_loaders.edit_masks import TARGET_ROWS
 from model.loading import CheckpointError, as_state, checkpoint_errors, load_checked, made_for, read_settings
 from model.lsremgm import LSReMGMConfig
@@ -199,7 +200,7 @@ def published_statistics(config: Any, dataset_folder: str | Path | None = None) 
 
     HumanML3D's pair is carried with the code and used where the dataset folder is absent.
     """
-    alias = DATASET_ALIASES[config.dataset]
+    alias = dataset_named(config.dataset).folder
     folder = Path(dataset_folder) if dataset_folder else DATASET_ROOT / alias
     files = [folder / "Mean.npy", folder / "Std.npy"]
     if not all(file.is_file() for file in files):

@@ -1,0 +1,135 @@
+"""What is known about a dataset by its name: data_loaders/datasets holds a file for each, and the code none of it.
+
+A dataset of recordings whose file names say what they are is such a file: see bandai_namco.toml.
+"""
+
+import re
+import string
+from collections.abc import Mapping
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from protos.reading import FileError, read_toml
+
+DATASET_ROOT = Path("dataset")
+DESCRIPTIONS = Path(__file__).with_name("datasets")
+
+
+class Neighbours(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Recordings with the same labels and neighbouring numbers, `count` of them, go to the same split."""
+
+    labels: list[str]
+    number: str
+    count: Annotated[int, msgspec.Meta(ge=1)]
+
+
+class Recordings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
+    """How raw recordings are read, and what is known about one beside what captions.json says."""
+
+    files: Literal["bvh", "amass", "joints"]
+    mapping: str | None = None  # of bvh: shipped name or file
+    mappings: dict[str, str] = {}  # of files whose names begin so
+    exclusions: bool = False  # whether what excluded.txt names is left out
+    labels: dict[str, str] = {}  # our label -> the key of captions.json whose text it is
+    numbers: dict[str, str] = {}  # the same of whole numbers
+    neighbours: Neighbours | None = None
+    file_name: str = ""  # pattern with a group for each label that the name of a file, without suffix, tells
+    words: dict[str, dict[str, str]] = {}  # label -> what captions call its values; "*": any other, {} being the value
+    captions: list[str] = []  # forms with {label}, for recordings that nobody described
+
+    @cached_property
+    def pattern(self) -> re.Pattern[str]:
+        return re.compile(self.file_name)
+
+    def check(self, name: str) -> None:
+        """FileError where the pattern is none, or a caption speaks of what it does not tell."""
+        try:
+            told = set(self.pattern.groupindex)
+            asked = {field for form in self.captions for _, field, _, _ in string.Formatter().parse(form) if field is not None}
+        except (re.error, ValueError, RecursionError, OverflowError) as error:
+            raise FileError(f"{name}: file_name and captions: {error}") from None
+        if unknown := sorted((asked | set(self.words)) - told):
+            raise FileError(f"{name}: captions or words speak of {unknown[0]!r}, of which file_name tells nothing")
+
+    def told_by(self, stem: str) -> tuple[dict[str, str | int], tuple[str, ...]]:
+        """(labels, captions) that the name of a file tells; nothing where it has another form or an unknown word."""
+        found = self.pattern.fullmatch(stem) if self.file_name else None
+        if found is None:
+            return {}, ()
+        said = {label: value for label, value in found.groupdict().items() if value is not None}
+        spoken = {}
+        for label, value in said.items():
+            words = self.words.get(label, {"*": "{}"})
+            if value not in words and "*" not in words:
+                return {}, ()
+            spoken[label] = words[value] if value in words else words["*"].replace("{}", value)
+        labels = {label: int(value) if label in self.numbers else value for label, value in said.items()}
+        return labels, tuple(form.format_map(spoken).strip() for form in self.captions)
+
+    def block(self, labels: Mapping[str, object]) -> str:
+        """What recordings of the same split have in common; '' where each is on its own."""
+        if self.neighbours is None:
+            return ""
+        number = labels.get(self.neighbours.number) or 0
+        return " ".join([*(str(labels.get(label)) for label in self.neighbours.labels), str(number // self.neighbours.count)])
+
+
+class Official(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The dataset as published: its skeleton, the form of its clips' names, how many each split lists, and those without
+    usable features, whose absence is no damage.
+    """
+
+    skeleton: str
+    clip: str
+    clips: dict[str, int]
+    gaps: list[str] = []
+
+
+class Dataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A dataset: what it is called (in lower case), and its folder below dataset/."""
+
+    names: list[str] = []
+    folder: str = ""
+    recordings: Recordings | None = None
+    official: Official | None = None
+
+
+def read_description(path: Path) -> Dataset:
+    """A file of data_loaders/datasets, or one like it. FileError names what is wrong."""
+    dataset = read_toml(path, Dataset)
+    if dataset.recordings is not None:
+        dataset.recordings.check(str(path))
+    return dataset
+
+
+@lru_cache(1)
+def known_datasets() -> dict[str, Dataset]:
+    """The datasets that are described here, by the names of their files."""
+    return {path.stem: read_description(path) for path in sorted(DESCRIPTIONS.glob("*.toml"))}
+
+
+def dataset_named(name: str) -> Dataset | None:
+    """The dataset of a name, in whatever case (humanml, t2m, kit, ...)."""
+    return next((each for each in known_datasets().values() if name.lower() in each.names), None)
+
+
+def resolve_dataset(name_or_folder: str | Path) -> Path:
+    """Folder of a dataset given by name (humanml, kit, ...) or by path.
+
+    Raises FileNotFoundError naming the prepare command where it is not there.
+    """
+    folder = Path(name_or_folder)
+    if folder.is_dir():
+        return folder
+    known = dataset_named(str(name_or_folder))
+    folder = DATASET_ROOT / (known.folder if known else name_or_folder)
+    if not folder.is_dir():
+        names = ", ".join(name for each in known_datasets().values() for name in each.names)
+        raise FileNotFoundError(
+            f"dataset '{name_or_folder}' not found at {folder}: prepare it with "
+            f"python -m data_loaders.prepare --help, or give its folder (known names: {names})"
+        )
+    return folder

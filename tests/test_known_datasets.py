@@ -1,0 +1,70 @@
+"""Datasets by name, each described by a data file."""
+
+import json
+
+import pytest
+
+from data_loaders.corpus import Corpus
+from data_loaders.known_datasets import known_datasets, read_description, resolve_dataset
+from data_loaders.preparation import prepare
+from data_loaders.read_recordings import PreparationSettings
+from protos.reading import FileError
+from tests.synthetic import bvh_text, raise_hand, walk
+
+MINE = """
+[recordings]
+files = "bvh"
+mapping = "bandai_namco"
+file_name = '(?P<who>[a-z]+)-(?P<action>[a-z]+)(?P<number>[0-9]+)'
+numbers = {number = "nr"}
+labels = {action = "what"}
+neighbours = {labels = ["who"], number = "number", count = 10}
+captions = ["a person {action}"]
+
+[recordings.words.action]
+walk = "walks ahead"
+raise = "raises a hand"
+"""
+
+
+def test_a_dataset_whose_file_names_say_what_they_are_is_a_data_file(tmp_path):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for name, joints in (("ann-walk3", walk(75, 0.9, 30.0)), ("ann-raise4", raise_hand(66)), ("ann-fly5", walk(66, 0.9, 30.0))):
+        (raw / f"{name}.bvh").write_text(bvh_text(joints))
+    (raw / "train.txt").write_text("ann-walk3\nann-raise4\n")
+    (raw / "captions.json").write_text(json.dumps({"ann-raise4": {"captions": "up it goes", "what": "raise-left"}}))
+    (tmp_path / "mine.toml").write_text(MINE)
+    prepare(PreparationSettings(str(tmp_path / "mine.toml"), raw, tmp_path / "out", workers=1, mirror=False))
+    corpus = Corpus.open(tmp_path / "out")
+    texts = {name: corpus.captions(name)[0].text for name in corpus.names}
+    assert texts == {"ann-raise4": "up it goes", "ann-walk3": "a person walks ahead"}
+    facts = corpus.labels_of("ann-raise4")
+    assert (facts["who"], facts["action"], facts["number"]) == ("ann", "raise-left", 4)
+    assert "ann-fly5: no caption" in (tmp_path / "out" / "report.txt").read_text()
+
+
+@pytest.mark.parametrize(("line", "problem"), [
+    ("file_name = '('", "file_name"), ("captions = ['a {thing}']", "'thing'"), ("captions = ['{']", "captions"),
+    ("colour = 'red'", "colour"), ("mappings = 5", "mappings"),
+])  # fmt: skip
+def test_what_is_wrong_with_a_description_is_named(tmp_path, line, problem):
+    path = tmp_path / "mine.toml"
+    path.write_text(f"[recordings]\nfiles = 'bvh'\n{line}\n")
+    with pytest.raises(FileError, match=rf"mine.toml.*{problem}"):
+        read_description(path)
+
+
+def test_a_name_stands_for_one_dataset(tmp_path, monkeypatch):
+    names = [name for each in known_datasets().values() for name in each.names]
+    assert len(set(names)) == len(names) and all(name == name.lower() for name in names)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "dataset" / "HumanML3D").mkdir(parents=True)
+    assert resolve_dataset("T2M") == resolve_dataset("humanml") == resolve_dataset("HumanML3D")
+    with pytest.raises(FileNotFoundError, match="kit, kit-ml"):
+        resolve_dataset("nothing")
+
+
+def test_a_source_that_nobody_knows_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="bvh, amass, joints, bandai_namco, cmu_sample, humanml3d, kit"):
+        PreparationSettings("mixamo", tmp_path, tmp_path / "out")
