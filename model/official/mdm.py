@@ -9,8 +9,8 @@ from typing import Any, Literal, TypedDict
 from torch import Tensor
 
 from data_loaders.corpus import Representation, Statistics
-from data_loaders.known_datasets import DATASET_ROOT, dataset_named
 from data_loaders.edit_masks import TARGET_ROWS
+from data_loaders.known_datasets import DATASET_ROOT, dataset_named
 from model.loading import CheckpointError, as_state, checkpoint_errors, load_checked, made_for, read_settings
 from model.lsremgm import LSReMGMConfig
 from model.lsremgm_system import LSReMGM, build
