@@ -7,7 +7,7 @@ from data_loaders import official
 from data_loaders.corpus import Corpus
 from model.embedding import TextMotionSpace, open_space
 from model.evaluator_words import GLOVE_FOLDER
-from model.official.evaluators import evaluator_at
+from model.registry import evaluator_at
 from model.run_folder import checkpoint_in
 from protos.official_files import official_folder
 

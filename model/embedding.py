@@ -16,7 +16,7 @@ from data_loaders.text import Caption
 from model.evaluator_words import GLOVE_FOLDER, WordSource, load_words
 from model.evaluators import TEXTS_AT_ONCE, UNIT_LENGTH, GuoEvaluator
 from model.loading import CheckpointError
-from model.official.evaluators import evaluator_at, load_evaluator
+from model.official.evaluators import load_evaluator
 from model.official.tmr import read_run_config
 from model.pretrained import from_pretrained
 from model.run_folder import checkpoint_in
@@ -130,8 +130,8 @@ def open_space(
     FileNotFoundError where word vectors are absent.
     """
     path = checkpoint_in(path)
-    if not (path / "config.json").is_file() and (published := dataset or evaluator_at(path)):
-        networks = load_evaluator(path, published).to(device)
+    if dataset and not (path / "config.json").is_file():
+        networks = load_evaluator(path, dataset).to(device)
     else:
         encoder = text_encoder or saved_run_words(path, annotations)
         networks = from_pretrained(path, device, systems=("tmr", "evaluator"), text_encoder=encoder)

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from model.registry import MOST_SETTINGS
 from protos.names import shown
 from protos.reading import FileError, convert, read_json
 from protos.weights import check_weights
 
 TABLES = 100_000_000  # numbers that networks may hold beside their weights: tables of positions, a second set of buffers
-MOST_SETTINGS = 16 << 20  # bytes of a config.json or args.json
 _MAKERS = {torch.empty, torch.zeros, torch.ones, torch.randn, torch.rand}
 
 

@@ -3,21 +3,19 @@
 A folder alone is enough to sample. `from_pretrained` reads either kind, and takes a training run's folder for its best step.
 """
 
-import importlib
-import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from data_loaders.corpus import Statistics
 from model.known_texts import FILE as KNOWN_TEXTS_FILE
 from model.known_texts import KnownTexts
 from model.loading import CheckpointError, checkpoint_errors, convert_settings, load_checked, made_for, read_settings
-from model.official.mdm import load_mdm
+from model.registry import SYSTEMS, is_ours, named, published_at
 from model.run_folder import WEIGHTS_FILE, checkpoint_in
 from protos.files import encode_json, write_atomically
 from protos.names import shown
@@ -28,15 +26,6 @@ from protos.weights import read_safetensors
 if TYPE_CHECKING:
     from model.text_encoders import TextEncoder
 
-log = logging.getLogger(__name__)
-
-# Where each system's configuration and the function that builds its networks live.
-SYSTEMS = {
-    "lsremgm": ("model.lsremgm", "LSReMGMConfig", "model.lsremgm_system", "build"),
-    "evaluator": ("model.evaluators", "EvaluatorConfig", "model.evaluators", "build_evaluator"),
-    "tmr": ("model.tmr", "TMRConfig", "model.tmr", "build"),
-    "length_estimator": ("model.evaluators", "LengthEstimatorConfig", "model.evaluators", "build_length_estimator"),
-}
 # What an earlier version wrote into a checkpoint folder, which had no manifest.
 EARLIER_FILES = ("config.json", WEIGHTS_FILE, "stats.npz", "README.md", "prompts.txt", KNOWN_TEXTS_FILE)
 EARLIER_FOLDER = written_earlier(EARLIER_FILES, "config.json", WEIGHTS_FILE)
@@ -71,7 +60,7 @@ def write_files(folder: Path, config: Any, state_dict: dict[str, Tensor], statis
     if too_large:
         raise CheckpointError(f"not saved: {too_large[0]} holds values that are not finite"
                               + (" in float16" if half else ""))
-    (system,) = (name for name, (_, kind, *_) in SYSTEMS.items() if kind == type(config).__name__)
+    (system,) = (name for name, system in SYSTEMS.items() if system.config.endswith(f":{type(config).__name__}"))
     write_atomically(folder / "config.json", encode_json({"system": system, **asdict(config)}, "config.json", indent=2))
     write_atomically(folder / WEIGHTS_FILE, save(weights))
     if statistics is not None:
@@ -94,15 +83,13 @@ def from_pretrained(path: str | Path, device: torch.device | str = "cpu", *, dat
         raise CheckpointError(f"no checkpoint at {path}: expected a folder with config.json and model.safetensors, "
                               "or a published one with args.json and model*.pt")
     with checkpoint_errors():
-        if path.name == WEIGHTS_FILE or (path.is_dir() and (folder / "config.json").is_file()):
-            if "model" in read_settings(folder / "config.json"):  # a published run of TMR: ours name a system instead
-                networks = _from_tmr_run(folder, text_encoder, systems)
-            else:
-                networks = _from_folder(folder, text_encoder, systems)
-        elif path.suffix == ".ckpt" or (folder / "checkpoints" / "last.ckpt").is_file():  # TEMOS as first published
-            networks = _from_first_temos(path, text_encoder, systems)
-        elif (folder / "args.json").is_file():
-            networks = load_mdm(path, text_encoder, dataset_folder)
+        if is_ours(path):
+            networks = _from_folder(folder, text_encoder, systems)
+        elif published := published_at(path):
+            system, layout = published
+            _require(system.name, systems, path)
+            given = {"text_encoder": text_encoder, "dataset_folder": dataset_folder}
+            networks = named(layout.load)(path, **{name: given[name] for name in layout.takes})
         else:
             raise CheckpointError(f"{folder} is no checkpoint: it holds neither config.json nor args.json nor "
                                   "checkpoints/last.ckpt, nor the steps of a training run")
@@ -116,42 +103,29 @@ def read_config(folder: Path) -> tuple[str, Any]:
     system = content.pop("system", None)
     if not isinstance(system, str) or system not in SYSTEMS:
         raise CheckpointError(f"{path} names system {shown(system)}, known here: {', '.join(SYSTEMS)}")
-    module, name, *_ = SYSTEMS[system]
     with checkpoint_errors():
-        return system, convert_settings(content, getattr(importlib.import_module(module), name), str(path))
+        return system, convert_settings(content, named(SYSTEMS[system].config), str(path))
 
 
 def _from_folder(folder: Path, text_encoder: "TextEncoder | None", systems: Sequence[str]) -> Any:
     system, config = read_config(folder)
-    if systems and system not in systems:
-        raise CheckpointError(f"{folder} holds a model of kind {system}, needed is {' or '.join(systems)}")
+    _require(system, systems, folder)
     stats = folder / "stats.npz"
     if not stats.is_file():
         raise CheckpointError(f"{stats} is absent: the checkpoint is incomplete")
     statistics = Statistics.load(stats)
     weights_file = folder / WEIGHTS_FILE
     state = read_safetensors(weights_file)
-    *_, module, build = SYSTEMS[system]
     try:
         with made_for(state, str(weights_file)):
-            networks = getattr(importlib.import_module(module), build)(config, statistics, text_encoder)
+            networks = named(SYSTEMS[system].build)(config, statistics, text_encoder)
     except ValueError as error:  # settings that contradict each other, or the statistics
         raise error if isinstance(error, FileError) else CheckpointError(f"{folder / 'config.json'}: {error}") from None
     load_checked(networks, state, str(weights_file))
     return networks
 
 
-def _from_tmr_run(folder: Path, text_encoder: "TextEncoder | None", systems: Sequence[str]) -> nn.Module:
-    from model.official.tmr import load_tmr
-
-    if systems and "tmr" not in systems:
-        raise CheckpointError(f"{folder} holds a model of kind tmr, needed is {' or '.join(systems)}")
-    return load_tmr(folder, text_encoder=text_encoder)
-
-
-def _from_first_temos(path: Path, text_encoder: "TextEncoder | None", systems: Sequence[str]) -> nn.Module:
-    from model.official.temos import load_temos
-
-    if systems and "tmr" not in systems:
-        raise CheckpointError(f"{path} holds a model of kind tmr, needed is {' or '.join(systems)}")
-    return load_temos(path, text_encoder=text_encoder)
+def _require(system: str, systems: Sequence[str], path: Path) -> None:
+    """CheckpointError unless a model of that system will do."""
+    if systems and system not in systems:
+        raise CheckpointError(f"{path} holds a model of kind {system}, needed is {' or '.join(systems)}")

@@ -195,12 +195,13 @@ def published_file(path, content, **parts):
 
 def test_the_published_evaluator_loads_with_its_own_statistics(tmp_path):
     network = GuoEvaluator(EvaluatorConfig(), official.evaluator_statistics("humanml"))
-    file = tmp_path / "t2m" / official.MATCHING
+    file = tmp_path / "t2m" / official.EVALUATOR_FILE
     names = ("text_encoder", "motion_encoder", "movement_encoder")
     published_file(file, {"epoch": 28, "iter": 1, "opt_text_encoder": {}, "opt_motion_encoder": {}},
                    **{name: (name, getattr(network, name)) for name in names})
     for folder in (tmp_path, tmp_path / "t2m"):
         loaded = official.load_evaluator(folder, "humanml")
+        assert from_pretrained(folder, systems=("evaluator",)).config == loaded.config  # told by its files
         clips = motions(40, 60)
         torch.testing.assert_close(loaded.encode_motion(clips), network.eval().encode_motion(clips))
     assert loaded.std[0] < loaded.std[3] < loaded.std[4:67].mean()  # root weighs 25 times as much

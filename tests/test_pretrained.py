@@ -4,6 +4,7 @@ import json
 import pickle
 import shutil
 import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -376,3 +377,11 @@ def test_a_folder_around_a_checkpoint_as_archives_make_it_stands_for_it(saved, t
     shutil.move(folder, tmp_path / "official" / "inner")
     (tmp_path / "official" / "weights.zip").write_bytes(b"")
     assert read_config(tmp_path / "official")[0] == "lsremgm"
+
+
+def test_what_a_folder_holds_is_told_without_torch(tmp_path):
+    (tmp_path / "args.json").write_text("{}")
+    code = ("import sys; from pathlib import Path; from model.registry import published_at; "
+            f"print(published_at(Path({str(tmp_path)!r}))[0].name, 'torch' in sys.modules)")
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert told.stdout.split() == ["lsremgm", "False"], told.stderr

@@ -10,6 +10,7 @@ from data_loaders.corpus import Statistics
 from model.evaluators import EvaluatorConfig, GuoEvaluator, LengthEstimator, LengthEstimatorConfig
 from model.loading import CheckpointError, as_state, checkpoint_errors, load_checked
 from model.official.weights import first_match, rename
+from model.registry import EVALUATOR_FILE, evaluator_at
 from protos.names import shown
 from protos.weights import read_torch
 
@@ -21,11 +22,10 @@ LENGTH_CONFIGS = {
     "humanml": LengthEstimatorConfig(),
     "kit": LengthEstimatorConfig(dataset="kit", fps=12.5, shortest_units=6),
 }
-MATCHING = "text_mot_match/model/finest.tar"
 MOVEMENT = "Decomp_SP001_SM001_H512/model/latest.tar"
 LENGTHS = "length_est_bigru/model/latest.tar"
 NOT_LOADED = {  # what the files hold beside networks: the state of their training
-    MATCHING: ("opt_text_encoder", "opt_motion_encoder", "epoch", "iter"),
+    EVALUATOR_FILE: ("opt_text_encoder", "opt_motion_encoder", "epoch", "iter"),
     MOVEMENT: ("opt_movement_enc", "opt_movement_dec", "ep", "total_it"),
     LENGTHS: ("opt_estimator", "epoch", "niter"),
 }
@@ -76,11 +76,14 @@ def evaluator_statistics(dataset: str) -> Statistics:
     return Statistics.published(f"evaluator {dataset}", config.representation, np.float64)
 
 
-def load_evaluator(folder: Path, dataset: str = "humanml") -> GuoEvaluator:
-    """The published evaluator in `folder`, or in its folder t2m or kit, in eval mode."""
+def load_evaluator(folder: Path, dataset: str | None = None) -> GuoEvaluator:
+    """The published evaluator in `folder`, or in its folder t2m or kit, in eval mode. dataset: humanml or kit, by default the
+    one that is there.
+    """
+    dataset = dataset or evaluator_at(folder) or "humanml"
     name, config = DATASETS[dataset]
     evaluator = GuoEvaluator(config, evaluator_statistics(dataset))
-    path = _find(folder, name, MATCHING)
+    path = _find(folder, name, EVALUATOR_FILE)
     networks = ("text_encoder", "motion_encoder", "movement_encoder")
     for kind, state in zip(networks, read_tar(path, *networks)):
         load_network(getattr(evaluator, kind), kind, state, f"{path}, {kind}")
@@ -94,17 +97,6 @@ def load_length_estimator(folder: Path, dataset: str = "humanml") -> LengthEstim
     (state,) = read_tar(path, "estimator")
     load_network(network, "length_estimator", state, str(path))
     return network.eval()
-
-
-def evaluator_at(folder: Path) -> str | None:
-    """Whose published evaluator, humanml or kit, lies in a folder; None where none does."""
-    folder = Path(folder)
-    for dataset, (name, _) in DATASETS.items():
-        if (folder / name / MATCHING).is_file():
-            return dataset
-    if (folder / MATCHING).is_file():
-        return "kit" if folder.resolve().name in ("kit", "t2m-evaluators-kit") else "humanml"
-    return None
 
 
 def _find(folder: Path, name: str, file: str) -> Path:

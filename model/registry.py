@@ -1,0 +1,102 @@
+"""The systems that a checkpoint can hold, a record each: a new system is one more. Nothing is imported before it is needed."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from model.run_folder import WEIGHTS_FILE
+from protos.reading import read_json
+
+MOST_SETTINGS = 16 << 20  # bytes of a config.json or args.json
+EVALUATOR_FILE = "text_mot_match/model/finest.tar"
+
+
+def named(place: str) -> Any:
+    """What `module:name` names."""
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a system's authors published it. `recognises(path)` looks at names of files and at JSON only.
+
+    `load` names a function (path, **given) -> model, `given` those of `takes`.
+    """
+
+    recognises: Callable[[Path], bool]
+    load: str
+    takes: tuple[str, ...] = ("text_encoder",)
+
+
+@dataclass(frozen=True)
+class System:
+    """`config` names the dataclass of its settings, `build` the function (config, statistics, text_encoder) -> model, `model`
+    the class of that, by which it is known what it can do (`model/capabilities.py`).
+    """
+
+    name: str
+    config: str
+    build: str
+    model: str
+    published: tuple[Layout, ...] = ()
+
+
+def is_ours(path: Path) -> bool:
+    """A folder of ours, or the weights in one. Its config.json names a system, those of TMR's runs describe a model."""
+    if path.name == WEIGHTS_FILE:
+        return True
+    return (path / "config.json").is_file() and not is_tmr_run(path)
+
+
+def is_tmr_run(path: Path) -> bool:
+    file = path / "config.json"
+    content = read_json(file, most=MOST_SETTINGS) if file.is_file() else None
+    return isinstance(content, dict) and "model" in content
+
+
+def is_first_temos(path: Path) -> bool:
+    return path.suffix == ".ckpt" or (path / "checkpoints" / "last.ckpt").is_file()
+
+
+def is_mdm(path: Path) -> bool:
+    return ((path if path.is_dir() else path.parent) / "args.json").is_file()
+
+
+def evaluator_at(path: Path) -> str | None:
+    """Whose published evaluator, humanml or kit, lies in a folder; None where none does."""
+    for name, dataset in (("t2m", "humanml"), ("kit", "kit")):
+        if (path / name / EVALUATOR_FILE).is_file():
+            return dataset
+    if (path / EVALUATOR_FILE).is_file():
+        return "kit" if path.resolve().name in ("kit", "t2m-evaluators-kit") else "humanml"
+    return None
+
+
+SYSTEMS = {
+    system.name: system for system in (
+        System("tmr", "model.tmr:TMRConfig", "model.tmr:build", "model.tmr:TMR", (
+            Layout(is_tmr_run, "model.official.tmr:load_tmr"),
+            Layout(is_first_temos, "model.official.temos:load_temos"))),
+        System("lsremgm", "model.lsremgm:LSReMGMConfig", "model.lsremgm_system:build", "model.lsremgm_system:LSReMGM", (
+            Layout(is_mdm, "model.official.mdm:load_mdm", ("text_encoder", "dataset_folder")),)),
+        System("evaluator", "model.evaluators:EvaluatorConfig", "model.evaluators:build_evaluator",
+               "model.evaluators:GuoEvaluator", (
+                   Layout(lambda path: evaluator_at(path) is not None, "model.official.evaluators:load_evaluator", ()),)),
+        System("length_estimator", "model.evaluators:LengthEstimatorConfig", "model.evaluators:build_length_estimator",
+               "model.evaluators:LengthEstimator"),
+    )
+}  # fmt: skip
+
+
+def published_at(path: Path) -> tuple[System, Layout] | None:
+    """The system and the layout of a published checkpoint; None where there is none."""
+    found = ((system, layout) for system in SYSTEMS.values() for layout in system.published if layout.recognises(path))
+    return next(found, None)
+
+
+def able(capability: type) -> tuple[str, ...]:
+    """Names of the systems whose models have a capability."""
+    return tuple(name for name, system in SYSTEMS.items() if issubclass(named(system.model), capability))
