@@ -5,14 +5,12 @@ Real clips of a split are joined into long motions; each clip's first caption is
 """
 
 import logging
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from protos.bounds import SEED, Range, check_bounds
-from protos.options import parse, run_command
-from protos.processes import setup_logging
+from protos.options import command, run_command
 from sample.localize import Sliding
 
 log = logging.getLogger(__name__)
@@ -48,23 +46,29 @@ class LocalizeEvaluationOptions(Sliding):
         check_bounds(self, "--")
 
 
-def main(argv: list[str] | None = None) -> None:
-    options = parse(LocalizeEvaluationOptions, argv, __doc__, ALIASES)
-    setup_logging()
-    from evaluations.localization import evaluate, markdown
-    from evaluations.tables import fresh_outputs, write_plain
+def run(options: LocalizeEvaluationOptions) -> None:
+    from data_loaders.corpus import Corpus
+    from evaluations.localization import evaluate, long_motions
+    from evaluations.tables import fresh_outputs
+    from model.embedding import open_space
     from protos.names import safe_name
+    from protos.processes import pick_device
     from sample.prompts import file_name
 
-    report = evaluate(options)
-    report["command"] = " ".join(["python -m evaluations.eval_localize", *(sys.argv[1:] if argv is None else argv)])
-    name = safe_name(f"localize_{file_name(options.model_path.resolve().name)}_{report['dataset']}_{options.split}")
+    corpus = Corpus.open(options.dataset)
+    space = open_space(options.model_path, pick_device(options.device))
+    space.require(corpus.representation, f"dataset {corpus.folder}")
+    motions = long_motions(corpus, options.split, options.num_motions, options.clips_per_motion, options.transition_seconds,
+                           options.seed)  # fmt: skip
+    report = evaluate(space, options.model_path, corpus, options.split, motions, options)
+    name = safe_name(f"localize_{file_name(options.model_path.resolve().name)}_{corpus.folder.name}_{options.split}")
     outputs = fresh_outputs(options.output_dir or Path("outputs") / name, "report of localization")
-    write_plain(outputs, "report.json", report)
-    outputs.write("report.md", markdown(report) + "\n")
-    print(markdown(report))
+    report.write(outputs)
+    print(report.markdown())
     log.info("report.json and report.md in %s", outputs.folder)
 
+
+main = command(LocalizeEvaluationOptions, run, __doc__, ALIASES)
 
 if __name__ == "__main__":
     run_command(main)

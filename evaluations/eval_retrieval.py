@@ -4,16 +4,16 @@ Judges a model that embeds both, an evaluator or TMR, by the four protocols of T
 texts that say the same count as one another's; a subset of dissimilar texts; batches of 32.
 """
 
-import sys
-from collections.abc import Sequence
+import logging
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from protos.bounds import PROCESSES, Range, check_bounds
-from protos.options import parse, run_command
-from protos.processes import start
+from protos.options import command, run_command
+
+log = logging.getLogger(__name__)
 
 ALIASES = {"evaluator": "model_path", "run_dir": "model_path", "no_mirror": "fold_mirrored"}
 
@@ -51,17 +51,45 @@ class RetrievalOptions:
         check_bounds(self, "--")
 
 
-def main(argv: list[str] | None = None) -> None:
-    options = parse(RetrievalOptions, argv, __doc__, ALIASES)
-    start(partial(run, sys.argv[1:] if argv is None else argv), options)
+def run(options: RetrievalOptions) -> dict[str, Any] | None:
+    """The facts of the report, in the main process."""
+    from data_loaders.amass_dataset import open_dataset
+    from evaluations.judges import default_evaluator, load_judge
+    from evaluations.retrieval import evaluate, protocols_of, sentences_for, similarities_of
+    from evaluations.retrieval_data import items_of
+    from evaluations.tables import fresh_outputs
+    from protos.names import safe_name
+    from protos.processes import Processes
+    from sample.prompts import file_name
+
+    processes = Processes(options.device)
+    data = open_dataset(options.dataset)
+    path = options.model_path or default_evaluator(data)
+    judge = load_judge(path, data, device=str(processes.device))
+    judge.require(data.representation, f"dataset {data.folder}")
+    items, left_out = items_of(data, options.split, judge.frame_limits, options.fold_mirrored)
+    if left_out.skipped:
+        log.info("%d clips; %s", len(items), left_out)
+    protocols = protocols_of(options.protocol, len(items))
+    gallery = similarities_of(items, judge, processes.share)
+    if not processes.main:
+        return None
+    # made when first used: only two of the protocols compare sentences
+    sentences = cache(partial(sentences_for, data, options.sentence_encoder, options.threshold, options.duplicates))
+    measured = {
+        "what": str(path), "dataset": data.folder.name, "split": options.split, "fold_mirrored": options.fold_mirrored,
+        "left_out": str(left_out), "similarity": judge.similarity,
+    }  # fmt: skip
+    report = evaluate(gallery, protocols, sentences, data, measured)
+    name = safe_name(f"retrieval_{file_name(path.name)}_{data.folder.name}_{options.split}")
+    outputs = fresh_outputs(options.output_dir or Path("outputs") / name, "report of retrieval")
+    report.write(outputs)
+    print(report.markdown())
+    log.info("report.json, report.md and ranks.csv in %s", outputs.folder)
+    return report.facts
 
 
-def run(command: Sequence[str], options: RetrievalOptions) -> None:
-    from evaluations.eval_retrieval_run import evaluate, markdown
-
-    if report := evaluate(options, command):
-        print(markdown(report))
-
+main = command(RetrievalOptions, run, __doc__, ALIASES)
 
 if __name__ == "__main__":
     run_command(main)

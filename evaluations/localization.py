@@ -6,28 +6,25 @@ would score: its expectation, not a draw.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from data_loaders.amass_annotations import cut_span
-from data_loaders.clips import Report, clips_of_corpus, mirrored_twins, readable_motions
+from data_loaders.clips import Report as ReadingReport
+from data_loaders.clips import clips_of_corpus, mirrored_twins, readable_motions
 from data_loaders.corpus import Corpus
 from data_loaders.humanml_features import features_from_joints, joints_from_features
 from data_loaders.skeleton import Skeleton
 from data_loaders.text import Caption
 from data_loaders.text_similarity import meaning_codes
-from evaluations.stamps import checkpoint_stamp, spoken
-from evaluations.tables import table
-from model.embedding import open_space
-from protos.processes import pick_device
+from evaluations.report import Report, command_line
+from evaluations.stamps import checkpoint_stamp
+from model.embedding import TextMotionSpace
 from protos.randomness import derive_seed
-from sample.localize import Windows, embed_windows, moments, overlap, score_curve
-
-if TYPE_CHECKING:
-    from evaluations.eval_localize import LocalizeEvaluationOptions
+from sample.localize import Sliding, Windows, embed_windows, moments, overlap, score_curve
 
 OVERLAPS = (0.3, 0.5, 0.7)
 MEASURES = {"mean IoU": "mean IoU ↑", **{f"R@1 IoU {x:g}": f"R@1, IoU ≥ {x:g} ↑" for x in OVERLAPS},
@@ -64,10 +61,12 @@ def joined(clips: Sequence[np.ndarray], skeleton: Skeleton, heading: str, gap: i
     return features_from_joints(joints.float(), skeleton, heading).numpy(), spans
 
 
-def long_motions(corpus: Corpus, options: "LocalizeEvaluationOptions") -> list[LongMotion]:
-    """Long motions of clips in random order, each clip in one. ValueError where the split gives none."""
-    clips = clips_of_corpus(corpus, options.split)
-    readable = dict(readable_motions(clips, corpus.skeleton.num_features, Report()))
+def long_motions(
+    corpus: Corpus, split: str, most: int = 50, clips_per_motion: int = 5, transition_seconds: float = 0.5, seed: int = 10
+) -> list[LongMotion]:
+    """At most so many long motions of clips in random order, each clip in one. ValueError where the split gives none."""
+    clips = clips_of_corpus(corpus, split)
+    readable = dict(readable_motions(clips, corpus.skeleton.num_features, ReadingReport()))
     twins = mirrored_twins(list(readable), corpus.labels_of)
     captions = {name: first for name in readable if name not in twins and (first := first_caption(corpus, name))}
     names, texts = list(captions), [caption.text for caption in captions.values()]
@@ -75,22 +74,22 @@ def long_motions(corpus: Corpus, options: "LocalizeEvaluationOptions") -> list[L
         if caption.start != caption.end:  # equal times mean the whole clip, as in TMR's annotations
             readable[name] = cut_span(readable[name], *sorted((caption.start, caption.end)), corpus.fps)
     meanings = meaning_codes(texts)
-    waiting = list(np.random.default_rng(derive_seed(options.seed, "clips")).permutation(len(names)))
-    gap, made = round(options.transition_seconds * corpus.fps), []
-    while len(made) < options.num_motions:
+    waiting = list(np.random.default_rng(derive_seed(seed, "clips")).permutation(len(names)))
+    gap, made = round(transition_seconds * corpus.fps), []
+    while len(made) < most:
         chosen: dict[int, int] = {}  # meaning -> clip
         for i in waiting:
-            if len(chosen) < options.clips_per_motion:
+            if len(chosen) < clips_per_motion:
                 chosen.setdefault(int(meanings[i]), int(i))
-        if len(chosen) < options.clips_per_motion:
+        if len(chosen) < clips_per_motion:
             break
         rows = list(chosen.values())
         waiting = [i for i in waiting if i not in set(rows)]
         features, spans = joined([readable[names[i]] for i in rows], corpus.skeleton, corpus.heading, gap)
         made.append(LongMotion(features, tuple(names[i] for i in rows), tuple(texts[i] for i in rows), tuple(spans)))
     if not made:
-        raise ValueError(f"{corpus.folder}: split {options.split} has too few clips with captions of different meaning for "
-                         f"a motion of {options.clips_per_motion}: fewer --clips_per_motion")  # fmt: skip
+        raise ValueError(f"{corpus.folder}: split {split} has too few clips with captions of different meaning for "
+                         f"a motion of {clips_per_motion}: fewer --clips_per_motion")  # fmt: skip
     return made
 
 
@@ -122,39 +121,31 @@ def measures(first: np.ndarray, five: np.ndarray, inside: np.ndarray) -> dict[st
             "R@5 IoU 0.5": float((five >= 0.5).any()), "pointing": float(inside.mean())}  # fmt: skip
 
 
-def evaluate(options: "LocalizeEvaluationOptions") -> dict:
-    """The report. ValueError or OSError in a user's words."""
-    corpus = Corpus.open(options.dataset)
-    space = open_space(options.model_path, pick_device(options.device))
-    space.require(corpus.representation, f"dataset {corpus.folder}")
-    motions = long_motions(corpus, options)
+def evaluate(
+    space: TextMotionSpace, what: Path, corpus: Corpus, split: str, motions: Sequence[LongMotion], sliding: Sliding
+) -> Report:
+    """How well a model, of the checkpoint `what`, finds each clip of long motions by its caption, beside chance."""
     texts = list(dict.fromkeys(text for motion in motions for text in motion.texts))
     vectors = dict(zip(texts, space.encode_text(texts)))
-    rows: dict[str, list[dict[str, float]]] = {"model": [], "chance": []}
+    found: dict[str, list[dict[str, float]]] = {"model": [], "chance": []}
     for motion in tqdm(motions, desc="localizing", unit="motion", disable=None):
-        windows = embed_windows(motion.features, space, options)
+        windows = embed_windows(motion.features, space, sliding)
         for text, truth in zip(motion.texts, motion.spans):
-            rows["model"].append(query_scores(windows, windows.scores(vectors[text]), truth, options.refine))
-            rows["chance"].append(chance_scores(windows, truth))
-    return {
-        "what": str(options.model_path), "dataset": corpus.folder.name, "split": options.split,
-        "motions": len(motions), "queries": len(rows["model"]), "clips_per_motion": options.clips_per_motion,
-        "mean_seconds": float(np.mean([len(motion.features) for motion in motions]) / corpus.fps),
-        "window_seconds": options.window_seconds, "stride_seconds": options.stride_seconds, "refine": options.refine,
-        "made_from": {"dataset": corpus.stamp, "model": checkpoint_stamp(options.model_path)},
-        "rows": {name: {key: float(np.mean([row[key] for row in each])) for key in MEASURES} for name, each in rows.items()},
+            found["model"].append(query_scores(windows, windows.scores(vectors[text]), truth, sliding.refine))
+            found["chance"].append(chance_scores(windows, truth))
+    rows = {name: {key: float(np.mean([row[key] for row in each])) for key in MEASURES} for name, each in found.items()}
+    queries, clips = len(found["model"]), len(motions[0].names)
+    seconds = float(np.mean([len(motion.features) for motion in motions]) / corpus.fps)
+    facts = {
+        "what": str(what), "dataset": corpus.folder.name, "split": split, "motions": len(motions), "queries": queries,
+        "clips_per_motion": clips, "mean_seconds": seconds, "window_seconds": sliding.window_seconds,
+        "stride_seconds": sliding.stride_seconds, "refine": sliding.refine,
+        "made_from": {"dataset": corpus.stamp, "model": checkpoint_stamp(what)}, "rows": rows,
+        "command": command_line("evaluations.eval_localize"),
     }  # fmt: skip
-
-
-def markdown(report: dict) -> str:
-    """The report for people."""
-    header = ["", *MEASURES.values()]
-    rows = [[name, *(f"{100 * figures[key]:.1f}" for key in MEASURES)] for name, figures in report["rows"].items()]
-    return "\n".join([
-        f"# Moment retrieval: {report['what']} on {report['dataset']} ({report['split']})", "",
-        f"`{report['command']}`", "",
-        table(header, rows), "",
-        f"In %. {report['queries']} queries in {report['motions']} motions of {report['clips_per_motion']} clips, "
-        f"{report['mean_seconds']:.0f} s on average. Chance: what any of the same windows is expected to score.",
-        f"Made from {spoken(report['made_from'])}.",
-    ])  # fmt: skip
+    return Report(
+        f"Moment retrieval: {what} on {corpus.folder.name} ({split})", facts, ["", *MEASURES.values()],
+        [[name, *(f"{100 * figures[key]:.1f}" for key in MEASURES)] for name, figures in rows.items()],
+        [f"In %. {queries} queries in {len(motions)} motions of {clips} clips, {seconds:.0f} s on average. Chance: what any of "
+         "the same windows is expected to score."],
+    )  # fmt: skip

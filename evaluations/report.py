@@ -17,7 +17,7 @@ class Report:
     """What an evaluation found. `facts` go to NAME.json: among them the `command` and the stamps of what it was `made_from`.
 
     header, rows: the table. notes: paragraphs under it. appendix: lines that stand in the file alone. lists: CSV files by
-    name, each a header and its lines.
+    name, each a header and its lines. texts: what else is written, by name.
     """
 
     title: str
@@ -27,6 +27,7 @@ class Report:
     notes: Sequence[str] = ()
     appendix: str = ""
     lists: Mapping[str, tuple[Sequence[str], Iterable[Sequence[object]]]] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
 
     def markdown(self) -> str:
         command, made_from = f"`{self.facts['command']}`", f"Made from {spoken(self.facts['made_from'])}."
@@ -36,6 +37,8 @@ class Report:
         """NAME.json, NAME.md and the lists. ValueError, and no file, where a figure is NaN or infinite."""
         write_plain(outputs, f"{name}.json", self.facts)
         outputs.write(f"{name}.md", "\n\n".join(filter(None, [self.markdown(), self.appendix])) + "\n")
+        for file, text in self.texts.items():
+            outputs.write(file, text)
         for file, (header, lines) in self.lists.items():
             text = io.StringIO()
             csv.writer(text).writerows([header, *lines])

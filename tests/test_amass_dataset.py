@@ -11,7 +11,7 @@ from data_loaders.amass_annotations import AnnotationError
 from data_loaders.amass_dataset import AmassDataset, open_dataset
 from data_loaders.corpus import Statistics
 from evaluations.eval_retrieval import RetrievalOptions
-from evaluations.eval_retrieval_run import evaluate
+from evaluations.eval_retrieval import run as evaluate
 from evaluations.retrieval_data import items_of
 from model.pretrained import save_pretrained
 from model.saved_text_features import SENTENCES, SavedTextFeatures, features_beside

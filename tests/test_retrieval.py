@@ -15,18 +15,17 @@ from data_loaders.corpus_writer import Entry, write_corpus
 from data_loaders.text import Caption
 from evaluations import retrieval_metrics
 from evaluations.eval_retrieval import RetrievalOptions, main
-from evaluations.eval_retrieval_run import evaluate
+from evaluations.eval_retrieval import run as evaluate
 from evaluations.judges import default_evaluator, load_judge, published_name
-from evaluations.retrieval_data import items_of
-from evaluations.retrieval_metrics import ranks, small_batch_metrics
-from evaluations.retrieval_protocol import (
+from evaluations.retrieval import (
     Sentences,
-    default_sentences,
     dissimilar_subset,
     published_subset,
     run_protocol,
     similarities_of,
 )
+from evaluations.retrieval_data import items_of
+from evaluations.retrieval_metrics import ranks, small_batch_metrics
 from model.evaluators import EvaluatorConfig, GuoEvaluator
 from model.pretrained import save_pretrained
 from model.text_towers import load_text_encoder
@@ -262,9 +261,9 @@ def test_the_published_subsets_are_carried():
 
 
 def test_the_default_encoder_brings_its_own_threshold():
-    found = default_sentences(encoder="minilm")
+    found = Sentences(load_text_encoder("minilm"))
     assert (found.name, found.threshold, found.duplicates) == ("minilm", 0.95, "words")
-    assert default_sentences(0.8, encoder="minilm").threshold == 0.8
+    assert Sentences(load_text_encoder("minilm"), 0.8).threshold == 0.8
 
 
 # --- the command ---------------------------------------------------------------------------------------------------

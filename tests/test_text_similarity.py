@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_loaders.text_similarity import meaning, meaning_codes
-from evaluations.retrieval_protocol import Sentences
+from evaluations.retrieval import Sentences
 from model.text_towers import load_text_encoder
 
 DIFFERENT = [

@@ -13,9 +13,9 @@ from data_loaders.amass_dataset import AmassDataset
 from data_loaders.batches import TrainingItem, collate
 from evaluations import retrieval_metrics
 from evaluations.eval_retrieval import RetrievalOptions
-from evaluations.eval_retrieval_run import evaluate, latex_row, yaml_name, yaml_text
+from evaluations.eval_retrieval import run as evaluate
+from evaluations.retrieval import latex_row, similarities_of, yaml_name, yaml_text
 from evaluations.retrieval_data import items_of
-from evaluations.retrieval_protocol import similarities_of
 from model.embedding import TextMotionSpace
 from model.official.tmr import load_tmr
 from model.saved_text_features import WORDS, features_beside

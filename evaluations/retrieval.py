@@ -1,31 +1,43 @@
-"""The four retrieval protocols of TMR (Petrovich et al. 2023, §4.1), over anything that embeds texts and motions.
+"""The four retrieval protocols of TMR (Petrovich et al. 2023, §4.1), over anything that embeds texts and motions, and a report.
 
 Each distinct text is embedded once, so that clips of one caption tie to the last bit, as the published ranks suppose.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
-from data_loaders.text_similarity import Duplicates, meaning_codes, score_to_cosine
+from data_loaders.amass_dataset import AmassDataset
+from data_loaders.corpus import Corpus
+from data_loaders.text_similarity import Duplicates, duplicates_rule, meaning_codes, score_to_cosine
 from evaluations import retrieval_metrics
 from evaluations.evaluation_set import Evaluator
+from evaluations.judges import published_name
 from evaluations.metrics import euclidean
 from evaluations.protocol import Share, alone
+from evaluations.report import Report, command_line
 from evaluations.retrieval_data import Item
-from model.saved_text_features import SavedTextFeatures
+from evaluations.stamps import checkpoint_stamp
+from model.saved_text_features import SENTENCES, SavedTextFeatures, features_beside
 from model.text_encoders import TextEncoder
 from model.text_towers import at_hand, load_text_encoder
-from protos.reading import read_json
+from protos.reading import read_json, read_names
+
+log = logging.getLogger(__name__)
 
 DISSIMILAR = 100  # items of a dissimilar subset
 PUBLISHED_SUBSETS = Path(__file__).with_name("dissimilar_subsets.json")
 # Scores above which sentences say the same: published for mpnet. That of minilm is where the pairs it merges agree best
 # with those of mpnet, on 1,860 captions: F1 0.91 among pairs of one meaning, 0.60 among all, which is why words decide too.
 THRESHOLDS = {"mpnet": retrieval_metrics.THRESHOLD, "minilm": 0.95}
+COLUMNS = (*(f"R{k:02d}" for k in retrieval_metrics.TOP_K), "MedR")
+HEADINGS = (*(f"R@{k} ↑" for k in retrieval_metrics.TOP_K), "MedR ↓")
+WAYS = {"t2m": "text → motion", "m2t": "motion → text"}
 
 
 class Sentences:
@@ -63,10 +75,26 @@ class Sentences:
         return np.sort(chosen)
 
 
-def default_sentences(threshold: float | None = None, duplicates: Duplicates = "words", encoder: str | None = None) -> Sentences:
-    """By MPNet, as published, where its files are on this machine; otherwise by the MiniLM that comes with the program."""
-    encoder = encoder or at_hand("mpnet", "minilm")
-    return Sentences(load_text_encoder(encoder), threshold, duplicates)
+def sentences_for(
+    data: Corpus | AmassDataset, encoder: str | None, threshold: float | None, duplicates: Literal["auto", "words", "published"]
+) -> Sentences:
+    """How texts of a dataset are compared: by its own embeddings of mpnet where it holds some, else by the encoder.
+
+    That is mpnet, as published, where its files are on this machine, else the minilm that comes with the program.
+    """
+    saved = None
+    if isinstance(data, AmassDataset) and encoder != "minilm":
+        saved = features_beside(data.folder, SENTENCES, "mpnet")
+    if saved is not None:
+        found = Sentences(saved, threshold, name="mpnet")
+    else:
+        found = Sentences(load_text_encoder(encoder or at_hand("mpnet", "minilm")), threshold)
+    published = published_name(data) is not None
+    if published and found.name != "mpnet":
+        log.warning("sentences are compared by %s, not by mpnet: the threshold protocol is not that of the published tables "
+                    "(python -m protos.fetch mpnet)", found.name)
+    found.duplicates = duplicates_rule(duplicates, published, found.name)
+    return found
 
 
 @dataclass(frozen=True)
@@ -171,3 +199,80 @@ def run_protocol(protocol: str, found: Similarities, sentences: Callable[[], Sen
     if protocol == "guo":
         return retrieval_metrics.small_batch_metrics(found.similarity, found.names)
     raise ValueError(f"protocol {protocol!r}: expected one of {', '.join(PAPER_NAMES)}")
+
+
+def protocols_of(wanted: str, count: int) -> list[str]:
+    """Names in PAPER_NAMES. All of them: those that so many clips allow, with a word on the other."""
+    if wanted != "all":
+        return [wanted]
+    if count >= retrieval_metrics.SMALL_BATCH:
+        return list(PAPER_NAMES)
+    log.warning("no small batches: they need at least %d motions, there are %d", retrieval_metrics.SMALL_BATCH, count)
+    return [name for name in PAPER_NAMES if name != "guo"]
+
+
+def subset_list(data: Corpus | AmassDataset, split: str) -> list[str]:
+    """Names of a dissimilar subset: nsim_<split>.txt of the dataset, or the published ones of humanml and kit; else none."""
+    for folder in (data.folder, data.folder / "splits"):
+        if (path := folder / f"nsim_{split}.txt").is_file():
+            return read_names(path)
+    return published_subset(published_name(data)) if split == "test" else []
+
+
+def latex_row(figures: Figures) -> str:
+    """A row as TMR prints it: recalls and median rank, first of text to motion."""
+    return " ".join(f"& {figures[f'{way}/{name}']:.2f}" for way in retrieval_metrics.DIRECTIONS for name in COLUMNS) + r" \\"
+
+
+def yaml_text(figures: Figures) -> str:
+    """Figures in the form of TMR's files."""
+    return "".join(f"{name}: {value}\n" for name, value in figures.items())
+
+
+def yaml_name(protocol: str, threshold: float = retrieval_metrics.THRESHOLD) -> str:
+    return f"threshold_{threshold:g}.yaml" if protocol == "threshold" else f"{protocol}.yaml"
+
+
+def evaluate(
+    gallery: Similarities, protocols: Sequence[str], sentences: Callable[[], Sentences], data: Corpus | AmassDataset,
+    measured: dict[str, Any],
+) -> Report:  # fmt: skip
+    """The figures of protocols and those of chance. measured: what a reader is to know of the model and the clips of `data`.
+
+    The report has rows for LaTeX, a YAML file per protocol, and ranks.csv with a line per clip.
+    """
+    listed = subset_list(data, measured["split"])
+    figures = {name: run_protocol(name, gallery, sentences, listed) for name in protocols}
+    chance = {name: chance_of(name, gallery, sentences, listed) for name in protocols}
+    compared = sentences() if {"threshold", "nsim"} & set(protocols) else None
+    facts = {
+        **measured, "command": command_line("evaluations.eval_retrieval"), "motions": len(gallery), "texts": len(gallery.texts),
+        "sentences": compared and {"encoder": compared.name, "threshold": compared.threshold, "duplicates": compared.duplicates},
+        "protocols": figures, "chance": chance,
+        "made_from": {"dataset": data.stamp, "model": checkpoint_stamp(measured["what"])},
+    }  # fmt: skip
+    rows = []
+    for name, each in figures.items():
+        lines = {label: [each[f"{way}/{c}"] for c in COLUMNS] for way, label in WAYS.items()}
+        lines["chance"] = [chance[name][c] for c in COLUMNS]
+        rows += [[PAPER_NAMES[name], way, f"{each['t2m/len']:.0f}", *(f"{x:.2f}" for x in line)] for way, line in lines.items()]
+    how = "cosine" if measured["similarity"] == "cosine" else "Euclidean distance"
+    notes = [f"Compared by {how}; equal places are averaged."]
+    if compared:
+        rule = ("and only where sides, directions and words of content agree" if compared.duplicates == "words"
+                else "as published")  # fmt: skip
+        notes.append(f"Texts say the same above a score of {compared.threshold:g} by {compared.name}, {rule}.")
+    if measured["fold_mirrored"]:
+        notes.append("Mirrored clips whose original is in the split are left out.")
+    threshold = compared.threshold if compared else retrieval_metrics.THRESHOLD
+    places = [retrieval_metrics.ranks(matrix) + 1 for matrix in (gallery.similarity, gallery.similarity.T)]
+    ranks = [[clip, gallery.texts[text], *(f"{place:g}" for place in both)]
+             for clip, text, *both in zip(gallery.names, gallery.text_index, *places)]  # fmt: skip
+    return Report(
+        f"Retrieval: {measured['what']} on {measured['dataset']} ({measured['split']}, {len(gallery)} motions, "
+        f"{len(gallery.texts)} distinct texts)",
+        facts, ["protocol", "", "N", *HEADINGS], rows, notes,
+        appendix="\n".join(["```latex", *(latex_row(each) for each in figures.values()), "```"]),
+        texts={yaml_name(name, threshold): yaml_text(each) for name, each in figures.items()},
+        lists={"ranks.csv": (["clip", "caption", "place of its motion", "place of its text"], ranks)},
+    )  # fmt: skip
