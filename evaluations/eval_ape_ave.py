@@ -4,21 +4,13 @@ Both folders hold NAME.npy, joints (T, 21, 3) of the MMM skeleton in millimetres
 NAME_0.npy, NAME_1.npy, ... Published figures are taken at 100 frames per second: --upsample 8 brings 12.5 there.
 """
 
-import logging
 import math
-import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from protos.bounds import Range, check_bounds
-from protos.options import one_line, parse, run_command
-from protos.processes import setup_logging
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-log = logging.getLogger(__name__)
+from protos.options import command, run_command
 
 
 @dataclass(frozen=True)
@@ -40,70 +32,18 @@ class ApeAveOptions:
         check_bounds(self, "--")
 
 
-def figures(options: ApeAveOptions) -> tuple[dict[str, float], dict[str, str]]:
-    """The eight numbers, in metres, and the recordings that were left out, and why. ValueError or OSError in a user's words."""
-    from evaluations.ape_ave import ape_ave
-
-    pairs, left_out = read_pairs(options)
-    if options.pick != "avg":
-        found = ape_ave(pairs, options.pick)
-    else:
-        count = min(len(samples) for _, samples in pairs)
-        each = [ape_ave([(reference, samples[k : k + 1]) for reference, samples in pairs]) for k in range(count)]
-        found = {name: sum(one[name] for one in each) / count for name in each[0]}
-    if bad := [name for name, value in found.items() if not math.isfinite(value)]:
-        raise ValueError(f"{bad[0]} of {options.generated} is not finite: are its joints in millimetres?")
-    return found, left_out
-
-
-def read_pairs(options: ApeAveOptions) -> "tuple[list[tuple[Tensor, list[Tensor]]], dict[str, str]]":
-    """Each recording with its samples, and those that were left out since a file of theirs cannot be used.
-
-    FileNotFoundError where a recording has no sample, ValueError where none is left.
-    """
-    import torch
-
-    from data_loaders.mocap import read_joints_npy
-    from data_loaders.rifke import MMM_JOINTS, upsampled
-
-    def read(path: Path) -> torch.Tensor:
-        joints = read_joints_npy(path, len(MMM_JOINTS))
-        if len(joints) < 3:
-            raise ValueError(f"{path}: {len(joints)} frames have no variance, expected at least 3")
-        return torch.from_numpy(joints).double()
-
-    recordings = sorted(options.reference.glob("*.npy"))
-    names = {path.stem for path in recordings}
-    generated: dict[str, dict[int, Path]] = {}  # name of the recording -> its samples by number; -1: the only one
-    for path in options.generated.glob("*.npy"):
-        numbered = None if path.stem in names else re.fullmatch(r"(.+)_([0-9]{1,9})", path.stem)
-        name, number = (numbered[1], int(numbered[2])) if numbered else (path.stem, -1)
-        generated.setdefault(name, {})[number] = path
-    pairs, left_out = [], {}
-    for path in recordings:
-        if path.stem not in generated:
-            raise FileNotFoundError(f"{options.generated} holds neither {path.name} nor {path.stem}_0.npy")
-        samples = [generated[path.stem][number] for number in sorted(generated[path.stem])]
-        try:
-            pairs.append((read(path), [upsampled(read(sample), options.upsample) for sample in samples]))
-        except (OSError, ValueError) as error:
-            left_out[path.stem] = one_line(error)
-            log.warning("%s is left out: %s", path.stem, left_out[path.stem])
-    if not pairs:
-        raise FileNotFoundError(f"{options.reference} holds no .npy file{' that can be used' if left_out else ''}")
-    return pairs, left_out
-
-
-def main(argv: list[str] | None = None) -> None:
-    """Ends with code 1 where recordings were left out; the figures are those of the others."""
-    options = parse(ApeAveOptions, argv, __doc__)
-    setup_logging()
+def run(options: ApeAveOptions) -> None:
+    """Ends with ValueError where recordings were left out; the figures are those of the others."""
+    from evaluations.ape_ave import figures, read_pairs
     from evaluations.tables import table
     from protos.files import write_atomically
     from protos.outputs import require_new
 
     require_new(options.output)
-    found, left_out = figures(options)
+    pairs, left_out = read_pairs(options.generated, options.reference, options.upsample)
+    found = figures(pairs, options.pick)
+    if bad := [name for name, value in found.items() if not math.isfinite(value)]:
+        raise ValueError(f"{bad[0]} of {options.generated} is not finite: are its joints in millimetres?")
     print(table(["metres", "root", "traj", "mean pose", "mean joints"], [
         [kind, *(f"{found[f'{kind}_{part}']:.3f}" for part in ("root", "traj", "mean_pose", "mean_joints"))]
         for kind in ("APE", "AVE")
@@ -114,6 +54,8 @@ def main(argv: list[str] | None = None) -> None:
         raise ValueError(f"{len(left_out)} recordings were left out ({', '.join(list(left_out)[:3])}): "
                          "the figures are those of the others")  # fmt: skip
 
+
+main = command(ApeAveOptions, run, __doc__)
 
 if __name__ == "__main__":
     run_command(main)

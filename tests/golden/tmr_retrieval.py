@@ -104,7 +104,7 @@ def cosine_matrix(case: Case) -> dict[str, Any]:
 def retrieval(case: Case) -> dict[str, Any]:
     folder, data = project_of(case)
     asked = case.config["arguments"]
-    with tempfile.TemporaryDirectory() as output:
+    with tempfile.TemporaryDirectory() as output, contextlib.redirect_stdout(io.StringIO()):
         report = evaluate(RetrievalOptions(
             model_path=folder / asked["run_dir"], dataset=str(data.folder), protocol=asked["protocol"],
             threshold=asked["threshold"], device=asked["device"], output_dir=Path(output) / "out"))  # fmt: skip
