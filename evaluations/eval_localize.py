@@ -11,7 +11,7 @@ from typing import Annotated
 
 from protos.bounds import SEED, Range, check_bounds
 from protos.options import command, run_command
-from sample.localize import Sliding
+from sample.sliding import Sliding
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,8 @@ from evaluations.report import Report, command_line
 from evaluations.stamps import checkpoint_stamp
 from model.embedding import TextMotionSpace
 from protos.randomness import derive_seed
-from sample.localize import Sliding, Windows, embed_windows, moments, overlap, score_curve
+from sample.localize import Windows, embed_windows, moments, overlap, score_curve
+from sample.sliding import Sliding
 
 OVERLAPS = (0.3, 0.5, 0.7)
 MEASURES = {"mean IoU": "mean IoU ↑", **{f"R@1 IoU {x:g}": f"R@1, IoU ≥ {x:g} ↑" for x in OVERLAPS},

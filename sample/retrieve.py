@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from protos.bounds import PROCESSES, Range
 from protos.options import command, run_command
 from sample.generation import TMR
-from sample.localize import Seconds, Sliding
 from sample.reading import Reading
+from sample.sliding import Seconds, Sliding
 
 if TYPE_CHECKING:
     from model.embedding import TextMotionSpace
