@@ -38,26 +38,17 @@ class Annotation:
 
 @dataclass(frozen=True)
 class AnnotatedFile:
-    """A clip under its key: path of its features without extension, seconds of the whole file, its captions.
+    """A clip as annotations.json holds it: path of its features without extension, seconds of the whole file, its captions;
+    what else may stand there is passed over.
 
     `labels` (content, style, ...) are those of a dataset of ours; published files have none.
     """
 
-    key: str
     path: str
     duration: float
     annotations: tuple[Annotation, ...]
-    labels: Mapping[str, object] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A clip as annotations.json holds it; what else may stand there is passed over."""
-
-    path: str
-    duration: float
-    annotations: list[Annotation]
     labels: dict[str, str | int | float | bool | None] = field(default_factory=dict)
+    key: Any = ""  # under which it stands there
 
 
 def read_annotations(path: Path) -> dict[str, AnnotatedFile]:
@@ -74,13 +65,13 @@ def parse_annotations(content: Mapping[str, dict]) -> dict[str, AnnotatedFile]:
     """ValueError names the entry and its field, a caption whose seconds are no span of time, and a path that leads elsewhere."""
     files = {}
     for key, each in content.items():
-        entry = convert(each, Entry, f"entry {shown(key)}")
+        entry = convert(each, AnnotatedFile, f"entry {shown(key)}")
         if leads_out(entry.path):
             raise ValueError(f"entry {shown(key)}: its path {shown(entry.path)} leads out of the folder of motions")
         for annotation in entry.annotations:
             if not 0 <= annotation.start <= annotation.end <= LONGEST:  # NaN too
                 raise ValueError(f"{annotation.seg_id}: from {annotation.start:g} to {annotation.end:g} s is no span of time")
-        files[key] = AnnotatedFile(key, entry.path, entry.duration, tuple(entry.annotations), entry.labels)
+        files[key] = replace(entry, key=key)
     return files
 
 

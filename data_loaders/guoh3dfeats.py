@@ -83,8 +83,9 @@ def write_features(source: Path, output: Path, *, force: bool = False, report: "
     import torch
     from tqdm import tqdm
 
+    from data_loaders.bvh import MocapError
     from data_loaders.clips import Report
-    from data_loaders.mocap import MocapError, read_joints_npy
+    from data_loaders.mocap import read_joints_npy
     from data_loaders.skeleton import load_skeleton
     from protos.outputs import Outputs
 

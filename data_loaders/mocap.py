@@ -15,21 +15,15 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from data_loaders.bvh import BvhClip, MocapError, read_bvh
-from data_loaders.joint_mapping import Mapping, fitting_mapping, load_mapping, nearest, place_joints
-from data_loaders.missing_bones import with_all_bones
-from data_loaders.motion_checks import bone_problem, orientation_problem, root_problem
+from data_loaders.joint_mapping import Mapping, fitting_mapping, load_mapping, place_joints
+from data_loaders.motion_checks import bone_problem, orientation_problem, root_problem, with_all_bones
 from data_loaders.skeleton import load_skeleton
-from data_loaders.smpl_body import AmassClip, published_stride, read_amass_npz
+from data_loaders.smpl_body import published_stride, read_amass_npz
 from protos.reading import FileError, read_array
 
 if TYPE_CHECKING:
     from data_loaders.skeleton import Skeleton
     from data_loaders.sources import SourceClip
-
-__all__ = [
-    "AmassClip", "BvhClip", "Mapping", "MocapError", "load_mapping", "nearest", "orientation_problem",
-    "published_stride", "read_amass_npz", "read_bvh", "read_joints", "read_joints_npy", "resample", "retarget",
-]  # fmt: skip
 
 log = logging.getLogger(__name__)
 MOST_FRAMES = 2_000_000  # that are made by interpolation; at 20 fps a day

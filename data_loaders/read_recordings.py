@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from data_loaders.sources import SourceClip
 
 log = logging.getLogger(__name__)
-NUM_JOINTS = 22
 FILES = ("bvh", "amass", "joints")
 
 
@@ -104,12 +103,6 @@ def load_clip(clip: "SourceClip", settings: PreparationSettings) -> Loaded:
     try:
         published = settings.heading == "published"
         joints = read_joints(clip, settings.fps, settings.body_model, published=published, warnings=warnings)
-        if joints.shape[1] < NUM_JOINTS:
-            raise ValueError(f"{clip.name}: {joints.shape[1]} joints, expected the {NUM_JOINTS} of HumanML3D")
-        joints = joints[:, :NUM_JOINTS]
-        if not np.isfinite(joints).all():
-            frame = int(np.argwhere(~np.isfinite(joints).all((1, 2)))[0, 0])
-            raise ValueError(f"frame {frame} holds NaN or infinite joints, expected finite numbers")
         seconds = len(joints) / settings.fps
         if len(joints) < max(2, settings.min_seconds * settings.fps):
             shorter = f"shorter than {settings.min_seconds:g} s" if len(joints) > 1 else "a single frame"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from data_loaders.bvh import MocapError, read_bvh
 from data_loaders.corpus import Representation
 from data_loaders.joint_mapping import fitting_mapping, load_mapping
-from data_loaders.mocap import MocapError, read_bvh
 from data_loaders.skeleton import Skeleton, load_skeleton
 from model.embedding import TextMotionSpace
 from protos.reading import read_array

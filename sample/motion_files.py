@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from data_loaders.bvh import MocapError
 from data_loaders.corpus import Motion
 from data_loaders.humanml_features import features_from_joints, joints_from_features
+from data_loaders.joint_mapping import load_mapping
 from data_loaders.mocap import (
     RUN_JOINTS,
-    MocapError,
     checked_joints,
     finite_joints,
-    load_mapping,
     read_joints,
     read_joints_npy,
     report_warnings,

@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from data_loaders.bvh import MocapError, read_bvh
 from data_loaders.joint_mapping import fitting_mapping, load_mapping
-from data_loaders.mocap import MocapError, checked_joints, orientation_problem, read_bvh, read_joints, retarget
-from data_loaders.motion_checks import bone_problem, root_problem
+from data_loaders.mocap import checked_joints, read_joints, retarget
+from data_loaders.motion_checks import bone_problem, orientation_problem, root_problem
 from data_loaders.skeleton import load_skeleton
 from data_loaders.sources import SourceClip
 from tests.shared import shared

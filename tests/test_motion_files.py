@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from data_loaders.mocap import MocapError
+from data_loaders.bvh import MocapError
 from model.embedding import open_space
 from sample.motion_files import read_features
 from sample.reading import Reading

@@ -5,8 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_loaders.bvh import MocapError
 from data_loaders.corpus import Representation, Statistics
-from data_loaders.mocap import MocapError, read_joints
+from data_loaders.mocap import read_joints
 from data_loaders.sources import SourceClip
 from model.evaluators import EvaluatorConfig, GuoEvaluator
 from model.pretrained import from_pretrained, save_pretrained

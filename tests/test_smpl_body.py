@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from data_loaders.bvh import MocapError
-from data_loaders.mocap import orientation_problem, published_stride, read_amass_npz, read_joints
-from data_loaders.smpl_body import find_body_model, load_body_model, pose_joints
+from data_loaders.mocap import read_joints
+from data_loaders.motion_checks import orientation_problem
+from data_loaders.smpl_body import find_body_model, load_body_model, pose_joints, published_stride, read_amass_npz
 from data_loaders.sources import SourceClip
 from tests.synthetic_bodies import HUMANML, rest_pose, write_amass, write_body_models
 
