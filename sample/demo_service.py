@@ -32,9 +32,8 @@ from protos.randomness import derive_seed
 from protos.reading import read_json
 from sample.demo_uploads import AT_ONCE as UPLOADS_AT_ONCE
 from sample.demo_uploads import AUTO, LONGEST_FILE, MEGABYTES, SECONDS, Wanted, read_upload
-from sample.gallery import Gallery
+from sample.gallery import Gallery, GalleryError, require_free
 from sample.gallery_encode import bring_up_to_date, gallery_folder
-from sample.gallery_files import GalleryError, require_free
 from sample.gallery_motions import clip_motions, missing_line
 from sample.gallery_search import GallerySearch, Hit
 from sample.gallery_sources import source_of

@@ -8,13 +8,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from model.embedding import TextMotionSpace
 from protos.files import file_lock
 from protos.names import printable, short_hash
 from protos.processes import Processes
-from sample.gallery import Gallery, as_stored
-from sample.gallery_files import LOCK
-from sample.gallery_sources import DatasetSource, Encoded, FileSource, encode_items
+from sample.gallery import CONTENT, LOCK, Gallery, as_stored
+from sample.gallery_sources import Encoded, Source, encode_items
 from sample.prompts import file_name
 
 log = logging.getLogger(__name__)
@@ -23,7 +21,7 @@ SAVE_EVERY = 300.0  # seconds
 FIRST_ROUND = 256  # items per process, by which the time of the others is judged
 
 
-def bring_up_to_date(folder: Path, source: DatasetSource | FileSource, model_path: Path, texts: bool = True,
+def bring_up_to_date(folder: Path, source: Source, model_path: Path, texts: bool = True,
                      batch_size: int | None = None, processes: Processes | None = None) -> list[Encoded]:
     """Makes or extends the gallery of a folder; several processes share the work. Returns what could not be used.
 
@@ -31,7 +29,7 @@ def bring_up_to_date(folder: Path, source: DatasetSource | FileSource, model_pat
     same time lose nothing.
     """
     processes = processes or Processes()
-    gallery = opened_gallery(folder, model_path, source.space)
+    gallery = opened_gallery(folder, model_path, source)
     problems = [Encoded(place, [], [], gallery.vectors[:0], problem) for place, problem in source.unreadable.items()]
     if processes.main:
         tell(problems)
@@ -68,7 +66,7 @@ def tell(problems: Sequence[Encoded]) -> None:
         log.warning("left out: %s", printable(line))
 
 
-def rounds(source: DatasetSource | FileSource, items: Sequence[str], batch_size: int | None,
+def rounds(source: Source, items: Sequence[str], batch_size: int | None,
            processes: Processes) -> Iterator[list[Encoded]]:
     """The items encoded by all processes, in as many rounds as take about SAVE_EVERY seconds each; at least one round."""
     own = -(-len(items) // processes.count)
@@ -82,19 +80,19 @@ def rounds(source: DatasetSource | FileSource, items: Sequence[str], batch_size:
             count = max(1, int(count * min(16.0, SAVE_EVERY / max(seconds, 1e-3))))
 
 
-def saved(folder: Path, source: DatasetSource | FileSource, model_path: Path, texts: bool, gone: set[tuple[str, str]],
+def saved(folder: Path, source: Source, model_path: Path, texts: bool, gone: set[tuple[str, str]],
           encoded: Sequence[Encoded]) -> Gallery:
     """The gallery of a folder as it is now, without what is gone, with what was encoded; saved unless it is empty."""
     space = source.space
-    if not (folder / "gallery.json").is_file() and not any(each.clips for each in encoded):
-        return opened_gallery(folder, model_path, space)
+    if not (folder / CONTENT).is_file() and not any(each.clips for each in encoded):
+        return opened_gallery(folder, model_path, source)
     folder.mkdir(parents=True, exist_ok=True)
     with file_lock(folder / LOCK, str(folder)):
-        gallery = with_new(opened_gallery(folder, model_path, space).without(gone), encoded, source).compacted()
-        if texts and gallery.texts:
-            gallery.text_vectors = with_new_texts(gallery, space)
-        else:
-            gallery.text_vectors = np.zeros((0, space.dim), np.float16)
+        gallery = with_new(opened_gallery(folder, model_path, source).without(gone), encoded, source).compacted()
+        known = gallery.text_vectors.reshape(-1, space.dim)
+        if texts:
+            known = np.concatenate([known, as_stored(space.encode_text(gallery.texts[len(known):]))])  # fmt: skip
+        gallery.text_vectors = known if texts else known[:0]
         if len(gallery):
             gallery.save(folder)
     return gallery
@@ -109,32 +107,24 @@ def gallery_folder(model_path: Path, dataset: str | None, motions: Path | None) 
     return OUTPUTS / f"gallery_{file_name(model_path.resolve().name)}_{name}"
 
 
-def opened_gallery(folder: Path, model_path: Path, space: TextMotionSpace) -> Gallery:
+def opened_gallery(folder: Path, model_path: Path, source: Source) -> Gallery:
     """The gallery that is there, or an empty one."""
-    if (folder / "gallery.json").is_file():
-        gallery = Gallery.load(folder)
-        gallery.require(space, str(model_path))
-        gallery.fingerprint = space.fingerprint  # of an earlier version, it is renewed
-        return gallery
-    return Gallery(str(model_path.resolve()), space.fingerprint, space.fps, np.zeros((0, space.dim), np.float16))
+    space = source.space
+    if not (folder / CONTENT).is_file():
+        return Gallery.empty(str(model_path.resolve()), space.fingerprint, space.fps, space.dim)
+    gallery = Gallery.load(folder)
+    gallery.require(space, str(model_path))
+    gallery.fingerprint = space.fingerprint  # of an earlier version, it is renewed
+    return gallery
 
 
-def with_new(gallery: Gallery, encoded: Sequence[Encoded], source: DatasetSource | FileSource) -> Gallery:
-    """The gallery with what was encoded, in place of what it had of the same files or clips."""
+def with_new(gallery: Gallery, encoded: Sequence[Encoded], source: Source) -> Gallery:
+    """The gallery with what was encoded, in place of what it had of the same items."""
     again = {each.item for each in encoded}
-    if isinstance(source, FileSource):
-        old = {(clip.source, clip.name) for clip in gallery.clips if clip.source in again}
-    else:
-        old = {(source.folder, name) for name in again}
+    old = {(clip.source, clip.name) for clip in gallery.clips if source.item_of(clip) in again}
     good = [each for each in encoded if each.clips]
-    files = {path: stamp for each in good for path, stamp in source.files(each.item).items()}
+    files = {path: stamp for each in good for path, stamp in source.stamps[each.item].items()}
     return gallery.without(old).extended(
         [clip for each in good for clip in each.clips], [texts for each in good for texts in each.captions],
         np.concatenate([each.vectors for each in good]) if good else gallery.vectors[:0], files,
     )  # fmt: skip
-
-
-def with_new_texts(gallery: Gallery, space: TextMotionSpace) -> np.ndarray:
-    """Unit vectors (M, C) of all captions; those that are known stay."""
-    known = gallery.text_vectors.reshape(-1, space.dim)
-    return np.concatenate([known, as_stored(space.encode_text(gallery.texts[len(known):]))])  # fmt: skip

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,23 @@ from data_loaders.amass_dataset import AmassDataset, open_dataset
 from data_loaders.corpus import Corpus, Motion
 from model.embedding import TextMotionSpace
 from protos.reading import convert
-from sample.gallery import Gallery
-from sample.gallery_files import GalleryError
-from sample.gallery_sources import HowRead, dataset_marks, feature_file, mark
+from sample.gallery import Gallery, GalleryError
+from sample.gallery_sources import dataset_stamp, feature_file, mark
 from sample.motion_files import motion_of, read_features
 from sample.reading import Reading
 
 log = logging.getLogger(__name__)
 MOST_NAMES = 6  # of what is missing
+
+
+@dataclass(frozen=True)
+class HowRead:
+    """What a gallery keeps of how a motion file was read, so that it can be read again."""
+
+    mapping: str | None
+    motion_fps: float | None
+    body_model: str | None
+    mapping_file: list[int] | None = None
 
 
 def clip_motions(gallery: Gallery, rows: Sequence[int], space: TextMotionSpace) -> dict[int, Motion]:
@@ -59,7 +69,7 @@ def features_of_source(gallery: Gallery, source: str, rows: Sequence[int],
         data = open_dataset(source)
         # captions may be others now; of an annotated dataset each clip's own file is looked at
         files = () if isinstance(data, AmassDataset) else ("features.npy", "index.json")
-        require_unchanged(gallery.files.get(source, {}), dataset_marks(data), files)
+        require_unchanged(gallery.files.get(source, {}), dataset_stamp(data), files)
     except (KeyError, ValueError, OSError) as error:
         log.debug("%s cannot be shown: %s", source, error)
         return

@@ -12,8 +12,7 @@ from data_loaders.clips import MIRRORED, original_name
 from model.feature_cache import cache_folder
 from protos.files import atomic_path, write_atomically
 from protos.reading import FileError, read_text
-from sample.gallery import Gallery
-from sample.gallery_files import Clip, GalleryError, content_hash, damaged
+from sample.gallery import Clip, Gallery, GalleryError, content_hash, damaged
 from sample.search import SearchIndex, unit_rows
 
 log = logging.getLogger(__name__)
@@ -164,7 +163,7 @@ def exact_index(gallery: Gallery, kind: str) -> SearchIndex:
     try:
         return SearchIndex(gallery.vectors if kind == "motions" else gallery.text_vectors)
     except ValueError as error:
-        raise GalleryError(damaged(gallery.folder / gallery.arrays[kind], str(error))) from None
+        raise damaged(gallery.folder / gallery.arrays[kind], error) from None
 
 
 def original_file(name: str) -> str | None:

@@ -236,8 +236,8 @@ def encode_dataset(options: EncodeDataset) -> None:
     """Exits with 1 where a file of a folder could not be read; the others are in the gallery."""
     from model.embedding import open_space
     from protos.processes import Processes
+    from sample.gallery import require_free
     from sample.gallery_encode import bring_up_to_date, gallery_folder
-    from sample.gallery_files import require_free
     from sample.gallery_sources import source_of
 
     processes = Processes(options.device)

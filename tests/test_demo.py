@@ -21,8 +21,7 @@ from sample.demo_service import (
     told,
     write_downloads,
 )
-from sample.gallery import Gallery
-from sample.gallery_files import GalleryError
+from sample.gallery import Gallery, GalleryError
 from sample.generation import STARTER, generate
 from tests.synthetic import bvh_text, walk
 from tests.tiny_retrieval import TEXT, encode_folder, features_of, saved_tmr, write_motions

@@ -12,8 +12,7 @@ import pytest
 
 from data_loaders.joint_mapping import MAPPINGS
 from model.embedding import open_space
-from sample.gallery import Gallery
-from sample.gallery_files import GalleryError
+from sample.gallery import Gallery, GalleryError
 from sample.gallery_motions import clip_motions
 from sample.results import stack, write_results
 from sample.retrieve import main

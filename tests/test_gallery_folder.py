@@ -11,10 +11,9 @@ import pytest
 
 from protos import files as atomic
 from protos.files import file_lock
+from sample import gallery as storage
 from sample import gallery_encode
-from sample import gallery_files as storage
-from sample.gallery import Gallery
-from sample.gallery_files import GalleryError
+from sample.gallery import Gallery, GalleryError
 from sample.retrieve import main
 from tests.synthetic import walk
 from tests.tiny_retrieval import TEXT, encode_folder, found, write_motions

@@ -15,8 +15,7 @@ from model.embedding import open_space
 from model.tmr import scores
 from sample import gallery_motions, gallery_search
 from sample.findings import listed
-from sample.gallery import Gallery
-from sample.gallery_files import Clip, GalleryError
+from sample.gallery import Clip, Gallery, GalleryError
 from sample.gallery_motions import clip_motions, missing_line
 from sample.gallery_search import GallerySearch, Hit, index_file
 from sample.retrieve import main
@@ -141,7 +140,7 @@ def test_a_file_is_read_once_for_all_its_parts(tmr, motions, monkeypatch):
 
 def gallery_of(*clips, files=()) -> GallerySearch:
     vectors = np.random.default_rng(0).normal(size=(len(clips), 8)).astype(np.float32)
-    empty = Gallery("m", "f", 20.0, np.zeros((0, 8), np.float16))
+    empty = Gallery.empty("m", "f", 20.0, 8)
     return GallerySearch(empty.extended(clips, [()] * len(clips), vectors, {file: {"motion_fps": None} for file in files}))
 
 
@@ -199,7 +198,7 @@ def test_a_name_that_stands_for_several_says_which_was_taken(tmr, folder, capsys
 def many(count, folder):
     vectors = np.random.default_rng(0).normal(size=(count, 32)).astype(np.float32)
     clips = [Clip(f"{i}", "x", 0.0, 1.0) for i in range(count)]
-    empty = Gallery("m", "f", 20.0, np.zeros((0, 32), np.float16))
+    empty = Gallery.empty("m", "f", 20.0, 32)
     empty.extended(clips, [()] * count, vectors, {}).save(folder)
     return Gallery.load(folder), vectors
 
