@@ -3,9 +3,9 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import astuple
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -13,17 +13,17 @@ import torch
 from data_loaders.corpus import Representation
 from data_loaders.skeleton import Skeleton, load_skeleton
 from data_loaders.text import Caption
+from model.capabilities import Embeds, ReadsWords
 from model.evaluator_words import GLOVE_FOLDER, WordSource, load_words
-from model.evaluators import TEXTS_AT_ONCE, UNIT_LENGTH, GuoEvaluator
 from model.loading import CheckpointError
 from model.official.evaluators import load_evaluator
 from model.official.tmr import read_run_config
 from model.pretrained import from_pretrained
+from model.registry import able
 from model.run_folder import checkpoint_in
 from model.saved_text_features import WORDS, SavedTextFeatures, features_beside
 from model.text_encoders import TextEncoder
 from model.text_towers import TOWERS
-from model.tmr import TMR
 from protos.reading import read_json
 
 
@@ -43,22 +43,18 @@ class TextMotionSpace:
     training brought together, by which evaluations go: cosine for TMR, Euclidean distance for evaluators.
     """
 
-    def __init__(self, networks: TMR | GuoEvaluator, words: WordSource | None = None, settings: str = ""):
-        """settings: what stands in the checkpoint's config.json, for the fingerprint."""
-        if isinstance(networks, GuoEvaluator) and words.name != networks.config.words:
-            raise ValueError(f"this evaluator reads {networks.config.words} words, not {words.name}")
+    def __init__(self, networks: Embeds, words: WordSource | None = None, settings: str = ""):
+        """words: for a model that reads them; settings: what stands in the checkpoint's config.json, for the fingerprint."""
+        if words is not None:
+            networks.read_through(words)
         self.networks, self.words, self.settings = networks.eval(), words, settings
-        self.similarity: Literal["cosine", "euclidean"] = "cosine" if isinstance(networks, TMR) else "euclidean"
-        config = networks.config
+        space, config = networks.space(), networks.config
+        self.made_by, self.dim, self.frame_limits, self.similarity = astuple(space)
         self.representation: Representation = config.representation
         self.skeleton: Skeleton = load_skeleton(config.skeleton)
         self.num_features: int = config.num_features
         self.reads_joints = getattr(config, "features", "humanml") == "humanml"
         self.longest_trained: int = config.max_frames
-        if isinstance(networks, TMR):
-            self.dim, self.frame_limits = config.latent_dim, (1, config.max_positions - config.num_tokens)
-        else:
-            self.dim, self.frame_limits = config.embedding, (UNIT_LENGTH, config.max_frames)
 
     @property
     def fps(self) -> float:
@@ -66,19 +62,11 @@ class TextMotionSpace:
 
     def require(self, representation: Representation, what: str) -> None:
         """RepresentationMismatch unless `what` has the representation that this model was trained on."""
-        name = "the TMR model" if isinstance(self.networks, TMR) else "the evaluator"
-        self.representation.require(representation, name, what)
+        self.representation.require(representation, self.made_by, what)
 
     def encode_text(self, texts: Sequence[str | Caption]) -> np.ndarray:
         """(N, C), not of unit length. Equal texts have equal rows. Captions may come with their words and parts of speech."""
-        if isinstance(self.networks, TMR):
-            return self.networks.encode_text([text if isinstance(text, str) else text.text for text in texts]).numpy()
-        captions = [Caption(text) if isinstance(text, str) else text for text in texts]
-        distinct = list(dict.fromkeys(captions))
-        starts = range(0, len(distinct), TEXTS_AT_ONCE)
-        parts = [self.networks.encode_words(self.words.encode(distinct[i : i + TEXTS_AT_ONCE])).numpy() for i in starts]
-        row = {caption: i for i, caption in enumerate(distinct)}
-        return np.concatenate(parts)[[row[caption] for caption in captions]] if parts else np.zeros((0, self.dim), np.float32)
+        return self.networks.encode_text(texts).numpy()
 
     def encode_motion(self, motions: Sequence[np.ndarray], batch_size: int | None = None) -> np.ndarray:
         """(N, C), not of unit length, of features [(T, D)] in their units. ValueError names a motion that cannot be read,
@@ -134,12 +122,9 @@ def open_space(
         networks = load_evaluator(path, dataset).to(device)
     else:
         encoder = text_encoder or saved_run_words(path, annotations)
-        networks = from_pretrained(path, device, systems=("tmr", "evaluator"), text_encoder=encoder)
-        if not isinstance(networks, TMR | GuoEvaluator):  # what other published folders hold
-            raise CheckpointError(f"{path} holds no model that embeds texts and motions: expected TMR or an evaluator")
-        if isinstance(networks, TMR):
-            return TextMotionSpace(networks, settings=settings_of(path))
-    return TextMotionSpace(networks, load_words(networks.config.words, glove_folder), settings_of(path))
+        networks = from_pretrained(path, device, systems=able(Embeds), text_encoder=encoder)
+    words = load_words(networks.config.words, glove_folder) if isinstance(networks, ReadsWords) else None
+    return TextMotionSpace(networks, words, settings_of(path))
 
 
 def saved_run_words(folder: Path, annotations: Path | None = None) -> SavedTextFeatures | None:

@@ -7,14 +7,13 @@ import logging
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
 
 from data_loaders.glove import POS_CLASSES, WordVectorizer
 from data_loaders.text import Caption, Tagger
-from model.evaluators import WordFeatures
+from model.evaluators import WordFeatures, WordSource
 from model.text_encoders import TextEncoder
 from model.text_towers import load_text_encoder
 from protos.official_files import OFFICIAL, official_folder
@@ -22,16 +21,6 @@ from protos.official_files import OFFICIAL, official_folder
 log = logging.getLogger(__name__)
 
 GLOVE_FOLDER, FORMER_GLOVE_FOLDER = OFFICIAL / "glove", Path("checkpoints/glove")
-
-
-class WordSource(Protocol):
-    """Captions to words. `word_dim` and `pos_dim` (0: no classes) are what the networks are built for."""
-
-    name: str
-    word_dim: int
-    pos_dim: int
-
-    def encode(self, captions: Sequence[Caption]) -> WordFeatures: ...
 
 
 class GloveWords:

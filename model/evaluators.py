@@ -8,7 +8,7 @@ frames beyond the end, so what stands there is part of every published number.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from torch.nn.utils.rnn import pack_padded_sequence
 
 from data_loaders.corpus import Representation, RepresentationMismatch, Statistics
 from data_loaders.glove import POS_CLASSES, VECTOR_DIM
+from data_loaders.text import Caption
+from model.capabilities import VectorSpace
 from protos.bounds import CHANNELS, FPS, Range, check_bounds
 
 NUM_CONTACTS = 4  # last columns of the features, which the evaluator does not see
@@ -72,6 +74,16 @@ class WordFeatures:
     def __getitem__(self, rows) -> "WordFeatures":
         """Rows by slice, list or tensor of indices."""
         return WordFeatures(self.vectors[rows], self.lengths[rows], None if self.pos_onehot is None else self.pos_onehot[rows])
+
+
+class WordSource(Protocol):
+    """Captions to words. `word_dim` and `pos_dim` (0: no classes) are what the networks are built for."""
+
+    name: str
+    word_dim: int
+    pos_dim: int
+
+    def encode(self, captions: Sequence[Caption]) -> WordFeatures: ...
 
 
 def _initialise(network: nn.Module) -> None:
@@ -249,6 +261,16 @@ class GuoEvaluator(nn.Module):
         self.register_buffer("mean", torch.as_tensor(statistics.mean, dtype=torch.float64), persistent=False)
         self.register_buffer("std", torch.as_tensor(statistics.std, dtype=torch.float64), persistent=False)
         self.movement_encoder.requires_grad_(False)  # trained before, with a decoder
+        self.words: WordSource | None = None
+
+    def read_through(self, words: WordSource) -> None:
+        """Texts are read as words of that source. ValueError where it is not the one of the training."""
+        if words.name != self.config.words:
+            raise ValueError(f"this evaluator reads {self.config.words} words, not {words.name}")
+        self.words = words
+
+    def space(self) -> VectorSpace:
+        return VectorSpace("the evaluator", self.config.embedding, (UNIT_LENGTH, self.config.max_frames), "euclidean")
 
     def train(self, mode: bool = True) -> "GuoEvaluator":
         super().train(mode)
@@ -300,6 +322,15 @@ class GuoEvaluator(nn.Module):
         for start in range(0, len(order), batch_size):
             found.append(self.embed_motion(*self.normalised([motions[i] for i in order[start : start + batch_size]])).cpu())
         return torch.cat(found)[torch.argsort(torch.tensor(order))]
+
+    def encode_text(self, texts: Sequence[str | Caption]) -> Tensor:
+        """Embeddings (N, C) on the CPU of texts, with their words and parts of speech where known. Equal ones have equal rows."""
+        captions = [Caption(text) if isinstance(text, str) else text for text in texts]
+        distinct = list(dict.fromkeys(captions))
+        starts = range(0, len(distinct), TEXTS_AT_ONCE)
+        parts = [self.encode_words(self.words.encode(distinct[i : i + TEXTS_AT_ONCE])) for i in starts]
+        row = {caption: i for i, caption in enumerate(distinct)}
+        return torch.cat(parts)[[row[caption] for caption in captions]] if parts else torch.zeros(0, self.config.embedding)
 
     @torch.no_grad()
     def encode_words(self, words: WordFeatures, batch_size: int = TEXTS_AT_ONCE) -> Tensor:

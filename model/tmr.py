@@ -18,6 +18,8 @@ from data_loaders.corpus import Motion, Representation, RepresentationMismatch, 
 from data_loaders.humanml_features import joints_from_features
 from data_loaders.rifke import joints_from_rifke
 from data_loaders.skeleton import load_skeleton
+from data_loaders.text import Caption
+from model.capabilities import VectorSpace
 from model.layers import TransformerLayer, sinusoidal_table
 from model.motion_autoencoder import Posterior
 from model.text_encoders import TextEncoder, TextFeatures
@@ -172,6 +174,10 @@ class TMR(nn.Module):
     def device(self) -> torch.device:
         return self.motion_decoder.output.weight.device
 
+    def space(self) -> VectorSpace:
+        limits = (1, self.config.max_positions - self.config.num_tokens)
+        return VectorSpace("the TMR model", self.config.latent_dim, limits, "cosine")
+
     def word_features(self, texts: Sequence[str]) -> TextFeatures:
         """Word features of texts by the frozen encoder, marks of start and end included."""
         return self._encoder("words", self.config.text_encoder).encode(texts).to(self.device)
@@ -201,8 +207,9 @@ class TMR(nn.Module):
         return self.motion_decoder(latents, mask)
 
     @torch.no_grad()
-    def encode_text(self, texts: Sequence[str], batch_size: int = 256) -> Tensor:
+    def encode_text(self, texts: Sequence[str | Caption], batch_size: int = 256) -> Tensor:
         """Mean latents (N, C) on the CPU, not of unit length. Equal texts get equal bits: ties of ranks depend on it."""
+        texts = [text if isinstance(text, str) else text.text for text in texts]
         distinct = list(dict.fromkeys(texts))
         found = [self.text_posterior(self.word_features(distinct[i : i + batch_size])).mean.cpu()
                  for i in range(0, len(distinct), batch_size)]
@@ -272,7 +279,7 @@ class TMR(nn.Module):
         return self._frozen[role]
 
     def _check_motions(self, motions: Sequence[np.ndarray]) -> None:
-        width, longest = self.config.num_features, self.config.max_positions - self.config.num_tokens
+        width, longest = self.config.num_features, self.space().frame_limits[1]
         for i, features in enumerate(motions):
             if features.ndim != 2 or features.shape[1] != width:
                 raise RepresentationMismatch(f"motion {i} has shape {tuple(features.shape)}, "
