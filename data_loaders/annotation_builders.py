@@ -13,15 +13,12 @@ from typing import Any, Literal
 from tqdm import tqdm
 
 from data_loaders.clips import Report
+from data_loaders.known_datasets import humanml3d_sources
 from data_loaders.text import Caption, CaptionFileError, read_caption_file
 from protos.names import inside, shown
 from protos.reading import FileError, convert, read_array, read_json, read_lines, read_names
 
 FPS = 20.0
-HUMANML3D_SPLITS = ("train", "val", "test", "all", "nsim_test")  # the last is TMR's own, copied where it lies beside the others
-# Seconds at the beginning of a source's files (T-pose, markers) that HumanML3D drops before it counts frames.
-DROPPED_SECONDS = {"Eyes_Japan_Dataset": 3.0, "MPI_HDM05": 3.0, "TotalCapture": 1.0, "MPI_Limits": 1.0, "Transitions_mocap": 0.5}
-WHOLE_FILES = "humanact12"  # the source whose clips are whole files
 LONGEST_DISAGREEMENT = 0.25  # seconds between a motion file and the duration that BABEL states
 SPELLINGS = {"tpose": "t-pose"}  # whole words of BABEL's labels
 
@@ -61,7 +58,7 @@ class IndexRow:
         """Start and end of the clip in its file."""
         if self.stop < 0:
             return 0.0, duration
-        dropped = DROPPED_SECONDS.get(self.path.partition("/")[0], 0.0)
+        dropped = humanml3d_sources().dropped_seconds.get(self.path.partition("/")[0], 0.0)
         return self.start / FPS + dropped, self.stop / FPS + dropped
 
 
@@ -80,14 +77,14 @@ def read_index(folder: Path) -> list[IndexRow]:
 
 def _index_row(row: Mapping[str, str]) -> IndexRow:
     path = row["source_path"].removeprefix("./").removeprefix("pose_data/").removesuffix(".npy")
-    if WHOLE_FILES in path:
-        path = f"{WHOLE_FILES}/{WHOLE_FILES}/{path.rpartition('/')[2]}"
+    if (whole := humanml3d_sources().whole) in path:
+        path = f"{whole}/{whole}/{path.rpartition('/')[2]}"
     return IndexRow(row["new_name"].removesuffix(".npy"), path, int(row["start_frame"]), int(row["end_frame"]))
 
 
 def humanml3d_splits(folder: Path) -> dict[str, list[str]]:
     """The split lists there are. FileNotFoundError where there is none."""
-    found = {split: folder / f"{split}.txt" for split in HUMANML3D_SPLITS if (folder / f"{split}.txt").is_file()}
+    found = {split: folder / f"{split}.txt" for split in humanml3d_sources().splits if (folder / f"{split}.txt").is_file()}
     if not found:
         raise FileNotFoundError(f"{folder} has no train.txt, val.txt, test.txt or all.txt: --input must be HumanML3D's folder")
     return {split: read_names(path) for split, path in found.items()}

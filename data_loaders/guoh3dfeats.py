@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from data_loaders.known_datasets import humanml3d_sources
 from protos.options import command, run_command
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 BODY_JOINTS = 24  # of SMPL; files with more have fingers
-UNREFLECTED = "humanact12"  # the one source whose joints are not reflected on the way to Y up
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class FeatureOptions:
 
 def reflected(joints: "Tensor", path: str) -> "Tensor":
     """Joints (T, J, 3) with x negated, which undoes the reflection of `pose_data`; HumanAct12's stay as they are."""
-    return joints if UNREFLECTED in path else joints * joints.new_tensor((-1.0, 1.0, 1.0))
+    return joints if humanml3d_sources().unreflected in path else joints * joints.new_tensor((-1.0, 1.0, 1.0))
 
 
 def mirrored(joints: "Tensor") -> "Tensor":

@@ -88,6 +88,15 @@ class Official(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gaps: list[str] = []
 
 
+class Sources(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whole files that a dataset's clips are cut from, and what is particular to some of them."""
+
+    splits: list[str]
+    dropped_seconds: dict[str, float]
+    whole: str
+    unreflected: str
+
+
 class Dataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A dataset: what it is called (in lower case), and its folder below dataset/."""
 
@@ -95,6 +104,7 @@ class Dataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     folder: str = ""
     recordings: Recordings | None = None
     official: Official | None = None
+    sources: Sources | None = None
 
 
 def read_description(path: Path) -> Dataset:
@@ -109,6 +119,11 @@ def read_description(path: Path) -> Dataset:
 def known_datasets() -> dict[str, Dataset]:
     """The datasets that are described here, by the names of their files."""
     return {path.stem: read_description(path) for path in sorted(DESCRIPTIONS.glob("*.toml"))}
+
+
+def humanml3d_sources() -> Sources:
+    """The files that HumanML3D is cut from."""
+    return known_datasets()["humanml3d"].sources
 
 
 def dataset_named(name: str) -> Dataset | None:

@@ -27,24 +27,19 @@ class Sheet:
     """Motions laid out in rows of panels of `size` pixels, at one frame rate and one scale."""
 
     def __init__(self, motions, fps, captions, size, trail, labels, columns, fps_limit: float = MAX_FPS):
-        clips = [motions] if isinstance(motions, Motion) or hasattr(motions, "shape") else list(motions)
-        if not clips:
-            raise PictureError("no motions to draw: expected at least one")
         if not (size == int(size) and 64 <= size <= 4096):
             raise PictureError(f"size is {size}; expected 64 to 4096 pixels")
         if columns < 1:
             raise PictureError(f"columns is {columns}; expected at least 1")
         size = int(size) + int(size) % 2  # H.264 halves the colours, so sides are even
-        ready = [checked(clip, i, fps) for i, clip in enumerate(clips)]
-        own = [texts[0] if texts else "" for *_, texts in ready]
-        captions = one_each(captions, own, "captions")
-        self.labels, self.trail = one_each(labels, [""] * len(clips), "labels"), trail
-        self.fps = min(fps or max(rate for _, _, rate, _ in ready), fps_limit)
+        ready, captions, self.labels = checked_clips(motions, fps, captions, labels)
+        self.trail = trail
+        self.fps = min(fps or max(rate for *_, rate in ready), fps_limit)
         self.lines = [wrap(caption, 0.94 * size, caption_font(size)) for caption in captions]
-        self.columns = min(columns, len(clips))
-        rows = -(-len(clips) // self.columns)
+        self.columns = min(columns, len(ready))
+        rows = -(-len(ready) // self.columns)
         self.size, self.width, self.height = size, self.columns * size, rows * size
-        self.panels = [Panel(_at_rate(joints, rate, self.fps), tree, self.fps, (size, size)) for joints, tree, rate, _ in ready]
+        self.panels = [Panel(_at_rate(joints, rate, self.fps), tree, self.fps, (size, size)) for joints, tree, rate in ready]
         self.num_frames = max(panel.num_frames for panel in self.panels)
         font = caption_font(size)
         top = size - (1.2 + 1.3 * max(len(lines) for lines in self.lines)) * font
@@ -161,7 +156,19 @@ def checked(clip: Clip, index: int, fps: float | None) -> tuple[np.ndarray, Skel
     return joints, tree, float(rate), captions
 
 
-def one_each(given: Sequence[str] | None, default: list[str], what: str) -> list[str]:
+def checked_clips(
+    motions: Clip | Sequence[Clip], fps: float | None, captions: str | Sequence[str] | None, labels: Sequence[str] | None
+) -> tuple[list[tuple[np.ndarray, Skeleton | Sequence[int], float]], list[str], list[str]]:
+    """[(joints (P, T, J, 3), skeleton or parents, fps)] of motions to draw, and a caption and a label for each."""
+    clips = [motions] if isinstance(motions, Motion) or hasattr(motions, "shape") else list(motions)
+    if not clips:
+        raise PictureError("no motions to draw: expected at least one")
+    ready = [checked(clip, i, fps) for i, clip in enumerate(clips)]
+    captions = _one_each(captions, [texts[0] if texts else "" for *_, texts in ready], "captions")
+    return [clip[:3] for clip in ready], captions, _one_each(labels, [""] * len(clips), "labels")
+
+
+def _one_each(given: Sequence[str] | None, default: list[str], what: str) -> list[str]:
     given = [given] if isinstance(given, str) else default if given is None else list(given)
     if len(given) != len(default):
         raise PictureError(f"{len(given)} {what} for {len(default)} motions; expected one each")

@@ -47,13 +47,7 @@ def write_video(
         raise PictureError(f"qp is {qp}; expected a whole number from 0 (large file) to 51 (poor picture)")
     settings = {"vcodec": "libx264", "preset": "ultrafast", "qp": int(qp), "pix_fmt": "yuv420p", "threads": 1}
     settings |= {"x264-params": "nr=100", "movflags": "+faststart", "format": "mp4", **BT709}
-    with (
-        atomic_path(Path(path)) as temporary,
-        encoder(temporary, sheet.shape, sheet.fps, {"pix_fmt": "yuv420p", **BT709}, settings) as write,
-    ):
-        for frame in sheet.planes():
-            write(frame)
-    return Path(path)
+    return _encode(path, sheet, sheet.planes(), {"pix_fmt": "yuv420p", **BT709}, settings)
 
 
 def write_gif(
@@ -73,11 +67,12 @@ def write_gif(
         "[pictures][palette]paletteuse=dither=none:diff_mode=rectangle"
     )
     settings = {"filter_complex": chain, "loop": 0, "format": "gif"}
-    with (
-        atomic_path(Path(path)) as temporary,
-        encoder(temporary, sheet.shape, sheet.fps, {"pix_fmt": "rgb24"}, settings) as write,
-    ):
-        for frame in sheet.pictures():
+    return _encode(path, sheet, sheet.pictures(), {"pix_fmt": "rgb24"}, settings)
+
+
+def _encode(path: str | Path, sheet: Sheet, frames: Iterator[np.ndarray], given: dict, settings: dict) -> Path:
+    with atomic_path(Path(path)) as temporary, encoder(temporary, sheet.shape, sheet.fps, given, settings) as write:
+        for frame in frames:
             write(frame)
     return Path(path)
 

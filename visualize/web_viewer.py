@@ -17,11 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from data_loaders.corpus import Motion
 from protos.files import write_atomically
 from visualize.body import HAZE, LIGHT, PERSON_COLOURS, Body
 from visualize.camera import PITCH, choose_camera, facing
-from visualize.sheet import Clip, PictureError, checked, one_each
+from visualize.sheet import Clip, checked_clips
 from visualize.stick_figure import Panel
 
 STEP = 0.00025  # metres per unit of a packed joint: finer than any motion capture, and 8 m from the root fit into int16
@@ -56,13 +55,7 @@ def viewer_html(
     keeps its rate, a shorter one holds its last frame. `captions` replace the motions' own, `labels` stand small in the
     corner; both may be any text. Joints are kept to a quarter of a millimetre. PictureError for what cannot be drawn.
     """
-    clips = [motions] if isinstance(motions, Motion) or hasattr(motions, "shape") else list(motions)
-    if not clips:
-        raise PictureError("no motions to draw: expected at least one")
-    ready = [checked(clip, i, fps) for i, clip in enumerate(clips)]
-    captions = one_each(captions, [texts[0] if texts else "" for *_, texts in ready], "captions")
-    labels = one_each(labels, [""] * len(clips), "labels")
-    bodies = [(joints, tree, rate) for joints, tree, rate, _ in ready]
+    bodies, captions, labels = checked_clips(motions, fps, captions, labels)
     rate = max(rate for _, _, rate in bodies)  # of the page's clock
     if together:
         words = [" · ".join(filter(None, pair)) for pair in zip(labels, captions)]
