@@ -34,8 +34,9 @@ from protos.outputs import OutputError, Outputs
 from protos.reading import FileError
 from sample.results import stack, write_results
 from tests.synthetic import pool_motion
-from train.train_lsremgm import LSReMGMOptions, effective
-from train.train_lsremgm_setup import judging, train_lsremgm
+from train.lsremgm_recipe import judging
+from train.train_lsremgm import LSReMGMOptions
+from train.train_lsremgm import run as train_lsremgm
 
 ROOT = Path(__file__).resolve().parents[1]
 SKELETON = load_skeleton("humanml")
@@ -354,14 +355,14 @@ def test_training_judges_motions_for_captions_of_the_val_split(dataset, evaluato
         save_dir=str(tmp_path / "run"), dataset=str(dataset), num_layers=1, latent_dim=16, num_heads=1, ff_size=16,
         mask_frames=True, diffusion_steps=2, num_steps=2, batch_size=4, save_interval=2, eval_during_training=True, device="cpu",
     )  # fmt: skip
-    train_lsremgm(effective(options))
+    train_lsremgm(options)
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     (found,) = (line for line in lines if "eval/top3" in line)
     assert 0 <= found["eval/top1"] <= found["eval/top3"] <= 1 and found["eval/fid"] > 0 and found["eval/loss"] > 0
 
 
-def test_training_without_an_evaluator_of_its_dataset_says_so(dataset, tmp_path, caplog):
-    assert judging(Corpus.open(dataset), LSReMGMOptions(save_dir=str(tmp_path))) is None
+def test_training_without_an_evaluator_of_its_dataset_says_so(dataset, caplog):
+    assert judging(Corpus.open(dataset), seed=10) is None
     assert "no evaluator of made_up" in caplog.text
 
 

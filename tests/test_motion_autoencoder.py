@@ -27,7 +27,8 @@ from model.motion_autoencoder import (
 from model.pretrained import from_pretrained, save_pretrained
 from tests.synthetic import raise_hand, walk
 from train.export import ExportOptions, export
-from train.train_autoencoder import AutoencoderOptions, train_autoencoder
+from train.train_autoencoder import AutoencoderOptions
+from train.train_autoencoder import run as train_autoencoder
 
 SKELETON = load_skeleton("humanml")
 TINY = AutoencoderConfig(latent_channels=8, width=16, num_blocks=1, fine_width=8, num_fine_blocks=1)

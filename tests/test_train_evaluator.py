@@ -17,8 +17,9 @@ from train.checkpoints import complete
 from train.export import ExportOptions, export
 from train.loop import clip_gradients
 from train.train_evaluator import PRESETS, EvaluatorOptions, main
-from train.train_evaluator_setup import train_evaluator
-from train.train_length_estimator import LengthEstimatorOptions, train_length_estimator
+from train.train_evaluator import run as train_evaluator
+from train.train_length_estimator import LengthEstimatorOptions
+from train.train_length_estimator import run as train_length_estimator
 
 SIZES = dict(movement_hidden=24, movement_latent=24, text_hidden=24, motion_hidden=24, embedding=16)
 

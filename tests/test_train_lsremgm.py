@@ -15,9 +15,9 @@ import torch
 from data_loaders.corpus import Corpus, Statistics
 from model.pretrained import from_pretrained
 from tests.synthetic import CONTENTS, random_corpus
-from train import train_lsremgm_setup as setup
 from train.checkpoints import complete, read_state
-from train.train_lsremgm import LSReMGMOptions, effective, main
+from train.lsremgm_recipe import latents_of
+from train.train_lsremgm import LSReMGMOptions, effective, main, recipe, run
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -47,7 +47,7 @@ def losses(save_dir: Path) -> list[float]:
 def test_a_checkpoint_folder_alone_is_enough_to_sample(dataset, tmp_path):
     from model.lsremgm_generate import generate
 
-    result = setup.train_lsremgm(small(dataset, tmp_path, eval_interval=3))
+    result = run(small(dataset, tmp_path, eval_interval=3))
     networks = from_pretrained(result.checkpoint)
     assert networks.config.arch == "trans_dec" and networks.config.text_encoder == "minilm"
     assert networks.config.heading == "continuous" and networks.config.max_frames == 196
@@ -74,7 +74,7 @@ def test_a_checkpoint_folder_alone_is_enough_to_sample(dataset, tmp_path):
     ids=lambda changes: "-".join(map(str, changes.values())),
 )
 def test_every_kind_of_model_trains_and_loads_again(dataset, tmp_path, changes):
-    result = setup.train_lsremgm(small(dataset, tmp_path, num_steps=2, **changes))
+    result = run(small(dataset, tmp_path, num_steps=2, **changes))
     assert np.isfinite(losses(tmp_path)).all()
     assert from_pretrained(result.checkpoint).config == result.networks.config
 
@@ -90,10 +90,11 @@ def test_latents_of_an_autoencoder_can_be_diffused(dataset, tmp_path):
     own = Corpus.open(dataset).statistics
     statistics = Statistics(own.mean + 0.5, own.std, own.representation)  # of the data that the autoencoder was trained on
     save_autoencoder(folder, config, autoencoder, statistics)
-    _, found = setup.latents_of(small(dataset, tmp_path / "run", autoencoder=str(folder)), Corpus.open(dataset))
-    data = setup.training_data(Corpus.open(dataset), "val", small(dataset, tmp_path / "run"), found)
-    np.testing.assert_array_equal(data.mean, statistics.mean)
-    result = setup.train_lsremgm(small(dataset, tmp_path / "run", autoencoder=str(folder), num_steps=2))
+    _, found = latents_of(str(folder), Corpus.open(dataset))
+    np.testing.assert_array_equal(found.mean, statistics.mean)
+    asked = recipe(small(dataset, tmp_path / "run", autoencoder=str(folder)))
+    np.testing.assert_array_equal(asked.batches.data.mean, statistics.mean)
+    result = run(small(dataset, tmp_path / "run", autoencoder=str(folder), num_steps=2))
     networks = from_pretrained(result.checkpoint)
     np.testing.assert_array_equal(networks.statistics.mean, statistics.mean)
     assert networks.config.num_features == 8 and networks.config.autoencoder == config
@@ -109,7 +110,7 @@ def test_two_processes_train_the_same_model_as_one_with_twice_the_batch(dataset,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    setup.train_lsremgm(replace(options, save_dir=str(one), batch_size=8))
+    run(replace(options, save_dir=str(one), batch_size=8))
     assert losses(two) == pytest.approx(losses(one), rel=1e-4)
     a, b = (read_state(complete(folder)[-1])["networks"] for folder in (one, two))
     for name in a:
@@ -118,33 +119,33 @@ def test_two_processes_train_the_same_model_as_one_with_twice_the_batch(dataset,
 
 def test_a_stopped_run_goes_on_by_the_same_command(dataset, tmp_path):
     unbroken, broken = tmp_path / "unbroken", tmp_path / "broken"
-    setup.train_lsremgm(small(dataset, unbroken, dropout=0.1))
-    setup.train_lsremgm(small(dataset, broken, dropout=0.1, num_steps=4))
-    setup.train_lsremgm(small(dataset, broken, dropout=0.1))
+    run(small(dataset, unbroken, dropout=0.1))
+    run(small(dataset, broken, dropout=0.1, num_steps=4))
+    run(small(dataset, broken, dropout=0.1))
     assert losses(broken) == losses(unbroken)
 
 
 def test_the_same_seed_trains_alike_whether_or_not_text_features_are_at_hand(dataset, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for name in ("first", "second"):
-        setup.train_lsremgm(small(dataset, tmp_path / name, num_steps=2))
+        run(small(dataset, tmp_path / name, num_steps=2))
     assert losses(tmp_path / "first") == losses(tmp_path / "second")
 
 
 def test_a_run_keeps_the_statistics_it_began_with_and_says_so(dataset, tmp_path, caplog):
     folder = tmp_path / "data"
     shutil.copytree(dataset, folder)
-    first = setup.train_lsremgm(small(folder, tmp_path / "run", num_steps=3, eval_interval=3))
+    first = run(small(folder, tmp_path / "run", num_steps=3, eval_interval=3))
     caplog.clear()
-    again = setup.train_lsremgm(small(folder, tmp_path / "run", num_steps=3, eval_interval=3))
+    again = run(small(folder, tmp_path / "run", num_steps=3, eval_interval=3))
     assert not [record.message for record in caplog.records if record.levelname == "WARNING"]  # nothing has changed
     own = Corpus.open(folder).statistics
     changed = Statistics(own.mean + 0.3, own.std * 2, own.representation)
     changed.save(folder / "corpus" / "stats.npz")
-    again = setup.train_lsremgm(small(folder, tmp_path / "run", num_steps=6))
+    again = run(small(folder, tmp_path / "run", num_steps=6))
     assert "the dataset has changed since" in caplog.text and "motions are still normalised as then" in caplog.text
     np.testing.assert_array_equal(again.networks.statistics.mean, first.networks.statistics.mean)
-    fresh = setup.train_lsremgm(small(folder, tmp_path / "run", num_steps=1, overwrite=True))
+    fresh = run(small(folder, tmp_path / "run", num_steps=1, overwrite=True))
     np.testing.assert_array_equal(fresh.networks.statistics.mean, changed.mean)
 
 
@@ -153,7 +154,7 @@ def test_sample_videos_of_the_given_prompts_are_written(dataset, tmp_path, monke
     shown = []
     monkeypatch.setattr(video, "write_video", lambda path, motions, *more, **settings: shown.append((path, motions)))
     prompts = ("a person jumps", "someone / sits ..")
-    setup.train_lsremgm(small(dataset, tmp_path, sample_interval=3, sample_prompts=prompts))
+    run(small(dataset, tmp_path, sample_interval=3, sample_prompts=prompts))
     folder = tmp_path / "samples" / "step_000000003"
     names = ["prompt00_a-person-jumps.mp4", "prompt01_someone-sits.mp4"]
     assert [path for path, _ in shown[:2]] == [folder / name for name in names]
@@ -161,40 +162,31 @@ def test_sample_videos_of_the_given_prompts_are_written(dataset, tmp_path, monke
 
 
 def test_training_may_begin_from_the_weights_of_another_run(dataset, tmp_path):
-    first = setup.train_lsremgm(small(dataset, tmp_path / "first"))
+    first = run(small(dataset, tmp_path / "first"))
     (first.checkpoint / "training_state.pt").unlink()
     options = small(dataset, tmp_path / "second", resume_checkpoint=str(first.checkpoint), num_steps=1, lr=1e-12)
-    second = setup.train_lsremgm(options)
+    second = run(options)
     for a, b in zip(first.networks.denoiser.parameters(), second.networks.denoiser.parameters()):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
 
 
 def test_validation_uses_the_same_noise_each_time(dataset, tmp_path):
-    options = small(dataset, tmp_path, eval_interval=1)
-    corpus = Corpus.open(dataset)
-    networks, _ = setup.build_networks(options, corpus, ["a person bows"], corpus.statistics)
-    evaluate = setup.validation(corpus, options, networks)
-    assert evaluate(networks.eval(), 1) == evaluate(networks, 2)
+    asked = recipe(small(dataset, tmp_path, eval_interval=1))
+    networks = asked.build()
+    assert asked.evaluate(networks.eval(), 1) == asked.evaluate(networks, 2)
 
 
 def test_padding_is_part_of_the_batch_only_where_the_model_sees_it(dataset, tmp_path):
-    corpus = Corpus.open(dataset)
     for mask_frames, frames in ((True, None), (False, 196)):
-        options = small(dataset, tmp_path, mask_frames=mask_frames)
-        data = setup.training_data(corpus, "train", options)
-        networks, _ = setup.build_networks(options, corpus, ["a"], corpus.statistics)
-        batch = setup.batches(data, options, networks.config)(0, 0, 1)
+        batch = recipe(small(dataset, tmp_path, mask_frames=mask_frames)).batches(0, 0, 1)
         assert batch.motion.shape[1] == (frames or int(batch.lengths.max()))
         assert batch.motion[~batch.mask].abs().sum() == 0
 
 
 def test_parts_of_a_batch_make_up_the_whole(dataset, tmp_path):
-    corpus = Corpus.open(dataset)
-    halves, whole = (small(dataset, tmp_path, batch_size=size, mask_frames=False) for size in (4, 8))
-    data = setup.training_data(corpus, "train", halves)
-    config = setup.build_networks(halves, corpus, ["a"], corpus.statistics)[0].config
-    parts = [setup.batches(data, halves, config)(5, part, 2) for part in range(2)]
-    batch = setup.batches(data, whole, config)(5, 0, 1)
+    halves, whole = (recipe(small(dataset, tmp_path, batch_size=size, mask_frames=False)).batches for size in (4, 8))
+    parts = [halves(5, part, 2) for part in range(2)]
+    batch = whole(5, 0, 1)
     assert torch.equal(torch.cat([part.motion for part in parts]), batch.motion)
     assert parts[0].texts + parts[1].texts == batch.texts
 
@@ -235,7 +227,7 @@ def test_flags_that_stand_for_others():
 )
 def test_what_cannot_be_trained_is_said_in_one_line(dataset, tmp_path, wrong, said):
     with pytest.raises((ValueError, OSError), match=said) as error:
-        setup.train_lsremgm(small(dataset, tmp_path, **wrong))
+        run(small(dataset, tmp_path, **wrong))
     assert "\n" not in str(error.value)
 
 

@@ -25,13 +25,12 @@ from model.generation import Sampling, generate_features
 from model.pretrained import from_pretrained
 from sample.generation import generate
 from tests.synthetic import CONTENTS, raise_hand, random_corpus, walk
-from tests.tiny_training_tmr import small
+from tests.tiny_training_tmr import SECONDS, small
 from train import train_temos, train_tmr
 from train.checkpoints import complete, read_state
 from train.export import ExportOptions, export
-from train.train_tmr import PRESETS
-from train.train_tmr_setup import RECALLS, recalls, statistics_of, training_motions, validation
-from train.train_tmr_setup import train_tmr as run
+from train.tmr_options import PRESETS, run
+from train.tmr_recipe import RECALLS, recalls, statistics_of, training_motions, validation
 
 ROOT = Path(__file__).resolve().parents[1]
 REPRESENTATION = Representation("humanml", 20.0, "continuous")
@@ -168,7 +167,7 @@ def test_groups_of_like_length_change_nothing_but_the_time(dataset, tmp_path, mo
     corpus = Corpus.open(dataset)
     options = small(dataset, tmp_path, num_steps=1, eval_interval=0, frames_per_token=4)
     networks = run(options).networks
-    motions = training_motions(corpus, "train", options, networks.statistics)
+    motions = training_motions(corpus, "train", SECONDS, networks.statistics)
     batch = motions.batch([Sample(i, i) for i in (0, 19, 7, 12, 3)])
     found = []
     for rows in (2, 64):
@@ -182,9 +181,9 @@ def test_groups_of_like_length_change_nothing_but_the_time(dataset, tmp_path, mo
 def test_validation_is_the_same_each_time_and_knows_chance(dataset, tmp_path):
     options = small(dataset, tmp_path, num_steps=1, eval_interval=1)
     networks = run(options).networks
-    evaluate = validation(training_motions(Corpus.open(dataset), "val", options, networks.statistics), options)
+    evaluate = validation(training_motions(Corpus.open(dataset), "val", SECONDS, networks.statistics), options.seed)
     assert evaluate(networks, 1) == evaluate(networks, 2)
-    batch = training_motions(Corpus.open(dataset), "train", options, networks.statistics).batch(
+    batch = training_motions(Corpus.open(dataset), "train", SECONDS, networks.statistics).batch(
         [Sample(i, i) for i in range(20)])
     found = evaluate(networks, 1)
     assert found["rank_by"] == pytest.approx(-np.mean([found[name] for name in RECALLS]))  # the least is kept as the best
@@ -192,9 +191,9 @@ def test_validation_is_the_same_each_time_and_knows_chance(dataset, tmp_path):
     assert recalls(networks, same)["t2m_R01"] == 100 > recalls(networks, batch)["t2m_R01"]
 
 
-def test_statistics_are_those_of_every_feature_by_itself(dataset, tmp_path):
-    corpus, options = Corpus.open(dataset), small(dataset, tmp_path)
-    statistics = statistics_of(training_motions(corpus, "train", options), corpus)
+def test_statistics_are_those_of_every_feature_by_itself(dataset):
+    corpus = Corpus.open(dataset)
+    statistics = statistics_of(training_motions(corpus, "train", SECONDS), corpus)
     frames = np.concatenate([corpus[i] for i in corpus.split("train")])
     np.testing.assert_allclose(statistics.std, frames.std(0, ddof=1), rtol=1e-4)
     np.testing.assert_allclose(statistics.mean, frames.mean(0), rtol=1e-3, atol=1e-3)

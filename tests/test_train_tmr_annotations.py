@@ -15,9 +15,9 @@ from model.pretrained import from_pretrained
 from model.saved_text_features import SENTENCES, WORDS, SavedTextFeatures, features_beside
 from model.text_towers import TOWERS, at_hand, load_text_encoder
 from tests.synthetic import random_corpus
-from tests.tiny_training_tmr import small
-from train.train_tmr_setup import statistics_of, training_motions, with_encoders
-from train.train_tmr_setup import train_tmr as run
+from tests.tiny_training_tmr import SECONDS, small
+from train.tmr_options import run
+from train.tmr_recipe import language_models, statistics_of, training_motions
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +47,8 @@ def test_a_dataset_written_as_annotations_trains_the_same_kind_of_model(dataset,
         np.testing.assert_array_equal(motions.item(i, 0).motion, corpus[clip])
     assert {motions.item(0, number).text for number in range(20)} == {caption.text for caption in corpus.captions(0)}
     options = small(folder, tmp_path / "run", balance=0.5)
-    np.testing.assert_allclose(statistics_of(training_motions(data, "train", options), data).std,
-                               statistics_of(training_motions(corpus, "train", options), corpus).std, rtol=1e-5)
+    np.testing.assert_allclose(statistics_of(training_motions(data, "train", SECONDS), data).std,
+                               statistics_of(training_motions(corpus, "train", SECONDS), corpus).std, rtol=1e-5)
     networks = from_pretrained(run(options).checkpoint)
     assert networks.config.heading == "continuous" and networks.statistics.representation == corpus.representation
 
@@ -132,13 +132,12 @@ def test_saved_text_features_of_the_layout_replace_the_language_model(dataset, t
     assert (config.text_encoder, config.text_dim, config.duplicates) == ("distilbert", 384, "words")
 
 
-def test_published_language_models_are_read_where_they_are_and_the_embedded_one_elsewhere(dataset, tmp_path, caplog):
-    options = with_encoders(small(dataset, tmp_path, text_encoder="auto", sentence_encoder="auto"), Corpus.open(dataset))
-    assert options.text_encoder == at_hand("distilbert", "minilm")
-    assert options.sentence_encoder == at_hand("mpnet", "minilm")
-    if options.text_encoder == "minilm":
+def test_published_language_models_are_read_where_they_are_and_the_embedded_one_elsewhere(dataset, caplog):
+    words, sentences = language_models("auto", "auto", Corpus.open(dataset))
+    assert (words, sentences) == (at_hand("distilbert", "minilm"), at_hand("mpnet", "minilm"))
+    if words == "minilm":
         assert "python -m protos.fetch distilbert" in caplog.text
-    assert with_encoders(small(dataset, tmp_path), Corpus.open(dataset)) == small(dataset, tmp_path)  # as asked
+    assert language_models("minilm", "mpnet", Corpus.open(dataset)) == ("minilm", "mpnet")  # as asked
 
 
 def test_saved_words_say_which_rows_are_a_texts_and_texts_without_any_are_computed(dataset, tmp_path, caplog):

@@ -20,6 +20,7 @@ from train import checkpoints
 from train.loop import DivergedError, clip_gradients, learning_rate, train, update_average
 from train.options import TrainOptions
 from train.progress import Meter, Progress
+from train.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -309,7 +310,7 @@ def test_an_error_in_the_data_reaches_the_user(options):
         raise ValueError(f"clip 17 has no frames (step {step})")
 
     with pytest.raises(ValueError, match="clip 17 has no frames"):
-        train(TinyDenoiser(), tiny_training.loss, batches, options, tiny_training.save)
+        train(Recipe(TinyDenoiser, tiny_training.loss, batches, write=tiny_training.save), options)
 
 
 def test_samples_that_cannot_be_drawn_do_not_end_the_run(options, caplog):
@@ -329,7 +330,7 @@ def test_bf16_computes_in_bfloat16_and_keeps_weights_in_float32(options):
         return {"mse": (out - batch.motion).pow(2).mean()}
 
     data = tiny_training.TinyData(options)
-    result = train(TinyDenoiser(), loss, data, replace(options, precision="bf16"), tiny_training.save)
+    result = train(Recipe(TinyDenoiser, loss, data, write=tiny_training.save), replace(options, precision="bf16"))
     assert seen == {torch.bfloat16}
     assert {p.dtype for p in result.networks.parameters()} == {torch.float32}
     assert weights(options).dtype == torch.float32
@@ -352,10 +353,8 @@ def test_frozen_weights_stay_and_the_average_is_optional(options):
     networks = TinyDenoiser()
     networks.net[0].requires_grad_(False)
     frozen = networks.net[0].weight.clone()
-    result = train(
-        networks, tiny_training.loss, tiny_training.TinyData(options), replace(options, use_ema=False),
-        tiny_training.save,
-    )  # fmt: skip
+    recipe = Recipe(lambda: networks, tiny_training.loss, tiny_training.TinyData(options), write=tiny_training.save)
+    result = train(recipe, replace(options, use_ema=False))
     assert result.networks is networks and not networks.training
     assert torch.equal(networks.net[0].weight, frozen)
 

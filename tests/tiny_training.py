@@ -1,6 +1,7 @@
 """A training command with a network of two layers, for the tests that need real processes."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -8,11 +9,11 @@ import torch
 from torch import nn
 
 from protos.bounds import Range
-from protos.options import parse, run_command
-from protos.processes import start
+from protos.options import command, run_command
 from protos.randomness import derive_seed, rand, randn_like
 from train.loop import TrainResult, train
 from train.options import TrainOptions
+from train.recipe import Recipe
 
 FRAMES, FEATURES, CLIPS = 8, 4, 97
 
@@ -79,13 +80,11 @@ def save(folder: Path, networks: nn.Module) -> None:
 
 
 def run(options: TinyOptions, **callbacks) -> TrainResult:
-    torch.manual_seed(options.seed)
-    return train(TinyDenoiser(options.width, options.dropout), loss, TinyData(options), options, save, **callbacks)
+    fresh = partial(TinyDenoiser, options.width, options.dropout)
+    return train(Recipe(fresh, loss, TinyData(options), write=save, **callbacks), options)
 
 
-def main() -> None:
-    options = parse(TinyOptions)
-    start(run, options)
+main = command(TinyOptions, run, __doc__)
 
 
 if __name__ == "__main__":

@@ -184,12 +184,12 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], orig
         raise FileError(f"{origin / STATE_FILE}: the state of the optimiser does not fit these networks ({error})") from None
 
 
-def load_initial_weights(networks: nn.Module, folder: Path) -> None:
-    """Weights of a sampling checkpoint (model.safetensors) as a starting point."""
-    path = folder / WEIGHTS_FILE if folder.is_dir() else folder
-    if not path.is_file():
+def load_initial_weights(networks: nn.Module, folder: Path, published: dict[str, torch.Tensor] | None = None) -> None:
+    """Weights of a sampling checkpoint (model.safetensors), or those read of a published one, as a starting point."""
+    path = folder / WEIGHTS_FILE if folder.is_dir() and published is None else folder
+    if published is None and not path.is_file():
         raise ValueError(f"--resume_checkpoint {folder}: no {STATE_FILE} and no {WEIGHTS_FILE} there")
-    load_weights(networks, read_safetensors(path), path)
+    load_weights(networks, read_safetensors(path) if published is None else published, path)
 
 
 def remember_options(save_dir: Path, options: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""The one training loop. Systems bring networks, `loss(networks, batch, generators)` and `batches(step, part, parts)`.
+"""The one training loop. Systems bring a `Recipe`: networks, `loss(networks, batch, generators)`, `batches(step, part, parts)`.
 
 Everything random is a function of (seed, step, position of the sample in the global batch): which samples a step sees,
 their noise and timesteps, dropout. So a step number is all that resuming needs to go on exactly, and P processes with
@@ -22,16 +22,11 @@ from torch import Tensor, nn
 from protos.processes import Processes
 from protos.randomness import derive_seed, sample_generators, seed_everything
 from train import checkpoints
-from train.checkpoints import STATE_FILE, SaveNetworks
+from train.checkpoints import STATE_FILE
 from train.options import TrainOptions
-from train.prefetch import Batches, prefetched, to_device
+from train.prefetch import prefetched, to_device
 from train.progress import Meter, Progress
-
-# (networks, batch, a generator per sample) -> terms, scalar or (B,); "loss" is the total, where it is absent their sum.
-Loss = Callable[[nn.Module, Any, "list[torch.Generator]"], dict[str, Tensor]]
-# (networks to judge, step) -> figures; "rank_by", or without it "loss", tells which checkpoint is best, lower being better.
-Evaluate = Callable[[nn.Module, int], dict[str, float]]
-Sample = Callable[[nn.Module, int], None]
+from train.recipe import Evaluate, Loss, Recipe, Sample
 
 MAX_BAD_STEPS = 20
 NOTHING, SAVE, STOP = 0, 1, 2
@@ -96,28 +91,17 @@ def clip_gradients(networks: nn.Module, limit: float, each: bool = False) -> flo
     return torch.stack(norms).norm().item()
 
 
-def train(
-    networks: nn.Module,
-    loss: Loss,
-    batches: Batches,
-    options: TrainOptions,
-    save: SaveNetworks,
-    evaluate: Evaluate | None = None,
-    sample: Sample | None = None,
-    stamp: str = "",
-) -> TrainResult:
-    """Trains `networks` in place; goes on with the newest complete checkpoint in options.save_dir if there is one.
+def train(recipe: Recipe, options: TrainOptions) -> TrainResult:
+    """Trains fresh networks; goes on with the newest complete checkpoint in options.save_dir if there is one.
 
-    `save(folder, networks)` writes what sampling needs; `evaluate` and `sample` are called at their intervals, all
-    on the main process, with the networks to sample from in eval mode. `stamp` changes with the data, which is said where a
-    run goes on. After --max_minutes, Ctrl-C or SIGTERM the run
-    finishes its step and saves; the latter two then raise KeyboardInterrupt and SystemExit. Raises DivergedError, and
-    ValueError for a checkpoint that does not fit.
+    After --max_minutes, Ctrl-C or SIGTERM the run finishes its step and saves; the latter two then raise KeyboardInterrupt and
+    SystemExit. Raises DivergedError, and ValueError for a checkpoint that does not fit.
     """
-    run = _Run(networks, loss, options, save, stamp)
+    seed_everything(options.seed)
+    run = _Run(recipe.build(), recipe, options)
     try:
-        with _signals() as caught, prefetched(run.plan(), batches, options.num_workers) as next_batch:
-            return run.steps(next_batch, caught, evaluate, sample)
+        with _signals() as caught, prefetched(run.plan(), recipe.batches, options.num_workers) as next_batch:
+            return run.steps(next_batch, caught)
     finally:
         run.progress.close()
 
@@ -125,14 +109,14 @@ def train(
 class _Run:
     """One call of `train`: the state that a checkpoint holds, and the steps that change it."""
 
-    def __init__(self, networks: nn.Module, loss: Loss, options: TrainOptions, save: SaveNetworks, stamp: str = ""):
+    def __init__(self, networks: nn.Module, recipe: Recipe, options: TrainOptions):
         from accelerate import Accelerator
 
         self.device = Processes(options.device).device
         self.accelerator = Accelerator(mixed_precision="no", cpu=self.device.type == "cpu")
         if self.accelerator.distributed_type.value in ("FSDP", "DEEPSPEED", "MEGATRON_LM"):
             raise ValueError("this loop averages whole weights: launch with data parallelism (--multi_gpu)")
-        self.options, self.save, self.save_dir, self.stamp = options, save, Path(options.save_dir), stamp
+        self.options, self.recipe, self.save_dir = options, recipe, Path(options.save_dir)
         self.main = self.accelerator.is_main_process
         self.world = self.accelerator.num_processes
         self.began = time.monotonic()
@@ -152,7 +136,7 @@ class _Run:
         self.checkpoint = self._restore()
         if self.main:
             checkpoints.remember_options(self.save_dir, asdict(options))
-        self.module = self.accelerator.prepare_model(LossModule(self.networks, loss), device_placement=False)
+        self.module = self.accelerator.prepare_model(LossModule(self.networks, recipe.loss), device_placement=False)
         samples_per_step = options.batch_size * options.accumulation * self.world
         self.progress = Progress(self.save_dir, self.step, options.num_steps, samples_per_step, self.main)
         if self.main:
@@ -172,7 +156,7 @@ class _Run:
             return None
         folder = found[-1] if found else named
         if not found and not (folder / STATE_FILE).is_file():
-            checkpoints.load_initial_weights(self.networks, folder)
+            checkpoints.load_initial_weights(self.networks, folder, self.recipe.published(folder))
             if self.average is not None:
                 self.average.load_state_dict(self.networks.state_dict())
             return None
@@ -187,7 +171,7 @@ class _Run:
         self.step, self.best = int(state["step"]), float(state["best"])
         if self.main:
             logger.info("going on with %s at step %d", folder, self.step)
-            if (state.get("stamp") or self.stamp) != self.stamp:
+            if (state.get("stamp") or self.recipe.stamp) != self.recipe.stamp:
                 logger.warning("the dataset has changed since %s was written: training goes on with what it holds now", folder)
         return folder
 
@@ -198,8 +182,8 @@ class _Run:
             for part in range(self.accelerator.process_index, parts, self.world):
                 yield step, part, parts
 
-    def steps(self, next_batch: Callable[[], Any], caught: list[int], evaluate, sample) -> TrainResult:
-        options, bad_steps = self.options, 0
+    def steps(self, next_batch: Callable[[], Any], caught: list[int]) -> TrainResult:
+        options, evaluate, sample, bad_steps = self.options, self.recipe.evaluate, self.recipe.sample, 0
         while self.step < options.num_steps:
             norm = self._update(next_batch)
             bad_steps = 0 if math.isfinite(norm) else bad_steps + 1
@@ -289,7 +273,7 @@ class _Run:
             self.progress.say("step %d: evaluation  %s", self.step, text)
             if (rank := figures.get("rank_by", figures.get("loss", math.inf))) < self.best:
                 self.best = rank
-                checkpoints.write_best(self.save_dir, self.judged, self.save, {"step": self.step, **figures})
+                checkpoints.write_best(self.save_dir, self.judged, self.recipe.save, {"step": self.step, **figures})
         self.accelerator.wait_for_everyone()
 
     def _sample(self, sample: Sample) -> None:
@@ -318,11 +302,11 @@ class _Run:
         self._share_meter()
         if self.main:
             state = {
-                "step": self.step, "best": self.best, "meter": self.meter.state(), "stamp": self.stamp,
+                "step": self.step, "best": self.best, "meter": self.meter.state(), "stamp": self.recipe.stamp,
                 "networks": self.networks.state_dict(), "optimizer": self.optimizer.state_dict(),
                 "average": self.average.state_dict() if self.average is not None else None,
             }  # fmt: skip
-            self.checkpoint = checkpoints.write_checkpoint(self.save_dir, self.step, self.judged, self.save, state)
+            self.checkpoint = checkpoints.write_checkpoint(self.save_dir, self.step, self.judged, self.recipe.save, state)
             checkpoints.prune(self.save_dir, self.options.keep_last)
         self.saved_at = time.monotonic()
         self.accelerator.wait_for_everyone()

@@ -1,16 +1,14 @@
 """python -m train.train_autoencoder: the motion autoencoder in whose latents the starter model diffuses."""
 
-import logging
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from protos.bounds import BATCH_SIZE, CHANNELS, STEPS, WEIGHT, Range
-from protos.options import parse, run_command
-from protos.processes import start
+from protos.options import command, run_command
 from train.options import TrainOptions
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from train.loop import TrainResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,73 +69,23 @@ class AutoencoderOptions(TrainOptions):
             raise ValueError("--decoder_only needs an --autoencoder whose decoder is to be trained")
 
 
-def train_autoencoder(options: AutoencoderOptions) -> None:
+def run(options: AutoencoderOptions) -> "TrainResult":
     """Trains and saves the autoencoder; the checkpoint folder holds config, weights, statistics and latent spread."""
-    import torch
-
-    from data_loaders.batches import WindowBatches
     from data_loaders.corpus import Corpus
-    from model.motion_autoencoder import (
-        AutoencoderConfig,
-        MotionAutoencoder,
-        autoencoder_columns,
-        autoencoder_loss,
-        load_autoencoder,
-        measure_latents,
-        reconstruction_error,
-        save_autoencoder,
-    )
-    from protos.randomness import randn, seed_everything
+    from model.motion_autoencoder import AutoencoderConfig, autoencoder_columns
+    from train.autoencoder_recipe import autoencoder_recipe
     from train.loop import train
-    from train.run_statistics import kept_statistics
+    from train.recipe import configured
 
     corpus = Corpus.open(options.dataset)
-    columns = autoencoder_columns(corpus.skeleton.num_joints)
-    statistics = corpus.statistics
-    if options.autoencoder:
-        network, statistics = load_autoencoder(Path(options.autoencoder))
-        network.config = replace(network.config, kl_weight=options.kl_weight, latent_noise=options.latent_noise)
-        statistics.representation.require(corpus.representation, options.autoencoder, f"dataset {corpus.folder}")
-        network.train().requires_grad_(True)
-        if options.decoder_only:
-            network.freeze_encoder()
-    else:
-        sizes = {"width": options.width, "kl_weight": options.kl_weight, "latent_noise": options.latent_noise}
-        seed_everything(options.seed)
-        network = MotionAutoencoder(AutoencoderConfig(len(columns), options.latent_channels, **sizes))
-    config = network.config
-    statistics = kept_statistics(statistics, options)
-    pair = statistics.mean, statistics.std
-    mean, std = (torch.from_numpy(array[columns]) for array in pair)
-    batches, held_out = (
-        WindowBatches(corpus, split, options.window_size, options.batch_size, options.seed, options.balance, columns, pair)
-        for split in ("train", "val")
+    config = configured(AutoencoderConfig, options, num_columns=len(autoencoder_columns(corpus.skeleton.num_joints)))
+    recipe = autoencoder_recipe(
+        corpus, config, options, options.window_size, options.balance, options.autoencoder, options.decoder_only
     )
-
-    def loss(networks, batch, generators):
-        shape = (batch.motion.shape[0], batch.motion.shape[1] // config.downsampling, config.latent_channels)
-        noise = randn(generators, shape, device=batch.motion.device)
-        device = batch.motion.device
-        return autoencoder_loss(
-            networks, batch.motion, batch.mask, noise, mean.to(device), std.to(device), corpus.skeleton, corpus.fps
-        )
-
-    def evaluate(networks, step):
-        batch = held_out(0, 0, 1)
-        return reconstruction_error(networks, batch.motion, batch.mask, mean, std, corpus.skeleton, corpus.fps)
-
-    def save(folder, networks):
-        if not options.decoder_only:
-            measure_latents(networks, batches.whole_clips())
-        save_autoencoder(folder, config, networks, statistics)
-
-    train(network, loss, batches, options, save, evaluate, stamp=corpus.stamp)
+    return train(recipe, options)
 
 
-def main() -> None:
-    options = parse(AutoencoderOptions, description=__doc__)
-    start(train_autoencoder, options)
-
+main = command(AutoencoderOptions, run, __doc__)
 
 if __name__ == "__main__":
     run_command(main)

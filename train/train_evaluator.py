@@ -4,14 +4,19 @@ First the movement autoencoder (save_dir/movement), then text and motion encoder
 (save_dir/matching), whose checkpoints are what evaluations load.
 """
 
-from dataclasses import dataclass, replace
+import logging
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from protos.bounds import BATCH_SIZE, CHANNELS, STEPS, WEIGHT, Range
-from protos.options import parse, run_command
-from protos.processes import start
+from protos.options import command, run_command
 from train.options import TrainOptions
+
+if TYPE_CHECKING:
+    from train.loop import TrainResult
+
+logger = logging.getLogger(__name__)
 
 PRESETS: dict[str, dict[str, Any]] = {
     "published": {},
@@ -86,27 +91,37 @@ class EvaluatorOptions(TrainOptions):
         if self.window_size % 4:
             raise ValueError(f"--window_size {self.window_size}: expected a multiple of 4")
 
-    def of_movement(self) -> "EvaluatorOptions":
-        """The options as the loop reads them in the first stage."""
-        return replace(
-            self, save_dir=str(Path(self.save_dir) / "movement"), num_steps=self.movement_steps, resume_checkpoint="",
-            batch_size=self.movement_batch_size, lr=self.movement_lr, grad_clip=0.0, clip_each=False,
-        )  # fmt: skip
 
-    def of_matching(self) -> "EvaluatorOptions":
-        return replace(self, save_dir=str(Path(self.save_dir) / "matching"))
+def run(options: EvaluatorOptions) -> "TrainResult":
+    """Trains both stages, each gone on with where it was left. ValueError or OSError, in a user's words."""
+    from data_loaders.corpus import Corpus, Statistics
+    from data_loaders.feature_statistics import with_feature_bias
+    from model.evaluators import EvaluatorConfig
+    from train.evaluator_recipe import CaptionWords, Settings, matching_recipe, movement_recipe
+    from train.loop import train
+    from train.recipe import configured
+
+    corpus = Corpus.open(options.dataset)
+    captions = CaptionWords(corpus, options.words, options.glove_folder)
+    config = configured(
+        EvaluatorConfig, options, num_features=corpus.skeleton.num_features, **captions.settings(),
+        **asdict(corpus.representation),
+    )  # fmt: skip
+    std = with_feature_bias(corpus.std, corpus.skeleton.num_joints, options.feat_bias, times=2)
+    statistics = Statistics(corpus.mean, std, corpus.representation)
+    settings = Settings(options.window_size, options.balance, options.negative_margin)
+    first = replace(
+        options, save_dir=str(Path(options.save_dir) / "movement"), num_steps=options.movement_steps, resume_checkpoint="",
+        batch_size=options.movement_batch_size, lr=options.movement_lr, grad_clip=0.0, clip_each=False,
+    )  # fmt: skip
+    logger.info("movement autoencoder: %d steps", first.num_steps)
+    movement = train(movement_recipe(corpus, config, first, statistics, settings), first).networks
+    second = replace(options, save_dir=str(Path(options.save_dir) / "matching"))
+    logger.info("matching: %d steps", second.num_steps)
+    return train(matching_recipe(corpus, captions, config, second, statistics, movement.encoder, settings), second)
 
 
-def main(argv: list[str] | None = None) -> None:
-    options = parse(EvaluatorOptions, argv, __doc__, presets=PRESETS)
-    start(run, options)
-
-
-def run(options: EvaluatorOptions) -> None:
-    from train.train_evaluator_setup import train_evaluator
-
-    train_evaluator(options)
-
+main = command(EvaluatorOptions, run, __doc__, presets=PRESETS)
 
 if __name__ == "__main__":
     run_command(main)

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from protos.bounds import BATCH_SIZE, CHANNELS, STEPS, WEIGHT, Range
-from protos.options import parse, run_command
-from protos.processes import start
+from protos.options import command, run_command
 from train.options import TrainOptions
 
 if TYPE_CHECKING:
@@ -45,58 +44,24 @@ class LengthEstimatorOptions(TrainOptions):
     """Steps between lines of the log."""
 
 
-def train_length_estimator(options: LengthEstimatorOptions) -> "TrainResult":
+def run(options: LengthEstimatorOptions) -> "TrainResult":
     """Trains and saves. ValueError or OSError, in a user's words, for what cannot be trained."""
-    import torch
-    from torch.nn import functional as F
-
-    from data_loaders.batches import CaptionBatches, TextMotionDataset
     from data_loaders.corpus import Corpus
-    from model.evaluators import LENGTH_CLASSES, UNIT_LENGTH, LengthEstimator, LengthEstimatorConfig
-    from model.pretrained import write_files
-    from protos.randomness import seed_everything
+    from model.evaluators import UNIT_LENGTH, LengthEstimatorConfig
+    from train.evaluator_recipe import CaptionWords, length_recipe, shortest_motion
     from train.loop import train
-    from train.train_evaluator_setup import CaptionWords
+    from train.recipe import configured
 
     corpus = Corpus.open(options.dataset)
     captions = CaptionWords(corpus, options.words, options.glove_folder)
-    limits = corpus.skeleton.length_limits if corpus.heading == "published" else (2 * UNIT_LENGTH, 0)
-    config = LengthEstimatorConfig(
-        hidden=options.hidden, words=captions.source.name, word_dim=captions.source.word_dim,
-        pos_dim=captions.source.pos_dim, dataset=options.dataset, fps=corpus.fps, shortest_units=limits[0] // UNIT_LENGTH,
+    config = configured(
+        LengthEstimatorConfig, options, fps=corpus.fps, shortest_units=shortest_motion(corpus) // UNIT_LENGTH,
+        **captions.settings(),
     )  # fmt: skip
-    seed_everything(options.seed)
-    networks = LengthEstimator(config, corpus.statistics)
-    data, held_out = (TextMotionDataset(corpus, split, min_frames=limits[0], crop_rule="whole") for split in ("train", "val"))
-
-    def logits_and_units(networks, batch):
-        device = next(networks.parameters()).device
-        units = (batch.lengths // UNIT_LENGTH).clamp(max=LENGTH_CLASSES - 1).to(device)  # (B,)
-        return networks(captions.encode(batch.texts).to(device)), units
-
-    def loss(networks, batch, generators):
-        return {"cross_entropy": F.cross_entropy(*logits_and_units(networks, batch), reduction="none")}
-
-    @torch.no_grad()
-    def evaluate(networks, step):
-        batch = CaptionBatches(held_out, min(len(held_out), 512), options.seed)(0, 0, 1)
-        logits, units = logits_and_units(networks, batch)
-        expected = logits.softmax(-1) @ torch.arange(LENGTH_CLASSES, device=logits.device, dtype=logits.dtype)
-        error = UNIT_LENGTH / corpus.fps * (expected - units).abs().mean()
-        return {"loss": F.cross_entropy(logits, units).item(), "mean_error_seconds": error.item()}
-
-    def save(folder, networks):
-        write_files(folder, config, networks.state_dict(), corpus.statistics)
-
-    batches = CaptionBatches(data, options.batch_size, options.seed)
-    judged = evaluate if options.eval_interval else None
-    return train(networks, loss, batches, options, save, judged, stamp=corpus.stamp)
+    return train(length_recipe(corpus, captions, config, options), options)
 
 
-def main(argv: list[str] | None = None) -> None:
-    options = parse(LengthEstimatorOptions, argv, __doc__)
-    start(train_length_estimator, options)
-
+main = command(LengthEstimatorOptions, run, __doc__)
 
 if __name__ == "__main__":
     run_command(main)

@@ -1,15 +1,15 @@
 """python -m train.train_lsremgm --save_dir save/run --dataset humanml: text to motion by diffusion (LS-ReMGM, MDM)."""
 
-import logging
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from protos.bounds import CHANNELS, GUIDANCE, LAYERS, SHARE, WEIGHT, Range
-from protos.options import parse, run_command
-from protos.processes import start
+from protos.options import command, run_command
 from train.options import TrainOptions
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from train.loop import TrainResult
+    from train.recipe import Recipe
 
 ALIASES = {"layers": "num_layers", "text_encoder": "text_encoder_type", "prompts": "sample_prompts"}
 # The recipes of the published weights; `published` is the paper's own and what the flags' defaults say.
@@ -146,6 +146,8 @@ class LSReMGMOptions(TrainOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not self.cuda:  # here, since processes join on their devices before anything is run
+            object.__setattr__(self, "device", "cpu")
         if self.latent_dim % self.num_heads:
             raise ValueError(f"--latent_dim {self.latent_dim} must be a multiple of --num_heads {self.num_heads}")
         if self.latent_dim % 2:
@@ -175,8 +177,6 @@ def effective(options: LSReMGMOptions) -> LSReMGMOptions:
         changes["pred_len"] = options.context_len
     if options.lambda_target_loc > 0:
         changes["multi_target_cond"] = True
-    if not options.cuda:
-        changes["device"] = "cpu"
     encoder = {"clip": "clip-b32", "bert": "distilbert"}.get(options.text_encoder_type, options.text_encoder_type)
     by_vector = encoder.startswith("clip") or options.unconstrained
     if options.arch == "auto":
@@ -186,16 +186,39 @@ def effective(options: LSReMGMOptions) -> LSReMGMOptions:
     return replace(options, text_encoder_type=encoder, **changes)
 
 
-def main(argv: list[str] | None = None) -> None:
-    options = effective(parse(LSReMGMOptions, argv, __doc__, ALIASES, PRESETS))
-    start(run, options)
+def run(options: LSReMGMOptions) -> "TrainResult":
+    """Trains as the options say. Raises ValueError or OSError, in a user's words, for what cannot be trained."""
+    from train.loop import train
+
+    options = effective(options)
+    return train(recipe(options), options)
 
 
-def run(options: LSReMGMOptions) -> None:
-    from train.train_lsremgm_setup import train_lsremgm
+def recipe(options: LSReMGMOptions) -> "Recipe":
+    """What effective options ask for."""
+    from data_loaders.corpus import Corpus
+    from model.lsremgm import LSReMGMConfig
+    from train.lsremgm_recipe import Drawing, lsremgm_recipe
+    from train.recipe import configured
 
-    train_lsremgm(options)
+    by_word = options.arch == "trans_dec" and not options.text_encoder_type.startswith("clip")
+    config = configured(
+        LSReMGMConfig, options, autoencoder=None, max_positions=options.pos_embed_max_len,
+        num_steps=options.sampling_steps or None,
+        condition="none" if options.unconstrained else "text", text_encoder=options.text_encoder_type,
+        text_memory="tokens" if by_word and not options.unconstrained else "pooled",
+        decoder_token="time" if options.emb_trans_dec and options.arch == "trans_dec" else "none",
+        target_encoder=options.multi_encoder_type if options.multi_target_cond else "none",
+        target_layers=options.target_enc_layers,
+    )  # fmt: skip
+    drawing = Drawing(options.balance, options.repeat, options.bucket)
+    corpus = Corpus.open(options.dataset_folder or options.dataset)
+    return lsremgm_recipe(
+        corpus, config, options, drawing, options.autoencoder, options.sample_prompts, options.eval_during_training
+    )
 
+
+main = command(LSReMGMOptions, run, __doc__, ALIASES, PRESETS)
 
 if __name__ == "__main__":
     run_command(main)

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from protos.bounds import WEIGHT
-from protos.options import parse, run_command
-from protos.processes import start
-from train.train_tmr import PRESETS, TMROptions, run
+from protos.options import command, run_command
+from train.tmr_options import PRESETS, TMROptions, run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,10 +19,7 @@ class TEMOSOptions(TMROptions):
     """Weight of the contrast between motions of different texts; none in TEMOS."""
 
 
-def main(argv: list[str] | None = None) -> None:
-    options = parse(TEMOSOptions, argv, __doc__, presets=PRESETS)
-    start(run, options)
-
+main = command(TEMOSOptions, run, __doc__, presets=PRESETS)
 
 if __name__ == "__main__":
     run_command(main)

@@ -1,0 +1,238 @@
+"""What LS-ReMGM adds to the training loop: captioned motions, networks, validation with fixed noise, sample videos, judge."""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from data_loaders.batches import CaptionBatches, TextMotionDataset, collate
+from data_loaders.corpus import Corpus, Statistics
+from evaluations.evaluation_set import real_set
+from evaluations.judges import default_evaluator, load_judge
+from evaluations.motion_sources import ModelSource
+from evaluations.protocol import GENERATED, PROTOCOLS, Entrants, Evaluation
+from model.generation import NotFiniteError
+from model.lsremgm import LSReMGMConfig
+from model.lsremgm_loss import loss
+from model.lsremgm_system import LSReMGM, build
+from model.motion_autoencoder import MotionAutoencoder, load_autoencoder
+from model.pretrained import from_pretrained
+from protos.randomness import derive_seed, sample_generators
+from sample.prompts import file_name
+from train.options import TrainOptions
+from train.prefetch import to_device
+from train.recipe import Evaluate, Recipe, kept_statistics
+from train.text_table import TextTable, text_table
+
+logger = logging.getLogger(__name__)
+
+SAMPLE_SECONDS = 6.0
+NUM_PROMPTS = 4
+VALIDATION_CLIPS = 256
+JUDGED_MOTIONS = 256  # that --eval_during_training makes
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How clips are drawn: rare contents lifted by `balance`, short actions played several times in a row by chance `repeat`,
+    and, with `bucket`, clips of like length together."""
+
+    balance: float = 0.0
+    repeat: float = 0.0
+    bucket: bool = False
+
+
+def lsremgm_recipe(
+    corpus: Corpus, config: LSReMGMConfig, training: TrainOptions, drawing: Drawing, autoencoder: str = "",
+    prompts: Iterable[str] = (), judged: bool = False,
+) -> Recipe:  # fmt: skip
+    """How a model of `config` is trained, whose parts that data, text encoder and autoencoder decide are filled in here.
+
+    autoencoder: checkpoint in whose latents it diffuses; prompts: those of sample videos, by default captions; judged: whether
+    an evaluator judges generated motions too. ValueError or OSError, in a user's words, for what cannot be trained.
+    """
+    latents, own = latents_of(autoencoder, corpus)
+    statistics = kept_statistics(own, training)
+    data = training_data(corpus, "train", config, drawing.repeat, statistics)
+    texts = captions(data)
+    config, encoder = completed(config, corpus, texts, latents)
+    prompts = list(prompts) or _spread(texts, NUM_PROMPTS)
+    judge = judging(corpus, training.seed) if judged else None
+    held_out = validation(corpus, config, training, statistics) if training.eval_interval else None
+
+    def fresh() -> LSReMGM:
+        networks = build(config, statistics, encoder)
+        if latents is not None:
+            networks.autoencoder.load_state_dict(latents.state_dict())
+        return networks
+
+    def evaluate(trained: nn.Module, step: int) -> dict[str, float]:
+        return held_out(trained, step) | (judge(trained, step) if judge else {})
+
+    def sample(trained: nn.Module, step: int) -> None:
+        write_samples(Path(training.save_dir) / "samples" / f"step_{step:09d}", trained, prompts, training.seed)
+
+    def published(path: Path) -> dict[str, Tensor] | None:
+        told = path.suffix == ".pt" or (path / "args.json").is_file()
+        return from_pretrained(path, dataset_folder=corpus.folder).state_dict() if told else None
+
+    return Recipe(
+        fresh, loss, batches(data, config, training, drawing), evaluate if held_out else None, sample, corpus.stamp,
+        card(config, corpus), texts if encoder else (), prompts, published=published,
+    )  # fmt: skip
+
+
+def latents_of(folder: str, corpus: Corpus) -> tuple[MotionAutoencoder | None, Statistics]:
+    """The autoencoder whose latents are diffused, and the mean and std that it was trained with; else None and the corpus's."""
+    if not folder:
+        return None, corpus.statistics
+    autoencoder, statistics = load_autoencoder(Path(folder))
+    corpus.representation.require(statistics.representation, f"dataset {corpus.folder}", folder)
+    if statistics.mean.shape != corpus.mean.shape:
+        raise ValueError(f"{folder}: mean and std of {statistics.mean.size} features, dataset {corpus.folder} has "
+                         f"{corpus.mean.size}")  # fmt: skip
+    return autoencoder, statistics
+
+
+def training_data(
+    corpus: Corpus, split: str, config: LSReMGMConfig, repeat: float = 0.0, statistics: Statistics | None = None
+) -> TextMotionDataset:
+    """The captioned motions of a split: published length limits for published datasets, all from 2 units up else.
+
+    Models with a prefix train on crops of exactly context_len + pred_len frames. statistics: what motions are normalised
+    with, by default the corpus's.
+    """
+    pair = None if statistics is None else (statistics.mean, statistics.std)
+    if config.context_len:
+        frames = config.context_len + config.pred_len
+        if frames % 4:
+            raise ValueError(f"--context_len + --pred_len is {frames}: expected a multiple of 4")
+        return TextMotionDataset(corpus, split, frames, frames, crop_rule="whole", statistics=pair)
+    shortest = corpus.skeleton.length_limits[0] if corpus.heading == "published" else None
+    return TextMotionDataset(corpus, split, min_frames=shortest, statistics=pair, repeat=repeat)
+
+
+def captions(*datasets: TextMotionDataset) -> list[str]:
+    """All captions of the motions, each once, in the order of the data."""
+    return list(dict.fromkeys(text for data in datasets for span in data.spans for text in span.texts))
+
+
+def completed(
+    config: LSReMGMConfig, corpus: Corpus, texts: Iterable[str], autoencoder: MotionAutoencoder | None = None
+) -> tuple[LSReMGMConfig, TextTable | None]:
+    """The configuration with what the data and the parts decide, and the features of `texts`, encoded ahead."""
+    encoder = None
+    if config.condition == "text":
+        encoder = text_table(config.text_encoder, texts, with_tokens=config.text_memory == "tokens")
+    return replace(
+        config, num_features=corpus.skeleton.num_features if autoencoder is None else autoencoder.config.latent_channels,
+        autoencoder=None if autoencoder is None else autoencoder.config, skeleton=corpus.skeleton.name, fps=corpus.fps,
+        heading=corpus.heading, text_encoder=encoder.name if encoder else "none", text_dim=encoder.dim if encoder else 0,
+    ), encoder  # fmt: skip
+
+
+def padding(config: LSReMGMConfig) -> int | None:
+    """Frames of every batch: max_frames where padding is seen, as it is in sampling; None, those of the longest clip, else."""
+    return None if config.mask_frames or config.context_len else config.max_frames
+
+
+def batches(data: TextMotionDataset, config: LSReMGMConfig, training: TrainOptions, drawing: Drawing) -> CaptionBatches:
+    """The batches of training."""
+    pad_to = padding(config)
+    weights = data.weights(drawing.balance) if drawing.balance or drawing.repeat else None
+    # Padding that the model does not see costs time only: then batches are of clips of like length.
+    lengths = data.lengths if pad_to is None and drawing.bucket else None
+    return CaptionBatches(data, training.batch_size, training.seed, weights, lengths, pad_to)
+
+
+def validation(corpus: Corpus, config: LSReMGMConfig, training: TrainOptions, statistics: Statistics) -> Evaluate:
+    """evaluate(networks, step) -> mean loss terms over clips of the val split, always with the same noise."""
+    try:
+        data = training_data(corpus, "val", config, statistics=statistics)
+    except FileNotFoundError as error:
+        raise ValueError(f"--eval_interval needs a validation split: {error}") from error
+    pad_to = padding(config)
+    count = min(len(data), VALIDATION_CLIPS)
+    size = min(training.batch_size, count)
+    chosen = np.linspace(0, len(data) - 1, count).astype(int)
+
+    @torch.no_grad()
+    def evaluate(trained: LSReMGM, step: int) -> dict[str, float]:
+        sums: dict[str, float] = {}
+        for start in range(0, count, size):
+            rows = range(start, min(start + size, count))
+            items = [data.item(int(chosen[i]), 0, training.seed) for i in rows]
+            batch = to_device(collate(items, pad_to), trained.device)
+            generators = sample_generators(training.seed, rows, "val", device=trained.device)
+            with torch.autocast(trained.device.type, torch.bfloat16, enabled=training.precision == "bf16"):
+                terms = loss(trained, batch, generators)
+            for name, term in terms.items():
+                sums[name] = sums.get(name, 0.0) + float(term.float().sum())
+        return {name: total / count for name, total in sums.items()}
+
+    return evaluate
+
+
+def judging(corpus: Corpus, seed: int) -> Evaluate | None:
+    """evaluate(networks, step) -> the field's metrics on motions made for captions of the val split, always the same ones.
+
+    None, with a note, where there is no evaluator of that dataset.
+    """
+    try:
+        judge = load_judge(default_evaluator(corpus), corpus)
+        data = real_set(corpus, "val")
+        data.draw(np.random.default_rng(0))  # says what is wrong with a split too small
+    except (OSError, ValueError) as error:
+        logger.warning("--eval_during_training measures losses only: %s", error)
+        return None
+    protocol = replace(PROTOCOLS["mdm"], enough=JUDGED_MOTIONS)
+    evaluation = Evaluation(data, judge, protocol, seed, multimodality=False)
+
+    def evaluate(trained: LSReMGM, step: int) -> dict[str, float]:
+        source = ModelSource(trained, corpus, progress=False)
+        try:
+            figures = evaluation.replicate(0, Entrants(source)).rows[GENERATED]
+        except NotFiniteError as error:  # of a run that diverges, which the loop itself will end
+            logger.warning("step %d: not judged: %s", step, error)
+            return {}
+        return {name: figures[name] for name in ("top1", "top3", "fid", "mm_dist")}
+
+    return evaluate
+
+
+def write_samples(folder: Path, networks: LSReMGM, prompts: list[str], seed: int) -> None:
+    """A video of each prompt, always from the same noise, as NAME.mp4."""
+    from model.generation import generate
+    from visualize.video import write_video
+
+    config = networks.config
+    frames = min(int(SAMPLE_SECONDS * config.fps), config.max_frames)
+    seeds = [derive_seed(seed, "prompt", i) for i in range(len(prompts))]
+    motions = generate(networks, prompts, [frames] * len(prompts), seeds)
+    for i, (prompt, motion) in enumerate(zip(prompts, motions)):
+        write_video(folder / f"prompt{i:02d}_{file_name(prompt)}.mp4", [motion])
+    logger.info("%d sample videos in %s", len(motions), folder)
+
+
+def card(config: LSReMGMConfig, corpus: Corpus) -> str:
+    """README.md of a checkpoint folder: what it is, what it was trained on, how to use it."""
+    scale = f"guidance {config.guidance_scale:g}, {config.diffusion_steps} diffusion steps"
+    return f"""# LS-ReMGM text to motion
+
+Trained by `python -m train.train_lsremgm` on `{config.dataset}` ({corpus.skeleton.name} skeleton, {corpus.fps:g} fps,
+{corpus.heading} heading; text encoder {config.text_encoder}; {scale}).
+The terms of that dataset's licence hold for these weights.
+
+This folder alone is enough to sample:
+
+    python -m sample.sample --model_path THIS_FOLDER --text_prompt "a person walks forward"
+"""
+
+
+def _spread(items: list[str], count: int) -> list[str]:
+    """`count` items evenly spread over a list."""
+    return [items[i] for i in np.linspace(0, len(items) - 1, min(count, len(items))).astype(int)]

@@ -1,0 +1,189 @@
+"""What TMR and TEMOS add to the training loop: captioned motions, language models, networks, loss, validation by retrieval."""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import torch
+
+from data_loaders.amass_dataset import AmassDataset
+from data_loaders.annotated_motions import AnnotatedMotions
+from data_loaders.batches import CaptionBatches, TextMotionDataset, collate
+from data_loaders.corpus import Batch, Corpus, Statistics
+from data_loaders.feature_statistics import feature_mean_std
+from evaluations import retrieval_metrics
+from model.saved_text_features import SENTENCES, WORDS, SavedTextFeatures, features_beside
+from model.text_encoders import TextEncoder
+from model.text_towers import at_hand
+from model.tmr import TMR, TMRConfig, build, cosines
+from model.tmr_losses import captions_of, loss
+from protos.randomness import sample_generators
+from train.options import TrainOptions
+from train.prefetch import to_device
+from train.recipe import Evaluate, Recipe, kept_statistics
+from train.text_table import TextTable, text_table
+
+logger = logging.getLogger(__name__)
+
+POOL = retrieval_metrics.SMALL_BATCH
+VALIDATION_POOLS = 16
+# Scores above which captions may mean the same. That of mpnet is published (0.8, a cosine of 0.6). By minilm, of 574 pairs
+# of captions that say the same in their words, all lie above it, and so does a sixth of the others: words must decide too.
+FALSE_NEGATIVES = {"mpnet": 0.8, "minilm": 0.8}
+Data = Corpus | AmassDataset
+Motions = TextMotionDataset | AnnotatedMotions
+Texts = TextTable | SavedTextFeatures
+
+
+def tmr_recipe(
+    data: Data, config: TMRConfig, training: TrainOptions, seconds: tuple[float, float], balance: float = 0.0
+) -> Recipe:
+    """How a model of `config` is trained on motions of `seconds`, shortest and longest; rare contents are lifted by `balance`.
+
+    ValueError or OSError, in a user's words, for what cannot be trained.
+    """
+    motions = training_motions(data, "train", seconds)
+    statistics = kept_statistics(statistics_of(motions, data), training)
+    motions.mean, motions.std = statistics.mean, statistics.std
+    held_out = validation_motions(data, seconds, statistics) if training.eval_interval else None
+    texts = list(dict.fromkeys([*motions.texts, *(held_out.texts if held_out else [])]))
+    words = text_features(data, WORDS, config.text_encoder, texts)
+    sentences = None
+    if config.lambda_contrastive:
+        same = config.sentence_encoder == config.text_encoder and isinstance(words, TextTable)
+        sentences = words if same else text_features(data, SENTENCES, config.sentence_encoder, texts)
+    config = replace(config, text_dim=words.array.shape[1] if isinstance(words, SavedTextFeatures) else words.dim)
+    if balance and not any(motions.labels("content")):
+        logger.warning("--balance %g does nothing: the clips of %s have no content labels", balance, config.dataset)
+    weights = motions.weights(balance) if balance else None
+    return Recipe(
+        partial(build, config, statistics, words, sentences), partial(loss, together=True),
+        CaptionBatches(motions, training.batch_size, training.seed, weights),
+        validation(held_out, training.seed) if held_out else None, stamp=data.stamp, card=card(config, seconds),
+        captions=motions.texts,
+    )  # fmt: skip
+
+
+def language_models(words: str, sentences: str, data: Data, contrast: bool = True) -> tuple[str, str]:
+    """The language models asked for, with those of the published system, or the embedded one, in the place of `auto`."""
+    chosen = {"text_encoder": words, "sentence_encoder": sentences}
+    for name, kind, published in (("text_encoder", WORDS, "distilbert"), ("sentence_encoder", SENTENCES, "mpnet")):
+        if chosen[name] == "auto":
+            saved = isinstance(data, AmassDataset) and features_beside(data.folder, kind, published) is not None
+            chosen[name] = published if saved else at_hand(published, "minilm")
+            if chosen[name] != published and (kind == WORDS or contrast):
+                logger.warning("--%s auto: minilm, since %s is not on this machine (python -m protos.fetch %s)", name, published,
+                               published)  # fmt: skip
+    return chosen["text_encoder"], chosen["sentence_encoder"]
+
+
+def training_motions(
+    data: Data, split: str, seconds: tuple[float, float], statistics: Statistics | None = None
+) -> Motions:
+    """The captioned motions of a split, whole as they are described, normalised where statistics are given."""
+    pair = None if statistics is None else (statistics.mean, statistics.std)
+    if isinstance(data, AmassDataset):
+        return AnnotatedMotions(data, split, *seconds, pair)
+    shortest, longest = frames_of(seconds, data.fps)
+    return TextMotionDataset(data, split, longest, shortest, unit_length=1, crop_rule="whole", statistics=pair)
+
+
+def validation_motions(data: Data, seconds: tuple[float, float], statistics: Statistics) -> Motions:
+    try:
+        return training_motions(data, "val", seconds, statistics)
+    except (FileNotFoundError, ValueError) as error:
+        raise ValueError(f"--eval_interval needs a validation split (0: none): {error}") from error
+
+
+def frames_of(seconds: tuple[float, float], fps: float) -> tuple[int, int]:
+    shortest, longest = (max(1, int(each * fps + 1e-6)) for each in seconds)
+    return shortest, longest
+
+
+def frame_limits(seconds: tuple[float, float], fps: float) -> dict[str, int]:
+    """min_frames and max_frames of motions of `seconds`. ValueError where the networks cannot read as many."""
+    shortest, longest = frames_of(seconds, fps)
+    positions = TMRConfig.max_positions - 2
+    if longest > positions:
+        raise ValueError(f"--max_seconds {seconds[1]:g}: {longest} frames at {fps:g} fps, these networks read at most "
+                         f"{positions}")  # fmt: skip
+    return {"min_frames": shortest, "max_frames": longest}
+
+
+def statistics_of(motions: Motions, data: Data) -> Statistics:
+    """Mean and std of each feature over all that is trained on: not the dataset's own, whose std is averaged in blocks."""
+    return Statistics(*feature_mean_std(motions.motions(), data.skeleton), data.representation)
+
+
+def text_features(data: Data, kind: str, encoder: str, texts: Iterable[str]) -> Texts | TextEncoder:
+    """Features of all texts: those saved with the dataset where it has them all, else a table computed once."""
+    saved = features_beside(data.folder, kind, encoder) if isinstance(data, AmassDataset) else None
+    missing = [] if saved is None else [text for text in texts if text not in saved]
+    if saved is not None and not missing:
+        return saved
+    if saved is not None:
+        logger.warning("%d captions have no saved features in %s, such as %r: all are computed", len(missing),
+                       data.folder / kind, missing[0])  # fmt: skip
+    return text_table(encoder, texts, with_tokens=kind == WORDS)
+
+
+def validation(motions: Motions, seed: int) -> Evaluate:
+    """evaluate(networks, step) -> loss terms and recalls in pools of 32 texts and motions, always the same ones.
+
+    Terms are of sampled latents, as in training, recalls of mean latents, as in use. Captions that mean the same count
+    as one another's.
+    """
+    count = min(len(motions), VALIDATION_POOLS * POOL)
+    size = min(POOL, count)
+    order = np.random.default_rng(seed).permutation(len(motions))
+    pools = order[: count // size * size].reshape(-1, size)
+
+    @torch.no_grad()
+    def evaluate(networks: TMR, step: int) -> dict[str, float]:
+        sums: dict[str, float] = {}
+        for number, pool in enumerate(pools):
+            batch = to_device(collate([motions.item(int(i), 0, seed) for i in pool]), networks.device)
+            generators = sample_generators(seed, range(size), "val", number, device=networks.device)
+            terms = {name: float(term) for name, term in loss(networks, batch, generators).items()}
+            for name, value in {**terms, **recalls(networks, batch)}.items():
+                sums[name] = sums.get(name, 0.0) + value / len(pools)
+        if networks.config.lambda_contrastive:
+            sums["rank_by"] = -float(np.mean([sums[name] for name in RECALLS]))
+        return sums
+
+    return evaluate
+
+
+RECALLS = ("t2m_R01", "t2m_R03", "m2t_R01", "m2t_R03")
+
+
+@torch.no_grad()
+def recalls(networks: TMR, batch: Batch) -> dict[str, float]:
+    """RECALLS in percent within a batch."""
+    text = networks.text_posterior(networks.word_features(batch.texts)).mean
+    similarity = cosines(text, networks.motion_posterior(batch.motion, batch.mask).mean).float().cpu().numpy()
+    same = np.array(batch.texts)[:, None] == np.array(batch.texts)
+    if captions := captions_of(networks, batch):
+        same |= captions.false_negatives(networks.config.false_negative_threshold).cpu().numpy()
+    found = retrieval_metrics.retrieval_metrics(similarity, same, rounding=None)
+    return {name: found[name.replace("_", "/")] for name in RECALLS}
+
+
+def card(config: TMRConfig, seconds: tuple[float, float]) -> str:
+    """README.md of a checkpoint folder: what it is, what it was trained on, how to use it."""
+    tmr = bool(config.lambda_contrastive)
+    name, command = ("TMR text-motion retrieval", "train_tmr") if tmr else ("TEMOS text to motion", "train_temos")
+    use = ('sample.retrieve text_motion_sim --model_path THIS_FOLDER --text "a person walks forward" --motion FILE' if tmr
+           else 'sample.sample --model_path THIS_FOLDER --text_prompt "a person walks forward"')  # fmt: skip
+    return f"""# {name}
+
+Trained by `python -m train.{command}` on `{config.dataset}` ({config.skeleton} skeleton, {config.fps:g} fps,
+{config.heading} heading; motions of {seconds[0]:g} to {seconds[1]:g} s; words by {config.text_encoder}).
+The terms of that dataset's licence hold for these weights.
+
+This folder alone is enough:
+
+    python -m {use}
+"""
