@@ -65,12 +65,15 @@ def run(options: BoardOptions) -> None:
 
 def probe_rates(options: BoardOptions, path: str) -> dict:
     """What share of the probes a model passes, by group."""
-    from evaluations.eval_probes import EvalProbesOptions, evaluate
+    from functools import partial
 
-    probes = EvalProbesOptions(
-        model_path=Path(path), dataset=options.dataset, seeds=options.probe_seeds, physics_clips=0, device=options.device
-    )
-    return evaluate(probes)["summary"]
+    from data_loaders.corpus import Corpus
+    from evaluations.probe_run import measure
+    from evaluations.probes import probes_for
+    from sample.generation import generate, load
+
+    corpus, model = Corpus.open(options.dataset), load(path, options.device)
+    return measure(partial(generate, model=model), model.config.fps, probes_for(corpus), corpus, options.probe_seeds)
 
 
 main = command(BoardOptions, run, __doc__)

@@ -6,29 +6,22 @@ the probes): how often the nearest motion of the whole split does what is said. 
 for anything that judges: the evaluator, or a TMR model.
 """
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from protos.bounds import REPLICATIONS, SEED, check_bounds
-from protos.options import parse, run_command
-from protos.processes import setup_logging
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from evaluations.evaluation_set import EvaluationSet, Evaluator
-
-log = logging.getLogger(__name__)
+from protos.options import command, run_command
+from sample.generation import STARTER
 
 
 @dataclass(frozen=True)
 class EvalEvaluatorOptions:
     """Judge the judge."""
 
-    dataset: str = "bandai_namco"
-    """Prepared dataset whose clips have a content label: folder or known name."""
+    dataset: str | None = None
+    """Prepared dataset whose clips have a content label: folder or known name (default: that of the evaluator given, or of the
+    weights that come with the code)."""
     split: str = "test"
     """Split of the dataset."""
     evaluator: Path | None = None
@@ -44,77 +37,24 @@ class EvalEvaluatorOptions:
         check_bounds(self, "--")
 
 
-def judge_evaluator(options: EvalEvaluatorOptions) -> dict[str, tuple[float, float]]:
-    """{metric: (evaluator, chance)}, means over the replications. ValueError where the clips have no content label."""
-    import numpy as np
-
+def run(options: EvalEvaluatorOptions) -> None:
     from data_loaders.corpus import Corpus
-    from evaluations import metrics
-    from evaluations.evaluation_set import SetEmbeddings, real_set
+    from evaluations.judge_quality import judge_evaluator
     from evaluations.judges import default_evaluator, load_judge
-    from evaluations.probes import RELABELLED
-    from protos.processes import pick_device
-    from protos.randomness import derive_seed
-
-    corpus = Corpus.open(options.dataset)
-    data = real_set(corpus, options.split)
-    content = {name: labels.get("content", "") for name, labels in zip(corpus.names, corpus.labels)} | RELABELLED
-    labels = np.array([content.get(entry.name, "") for entry in data.entries])
-    if not all(labels):
-        raise ValueError(f"{corpus.folder}: its clips have no content label to compare")
-    judge = load_judge(options.evaluator or default_evaluator(corpus), corpus, device=str(pick_device(options.device)))
-    judge.require(corpus.representation, f"dataset {corpus.folder}")
-    embeddings = SetEmbeddings(data, judge)
-    rows = []
-    for number in range(options.replications):
-        drawn = data.draw(np.random.default_rng(derive_seed(options.seed, "replication", number)))
-        text, motion = embeddings.texts(drawn), embeddings.motions(drawn)
-        by_chance = [(k / metrics.POOL) for k in metrics.TOP_K]
-        own = list(zip(metrics.r_precision(text, motion), by_chance))
-        rows.append([*own, metrics.label_precision(text, motion, labels[drawn.entry])])
-    names = [*(f"R@{k}" for k in metrics.TOP_K), "content and side in the top 3"]
-    found = {name: (float(own), float(chance)) for name, (own, chance) in zip(names, np.mean(rows, axis=0))}
-    if asked := unseen_wordings(set(labels)):
-        found[f"unseen wordings ({len(asked)}): content and side first"] = first_hits(judge, data, labels, asked)
-    return found
-
-
-def unseen_wordings(contents: set[str]) -> list[tuple[str, set[str]]]:
-    """(wording, contents that are right) of the probes for contents that occur; a clip that does it too is right as well."""
-    from evaluations.probes import CONTENT_PROBES
-
-    probes = [probe for probe in CONTENT_PROBES if probe.content in contents]
-    return [(prompt, {probe.content, *probe.implied_by}) for probe in probes for prompt in probe.prompts]
-
-
-def first_hits(
-    judge: "Evaluator", data: "EvaluationSet", labels: "np.ndarray", asked: list[tuple[str, set[str]]]
-) -> tuple[float, float]:
-    """Share of wordings whose nearest motion of the whole set has a right label, and that share by chance."""
-    import numpy as np
-
-    from data_loaders.text import Caption
-    from evaluations import metrics
-    from evaluations.evaluation_set import embed_motion, embed_text
-
-    whole = [data.motion(i, 0, int(frames) // data.unit_length * data.unit_length) for i, frames in enumerate(data.lengths)]
-    gaps = metrics.euclidean(embed_text(judge, [Caption(text) for text, _ in asked]), embed_motion(judge, whole))
-    right = np.array([np.isin(labels, list(contents)) for _, contents in asked])  # (wordings, motions)
-    nearest = gaps.argmin(axis=1)
-    return float(right[np.arange(len(asked)), nearest].mean()), float(right.mean())
-
-
-def main(argv: list[str] | None = None) -> None:
-    options = parse(EvalEvaluatorOptions, argv, __doc__)
-    setup_logging()
     from evaluations.tables import table
+    from model.run_folder import dataset_of
+    from protos.processes import pick_device
 
-    found = judge_evaluator(options)
+    corpus = Corpus.open(options.dataset or dataset_of(options.evaluator or STARTER))
+    judge = load_judge(options.evaluator or default_evaluator(corpus), corpus, device=str(pick_device(options.device)))
+    found = judge_evaluator(judge, corpus, options.split, options.replications, options.seed)
     print(table(["", *found], [
         ["evaluator", *(f"{own:.3f}" for own, _ in found.values())],
         ["chance", *(f"{chance:.3f}" for _, chance in found.values())],
     ]))  # fmt: skip
 
+
+main = command(EvalEvaluatorOptions, run, __doc__)
 
 if __name__ == "__main__":
     run_command(main)

@@ -1,22 +1,16 @@
 """python -m evaluations.eval_known_texts --model_path checkpoints/starter: does a checkpoint tell prompts beyond it from others?
 
-Wordings of what the Bandai-Namco data show, none of them a caption, should pass; actions that these data lack should be told.
+Wordings of what its dataset shows, none of them a caption, should pass; actions that these data lack should be told.
 The threshold of `model.known_texts` is chosen on one part of the prompts and reported on the other.
 """
 
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from protos.options import parse, run_command
-from protos.processes import setup_logging
-
-if TYPE_CHECKING:
-    from model.known_texts import KnownTexts
+from protos.options import command, run_command
 
 log = logging.getLogger(__name__)
-PROMPTS = Path(__file__).with_name("known_texts_prompts.json")
 
 
 @dataclass(frozen=True)
@@ -29,20 +23,18 @@ class KnownTextsEvaluationOptions:
     """Also print the prompts that are judged wrongly."""
 
 
-def prompts() -> dict[str, dict[str, list[str]]]:
-    """{"calibration" | "test": {"known": [...], "lacking": [...]}}; the wordings of the probes calibrate too."""
-    from evaluations.probes import wordings
+def prompts(dataset: str) -> dict[str, dict[str, list[str]]]:
+    """{"calibration" | "test": {"known": [...], "lacking": [...]}} of a dataset; the wordings of its probes calibrate too.
+
+    ValueError where there are none of the dataset.
+    """
+    from evaluations.probes import DATASETS, probes_of
     from protos.reading import read_json
 
-    content = read_json(PROMPTS, dict[str, dict[str, list[str]]])
-    pairs = [each for probe in wordings().values() for each in probe["prompts"]]
-    probes = [text for each in pairs for text in ([each] if isinstance(each, str) else each)]
-    content["calibration"]["known"] = [*probes, *content["calibration"]["known"]]
+    probes = probes_of(dataset)
+    content = read_json(DATASETS / dataset / "known_texts.json", dict[str, dict[str, list[str]]])
+    content["calibration"]["known"] = [*probes.texts(), *content["calibration"]["known"]]
     return content
-
-
-def scores(sketch: "KnownTexts", texts: list[str]) -> list[float]:
-    return [verdict.score for verdict in sketch.judge(texts)]
 
 
 def threshold_of(known: list[float], lacking: list[float]) -> float:
@@ -52,18 +44,17 @@ def threshold_of(known: list[float], lacking: list[float]) -> float:
     return float(np.quantile(known, 0.99) + np.quantile(lacking, 0.05)) / 2
 
 
-def main(argv: list[str] | None = None) -> None:
-    options = parse(KnownTextsEvaluationOptions, argv, __doc__)
-    setup_logging()
+def run(options: KnownTextsEvaluationOptions) -> None:
     import numpy as np
 
     from evaluations.tables import table
     from model.known_texts import FILE, KnownTexts
+    from model.run_folder import dataset_of
 
     sketch = KnownTexts.load(options.model_path / FILE)
     rows = []
-    for part, kinds in prompts().items():
-        found = {kind: np.array(scores(sketch, texts)) for kind, texts in kinds.items()}
+    for part, kinds in prompts(dataset_of(options.model_path)).items():
+        found = {kind: np.array([verdict.score for verdict in sketch.judge(texts)]) for kind, texts in kinds.items()}
         rows += [[part, kind, len(each), f"{100 * np.mean(each > sketch.threshold):.1f}"] for kind, each in found.items()]
         if part == "calibration":
             log.info("threshold %.3f; chosen on this part it would be %.3f", sketch.threshold, threshold_of(*found.values()))
@@ -73,6 +64,8 @@ def main(argv: list[str] | None = None) -> None:
                 print(*(f"{part}, {kind}: {texts[i]} ({found[kind][i]:.3f})" for i in np.flatnonzero(wrong)), sep="\n")
     print(table(["part", "prompts", "number", "warned of, %"], rows))
 
+
+main = command(KnownTextsEvaluationOptions, run, __doc__)
 
 if __name__ == "__main__":
     run_command(main)

@@ -10,12 +10,12 @@ import numpy as np
 
 from evaluations.probe_rules import Description
 from evaluations.probe_validation import Validity
-from evaluations.probes import CONTENT_PROBES, PROBES, Sample, Verdict
+from evaluations.probes import AnyProbe, ContentProbe, Judged, Probes, Verdict
 from evaluations.stamps import spoken
 from evaluations.tables import percent, physics_table, table, write_plain
 from protos.outputs import Outputs
 
-LEFT_RIGHT = ("raise left hand", "raise right hand", "wave left hand", "wave right hand")
+
 def validity_table(rows: Sequence[Validity]) -> str:
     """Everything a reader needs to trust a probe, or not: shares that pass in %."""
     header = ["probe", "real clips", "pass", "held out", "worst other content", "noise", "smooth noise", "mean pose",
@@ -37,30 +37,27 @@ def rate_of(verdicts: Sequence[Verdict]) -> float | None:
     return float(np.mean([v.passed for v in verdicts])) if verdicts else None
 
 
-def summarise(
-    samples: Sequence[Sample], descriptions: Sequence[Description | None], verdicts: Sequence[Verdict],
-    validity: Sequence[Validity] = (),
-) -> dict:  # fmt: skip
+def summarise(judged: Judged, probes: Probes, validity: Sequence[Validity] = ()) -> dict:
     """Pass rates: overall and by group over valid probes of contents that are not rare, per probe and per wording."""
     worth = {row.probe: row for row in validity}
     by_probe: dict[str, list[Verdict]] = defaultdict(list)
-    for verdict in verdicts:
+    for verdict in judged.verdicts:
         by_probe[verdict.probe].append(verdict)
-    counted = [p for p in PROBES if p.name not in worth or (worth[p.name].valid and not worth[p.name].rare)]
+    counted = [p for p in probes.all if p.name not in worth or (worth[p.name].valid and not worth[p.name].rare)]
 
     def pooled(names: set[str]) -> float | None:
         return rate_of([v for name in names for v in by_probe[name]])
 
-    probes = {}
-    for probe in PROBES:
+    by_name = {}
+    for probe in probes.all:
         own = by_probe[probe.name]
         if not own:
             continue
         wordings: dict[str, list[Verdict]] = defaultdict(list)
         for verdict in own:
-            wordings[" → ".join(samples[i].prompt for i in verdict.samples)].append(verdict)
+            wordings[" → ".join(judged.samples[i].prompt for i in verdict.samples)].append(verdict)
         row = worth.get(probe.name)
-        probes[probe.name] = {
+        by_name[probe.name] = {
             "group": probe.group,
             "rate": rate_of(own),
             "judged": len(own),
@@ -69,33 +66,33 @@ def summarise(
             "rare": row.rare if row else None,
             "real_rate": row.own if row else None,
             "style_blind_rate": row.style_blind if row else None,
-            "other_prompts_rate": _on_other_prompts(probe, samples, descriptions),
+            "other_prompts_rate": _on_other_prompts(probe, judged, probes),
             "wordings": {prompt: rate_of(part) for prompt, part in wordings.items()},
         }
-    rates = [probes[p.name]["rate"] for p in counted if p.name in probes]
+    rates = [by_name[p.name]["rate"] for p in counted if p.name in by_name]
     hands = {p.name for p in counted if p.group == "hands"}
     return {
         "overall": pooled({p.name for p in counted}),
         "mean_over_probes": float(np.mean(rates)) if rates else None,
         "probes_at_90": f"{sum(rate >= 0.9 for rate in rates)} of {len(rates)}",
         "hands": pooled(hands),
-        "left_right_hands": pooled(hands & set(LEFT_RIGHT)),
+        "left_right_hands": pooled(hands & set(probes.left_right_hands)),
         "locomotion": pooled({p.name for p in counted if p.group == "locomotion"}),
         "actions": pooled({p.name for p in counted if p.group == "actions"}),
         "paired_styles": pooled({p.name for p in counted if p.group == "pairs"}),
-        "rare_contents": pooled({p.name for p in PROBES if p.name in worth and worth[p.name].rare}),
-        "probes": probes,
+        "rare_contents": pooled({p.name for p in probes.all if p.name in worth and worth[p.name].rare}),
+        "probes": by_name,
     }
 
 
-def _on_other_prompts(probe, samples: Sequence[Sample], descriptions: Sequence[Description | None]) -> float | None:
+def _on_other_prompts(probe: AnyProbe, judged: Judged, probes: Probes) -> float | None:
     """Pass rate of a content probe on motions made for contents that do not imply it: 0 for a model that listens."""
-    if probe not in CONTENT_PROBES:
+    if not isinstance(probe, ContentProbe):
         return None
-    contents = {other.name: other.content for other in CONTENT_PROBES}
+    contents = {other.name: other.content for other in probes.content_probes}
     others = [
-        probe.passes(description)
-        for sample, description in zip(samples, descriptions)
+        probes.passes(probe, description)
+        for sample, description in zip(judged.samples, judged.descriptions)
         if contents.get(sample.probe, probe.content) not in (probe.content, *probe.implied_by)
     ]
     return float(np.mean(others)) if others else None
@@ -118,22 +115,10 @@ def markdown(report: dict, validity: Sequence[Validity]) -> str:
     """The report for people."""
     summary = report["summary"]
     lines = [f"# Probes: {report['source']}", "", f"`{report['command']}`", "", f"Made from {spoken(report['made_from'])}.", ""]
-    keys = (
-        "overall",
-        "mean_over_probes",
-        "locomotion",
-        "hands",
-        "left_right_hands",
-        "actions",
-        "paired_styles",
-        "rare_contents",
-    )
+    keys = ("overall", "mean_over_probes", "locomotion", "hands", "left_right_hands", "actions", "paired_styles", "rare_contents")
     rows = [[key.replace("_", " "), percent(summary[key])] for key in keys if summary[key] is not None]
     lines += [
-        table(["share of motions that pass", "%"], [*rows, ["probes at 90 % or more", summary["probes_at_90"]]]),
-        "",
-    ]
-    lines += [
+        table(["share of motions that pass", "%"], [*rows, ["probes at 90 % or more", summary["probes_at_90"]]]), "",
         "Overall counts valid probes; contents with fewer than 5 training clips are reported apart (rare contents).",
         "",
         table(
@@ -170,28 +155,20 @@ def distance_table(memorisation: dict[str, dict]) -> str:
          percent(d.get("share_closer_than_real"))]
         for name, d in memorisation.items() if d
     ]  # fmt: skip
-    header = [
-        "mean joint distance, cm",
-        "clips",
-        "median",
-        "5 % below",
-        "smallest",
-        "closer than 99 % of real test clips, %",
-    ]
+    header = ["mean joint distance, cm", "clips", "median", "5 % below", "smallest", "closer than 99 % of real test clips, %"]
     return table(header, rows)
 
 
 def write_report(
-    outputs: Outputs, report: dict, validity: Sequence[Validity], samples: Sequence[Sample],
-    descriptions: Sequence[Description | None], verdicts: Sequence[Verdict], nearest: Sequence[tuple[float, str]],
-) -> None:  # fmt: skip
+    outputs: Outputs, report: dict, validity: Sequence[Validity], judged: Judged, nearest: Sequence[tuple[float, str]]
+) -> None:
     """report.json, report.md and samples.csv (a row per motion)."""
-    write_plain(outputs, "report.json", {**report, "validity": [row.as_dict() for row in validity]})
+    write_plain(outputs, "report.json", {**report, "validity": [asdict(row) for row in validity]})
     outputs.write("report.md", markdown(report, validity) + "\n")
-    passed = {index: verdict.passed for verdict in verdicts for index in verdict.samples}
+    passed = {index: verdict.passed for verdict in judged.verdicts for index in verdict.samples}
     out = io.StringIO()
     writer = None
-    for index, (sample, description) in enumerate(zip(samples, descriptions)):
+    for index, (sample, description) in enumerate(zip(judged.samples, judged.descriptions)):
         row = {**asdict(sample), "passed": int(passed[index]) if index in passed else ""}
         if nearest:
             distance, clip = nearest[index]

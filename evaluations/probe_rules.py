@@ -1,13 +1,14 @@
 """What a person does, read from joints with plain geometry: the measures behind the probes, and the rules over them.
 
 `describe` turns one motion into a `Description` of a few numbers in metres, seconds and degrees; a rule is a function
-Description -> bool. Thresholds were chosen on the recorded clips of the Bandai-Namco corpus and hold for the target
-body of humanml (shoulder to wrist 0.53 m, hip to ankle 0.82 m); `eval_probes --validate` shows what they are worth.
+Description -> bool whose thresholds the probes of a dataset give. They hold for the target body of humanml (shoulder to
+wrist 0.53 m, hip to ankle 0.82 m); `eval_probes --validate` shows what they are worth.
 Everything is measured relative to the body, so world position and heading do not matter.
 """
 
-from collections.abc import Callable
+import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -197,98 +198,55 @@ def _kick(joints: np.ndarray) -> float:
 
 
 # ---------------------------------------------------------------------------------------------------------------- rules
+# Each says whether a motion shows something. What differs from content to content are parameters: the data file of the probes
+# of a dataset gives them. A range (low, high) holds neither of its ends.
 
-Rule = Callable[[Description], bool]
-
-
-def _steps(d: Description) -> bool:
-    """Whether the legs stride: a body that glides does not walk."""
-    return d.stride > 0.2 and 0.7 < d.cadence < 4.5
+Between = tuple[float, float]
 
 
-def _straight(d: Description) -> bool:
-    return abs(d.turn) < 45 and abs(d.left_speed) < 0.35 * abs(d.forward_speed)
+def travels(
+    d: Description, forward_speed: Between, turn: Between, drift: float = math.inf, running: bool | None = None
+) -> bool:
+    """Goes on foot at such speeds, turning so far; `drift`: most sideways speed, as a share of that along the facing.
+
+    A body that glides does not walk: the legs stride. Running has a flight phase; a shuffling jog has none, but steps
+    faster than any walk.
+    """
+    runs = d.flight > 0.045 or (d.forward_speed > 1.15 and d.cadence > 2.36)
+    return (
+        forward_speed[0] < d.forward_speed < forward_speed[1]
+        and turn[0] < d.turn < turn[1]
+        and abs(d.left_speed) < drift * abs(d.forward_speed)
+        and d.stride > 0.2 and 0.7 < d.cadence < 4.5
+        and running in (None, runs)
+    )  # fmt: skip
 
 
-def _running(d: Description) -> bool:
-    """Running has a flight phase; a shuffling jog has none, but steps faster than any walk."""
-    return d.flight > 0.045 or (d.forward_speed > 1.15 and d.cadence > 2.36)
+def holds_up(
+    d: Description, hands: Literal["left", "right", "both"], seconds: float, lift: float = -math.inf, swings: int = 0
+) -> bool:
+    """Holds up this hand and not the other, or both apart from each other, for so long, lifted and swung so far.
+
+    On the spot and not bent over: arms that swing in a walk or hang from a bow are not raised hands. Fists of a fighter and
+    hands on a sword are close to each other.
+    """
+    up = {"left": (LEFT,), "right": (RIGHT,), "both": (LEFT, RIGHT)}[hands]
+    held = all(d.raised_seconds[i] >= seconds and d.wrist_lift[i] > lift and d.swings[i] >= swings for i in up)
+    others = d.hands_apart > 0.3 if hands == "both" else d.wrist_top[1 - up[0]] < -0.18
+    return d.speed < 0.35 and d.bow < 20 and held and others
 
 
-def walks_forward(d: Description) -> bool:
-    return 0.3 < d.forward_speed < 2.2 and _straight(d) and _steps(d) and not _running(d)
-
-
-def walks_backward(d: Description) -> bool:
-    return -2.2 < d.forward_speed < -0.3 and _straight(d) and _steps(d)
-
-
-def runs(d: Description) -> bool:
-    return d.forward_speed > 1.1 and _straight(d) and _steps(d) and _running(d)
-
-
-def turns_left(d: Description) -> bool:
-    return 45 < d.turn < 300 and d.forward_speed > 0.3 and _steps(d)
-
-
-def turns_right(d: Description) -> bool:
-    return -300 < d.turn < -45 and d.forward_speed > 0.3 and _steps(d)
-
-
-def _stands_upright(d: Description) -> bool:
-    """On the spot and not bent over: arms that swing in a walk or hang from a bow are not raised hands."""
-    return d.speed < 0.35 and d.bow < 20
-
-
-def _raised(d: Description, side: int) -> bool:
-    return d.raised_seconds[side] >= 0.4 and d.wrist_lift[side] > 0.2
-
-
-def _lowered(d: Description, side: int) -> bool:
-    return d.wrist_top[side] < -0.18
-
-
-def _waved(d: Description, side: int) -> bool:
-    return d.raised_seconds[side] >= 1.0 and d.swings[side] >= 4
-
-
-def _hands_apart(d: Description) -> bool:
-    """Fists of a fighter and hands on a sword are close to each other."""
-    return d.hands_apart > 0.3
-
-
-def raises_left_hand(d: Description) -> bool:
-    return _stands_upright(d) and _raised(d, LEFT) and _lowered(d, RIGHT)
-
-
-def raises_right_hand(d: Description) -> bool:
-    return _stands_upright(d) and _raised(d, RIGHT) and _lowered(d, LEFT)
-
-
-def raises_both_hands(d: Description) -> bool:
-    return _stands_upright(d) and _raised(d, LEFT) and _raised(d, RIGHT) and _hands_apart(d)
-
-
-def waves_left_hand(d: Description) -> bool:
-    return _stands_upright(d) and _waved(d, LEFT) and _lowered(d, RIGHT)
-
-
-def waves_right_hand(d: Description) -> bool:
-    return _stands_upright(d) and _waved(d, RIGHT) and _lowered(d, LEFT)
-
-
-def waves_both_hands(d: Description) -> bool:
-    return _stands_upright(d) and _waved(d, LEFT) and _waved(d, RIGHT) and _hands_apart(d)
-
-
-def bows(d: Description) -> bool:
+def bows(d: Description, pitch: float, head: float, reach: float, speed: float) -> bool:
     """Down and up again on the spot, the head going with the trunk and no arm held out."""
-    return d.bow > 20 and d.bow_head > -10 and d.bow_reach < 0.2 and d.speed < 0.3
+    return d.bow > pitch and d.bow_head > head and d.bow_reach < reach and d.speed < speed
 
 
-def punches(d: Description) -> bool:
-    return d.punch > 0.28 and d.speed < 0.8
+def punches(d: Description, stretch: float, speed: float) -> bool:
+    return d.punch > stretch and d.speed < speed
 
 
-def kicks(d: Description) -> bool:
-    return d.kick > 0.65
+def kicks(d: Description, height: float) -> bool:
+    return d.kick > height
+
+
+RULES = {rule.__name__: rule for rule in (travels, holds_up, bows, punches, kicks)}

@@ -1,38 +1,27 @@
 """Probes: does a motion do what the prompt says? Rules on joints, no learned evaluator.
 
-A `Probe` judges one motion, a `PairProbe` two motions of the same seed by which of them is faster. What each asks the
-model and how many frames it gives it lies in `probe_wordings.json`: wordings that occur in no caption of the corpus,
-lengths of typical clips of that content. `evaluations.probe_validation` shows on real clips what a probe is worth.
+A `ContentProbe` judges one motion, a `PairProbe` two motions of the same seed by which of them is faster. The probes of a
+dataset are a file, `datasets/NAME/probes.toml`: what its motions can show, thresholds, wordings that occur in no caption and
+lengths of typical clips. `evaluations.probe_validation` shows on real clips what a probe is worth.
 """
 
+import inspect
 import re
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 
-from evaluations import probe_rules as rules
-from evaluations.probe_rules import Description, Rule, describe
-from protos.reading import read_json
+from data_loaders.corpus import Corpus
+from data_loaders.known_datasets import dataset_named
+from evaluations.probe_rules import RULES, Description, describe
+from protos.reading import read_toml
 
-WORDINGS_FILE = Path(__file__).with_name("probe_wordings.json")
-WORDINGS_FPS = 20.0
+DATASETS = Path(__file__).with_name("datasets")
+PROBES_FILE = "probes.toml"
 GROUPS = ("locomotion", "hands", "actions", "pairs")
-
-# What these clips show, where it differs from the content in their file names (measured, and seen in their captions).
-RELABELLED = {
-    "dataset-2_walk-turn-left_masculine_006": "walk-turn-right",
-    "dataset-2_walk-turn-left_masculine_007": "walk-turn-right",
-    "dataset-2_walk-turn-right_masculine_006": "walk-turn-left",
-    "dataset-2_walk-turn-right_masculine_007": "walk-turn-left",
-}
-
-
-@lru_cache
-def wordings() -> dict[str, dict]:
-    """{probe: {"prompts": [...], "frames": [...]}} at 20 fps; pairs have [slow, fast] in place of a prompt."""
-    return read_json(WORDINGS_FILE, dict[str, dict[str, list]])
 
 
 def normalised(text: str) -> str:
@@ -41,38 +30,30 @@ def normalised(text: str) -> str:
 
 
 @dataclass(frozen=True)
-class Probe:
+class Side:
+    """What one motion of a probe shows: a content (of a real clip's label), in a style or in any, told by a rule."""
+
+    content: str
+    rule: str
+    style: str | None = None
+
+
+@dataclass(frozen=True)
+class ContentProbe:
     """One content a motion can show. `implied_by`: other contents whose clips may pass too: they do it as well."""
 
     name: str
     group: str
     content: str
-    rule: Rule
+    rule: str
+    prompts: tuple[str, ...]
+    frames: tuple[int, ...]
     implied_by: tuple[str, ...] = ()
+    roles: ClassVar = ("",)
 
-    @cached_property
-    def prompts(self) -> tuple[str, ...]:
-        return tuple(wordings()[self.name]["prompts"])
-
-    @cached_property
-    def frames(self) -> tuple[int, ...]:
-        return tuple(wordings()[self.name]["frames"])
-
-    def check(self, joints: np.ndarray, fps: float) -> bool:
-        """Whether joints (T, 22, 3) in metres, Y up, show it."""
-        return self.passes(describe(joints, fps))
-
-    def passes(self, description: Description | None) -> bool:
-        return description is not None and self.rule(description)
-
-
-@dataclass(frozen=True)
-class Side:
-    """One half of a pair: which real clips it stands for (`styles` None: both halves of the same style)."""
-
-    content: str
-    styles: tuple[str, ...] | None
-    rule: Rule
+    @property
+    def sides(self) -> tuple[Side, ...]:
+        return (Side(self.content, self.rule),)
 
 
 @dataclass(frozen=True)
@@ -80,90 +61,26 @@ class PairProbe:
     """Two motions from one seed: each shows its content, and the second is at least `ratio` times as fast."""
 
     name: str
+    group: str
     slow: Side
     fast: Side
     measure: str  # field of Description: speed of the root, or of the hands where the body stands
     ratio: float
+    prompts: tuple[tuple[str, str], ...]
+    frames: tuple[tuple[int, ...], tuple[int, ...]]
     implied_by: tuple[str, ...] = ()
-    group: str = "pairs"
-
-    @cached_property
-    def prompts(self) -> tuple[tuple[str, str], ...]:
-        return tuple((slow, fast) for slow, fast in wordings()[self.name]["prompts"])
-
-    @cached_property
-    def frames(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        slow, fast = wordings()[self.name]["frames"]
-        return tuple(slow), tuple(fast)
+    roles: ClassVar = ("slow", "fast")
 
     @property
     def content(self) -> str:
         return self.fast.content
 
-    def check(self, slow: np.ndarray, fast: np.ndarray, fps: float) -> bool:
-        """Whether two motions (T, 22, 3), made for the slow and for the fast wording, differ as they should."""
-        return self.passes(describe(slow, fps), describe(fast, fps))
-
-    def passes(self, slow: Description | None, fast: Description | None) -> bool:
-        if slow is None or fast is None or not (self.slow.rule(slow) and self.fast.rule(fast)):
-            return False
-        return getattr(fast, self.measure) >= self.ratio * getattr(slow, self.measure)
+    @property
+    def sides(self) -> tuple[Side, ...]:
+        return self.slow, self.fast
 
 
-AnyProbe = Probe | PairProbe
-
-# What implies what: a dash is a run; a wave raises the hand; bye and byebye are farewells with the right and with both
-# hands; respond lifts the left hand, guiding someone the right, calling both to the mouth; the minute of dance holds
-# most arm and leg movements there are. Walking forward means straight on: turns and diagonal walks do not imply it.
-CONTENT_PROBES: tuple[Probe, ...] = (
-    Probe("walk forward", "locomotion", "walk", rules.walks_forward),
-    Probe("walk backward", "locomotion", "walk-back", rules.walks_backward),
-    Probe("run", "locomotion", "run", rules.runs, implied_by=("dash",)),
-    Probe("turn left", "locomotion", "walk-turn-left", rules.turns_left),
-    Probe("turn right", "locomotion", "walk-turn-right", rules.turns_right),
-    Probe("raise left hand", "hands", "raise-up-left-hand", rules.raises_left_hand, ("wave-left-hand", "respond")),
-    Probe("raise right hand", "hands", "raise-up-right-hand", rules.raises_right_hand,
-          ("wave-right-hand", "bye", "guide")),
-    Probe("raise both hands", "hands", "raise-up-both-hands", rules.raises_both_hands,
-          ("wave-both-hands", "byebye", "call", "dance-short")),
-    Probe("wave left hand", "hands", "wave-left-hand", rules.waves_left_hand),
-    Probe("wave right hand", "hands", "wave-right-hand", rules.waves_right_hand, ("bye",)),
-    Probe("wave both hands", "hands", "wave-both-hands", rules.waves_both_hands, ("byebye", "dance-short")),
-    Probe("bow", "actions", "bow", rules.bows),
-    Probe("punch", "actions", "punch", rules.punches, ("dance-short",)),
-    Probe("kick", "actions", "kick", rules.kicks, ("dance-short",)),
-)  # fmt: skip
-
-
-def _styles(
-    name: str, content: str, slow: str, fast: str, rule: Rule, measure: str, ratio: float, **more
-) -> PairProbe:
-    return PairProbe(name, Side(content, (slow,), rule), Side(content, (fast,), rule), measure, ratio, **more)
-
-
-# Ratios: at most what 95 of 100 pairs of training clips reach. The corpus holds sprints that are slower than another
-# style's run, so a sprint is judged against the run of the same style: there it is always faster.
-PAIR_PROBES: tuple[PairProbe, ...] = (
-    PairProbe("sprint", Side("run", None, rules.runs), Side("dash", None, rules.runs), "forward_speed", 1.15,
-              group="locomotion"),
-    PairProbe("run faster than walk", Side("walk", None, rules.walks_forward), Side("run", None, rules.runs),
-              "forward_speed", 1.25, implied_by=("dash",)),
-    _styles("walk, elderly slower than active", "walk", "elderly", "active", rules.walks_forward, "speed", 1.4),
-    _styles("walk, exhausted slower than active", "walk", "exhausted", "active", rules.walks_forward, "speed", 1.12),
-    _styles("run, elderly slower than youthful", "run", "elderly", "youthful", rules.runs, "speed", 1.35),
-    _styles("turn left, exhausted slower than active", "walk-turn-left", "exhausted", "active",
-            rules.turns_left, "speed", 1.12),
-    _styles("raise right hand, elderly slower than youthful", "raise-up-right-hand", "elderly", "youthful",
-            rules.raises_right_hand, "hand_speed", 2.0, implied_by=("wave-right-hand",)),
-    _styles("raise both hands, exhausted slower than active", "raise-up-both-hands", "exhausted", "active",
-            rules.raises_both_hands, "hand_speed", 1.5, implied_by=("wave-both-hands",)),
-    _styles("wave left hand, elderly slower than active", "wave-left-hand", "elderly", "active",
-            rules.waves_left_hand, "hand_speed", 2.5),
-    _styles("wave both hands, exhausted slower than active", "wave-both-hands", "exhausted", "active",
-            rules.waves_both_hands, "hand_speed", 1.5),
-)  # fmt: skip
-
-PROBES: tuple[AnyProbe, ...] = CONTENT_PROBES + PAIR_PROBES
+AnyProbe = ContentProbe | PairProbe
 
 
 @dataclass(frozen=True)
@@ -178,20 +95,6 @@ class Sample:
     frames: int
 
 
-def plan(repetitions: int, fps: float = WORDINGS_FPS, probes: tuple[AnyProbe, ...] = PROBES) -> list[Sample]:
-    """Every wording of every probe `repetitions` times, the typical lengths in turn."""
-    samples = []
-    for probe in probes:
-        for wording, prompt in enumerate(probe.prompts):
-            for repetition in range(repetitions):
-                paired = isinstance(probe, PairProbe)
-                roles = zip(("slow", "fast"), prompt, probe.frames) if paired else [("", prompt, probe.frames)]
-                for role, text, lengths in roles:
-                    frames = round(lengths[repetition % len(lengths)] * fps / WORDINGS_FPS)
-                    samples.append(Sample(probe.name, wording, repetition, role, text, frames))
-    return samples
-
-
 @dataclass(frozen=True)
 class Verdict:
     """A probe's word on one motion, or on the two of a pair: indices into the list of samples."""
@@ -202,17 +105,149 @@ class Verdict:
     passed: bool
 
 
-def judge(samples: list[Sample], descriptions: list[Description | None]) -> list[Verdict]:
-    """One verdict per motion of a content probe and per complete pair, in the order of the samples."""
-    by_name = {probe.name: probe for probe in PROBES}
-    together: dict[tuple[str, int, int], dict[str, int]] = {}
-    for index, sample in enumerate(samples):
-        together.setdefault((sample.probe, sample.wording, sample.repetition), {})[sample.role] = index
-    verdicts = []
-    for (name, wording, _), members in together.items():
-        probe = by_name[name]
-        roles = ("slow", "fast") if isinstance(probe, PairProbe) else ("",)
-        if all(role in members for role in roles):
-            indices = tuple(members[role] for role in roles)
-            verdicts.append(Verdict(name, wording, indices, probe.passes(*(descriptions[i] for i in indices))))
-    return verdicts
+@dataclass(frozen=True)
+class Judged:
+    """Motions, joints (T, 22, 3) in metres, with what each was made for and what the probes say. Lists in one order."""
+
+    samples: list[Sample]
+    motions: list[np.ndarray]
+    fps: float
+    descriptions: list[Description | None]
+    verdicts: list[Verdict]
+
+
+@dataclass(frozen=True)
+class Probes:
+    """The probes of a dataset, as its file has them. `relabelled`: {recording: what it shows in truth}."""
+
+    fps: float
+    rules: dict[str, dict[str, Any]]
+    content_probes: tuple[ContentProbe, ...]
+    pair_probes: tuple[PairProbe, ...] = ()
+    relabelled: dict[str, str] = field(default_factory=dict)
+    left_right_hands: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, rule in self.rules.items():
+            thresholds = dict(rule)
+            shown = RULES.get(thresholds.pop("shown", None))
+            if shown is None:
+                raise ValueError(f"rule '{name}' needs shown = one of {', '.join(RULES)}")
+            try:
+                inspect.signature(shown).bind(None, **thresholds)
+            except TypeError as error:
+                raise ValueError(f"rule '{name}': {error}") from None
+        for probe in self.all:
+            if probe.group not in GROUPS:
+                raise ValueError(f"probe '{probe.name}' has group '{probe.group}', expected one of {', '.join(GROUPS)}")
+            for side in probe.sides:
+                if side.rule not in self.rules:
+                    raise ValueError(f"probe '{probe.name}' has rule '{side.rule}', expected one of {', '.join(self.rules)}")
+            if isinstance(probe, PairProbe) and probe.measure not in Description.__dataclass_fields__:
+                raise ValueError(f"probe '{probe.name}' measures '{probe.measure}', which no Description has")
+
+    @property
+    def all(self) -> tuple[AnyProbe, ...]:
+        return self.content_probes + self.pair_probes
+
+    def __getitem__(self, name: str) -> AnyProbe:
+        return next(probe for probe in self.all if probe.name == name)
+
+    def chosen(self, only: str | None) -> tuple[AnyProbe, ...]:
+        """Those of a group or with a name that begins so; all for None. Raises ValueError naming what there is."""
+        found = tuple(p for p in self.all if only is None or p.group == only or p.name.startswith(only))
+        if not found:
+            names = "; ".join(probe.name for probe in self.all)
+            raise ValueError(f"--only {only}: no such probe; there are {', '.join(GROUPS)}, and {names}")
+        return found
+
+    def texts(self) -> list[str]:
+        """Every wording, the two of a pair one after the other, in the order of the file's contents and pairs."""
+        return [sample.prompt for sample in self.plan(1)]
+
+    def passes(self, probe: AnyProbe, *descriptions: Description | None) -> bool:
+        """Whether the motion, or the slow and the fast one of a pair, shows what the probe asks."""
+        for side, description in zip(probe.sides, descriptions, strict=True):
+            if description is None:
+                return False
+            thresholds = dict(self.rules[side.rule])
+            if not RULES[thresholds.pop("shown")](description, **thresholds):
+                return False
+        if isinstance(probe, ContentProbe):
+            return True
+        slow, fast = (getattr(description, probe.measure) for description in descriptions)
+        return fast >= probe.ratio * slow
+
+    def check(self, name: str, *motions: np.ndarray, fps: float) -> bool:
+        """`passes` of joints (T, 22, 3) in metres, Y up."""
+        return self.passes(self[name], *(describe(joints, fps) for joints in motions))
+
+    def plan(
+        self, repetitions: int, fps: float | None = None, chosen: tuple[AnyProbe, ...] | None = None
+    ) -> list[Sample]:
+        """Every wording of every probe (or of those chosen) `repetitions` times, the typical lengths in turn, at so many fps."""
+        samples = []
+        for probe in self.all if chosen is None else chosen:
+            for wording, prompt in enumerate(probe.prompts):
+                for repetition in range(repetitions):
+                    paired = isinstance(probe, PairProbe)
+                    texts, lengths = (prompt, probe.frames) if paired else ((prompt,), (probe.frames,))
+                    for role, text, typical in zip(probe.roles, texts, lengths):
+                        frames = round(typical[repetition % len(typical)] * (fps or self.fps) / self.fps)
+                        samples.append(Sample(probe.name, wording, repetition, role, text, frames))
+        return samples
+
+    def judge(self, samples: list[Sample], descriptions: list[Description | None]) -> list[Verdict]:
+        """One verdict per motion of a content probe and per complete pair, in the order of the samples."""
+        together: dict[tuple[str, int, int], dict[str, int]] = {}
+        for index, sample in enumerate(samples):
+            together.setdefault((sample.probe, sample.wording, sample.repetition), {})[sample.role] = index
+        verdicts = []
+        for (name, wording, _), members in together.items():
+            probe = self[name]
+            if all(role in members for role in probe.roles):
+                indices = tuple(members[role] for role in probe.roles)
+                passed = self.passes(probe, *(descriptions[i] for i in indices))
+                verdicts.append(Verdict(name, wording, indices, passed))
+        return verdicts
+
+
+def with_probes() -> list[str]:
+    """Names of the datasets that have probes."""
+    return sorted(path.parent.name for path in DATASETS.glob(f"*/{PROBES_FILE}"))
+
+
+@lru_cache
+def probes_of(dataset: str) -> Probes:
+    """The probes of a dataset by its name. Raises ValueError naming the datasets that have some, FileError."""
+    known = dataset_named(dataset)
+    name = known.folder if known else dataset
+    if name not in with_probes():
+        raise ValueError(f"there are no probes for dataset {dataset}, only for {', '.join(with_probes())}")
+    return read_toml(DATASETS / name / PROBES_FILE, Probes)
+
+
+def probes_found(corpus: Corpus) -> Probes | None:
+    """The probes of a dataset: by the name of its folder, or else those of a dataset that shows some of the same contents."""
+    name = corpus.folder.resolve().name
+    if name in with_probes():
+        return probes_of(name)
+    contents = {label.get("content") for label in corpus.labels}
+    shared = {each: len(contents & {p.content for p in probes_of(each).content_probes}) for each in with_probes()}
+    best = max(shared, key=shared.__getitem__)
+    return probes_of(best) if shared[best] else None
+
+
+def probes_for(corpus: Corpus) -> Probes:
+    """`probes_found`; ValueError where a dataset has none."""
+    if (found := probes_found(corpus)) is None:
+        require_contents(corpus)
+        raise ValueError(f"{corpus.folder} shows nothing that probes ask for; there are probes for {', '.join(with_probes())}")
+    return found
+
+
+def require_contents(corpus: Corpus) -> None:
+    """Raises ValueError where a dataset does not say what its clips show."""
+    if not any(label.get("content") for label in corpus.labels):
+        raise ValueError(f"{corpus.folder}: its clips have no content labels, so probes cannot be validated on it; "
+                         f"use {' or '.join(with_probes())}")  # fmt: skip

@@ -2,10 +2,12 @@
 
 import logging
 import re
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from protos.archives import is_archive
+from protos.reading import read_json
 
 WEIGHTS_FILE = "model.safetensors"
 OF_ONE_CHECKPOINT = ("config.json", "args.json", "checkpoints/last.ckpt")  # ours or a published run of TMR, MDM's, TEMOS's
@@ -42,6 +44,20 @@ def checkpoint_in(path: str | Path) -> Path:
             _say(path, found[0].relative_to(path).as_posix())
             return found[0]
     return path
+
+
+@dataclass(frozen=True)
+class _TrainedOn:
+    dataset: str | None = None
+
+
+def dataset_of(path: str | Path) -> str:
+    """Name of the dataset that a checkpoint of ours was trained on. ValueError where the checkpoint does not say."""
+    config = checkpoint_in(path) / "config.json"
+    name = read_json(config, _TrainedOn).dataset if config.is_file() else None
+    if name is None:
+        raise ValueError(f"{path} does not say which dataset it was trained on: give --dataset")
+    return name
 
 
 @cache

@@ -20,13 +20,14 @@ from data_loaders.read_recordings import PreparationSettings
 from data_loaders.skeleton import load_skeleton
 from evaluations import board, judges, text_to_motion
 from evaluations.board_table import board_of, board_report
-from evaluations.eval_evaluator import EvalEvaluatorOptions, judge_evaluator, unseen_wordings
 from evaluations.eval_humanml import EvalOptions, main
 from evaluations.eval_humanml import run as evaluate
-from evaluations.judges import default_evaluator, published_name
+from evaluations.judge_quality import judge_evaluator, unseen_wordings
+from evaluations.judges import default_evaluator, load_judge, published_name
 from evaluations.metrics import Interval
 from evaluations.metrics_report import gap_to_published, published_rows, read_report
 from evaluations.motion_sources import complete_features, given_set
+from evaluations.probes import probes_of
 from evaluations.stamps import motions_stamp
 from evaluations.tables import known, physics_table, write_plain
 from protos.options import run_command
@@ -334,7 +335,8 @@ def test_the_board_command_writes_table_and_chart(dataset, evaluator, tmp_path, 
 
 
 def test_a_judge_is_judged_beside_chance(dataset, evaluator, tmp_path):
-    found = judge_evaluator(EvalEvaluatorOptions(str(dataset), evaluator=evaluator, replications=2, device="cpu"))
+    corpus = Corpus.open(dataset)
+    found = judge_evaluator(load_judge(evaluator, corpus), corpus, replications=2)
     assert found["R@3"][1] == pytest.approx(3 / 32)
     share, chance = found["unseen wordings (6): content and side first"]  # of its contents, one is that of a probe
     assert chance == 0.5 and 0 <= share <= 1
@@ -342,7 +344,7 @@ def test_a_judge_is_judged_beside_chance(dataset, evaluator, tmp_path):
 
 
 def test_wordings_are_asked_of_contents_that_occur_and_clips_that_do_it_too_are_right():
-    asked = dict(unseen_wordings({"wave-right-hand", "sit"}))
+    asked = dict(unseen_wordings(probes_of("bandai_namco"), {"wave-right-hand", "sit"}))
     assert len(asked) == 6 and set(map(frozenset, asked.values())) == {frozenset({"wave-right-hand", "bye"})}
     assert all("right" in text for text in asked)
 

@@ -31,16 +31,16 @@ def warned_of(sketch: KnownTexts, texts: list[str]) -> float:
 
 @pytest.mark.parametrize("part", ["calibration", "test"])
 def test_wordings_of_what_the_data_show_pass_and_actions_that_they_lack_are_told(sketch, part):
-    asked = prompts()[part]
+    asked = prompts("bandai_namco")[part]
     assert len(asked["known"]) >= 100 and len(asked["lacking"]) >= 60
     assert warned_of(sketch, asked["known"]) <= 0.02
     assert warned_of(sketch, asked["lacking"]) >= 0.9
 
 
 def test_no_prompt_of_the_test_part_was_calibrated_on():
-    parts = [{text for texts in part.values() for text in texts} for part in prompts().values()]
+    parts = [{text for texts in part.values() for text in texts} for part in prompts("bandai_namco").values()]
     assert not parts[0] & parts[1]
-    assert not set(prompts()["test"]["lacking"]) & set(everyday_actions())
+    assert not set(prompts("bandai_namco")["test"]["lacking"]) & set(everyday_actions())
 
 
 def test_the_part_that_is_unknown_is_named_with_what_is_known_nearest(sketch):

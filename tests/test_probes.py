@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,23 +16,25 @@ from data_loaders.humanml_features import mirror_joints
 from data_loaders.skeleton import load_skeleton
 from data_loaders.text import mirror_text
 from evaluations import probe_rules as rules
-from evaluations.eval_probes import EvalProbesOptions, evaluate, validate_only
+from evaluations.eval_probes import EvalProbesOptions, main
 from evaluations.nearest_motion import MotionBank
-from evaluations.probe_samples import chosen_probes, samples_of_folder
+from evaluations.probe_run import judge_folder, validate_on
 from evaluations.probe_validation import control_motions, real_clips, validate
-from evaluations.probes import CONTENT_PROBES, PAIR_PROBES, PROBES, PairProbe, Probe, judge, normalised, plan
+from evaluations.probes import DATASETS, ContentProbe, PairProbe, Probes, normalised, probes_for, probes_of
+from protos.reading import FileError, read_toml
 from tests.shared import shared
 from tests.synthetic import raise_hand, standing, turn, walk
 
 FPS = 20.0
 ROOT = Path(__file__).resolve().parents[1]
 HUMANML = load_skeleton("humanml")
+PROBES = probes_of("bandai_namco")
 
 
 def passing(joints: np.ndarray) -> set[str]:
     """Names of the content probes that a motion passes."""
     description = rules.describe(joints, FPS)
-    return {probe.name for probe in CONTENT_PROBES if probe.passes(description)}
+    return {probe.name for probe in PROBES.content_probes if PROBES.passes(probe, description)}
 
 
 def grounded(joints: np.ndarray) -> np.ndarray:
@@ -164,24 +167,24 @@ def test_reversals_count_only_what_exceeds_the_amplitude():
 
 
 def test_a_pair_needs_both_contents_and_the_difference_in_speed():
-    probe = next(p for p in PAIR_PROBES if p.name == "walk, elderly slower than active")
+    name = "walk, elderly slower than active"
     slow, fast = walking(0.8), walking(1.4)
-    assert probe.check(slow, fast, FPS)
-    assert not probe.check(fast, slow, FPS)
-    assert not probe.check(slow, walking(0.9), FPS)
-    assert not probe.check(slow, running(), FPS)
-    sprint = next(p for p in PAIR_PROBES if p.name == "sprint")
-    assert sprint.check(running(2.4), running(3.2), FPS) and not sprint.check(running(2.4), running(2.5), FPS)
+    assert PROBES.check(name, slow, fast, fps=FPS)
+    assert not PROBES.check(name, fast, slow, fps=FPS)
+    assert not PROBES.check(name, slow, walking(0.9), fps=FPS)
+    assert not PROBES.check(name, slow, running(), fps=FPS)
+    assert PROBES.check("sprint", running(2.4), running(3.2), fps=FPS)
+    assert not PROBES.check("sprint", running(2.4), running(2.5), fps=FPS)
 
 
 # ---------------------------------------------------------------------------------------- wordings
 
 
-def texts_of(probe: Probe | PairProbe) -> list[str]:
+def texts_of(probe: ContentProbe | PairProbe) -> list[str]:
     return [text for prompt in probe.prompts for text in ([prompt] if isinstance(prompt, str) else prompt)]
 
 
-@pytest.mark.parametrize("probe", PROBES, ids=lambda probe: probe.name)
+@pytest.mark.parametrize("probe", PROBES.all, ids=lambda probe: probe.name)
 def test_every_probe_has_four_wordings_and_typical_lengths(probe):
     assert len({normalised(" / ".join(p) if isinstance(p, tuple) else p) for p in probe.prompts}) >= 4
     lengths = np.array(probe.frames)
@@ -189,12 +192,12 @@ def test_every_probe_has_four_wordings_and_typical_lengths(probe):
 
 
 def test_every_wording_belongs_to_one_probe_and_its_default_is_ten_seeds():
-    texts = [normalised(text) for probe in PROBES for text in texts_of(probe)]
+    texts = [normalised(text) for probe in PROBES.all for text in texts_of(probe)]
     assert len(texts) == len(set(texts))
     assert EvalProbesOptions().seeds >= 10
-    samples = plan(10)
+    samples = PROBES.plan(10)
     assert len(samples) == 10 * len(texts)
-    assert all(sum(s.prompt == text for s in samples) == 10 for text in texts_of(PROBES[0]))
+    assert all(sum(s.prompt == text for s in samples) == 10 for text in texts_of(PROBES.all[0]))
 
 
 def test_no_wording_is_a_caption_or_the_mirror_of_one():
@@ -202,41 +205,75 @@ def test_no_wording_is_a_caption_or_the_mirror_of_one():
     captions = {normalised(t) for clip in clips.values() for c in clip["captions"] for t in (c, mirror_text(c))}
     assert normalised("A person bows, deeply!") == "a person bows deeply"
     assert len(captions) > 10000
-    assert {text for probe in PROBES for text in texts_of(probe) if normalised(text) in captions} == set()
+    assert {text for text in PROBES.texts() if normalised(text) in captions} == set()
 
 
 def test_probes_cover_what_the_corpus_can_show():
-    contents = {p.content for p in CONTENT_PROBES}
-    assert len(contents) == len(CONTENT_PROBES) == 14
-    sides = {name for name in (p.name for p in CONTENT_PROBES) if "left" in name or "right" in name}
+    contents = {p.content for p in PROBES.content_probes}
+    assert len(contents) == len(PROBES.content_probes) == 14
+    sides = {name for name in (p.name for p in PROBES.content_probes) if "left" in name or "right" in name}
     assert swapped(sides) == sides
+
+
+def test_a_new_content_is_a_few_lines_of_the_file_and_slips_in_it_are_named(tmp_path):
+    text = (DATASETS / "bandai_namco" / "probes.toml").read_text()
+    content = {"name": "kick high", "group": "actions", "content": "high-kick", "rule": "kicks high", "frames": [40],
+               "prompts": ["kick as high as you can"]}  # fmt: skip
+    lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in content.items())
+    file = tmp_path / "probes.toml"
+
+    def read(rule: str, content: str = lines) -> Probes:
+        file.write_text(text.replace("[rules]\n", f"[rules]\n{rule}\n") + f"\n[[content_probes]]\n{content}")
+        return read_toml(file, Probes)
+
+    rule = '"kicks high" = { shown = "kicks", height = 1.2 }'
+    added = read(rule)
+    assert len(added.all) == len(PROBES.all) + 1 and not added.check("kick high", bowing(), fps=FPS)
+    with pytest.raises(FileError, match=r"rule 'kicks high': .*height"):
+        read(rule.replace("height", "heigth"))
+    with pytest.raises(FileError, match="rule 'kicks high' needs shown = one of travels"):
+        read(rule.replace('"kicks",', '"flies",'))
+    with pytest.raises(FileError, match="probe 'kick high' has rule 'kicks high', expected one of"):
+        read("")
+    with pytest.raises(FileError, match="group 'legs', expected one of locomotion"):
+        read(rule, lines.replace('"actions"', '"legs"'))
+
+
+def test_a_dataset_has_its_own_probes_or_those_of_one_that_shows_the_same(small_dataset):
+    corpus = Corpus.open(small_dataset)
+    assert probes_for(corpus) == PROBES
+    corpus.labels = [{"content": "juggling"} for _ in corpus.labels]
+    with pytest.raises(ValueError, match="nothing that probes ask for; there are probes for bandai_namco"):
+        probes_for(corpus)
+    with pytest.raises(ValueError, match="no probes for dataset juggling"):
+        probes_of("juggling")
 
 
 # ---------------------------------------------------------------------------------------- judging, validation
 
 
 def test_verdicts_count_complete_pairs_only():
-    samples = plan(2, probes=chosen_probes("walk, elderly"))
+    samples = PROBES.plan(2, chosen=PROBES.chosen("walk, elderly"))
     slow, fast = (rules.describe(walking(speed), FPS) for speed in (0.7, 1.5))
     descriptions = [slow if s.role == "slow" else fast for s in samples]
-    verdicts = judge(samples, descriptions)
+    verdicts = PROBES.judge(samples, descriptions)
     assert len(verdicts) == len(samples) // 2 and all(v.passed for v in verdicts)
-    assert len(judge(samples[:-1], descriptions[:-1])) == len(verdicts) - 1
-    assert not any(v.passed for v in judge(samples, [None] * len(samples)))
+    assert len(PROBES.judge(samples[:-1], descriptions[:-1])) == len(verdicts) - 1
+    assert not any(v.passed for v in PROBES.judge(samples, [None] * len(samples)))
 
 
 @pytest.fixture(scope="module")
 def clips(small_dataset):
     corpus = Corpus.open(small_dataset)
-    return real_clips(corpus), control_motions(corpus, count=20)
+    return real_clips(corpus, {}), control_motions(corpus, PROBES, count=20)
 
 
 def test_validation_exposes_rules_that_are_too_lenient_or_too_strict(clips):
     real, controls = clips
-    good = Probe("raise left hand", "hands", "raise-up-left-hand", rules.raises_left_hand)
-    lenient = Probe("raise left hand", "hands", "raise-up-left-hand", lambda d: True)
-    strict = Probe("raise left hand", "hands", "raise-up-left-hand", rules.raises_right_hand)
-    good, lenient, strict = validate(real, controls, [good, lenient, strict])
+    names = {"good": "raises left hand", "lenient": "kicks", "strict": "raises right hand"}
+    made = [replace(PROBES["raise left hand"], name=name, rule=rule) for name, rule in names.items()]
+    judging = replace(PROBES, rules={**PROBES.rules, "kicks": {"shown": "kicks", "height": -1}}, content_probes=tuple(made))
+    good, lenient, strict = validate(real, controls, judging, judging.content_probes)
     assert good.valid and good.own == 1.0 and good.worst_other[1] == 0.0 and good.reasons == ()
     assert set(good.controls) == {"noise", "smooth noise", "mean pose", "shuffled prompts"}
     assert not lenient.valid and lenient.others["walk"] == 1.0 and lenient.controls["noise"] == 1.0
@@ -244,8 +281,7 @@ def test_validation_exposes_rules_that_are_too_lenient_or_too_strict(clips):
 
 
 def test_an_implied_content_may_pass(clips):
-    implied = Probe("raise left hand", "hands", "raise-up-left-hand", lambda d: True, implied_by=("walk",))
-    (row,) = validate(clips[0], {}, [implied])
+    (row,) = validate(clips[0], {}, PROBES, [replace(PROBES["raise left hand"], implied_by=("walk",))])
     assert "walk" not in row.others
 
 
@@ -262,7 +298,7 @@ def test_a_corpus_without_contents_cannot_validate(small_dataset):
     corpus = Corpus.open(small_dataset)
     corpus.labels = [{} for _ in corpus.labels]
     with pytest.raises(ValueError, match="no content labels"):
-        real_clips(corpus)
+        real_clips(corpus, {})
 
 
 def test_the_nearest_training_clip_is_found_wherever_it_stands_and_however_fast():
@@ -282,41 +318,44 @@ def test_the_nearest_training_clip_is_found_wherever_it_stands_and_however_fast(
 # ---------------------------------------------------------------------------------------- command
 
 
+def evaluate(command: list[str]) -> dict:
+    """What the command writes into report.json; its last argument is the folder."""
+    main(command)
+    return json.loads((Path(command[-1]) / "report.json").read_text())
+
+
 def test_real_clips_take_the_place_of_a_model(small_dataset, tmp_path, capsys):
-    options = EvalProbesOptions(dataset=str(small_dataset), motions="real", output_dir=tmp_path / "report")
-    report = evaluate(options)
+    command = ["--dataset", str(small_dataset), "--motions", "real", "--output_dir", str(tmp_path / "report")]
+    report = evaluate(command)
     assert report["summary"]["probes"]["raise left hand"]["rate"] == 1.0
     assert report["physics"]["real test clips"]["nan_count"] == 0
-    stored = json.loads((tmp_path / "report" / "report.json").read_text())
-    assert stored["summary"]["probes"].keys() == report["summary"]["probes"].keys()
     with open(tmp_path / "report" / "samples.csv") as file:
         rows = list(csv.DictReader(file))
     assert {row["probe"] for row in rows} == {"walk forward", "raise left hand"}
     assert {row["passed"] for row in rows} <= {"0", "1"} and float(rows[0]["nearest_m"]) >= 0
     assert "raise left hand" in (tmp_path / "report" / "report.md").read_text()
     assert "raise left hand" in capsys.readouterr().out
-    evaluate(options)
+    main(command)
     assert (tmp_path / "report_2" / "report.json").is_file()
 
 
 def test_motions_of_a_sampling_run_are_matched_by_their_text(small_dataset, tmp_path):
     from sample.results import stack, write_results
 
-    probe = next(p for p in CONTENT_PROBES if p.name == "raise left hand")
+    probe = PROBES["raise left hand"]
     texts = [probe.prompts[0], probe.prompts[1].upper(), "something else", probe.prompts[0]]
     motions = [raise_hand(60, "left"), raise_hand(50, "right"), walking(), raise_hand(40, "left")]
     write_results(tmp_path / "run", stack(motions, texts, len(texts), 1))
-    samples, read, _ = samples_of_folder(tmp_path / "run")
-    assert [(s.wording, s.repetition) for s in samples] == [(0, 0), (1, 0), (0, 1)]
-    assert [len(joints) for joints in read] == [60, 50, 40]
-    report = evaluate(EvalProbesOptions(
-        dataset=str(small_dataset), motions=str(tmp_path / "run"), output_dir=tmp_path / "report",
-    ))  # fmt: skip
+    judged = judge_folder(tmp_path / "run", PROBES, FPS)
+    assert [(s.wording, s.repetition) for s in judged.samples] == [(0, 0), (1, 0), (0, 1)]
+    assert [len(joints) for joints in judged.motions] == [60, 50, 40]
+    common = ["--dataset", str(small_dataset), "--motions", str(tmp_path / "run")]
+    report = evaluate([*common, "--output_dir", str(tmp_path / "report")])
     wordings = report["summary"]["probes"]["raise left hand"]["wordings"]
     assert list(wordings.values()) == [1.0, 0.0]
     write_results(tmp_path / "other", stack([walking()], ["something else"], 1, 1))
     with pytest.raises(ValueError, match="wording of a probe"):
-        samples_of_folder(tmp_path / "other")
+        judge_folder(tmp_path / "other", PROBES, FPS)
 
 
 def test_a_model_is_judged_from_its_checkpoint(small_dataset, tmp_path):
@@ -333,18 +372,17 @@ def test_a_model_is_judged_from_its_checkpoint(small_dataset, tmp_path):
     statistics = Corpus.open(small_dataset).statistics
     nets = build(config, statistics, load_text_encoder("minilm", disk_cache=False))
     save_pretrained(tmp_path / "model", config, nets.state_dict(), statistics, "# Untrained")
-    report = evaluate(EvalProbesOptions(
-        model_path=tmp_path / "model", dataset=str(small_dataset), seeds=1, physics_clips=2, only="raise left",
-        output_dir=tmp_path / "report", save_motions=True, device="cpu",
-    ))  # fmt: skip
+    report = evaluate([
+        "--model_path", str(tmp_path / "model"), "--dataset", str(small_dataset), "--seeds", "1", "--physics_clips", "2",
+        "--only", "raise left", "--save_motions", "--device", "cpu", "--output_dir", str(tmp_path / "report"),
+    ])  # fmt: skip
     probe = report["summary"]["probes"]["raise left hand"]
     assert probe["judged"] == 6 and probe["rate"] == 0.0
     physics = report["physics"]
     assert physics["generated test captions"]["clips"] == 2 == physics["the same real clips"]["clips"]
     assert report["memorisation"]["generated test captions"]["median"] > 0
-    again = evaluate(EvalProbesOptions(
-        dataset=str(small_dataset), motions=str(tmp_path / "report"), output_dir=tmp_path / "again"
-    ))  # fmt: skip
+    common = ["--dataset", str(small_dataset), "--motions", str(tmp_path / "report")]
+    again = evaluate([*common, "--output_dir", str(tmp_path / "again")])
     assert again["summary"]["probes"]["raise left hand"]["rate"] == probe["rate"]
 
 
@@ -356,16 +394,16 @@ def test_validate_fails_when_a_probe_is_not_valid(small_dataset, tmp_path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and "INVALID: no real clip of its content" in done.stdout, done.stderr
     rows = {row["probe"]: row for row in json.loads((tmp_path / "validity" / "validity.json").read_text())}
-    assert len(rows) == len(PROBES) and rows["raise left hand"]["valid"] and not rows["bow"]["valid"]
+    assert len(rows) == len(PROBES.all) and rows["raise left hand"]["valid"] and not rows["bow"]["valid"]
     assert "| raise left hand" in (tmp_path / "validity" / "validity.md").read_text()
 
 
 def test_wrong_requests_are_named():
     with pytest.raises(ValueError, match="--only jump: no such probe; there are locomotion, hands"):
-        chosen_probes("jump")
+        PROBES.chosen("jump")
     with pytest.raises(ValueError, match="--seeds must be from 1"):
         EvalProbesOptions(seeds=0)
-    assert {p.group for p in chosen_probes("hands")} == {"hands"}
+    assert {p.group for p in PROBES.chosen("hands")} == {"hands"}
 
 
 @pytest.fixture(scope="module")
@@ -382,14 +420,13 @@ def bandai_namco(tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-def test_every_probe_is_valid_on_the_recordings(bandai_namco, tmp_path):
-    assert validate_only(EvalProbesOptions(validate=True, dataset=str(bandai_namco), output_dir=tmp_path / "validity"))
-    rows = {row["probe"]: row for row in json.loads((tmp_path / "validity" / "validity.json").read_text())}
-    assert {name for name, row in rows.items() if row["rare"]} == {"punch", "kick"}
+def test_every_probe_is_valid_on_the_recordings(bandai_namco):
+    _, rows = validate_on(Corpus.open(bandai_namco), PROBES)
+    assert all(row.valid for row in rows) and {row.probe for row in rows if row.rare} == {"punch", "kick"}
 
 
 @pytest.mark.slow
 def test_mirrored_recordings_show_the_mirrored_content(bandai_namco):
-    real = real_clips(Corpus.open(bandai_namco))
+    real = real_clips(Corpus.open(bandai_namco), PROBES.relabelled)
     for clip in real[::40]:
         assert passing(mirrored(clip.joints)) == swapped(passing(clip.joints)), clip.name
