@@ -26,7 +26,8 @@ from model.motion_autoencoder import (
 )
 from model.pretrained import from_pretrained, save_pretrained
 from tests.synthetic import raise_hand, walk
-from train.export import ExportOptions, export
+from train.export import ExportOptions
+from train.export import run as export
 from train.train_autoencoder import AutoencoderOptions
 from train.train_autoencoder import run as train_autoencoder
 

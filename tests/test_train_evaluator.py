@@ -14,7 +14,8 @@ from model.evaluator_words import load_words
 from model.pretrained import from_pretrained
 from tests.synthetic import CONTENTS, random_corpus
 from train.checkpoints import complete
-from train.export import ExportOptions, export
+from train.export import ExportOptions
+from train.export import run as export
 from train.loop import clip_gradients
 from train.train_evaluator import PRESETS, EvaluatorOptions, main
 from train.train_evaluator import run as train_evaluator

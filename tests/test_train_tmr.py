@@ -28,7 +28,8 @@ from tests.synthetic import CONTENTS, raise_hand, random_corpus, walk
 from tests.tiny_training_tmr import SECONDS, small
 from train import train_temos, train_tmr
 from train.checkpoints import complete, read_state
-from train.export import ExportOptions, export
+from train.export import ExportOptions
+from train.export import run as export
 from train.tmr_options import PRESETS, run
 from train.tmr_recipe import RECALLS, recalls, statistics_of, training_motions, validation
 

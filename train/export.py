@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from protos.bounds import GUIDANCE, SAMPLING_STEPS, Range
-from protos.options import parse, run_command
-from protos.processes import setup_logging
+from protos.options import command, run_command
 from protos.reading import read_text
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ class ExportOptions:
     """Prompts that sampling uses when none is given (default: the checkpoint's own)."""
 
 
-def export(options: ExportOptions) -> Path:
+def run(options: ExportOptions) -> Path:
     """Writes the folder and returns the checkpoint it came from. Raises FileNotFoundError, CheckpointError or OutputError."""
     from model.known_texts import KnownTexts
     from model.pretrained import EARLIER_FOLDER, from_pretrained, save_pretrained
@@ -69,6 +68,8 @@ def export(options: ExportOptions) -> Path:
     config = replace(networks.config, **asked)
     save_pretrained(options.output, config, networks.state_dict(), networks.statistics, card, half=options.half,
                     overwrite=options.overwrite, prompts=prompts, known_texts=KnownTexts.beside(source))
+    size = sum(path.stat().st_size for path in options.output.rglob("*") if path.is_file()) / 1e6
+    log.info("%s -> %s (%.1f MB)", source, options.output, size)
     return source
 
 
@@ -104,13 +105,7 @@ def _read(path: Path) -> str:
     return read_text(path)
 
 
-def main() -> None:
-    options = parse(ExportOptions, description=__doc__)
-    setup_logging()
-    source = export(options)
-    size = sum(path.stat().st_size for path in options.output.rglob("*") if path.is_file()) / 1e6
-    log.info("%s -> %s (%.1f MB)", source, options.output, size)
-
+main = command(ExportOptions, run, __doc__)
 
 if __name__ == "__main__":
     run_command(main)

@@ -5,12 +5,10 @@ these read them. Our own runs need no such step: python -m train.export makes a 
 """
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from protos.options import parse, run_command
-from protos.processes import setup_logging
+from protos.options import command, run_command
 
 log = logging.getLogger(__name__)
 
@@ -27,9 +25,7 @@ class ExtractOptions:
     """Replace weights that are in <ckpt>_weights."""
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    options = parse(ExtractOptions, argv, __doc__)
-    setup_logging()
+def run(options: ExtractOptions) -> None:
     from model.official.tmr import checkpoint_file, extract
 
     path = checkpoint_file(options.run_dir, options.ckpt)
@@ -39,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                                 "TMR, and --ckpt one of its checkpoints (our own runs: python -m train.export)")  # fmt: skip
     log.info("%s -> %s", path, extract(options.run_dir, options.ckpt, overwrite=options.overwrite))
 
+
+main = command(ExtractOptions, run, __doc__)
 
 if __name__ == "__main__":
     run_command(main)

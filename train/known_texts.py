@@ -7,8 +7,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from protos.options import parse, run_command
-from protos.processes import setup_logging
+from protos.options import command, run_command
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +26,8 @@ class KnownTextsOptions:
     """Replace the sketch that is there."""
 
 
-def write_sketch(options: KnownTextsOptions) -> Path:
-    """Writes the sketch and returns its path. ValueError or OSError for what is no checkpoint, no dataset, or in the way."""
+def run(options: KnownTextsOptions) -> None:
+    """Writes the sketch. ValueError or OSError for what is no checkpoint, no dataset, or in the way."""
     from model.known_texts import FILE, KnownTexts
     from model.run_folder import OF_ONE_CHECKPOINT
     from protos.outputs import MANIFEST, OutputError, Outputs, read_manifest
@@ -43,7 +42,7 @@ def write_sketch(options: KnownTextsOptions) -> Path:
     if (folder / MANIFEST).is_file() and (manifest := read_manifest(folder / MANIFEST)):
         path = Outputs(folder, manifest.what, going_on=True, flag="--checkpoint").path(FILE)
     sketch.save(path)
-    return path
+    log.info("%s (%.0f kB)", path, path.stat().st_size / 1e3)
 
 
 def captions(dataset: str, split: str) -> list[str]:
@@ -58,12 +57,7 @@ def captions(dataset: str, split: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def main(argv: list[str] | None = None) -> None:
-    options = parse(KnownTextsOptions, argv, __doc__)
-    setup_logging()
-    path = write_sketch(options)
-    log.info("%s (%.0f kB)", path, path.stat().st_size / 1e3)
-
+main = command(KnownTextsOptions, run, __doc__)
 
 if __name__ == "__main__":
     run_command(main)

@@ -1,6 +1,6 @@
 """The options of TMR and TEMOS, and what their commands do with them."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -106,8 +106,6 @@ class TMROptions(TrainOptions):
 
 def run(options: TMROptions) -> "TrainResult":
     """Trains as the options say. Raises ValueError or OSError, in a user's words, for what cannot be trained."""
-    from dataclasses import asdict
-
     from data_loaders.amass_dataset import open_dataset
     from data_loaders.text_similarity import duplicates_rule
     from model.tmr import TMRConfig
@@ -119,9 +117,10 @@ def run(options: TMROptions) -> "TrainResult":
     seconds = options.min_seconds, options.max_seconds
     contrast = bool(options.lambda_contrastive)
     words, sentences = language_models(options.text_encoder, options.sentence_encoder, data, contrast)
+    options = replace(options, text_encoder=words, sentence_encoder=sentences)
     threshold = options.false_negative_threshold
     config = configured(
-        TMRConfig, options, text_encoder=words, sentence_encoder=sentences, num_features=data.skeleton.num_features,
+        TMRConfig, options, num_features=data.skeleton.num_features,
         false_negative_threshold=FALSE_NEGATIVES[sentences] if threshold is None else threshold,
         duplicates=duplicates_rule(options.duplicates, data.heading == "published", sentences),
         **frame_limits(seconds, data.fps), **asdict(data.representation),
