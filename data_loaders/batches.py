@@ -12,9 +12,8 @@ import numpy as np
 
 from data_loaders.augmentation import can_repeat, repeat_clip
 from data_loaders.batch_plan import BatchPlan, Sample, balanced_weights
-from data_loaders.clips import Report, in_order
+from data_loaders.clips import Report, in_order, published_name
 from data_loaders.humanml import MAX_FRAMES, UNIT_LENGTH, Draws, crop
-from data_loaders.official import published_name
 from protos.randomness import derive_seed
 
 if TYPE_CHECKING:

@@ -2,19 +2,21 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
 
-from data_loaders.corpus import Corpus, read_split
+from data_loaders.corpus import Corpus, Representation, read_split
+from data_loaders.known_datasets import known_datasets
+from data_loaders.skeleton import load_skeleton
 from data_loaders.text import Caption, read_caption_file
 from protos.names import inside
 from protos.reading import read_array
 
-# Marks in the names of clips that are made of a recording; `recording_names` in data_loaders/sources.py keeps "@" for them.
+# Marks in the names of clips that are made of a recording; `recording_names` in data_loaders/input_files.py keeps "@" for them.
 MIRRORED = "@mirrored"
 
 
@@ -42,12 +44,20 @@ def clips_of_folder(folder: str | Path, split: str) -> Clips:
 def clips_of_corpus(corpus: Corpus, split: str) -> Clips:
     """Clips of a packed corpus; names of the split list that it lacks count as missing. Captions of own data have their times
     `in_order`, those of HumanML3D and KIT-ML are read as their published loaders have it."""
-    from data_loaders.official import published_name
-
     names = corpus.names if split == "all" else read_split(corpus.folder, split)
     published = published_name(corpus.representation, corpus.names) is not None
     captions = corpus.captions if published else lambda name: [in_order(each) for each in corpus.captions(name)]
     return Clips(names, lambda name: corpus[corpus.position(name)], captions)
+
+
+def published_name(representation: Representation, names: Iterable[str]) -> str | None:
+    """humanml or kit where these are its clips (their ids, perhaps mirrored) as published; None for data of another kind,
+    which may well have the same skeleton and heading."""
+    for official in (each.official for each in known_datasets().values() if each.official):
+        if official.skeleton == representation.skeleton and representation.heading == "published":
+            same = representation.fps == load_skeleton(official.skeleton).fps
+            return official.skeleton if same and all(re.fullmatch(official.clip, name) for name in names) else None
+    return None
 
 
 def in_order(caption: Caption) -> Caption:

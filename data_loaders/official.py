@@ -3,14 +3,14 @@
 import logging
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from data_loaders.corpus import EARLIER_FILES, REPORT, Representation, Statistics, read_split
 from data_loaders.corpus_writer import Entry, write_corpus
-from data_loaders.known_datasets import Official, known_datasets
+from data_loaders.known_datasets import Official
 from data_loaders.prepare_report import PROGRESS, Accounts, Record
 from data_loaders.skeleton import Skeleton, load_skeleton
 from data_loaders.text import read_caption_file
@@ -21,16 +21,6 @@ from protos.reading import FileError, read_array, read_lines
 
 log = logging.getLogger(__name__)
 SPLITS = ("train", "val", "test", "train_val", "all")
-
-
-def published_name(representation: Representation, names: Iterable[str]) -> str | None:
-    """humanml or kit where these are its clips (their ids, perhaps mirrored) as published; None for data of another kind,
-    which may well have the same skeleton and heading."""
-    for official in (each.official for each in known_datasets().values() if each.official):
-        if official.skeleton == representation.skeleton and representation.heading == "published":
-            same = representation.fps == load_skeleton(official.skeleton).fps
-            return official.skeleton if same and all(re.fullmatch(official.clip, name) for name in names) else None
-    return None
 
 
 def pack_official(source: Path, output: Path, name: str, official: Official) -> Accounts:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_loaders import official
+from data_loaders import clips
 from data_loaders.corpus import Corpus
 from model.embedding import TextMotionSpace, open_space
 from model.evaluator_words import GLOVE_FOLDER
@@ -20,7 +20,7 @@ EVALUATORS = Path(__file__).resolve().parents[1] / "checkpoints" / "evaluators"
 
 def published_name(corpus: "Corpus | AmassDataset") -> str | None:
     """Which published evaluator a dataset is judged by: humanml, kit, or None for data of another kind."""
-    return official.published_name(corpus.representation, corpus.names if isinstance(corpus, Corpus) else corpus.files)
+    return clips.published_name(corpus.representation, corpus.names if isinstance(corpus, Corpus) else corpus.files)
 
 
 def default_evaluator(corpus: "Corpus | AmassDataset") -> Path:
