@@ -68,42 +68,39 @@ def features_of_source(gallery: Gallery, source: str, rows: Sequence[int],
             return
         data = open_dataset(source)
         # captions may be others now; of an annotated dataset each clip's own file is looked at
-        files = () if isinstance(data, AmassDataset) else ("features.npy", "index.json")
-        require_unchanged(gallery.files.get(source, {}), dataset_stamp(data), files)
+        require_unchanged(gallery, source, {name: now for name, now in dataset_stamp(data).items()
+                                            if name in ("features.npy", "index.json")})  # fmt: skip
     except (KeyError, ValueError, OSError) as error:
         log.debug("%s cannot be shown: %s", source, error)
         return
     for row in rows:
+        name = gallery.clips[row].name
         try:
-            features = clip_again(gallery, data, gallery.clips[row].name)
+            if isinstance(data, AmassDataset):
+                path = feature_file(data, name)
+                require_unchanged(gallery, str(path), {"motion": mark(path)})
+            features = whole_clip(data, name)
         except (KeyError, ValueError, OSError) as error:
-            log.debug("%s cannot be shown: %s", gallery.clips[row].name, error)
+            log.debug("%s cannot be shown: %s", name, error)
         else:
             yield row, features
 
 
 def read_again(gallery: Gallery, source: str, space: TextMotionSpace) -> np.ndarray:
     """Features (T, D) of a motion file. GalleryError where it is another one now."""
-    stored, path = gallery.files[source], Path(source)
-    how = convert(stored, HowRead, f"the gallery's entry of {path}")
-    now = {"motion": mark(path), "mapping_file": mark(Path(how.mapping)) if how.mapping and how.mapping_file else None}
-    require_unchanged(stored, now, ("motion", "mapping_file"))
+    path = Path(source)
+    how = convert(gallery.files[source], HowRead, f"the gallery's entry of {path}")
+    mapping = mark(Path(how.mapping)) if how.mapping and how.mapping_file else None
+    require_unchanged(gallery, source, {"motion": mark(path), "mapping_file": mapping})
     reading = Reading(mapping=how.mapping, motion_fps=how.motion_fps, body_model=how.body_model and Path(how.body_model))
     return read_features(path, space, reading)
 
 
-def clip_again(gallery: Gallery, data: Corpus | AmassDataset, name: str) -> np.ndarray:
-    """Features (T, D) of a whole clip of a dataset. GalleryError where its file is another one now."""
-    if isinstance(data, AmassDataset):
-        path = feature_file(data, name)
-        require_unchanged(gallery.files.get(str(path), {}), {"motion": mark(path)}, ("motion",))
-    return whole_clip(data, name)
-
-
-def require_unchanged(stored: dict, now: dict, names: Sequence[str]) -> None:
-    """GalleryError where a mark that the gallery keeps is another one now."""
-    for name in names:
-        if name in stored and stored[name] != now[name]:
+def require_unchanged(gallery: Gallery, file: str, marks: dict[str, list[int] | None]) -> None:
+    """GalleryError where a mark that the gallery keeps of a file is another one now."""
+    stored = gallery.files.get(file, {})
+    for name, now in marks.items():
+        if stored.get(name, now) != now:
             raise GalleryError(f"{name} has changed")
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,18 +40,22 @@ class UsearchIndex:
         except ImportError as error:
             raise GalleryError(f"a gallery of {len(gallery)} motions is searched by usearch, which is not there ({error}): "
                                "pip install usearch (the extra [search]), or ask for --exact") from None
-        path, width = index_file(gallery), gallery.vectors.shape[1]
-        if path.is_file() and _as_written(path):
-            self.index = Index.restore(str(path), view=True)
-            if (len(self.index), self.index.ndim) == (len(gallery), width):
-                return
+        path, size = index_file(gallery), gallery.vectors.shape
+        seal = path.with_suffix(".sha256")
+        try:
+            if read_text(seal) == _digest(path):
+                self.index = Index.restore(str(path), view=True)
+                if (len(self.index), self.index.ndim) == size:
+                    return
+        except (OSError, FileError):
+            pass  # absent, or not as it was written
         log.info("building the index of %d motions, once", len(gallery))
-        self.index = Index(ndim=width, metric="cos", dtype="f16")
-        self.index.add(np.arange(len(gallery), dtype=np.uint64), np.ascontiguousarray(gallery.vectors))
+        self.index = Index(ndim=size[1], metric="cos", dtype="f16")
+        self.index.add(np.arange(size[0], dtype=np.uint64), np.ascontiguousarray(gallery.vectors))
         try:
             with atomic_path(path) as temporary:
                 self.index.save(str(temporary))
-            write_atomically(_digest_file(path), _digest(path))
+            write_atomically(seal, _digest(path))
         except (OSError, RuntimeError) as error:
             log.warning("the index cannot be kept in %s: %s", path.parent, error)
 
@@ -66,17 +71,6 @@ def index_file(gallery: Gallery) -> Path:
     usearch believes what is in an index, and a damaged one ends the process; a gallery may come from anywhere.
     """
     return cache_folder() / "indices" / f"{content_hash(gallery.vectors)}.usearch"
-
-
-def _as_written(path: Path) -> bool:
-    try:
-        return read_text(_digest_file(path)) == _digest(path)
-    except (OSError, FileError):
-        return False
-
-
-def _digest_file(path: Path) -> Path:
-    return path.with_suffix(".sha256")
 
 
 def _digest(path: Path) -> str:
@@ -145,17 +139,14 @@ class GallerySearch:
         gallery = self.gallery
         if len(gallery.text_vectors) == 0:
             raise GalleryError(f"{gallery.folder} holds no captions to find: encode a dataset, or files with captions")
-        owner = {}
+        owner: dict[int, Clip] = {}
         for clip in gallery.clips:
             for text in clip.texts:
                 owner.setdefault(text, clip)
-        hits = []
-        for i, cosine in zip(*exact_index(gallery, "texts").nearest(query, len(gallery.texts))):
-            if (clip := owner.get(int(i))) is not None:  # captions of clips that are gone are nobody's
-                hits.append(Hit(clip.name, clip.start, clip.end, gallery.texts[int(i)], score(cosine), -1))
-            if len(hits) == count:
-                break
-        return hits
+        found = zip(*exact_index(gallery, "texts").nearest(query, len(gallery.texts)))
+        hits = (Hit(clip.name, clip.start, clip.end, gallery.texts[i], score(cosine), -1)
+                for i, cosine in found if (clip := owner.get(int(i))))  # captions of clips that are gone are nobody's
+        return list(islice(hits, count))
 
 
 def exact_index(gallery: Gallery, kind: str) -> SearchIndex:

@@ -78,9 +78,7 @@ def read_prompt_file(path: Path, default_frames: int, fps: float, longest: int) 
     Raises PromptError (or FileError) naming file and line, FileNotFoundError where there is no file.
     """
     requests = []
-    for number, line in enumerate(_lines(path), 1):
-        if not line.strip():
-            continue
+    for number, line in _lines(path):
         text, mark, count = line.rpartition("#")
         if not mark:
             text, frames = line, default_frames
@@ -96,10 +94,7 @@ def read_prompt_file(path: Path, default_frames: int, fps: float, longest: int) 
 
 def read_texts(path: Path) -> list[str]:
     """The texts of a file, one a line. PromptError naming file and line, FileNotFoundError where there is no file."""
-    texts = []
-    for number, line in enumerate(_lines(path), 1):
-        if line.strip():
-            texts.append(_prompt_of(line, path, number))
+    texts = [_prompt_of(line, path, number) for number, line in _lines(path)]
     if not texts:
         raise PromptError(f"{path}: holds no text; write one per line, for example 'a person bows'")
     return texts
@@ -112,12 +107,13 @@ def _prompt_of(text: str, path: Path, number: int) -> str:
         raise PromptError(f"{path}, line {number}: {error}") from None
 
 
-def _lines(path: Path) -> list[str]:
+def _lines(path: Path) -> list[tuple[int, str]]:
+    """The lines that are not blank, with their numbers from 1."""
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file (--input_text)")
     if path.is_dir():
         raise PromptError(f"{path}: is a folder, expected a text file (--input_text)")
-    return read_lines(path, LARGEST_FILE)
+    return [(number, line) for number, line in enumerate(read_lines(path, LARGEST_FILE), 1) if line.strip()]
 
 
 def file_name(text: str, longest: int = LONGEST_NAME) -> str:
