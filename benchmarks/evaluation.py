@@ -22,7 +22,7 @@ from evaluations.judges import default_evaluator, load_judge
 from evaluations.protocol import PROTOCOLS, REAL, Evaluation, Figures
 from model.embedding import TextMotionSpace
 from protos.bounds import REPLICATIONS, SEED
-from protos.options import parse, run_command
+from protos.options import command, run_command
 from protos.randomness import derive_seed
 
 
@@ -107,31 +107,30 @@ class EvaluationBenchmark:
     """Seed of the draws."""
 
 
-def main(argv: list[str] | None = None) -> None:
-    arguments = parse(EvaluationBenchmark, argv, __doc__)
-    corpus = Corpus.open(arguments.dataset)
+def run(options: EvaluationBenchmark) -> None:
+    corpus = Corpus.open(options.dataset)
     data = real_set(corpus)
-    judge = load_judge(arguments.evaluator or default_evaluator(corpus), corpus)
+    judge = load_judge(options.evaluator or default_evaluator(corpus), corpus)
     judge.words.encode([caption for entry in data.entries for caption in entry.captions])  # word vectors at hand
-    numbers = range(arguments.replications)
+    numbers = range(options.replications)
     protocol = PROTOCOLS["t2m"]
 
     def ours() -> list[Figures]:
-        evaluation = Evaluation(data, judge, protocol, arguments.seed, multimodality=False)
+        evaluation = Evaluation(data, judge, protocol, options.seed, multimodality=False)
         return [evaluation.replicate(number).rows[REAL] for number in numbers]
 
     def theirs() -> list[Figures]:
-        return [reference_replication(data, judge, arguments.seed, number) for number in numbers]
+        return [reference_replication(data, judge, options.seed, number) for number in numbers]
 
     our_seconds, mine = cpu_seconds(ours)
     their_seconds, reference = cpu_seconds(theirs)
     apart = {name: max(abs(a[name] - b[name]) for a, b in zip(mine, reference)) for name in mine[0]}
-    print(f"{len(data)} motions, {arguments.replications} replications, {torch.get_num_threads()} threads")
+    print(f"{len(data)} motions, {options.replications} replications, {torch.get_num_threads()} threads")
     print(f"ours       {our_seconds:7.1f} CPU s")
     print(f"published  {their_seconds:7.1f} CPU s: {their_seconds / our_seconds:.1f} times as much")
     print("largest difference: " + ", ".join(f"{name} {gap:.1g}" for name, gap in apart.items()))
 
-    drawn = data.draw(np.random.default_rng(abs(arguments.seed)))
+    drawn = data.draw(np.random.default_rng(abs(options.seed)))
     draw = np.random.default_rng(0)
     for width in (judge.networks.config.embedding, 512):
         mix = draw.normal(size=(width, width)) / np.sqrt(width)
@@ -142,6 +141,8 @@ def main(argv: list[str] | None = None) -> None:
         print(f"FID of {width} channels: ours {fast / 20:.4f}, sqrtm {slow / 20:.4f} CPU s: {slow / fast:.1f} times as much; "
               f"apart by {abs(value - expected) / expected:.1g} of it")
 
+
+main = command(EvaluationBenchmark, run, __doc__)
 
 if __name__ == "__main__":
     run_command(main)

@@ -24,7 +24,7 @@ from model.saved_text_features import SavedTextFeatures
 from model.tmr import TMR, TMRConfig, build, lengths_to_mask
 from model.tmr_losses import Captions, LatentNoise, loss, loss_terms
 from protos.bounds import CHANNELS, SEED, Range
-from protos.options import parse, run_command
+from protos.options import command, run_command
 from sample.search import SearchIndex
 
 BATCH = 32
@@ -186,18 +186,19 @@ class RetrievalBenchmark:
     """Seed of motions, weights and matrices."""
 
 
-def main(argv: list[str] | None = None) -> None:
-    arguments = parse(RetrievalBenchmark, argv, __doc__)
+def run(options: RetrievalBenchmark) -> None:
     warnings.filterwarnings("ignore", message="The PyTorch API of nested tensors")
     torch.set_num_threads(1)
-    torch.manual_seed(arguments.seed)
+    torch.manual_seed(options.seed)
 
-    draw = np.random.default_rng(abs(arguments.seed))
-    benchmark_query(arguments.gallery, arguments.channels, draw)
-    benchmark_metrics(arguments.repeats, arguments.count, draw)
-    benchmark_encoding(arguments.repeats, arguments.motions, draw)
-    benchmark_training(arguments.repeats, draw)
+    draw = np.random.default_rng(abs(options.seed))
+    benchmark_query(options.gallery, options.channels, draw)
+    benchmark_metrics(options.repeats, options.count, draw)
+    benchmark_encoding(options.repeats, options.motions, draw)
+    benchmark_training(options.repeats, draw)
 
+
+main = command(RetrievalBenchmark, run, __doc__)
 
 if __name__ == "__main__":
     run_command(main)

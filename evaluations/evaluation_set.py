@@ -1,8 +1,7 @@
 """The motions of an evaluation with their captions, what a pass draws of them, and their embeddings, each made once."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
-from typing import Protocol as Interface
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from data_loaders.humanml import MAX_FRAMES, UNIT_LENGTH, Draws, Entry, select_e
 from data_loaders.text import Caption
 from evaluations import metrics
 from evaluations.judges import published_name
+from model.embedding import TextMotionSpace
 from protos.randomness import derive_seed
 from sample.search import unit_rows
 
@@ -25,32 +25,18 @@ def alone(work: Callable[[list], list], items: list) -> list:
     return work(items)
 
 
-class Evaluator(Interface):
-    """What judges: embeddings (N, C) of captions, and of features [(T, D)] in their units.
-
-    `similarity` says what they are compared by, `frame_limits` the fewest and most frames it reads.
-    """
-
-    similarity: Literal["cosine", "euclidean"]
-    frame_limits: tuple[int, int]
-
-    def require(self, representation: Representation, what: str) -> None: ...
-    def encode_text(self, texts: Sequence[Caption]) -> np.ndarray: ...
-    def encode_motion(self, motions: Motions) -> np.ndarray: ...
+def embed_text(judge: TextMotionSpace, captions: Sequence[Caption]) -> np.ndarray:
+    """(N, C) for distances: those of a judge that goes by cosine have length one."""
+    return _for_distances(judge, judge.encode_text(captions))
 
 
-def embed_text(evaluator: Evaluator, captions: Sequence[Caption]) -> np.ndarray:
-    """(N, C) for distances: those of an evaluator that goes by cosine have length one."""
-    return _for_distances(evaluator, evaluator.encode_text(captions))
-
-
-def embed_motion(evaluator: Evaluator, motions: Motions) -> np.ndarray:
+def embed_motion(judge: TextMotionSpace, motions: Motions) -> np.ndarray:
     """(N, C) for distances and FID, as `embed_text`."""
-    return _for_distances(evaluator, evaluator.encode_motion(motions))
+    return _for_distances(judge, judge.encode_motion(motions))
 
 
-def _for_distances(evaluator: Evaluator, vectors: np.ndarray) -> np.ndarray:
-    return unit_rows(vectors) if evaluator.similarity == "cosine" else vectors
+def _for_distances(judge: TextMotionSpace, vectors: np.ndarray) -> np.ndarray:
+    return unit_rows(vectors) if judge.similarity == "cosine" else vectors
 
 
 class Pass(NamedTuple):
@@ -110,19 +96,19 @@ class EvaluationSet:
 class SetEmbeddings:
     """Embeddings of a set's captions and crops, each computed when first drawn; `share` hands them to several processes."""
 
-    def __init__(self, data: EvaluationSet, evaluator: Evaluator, share: Share = alone):
-        self.data, self.evaluator, self.share = data, evaluator, share
+    def __init__(self, data: EvaluationSet, judge: TextMotionSpace, share: Share = alone):
+        self.data, self.judge, self.share = data, judge, share
         self.known: dict[tuple[int, ...], np.ndarray] = {}
 
     def texts(self, drawn: Pass) -> np.ndarray:
         """(N, C)."""
         keys = list(zip(drawn.entry.tolist(), drawn.caption.tolist()))
-        return self._look_up(keys, lambda new: embed_text(self.evaluator, [self.data.entries[i].captions[k] for i, k in new]))
+        return self._look_up(keys, lambda new: embed_text(self.judge, [self.data.entries[i].captions[k] for i, k in new]))
 
     def motions(self, drawn: Pass) -> np.ndarray:
         """(N, C)."""
         keys = list(zip(drawn.entry.tolist(), drawn.start.tolist(), drawn.length.tolist()))
-        return self._look_up(keys, lambda new: embed_motion(self.evaluator, [self.data.motion(*key) for key in new]))
+        return self._look_up(keys, lambda new: embed_motion(self.judge, [self.data.motion(*key) for key in new]))
 
     def _look_up(self, keys: list[tuple[int, ...]], encode: Callable[[list], np.ndarray]) -> np.ndarray:
         if new := [key for key in dict.fromkeys(keys) if key not in self.known]:

@@ -1,7 +1,5 @@
 """How far an evaluator can be trusted: whether it finds real motions by their own captions and by wordings it never read."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from data_loaders.corpus import Corpus
@@ -9,15 +7,13 @@ from data_loaders.text import Caption
 from evaluations import metrics
 from evaluations.evaluation_set import EvaluationSet, SetEmbeddings, embed_motion, embed_text, real_set
 from evaluations.probes import Probes, probes_found
+from model.embedding import TextMotionSpace
 from protos.randomness import derive_seed
-
-if TYPE_CHECKING:
-    from evaluations.evaluation_set import Evaluator
 
 Rates = dict[str, tuple[float, float]]  # {metric: (of the evaluator, by chance)}
 
 
-def judge_evaluator(judge: "Evaluator", corpus: Corpus, split: str = "test", replications: int = 20, seed: int = 10) -> Rates:
+def judge_evaluator(judge: TextMotionSpace, corpus: Corpus, split: str = "test", replications: int = 20, seed: int = 10) -> Rates:
     """Means over the replications, each one pass over the split. ValueError where the clips have no content label, or the
     evaluator judges other motions."""
     data, probes = real_set(corpus, split), probes_found(corpus)
@@ -49,7 +45,7 @@ def unseen_wordings(probes: Probes, contents: set[str]) -> list[tuple[str, set[s
 
 
 def first_hits(
-    judge: "Evaluator", data: EvaluationSet, labels: np.ndarray, asked: list[tuple[str, set[str]]]
+    judge: TextMotionSpace, data: EvaluationSet, labels: np.ndarray, asked: list[tuple[str, set[str]]]
 ) -> tuple[float, float]:
     """Share of wordings whose nearest motion of the whole set has a right label, and that share by chance."""
     whole = [data.motion(i, 0, int(frames) // data.unit_length * data.unit_length) for i, frames in enumerate(data.lengths)]

@@ -13,7 +13,8 @@ import numpy as np
 
 from data_loaders.text import Caption
 from evaluations import metrics
-from evaluations.evaluation_set import EvaluationSet, Evaluator, Motions, Pass, SetEmbeddings, Share, alone, embed_motion
+from evaluations.evaluation_set import EvaluationSet, Motions, Pass, SetEmbeddings, Share, alone, embed_motion
+from model.embedding import TextMotionSpace
 from protos.randomness import derive_seed
 
 # (captions, lengths in frames, seeds) -> features [(T, D)] in their units
@@ -118,16 +119,16 @@ class Evaluation:
     def __init__(
         self,
         data: EvaluationSet,
-        evaluator: Evaluator,
+        judge: TextMotionSpace,
         protocol: EvaluationProtocol = PROTOCOLS["t2m"],
         seed: int = 0,
         multimodality: bool = True,
         share: Share = alone,
     ):
-        evaluator.require(data.representation, "the real motions")
-        self.data, self.evaluator, self.protocol, self.seed, self.share = data, evaluator, protocol, seed, share
+        judge.require(data.representation, "the real motions")
+        self.data, self.judge, self.protocol, self.seed, self.share = data, judge, protocol, seed, share
         self.multimodality = multimodality and protocol.multimodality_texts != 0
-        self.real = SetEmbeddings(data, evaluator, share)
+        self.real = SetEmbeddings(data, judge, share)
         self.given: SetEmbeddings | None = None
 
     def replicate(self, number: int, entrants: Entrants = Entrants(), keep: int = 0) -> Replication:
@@ -144,13 +145,13 @@ class Evaluation:
             self._generate(found, number, self._first(asked), reference, entrants.generate, rng, keep)
         if entrants.given is not None:
             if self.given is None or self.given.data is not entrants.given:
-                self.given = SetEmbeddings(entrants.given, self.evaluator, self.share)
+                self.given = SetEmbeddings(entrants.given, self.judge, self.share)
             drawn = self._first(self._draw(entrants.given, rng))
             made = self.given.motions(drawn)
             self._add(found, GIVEN, self.given.texts(drawn), made, reference, rng, entrants.given, drawn)
         if entrants.noise is not None:
             found.rows[SHUFFLED] = figures_of(text[rng.permutation(len(text))], motion, reference, rng)
-            noise = embed_motion(self.evaluator, entrants.noise(judged.length.tolist(), rng))
+            noise = embed_motion(self.judge, entrants.noise(judged.length.tolist(), rng))
             found.rows[NOISE] = figures_of(text, noise, reference, rng)
         return found
 
@@ -196,7 +197,7 @@ class Evaluation:
 
         def work(share: list) -> list[tuple[np.ndarray, np.ndarray | None]]:
             motions = generate(*zip(*((rows[k]) for k in share)))
-            embedded = embed_motion(self.evaluator, motions)
+            embedded = embed_motion(self.judge, motions)
             return [(vector, motion if k in kept else None) for k, vector, motion in zip(share, embedded, motions)]
 
         began = time.perf_counter()
@@ -218,7 +219,7 @@ def summary(figures: Sequence[Figures]) -> dict[str, metrics.Interval]:
 
 
 def evaluate(
-    generate: Generate | None, data: EvaluationSet, evaluator: Evaluator, protocol: EvaluationProtocol, seed: int = 0,
+    generate: Generate | None, data: EvaluationSet, evaluator: TextMotionSpace, protocol: EvaluationProtocol, seed: int = 0,
     replications: int | None = None,
 ) -> dict[str, dict[str, metrics.Interval]]:  # fmt: skip
     """The table of a protocol, {row: {metric: interval}}, real motion first: the Python way in. None: real motion alone."""

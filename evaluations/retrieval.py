@@ -16,13 +16,13 @@ from data_loaders.amass_dataset import AmassDataset
 from data_loaders.corpus import Corpus
 from data_loaders.text_similarity import Duplicates, duplicates_rule, meaning_codes, score_to_cosine
 from evaluations import retrieval_metrics
-from evaluations.evaluation_set import Evaluator
 from evaluations.judges import published_name
 from evaluations.metrics import euclidean
 from evaluations.protocol import Share, alone
 from evaluations.report import Report, command_line
 from evaluations.retrieval_data import Item
 from evaluations.stamps import checkpoint_stamp
+from model.embedding import TextMotionSpace
 from model.saved_text_features import SENTENCES, SavedTextFeatures, features_beside
 from model.text_encoders import TextEncoder
 from model.text_towers import at_hand, load_text_encoder
@@ -124,7 +124,7 @@ class Similarities:
         return replace(self, names=names, text_index=self.text_index[chosen], by_text=self.by_text[:, chosen])
 
 
-def similarities_of(items: Sequence[Item], judge: Evaluator, share: Share = alone) -> Similarities:
+def similarities_of(items: Sequence[Item], judge: TextMotionSpace, share: Share = alone) -> Similarities:
     """Embeds each distinct text and each motion once; `share` hands them to several processes."""
     captions = {}
     for item in items:
