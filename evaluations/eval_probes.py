@@ -7,7 +7,7 @@ clips; `--motions real` judges real clips of the test split, `--motions FOLDER` 
 
 import logging
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -62,20 +62,12 @@ def run(options: EvalProbesOptions) -> None:
     from functools import partial
 
     from data_loaders.corpus import Corpus
-    from evaluations.probe_report import markdown, summarise, validity_table, write_report
-    from evaluations.probe_run import (
-        captioned_test_clips,
-        judge_folder,
-        judge_model,
-        judge_real,
-        made_joints,
-        nearest_training_clips,
-        physics_beside_real,
-        validate_on,
-    )
+    from evaluations import probe_run
+    from evaluations.probe_report import markdown, summarise, write_report, write_validity
     from evaluations.probes import probes_for, probes_of
+    from evaluations.report import command_line
     from evaluations.stamps import checkpoint_stamp, joints_stamp
-    from evaluations.tables import fresh_outputs, write_plain
+    from evaluations.tables import fresh_outputs
     from model.run_folder import dataset_of
     from protos.names import safe_name
     from protos.randomness import derive_seed
@@ -94,41 +86,38 @@ def run(options: EvalProbesOptions) -> None:
         corpus = None
     probes = probes_for(corpus) if corpus is not None else probes_of(Path(dataset).name)
     chosen = probes.chosen(options.only)
-    real, validity = validate_on(corpus, probes, chosen) if corpus is not None else ([], [])
+    real, validity = probe_run.validate_on(corpus, probes, chosen) if corpus is not None else ([], [])
     if options.validate:
-        text = validity_table(validity)
         outputs = fresh_outputs(options.output_dir or Path("outputs") / "probe_validity", "validity of probes")
-        title = f"# Validity of the probes on {len(real)} real clips of {corpus.folder.name}"
-        outputs.write("validity.md", f"{title}\n\n{text}\n\nMade from dataset {corpus.stamp}.\n")
-        write_plain(outputs, "validity.json", [asdict(row) for row in validity])
-        print(text)
+        print(write_validity(outputs, corpus, len(real), validity))
         valid = sum(row.valid for row in validity)
         log.info("%d of %d probes are valid; table in %s", valid, len(validity), outputs.folder)
         sys.exit(valid < len(validity))
 
-    captions, clips = captioned_test_clips(corpus, options.physics_clips or len(corpus)) if corpus is not None else ([], [])
-    captioned = []
+    captioned, captions, clips = [], [], []
+    if corpus is not None:
+        captions, clips = probe_run.captioned_test_clips(corpus, options.physics_clips or len(corpus))
     fps = corpus.fps if corpus is not None else probes.fps
     if options.motions == "real":
-        judged = judge_real(real, probes, chosen, fps)
+        judged = probe_run.judge_real(real, probes, chosen, fps)
     elif options.motions is not None:
-        judged = judge_folder(Path(options.motions), probes, fps)
+        judged = probe_run.judge_folder(Path(options.motions), probes, fps)
     else:
         make = partial(
             generate, model=model, guidance_scale=options.guidance_scale, sampler=options.sampler,
             num_steps=options.num_steps, batch_size=options.batch_size,
         )  # fmt: skip
-        judged = judge_model(make, model.config.fps, probes, chosen, options.seeds, options.seed)
+        judged = probe_run.judge_model(make, model.config.fps, probes, chosen, options.seeds, options.seed)
         if options.physics_clips and corpus is not None:
             seeds = [derive_seed(options.seed, "caption", k) for k in range(len(clips))]
-            captioned = made_joints(make, captions, [int(corpus.lengths[i]) for i in clips], seeds)
+            captioned = probe_run.made_joints(make, captions, [int(corpus.lengths[i]) for i in clips], seeds)
     nearest, memorisation = [], {}
     if corpus is not None:
-        memorisation, nearest = nearest_training_clips(judged, captioned, corpus, clips)
+        memorisation, nearest = probe_run.nearest_training_clips(judged, captioned, corpus, clips)
     source = options.motions or str(options.model_path)
     report = {
         "source": "real clips of the test split" if source == "real" else source,
-        "command": " ".join(["python -m evaluations.eval_probes", *sys.argv[1:]]),
+        "command": command_line("evaluations.eval_probes"),
         "wordings": source != "real",
         "settings": {name: getattr(options, name) for name in ("seeds", "seed", "guidance_scale", "sampler", "num_steps")},
         "made_from": {
@@ -137,7 +126,7 @@ def run(options: EvalProbesOptions) -> None:
             "motions": joints_stamp(judged.motions) if options.motions not in (None, "real") else None,
         },
         "summary": summarise(judged, probes, validity),
-        "physics": physics_beside_real(judged, captioned, corpus, clips),
+        "physics": probe_run.physics_beside_real(judged, captioned, corpus, clips),
         "memorisation": memorisation,
     }
     name = "real" if source == "real" else safe_name(Path(source).resolve().name)

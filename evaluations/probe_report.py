@@ -5,9 +5,11 @@ import io
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import get_origin
 
 import numpy as np
 
+from data_loaders.corpus import Corpus
 from evaluations.probe_rules import Description
 from evaluations.probe_validation import Validity
 from evaluations.probes import AnyProbe, ContentProbe, Judged, Probes, Verdict
@@ -159,41 +161,44 @@ def distance_table(memorisation: dict[str, dict]) -> str:
     return table(header, rows)
 
 
+def write_validity(outputs: Outputs, corpus: Corpus, num_clips: int, validity: Sequence[Validity]) -> str:
+    """validity.md and validity.json; returns the table."""
+    text = validity_table(validity)
+    title = f"# Validity of the probes on {num_clips} real clips of {corpus.folder.name}"
+    outputs.write("validity.md", f"{title}\n\n{text}\n\nMade from dataset {corpus.stamp}.\n")
+    write_plain(outputs, "validity.json", [asdict(row) for row in validity])
+    return text
+
+
 def write_report(
     outputs: Outputs, report: dict, validity: Sequence[Validity], judged: Judged, nearest: Sequence[tuple[float, str]]
 ) -> None:
     """report.json, report.md and samples.csv (a row per motion)."""
     write_plain(outputs, "report.json", {**report, "validity": [asdict(row) for row in validity]})
     outputs.write("report.md", markdown(report, validity) + "\n")
-    passed = {index: verdict.passed for verdict in judged.verdicts for index in verdict.samples}
-    out = io.StringIO()
-    writer = None
+    passed = {index: int(verdict.passed) for verdict in judged.verdicts for index in verdict.samples}
+    rows = []
     for index, (sample, description) in enumerate(zip(judged.samples, judged.descriptions)):
-        row = {**asdict(sample), "passed": int(passed[index]) if index in passed else ""}
+        row = {**asdict(sample), "passed": passed.get(index, "")}
         if nearest:
             distance, clip = nearest[index]
             row |= {"nearest_m": f"{distance:.4f}" if clip else "", "nearest_clip": clip}
-        row |= _flat(description)
-        if writer is None:
-            names = [*row, *(name for name in _flat_names() if name not in row)]
-            writer = csv.DictWriter(out, names, restval="")
-            writer.writeheader()
-        writer.writerow(row)
+        rows.append(row | _measures(description))
+    out = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(out, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
     outputs.write("samples.csv", out.getvalue())
 
 
-def _flat_names() -> list[str]:
-    pairs = ("raised_seconds", "wrist_top", "wrist_lift", "swings")
-    names = []
-    for name in Description.__dataclass_fields__:
-        names += [f"{name}_left", f"{name}_right"] if name in pairs else [name]
-    return names
-
-
-def _flat(description: Description | None) -> dict[str, str]:
-    if description is None:
-        return {}
-    values = []
-    for value in asdict(description).values():
-        values += list(value) if isinstance(value, (tuple, list)) else [value]
-    return {name: f"{value:.3f}" for name, value in zip(_flat_names(), values)}
+def _measures(description: Description | None) -> dict[str, str]:
+    """The figures of a description, pairs as NAME_left and NAME_right; empty texts where a motion has none."""
+    told = {}
+    for name, kind in Description.__annotations__.items():
+        value = getattr(description, name, None)
+        if get_origin(kind) is tuple:
+            told |= {f"{name}_{side}": value and value[i] for i, side in enumerate(("left", "right"))}
+        else:
+            told[name] = value
+    return {name: "" if value is None else f"{value:.3f}" for name, value in told.items()}
