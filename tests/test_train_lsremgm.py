@@ -15,6 +15,7 @@ import torch
 from data_loaders.corpus import Corpus, Statistics
 from model.pretrained import from_pretrained
 from tests.synthetic import CONTENTS, random_corpus
+from tests.test_pretrained import ARGS, published
 from train.checkpoints import complete, read_state
 from train.lsremgm_recipe import latents_of
 from train.train_lsremgm import LSReMGMOptions, effective, main, recipe, run
@@ -168,6 +169,21 @@ def test_training_may_begin_from_the_weights_of_another_run(dataset, tmp_path):
     second = run(options)
     for a, b in zip(first.networks.denoiser.parameters(), second.networks.denoiser.parameters()):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
+
+
+def test_training_may_begin_from_published_weights(dataset, tmp_path):
+    network = published(tmp_path / "mdm", {**ARGS, "unconstrained": True})
+    folder = tmp_path / "data"
+    shutil.copytree(dataset, folder)
+    np.save(folder / "Mean.npy", np.zeros(263))
+    np.save(folder / "Std.npy", np.ones(263))
+    for named in (tmp_path / "mdm", tmp_path / "mdm" / "model000100000.pt"):
+        options = small(
+            folder, tmp_path / f"run_{named.stem}", resume_checkpoint=str(named), arch="trans_enc", unconstrained=True,
+            num_layers=2, latent_dim=32, ff_size=1024, num_heads=4, mask_frames=False, diffusion_steps=5, num_steps=1, lr=1e-12,
+        )  # fmt: skip
+        for ours, theirs in zip(run(options).networks.denoiser.parameters(), network.parameters(), strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
 
 
 def test_validation_uses_the_same_noise_each_time(dataset, tmp_path):

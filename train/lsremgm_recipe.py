@@ -58,9 +58,9 @@ def lsremgm_recipe(
     latents, own = latents_of(autoencoder, corpus)
     statistics = kept_statistics(own, training)
     data = training_data(corpus, "train", config, drawing.repeat, statistics)
-    texts = captions(data)
+    texts = data.texts
     config, encoder = completed(config, corpus, texts, latents)
-    prompts = list(prompts) or _spread(texts, NUM_PROMPTS)
+    prompts = list(prompts) or [texts[i] for i in np.linspace(0, len(texts) - 1, min(NUM_PROMPTS, len(texts))).astype(int)]
     judge = judging(corpus, training.seed) if judged else None
     held_out = validation(corpus, config, training, statistics) if training.eval_interval else None
 
@@ -114,11 +114,6 @@ def training_data(
         return TextMotionDataset(corpus, split, frames, frames, crop_rule="whole", statistics=pair)
     shortest = corpus.skeleton.length_limits[0] if corpus.heading == "published" else None
     return TextMotionDataset(corpus, split, min_frames=shortest, statistics=pair, repeat=repeat)
-
-
-def captions(*datasets: TextMotionDataset) -> list[str]:
-    """All captions of the motions, each once, in the order of the data."""
-    return list(dict.fromkeys(text for data in datasets for span in data.spans for text in span.texts))
 
 
 def completed(
@@ -231,8 +226,3 @@ This folder alone is enough to sample:
 
     python -m sample.sample --model_path THIS_FOLDER --text_prompt "a person walks forward"
 """
-
-
-def _spread(items: list[str], count: int) -> list[str]:
-    """`count` items evenly spread over a list."""
-    return [items[i] for i in np.linspace(0, len(items) - 1, min(count, len(items))).astype(int)]
