@@ -62,17 +62,14 @@ class PreparationSettings:
     overwrite: bool = False
     """Make a dataset of ours anew that was made with another source, --fps or --heading, or of other recordings."""
 
-    def __post_init__(self) -> None:
-        """ValueError for a source that is neither known nor described by a file."""
+    def recordings(self) -> Recordings:
+        """How the input is read. ValueError for a source that is neither known nor described by a file."""
+        if self.source in FILES:
+            return Recordings(self.source, self.mapping)
         known = (*FILES, *known_datasets())
         if self.source not in known and not self.source.endswith(".toml"):
             raise ValueError(f"SOURCE {shown(self.source)}: expected one of {', '.join(known)}, or a .toml file like those in "
                              "data_loaders/datasets")  # fmt: skip
-
-    def recordings(self) -> Recordings:
-        """How the input is read."""
-        if self.source in FILES:
-            return Recordings(self.source, self.mapping)
         described = known_datasets().get(self.source) or read_description(Path(self.source))
         if described.recordings is None:
             raise FileError(f"{self.source}: describes no recordings, expected a [recordings] part")

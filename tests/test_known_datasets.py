@@ -67,4 +67,4 @@ def test_a_name_stands_for_one_dataset(tmp_path, monkeypatch):
 
 def test_a_source_that_nobody_knows_is_refused(tmp_path):
     with pytest.raises(ValueError, match="bvh, amass, joints, bandai_namco, cmu_sample, humanml3d, kit"):
-        PreparationSettings("mixamo", tmp_path, tmp_path / "out")
+        prepare(PreparationSettings("mixamo", tmp_path, tmp_path / "out"))
