@@ -63,7 +63,7 @@ def run(options: EvalProbesOptions) -> None:
 
     from data_loaders.corpus import Corpus
     from evaluations import probe_run
-    from evaluations.probe_report import markdown, summarise, write_report, write_validity
+    from evaluations.probe_report import report_of, summarise, write_validity
     from evaluations.probes import probes_for, probes_of
     from evaluations.report import command_line
     from evaluations.stamps import checkpoint_stamp, joints_stamp
@@ -115,7 +115,7 @@ def run(options: EvalProbesOptions) -> None:
     if corpus is not None:
         memorisation, nearest = probe_run.nearest_training_clips(judged, captioned, corpus, clips)
     source = options.motions or str(options.model_path)
-    report = {
+    facts = {
         "source": "real clips of the test split" if source == "real" else source,
         "command": command_line("evaluations.eval_probes"),
         "wordings": source != "real",
@@ -131,12 +131,13 @@ def run(options: EvalProbesOptions) -> None:
     }
     name = "real" if source == "real" else safe_name(Path(source).resolve().name)
     outputs = fresh_outputs(options.output_dir or Path("outputs") / f"probes_{name}", "report of probes")
-    write_report(outputs, report, validity, judged, nearest)
+    report = report_of(facts, validity, judged, nearest)
+    report.write(outputs)
     if options.save_motions:
         outputs.claim("motions.npy", "motions.npz", "motions.txt", "motions_len.txt")
         prompts = [sample.prompt for sample in judged.samples]
         write_results(outputs.folder, stack(judged.motions, prompts, len(prompts), 1, judged.fps))
-    print(markdown({**report, "wordings": False}, []))
+    print(report.markdown())
     log.info("report.json, report.md and samples.csv in %s", outputs.folder)
 
 

@@ -1,11 +1,9 @@
 """Probe results as numbers, tables and files: report.json, report.md, samples.csv."""
 
-import csv
-import io
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import get_origin
+from typing import Any, get_origin
 
 import numpy as np
 
@@ -13,7 +11,7 @@ from data_loaders.corpus import Corpus
 from evaluations.probe_rules import Description
 from evaluations.probe_validation import Validity
 from evaluations.probes import AnyProbe, ContentProbe, Judged, Probes, Verdict
-from evaluations.stamps import spoken
+from evaluations.report import Report
 from evaluations.tables import percent, physics_table, table, write_plain
 from protos.outputs import Outputs
 
@@ -113,38 +111,37 @@ def distances(found: Sequence[tuple[float, str]], reference: Sequence[tuple[floa
     return summary
 
 
-def markdown(report: dict, validity: Sequence[Validity]) -> str:
-    """The report for people."""
-    summary = report["summary"]
-    lines = [f"# Probes: {report['source']}", "", f"`{report['command']}`", "", f"Made from {spoken(report['made_from'])}.", ""]
+def report_of(
+    facts: dict[str, Any], validity: Sequence[Validity], judged: Judged, nearest: Sequence[tuple[float, str]]
+) -> Report:  # fmt: skip
+    """Pass rates, physics and distances; in the file also the wordings, and what each probe is worth; a row per motion."""
+    summary, physics, probes = facts["summary"], facts["physics"], facts["summary"]["probes"].items()
     keys = ("overall", "mean_over_probes", "locomotion", "hands", "left_right_hands", "actions", "paired_styles", "rare_contents")
     rows = [[key.replace("_", " "), percent(summary[key])] for key in keys if summary[key] is not None]
-    lines += [
-        table(["share of motions that pass", "%"], [*rows, ["probes at 90 % or more", summary["probes_at_90"]]]), "",
+    notes = [
         "Overall counts valid probes; contents with fewer than 5 training clips are reported apart (rare contents).",
-        "",
         table(
             ["probe", "pass, %", "judged", "real clips, %", "on other prompts, %", "style-blind, %", "note"],
             [[name, percent(p["rate"]), p["judged"], percent(p["real_rate"]), percent(p["other_prompts_rate"]),
-              percent(p["style_blind_rate"]), _note(p)] for name, p in summary["probes"].items()],
-        ), "",
+              percent(p["style_blind_rate"]), _note(p)] for name, p in probes],
+        ),
     ]  # fmt: skip
-    if report.get("physics"):
+    if physics:
         pair = ("generated test captions", "the same real clips")
-        compared = pair if set(pair) <= set(report["physics"]) else None
-        lines += ["## Physics", "", physics_table(report["physics"], compared), ""]
-    if report.get("memorisation"):
-        lines += ["## Distance to the nearest training clip", "", distance_table(report["memorisation"]), ""]
-    if report["wordings"]:
-        wordings = [
-            [name, prompt, percent(rate)]
-            for name, p in summary["probes"].items()
-            for prompt, rate in p["wordings"].items()
-        ]
-        lines += ["## Wordings", "", table(["probe", "wording", "pass, %"], wordings), ""]
+        notes += ["## Physics", physics_table(physics, pair if set(pair) <= set(physics) else None)]
+    if facts["memorisation"]:
+        notes += ["## Distance to the nearest training clip", distance_table(facts["memorisation"])]
+    appendix = []
+    if facts["wordings"]:
+        wordings = [[name, prompt, percent(rate)] for name, p in probes for prompt, rate in p["wordings"].items()]
+        appendix += ["## Wordings", table(["probe", "wording", "pass, %"], wordings)]
     if validity:
-        lines += ["## Validity", "", validity_table(validity), ""]
-    return "\n".join(lines)
+        appendix += ["## Validity", validity_table(validity)]
+    return Report(
+        f"Probes: {facts['source']}", {**facts, "validity": [asdict(row) for row in validity]},
+        ["share of motions that pass", "%"], [*rows, ["probes at 90 % or more", summary["probes_at_90"]]], notes,
+        appendix="\n\n".join(appendix), lists={"samples.csv": _samples(judged, nearest)},
+    )  # fmt: skip
 
 
 def _note(probe: dict) -> str:
@@ -170,12 +167,8 @@ def write_validity(outputs: Outputs, corpus: Corpus, num_clips: int, validity: S
     return text
 
 
-def write_report(
-    outputs: Outputs, report: dict, validity: Sequence[Validity], judged: Judged, nearest: Sequence[tuple[float, str]]
-) -> None:
-    """report.json, report.md and samples.csv (a row per motion)."""
-    write_plain(outputs, "report.json", {**report, "validity": [asdict(row) for row in validity]})
-    outputs.write("report.md", markdown(report, validity) + "\n")
+def _samples(judged: Judged, nearest: Sequence[tuple[float, str]]) -> tuple[list[str], list[list[object]]]:
+    """Header, and a line per motion: what was asked, whether it passed, the nearest training clip and what was measured."""
     passed = {index: int(verdict.passed) for verdict in judged.verdicts for index in verdict.samples}
     rows = []
     for index, (sample, description) in enumerate(zip(judged.samples, judged.descriptions)):
@@ -184,12 +177,8 @@ def write_report(
             distance, clip = nearest[index]
             row |= {"nearest_m": f"{distance:.4f}" if clip else "", "nearest_clip": clip}
         rows.append(row | _measures(description))
-    out = io.StringIO()
-    if rows:
-        writer = csv.DictWriter(out, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
-    outputs.write("samples.csv", out.getvalue())
+    header = list(rows[0]) if rows else []
+    return header, [list(row.values()) for row in rows]
 
 
 def _measures(description: Description | None) -> dict[str, str]:
