@@ -18,7 +18,7 @@ def inputs(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("inputs")
 
     def make(module: str, arguments: str, where: Path) -> None:
-        ending = run(module, arguments.split(), where)
+        ending = run(module, arguments.split(), where, limited=False)
         assert ending.code == 0, f"{module} {arguments}: {ending}"
 
     make_inputs(folder, make)

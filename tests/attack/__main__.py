@@ -13,7 +13,7 @@ def main(cases: int = 650, seed: int = 0) -> int:
     with tempfile.TemporaryDirectory() as folder:
         inputs, work = Path(folder) / "inputs", Path(folder) / "work"
         inputs.mkdir()
-        make_inputs(inputs, lambda module, arguments, where: run(module, arguments.split(), where))
+        make_inputs(inputs, lambda module, arguments, where: run(module, arguments.split(), where, limited=False))
         found = list(attack(inputs, work, seed, cases))
     print(table(found))
     return sum(bool(case.fault) for case in found)

@@ -29,8 +29,8 @@ class Scenario:
 
 SAMPLE = "--no_video --num_repetitions 1 --motion_length 1 --device cpu --output_dir out"
 TMR = "--model_path in/tmr"
-TRAIN = ("--dataset in/dataset --num_steps 2 --batch_size 2 --device cpu --num_workers 0 --log_interval 1 --save_interval 1 "
-         "--latent_dim 16 --num_layers 1 --num_heads 2 --ff_size 16")  # fmt: skip
+LOOP = "--dataset in/dataset --num_steps 2 --batch_size 2 --device cpu --num_workers 0 --log_interval 1 --save_interval 1"
+TRAIN = f"{LOOP} --latent_dim 16 --num_layers 1 --num_heads 2 --ff_size 16"
 CHECKPOINT = ("config.json", "stats.npz", "model.safetensors")
 CORPUS = ("corpus/index.json", "corpus/captions.json", "corpus/features.npy")
 
@@ -99,6 +99,20 @@ SCENARIOS = (
              ("generated/a.npy",), weight=0.5),
     Scenario("features of poses", "data_loaders.guoh3dfeats", "--input in/clips --output out", "clips", ("clips/a.npy",),
              weight=0.5),
+    Scenario("measure moments", "evaluations.eval_localize",
+             f"{TMR} --dataset in/dataset --split all --num_motions 2 --clips_per_motion 2 --device cpu --output_dir out",
+             "dataset", ("tmr/config.json", "tmr/stats.npz", "dataset/corpus/captions.json"), weight=0.3),
+    Scenario("measure a judge", "evaluations.eval_evaluator",
+             "--dataset in/dataset --evaluator in/evaluator --replications 1 --device cpu", "judged",
+             ("evaluator/stats.npz", "dataset/corpus/index.json"), weight=0.3),
+    Scenario("train TMR", "train.train_tmr", f"--save_dir out {TRAIN} --min_seconds 1 --text_encoder minilm "
+             "--sentence_encoder minilm", "dataset", ("dataset/corpus/captions.json", "dataset/train.txt"), weight=0.3),
+    Scenario("train TEMOS", "train.train_temos", f"--save_dir out {TRAIN} --min_seconds 1 --text_encoder minilm", "dataset",
+             ("dataset/corpus/index.json",), weight=0.3),
+    Scenario("train an autoencoder", "train.train_autoencoder", f"--save_dir out {LOOP} --width 8 --latent_channels 4",
+             "dataset", ("dataset/corpus/index.json", "dataset/corpus/stats.npz"), weight=0.3),
+    Scenario("train an estimator of lengths", "train.train_length_estimator", f"--save_dir out {LOOP} --words minilm --hidden 8",
+             "dataset", ("dataset/corpus/captions.json",), weight=0.3),
     Scenario("what was fetched", "protos.fetch", "kit-ml", "fetched", ("checkpoints/fetched.json",),
              ("checkpoints/fetched.json",), cwd="in"),
 )  # fmt: skip
