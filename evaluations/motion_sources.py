@@ -20,7 +20,8 @@ from data_loaders.motion_checks import bone_problem, orientation_problem
 from data_loaders.skeleton import Skeleton
 from data_loaders.text import Caption, read_caption_file
 from evaluations.evaluation_set import EvaluationSet, Motions
-from model.generation import Sampling, TextToMotion, columns, generate_features, reads_text
+from model.capabilities import Generates, Sampling
+from model.generation import generate_features
 from protos.options import one_line
 from sample.results import Results, read_results
 
@@ -34,10 +35,10 @@ class ModelSource:
     Motions are made in batches of similar length; each depends on its own caption, length and seed alone.
     """
 
-    def __init__(self, networks: TextToMotion, corpus: Corpus, sampling: Sampling | None = None, progress: bool = True):
+    def __init__(self, networks: Generates, corpus: Corpus, sampling: Sampling | None = None, progress: bool = True):
         """Raises RepresentationMismatch where the model makes other motions than the corpus has, ValueError where it
         reads no text."""
-        if not reads_text(networks):
+        if not networks.reads_text():
             raise ValueError("this model reads no text: there is nothing to judge its motions by")
         networks.statistics.representation.require(corpus.representation, "the model", f"dataset {corpus.folder}")
         self.networks, self.sampling, self.progress = networks, sampling or Sampling(), progress
@@ -62,7 +63,7 @@ class ModelSource:
 
     def completed(self, motion: torch.Tensor) -> np.ndarray:
         """All features (T, D) of a motion of which the model may make only root, positions and contacts."""
-        made = columns(self.networks)
+        made = self.networks.columns()
         if isinstance(made, slice):
             return motion.numpy()
         return complete_features(motion, made, self.networks.skeleton, self.networks.config.heading)

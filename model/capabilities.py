@@ -1,13 +1,17 @@
 """What a model can do: code asks for one of these, never for a system."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor
 
+from data_loaders.corpus import Motion
 from data_loaders.text import Caption
+from diffusion.samplers import SampledStep, SamplerName
+
+NOT_FINITE = "its weights or its mean and std hold such values, or far too large ones"  # why a motion came out with NaN
 
 
 @dataclass(frozen=True)
@@ -41,3 +45,40 @@ class ReadsWords(Protocol):
     """Reads texts as words of a source (`model/evaluator_words.py`) that is given to it."""
 
     def read_through(self, words: Any) -> None: ...
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to sample; None takes what the model's configuration says. `num_steps`: 20, "ddim20", ..."""
+
+    guidance_scale: float | None = None
+    sampler: SamplerName | None = None
+    num_steps: int | str | None = None
+    smoothing: float | None = None
+    eta: float = 0.0
+    order: int | None = None
+    batch_size: int = 64
+    on_step: Callable[[SampledStep], None] | None = None
+
+
+OWN = Sampling()  # everything as the model's configuration says
+
+
+@runtime_checkable
+class Generates(Protocol):
+    """Makes motion, from texts where `reads_text`."""
+
+    def reads_text(self) -> bool: ...
+
+    def columns(self) -> list[int] | slice:
+        """The feature columns that it makes."""
+
+    def generate_features(self, texts: Sequence[str], lengths: Sequence[int], seeds: Sequence[int],
+                          sampling: Sampling = OWN) -> list[Tensor]:
+        """Features [(lengths[i], D)] in their units for texts[i]. ValueError for a length or a setting that it cannot take."""
+
+    def motion(self, features: Tensor, *captions: str) -> Motion:
+        """Features (T, D) in their units as joints (1, T, J, 3) in metres."""
+
+    def why_not_finite(self, sampling: Sampling) -> str:
+        """The likely causes of motion that is not finite."""

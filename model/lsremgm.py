@@ -1,6 +1,6 @@
 """LS-ReMGM text-to-motion network: the MDM denoiser (Tevet et al. 2023) with every variant behind one configuration.
 
-`model/lsremgm_generate.py` holds the system's `build`, `loss` and `generate`.
+`model/lsremgm_system.py` holds the system's `build`, `loss` and `generate`.
 """
 
 from dataclasses import dataclass

@@ -19,7 +19,7 @@ from data_loaders.humanml_features import joints_from_features
 from data_loaders.rifke import joints_from_rifke
 from data_loaders.skeleton import load_skeleton
 from data_loaders.text import Caption
-from model.capabilities import VectorSpace
+from model.capabilities import NOT_FINITE, OWN, Sampling, VectorSpace
 from model.layers import TransformerLayer, sinusoidal_table
 from model.motion_autoencoder import Posterior
 from model.text_encoders import TextEncoder, TextFeatures
@@ -256,6 +256,25 @@ class TMR(nn.Module):
             features = self.denormalise(self.decode(posterior.sample(noise), mask))  # (B, T, D)
             made += [row[:n].cpu() for row, n in zip(features, lengths[rows], strict=True)]
         return made
+
+    def generate_features(self, texts: Sequence[str], lengths: Sequence[int], seeds: Sequence[int],
+                          sampling: Sampling = OWN) -> list[Tensor]:
+        """As `generate`. ValueError also for a setting of diffusion."""
+        for name in ("guidance_scale", "sampler", "num_steps", "smoothing", "eta", "order"):
+            if getattr(sampling, name) != getattr(Sampling, name):
+                raise ValueError(f"{name}: this model (TEMOS or TMR) makes a motion in one step, without diffusion, and does "
+                                 f"not take it")
+        return self.eval().generate(texts, list(map(int, lengths)), seeds, batch_size=sampling.batch_size)
+
+    def reads_text(self) -> bool:
+        return True
+
+    def columns(self) -> slice:
+        """The feature columns that the model makes: all."""
+        return slice(None)
+
+    def why_not_finite(self, _: Sampling) -> str:
+        return NOT_FINITE
 
     def motion(self, features: Tensor, *captions: str) -> Motion:
         """Features (T, D) in their units as joints in metres. RepresentationMismatch where they hold rotations only."""

@@ -18,12 +18,13 @@ import numpy as np
 from data_loaders.amass_dataset import open_dataset
 from data_loaders.corpus import Motion
 from data_loaders.joint_mapping import shipped_mappings
+from model.capabilities import Generates
 from model.embedding import TextMotionSpace, open_space
-from model.generation import SYSTEMS, TextToMotion
 from model.loading import CheckpointError
 from model.official.mdm import config_from_args
 from model.official.tmr import config_from_run, read_run_config
 from model.pretrained import from_pretrained, read_config
+from model.registry import able
 from protos.confined import Confined, LimitError
 from protos.files import atomic_file
 from protos.options import one_line
@@ -269,7 +270,7 @@ def _checkpoint(folder: Path) -> Checkpoint | None:
     except (CheckpointError, ValueError, OSError, KeyError, TypeError, AttributeError) as error:
         log.warning("%s is left out of the checkpoints to make motions with: %s", folder, one_line(error)[:300])
         return None
-    if system not in SYSTEMS or (system == "lsremgm" and config.condition != "text"):
+    if system not in able(Generates) or (system == "lsremgm" and config.condition != "text"):
         return None
     guidance = None if system == "tmr" or config.cond_mask_prob == 0 else float(config.guidance_scale)
     return Checkpoint(folder, config.max_frames / config.fps, guidance)
@@ -281,7 +282,7 @@ class Maker:
     def __init__(self, checkpoints: dict[str, Checkpoint], device: str = "auto"):
         self.checkpoints, self.device = checkpoints, pick_device(device)
         self._networks = threading.Lock()
-        self._loaded: tuple[tuple, TextToMotion | None] = ((), None)
+        self._loaded: tuple[tuple, Generates | None] = ((), None)
 
     def make(self, prompt: str, seconds: float = 6.0, seed: int = 10, count: int = 1, guidance: float | None = None,
              checkpoint: str = "starter") -> list[Motion]:
@@ -307,12 +308,12 @@ class Maker:
         with self._networks:
             return "".join(unknown_prompts(chosen.folder, [checked_prompt(prompt)], self._open(chosen)))
 
-    def _open(self, checkpoint: Checkpoint) -> TextToMotion:
+    def _open(self, checkpoint: Checkpoint) -> Generates:
         """Read again where training has replaced it since."""
         key = checkpoint.folder, checkpoint.folder.stat().st_mtime_ns
         if self._loaded[0] != key:
             self._loaded = (), None  # two large models need not fit
-            self._loaded = key, from_pretrained(checkpoint.folder, self.device, systems=SYSTEMS)
+            self._loaded = key, from_pretrained(checkpoint.folder, self.device, systems=able(Generates))
         return self._loaded[1]
 
 

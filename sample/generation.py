@@ -20,11 +20,12 @@ PROMPTS_FILE = "prompts.txt"
 
 def load(model_path: Path | str = STARTER, device: str = "auto") -> "nn.Module":
     """The model of a checkpoint, ready to sample. Raises FileNotFoundError or ValueError saying what is wrong."""
-    from model.generation import SYSTEMS
+    from model.capabilities import Generates
     from model.pretrained import from_pretrained
+    from model.registry import able
     from protos.processes import pick_device
 
-    return from_pretrained(Path(model_path), device=pick_device(device), systems=SYSTEMS)
+    return from_pretrained(Path(model_path), device=pick_device(device), systems=able(Generates))
 
 
 def generate(
@@ -45,7 +46,7 @@ def generate(
     """
     from tqdm import tqdm
 
-    from model.generation import Sampling
+    from model.capabilities import Sampling
     from model.generation import generate as generate_batch
     from sample.prompts import PromptError, clean_prompt, fit_frames, frames_of
 
@@ -78,11 +79,10 @@ def requests_for(
 ) -> "list[Request]":
     """What to make, with lengths in frames: one prompt, a file of prompts, the captions of a test split, or where nothing is
     given the checkpoint's own prompts. Says so where the model reads none. PromptError where there is no prompt."""
-    from model.generation import reads_text
     from sample.prompts import Request, clean_prompt, frames_of, read_prompt_file
 
     config = model.config
-    if (text_prompt is not None or input_text is not None) and not reads_text(model) and config.condition == "none":
+    if (text_prompt is not None or input_text is not None) and not model.reads_text() and config.condition == "none":
         log.warning("this model reads no text: it was trained without, so the prompt changes nothing but the files' names")
     frames = frames_of(seconds, config.fps, config.max_frames)
     if text_prompt is not None:

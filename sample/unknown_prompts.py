@@ -8,25 +8,24 @@ from typing import TYPE_CHECKING
 from protos.reading import FileError
 
 if TYPE_CHECKING:
-    from model.generation import TextToMotion
+    from model.capabilities import Generates
 
 log = logging.getLogger(__name__)
 MOST_LINES = 5
 LONGEST_SHOWN = 80  # characters of a prompt
 
 
-def unknown_prompts(checkpoint: Path, prompts: Sequence[str], networks: "TextToMotion") -> list[str]:
+def unknown_prompts(checkpoint: Path, prompts: Sequence[str], networks: "Generates") -> list[str]:
     """A line for each prompt that lies outside what a checkpoint's captions say, naming the nearest that they do.
 
     None where the checkpoint has no sketch of its captions; where that is damaged the log says so, and motions are made all
     the same.
     """
-    from model.generation import reads_text
     from model.known_texts import KnownTexts, encoder_of
     from model.run_folder import checkpoint_in
 
     try:
-        sketch = KnownTexts.beside(checkpoint_in(checkpoint)) if reads_text(networks) else None
+        sketch = KnownTexts.beside(checkpoint_in(checkpoint)) if networks.reads_text() else None
     except (FileError, OSError) as error:
         log.error("%s; prompts beyond these weights are not told", error)
         return []

@@ -7,18 +7,11 @@ import torch
 from data_loaders.corpus import Batch, Representation, RepresentationMismatch, Statistics
 from data_loaders.edit_masks import TARGET_JOINTS, EditError, TargetLocation, edit_mask, target_location, target_rows
 from data_loaders.skeleton import load_skeleton
+from model.capabilities import Sampling
 from model.lsremgm import LSReMGMConfig, MotionDenoiser
-from model.lsremgm_generate import (
-    Extras,
-    LengthError,
-    Sampling,
-    autoregress,
-    denoiser,
-    generate,
-    generate_features,
-)
+from model.lsremgm_generate import NO_EXTRAS, Extras, LengthError, autoregress
 from model.lsremgm_loss import goal_error, loss, perturbed
-from model.lsremgm_system import LSReMGM, build
+from model.lsremgm_system import LSReMGM, build, denoiser
 from model.motion_autoencoder import AutoencoderConfig
 from model.text_encoders import TextFeatures
 from model.text_towers import load_text_encoder
@@ -50,6 +43,11 @@ VARIANTS = {
 @pytest.fixture(scope="module")
 def minilm():
     return load_text_encoder("minilm", disk_cache=False)
+
+
+def generate(nets, texts, lengths, seeds, extras=NO_EXTRAS, **settings):
+    made = nets.generate_features(texts, lengths, seeds, Sampling(**settings), extras)
+    return [nets.motion(features, text) for features, text in zip(made, texts, strict=True)]
 
 
 def statistics(width=263, skeleton="humanml", fps=20.0, heading="published"):
@@ -218,7 +216,7 @@ def test_kit_motion_is_given_in_metres(minilm):
     kit = load_skeleton("kit")
     config = LSReMGMConfig(**SMALL, **WORDS, num_features=251, skeleton="kit", fps=12.5)
     nets = build(config, statistics(251, "kit", 12.5), minilm)
-    features = generate_features(nets, ["a walk"], [10], [3])[0]
+    features = nets.generate_features(["a walk"], [10], [3])[0]
     motion = generate(nets, ["a walk"], [10], [3])[0]
     assert motion.joints.shape == (1, 10, 21, 3)
     assert np.allclose(motion.joints[0, :, 0, 1], features[:, 3].numpy() * kit.metres_per_unit, atol=1e-6)
@@ -238,15 +236,15 @@ def test_a_sample_depends_on_its_seed_and_not_on_its_batch(nets, sampler):
 
 
 def test_unmasked_models_are_sampled_at_196_frames_and_cut(unmasked):
-    short = generate_features(unmasked, ["a walk"], [40], [1])[0]
-    full = generate_features(unmasked, ["a walk"], [196], [1])[0]
+    short = unmasked.generate_features(["a walk"], [40], [1])[0]
+    full = unmasked.generate_features(["a walk"], [196], [1])[0]
     assert short.shape == (40, 263) and full.shape == (196, 263)
     assert torch.allclose(short, full[:40], atol=1e-5)
 
 
 def test_masked_models_are_sampled_at_the_requested_length(nets):
     seen = []
-    generate_features(nets, ["a walk"], [40], [1], Sampling(on_step=lambda step: seen.append(step.x.shape[1])))
+    nets.generate_features(["a walk"], [40], [1], Sampling(on_step=lambda step: seen.append(step.x.shape[1])))
     assert set(seen) == {40} and len(seen) == 5
 
 
@@ -270,17 +268,17 @@ def test_guidance_scales_of_0_and_1_ask_the_network_once(nets):
     rows = []
     handle = nets.denoiser.register_forward_pre_hook(lambda module, inputs: rows.append(len(inputs[0])))
     for scale in (0.0, 1.0, 2.0):
-        generate_features(nets, ["a walk"], [8], [1], Sampling(guidance_scale=scale, num_steps=2))
+        nets.generate_features(["a walk"], [8], [1], Sampling(guidance_scale=scale, num_steps=2))
     handle.remove()
     assert rows == [1, 1, 1, 1, 2, 2]
-    free = [generate_features(nets, [p], [8], [1], Sampling(guidance_scale=0.0))[0] for p in ("a walk", "a bow")]
+    free = [nets.generate_features([p], [8], [1], Sampling(guidance_scale=0.0))[0] for p in ("a walk", "a bow")]
     assert torch.equal(*free)
 
 
 def test_guidance_is_ignored_by_models_that_always_had_their_condition(minilm, caplog):
     nets = build(LSReMGMConfig(**SMALL, **WORDS, cond_mask_prob=0.0), statistics(), minilm)
-    plain = generate_features(nets, ["a walk"], [8], [1], Sampling(guidance_scale=1.0))[0]
-    assert torch.equal(generate_features(nets, ["a walk"], [8], [1], Sampling(guidance_scale=4.0))[0], plain)
+    plain = nets.generate_features(["a walk"], [8], [1], Sampling(guidance_scale=1.0))[0]
+    assert torch.equal(nets.generate_features(["a walk"], [8], [1], Sampling(guidance_scale=4.0))[0], plain)
     assert "ignored" in caplog.text
 
 
@@ -288,13 +286,13 @@ def test_settings_that_a_sampler_does_not_take_are_refused(nets):
     for settings, said in ((Sampling(sampler="ddpm", eta=0.5), "eta 0.5: only the sampler ddim"),
                            (Sampling(sampler="ddim", order=2), "order 2: only the samplers plms and dpmpp")):  # fmt: skip
         with pytest.raises(ValueError, match=said):
-            generate_features(nets, ["a walk"], [8], [1], settings)
+            nets.generate_features(["a walk"], [8], [1], settings)
 
 
 def test_in_between_keeps_start_and_end(nets):
     given, skeleton = torch.randn(1, 20, 263) * 0.02, load_skeleton("humanml")
     keep = edit_mask("in_between", skeleton, torch.tensor([20]), 20)
-    made = generate_features(nets, ["a walk"], [20], [1], extras=Extras(motion=given, keep=keep))[0]
+    made = nets.generate_features(["a walk"], [20], [1], extras=Extras(motion=given, keep=keep))[0]
     assert torch.allclose(made[:5], given[0, :5], atol=1e-6) and torch.allclose(made[15:], given[0, 15:], atol=1e-6)
     assert not torch.allclose(made[5:15], given[0, 5:15], atol=1e-3)
 
@@ -302,7 +300,7 @@ def test_in_between_keeps_start_and_end(nets):
 def test_upper_body_edit_keeps_legs_and_root(unmasked):
     given, skeleton = torch.randn(1, 30, 263) * 0.02, load_skeleton("humanml")
     keep = edit_mask("upper_body", skeleton, torch.tensor([30]), 30)
-    made = generate_features(unmasked, ["waving"], [30], [1], extras=Extras(motion=given, keep=keep))[0]
+    made = unmasked.generate_features(["waving"], [30], [1], extras=Extras(motion=given, keep=keep))[0]
     assert torch.allclose(made[keep[0]], given[0][keep[0]], atol=1e-6)
     assert not torch.allclose(made[~keep[0]], given[0][~keep[0]], atol=1e-3)
 
@@ -341,11 +339,11 @@ def prefix_model(minilm, **more) -> LSReMGM:
 def test_prefix_models_go_on_from_what_they_made(minilm):
     nets = prefix_model(minilm)
     prefix = torch.randn(1, 4, 263) * 0.02
-    long = generate_features(nets, ["a walk"], [25], [1], extras=Extras(prefix=prefix))[0]
-    short = generate_features(nets, ["a walk"], [10], [1], extras=Extras(prefix=prefix))[0]
+    long = nets.generate_features(["a walk"], [25], [1], extras=Extras(prefix=prefix))[0]
+    short = nets.generate_features(["a walk"], [10], [1], extras=Extras(prefix=prefix))[0]
     assert long.shape == (25, 263) and torch.allclose(long[:10], short, atol=1e-6)
-    assert generate_features(nets, ["a walk"], [300], [1], extras=Extras(prefix=prefix))[0].shape == (300, 263)
-    both = generate_features(nets, ["a walk"], [14], [1], extras=Extras(prefix=prefix, include_prefix=True))[0]
+    assert nets.generate_features(["a walk"], [300], [1], extras=Extras(prefix=prefix))[0].shape == (300, 263)
+    both = nets.generate_features(["a walk"], [14], [1], extras=Extras(prefix=prefix, include_prefix=True))[0]
     assert torch.allclose(both[:4], prefix[0], atol=1e-6) and torch.allclose(both[4:], short, atol=1e-6)
     with pytest.raises(EditError, match="continues 4 frames"):
         generate(nets, ["a walk"], [10], [1], extras=Extras(prefix=prefix[:, :3]))
@@ -363,15 +361,15 @@ def test_pieces_shorter_than_the_prefix_leave_it_as_long_as_the_model_was_traine
     nets = prefix_model(minilm, context_len=4, pred_len=3)
     seen = []
     nets.denoiser.register_forward_pre_hook(lambda _, args, kwargs: seen.append(kwargs["prefix"].shape[1]), with_kwargs=True)
-    generate_features(nets, ["a walk"], [8], [1], extras=Extras(prefix=torch.zeros(1, 4, 263)))
+    nets.generate_features(["a walk"], [8], [1], extras=Extras(prefix=torch.zeros(1, 4, 263)))
     assert set(seen) == {4}
 
 
 def test_prefix_models_take_a_prompt_per_piece(minilm):
     nets = prefix_model(minilm)
     prefix = Extras(prefix=torch.zeros(1, 4, 263))
-    same = generate_features(nets, ["a walk"], [20], [1], extras=prefix)[0]
-    change = generate_features(nets, [["a walk", "a bow"]], [20], [1], extras=prefix)[0]
+    same = nets.generate_features(["a walk"], [20], [1], extras=prefix)[0]
+    change = nets.generate_features([["a walk", "a bow"]], [20], [1], extras=prefix)[0]
     assert torch.equal(change[:10], same[:10]) and not torch.allclose(change[10:], same[10:], atol=1e-4)
 
 

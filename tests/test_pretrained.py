@@ -13,9 +13,9 @@ import pytest
 import torch
 
 from data_loaders.corpus import Representation, Statistics
+from model.capabilities import Sampling
 from model.loading import CheckpointError
 from model.lsremgm import LSReMGMConfig, MotionDenoiser
-from model.lsremgm_generate import Sampling, generate_features
 from model.lsremgm_system import build
 from model.motion_autoencoder import AutoencoderConfig
 from model.official.mdm import config_from_args, mdm_name, read_args
@@ -52,7 +52,7 @@ def saved(tmp_path, minilm):
 
 
 def same_sample(a, b) -> float:
-    made = [generate_features(nets, ["a person walks"], [16], [3], Sampling(sampler="ddim"))[0] for nets in (a, b)]
+    made = [nets.generate_features(["a person walks"], [16], [3], Sampling(sampler="ddim"))[0] for nets in (a, b)]
     return (made[0] - made[1]).abs().max().item()
 
 

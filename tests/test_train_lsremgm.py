@@ -46,7 +46,7 @@ def losses(save_dir: Path) -> list[float]:
 
 
 def test_a_checkpoint_folder_alone_is_enough_to_sample(dataset, tmp_path):
-    from model.lsremgm_generate import generate
+    from model.generation import generate
 
     result = run(small(dataset, tmp_path, eval_interval=3))
     networks = from_pretrained(result.checkpoint)

@@ -21,7 +21,8 @@ from data_loaders.text import Caption
 from evaluations.judges import load_judge
 from evaluations.motion_sources import ModelSource
 from model import tmr_losses
-from model.generation import Sampling, generate_features
+from model.capabilities import Sampling
+from model.generation import generate_features
 from model.pretrained import from_pretrained
 from sample.generation import generate
 from tests.synthetic import CONTENTS, raise_hand, random_corpus, walk
