@@ -10,7 +10,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS = ("protos", "data_loaders", "diffusion", "model", "visualize", "sample", "evaluations", "train")
-FILES = {f"{layer}.{path.stem}": path for layer in LAYERS for path in (ROOT / layer).glob("*.py") if path.stem != "__init__"}
+FILES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts): path
+    for layer in LAYERS for path in (ROOT / layer).rglob("*.py") if path.stem != "__init__"
+}  # fmt: skip
 
 
 def imports(path: Path) -> set[str]:
