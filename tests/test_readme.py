@@ -23,7 +23,7 @@ NOT_RUN = ("make ", "python3 -m venv", ".venv/bin/pip", ".venv/bin/python -m pyt
 QUICK_SAMPLE = "--num_steps 2 --motion_length 1 --num_repetitions 1"
 QUICK_TRAIN = (
     "--num_steps 2 --batch_size 2 --num_layers 1 --latent_dim 16 --ff_size 16 --num_heads 2 --diffusion_steps 5 "
-    "--text_encoder_type minilm --precision fp32 --log_interval 1 --device cpu"
+    "--sampling_steps 2 --text_encoder_type minilm --precision fp32 --log_interval 1 --device cpu"
 )
 QUICK_TMR = (
     "--dataset pools --num_steps 2 --batch_size 4 --latent_dim 16 --ff_size 16 --num_layers 1 --num_heads 2 --eval_interval 0 "

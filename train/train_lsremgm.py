@@ -158,6 +158,8 @@ class LSReMGMOptions(TrainOptions):
                 f"--diffusion_steps {self.diffusion_steps}: a {self.noise_schedule} schedule needs at least {least}, "
                 f"and --pos_embed_max_len {self.pos_embed_max_len} allows no more"
             )
+        if self.sampling_steps > self.diffusion_steps:
+            raise ValueError(f"--sampling_steps {self.sampling_steps}: at most --diffusion_steps {self.diffusion_steps}")
         if self.modulation and (self.arch == "gru" or not self.norm_first):
             raise ValueError("--modulation needs --norm_first and --arch trans_enc or trans_dec")
         if self.arch == "gru" and self.autoencoder:
