@@ -181,7 +181,7 @@ def test_a_checkpoint_keeps_weights_statistics_and_representation(evaluator, tmp
     assert again.config == evaluator.config and not again.training
     clips = motions(40, 80)
     torch.testing.assert_close(again.encode_motion(clips), evaluator.encode_motion(clips), rtol=0, atol=5e-3)
-    with pytest.raises(CheckpointError, match="kind evaluator, needed is lsremgm"):
+    with pytest.raises(CheckpointError, match="kind evaluator, needed is tmr or lsremgm"):
         load(tmp_path / "evaluator", "cpu")
 
 
