@@ -128,7 +128,8 @@ def _arrays(array: np.ndarray, rng: np.random.Generator) -> Iterator[tuple[str, 
     if number and array.dtype.kind == "f":
         for value in (np.nan, np.inf, 1e30):
             changed = array.copy()
-            changed.reshape(-1)[rng.integers(0, array.size)] = value
+            with np.errstate(over="ignore"):
+                changed.reshape(-1)[rng.integers(0, array.size)] = value
             yield "not finite" if value != 1e30 else "a huge number", changed, value != 1e30
         yield "all zero", np.zeros_like(array), False
         yield "all not a number", np.full_like(array, np.nan), True

@@ -95,8 +95,9 @@ def _names(path: Path) -> tuple[str, ...]:
     more = {"manifest.json": ("is there already", "did not write"), "test.txt": ("split",), "train.txt": ("split",),
             "stats.npz": ("config.json",), "config.json": ("text encoder",), "training_state.pt": ("not saved",),
             }  # fmt: skip
-    gallery = (path.parent.name,) if path.parent.name == "gallery" else ()
-    return path.name, path.stem, *more.get(path.name, ()), *gallery
+    folder = path.parent.parent if path.parent.name == "corpus" else path.parent  # of a dataset or gallery, which is named whole
+    whole = (f"in/{folder.name}",) if folder.name in ("gallery", "dataset") else ()
+    return path.name, path.stem, *more.get(path.name, ()), *whole
 
 
 def _not_finite(out: Path) -> str:
