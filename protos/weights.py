@@ -12,6 +12,7 @@ from protos.reading import FileError, refuse_other_formats, size
 if TYPE_CHECKING:
     from torch import Tensor
 
+MOST_PACKED = 16 * 2**20  # bytes by which packed code may grow; CLIP's published files hold some hundred kB of it
 
 def read_safetensors(path: str | Path) -> "dict[str, Tensor]":
     """Tensors of a safetensors file by name, as stored. FileError where it is absent, damaged or another kind of file."""
@@ -78,14 +79,14 @@ def _require_file(path: str | Path) -> None:
 
 
 def _refuse_packed(path: str | Path) -> None:
-    """FileError for an archive that unpacks to more than it holds: torch.save packs nothing, a bomb does."""
+    """FileError for an archive that unpacks to far more than it holds: torch packs no tensor, only the code of TorchScript."""
     try:
         with zipfile.ZipFile(path) as archive:
             total = sum(member.file_size for member in archive.infolist())
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error):
         return  # an older form, or damaged: reading says so
-    if total > Path(path).stat().st_size:
-        raise FileError(f"{path}: unpacks to {size(total)}, more than the file itself: torch.save does not write such files")
+    if total > Path(path).stat().st_size + MOST_PACKED:
+        raise FileError(f"{path}: unpacks to {size(total)}, far more than the file itself: torch does not write such files")
 
 
 def _kind(tensor: "Tensor") -> str:
