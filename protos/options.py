@@ -7,23 +7,22 @@ says what to do with them in a function that imports what is heavy, and ends in
 
     if __name__ == "__main__":
         run_command(main)
+
+A system's configuration is its command's flags: `class LSReMGMOptions(LSReMGMConfig, TrainOptions)` has those of both
+(see `protos.flags`).
 """
 
-import dataclasses
 import logging
 import os
 import re
 import sys
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import UnionType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
-from protos.bounds import Range, bounds_of, check_bounds
-
-if TYPE_CHECKING:
-    pass
+from protos.bounds import bounds_of
+from protos.flags import dataclasses_in, flags_of, registry_of
 
 Options = TypeVar("Options")
 logger = logging.getLogger(__name__)
@@ -52,110 +51,93 @@ def parse(
     argv: Sequence[str] | None = None,
     description: str | None = None,
     aliases: Mapping[str, str] | None = None,
-    presets: Mapping[str, Mapping[str, Any]] | None = None,
+    presets: Mapping[str, Mapping[str, Any] | str] | None = None,
+    ignored: Mapping[str, str] | None = None,
 ) -> Options:
-    """An instance of `options_type` (a dataclass or a union of them) from the command line.
+    """An instance of `options_type` (a dataclass or a union of them, which are subcommands) from the command line.
 
     Flags have underscores; hyphens, the older names of `LEGACY_FLAGS` and `aliases` (old -> field), and real booleans
-    (`--cuda False`, `--use_ema`, `--no_video` for a field `video`) are understood. With `presets`, `--preset NAME` (a
-    field of the dataclass) replaces defaults, which other flags still override, also in --help. Exits with 0 after
-    help, with 2 and a message after a wrong flag, a number out of its `Range`, or a ValueError of `__post_init__`.
+    (`--cuda False`, `--use_ema`, `--no_video` for a field `video`) are understood. `ignored` (name -> why) are flags of older
+    scripts that are taken with their value, said on stderr and left. With `presets`, `--preset NAME` (a field of the dataclass)
+    replaces defaults, which other flags still override, also in --help; in place of a preset that has become another command
+    stands the line that replaces it. --help shows the fields of each class that options inherit from as a group of their own.
+    Exits with 0 after help, with 2 and a message after a wrong flag, a number out of its `Range`, or a ValueError of
+    `__post_init__`.
     """
     import tyro
 
-    fields = dict(_fields(options_type))
+    kinds = dataclasses_in(options_type)
+    fields = {field.name: typing.get_type_hints(kind)[field.name] for kind in kinds for field in flags_of(kind)}
     aliases = {**LEGACY_FLAGS, **(aliases or {})}
     aliases = {old: new for old, new in aliases.items() if new in fields and old not in fields}
-    if aliases:
-        older = ", ".join(f"--{old} = --{new}" for old, new in sorted(aliases.items()))
-        description = f"{(description or '').strip()}\n\nOlder names: {older}."
-    arguments = _normalise(list(sys.argv[1:] if argv is None else argv), fields, aliases)
-    more = {} if presets is None else {"default": _preset(options_type, arguments, presets)}
-    _show_ranges(options_type)
-    options = tyro.cli(
-        options_type, args=arguments, prog=_program_name(), description=description, use_underscores=True, **more
-    )
+    ignored = {name: why for name, why in (ignored or {}).items() if name not in fields}
+    arguments, left = _normalise(list(sys.argv[1:] if argv is None else argv), fields, aliases, ignored)
+    if left:
+        print(f"ignored: {_said(left)}", file=sys.stderr)
+    make = tyro.cli(
+        options_type, args=arguments, prog=_program_name(), description=_described(description, aliases, ignored),
+        use_underscores=True, registry=registry_of(kinds, _preset(arguments, presets or {}), _make),
+    )  # fmt: skip
     try:
-        check_bounds(options, "--")
-        _check_paths(options)
+        return make()
     except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    return options
+        sys.exit(_refused(str(error)))
 
 
-def _check_paths(options: Any) -> None:
-    """ValueError naming the flag of a path with a zero byte in it, which no system takes."""
-    for field in dataclasses.fields(options):
-        value = getattr(options, field.name)
+def _refused(why: str) -> int:
+    print(f"error: {why}", file=sys.stderr)
+    return 2
+
+
+def _said(ignored: Mapping[str, str]) -> str:
+    return ", ".join(f"--{name} ({why})" for name, why in sorted(ignored.items()))
+
+
+def _described(description: str | None, aliases: Mapping[str, str], ignored: Mapping[str, str]) -> str:
+    """What --help says before it comes to the flags."""
+    said = [(description or "").strip()]
+    if aliases:
+        said.append("Older names: " + ", ".join(f"--{old} = --{new}" for old, new in sorted(aliases.items())) + ".")
+    if ignored:
+        said.append(f"Taken from older scripts and ignored: {_said(ignored)}.")
+    return "\n\n".join(said)
+
+
+def _preset(arguments: Sequence[str], presets: Mapping[str, Mapping[str, Any] | str]) -> Mapping[str, Any]:
+    """The defaults that the preset named in `arguments` sets. Exits with 2 and the line that replaces it where it has moved."""
+    spoken = re.search(r"(?:^|\n)--preset[=\n]([^\n]*)", "\n".join(arguments))
+    values = presets.get(spoken[1], {}) if spoken else {}
+    if isinstance(values, str):
+        sys.exit(_refused(f"--preset {spoken[1]} is a command of its own now: {values}"))
+    return values
+
+
+def _make(kind: type, values: Mapping[str, Any]) -> Any:
+    """Options of these values. ValueError naming the flag of a number out of its range, or of a path with a zero byte in it."""
+    for name, (bounds, _) in bounds_of(kind).items():
+        if name in values and (problem := bounds.problem(values[name])):
+            raise ValueError(f"--{name} {problem}")
+    for name, value in values.items():
         for path in value if isinstance(value, tuple) else (value,):
             if isinstance(path, Path) and "\0" in str(path):
-                raise ValueError(f"--{field.name} {str(path)!r:.60} holds a zero byte, which no path does")
+                raise ValueError(f"--{name} {str(path)!r:.60} holds a zero byte, which no path does")
+    return kind(**values)
 
 
-def _show_ranges(options_type: Any) -> None:
-    """Lets --help say the range of each number beside its default: '(default: 64; at least 1)'."""
-    import tyro
+def _normalise(
+    arguments: list[str], fields: Mapping[str, Any], aliases: Mapping[str, str], ignored: Mapping[str, str]
+) -> tuple[list[str], dict[str, str]]:
+    """The arguments as tyro expects them, without older names, booleans with a value and texts that begin with a hyphen.
 
-    for kind in {kind for each in _dataclasses(options_type) for kind in each.__mro__ if dataclasses.is_dataclass(kind)}:
-        if "_ranges_shown" in vars(kind):
-            continue
-        kind._ranges_shown = True
-        hints = typing.get_type_hints(kind, include_extras=True)
-        for name, (bounds, _) in bounds_of(kind).items():
-            if name in vars(kind).get("__annotations__", {}) and str(bounds) != str(Range()):
-                said = tyro.conf.arg(help_behavior_hint=lambda default, bounds=bounds: f"(default: {default}; {bounds})")
-                kind.__annotations__[name] = typing.Annotated[hints[name], said]
-
-
-def _dataclasses(options_type: Any) -> Iterator[type]:
-    """The dataclasses in a type: itself, those in a union, those of its fields."""
-    origin = typing.get_origin(options_type)
-    if origin is typing.Annotated or origin in (typing.Union, UnionType):
-        for part in typing.get_args(options_type):
-            yield from _dataclasses(part)
-    elif dataclasses.is_dataclass(options_type):
-        yield options_type
-        for hint in typing.get_type_hints(options_type).values():
-            yield from _dataclasses(hint)
-
-
-def _preset(options_type: Any, arguments: Sequence[str], presets: Mapping[str, Mapping[str, Any]]) -> Any:
-    """An instance of the dataclass that holds the defaults of the preset named in `arguments`, unchecked."""
-    import tyro
-
-    spoken = re.search(r"(?:^|\n)--preset[=\n]([^\n]*)", "\n".join(arguments))
-    values = dict(presets.get(spoken[1], {})) if spoken else {}
-    defaults = object.__new__(options_type)  # not by __init__: required fields have no value yet
-    for field in dataclasses.fields(options_type):
-        value = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-        value = tyro.MISSING if value is dataclasses.MISSING else value
-        object.__setattr__(defaults, field.name, values.pop(field.name, value))
-    if values:
-        raise TypeError(f"preset {spoken[1]} sets {', '.join(values)}, unknown to {options_type.__name__}")
-    return defaults
-
-
-def _fields(options_type: Any) -> Iterator[tuple[str, Any]]:
-    """(name, type) of every field of a dataclass, of the dataclasses in it and of those in a union."""
-    origin = typing.get_origin(options_type)
-    if origin is typing.Annotated or origin in (typing.Union, UnionType):
-        for part in typing.get_args(options_type):
-            yield from _fields(part)
-    elif dataclasses.is_dataclass(options_type):
-        hints = typing.get_type_hints(options_type)
-        for field in dataclasses.fields(options_type):
-            yield field.name, hints[field.name]
-            yield from _fields(hints[field.name])
-
-
-def _normalise(arguments: list[str], fields: Mapping[str, Any], aliases: Mapping[str, str]) -> list[str]:
-    """Rewrites older flag names, booleans with a value and texts that begin with a hyphen into what tyro expects."""
+    Those of `ignored` are taken out, and returned beside.
+    """
     result: list[str] = []
+    left: dict[str, str] = {}
+    known = {*fields, *aliases, *ignored}
     while arguments:
         token = arguments.pop(0)
         if token == "--":
-            return [*result, token, *arguments]
+            return [*result, token, *arguments], left
         match = re.fullmatch(r"--([A-Za-z][\w.-]*)(?:=(.*))?", token, flags=re.DOTALL)
         if not match:
             result.append(token)
@@ -164,15 +146,20 @@ def _normalise(arguments: list[str], fields: Mapping[str, Any], aliases: Mapping
         name = aliases.get(name, name)
         kind = fields.get(name)
         follows = arguments[0] if arguments else None
-        if kind is bool or kind == (bool | None):
+        if name in ignored:
+            left[name] = ignored[name]
+            if value is None and follows is not None and not follows.startswith("--"):
+                arguments.pop(0)
+        elif kind is bool or kind == (bool | None):
             if value is None and follows is not None and follows.lower() in _TRUE | _FALSE:
                 value = arguments.pop(0)
             result += _boolean(name, value, optional=kind is not bool)
-        elif value is None and kind in (str, str | None) and _is_text_with_hyphen(follows, fields, aliases):
+        elif value is None and kind in (str, str | None) and _is_text_with_hyphen(follows, known):
             result.append(f"--{name}={arguments.pop(0)}")
         else:
             result.append(f"--{name}" if value is None else f"--{name}={value}")
-    return result
+    return result, left
+
 
 
 def _boolean(name: str, value: str | None, optional: bool) -> list[str]:
@@ -184,12 +171,12 @@ def _boolean(name: str, value: str | None, optional: bool) -> list[str]:
     return [f"--{name}" if truth else f"--no_{name}"]
 
 
-def _is_text_with_hyphen(token: str | None, fields: Mapping[str, Any], aliases: Mapping[str, str]) -> bool:
+def _is_text_with_hyphen(token: str | None, known: set[str]) -> bool:
     """Whether `token` is a value such as '-hello' rather than the next flag, so that it can be a prompt."""
     if token is None or not token.startswith("-") or token in ("-h", "--help"):
         return False
     name = token.lstrip("-").split("=")[0].replace("-", "_")
-    return not (token.startswith("--") and (name in fields or name in aliases or name.removeprefix("no_") in fields))
+    return not (token.startswith("--") and (name in known or name.removeprefix("no_") in known))
 
 
 def _program_name() -> str | None:
@@ -203,7 +190,8 @@ def command(
     run: Callable[[Any], object],
     description: str | None,
     aliases: Mapping[str, str] | None = None,
-    presets: Mapping[str, Mapping[str, Any]] | None = None,
+    presets: Mapping[str, Mapping[str, Any] | str] | None = None,
+    ignored: Mapping[str, str] | None = None,
 ) -> Callable[..., None]:
     """`main(argv=None)` of a command: `run` with the options of the command line, in as many processes as they ask for.
 
@@ -213,7 +201,7 @@ def command(
     def main(argv: Sequence[str] | None = None) -> None:
         from protos.processes import start
 
-        start(run, parse(options_type, argv, description, aliases, presets))
+        start(run, parse(options_type, argv, description, aliases, presets, ignored))
 
     return main
 

@@ -1,5 +1,6 @@
 """What a user may type, and what a command answers."""
 
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -8,7 +9,8 @@ from typing import Annotated, Literal
 
 import pytest
 
-from protos.bounds import Range
+from protos.bounds import Range, check_bounds
+from protos.flags import configured, decided
 from protos.options import one_line, parse, run_command
 from protos.processes import pick_device
 
@@ -125,7 +127,8 @@ class Preset:
 
 
 def with_preset(*typed: str) -> Preset:
-    return parse(Preset, typed, presets={"fast": {"steps": 50, "ema": True}})
+    presets = {"fast": {"steps": 50, "ema": True}, "tiny": "python -m train.tiny --dataset small"}
+    return parse(Preset, typed, presets=presets)
 
 
 def test_a_preset_changes_defaults_and_flags_still_win(capsys):
@@ -141,7 +144,133 @@ def test_a_preset_changes_defaults_and_flags_still_win(capsys):
     assert "(default: 50)" in " ".join(capsys.readouterr().out.split())
 
 
-def test_unions_of_dataclasses_are_subcommands():
+@pytest.mark.parametrize("typed", [["--preset", "tiny"], ["--preset=tiny", "--folder", "a"], ["--help", "--preset", "tiny"]])
+def test_a_preset_that_has_become_a_command_is_answered_with_its_line(typed, capsys):
+    with pytest.raises(SystemExit) as end:
+        with_preset(*typed)
+    said = capsys.readouterr()
+    assert end.value.code == 2 and not said.out
+    assert said.err == "error: --preset tiny is a command of its own now: python -m train.tiny --dataset small\n"
+
+
+def test_a_preset_sets_what_is_there():
+    with pytest.raises(TypeError, match="a preset sets layers, unknown to Preset"):
+        parse(Preset, ["--preset", "fast"], presets={"fast": {"layers": 2}})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """The denoiser."""
+
+    layers: Annotated[int, Range(1, 64)] = 8
+    """Layers of the
+    transformer."""
+    width: int = decided(263)
+    """Columns of a frame, as the data have them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossWeights:
+    """What each term of the loss weighs.
+
+    In all of them 0 leaves a term out.
+    """
+
+    lambda_vel: float = 0.0
+    """Weight of velocities."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseConfig(Network, LossWeights):
+    """A system."""
+
+    dataset: str = "humanml"
+    """Its data."""
+    mean: tuple[float, ...] = decided(default_factory=tuple)
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+        if self.layers % 2:
+            raise ValueError(f"layers must be even, got {self.layers}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoiseOptions(NoiseConfig, Example):
+    """Train it."""
+
+    seed: int | None = 10
+    """Seed of the weights."""
+    preset: Literal["plain", "deep"] = "plain"
+    folder: Path
+
+
+def test_a_configuration_is_the_flags_of_its_command():
+    options = parse(NoiseOptions, ["--folder", "a", "--layers", "4", "--lambda_vel=2", "--seed", "3", "--no_cuda"])
+    assert options == NoiseOptions(folder=Path("a"), layers=4, lambda_vel=2.0, seed=3, cuda=False)
+    config = configured(NoiseConfig, options, width=251)
+    assert config == NoiseConfig(layers=4, lambda_vel=2.0, width=251) and type(config) is NoiseConfig
+
+
+def test_what_data_decide_is_no_flag(capsys):
+    assert parse(NoiseOptions, ["--folder", "a"]).width == 263 and NoiseConfig().mean == ()
+    for typed in ("--width 251", "--mean 1"):
+        with pytest.raises(SystemExit) as end:
+            parse(NoiseOptions, ["--folder", "a", *typed.split()])
+        assert end.value.code == 2 and typed.split()[0] in capsys.readouterr().err
+
+
+def test_a_preset_reaches_every_group():
+    deep = {"deep": {"layers": 16, "lambda_vel": 1.0, "motion_length": 2.0, "seed": None}}
+    options = parse(NoiseOptions, ["--preset", "deep", "--folder=a", "--lambda_vel", "3"], presets=deep)
+    assert (options.layers, options.lambda_vel, options.motion_length, options.seed) == (16, 3.0, 2.0, None)
+
+
+@pytest.mark.parametrize("typed, said", [
+    ("--layers 0", "--layers must be from 1 to 64, got 0"), ("--layers 3", "layers must be even, got 3"),
+    ("--lambda_vel nan", "--lambda_vel must be any finite number, got nan"),
+])  # fmt: skip
+def test_what_a_configuration_refuses_is_one_line(typed, said, capsys):
+    with pytest.raises(SystemExit) as end:
+        parse(NoiseOptions, ["--folder", "a", *typed.split()])
+    assert end.value.code == 2 and capsys.readouterr().err == f"error: {said}\n"
+
+
+def test_help_groups_flags_by_the_class_that_declares_them(capsys):
+    with pytest.raises(SystemExit):
+        parse(NoiseOptions, ["--help"])
+    text = " ".join(re.sub(r"[│─╭╮╰╯|+-]{2,}|[│|+]", " ", capsys.readouterr().out).replace("  ", " ").split())
+    heads = [
+        "Example options Options of an imaginary command. text_prompt", "seed {None} INT Seed of the weights. (default: 10)",
+        "Loss weights options What each term of the loss weighs. lambda_vel FLOAT Weight of velocities.",
+        "Network options The denoiser. layers INT Layers of the transformer. (default: 8; from 1 to 64)",
+        "Noise options A system. dataset STR Its data. (default: humanml) preset",
+    ]  # fmt: skip
+    places = [text.find(head) for head in heads]
+    assert places == sorted(places) and -1 not in places, (places, text)
+
+
+IGNORED = {"train_platform_type": "the log goes to log.jsonl", "old": "no use"}
+
+
+@pytest.mark.parametrize("typed", ["--train_platform_type NoPlatform --seed 3", "--train-platform-type=Tensor --seed 3",
+                                   "--seed 3 --train_platform_type"])  # fmt: skip
+def test_flags_of_older_scripts_are_taken_and_said_to_be_ignored(typed, capsys):
+    assert parse(Example, typed.split(), ignored=IGNORED) == Example(seed=3)
+    assert capsys.readouterr().err == "ignored: --train_platform_type (the log goes to log.jsonl)\n"
+
+
+def test_ignored_flags_are_said_once_stand_in_help_and_yield_to_a_field(capsys):
+    assert parse(Example, ["--old", "1", "--old=2", "--no_video"], ignored=IGNORED) == Example(video=False)
+    assert capsys.readouterr().err == "ignored: --old (no use)\n"
+    ignored = {**IGNORED, "seed": "never"}
+    assert parse(Example, ["--seed", "3"], ignored=ignored).seed == 3
+    with pytest.raises(SystemExit):
+        parse(Example, ["--help"], ignored=ignored)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "ignored: --old (no use), --train_platform_type (the log goes to log.jsonl)." in said and "never" not in said
+
+
+def test_unions_of_dataclasses_are_subcommands(capsys):
     @dataclass
     class Bvh:
         scale: float = 1.0
@@ -150,7 +279,19 @@ def test_unions_of_dataclasses_are_subcommands():
     class Amass:
         mirrored: bool = True
 
-    assert parse(Bvh | Amass, ["amass", "--mirrored", "False"]) == Amass(mirrored=False)
+    @dataclass
+    class Slow(Amass, Bvh):
+        """Takes its time."""
+
+        seconds: Annotated[int, Range(1, 9)] = 2
+
+    kinds = Bvh | Amass | Slow
+    assert parse(kinds, ["amass", "--mirrored", "False"]) == Amass(mirrored=False)
+    assert parse(kinds, ["slow", "--mirrored", "False", "--scale", "2"]) == Slow(mirrored=False, scale=2.0)
+    for typed, said in (["--help"], "slow Takes its time."), (["slow", "--help"], "Takes its time."):
+        with pytest.raises(SystemExit):
+            parse(kinds, typed)
+        assert said in " ".join(capsys.readouterr().out.replace("│", " ").split())
 
 
 @pytest.mark.parametrize(

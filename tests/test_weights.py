@@ -69,7 +69,8 @@ def test_weights_that_unpack_to_more_than_their_file_are_refused(tmp_path):
 @pytest.mark.filterwarnings("ignore")  # TorchScript is old, and so are published files in it
 def test_torchscript_packs_its_code_and_is_read(tmp_path):
     torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)), str(tmp_path / "short.pt"))
-    with zipfile.ZipFile(tmp_path / "short.pt") as script, zipfile.ZipFile(tmp_path / "packed.pt", "w", zipfile.ZIP_DEFLATED) as packed:
+    packed = zipfile.ZipFile(tmp_path / "packed.pt", "w", zipfile.ZIP_DEFLATED)
+    with zipfile.ZipFile(tmp_path / "short.pt") as script, packed:
         for member in script.infolist():
             packed.writestr(member.filename, script.read(member))
     for name in ("short.pt", "packed.pt"):

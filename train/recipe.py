@@ -2,10 +2,10 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +25,6 @@ Loss = Callable[[nn.Module, Any, "list[torch.Generator]"], dict[str, Tensor]]
 # (networks to judge, step) -> figures; "rank_by", or without it "loss", tells which checkpoint is best, lower being better.
 Evaluate = Callable[[nn.Module, int], dict[str, float]]
 Sample = Callable[[nn.Module, int], None]
-Config = TypeVar("Config")
 
 logger = logging.getLogger(__name__)
 
@@ -63,12 +62,6 @@ class Recipe:
     @cached_property
     def _known_texts(self) -> KnownTexts:
         return KnownTexts.make(self.captions)
-
-
-def configured(config_type: type[Config], options: Any, **decided: Any) -> Config:
-    """The configuration whose fields are the options of the same names, but for those that are `decided` otherwise."""
-    asked = {field.name: getattr(options, field.name) for field in fields(config_type) if hasattr(options, field.name)}
-    return config_type(**{**asked, **decided})
 
 
 def kept_statistics(own: Statistics, options: TrainOptions) -> Statistics:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from protos.bounds import BATCH_SIZE, CHANNELS, LAYERS, SHARE, STEPS, WEIGHT, Range
+from protos.flags import configured
 from train.options import TrainOptions
 
 if TYPE_CHECKING:
@@ -110,7 +111,6 @@ def run(options: TMROptions) -> "TrainResult":
     from data_loaders.text_similarity import duplicates_rule
     from model.tmr import TMRConfig
     from train.loop import train
-    from train.recipe import configured
     from train.tmr_recipe import FALSE_NEGATIVES, frame_limits, language_models, tmr_recipe
 
     data = open_dataset(options.dataset, options.motions)

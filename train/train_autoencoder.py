@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from protos.bounds import BATCH_SIZE, CHANNELS, STEPS, WEIGHT, Range
+from protos.flags import configured
 from protos.options import command, run_command
 from train.options import TrainOptions
 
@@ -75,7 +76,6 @@ def run(options: AutoencoderOptions) -> "TrainResult":
     from model.motion_autoencoder import AutoencoderConfig, autoencoder_columns
     from train.autoencoder_recipe import autoencoder_recipe
     from train.loop import train
-    from train.recipe import configured
 
     corpus = Corpus.open(options.dataset)
     config = configured(AutoencoderConfig, options, num_columns=len(autoencoder_columns(corpus.skeleton.num_joints)))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from protos.bounds import BATCH_SIZE, CHANNELS, STEPS, WEIGHT, Range
+from protos.flags import configured
 from protos.options import command, run_command
 from train.options import TrainOptions
 
@@ -99,7 +100,6 @@ def run(options: EvaluatorOptions) -> "TrainResult":
     from model.evaluators import EvaluatorConfig
     from train.evaluator_recipe import CaptionWords, Settings, matching_recipe, movement_recipe
     from train.loop import train
-    from train.recipe import configured
 
     corpus = Corpus.open(options.dataset)
     captions = CaptionWords(corpus, options.words, options.glove_folder)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from protos.bounds import BATCH_SIZE, CHANNELS, STEPS, WEIGHT, Range
+from protos.flags import configured
 from protos.options import command, run_command
 from train.options import TrainOptions
 
@@ -50,7 +51,6 @@ def run(options: LengthEstimatorOptions) -> "TrainResult":
     from model.evaluators import UNIT_LENGTH, LengthEstimatorConfig
     from train.evaluator_recipe import CaptionWords, length_recipe, shortest_motion
     from train.loop import train
-    from train.recipe import configured
 
     corpus = Corpus.open(options.dataset)
     captions = CaptionWords(corpus, options.words, options.glove_folder)

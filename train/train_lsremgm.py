@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from protos.bounds import CHANNELS, GUIDANCE, LAYERS, SHARE, WEIGHT, Range
+from protos.flags import configured
 from protos.options import command, run_command
 from train.options import TrainOptions
 
@@ -201,7 +202,6 @@ def recipe(options: LSReMGMOptions) -> "Recipe":
     from data_loaders.corpus import Corpus
     from model.lsremgm import LSReMGMConfig
     from train.lsremgm_recipe import Drawing, lsremgm_recipe
-    from train.recipe import configured
 
     by_word = options.arch == "trans_dec" and not options.text_encoder_type.startswith("clip")
     config = configured(
