@@ -11,16 +11,25 @@ from __future__ import annotations
 
 import io
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 import numpy as np
 
 from data_loaders.bvh_kinematics import BvhNode, drop_still_positions, forward_kinematics
-from protos.reading import FileError, read_bytes
+from protos.reading import FileError, name_of, read_bytes
 
 MocapError = FileError  # a motion file or mapping that cannot be used; the message is one line for the user
+
+MAX_BYTES = 512 * 2**20  # half an hour of 100 joints at 60 fps takes 330 MB
+MAX_HEADER = 16 * 2**20
+MAX_JOINTS = 4096
+MAX_NAME = 256
+MAX_JOINT_FRAMES = 16_000_000  # frames x joints; their positions and rotations take 60 bytes each
+_MOTION = re.compile(rb"^[ \t]*MOTION[ \t]*$", re.MULTILINE | re.IGNORECASE)
+_BLANK = re.compile(rb"\s*")
 
 
 @dataclass(frozen=True)
@@ -42,54 +51,32 @@ class BvhClip:
     warnings: tuple[str, ...] = ()
 
 
-_MOTION = re.compile(rb"^[ \t]*MOTION[ \t]*$", re.MULTILINE | re.IGNORECASE)
-MAX_BYTES = 512 * 2**20  # half an hour of 100 joints at 60 fps takes 330 MB
-MAX_HEADER = 16 * 2**20
-MAX_JOINTS = 4096
-MAX_NAME = 256
-MAX_JOINT_FRAMES = 16_000_000  # frames x joints; their positions and rotations take 60 bytes each
-
-
 def read_bvh(source: str | Path | BinaryIO | bytes, name: str | None = None) -> BvhClip:
     """The clip in a BVH file, an open binary file or bytes; `name` is what errors call it (default: the path).
 
     Raises MocapError with file, line and what was expected for text that is not BVH, a motion part that disagrees with
     the hierarchy or its frame count, numbers that are not numbers, NaN.
     """
-    data, name = _bytes_of(source, name)
+    name = name or name_of(source)
+    data = read_bytes(source, MAX_BYTES, name).replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     motion = _MOTION.search(data, 0, MAX_HEADER)
     if motion is None:
         where = "" if len(data) <= MAX_HEADER else f" in its first {MAX_HEADER // 2**20} MB"
         raise MocapError(f"{name}: no line MOTION{where}; a BVH file has a HIERARCHY part and a MOTION part (file cut short?)")
-    nodes, num_channels = _read_hierarchy(data[: motion.start()], name)
+    hierarchy = _Hierarchy(data[: motion.start()], name)
+    nodes = hierarchy.nodes
     announced, frame_time, body = _read_motion_head(data, motion.end(), name)
     if announced * len(nodes) > MAX_JOINT_FRAMES:
         raise MocapError(f"{name}: {announced} frames of {len(nodes)} joints; expected at most {MAX_JOINT_FRAMES} joints over "
                          "all frames: cut the recording into parts")  # fmt: skip
     first_line = data.count(b"\n", 0, body) + 1
-    frames, warnings = _read_frames(data[body:], first_line, announced, num_channels, name)
-    dropped = drop_still_positions(nodes, frames)
-    if dropped:
+    frames, warnings = _read_frames(data[body:], first_line, announced, hierarchy.columns, name)
+    if dropped := drop_still_positions(nodes, frames):
         warnings += (f"position channels of {dropped} joints are 0 in every frame, which would put them into one point: their "
                      "OFFSET is used",)  # fmt: skip
     joints, rotations = forward_kinematics(nodes, frames)
-    return BvhClip(
-        name=name,
-        names=_unique_names(nodes),
-        parents=tuple(node.parent for node in nodes),
-        offsets=np.array([node.offset for node in nodes]),
-        joints=joints,
-        rotations=rotations,
-        fps=_frames_per_second(frame_time),
-        warnings=warnings,
-    )
-
-
-def _bytes_of(source: str | Path | BinaryIO | bytes, name: str | None) -> tuple[bytes, str]:
-    """The file's bytes with \\n at the end of each line, and what to call it."""
-    name = name or (str(source) if isinstance(source, (str, Path)) else str(getattr(source, "name", "BVH data")))
-    data = read_bytes(source, MAX_BYTES, name)
-    return (data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data), name
+    parents, offsets = tuple(node.parent for node in nodes), np.array([node.offset for node in nodes])
+    return BvhClip(name, _unique_names(nodes), parents, offsets, joints, rotations, _frames_per_second(frame_time), warnings)
 
 
 def _frames_per_second(frame_time: float) -> float:
@@ -100,90 +87,109 @@ def _frames_per_second(frame_time: float) -> float:
 
 def _unique_names(nodes: list[BvhNode]) -> tuple[str, ...]:
     """Joint names; a name that returns gets "#2", "#3", ... so that a mapping can tell the joints apart."""
-    seen: dict[str, int] = {}
+    seen: Counter[str] = Counter()
     names = []
     for node in nodes:
-        seen[node.name] = seen.get(node.name, 0) + 1
+        seen[node.name] += 1
         names.append(node.name if seen[node.name] == 1 else f"{node.name}#{seen[node.name]}")
     return tuple(names)
 
 
-# ---------------------------------------------------------------------------------------------------------- reading
+class _Hierarchy:
+    """The HIERARCHY part, read word by word: `nodes` in file order (parents before children), `columns` of a frame."""
 
+    def __init__(self, header: bytes, name: str):
+        self.name, self.line, self.words, self.at = name, 0, [], 0  # at: the next word of the line
+        self.nodes: list[BvhNode] = []
+        self.columns = 0
+        self.open: list[int] = []  # indices of the joints whose braces are open
+        self.opening = False  # a joint was named, its brace has not come yet
+        text = header.decode("utf-8-sig", errors="replace").replace("{", " { ").replace("}", " } ")
+        for self.line, content in enumerate(text.split("\n"), start=1):
+            self.words, self.at = content.split(), 0
+            while self.at < len(self.words):
+                self._read(self._next(1)[0])
+        if not self.nodes:
+            raise MocapError(f"{name}: no ROOT joint before MOTION; expected a BVH file starting with HIERARCHY")
+        if self.open or self.opening:
+            joint = self.nodes[self.open[-1] if self.open else -1]
+            self._fail(f"MOTION begins while {joint.name} (line {joint.line}) is open")
+        if not self.columns:
+            raise MocapError(f"{name}: no joint has CHANNELS")
 
-def _read_hierarchy(header: bytes, name: str) -> tuple[list[BvhNode], int]:
-    """Joints in file order (parents before children) and the number of channels of a frame."""
-    nodes: list[BvhNode] = []
-    stack: list[int] = []  # indices of the joints whose braces are open
-    opening = False  # a joint was named, its brace has not come yet
-    columns = 0
-    text = header.decode("utf-8-sig", errors="replace").replace("{", " { ").replace("}", " } ")
-    line = 0
-    for line, content in enumerate(text.split("\n"), start=1):
-        words = content.split()
-        at = 0  # the next word
-        while at < len(words):
-            word = words[at]
-            at += 1
-            key = word.upper()
-            if key in ("ROOT", "JOINT", "END"):
-                if opening:
-                    raise MocapError(f"{name}, line {line}: expected '{{' after {nodes[-1].name}, found {word}")
-                if len(nodes) == MAX_JOINTS:
-                    raise MocapError(f"{name}, line {line}: more than {MAX_JOINTS} joints; expected the skeleton of a body")
-                label, at = _until_brace(words, at)
-                if key == "END":
-                    if not stack:
-                        raise MocapError(f"{name}, line {line}: End Site outside any joint")
-                    label = f"{nodes[stack[-1]].name}_end"
-                if not 0 < len(label) <= MAX_NAME:
-                    found = f"a name of {len(label)} characters" if label else f"{word} without a name"
-                    raise MocapError(f"{name}, line {line}: {found}; expected a name of up to {MAX_NAME}")
-                nodes.append(BvhNode(label, stack[-1] if stack else -1, line))
-                opening = True
-            elif key == "{" and opening:
-                stack.append(len(nodes) - 1)
-                opening = False
-            elif key == "}" and stack and not opening:
-                stack.pop()
-            elif key == "OFFSET" and stack and not opening:
-                nodes[stack[-1]].offset = _offset(words[at : at + 3], name, line)
-                at += 3
-            elif key == "CHANNELS" and stack and not opening:
-                at += _channels(words, at, nodes[stack[-1]], columns, name, line)
-                columns += len(nodes[stack[-1]].channels)
-            elif not (key == "HIERARCHY" and not nodes):
-                raise MocapError(
-                    f"{name}, line {line}: unexpected {word[:40]!r}; the HIERARCHY part of a BVH file holds "
-                    "ROOT, JOINT, End Site, OFFSET, CHANNELS and braces"
-                )
-    if not nodes:
-        raise MocapError(f"{name}: no ROOT joint before MOTION; expected a BVH file starting with HIERARCHY")
-    if stack or opening:
-        open_joint = nodes[stack[-1]] if stack else nodes[-1]
-        raise MocapError(f"{name}, line {line}: MOTION begins while {open_joint.name} (line {open_joint.line}) is open")
-    if columns == 0:
-        raise MocapError(f"{name}: no joint has CHANNELS")
-    return nodes, columns
+    def _fail(self, problem: str) -> NoReturn:
+        raise MocapError(f"{self.name}, line {self.line}: {problem}")
 
+    def _next(self, count: int) -> list[str]:
+        """So many words, or what the line still has."""
+        self.at += count
+        return self.words[self.at - count : self.at]
 
-def _until_brace(words: list[str], start: int) -> tuple[str, int]:
-    """The name (it may hold spaces) from a word on that ends at a brace or with the line, and where it ends."""
-    try:
-        end = words.index("{", start)
-    except ValueError:
-        end = len(words)
-    return " ".join(words[start:end]), end
+    def _read(self, word: str) -> None:
+        key = word.upper()
+        joint = self.nodes[self.open[-1]] if self.open and not self.opening else None
+        if key in ("ROOT", "JOINT", "END"):
+            self._read_joint(word)
+        elif key == "{" and self.opening:
+            self.open.append(len(self.nodes) - 1)
+            self.opening = False
+        elif key == "}" and joint:
+            self.open.pop()
+        elif key == "OFFSET" and joint:
+            joint.offset = self._read_offset()
+        elif key == "CHANNELS" and joint:
+            self._read_channels(joint)
+        elif key != "HIERARCHY" or self.nodes:
+            self._fail(f"unexpected {word[:40]!r}; the HIERARCHY part of a BVH file holds ROOT, JOINT, End Site, OFFSET, "
+                       "CHANNELS and braces")  # fmt: skip
 
+    def _read_joint(self, word: str) -> None:
+        """A joint; its name (it may hold spaces) ends at a brace or with the line."""
+        if self.opening:
+            self._fail(f"expected '{{' after {self.nodes[-1].name}, found {word}")
+        if len(self.nodes) == MAX_JOINTS:
+            self._fail(f"more than {MAX_JOINTS} joints; expected the skeleton of a body")
+        try:
+            end = self.words.index("{", self.at)
+        except ValueError:
+            end = len(self.words)
+        label = " ".join(self._next(end - self.at))
+        if word.upper() == "END":
+            if not self.open:
+                self._fail("End Site outside any joint")
+            label = f"{self.nodes[self.open[-1]].name}_end"
+        if not 0 < len(label) <= MAX_NAME:
+            found = f"a name of {len(label)} characters" if label else f"{word} without a name"
+            self._fail(f"{found}; expected a name of up to {MAX_NAME}")
+        self.nodes.append(BvhNode(label, self.open[-1] if self.open else -1, self.line))
+        self.opening = True
 
-def _offset(words: list[str], name: str, line: int) -> tuple[float, float, float]:
-    try:
-        x, y, z = (float(word) for word in words)
-    except ValueError:
-        raise MocapError(f"{name}, line {line}: OFFSET expects 3 numbers, found {' '.join(words)[:60]!r}") from None
-    if not np.isfinite([x, y, z]).all():
-        raise MocapError(f"{name}, line {line}: OFFSET expects 3 finite numbers, found {' '.join(words)[:60]!r}")
-    return x, y, z
+    def _read_offset(self) -> tuple[float, float, float]:
+        words = self._next(3)
+        try:
+            x, y, z = (float(word) for word in words)
+        except ValueError:
+            x = y = z = np.nan
+        if not np.isfinite([x, y, z]).all():
+            self._fail(f"OFFSET expects 3 numbers, all of them finite, found {' '.join(words)[:60]!r}")
+        return x, y, z
+
+    def _read_channels(self, joint: BvhNode) -> None:
+        found = self._next(1)
+        count = _whole_number(*found) if found else None
+        if count is None:
+            self._fail(f"CHANNELS of {joint.name} expects a count, found {' '.join(found)[:40]!r}")
+        labels = self._next(count)
+        if len(labels) < count:
+            self._fail(f"{joint.name} announces {count} channels, the line names {len(labels)}")
+        if joint.channels:
+            self._fail(f"{joint.name} has a second CHANNELS line")
+        for column, label in enumerate(labels, start=self.columns):
+            axis, kind = label[0].upper(), label[1:].lower()
+            if axis not in "XYZ" or kind not in ("position", "rotation"):
+                self._fail(f"unknown channel {label[:40]!r}; expected Xposition … Zrotation")
+            joint.channels.append((kind, "XYZ".index(axis), column))
+        self.columns += count
 
 
 def _whole_number(text: str | bytes) -> int | None:
@@ -191,34 +197,15 @@ def _whole_number(text: str | bytes) -> int | None:
     return int(text) if len(text) <= 12 and text.isascii() and text.isdigit() else None
 
 
-def _channels(words: list[str], start: int, node: BvhNode, column: int, name: str, line: int) -> int:
-    """Fills node.channels from the words after CHANNELS; returns how many words that took."""
-    count = _whole_number(words[start]) if start < len(words) else None
-    if count is None:
-        found = " ".join(words[start : start + 1])[:40]
-        raise MocapError(f"{name}, line {line}: CHANNELS of {node.name} expects a count, found {found!r}")
-    labels = words[start + 1 : start + 1 + count]
-    if len(labels) < count:
-        raise MocapError(f"{name}, line {line}: {node.name} announces {count} channels, the line names {len(labels)}")
-    if node.channels:
-        raise MocapError(f"{name}, line {line}: {node.name} has a second CHANNELS line")
-    for index, label in enumerate(labels):
-        kind = label[1:].lower()
-        if label[0].upper() not in "XYZ" or kind not in ("position", "rotation"):
-            raise MocapError(f"{name}, line {line}: unknown channel {label[:40]!r}; expected Xposition … Zrotation")
-        node.channels.append((kind, "XYZ".index(label[0].upper()), column + index))
-    return 1 + count
-
-
 def _read_motion_head(data: bytes, start: int, name: str) -> tuple[int, float, int]:
     """Announced number of frames, seconds per frame, and where the numbers begin."""
     value, line, start = _head_line(data, b"frames", data.find(b"\n", start) + 1 or len(data))
-    count = _whole_number(value or b"")
+    count = _whole_number(value)
     if count is None:
         raise MocapError(f"{name}, line {line}: expected 'Frames: N' after MOTION")
     value, line, start = _head_line(data, b"frame time", start)
     try:
-        seconds = float(value or b"")
+        seconds = float(value)
     except ValueError:
         seconds = 0.0
     if not 1e-4 <= seconds <= 10:
@@ -226,18 +213,15 @@ def _read_motion_head(data: bytes, start: int, name: str) -> tuple[int, float, i
     return count, seconds, start
 
 
-def _head_line(data: bytes, label: bytes, start: int) -> tuple[bytes | None, int, int]:
-    """What the first line from `start` on that is not blank says after `label:` (None if it says something else), the line's
+def _head_line(data: bytes, label: bytes, start: int) -> tuple[bytes, int, int]:
+    """What the first line from `start` on that is not blank says after `label:` (nothing if it says something else), the line's
     number, and where the next line begins."""
-    while start < len(data):
-        end = data.find(b"\n", start) + 1 or len(data)
-        content = data[start:end].strip()
-        if content:
-            found, _, value = content.partition(b":")
-            fits = b" ".join(found.lower().split()) == label
-            return value.strip() if fits else None, data.count(b"\n", 0, start) + 1, end
-        start = end
-    return None, data.count(b"\n", 0, start) + 1, start
+    begin = _BLANK.match(data, start).end()
+    end = data.find(b"\n", begin) + 1 or len(data)
+    found, _, value = data[begin:end].partition(b":")
+    fits = b" ".join(found.lower().split()) == label
+    return value.strip() if fits else b"", data.count(b"\n", 0, begin) + 1, end
+
 
 
 def _read_frames(

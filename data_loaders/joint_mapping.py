@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from protos.reading import read_json, read_toml
 
 MAPPINGS = Path(__file__).parent / "mappings"
 _SIGNS = {"": 1.0, "+": 1.0, "-": -1.0}
-AXES = {text + axis: (index, sign) for index, axis in enumerate("XYZ") for text, sign in _SIGNS.items()}
+AXES = {text + axis: sign * np.eye(3)[index] for index, axis in enumerate("XYZ") for text, sign in _SIGNS.items()}
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Mapping:
         return {joint for sources in self.joints.values() for joint in sources}
 
     def fits(self, names: Iterable[str]) -> bool:
-        """Whether every source joint is among the names."""
+        """Whether every joint of the source that it uses is among the names."""
         return self.sources <= set(names)
 
 
@@ -77,8 +78,7 @@ def fitting_mapping(clip: BvhClip) -> Mapping:
     some = slice(None, None, max(1, len(clip.joints) // 20))
     problems = []
     for mapping in sorted(known, key=lambda mapping: -len(mapping.sources)):
-        target = load_skeleton(mapping.skeleton)
-        problem = bone_problem(place_joints(clip, mapping, target, some), target)
+        problem = bone_problem(place_joints(clip, mapping, some), load_skeleton(mapping.skeleton))
         if problem is None:
             return mapping
         problems.append(f"its joints are named as in {mapping.name}, but read so {problem}")
@@ -88,30 +88,41 @@ def fitting_mapping(clip: BvhClip) -> Mapping:
                      "give a mapping that says which joint is which (--mapping FILE)")  # fmt: skip
 
 
-def place_joints(clip: BvhClip, mapping: Mapping, target: Skeleton, frames: slice) -> np.ndarray:
-    """Joints (T, J, 3) of the target skeleton in metres, in our axes, the floor where the file has it.
+def retarget(clip: BvhClip, mapping: Mapping, first_frame: int | None = None) -> np.ndarray:
+    """Joints (T, J, 3) float64 of the mapping's skeleton in metres, +Y up, at the clip's own frame rate.
+
+    first_frame overrides the mapping's. World position and heading are kept (two people captured together stay together);
+    only "lowest" moves the floor. Raises MocapError for a joint that the clip does not have.
+    """
+    start = mapping.first_frame if first_frame is None else first_frame
+    if not 0 <= start < len(clip.joints):
+        raise MocapError(f"{clip.name}: the motion should start at frame {start}, the file has {len(clip.joints)}")
+    joints = place_joints(clip, mapping, slice(start, None))  # (T, J, 3)
+    if mapping.floor != "keep":
+        joints[..., 1] -= joints[..., 1].min() if mapping.floor == "lowest" else float(mapping.floor)
+    return joints
+
+
+def place_joints(clip: BvhClip, mapping: Mapping, frames: slice) -> np.ndarray:
+    """Joints (T, J, 3) of the mapping's skeleton in metres, in our axes, the floor where the file has it.
 
     MocapError for a joint that the clip does not have.
     """
+    target = load_skeleton(mapping.skeleton)
     weights = _weight_matrix(clip, mapping, target.joint_names)  # (J, source joints)
     joints = np.einsum("js,tsc->tjc", weights, clip.joints[frames], optimize=True) @ _axes(mapping).T  # (T, J, 3)
     return joints * (_leg_length_scale(joints, target, clip.name) if mapping.scale == "leg_length" else float(mapping.scale))
 
 
-def _weight_matrix(clip: BvhClip, mapping: Mapping, targets: Iterable[str]) -> np.ndarray:
-    """(target joints, source joints). MocapError for a source joint that the clip does not have."""
+def _weight_matrix(clip: BvhClip, mapping: Mapping, targets: Sequence[str]) -> np.ndarray:
+    """(target joints, source joints)."""
     index = {name: position for position, name in enumerate(clip.names)}
-    targets = list(targets)
     weights = np.zeros((len(targets), len(clip.names)))
     for row, target in enumerate(targets):
-        if target not in mapping.joints:
-            raise MocapError(f"mapping {mapping.name}: no entry for joint {target!r}{nearest(target, mapping.joints)}")
         for source, weight in mapping.joints[target].items():
             if source not in index:
-                raise MocapError(
-                    f"{clip.name}: no joint {source!r}, which mapping {mapping.name} needs for {target}"
-                    f"{nearest(source, index)}; the file has {len(index)} joints: {_shortened(index)}"
-                )
+                raise MocapError(f"{clip.name}: no joint {source!r}, which mapping {mapping.name} needs for {target}"
+                                 f"{nearest(source, index)}; the file has {len(index)} joints: {_shortened(index)}")  # fmt: skip
             weights[row, index[source]] += weight
     return weights
 
@@ -123,10 +134,7 @@ def _shortened(names: Iterable[str], limit: int = 200) -> str:
 
 def _axes(mapping: Mapping) -> np.ndarray:
     """(3, 3) matrix whose rows are our X (left), Y (up), Z (forward) in source axes; a reflection if left-handed."""
-    up, forward = np.zeros(3), np.zeros(3)
-    for vector, axis in ((up, mapping.up), (forward, mapping.forward)):
-        index, sign = AXES[axis]
-        vector[index] = sign
+    up, forward = AXES[mapping.up], AXES[mapping.forward]
     left = np.cross(up, forward)
     return np.stack([left if mapping.handedness == "right" else -left, up, forward])
 
@@ -144,7 +152,8 @@ def _leg_length_scale(joints: np.ndarray, target: Skeleton, name: str) -> float:
 
 
 def load_mapping(source: str | Path | dict) -> Mapping:
-    """Mapping from a .toml or .json file, the name of one that ships (bandai_namco, cmu_iclone, …), or its dict."""
+    """Mapping from a .toml or .json file, the name of one that ships (bandai_namco, cmu_iclone, …), or its dict. MocapError
+    names the entry that cannot be used, and what was expected."""
     if isinstance(source, dict):
         return _mapping_from(source, str(source.get("name", "mapping")))
     path = Path(source)
@@ -153,46 +162,50 @@ def load_mapping(source: str | Path | dict) -> Mapping:
             raise MocapError(f"no mapping {path.name!r}: give a .toml or .json file or one of {', '.join(shipped_mappings())}")
         path = MAPPINGS / f"{path.name}.toml"
     try:
-        read = read_json if path.suffix.lower() == ".json" else read_toml
-        content = read(path, name=f"mapping {path}")
+        content = (read_json if path.suffix.lower() == ".json" else read_toml)(path, dict[str, Any], name=f"mapping {path}")
     except OSError as error:
         raise MocapError(f"mapping {path}: {error.strerror}") from None
-    if not isinstance(content, dict):
-        raise MocapError(f"mapping {path}: expected a table with a [joints] part")
     return _mapping_from({"name": path.stem, **content}, str(path))
 
 
-def _mapping_from(content: dict, where: str) -> Mapping:
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300  # no NaN, nothing infinite
+
+
+def _is_positive(value: object) -> bool:
+    return _is_number(value) and value > 0
+
+
+_EXPECTED = {  # what each entry may be, and how that is called
+    "name": (lambda value: isinstance(value, str), "text"),
+    "skeleton": (lambda value: isinstance(value, str), "the name of a skeleton"),
+    "scale": (lambda value: value == "leg_length" or _is_positive(value), "metres per source unit or 'leg_length'"),
+    "up": (lambda value: isinstance(value, str) and value in AXES, "an axis such as '+Y' or '-Z'"),
+    "forward": (lambda value: isinstance(value, str) and value in AXES, "an axis such as '+Y' or '-Z'"),
+    "handedness": (lambda value: value in ("right", "left"), "'right' or 'left'"),
+    "floor": (lambda value: value in ("keep", "lowest") or _is_number(value), "'keep', 'lowest' or metres"),
+    "fps": (lambda value: value is None or _is_positive(value), "a number above 0"),
+    "first_frame": (lambda value: type(value) is int and value >= 0, "a frame number from 0 on"),
+}
+
+
+def _mapping_from(content: dict[str, Any], where: str) -> Mapping:
     """Checked Mapping from the parsed content of a mapping file; `where` names the file in errors."""
-    known = [entry.name for entry in fields(Mapping)]
+    known = ("joints", *_EXPECTED)
     for key in content:
         if key not in known:
             raise MocapError(f"mapping {where}: unknown entry {key!r}{nearest(key, known)}; known: {', '.join(known)}")
     mapping = Mapping(**{"name": where, **content, "joints": _joint_weights(content.get("joints"), where)})
-    axis = (lambda value: isinstance(value, str) and value in AXES, "an axis such as '+Y' or '-Z'")
-    allowed = {
-        "name": (lambda value: isinstance(value, str), "text"),
-        "skeleton": (lambda value: isinstance(value, str), "the name of a skeleton"),
-        "scale": (lambda value: value == "leg_length" or _is_positive(value), "metres per source unit or 'leg_length'"),
-        "up": axis,
-        "forward": axis,
-        "handedness": (lambda value: value in ("right", "left"), "'right' or 'left'"),
-        "floor": (lambda value: value in ("keep", "lowest") or _is_number(value), "'keep', 'lowest' or metres"),
-        "fps": (lambda value: value is None or _is_positive(value), "a number above 0"),
-        "first_frame": (lambda value: type(value) is int and value >= 0, "a frame number from 0 on"),
-    }
-    for key, (accepts, expected) in allowed.items():
+    for key, (accepts, expected) in _EXPECTED.items():
         if not accepts(getattr(mapping, key)):
             raise MocapError(f"mapping {where}: {key} = {getattr(mapping, key)!r}; expected {expected}")
     if mapping.up[-1] == mapping.forward[-1]:
         raise MocapError(f"mapping {where}: up and forward are the same axis, {mapping.up} and {mapping.forward}")
-
     targets = load_skeleton(mapping.skeleton).joint_names
     for joint in mapping.joints:
         if joint not in targets:
             raise MocapError(f"mapping {where}: {mapping.skeleton} has no joint {joint!r}{nearest(joint, targets)}")
-    missing = [joint for joint in targets if joint not in mapping.joints]
-    if missing:
+    if missing := [joint for joint in targets if joint not in mapping.joints]:
         raise MocapError(f"mapping {where}: [joints] does not say where these come from: {', '.join(missing)}")
     return mapping
 
@@ -209,11 +222,3 @@ def _joint_weights(joints: object, where: str) -> dict[str, dict[str, float]]:
             raise MocapError(f"mapping {where}: weights of joint {target!r} sum to {sum(entry.values()):g}, expected 1")
         weights[target] = {name: float(weight) for name, weight in entry.items()}
     return weights
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300  # no NaN, nothing infinite
-
-
-def _is_positive(value: object) -> bool:
-    return _is_number(value) and value > 0

@@ -8,18 +8,17 @@ bone directions and use the skeleton's lengths).
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from data_loaders.bvh import BvhClip, MocapError, read_bvh
-from data_loaders.joint_mapping import Mapping, fitting_mapping, load_mapping, place_joints
+from data_loaders.bvh import MocapError, read_bvh
+from data_loaders.joint_mapping import Mapping, fitting_mapping, load_mapping, retarget
 from data_loaders.motion_checks import bone_problem, orientation_problem, root_problem, with_all_bones
 from data_loaders.skeleton import load_skeleton
 from data_loaders.smpl_body import published_stride, read_amass_npz
-from protos.reading import FileError, read_array
+from protos.reading import FileError, name_of, read_array
 
 if TYPE_CHECKING:
     from data_loaders.skeleton import Skeleton
@@ -30,50 +29,26 @@ MOST_FRAMES = 2_000_000  # that are made by interpolation; at 20 fps a day
 FARTHEST = 10_000  # metres from the origin; float32 tells millimetres there
 RUN_JOINTS = "joints/prompt##_rep##.npy beside it, one motion each"
 
-# ------------------------------------------------------------------------------------------------------- retargeting
 
-
-def retarget(
-    clip: BvhClip, mapping: Mapping, skeleton: str | None = None, first_frame: int | None = None
-) -> np.ndarray:
-    """Joints (T, J, 3) float64 of our skeleton in metres, +Y up, at the clip's own frame rate.
-
-    skeleton and first_frame override the mapping's. World position and heading are kept (two people captured together
-    stay together); only "lowest" moves the floor. Raises MocapError for a joint that the clip does not have.
-    """
-    target = load_skeleton(skeleton or mapping.skeleton)
-    start = mapping.first_frame if first_frame is None else first_frame
-    if not 0 <= start < len(clip.joints):
-        raise MocapError(f"{clip.name}: the motion should start at frame {start}, the file has {len(clip.joints)}")
-    joints = place_joints(clip, mapping, target, slice(start, None))  # (T, J, 3)
-    if mapping.floor == "lowest":
-        joints[..., 1] -= joints[..., 1].min()
-    elif mapping.floor != "keep":
-        joints[..., 1] -= float(mapping.floor)
-    return joints
-
-
-# -------------------------------------------------------------------------------------------------- time, plain arrays
-
-
-def resample(joints: np.ndarray, source_fps: float, target_fps: float) -> np.ndarray:
+def resample(joints: np.ndarray, source_fps: float, target_fps: float, name: str = "motion") -> np.ndarray:
     """Joints (T, ...) at source_fps -> (T', ...) at target_fps over the same time: T' = floor((T-1) target/source) + 1.
 
     Cubic spline through every frame. From 30 to 20 fps every second new frame falls between two old ones; there
     straight lines cut arcs short. CMU takes at 120 fps, thinned to 30 and brought to 20, against every sixth of their
     own frames: mean error 1.5 mm linear, 1.1 mm spline; jerk 0.93 of the truth linear, 1.00 spline; forearm length
-    wavers 0.9 mm linear, 0.16 mm spline. Whole ratios (120 to 20) hit source frames and equal a stride.
+    wavers 0.9 mm linear, 0.16 mm spline. Whole ratios (120 to 20) hit source frames and equal a stride. MocapError for a
+    frame rate that cannot be right.
     """
     for fps in (source_fps, target_fps):
         if not 0.1 <= fps <= 10_000:  # NaN too; beyond, a slip would fill the memory
-            raise MocapError(f"a frame rate of {fps:g} per second; expected 0.1 to 10000")
+            raise MocapError(f"{name}: a frame rate of {fps:g} per second; expected 0.1 to 10000")
     joints = np.asarray(joints)
     ratio = source_fps / target_fps
     count = int(np.floor((len(joints) - 1) / ratio + 1e-6)) + 1
     if count > MOST_FRAMES:
         seconds = len(joints) / source_fps
-        raise MocapError(f"{len(joints)} frames at {source_fps:g} per second last {seconds:.0f} s, too long to be read at "
-                         f"{target_fps:g} per second: is the frame rate right?")  # fmt: skip
+        raise MocapError(f"{name}: {len(joints)} frames at {source_fps:g} per second last {seconds:.0f} s, too long to be read "
+                         f"at {target_fps:g} per second: is the frame rate right?")  # fmt: skip
     if abs(ratio - round(ratio)) < 1e-6:
         return joints[:: round(ratio)].copy()
     if len(joints) < 2:
@@ -88,7 +63,7 @@ def read_joints_npy(
     source: str | Path | BinaryIO | bytes, num_joints: int | None = None, name: str | None = None
 ) -> np.ndarray:
     """Joints (T, J, 3) float32 in metres from a .npy file; the file has no frame rate, the caller states it."""
-    path = name or (str(source) if isinstance(source, (str, Path)) else "joints .npy")
+    path = name or name_of(source)
     try:
         joints = read_array(source, name=path)
     except FileNotFoundError:
@@ -109,11 +84,15 @@ def finite_joints(joints: np.ndarray, name: str) -> np.ndarray:
     """Joints (T, J, 3) as float32. MocapError where one is not finite, or too large for that."""
     with np.errstate(over="ignore"):
         joints = joints.astype(np.float32, copy=False)
+    _require_finite(joints, name)
+    return joints
+
+
+def _require_finite(joints: np.ndarray, name: str) -> None:
     bad = ~np.isfinite(joints)
     if bad.any():
         frame, joint, _ = np.argwhere(bad)[0]
         raise MocapError(f"{name}: NaN or infinity in frame {frame}, joint {joint}; expected finite numbers")
-    return joints
 
 
 def read_joints(
@@ -128,41 +107,35 @@ def read_joints(
 
     mapping: already loaded, else the clip's, else the shipped one that fits a BVH file's joints. published: AMASS frames by
     integer stride as HumanML3D took them, which keeps another frame rate where the ratio is not whole; otherwise everything is
-    interpolated. warnings: collects a line for each thing that looks wrong; without it they are logged.
+    interpolated. warnings: gets a line for each thing that looks wrong; without it they are logged. MocapError says why a
+    recording cannot be used.
     """
     name = str(clip.data) if isinstance(clip.data, Path) else clip.name
     told: list[str] = []
     if clip.kind == "bvh":
-        joints, source_fps = _joints_of_bvh(clip, name, mapping, told)
+        joints, own_fps = _joints_of_bvh(clip, name, mapping, told)
     elif clip.kind == "amass":
         amass = read_amass_npz(clip.data, body_model, name=name)
-        joints, source_fps = amass.joints, amass.fps
+        joints, own_fps = amass.joints, clip.fps or amass.fps
         if published:
-            joints, source_fps = published_stride(amass.joints, clip.fps or amass.fps, fps), fps
+            joints, own_fps = published_stride(joints, own_fps, fps), fps
         joints = joints[clip.first_frame :]
-    elif clip.kind == "joints":
-        joints, source_fps = read_joints_npy(clip.data, name=name)[clip.first_frame :], fps
     else:
-        raise MocapError(f"{name}: unknown kind of recording {clip.kind!r}; expected bvh, amass or joints")
+        joints, own_fps = read_joints_npy(clip.data, name=name)[clip.first_frame :], clip.fps or fps
     if len(joints) == 0:
         raise MocapError(f"{name}: the motion should start at frame {clip.first_frame}, but the file is shorter")
-    if not (published and clip.kind == "amass"):
-        try:
-            joints = resample(joints, clip.fps or source_fps, fps)
-        except MocapError as error:
-            raise MocapError(f"{name}: {error}") from None
-    joints = checked_joints(joints, load_skeleton("humanml"), name, told)
+    joints = checked_joints(resample(joints, own_fps, fps, name), load_skeleton("humanml"), name, told)
     report_warnings(name, told, warnings)
     return joints
 
 
-def report_warnings(name: str, found: Iterable[str], warnings: list[str] | None) -> None:
+def report_warnings(name: str, found: list[str], warnings: list[str] | None) -> None:
     """Hands lines about a file to a caller who collects them, and to the log where nobody does."""
+    if warnings is not None:
+        warnings += found
+        return
     for line in found:
-        if warnings is None:
-            log.warning("%s: %s", name, line)
-        else:
-            warnings.append(line)
+        log.warning("%s: %s", name, line)
 
 
 def _joints_of_bvh(clip: SourceClip, name: str, mapping: Mapping | None, told: list[str]) -> tuple[np.ndarray, float]:
@@ -175,7 +148,7 @@ def _joints_of_bvh(clip: SourceClip, name: str, mapping: Mapping | None, told: l
         mapping = fitting_mapping(bvh)
         if mapping.fps and abs(mapping.fps / bvh.fps - 1) > 0.01:
             told.append(f"read at {mapping.fps:g} fps, as mapping {mapping.name} says, although the file says {bvh.fps:g}")
-    return retarget(bvh, mapping, first_frame=clip.first_frame or None), mapping.source_fps(bvh)
+    return retarget(bvh, mapping, first_frame=clip.first_frame or None), clip.fps or mapping.source_fps(bvh)
 
 
 def checked_joints(joints: np.ndarray, skeleton: Skeleton, name: str, warnings: list[str]) -> np.ndarray:
@@ -187,15 +160,12 @@ def checked_joints(joints: np.ndarray, skeleton: Skeleton, name: str, warnings: 
     if joints.shape[1] < skeleton.num_joints:
         raise MocapError(f"{name}: {joints.shape[1]} joints, expected the {skeleton.num_joints} of {skeleton.name}")
     joints = joints[:, : skeleton.num_joints]
-    finite = np.isfinite(joints).all(axis=(1, 2))
-    if not finite.all():
-        raise MocapError(f"{name}: frame {int(np.argmin(finite))} holds NaN or infinite joints, expected finite numbers")
+    _require_finite(joints, name)
     away = np.abs(joints).max(axis=(1, 2), initial=0)
     if away.max(initial=0) > FARTHEST:
         frame = int(away.argmax())
         raise MocapError(f"{name}: a joint of frame {frame} is {away[frame]:.3g} m from the origin, expected up to {FARTHEST} m")
-    problem = bone_problem(joints, skeleton)
-    if problem:
+    if problem := bone_problem(joints, skeleton):
         raise MocapError(f"{name}: {problem}")
     warnings += [line for problem in (orientation_problem, root_problem) if (line := problem(joints, skeleton))]
     try:

@@ -54,7 +54,8 @@ def read_features(path: Path, space: TextMotionSpace, reading: Reading, warnings
         raise MocapError(f"{path}: this model reads its own {space.num_features} features, which are not made from joints here")
     told: list[str] = []
     if results is not None:
-        joints = resample(_row_of(results, path, row, skeleton), reading.motion_fps or results.fps or space.fps, space.fps)
+        joints = resample(_row_of(results, path, row, skeleton), reading.motion_fps or results.fps or space.fps, space.fps,
+                          str(path))  # fmt: skip
         joints = checked_joints(joints, skeleton, str(path), told)
     else:
         joints = _joints(file, space, reading, told)  # (T, J, 3)
@@ -198,7 +199,7 @@ def _joints(path: Path, space: TextMotionSpace, reading: Reading, told: list[str
         more = joints.shape[1] - skeleton.num_joints  # hands, where the skeleton knows of any
         if more < 0 or (more and not skeleton.left_hand):
             raise MocapError(f"{path}: {joints.shape[1]} joints, this model reads the {skeleton.num_joints} of {skeleton.name}")
-        joints = resample(joints[:, : skeleton.num_joints], reading.motion_fps or own or fps, fps)
+        joints = resample(joints[:, : skeleton.num_joints], reading.motion_fps or own or fps, fps, str(path))
         return checked_joints(joints, skeleton, str(path), told)
     if skeleton.name != "humanml":
         raise MocapError(f"{path}: {suffix} files are read as joints of humanml, this model reads those of {skeleton.name}")

@@ -9,8 +9,8 @@ import torch
 
 from data_loaders.bvh import MocapError, read_bvh
 from data_loaders.humanml_features import features_from_joints, joints_from_features
-from data_loaders.joint_mapping import load_mapping
-from data_loaders.mocap import checked_joints, resample, retarget
+from data_loaders.joint_mapping import load_mapping, retarget
+from data_loaders.mocap import checked_joints, resample
 from data_loaders.motion_checks import with_all_bones
 from data_loaders.skeleton import load_skeleton
 from tests.shared import shared

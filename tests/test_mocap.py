@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from data_loaders.bvh import BvhClip, MocapError, read_bvh
-from data_loaders.joint_mapping import MAPPINGS, load_mapping
-from data_loaders.mocap import read_joints, read_joints_npy, resample, retarget
+from data_loaders.joint_mapping import MAPPINGS, load_mapping, retarget
+from data_loaders.mocap import read_joints, read_joints_npy, resample
 from data_loaders.motion_checks import orientation_problem
 from data_loaders.skeleton import load_skeleton
 from data_loaders.sources import SourceClip
