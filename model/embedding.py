@@ -85,15 +85,7 @@ class TextMotionSpace:
     def fingerprint(self) -> str:
         """Changes with any weight, mean, std or setting of the checkpoint, not with versions of this program: vectors of two
         models must not meet in one gallery."""
-        return self._fingerprint(self.settings)
-
-    @cached_property
-    def earlier_fingerprint(self) -> str:
-        """What an earlier version wrote into galleries: it changes with each setting that a version adds."""
-        return self._fingerprint(repr(self.networks.config))
-
-    def _fingerprint(self, settings: str) -> str:
-        digest = hashlib.sha256(settings.encode())
+        digest = hashlib.sha256(self.settings.encode())
         state = self.networks.state_dict() | {name: getattr(self.networks, name) for name in ("mean", "std")}
         for name in sorted(state):
             digest.update(name.encode())

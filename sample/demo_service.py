@@ -35,12 +35,12 @@ from sample.demo_uploads import AT_ONCE as UPLOADS_AT_ONCE
 from sample.demo_uploads import AUTO, LONGEST_FILE, MEGABYTES, SECONDS, Wanted, read_upload
 from sample.gallery import Gallery, GalleryError, require_free
 from sample.gallery_encode import bring_up_to_date, gallery_folder
-from sample.gallery_motions import clip_motions, missing_line
 from sample.gallery_search import GallerySearch, Hit
-from sample.gallery_sources import source_of
+from sample.gallery_sources import DatasetSource, FileSource, clip_motions, missing_line
 from sample.generation import STARTER, TMR, generate
 from sample.motion_files import motion_of
 from sample.prompts import clean_prompt, file_name, frames_of
+from sample.reading import Reading
 from sample.starter_motions import write_starter_motions
 from sample.unknown_prompts import unknown_prompts
 
@@ -205,7 +205,8 @@ def open_search(gallery: Path | None = None, model_path: Path | None = None, dat
         if absent:
             log.info("making the gallery %s, once", gallery)
             require_free(gallery)
-            bring_up_to_date(gallery, source_of(space, own[0], split, own[1]), model_path)
+            source = FileSource(made, space, Reading()) if made else DatasetSource(wanted, split, space)
+            bring_up_to_date(gallery, source, model_path)
     try:
         found = Gallery.load(gallery)
     except GalleryError as error:
@@ -218,7 +219,7 @@ def open_search(gallery: Path | None = None, model_path: Path | None = None, dat
 def own_gallery(folder: Path, space: TextMotionSpace) -> Path:
     """The default folder, or where a gallery of other weights lies there, one that is named after these."""
     try:
-        ours = Gallery.load(folder).made_by(space)
+        ours = Gallery.load(folder).fingerprint == space.fingerprint
     except GalleryError:
         return folder
     return folder if ours else folder.with_name(f"{folder.name}-{space.fingerprint[:8]}")

@@ -14,8 +14,8 @@ from protos.files import encode_json, file_lock, write_atomically
 from protos.names import printable, safe_name, short_hash
 from protos.outputs import Outputs, require_new
 from sample.gallery import Gallery
-from sample.gallery_motions import clip_motions, missing_line
 from sample.gallery_search import Hit
+from sample.gallery_sources import clip_motions, missing_line
 from sample.prompts import LONGEST_NAME, file_name, new_folder
 
 log = logging.getLogger(__name__)

@@ -1,23 +1,16 @@
-"""Asking a gallery: exactly where it is small, by an index that is made once where it is large."""
+"""Asking a gallery."""
 
-import hashlib
-import logging
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from data_loaders.clips import MIRRORED, original_name
-from model.feature_cache import cache_folder
-from protos.files import atomic_path, write_atomically
-from protos.reading import FileError, read_text
-from sample.gallery import Clip, Gallery, GalleryError, content_hash, damaged
-from sample.search import SearchIndex, unit_rows
+from sample.gallery import Clip, Gallery, GalleryError, as_stored
+from sample.search import SearchIndex, score
 
-log = logging.getLogger(__name__)
-EXACT_LIMIT = 200_000  # motions; above, an exact search takes tens of milliseconds and its float32 copy much memory
+EXACT_LIMIT = 200_000  # motions, of which the float32 copy takes 0.2 GB
 
 
 class Hit(NamedTuple):
@@ -31,62 +24,31 @@ class Hit(NamedTuple):
     row: int
 
 
-class UsearchIndex:
-    """Approximate search by usearch, for galleries that exact search is too slow for."""
+class HalfPrecisionSearch:
+    """Search by usearch in the vectors as they are stored, memory-mapped: for galleries whose float32 copy would be large."""
 
-    def __init__(self, gallery: Gallery):
+    def __init__(self, vectors: np.ndarray):
         try:
-            from usearch.index import Index
+            from usearch.index import search
         except ImportError as error:
-            raise GalleryError(f"a gallery of {len(gallery)} motions is searched by usearch, which is not there ({error}): "
+            raise GalleryError(f"a gallery of {len(vectors)} motions is searched by usearch, which is not there ({error}): "
                                "pip install usearch (the extra [search]), or ask for --exact") from None
-        path, size = index_file(gallery), gallery.vectors.shape
-        seal = path.with_suffix(".sha256")
-        try:
-            if read_text(seal) == _digest(path):
-                self.index = Index.restore(str(path), view=True)
-                if (len(self.index), self.index.ndim) == size:
-                    return
-        except (OSError, FileError):
-            pass  # absent, or not as it was written
-        log.info("building the index of %d motions, once", len(gallery))
-        self.index = Index(ndim=size[1], metric="cos", dtype="f16")
-        self.index.add(np.arange(size[0], dtype=np.uint64), np.ascontiguousarray(gallery.vectors))
-        try:
-            with atomic_path(path) as temporary:
-                self.index.save(str(temporary))
-            write_atomically(seal, _digest(path))
-        except (OSError, RuntimeError) as error:
-            log.warning("the index cannot be kept in %s: %s", path.parent, error)
+        self.vectors, self.search = np.asarray(vectors), search
 
     def nearest(self, query: np.ndarray, count: int = 10) -> tuple[np.ndarray, np.ndarray]:
-        """(indices, cosines) of about the `count` most similar to a query (C,), best first."""
-        found = self.index.search(unit_rows(np.asarray(query, np.float32)), min(count, len(self.index)))
+        """(indices, cosines) of the `count` most similar to a query (C,), best first."""
+        found = self.search(self.vectors, as_stored(query), count, "cos", exact=True)
         return found.keys.astype(np.int64), 1 - found.distances
 
 
-def index_file(gallery: Gallery) -> Path:
-    """Where the index of these vectors is kept: with what this machine has computed, not in the gallery.
-
-    usearch believes what is in an index, and a damaged one ends the process; a gallery may come from anywhere.
-    """
-    return cache_folder() / "indices" / f"{content_hash(gallery.vectors)}.usearch"
-
-
-def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 class GallerySearch:
-    """A gallery ready to be asked: exact up to EXACT_LIMIT motions, by usearch above, unless `exact`."""
+    """A gallery ready to be asked: in float32 up to EXACT_LIMIT motions or where `exact`, above by usearch in float16."""
 
     def __init__(self, gallery: Gallery, exact: bool = False):
         if not len(gallery):
             raise GalleryError(f"{gallery.folder} holds no motion to find")
         self.gallery = gallery
-        large = len(gallery) > EXACT_LIMIT and not exact
-        self.index = UsearchIndex(gallery) if large else exact_index(gallery, "motions")
+        self.index = (HalfPrecisionSearch if len(gallery) > EXACT_LIMIT and not exact else SearchIndex)(gallery.vectors)
 
     @cached_property
     def _rows(self) -> dict[tuple, int]:
@@ -126,8 +88,7 @@ class GallerySearch:
                     continue
                 seen.add(key(row))
                 clip = self.gallery.clips[row]
-                captions = self.gallery.captions(row)
-                hits.append(Hit(clip.name, clip.start, clip.end, captions[0] if captions else "", score(cosine), row))
+                hits.append(Hit(clip.name, clip.start, clip.end, next(iter(clip.captions), ""), score(cosine), row))
                 if len(hits) == count:
                     return hits
             if asked == len(self.gallery):
@@ -139,22 +100,11 @@ class GallerySearch:
         gallery = self.gallery
         if len(gallery.text_vectors) == 0:
             raise GalleryError(f"{gallery.folder} holds no captions to find: encode a dataset, or files with captions")
-        owner: dict[int, Clip] = {}
-        for clip in gallery.clips:
-            for text in clip.texts:
-                owner.setdefault(text, clip)
-        found = zip(*exact_index(gallery, "texts").nearest(query, len(gallery.texts)))
-        hits = (Hit(clip.name, clip.start, clip.end, gallery.texts[i], score(cosine), -1)
-                for i, cosine in found if (clip := owner.get(int(i))))  # captions of clips that are gone are nobody's
-        return list(islice(hits, count))
-
-
-def exact_index(gallery: Gallery, kind: str) -> SearchIndex:
-    """Of the motions or the texts. GalleryError for vectors that cannot be compared."""
-    try:
-        return SearchIndex(gallery.vectors if kind == "motions" else gallery.text_vectors)
-    except ValueError as error:
-        raise damaged(gallery.folder / gallery.arrays[kind], error) from None
+        owner = {text: clip for clip in reversed(gallery.clips) for text in clip.captions}
+        hits = [Hit(clip.name, clip.start, clip.end, gallery.texts[i], score(cosine), -1)
+                for i, cosine in zip(*SearchIndex(gallery.text_vectors).nearest(query, len(gallery.texts)))
+                if (clip := owner.get(gallery.texts[i]))]  # of clips that are gone, in galleries of earlier versions
+        return hits[:count]
 
 
 def original_file(name: str) -> str | None:
@@ -163,7 +113,3 @@ def original_file(name: str) -> str | None:
     told = stem.endswith((MIRRORED, "_mirrored")) or stem[1:2].isdigit() or (name.startswith("M/") and "/" in name[2:])
     return original_name(name) if told else None
 
-
-def score(cosine: float) -> float:
-    """From a cosine, a score in [0, 1]: 0.5 for what has nothing in common. No probability."""
-    return float(np.clip(cosine / 2 + 0.5, 0.0, 1.0))

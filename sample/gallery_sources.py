@@ -1,142 +1,103 @@
-"""What galleries are made of: the clips of a dataset, or a folder of motion files, and what tells that they have changed."""
+"""What galleries are made of, the clips of a dataset or motion files; what tells that these have changed; and their motions
+read again, to be shown.
+"""
 
+import hashlib
+import logging
 import os
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Protocol
 
 import numpy as np
-from tqdm import tqdm
 
 from data_loaders.amass_annotations import Annotation, cut_span
 from data_loaders.amass_dataset import ANNOTATIONS, REPRESENTATION, AmassDataset, open_dataset
-from data_loaders.corpus import Corpus
+from data_loaders.clips import in_order
+from data_loaders.corpus import Corpus, Motion
 from data_loaders.text import Caption, read_caption_file
-from model.embedding import NoVectorError, TextMotionSpace
+from model.embedding import TextMotionSpace
 from protos.options import one_line
-from sample.gallery import Clip, Gallery
-from sample.motion_files import SUFFIXES, motions_in, named_row, read_features, run_results
+from protos.reading import convert
+from sample.gallery import CONTENT, MOST_SECONDS, Clip, Gallery, GalleryError, Stamp
+from sample.motion_files import SUFFIXES, motion_of, motions_in, named_row, read_features, run_results
 from sample.reading import Reading
 
-PARTS_AT_ONCE = 1024  # of which features are held in memory before they are encoded
-Span = tuple[float, float]  # seconds
+log = logging.getLogger(__name__)
+MOST_NAMES = 6  # of what is missing
+ClipFeatures = tuple[Clip, np.ndarray]  # features (T, D) in their units
 
 
-class Part(NamedTuple):
-    """A clip with what describes it and its features (T, D) in their units."""
-
-    clip: Clip
-    captions: tuple[str, ...]
-    features: np.ndarray
-
-
-class Encoded(NamedTuple):
-    """What became of an item: vectors (n, C) of its parts, and what of it could not be used."""
-
-    item: str
-    clips: list[Clip]
-    captions: list[tuple[str, ...]]
-    vectors: np.ndarray
-    problem: str = ""
-
-
-class Source:
-    """Items to encode, files or clips of a dataset. `stamps`: of each what a gallery keeps of its files, to tell later that it
-    has changed, and to read it again; `unreadable`: folders whose items are unknown, with the reason."""
+class Source(Protocol):
+    """Motions at places, as `Gallery.place` has them. `stamps`: of each that is wanted that of its source; `unreadable`: folders
+    whose motions are unknown, and why."""
 
     space: TextMotionSpace
     given: str
-    stamps: dict[str, dict[str, dict]]
+    stamps: dict[str, Stamp]
     unreadable: dict[str, str]
 
-    def item_of(self, clip: Clip) -> str | None:
-        """The item that a gallery's clip is of; None for one of another source."""
-        raise NotImplementedError
+    def gone(self, gallery: Gallery) -> set[str]:
+        """Places of the gallery that were of this source and are not any more, or not as they were."""
 
-    def gone(self, gallery: Gallery) -> set[tuple[str, str]]:
-        """(source, name) of the gallery's clips that are not there any more."""
-        raise NotImplementedError
-
-    def parts(self, item: str) -> tuple[list[Part], list[str]]:
-        """What can be used of an item, and why the rest cannot. ValueError or OSError where none of it can."""
-        raise NotImplementedError
-
-    def new(self, gallery: Gallery) -> list[str]:
-        """Items that the gallery lacks, or that were other ones, or read otherwise."""
-        known = {self.item_of(clip) for clip in gallery.clips}
-        return [item for item, files in self.stamps.items()
-                if item not in known or any(gallery.files.get(path) != stamp for path, stamp in files.items())]
+    def clips(self, place: str) -> tuple[list[ClipFeatures], list[str]]:
+        """What can be used of a motion, and why the rest cannot. ValueError or OSError where none of it can."""
 
 
-class DatasetSource(Source):
+class DatasetSource:
     """Clips of a split: each whole clip with its captions, and each stretch that captions of its own describe."""
 
-    def __init__(self, data: Corpus | AmassDataset, split: str, space: TextMotionSpace):
+    def __init__(self, dataset: str, split: str, space: TextMotionSpace):
+        self.data = data = open_dataset(dataset)
         space.require(data.representation, f"dataset {data.folder}")
-        self.data, self.space, self.folder = data, space, str(data.folder.resolve())
-        self.given, self.unreadable, self.stamp = str(data.folder), {}, dataset_stamp(data)
+        self.space, self.folder, self.given, self.unreadable = space, str(data.folder.resolve()), str(data.folder), {}
         found = data.split(split)
-        if isinstance(data, AmassDataset):
-            self.annotated, self.all_names = found, set(data.files)
-            own = {name: {str(path): {"motion": mark(path)}} for name in found for path in [feature_file(data, name)]}
+        self.annotated = found if isinstance(data, AmassDataset) else None
+        self.names, wanted = (data.names, [data.names[i] for i in found]) if self.annotated is None else (data.files, found)
+        self.stamp = dataset_stamp(data)
+        self.stamps = {f"{self.folder}/{name}": self.stamp for name in wanted}
+
+    def gone(self, gallery: Gallery) -> set[str]:
+        there = set(self.names) if gallery.files.get(self.folder) == self.stamp else set()
+        return {gallery.place(clip) for clip in gallery.clips if clip.source == self.folder and clip.name not in there}
+
+    def clips(self, place: str) -> tuple[list[ClipFeatures], list[str]]:
+        name, found, problems = place.removeprefix(f"{self.folder}/"), [], []
+        whole, captions = whole_clip(self.data, name), []
+        spans: dict[tuple[float, float], list[str]] = {}
+        if self.annotated is None:
+            everything = 0.0, len(whole) / self.data.fps
+            spans[everything] = []  # described or not
+            captions = map(in_order, self.data.captions(name))
         else:
-            self.all_names, own = set(data.names), {data.names[i]: {} for i in found}
-        self.stamps = {name: {self.folder: self.stamp, **files} for name, files in own.items()}
-
-    def item_of(self, clip: Clip) -> str | None:
-        return clip.name if clip.source == self.folder else None
-
-    def gone(self, gallery: Gallery) -> set[tuple[str, str]]:
-        """All of them where the dataset was made again."""
-        kept = self.all_names if gallery.files.get(self.folder) == self.stamp else set()
-        return {(clip.source, clip.name) for clip in gallery.clips if clip.source == self.folder and clip.name not in kept}
-
-    def parts(self, name: str) -> tuple[list[Part], list[str]]:
-        parts, problems = [], []
-        features = None if isinstance(self.data, AmassDataset) else self.data[self.data.position(name)]
-        for span, texts in self._spans(name, features).items():
+            everything, captions = None, self.annotated[name].annotations
+        for caption in captions:
+            span = everything if everything and caption.whole else (caption.start, caption.end)
+            spans.setdefault(span, []).append(caption.text)
+        for span, texts in spans.items():
             try:
-                part = usable(self._features(name, span, features), self.space)
-            except (ValueError, OSError) as error:
+                features = usable(whole if span == everything else stretch(whole, *span, self.data.fps), self.space)
+            except ValueError as error:
                 problems.append(f"{span[0]:g} to {span[1]:g} s: {error}")
             else:
-                parts.append(Part(Clip(name, self.folder, *map(float, span)), tuple(texts), part))
-        return parts, problems
-
-    def _spans(self, name: str, features: np.ndarray | None) -> dict[Span, list[str]]:
-        """The captions of each stretch of a clip; of a corpus also the whole clip, described or not."""
-        found: dict[Span, list[str]] = {}
-        if features is None:
-            captions = self.annotated[name].annotations
-        else:
-            whole = 0.0, len(features) / self.data.fps
-            found[whole] = []
-            try:
-                captions = self.data.captions(name)
-            except KeyError:
-                captions = []
-        for caption in captions:
-            span = caption.start, caption.end
-            if features is not None:  # equal times mean the whole clip, as in TMR's annotations
-                span = whole if span[0] == span[1] else (min(span), max(span))
-            found.setdefault(span, []).append(caption.text)
-        return found
-
-    def _features(self, name: str, span: Span, features: np.ndarray | None) -> np.ndarray:
-        if features is None:
-            return self.data.motion(self.annotated[name], Annotation("", "", *span))
-        if span == (0.0, len(features) / self.data.fps):
-            return features
-        if span[0] < 0:
-            raise ValueError("no time before the beginning of a clip")
-        return cut_span(features, *span, self.data.fps)
+                found.append((Clip(name, self.folder, *map(float, span), tuple(dict.fromkeys(texts))), features))
+        return found, problems
 
 
-class FileSource(Source):
+def stretch(features: np.ndarray, start: float, end: float, fps: float) -> np.ndarray:
+    """The frames from start to end seconds."""
+    if start < 0:
+        raise ValueError("no time before the beginning of a clip")
+    return cut_span(features, start, end, fps)
+
+
+class FileSource:
     """Motion files of a folder and those below it, long ones in equal parts; or one file."""
 
-    def __init__(self, path: Path, space: TextMotionSpace, reading: Reading, longest_seconds: float | None = None):
+    def __init__(self, path: Path, space: TextMotionSpace, reading: Reading,
+                 longest_seconds: float | None = None):
         """FileNotFoundError where there is no motion file, ValueError for parts that are too short for the model."""
         self.space, self.reading, self.given, self.unreadable = space, reading, str(path), {}
         shortest, limit = space.frame_limits
@@ -152,72 +113,45 @@ class FileSource(Source):
         if not found:
             raise FileNotFoundError(f"{path}: no motion file; expected {', '.join(SUFFIXES)}")
         self.folder = None if single else path
-        self.names = {str(file): _name(file, self.folder or path.parent) for file in found}
-        self.stamps = {str(file): {str(file): self._stamp(file)} for file in found}  # taken before anything is read
+        # taken before anything is read
+        self.stamps = {str(file): asdict(file_stamp(file, reading, self.longest)) for file in found}
 
-    def item_of(self, clip: Clip) -> str | None:
-        return clip.source if clip.source in self.names else None
-
-    def gone(self, gallery: Gallery) -> set[tuple[str, str]]:
+    def gone(self, gallery: Gallery) -> set[str]:
         """Those whose file was in this folder."""
-        return {(clip.source, clip.name) for clip in gallery.clips
-                if self.folder and gallery.of_file(clip) and clip.source not in self.names
+        return {clip.source for clip in gallery.clips
+                if self.folder and gallery.of_file(clip) and clip.source not in self.stamps
                 and Path(clip.source).is_relative_to(self.folder)
                 and not any(Path(clip.source).is_relative_to(place) for place in self.unreadable)}  # fmt: skip
 
-    def parts(self, file: str) -> tuple[list[Part], list[str]]:
-        features = usable(read_features(Path(file), self.space, self.reading), self.space, cut=False)
-        captions = captions_of(Path(file))
+    def clips(self, place: str) -> tuple[list[ClipFeatures], list[str]]:
+        path, fps = Path(place), self.space.fps
+        features, captions = usable(read_features(path, self.space, self.reading), self.space, cut=False), captions_of(path)
+        file, row = named_row(path)
+        name = file.relative_to(self.folder or file.parent).with_suffix("").as_posix() + ("" if row is None else f"#{row}")
         # no part is shorter than what the model reads
         count = max(1, min(-(-len(features) // self.longest), len(features) // self.space.frame_limits[0]))
-        parts = []
+        found = []
         for first, stop in pairwise(round(i * len(features) / count) for i in range(count + 1)):
-            start, end = first / self.space.fps, stop / self.space.fps
-            texts = tuple(caption.text for caption in captions if describes(caption, start, end))
-            parts.append(Part(Clip(self.names[file], file, start, end), texts, features[first:stop]))
-        return parts, []
-
-    def _stamp(self, file: Path) -> dict:
-        reading = self.reading
-        own = None if reading.mapping is None or not Path(reading.mapping).is_file() else Path(reading.mapping).absolute()
-        return {
-            "motion": mark(file), "captions": None if named_row(file)[1] is not None else mark(file.with_suffix(".txt")),
-            "longest": self.longest,
-            "mapping": reading.mapping if own is None else str(own), "mapping_file": None if own is None else mark(own),
-            "motion_fps": reading.motion_fps,
-            "body_model": None if reading.body_model is None else str(Path(reading.body_model).absolute()),
-        }  # fmt: skip
-
-
-def source_of(space: TextMotionSpace, dataset: str | None = None, split: str = "all", motions: Path | None = None,
-              reading: Reading | None = None, longest_seconds: float | None = None) -> Source:
-    """What is to be read: a split of a dataset, or motion files."""
-    if dataset is not None:
-        return DatasetSource(open_dataset(dataset), split, space)
-    return FileSource(motions, space, reading or Reading(), longest_seconds)
+            start, end = first / fps, stop / fps
+            texts = tuple(dict.fromkeys(caption.text for caption in captions if describes(caption, start, end)))
+            found.append((Clip(name, place, start, end, texts), features[first:stop]))
+        return found, []
 
 
 def motion_files(folder: Path, unreadable: dict[str, str]) -> list[Path]:
     """Motion files in and below a folder, hidden ones and those of galleries left out. Folders that cannot be opened go into
     `unreadable`, with the reason: what is in them must not be missing without a word."""
-    found = []
     def keep(error: OSError) -> None:
         unreadable[str(error.filename)] = one_line(error)
 
+    found = []
     for place, folders, files in os.walk(folder, onerror=keep):
-        if "gallery.json" in files:
+        if CONTENT in files:
             folders.clear()
             continue
         folders[:] = [name for name in folders if not name.startswith(".")]
         found += [Path(place, name) for name in files if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")]
     return sorted(path for path in found if path.is_file())
-
-
-def _name(motion: Path, folder: Path) -> str:
-    """What a motion is called: its file's name without suffix, and which of several in it."""
-    file, row = named_row(motion)
-    name = file.relative_to(folder).with_suffix("").as_posix()
-    return name if row is None else f"{name}#{row}"
 
 
 def captions_of(motion: Path) -> list[Caption]:
@@ -238,27 +172,6 @@ def describes(caption: Caption, start: float, end: float) -> bool:
     return min(last, end) - max(first, start) >= min(last - first, end - start) / 2
 
 
-def mark(path: Path) -> list[int] | None:
-    """Size and time of a file, which tell that it or a motion in it has changed; None where it is absent."""
-    try:
-        stat = named_row(path)[0].stat()
-    except OSError:
-        return None
-    return [stat.st_size, stat.st_mtime_ns]
-
-
-def dataset_stamp(data: Corpus | AmassDataset) -> dict:
-    """Changes where a dataset is prepared or annotated again, or one of its files is replaced."""
-    if isinstance(data, AmassDataset):  # each clip has a feature file of its own
-        return {name: mark(data.folder / name) for name in (ANNOTATIONS, REPRESENTATION)}
-    files = ("features.npy", "index.json", "captions.json")
-    return {name: mark(data.folder / "corpus" / name) for name in files} | {"stamp": data.stamp}
-
-
-def feature_file(data: AmassDataset, name: str) -> Path:
-    return data.motions.absolute() / f"{data.files[name].path}.npy"
-
-
 def usable(features: np.ndarray, space: TextMotionSpace, cut: bool = True) -> np.ndarray:
     """Features that the model can read, cut to its longest motion. ValueError for too few frames, or NaN."""
     shortest, longest = space.frame_limits
@@ -269,40 +182,104 @@ def usable(features: np.ndarray, space: TextMotionSpace, cut: bool = True) -> np
     return features[:longest] if cut else features
 
 
-def encode_items(source: Source, items: Sequence[str], batch_size: int | None = None, bar: tqdm | None = None) -> list[Encoded]:
-    """The items, in their order, with the problems of bad ones. But for rounding, what a motion becomes does not
-    depend on its neighbours.
+# ---------------------------------------------------------------------------------------------------------------- stamps
 
-    bar: gets a step per item.
-    """
-    found: list[Encoded] = []
-    waiting: list[tuple[str, list[Part], list[str]]] = []
 
-    def encode() -> None:
-        features = [part.features for _, parts, _ in waiting for part in parts]
-        good = np.ones(len(features), bool)
+@dataclass(frozen=True)
+class FileStamp:
+    """Sizes and times of a motion file and what is read beside it, and how it was read."""
+
+    motion: list[int] | None = None
+    captions: list[int] | None = None
+    longest: int = 0
+    mapping: str | None = None
+    mapping_file: list[int] | None = None
+    motion_fps: float | None = None
+    body_model: str | None = None
+
+
+def file_stamp(path: Path, reading: Reading, longest: int) -> FileStamp:
+    own = reading.mapping if reading.mapping and Path(reading.mapping).is_file() else None
+    return FileStamp(
+        motion=mark(path), captions=None if named_row(path)[1] is not None else mark(path.with_suffix(".txt")), longest=longest,
+        mapping=str(Path(own).absolute()) if own else reading.mapping, mapping_file=mark(Path(own)) if own else None,
+        motion_fps=reading.motion_fps, body_model=reading.body_model and str(Path(reading.body_model).absolute()),
+    )  # fmt: skip
+
+
+def dataset_stamp(data: Corpus | AmassDataset) -> Stamp:
+    """Changes where a dataset is prepared or annotated again, or one of its files is replaced."""
+    if isinstance(data, AmassDataset):
+        digest = hashlib.sha256(repr([mark(data.motions / f"{file.path}.npy") for file in data.files.values()]).encode())
+        return {name: mark(data.folder / name) for name in (ANNOTATIONS, REPRESENTATION)} | {"motions": digest.hexdigest()[:16]}
+    files = ("features.npy", "index.json", "captions.json")
+    return {name: mark(data.folder / "corpus" / name) for name in files} | {"stamp": data.stamp}
+
+
+def mark(path: Path) -> list[int] | None:
+    """Size and time of a file, which tell that it or a motion in it has changed; None where it is absent."""
+    try:
+        stat = named_row(path)[0].stat()
+    except OSError:
+        return None
+    return [stat.st_size, stat.st_mtime_ns]
+
+
+# ---------------------------------------------------------------------------------------------------------- read again
+
+
+def clip_motions(gallery: Gallery, rows: Sequence[int], space: TextMotionSpace) -> dict[int, Motion]:
+    """The motions of rows of a gallery, in their order, each file read once; without those that are not there any more, or
+    are other ones now."""
+    found = {}
+    for source in dict.fromkeys(gallery.clips[row].source for row in rows):
+        own = [row for row in rows if gallery.clips[row].source == source]
         try:
-            vectors = source.space.encode_motion(features, batch_size)
-        except NoVectorError as error:
-            vectors, good[error.rows] = error.vectors, False
-        start = 0
-        for item, parts, problems in waiting:
-            rows = np.arange(start, start := start + len(parts))
-            problems += [f"{part.clip.start:.2f} to {part.clip.end:.2f} s: no finite vector, its features are far beyond those "
-                         "of motions" for part, row in zip(parts, rows) if not good[row]]  # fmt: skip
-            kept = [part for part, row in zip(parts, rows) if good[row]]
-            found.append(Encoded(item, [part.clip for part in kept], [part.captions for part in kept], vectors[rows[good[rows]]],
-                                 "; ".join(dict.fromkeys(problems))))  # fmt: skip
-        waiting.clear()
+            if gallery.of_file(gallery.clips[own[0]]):
+                features = dict.fromkeys(own, read_again(gallery, source, space))
+            else:
+                data = open_dataset(source)
+                # captions may be others now
+                require_unchanged(gallery.files.get(source, {}), dataset_stamp(data), "captions.json", "stamp")
+                features = {row: whole_clip(data, gallery.clips[row].name) for row in own}
+        except (KeyError, ValueError, OSError) as error:
+            log.debug("%s cannot be shown: %s", source, error)
+            continue
+        for row, whole in features.items():
+            clip = gallery.clips[row]
+            first, stop = round(clip.start * gallery.fps), round(clip.end * gallery.fps)
+            if len(part := whole[first : max(stop, first + 1)]):
+                found[row] = motion_of(part, space, clip.captions[:1])
+    return {row: found[row] for row in rows if row in found}
 
-    for item in items:
-        try:
-            waiting.append((item, *source.parts(item)))
-        except (ValueError, OSError) as error:
-            waiting.append((item, [], [str(error)]))
-        if sum(len(parts) for _, parts, _ in waiting) >= PARTS_AT_ONCE:
-            encode()
-        if bar is not None:
-            bar.update()
-    encode()
-    return found
+
+def missing_line(gallery: Gallery, rows: Sequence[int], shown: dict[int, Motion]) -> str:
+    """Which of the rows cannot be shown; nothing where all can."""
+    names = list(dict.fromkeys(gallery.clips[row].name for row in rows if row not in shown))
+    if not names:
+        return ""
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    verb = "has" if len(names) == 1 else "have"
+    return f"{', '.join(names[:MOST_NAMES])}{more} {verb} changed or gone since, run encode_dataset again"
+
+
+def read_again(gallery: Gallery, source: str, space: TextMotionSpace) -> np.ndarray:
+    """Features (T, D) of a motion file. GalleryError where it is another one now."""
+    how = convert(gallery.files[source], FileStamp, f"the gallery's entry of {source}")
+    reading = Reading(mapping=how.mapping, motion_fps=how.motion_fps, body_model=how.body_model and Path(how.body_model))
+    require_unchanged(gallery.files[source], asdict(file_stamp(Path(source), reading, how.longest)), "captions")
+    return read_features(Path(source), space, reading)
+
+
+def require_unchanged(stored: Stamp, now: Stamp, *but: str) -> None:
+    """GalleryError where a stamp that a gallery keeps is another one now; what an earlier version did not keep is let be."""
+    for name, value in now.items():
+        if name not in but and stored.get(name, value) != value:
+            raise GalleryError(f"{name} has changed")
+
+
+def whole_clip(data: Corpus | AmassDataset, name: str) -> np.ndarray:
+    """Features (T, D) of a clip of a dataset, or of the file that its captions are of."""
+    if isinstance(data, AmassDataset):
+        return data.motion(data.files[name], Annotation("", "", 0.0, MOST_SECONDS))
+    return data[data.position(name)]

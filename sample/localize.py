@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from sample.search import unit_rows
+from sample.search import score, unit_rows
 from sample.sliding import Sliding
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Windows:
 
     def scores(self, text: np.ndarray) -> np.ndarray:
         """(N,) in [0, 1] of a text's vector (C,)."""
-        return self.vectors @ unit_rows(np.asarray(text, np.float32)) / 2 + 0.5
+        return score(self.vectors @ unit_rows(np.asarray(text, np.float32)))
 
 
 def window_spans(num_frames: int, sizes: Sequence[int], stride: int) -> tuple[np.ndarray, np.ndarray]:

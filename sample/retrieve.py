@@ -145,7 +145,7 @@ class Search(Part):
     fold_mirrored: bool = True
     """Of a clip and its mirror image (M000123, M/..., *_mirrored) show only the better."""
     exact: bool = False
-    """Search exactly whatever the size (default: by usearch above 200,000 motions)."""
+    """Search in float32 whatever the size (default: by usearch in float16 above 200,000 motions)."""
     model_path: Path | None = None
     """The model that made the gallery (default: where it was then)."""
     json: Path | None = None
@@ -220,10 +220,9 @@ def encode_text(options: EncodeText) -> None:
 
 def text_motion_sim(options: TextMotionSim) -> None:
     """Prints a line that ends with the score."""
-    from sample.gallery_search import score
     from sample.motion_files import motion_vector
     from sample.prompts import clean_prompt
-    from sample.search import unit_rows
+    from sample.search import score, unit_rows
 
     text = clean_prompt(options.text)
     space = options.open_space()
@@ -238,13 +237,14 @@ def encode_dataset(options: EncodeDataset) -> None:
     from protos.processes import Processes
     from sample.gallery import require_free
     from sample.gallery_encode import bring_up_to_date, gallery_folder
-    from sample.gallery_sources import source_of
+    from sample.gallery_sources import DatasetSource, FileSource
 
     processes = Processes(options.device)
     folder = options.gallery or gallery_folder(options.model_path, options.dataset, options.motions)
     require_free(folder)
     space = open_space(options.model_path, processes.device)
-    source = source_of(space, options.dataset, options.split, options.motions, options, options.longest_seconds)
+    source = (FileSource(options.motions, space, options, options.longest_seconds) if options.dataset is None
+              else DatasetSource(options.dataset, options.split, space))  # fmt: skip
     if bring_up_to_date(folder, source, options.model_path, options.texts, options.batch_size, processes):
         raise SystemExit(1)
 

@@ -10,6 +10,11 @@ def unit_rows(x: np.ndarray) -> np.ndarray:
     return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)
 
 
+def score(cosine: np.ndarray) -> np.ndarray:
+    """Of cosines, scores in [0, 1]: 0.5 for what has nothing in common. No probability."""
+    return np.clip(np.asarray(cosine, np.float64) / 2 + 0.5, 0.0, 1.0)
+
+
 def largest(values: np.ndarray, count: int) -> np.ndarray:
     """Indices of the `count` largest of values (N,), falling, ties in their order; fewer where there are fewer."""
     whole = len(values) // BLOCK * BLOCK

@@ -66,7 +66,7 @@ def test_a_motion_is_found_by_its_own_file_of_any_kind(search, tmp_path):
 
 def search_features(search: Search, row: int) -> np.ndarray:
     from data_loaders.amass_dataset import open_dataset
-    from sample.gallery_motions import whole_clip
+    from sample.gallery_sources import whole_clip
 
     clip = search.gallery.clips[row]
     return np.array(whole_clip(open_dataset(clip.source), clip.name))

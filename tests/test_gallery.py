@@ -13,7 +13,7 @@ import pytest
 from data_loaders.joint_mapping import MAPPINGS
 from model.embedding import open_space
 from sample.gallery import Gallery, GalleryError
-from sample.gallery_motions import clip_motions
+from sample.gallery_sources import clip_motions
 from sample.results import stack, write_results
 from sample.retrieve import main
 from tests.synthetic import raise_hand, walk
@@ -91,16 +91,9 @@ def test_a_gallery_of_another_model_is_neither_extended_nor_searched(tmr, motion
         main(["search", "--gallery", "gallery", "--text", TEXT])
 
 
-def test_a_gallery_of_an_earlier_version_is_known_by_the_mark_of_that_version(tmr, motions, tmp_path):
-    space = open_space(tmr)
-    assert space.fingerprint != space.earlier_fingerprint == open_space(tmr).earlier_fingerprint
-    gallery = encode_folder(tmr)
-    content = json.loads(Path("gallery/gallery.json").read_text()) | {"fingerprint": space.earlier_fingerprint}
-    Path("gallery/gallery.json").write_text(json.dumps(content))
-    assert len(found("--gallery", "gallery", "--text", TEXT)) == len(gallery)
-    np.save(motions / "new.npy", walk(44))
-    assert encode_folder(tmr).fingerprint == space.fingerprint
-    settings = tmr / "config.json"
+def test_a_model_is_known_by_its_weights_and_settings(tmr, tmp_path):
+    space, settings = open_space(tmr), tmr / "config.json"
+    assert space.fingerprint == open_space(tmr).fingerprint
     copy = shutil.copytree(tmr, tmp_path / "copy")
     (copy / "config.json").write_text(json.dumps(json.loads(settings.read_text()), indent=7, sort_keys=True))
     assert open_space(copy).fingerprint == space.fingerprint  # what it says counts, not how it is written
@@ -179,10 +172,10 @@ def test_what_is_said_of_a_motion_and_how_it_is_cut_and_read_may_change(tmr, mot
 
     (motions / "walk.txt").write_text("a person strolls\n")
     said, gallery = again()
-    assert "1 files or clips new" in said and gallery.captions(gallery.row("walk")) == ["a person strolls"]
+    assert "1 files or clips new" in said and gallery.clips[gallery.row("walk")].captions == ("a person strolls",)
     (motions / "walk.txt").write_text("a person ambles\n")
     said, gallery = again()
-    assert gallery.captions(gallery.row("walk")) == ["a person ambles"] and "a person strolls" not in gallery.texts
+    assert gallery.clips[gallery.row("walk")].captions == ("a person ambles",) and "a person strolls" not in gallery.texts
     assert len(gallery.texts) == len(gallery.text_vectors) == 3
     said, gallery = again("--longest_seconds", "60")
     assert sum(clip.name == "long" for clip in gallery.clips) == 1
@@ -207,7 +200,7 @@ def test_a_dataset_that_was_prepared_again_is_encoded_again(tmr, folder, small_d
     assert "nothing new" in capsys.readouterr().err
 
 
-def test_of_an_annotated_dataset_the_clip_whose_file_has_changed_is_encoded_again(tmr, folder, capsys):
+def test_an_annotated_dataset_of_which_a_file_has_changed_is_encoded_again(tmr, folder, capsys):
     motions, annotations = folder / "datasets/motions/guoh3dfeats", folder / "datasets/annotations/made_up"
     (annotations / "splits").mkdir(parents=True)
     motions.mkdir(parents=True)
@@ -228,12 +221,13 @@ def test_of_an_annotated_dataset_the_clip_whose_file_has_changed_is_encoded_agai
     assert "nothing new" in capsys.readouterr().err
     np.save(motions / "2.npy", features_of(walk(90, 0.5)))
     space = open_space(tmr)
-    assert list(clip_motions(before, [0, 1], space)) == [0]
+    assert list(clip_motions(before, [0, 1], space)) == []
     with pytest.raises(SystemExit):
         main(flags)
-    assert "1 files or clips new" in capsys.readouterr().err
+    assert "2 files or clips new" in capsys.readouterr().err
     after = Gallery.load(Path("gallery"))
-    assert np.array_equal(after.vectors[0], before.vectors[0]) and not np.array_equal(after.vectors[1], before.vectors[1])
+    np.testing.assert_allclose(after.vectors[0], before.vectors[0], atol=2e-3)
+    assert not np.allclose(after.vectors[1], before.vectors[1], atol=2e-3)
     assert list(clip_motions(after, [0, 1], space)) == [0, 1]
     (motions / "2.npy").unlink()
     content.pop("k1")
@@ -292,7 +286,7 @@ def test_a_caption_with_times_is_of_the_parts_that_it_describes(tmr, motions):
     lines = ["the whole of it##0#0", "at the start##0.5#1.5", "most of the second part##9#16", "into the third##12#21.5"]
     (motions / "long.txt").write_text("\n".join(lines))
     gallery = encode_folder(tmr)
-    parts = [gallery.captions(row) for row, clip in enumerate(gallery.clips) if clip.name == "long"]  # of 8.3 s
+    parts = [list(clip.captions) for clip in gallery.clips if clip.name == "long"]  # of 8.3 s
     assert parts == [["the whole of it", "at the start"],
                      ["the whole of it", "most of the second part", "into the third"],
                      ["the whole of it", "into the third"]]  # fmt: skip
@@ -325,8 +319,8 @@ def test_the_folder_of_a_sampling_run_gives_each_motion_once_with_its_text(tmr, 
         np.save(folder / f"run/joints/prompt0{number}_rep00.npy", clip)
     main(["encode_dataset", "--model_path", str(tmr), "--motions", "run", "--gallery", "gallery"])
     gallery = Gallery.load(Path("gallery"))
-    assert [(clip.name, gallery.captions(row)) for row, clip in enumerate(gallery.clips)] == [
-        ("motions#0", ["somebody walks"]), ("motions#1", ["a hand goes up"])
+    assert [(clip.name, clip.captions) for clip in gallery.clips] == [
+        ("motions#0", ("somebody walks",)), ("motions#1", ("a hand goes up",))
     ]  # fmt: skip
     shown = clip_motions(gallery, [1], open_space(tmr))
     assert shown[1].joints.shape[1] == 59

@@ -87,14 +87,14 @@ def test_a_gallery_may_be_read_while_it_is_replaced(tmr, motions, monkeypatch):
 
 def test_two_runs_at_once_lose_nothing(tmr, motions, monkeypatch):
     others = write_motions(motions.parent / "others")
-    encode, waiting = gallery_encode.encode_items, iter(["others"])
+    encode, waiting = gallery_encode.encode_places, iter(["others"])
 
     def with_another_run(*arguments):
         if next(waiting, None):
             encode_folder(tmr, motions=others)
         return encode(*arguments)
 
-    monkeypatch.setattr(gallery_encode, "encode_items", with_another_run)
+    monkeypatch.setattr(gallery_encode, "encode_places", with_another_run)
     gallery = encode_folder(tmr)
     assert len({clip.source for clip in gallery.clips}) == 10 and len(gallery.text_vectors) == 2
 
@@ -116,17 +116,16 @@ def test_a_lock_is_waited_for(tmp_path):
 
 
 def test_a_long_run_is_saved_on_its_way(tmr, motions, monkeypatch):
-    monkeypatch.setattr(gallery_encode, "SAVE_EVERY", 0.0)
-    monkeypatch.setattr(gallery_encode, "FIRST_ROUND", 2)
-    encode, calls = gallery_encode.encode_items, iter(range(100))
-    monkeypatch.setattr(gallery_encode, "encode_items", lambda *arguments: kill() if next(calls) == 2 else encode(*arguments))
+    monkeypatch.setattr(gallery_encode, "ROUND", 2)
+    encode, calls = gallery_encode.encode_places, iter(range(100))
+    monkeypatch.setattr(gallery_encode, "encode_places", lambda *arguments: kill() if next(calls) == 2 else encode(*arguments))
     with pytest.raises(Killed):
         encode_folder(tmr)
     sources = {clip.source for clip in Gallery.load(Path("gallery")).clips}
-    assert len(sources) == 3
+    assert len(sources) == 4
     read = []
-    monkeypatch.setattr(gallery_encode, "encode_items", lambda *given: read.extend(given[1]) or encode(*given))
-    assert len({clip.source for clip in encode_folder(tmr).clips}) == 5 and len(read) == 2
+    monkeypatch.setattr(gallery_encode, "encode_places", lambda *given: read.extend(given[1]) or encode(*given))
+    assert len({clip.source for clip in encode_folder(tmr).clips}) == 5 and len(read) == 1
 
 
 def test_what_is_gone_does_not_come_back_where_the_first_files_are_bad(tmr, motions, monkeypatch):
@@ -135,7 +134,7 @@ def test_what_is_gone_does_not_come_back_where_the_first_files_are_bad(tmr, moti
     motions.mkdir()
     (motions / "a.npy").write_text("no array")
     np.save(motions / "b.npy", walk(44))
-    monkeypatch.setattr(gallery_encode, "FIRST_ROUND", 1)
+    monkeypatch.setattr(gallery_encode, "ROUND", 1)
     with pytest.raises(SystemExit):
         encode_folder(tmr)
     assert names(Gallery.load(Path("gallery"))) == {"b"}
@@ -151,7 +150,7 @@ def test_what_is_gone_does_not_come_back_where_the_first_files_are_bad(tmr, moti
 def test_a_place_for_no_gallery_is_refused_before_anything_is_read(tmr, motions, monkeypatch, place, message):
     Path("file").write_text("x")
     Path("dangling").symlink_to("nowhere")
-    monkeypatch.setattr(gallery_encode, "encode_items", lambda *_: pytest.fail("encoded"))
+    monkeypatch.setattr(gallery_encode, "encode_places", lambda *_: pytest.fail("encoded"))
     with pytest.raises(GalleryError, match=message) as refused:
         encode_folder(tmr, gallery=place)
     assert "partial" not in str(refused.value)

@@ -13,11 +13,11 @@ from data_loaders.clips import original_name
 from data_loaders.corpus import Corpus
 from model.embedding import open_space
 from model.tmr import scores
-from sample import gallery_motions, gallery_search
+from sample import gallery_search, gallery_sources
 from sample.findings import listed
 from sample.gallery import Clip, Gallery, GalleryError
-from sample.gallery_motions import clip_motions, missing_line
-from sample.gallery_search import GallerySearch, Hit, index_file
+from sample.gallery_search import GallerySearch, Hit
+from sample.gallery_sources import clip_motions, missing_line
 from sample.retrieve import main
 from tests.synthetic import raise_hand, walk
 from tests.tiny_retrieval import TEXT, encode_folder, features_of, found, saved_tmr, write_motions
@@ -128,8 +128,8 @@ def test_a_dataset_that_was_made_again_is_not_shown_as_it_was(tmr, folder, small
 
 def test_a_file_is_read_once_for_all_its_parts(tmr, motions, monkeypatch):
     gallery, read = encode_folder(tmr), []
-    features = gallery_motions.read_features
-    monkeypatch.setattr(gallery_motions, "read_features", lambda path, *more: read.append(path.name) or features(path, *more))
+    features = gallery_sources.read_features
+    monkeypatch.setattr(gallery_sources, "read_features", lambda path, *more: read.append(path.name) or features(path, *more))
     rows = list(range(len(gallery)))[::-1]
     shown = clip_motions(gallery, rows, open_space(tmr))
     assert list(shown) == rows and sorted(read) == ["fast.npy", "hand.npy", "long.npy", "take.bvh", "walk.npy"]
@@ -141,7 +141,7 @@ def test_a_file_is_read_once_for_all_its_parts(tmr, motions, monkeypatch):
 def gallery_of(*clips, files=()) -> GallerySearch:
     vectors = np.random.default_rng(0).normal(size=(len(clips), 8)).astype(np.float32)
     empty = Gallery.empty("m", "f", 20.0, 8)
-    return GallerySearch(empty.extended(clips, [()] * len(clips), vectors, {file: {"motion_fps": None} for file in files}))
+    return GallerySearch(empty.updated(set(), clips, vectors, {file: {"motion_fps": None} for file in files}))
 
 
 def folded(*clips, files=()) -> list[int]:
@@ -199,7 +199,7 @@ def many(count, folder):
     vectors = np.random.default_rng(0).normal(size=(count, 32)).astype(np.float32)
     clips = [Clip(f"{i}", "x", 0.0, 1.0) for i in range(count)]
     empty = Gallery.empty("m", "f", 20.0, 32)
-    empty.extended(clips, [()] * count, vectors, {}).save(folder)
+    empty.updated(set(), clips, vectors, {}).save(folder)
     return Gallery.load(folder), vectors
 
 
@@ -222,17 +222,8 @@ def test_usearch_finds_what_exact_search_finds(tmp_path, monkeypatch):
     gallery, vectors = many(2000, tmp_path / "large")
     exact = GallerySearch(gallery).motions(vectors[7], 5)
     monkeypatch.setattr(gallery_search, "EXACT_LIMIT", 200)
-    for _ in range(2):  # built, then read
-        near = GallerySearch(gallery).motions(vectors[7], 5)
-        assert [hit.name for hit in near] == [hit.name for hit in exact]
-        assert near[0].score == pytest.approx(exact[0].score, abs=2e-3)
-    index = index_file(gallery)
-    whole = index.read_bytes()
-    bent = bytearray(whole)  # of its own length: usearch would follow these links out of its memory
-    bent[len(whole) // 2 :] = b"\xff" * len(bent[len(whole) // 2 :])
-    for content in (b"", whole[:5000], b"no index" * 500, bytes(bent)):
-        index.write_bytes(content)
-        assert GallerySearch(gallery).motions(vectors[7], 1)[0].name == "7"
-        assert index.stat().st_size == len(whole) and index.read_bytes() != content  # built again
-    more = gallery.extended([Clip("new", "x", 0.0, 1.0)], [()], vectors[:1], {})
-    assert index_file(more) != index and not list(gallery.folder.glob("*.usearch"))
+    near = GallerySearch(gallery).motions(vectors[7], 5)
+    assert [hit.name for hit in near] == [hit.name for hit in exact]
+    assert near[0].score == pytest.approx(exact[0].score, abs=2e-3)
+    everything = GallerySearch(gallery).motions(vectors[7], 3000)
+    assert {hit.name for hit in everything} == {clip.name for clip in gallery.clips}
