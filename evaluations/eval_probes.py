@@ -105,7 +105,7 @@ def run(options: EvalProbesOptions) -> None:
     else:
         make = partial(
             generate, model=model, guidance_scale=options.guidance_scale, sampler=options.sampler,
-            num_steps=options.num_steps, batch_size=options.batch_size,
+            sampling_steps=options.num_steps, batch_size=options.batch_size,
         )  # fmt: skip
         judged = probe_run.judge_model(make, model.config.fps, probes, chosen, options.seeds, options.seed)
         if options.physics_clips and corpus is not None:

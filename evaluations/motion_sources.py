@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from data_loaders.clips import Report
 from data_loaders.corpus import Corpus
@@ -20,9 +19,9 @@ from data_loaders.motion_checks import bone_problem, orientation_problem
 from data_loaders.skeleton import Skeleton
 from data_loaders.text import Caption, read_caption_file
 from evaluations.evaluation_set import EvaluationSet, Motions
-from model.capabilities import Generates, Sampling
-from model.generation import generate_features
+from model.capabilities import OWN, Decoding, Generates, Request
 from protos.options import one_line
+from sample.generation import features_for
 from sample.results import Results, read_results
 
 log = logging.getLogger(__name__)
@@ -30,36 +29,20 @@ UNREADABLE = "unreadable"
 
 
 class ModelSource:
-    """A text-to-motion model as protocols ask for it: (captions, lengths, seeds) -> features [(T, D)].
+    """A text-to-motion model as protocols ask for it: (captions, lengths, seeds) -> features [(T, D)]."""
 
-    Motions are made in batches of similar length; each depends on its own caption, length and seed alone.
-    """
-
-    def __init__(self, networks: Generates, corpus: Corpus, sampling: Sampling | None = None, progress: bool = True):
+    def __init__(self, networks: Generates, corpus: Corpus, decoding: Decoding = OWN, progress: bool = True):
         """Raises RepresentationMismatch where the model makes other motions than the corpus has, ValueError where it
         reads no text."""
-        if not networks.reads_text():
+        if not networks.config.reads_text:
             raise ValueError("this model reads no text: there is nothing to judge its motions by")
         networks.statistics.representation.require(corpus.representation, "the model", f"dataset {corpus.folder}")
-        self.networks, self.sampling, self.progress = networks, sampling or Sampling(), progress
+        self.networks, self.decoding, self.progress = networks, decoding, progress
 
     def __call__(self, captions: Sequence[Caption], lengths: Sequence[int], seeds: Sequence[int]) -> list[np.ndarray]:
-        longest = self.networks.config.max_frames
-        lengths = [min(int(length), longest) for length in lengths]
-        order = sorted(range(len(lengths)), key=lambda i: lengths[i])
-        made: list[np.ndarray | None] = [None] * len(order)
-        size = self.sampling.batch_size
-        with tqdm(total=len(order), desc="generating", unit="motion", leave=False, disable=not self.progress or None) as bar:
-            for start in range(0, len(order), size):
-                rows = order[start : start + size]
-                texts = [captions[i].text for i in rows]
-                features = generate_features(
-                    self.networks, texts, [lengths[i] for i in rows], [seeds[i] for i in rows], self.sampling
-                )
-                for i, motion in zip(rows, features):
-                    made[i] = self.completed(motion.cpu())
-                bar.update(len(rows))
-        return made
+        longest, rows = self.networks.config.max_frames, zip(captions, lengths, seeds, strict=True)
+        requests = [Request(caption.text, min(int(frames), longest), seed) for caption, frames, seed in rows]
+        return [self.completed(features) for features in features_for(self.networks, requests, self.decoding, self.progress)]
 
     def completed(self, motion: torch.Tensor) -> np.ndarray:
         """All features (T, D) of a motion of which the model may make only root, positions and contacts."""

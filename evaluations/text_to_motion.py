@@ -35,7 +35,7 @@ from evaluations.report import Report, command_line
 from evaluations.settings import MODES, REAL_MOTION, EvaluationSettings, ProtocolSettings
 from evaluations.stamps import checkpoint_stamp, motions_stamp
 from evaluations.tables import MEASURES, Physics, known, plain, write_plain
-from model.capabilities import Generates, Sampling
+from model.capabilities import Decoding, Generates
 from model.registry import able
 from protos.names import safe_name
 from protos.outputs import OutputError, Outputs
@@ -116,8 +116,8 @@ def entrants_of(
     from model.pretrained import from_pretrained
 
     networks = from_pretrained(settings.model_path, processes.device, dataset_folder=corpus.folder, systems=able(Generates))
-    sampling = Sampling(settings.guidance_scale, settings.sampler, settings.num_steps, batch_size=batch_size)
-    source = ModelSource(networks, corpus, sampling, progress=processes.main)
+    decoding = Decoding(settings.guidance_scale, settings.sampler, settings.num_steps, batch_size=batch_size)
+    source = ModelSource(networks, corpus, decoding, progress=processes.main)
     return source, Entrants(generate=source, noise=noise), {}
 
 

@@ -1,17 +1,19 @@
-"""What a model can do: code asks for one of these, never for a system."""
+"""What a model can do, and what is asked of it: code asks for one of these, never for a system. Loads without torch."""
+
+from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
-import numpy as np
-from torch import Tensor
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
 
-from data_loaders.corpus import Motion
-from data_loaders.text import Caption
-from diffusion.samplers import SampledStep, SamplerName
-
-NOT_FINITE = "its weights or its mean and std hold such values, or far too large ones"  # why a motion came out with NaN
+    from data_loaders.corpus import Motion
+    from data_loaders.edit_masks import TargetLocation
+    from data_loaders.text import Caption
+    from diffusion.samplers import SampledStep, SamplerName
 
 
 @dataclass(frozen=True)
@@ -48,37 +50,62 @@ class ReadsWords(Protocol):
 
 
 @dataclass(frozen=True)
-class Sampling:
-    """How to sample; None takes what the model's configuration says. `num_steps`: 20, "ddim20", ..."""
+class Request:
+    """One motion to make: what it shows, its length in frames, and the seed of its noise.
+
+    `text`: of a model that makes motion piece by piece perhaps several, one for each. What else may be given has no batch
+    axis: `motion` (T, F) in feature units with `keep` (T, F or 1) True where it stays, an edit; `prefix` (context, F) in
+    feature units, how the motion begins, part of the result with `include_prefix`; `target`, where it ends, (8, 3) and (8,);
+    `action`, the number of an action.
+    """
+
+    text: str | Sequence[str]
+    frames: int
+    seed: int = 0
+    motion: Tensor | None = None
+    keep: Tensor | None = None
+    prefix: Tensor | None = None
+    include_prefix: bool = False
+    target: TargetLocation | None = None
+    action: int | None = None
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How motion is made; None takes what the model's configuration says. `sampling_steps`: 20, "ddim20", ..."""
 
     guidance_scale: float | None = None
     sampler: SamplerName | None = None
-    num_steps: int | str | None = None
+    sampling_steps: int | str | None = None
     smoothing: float | None = None
-    eta: float = 0.0
+    eta: float | None = None
     order: int | None = None
-    batch_size: int = 64
     on_step: Callable[[SampledStep], None] | None = None
+    batch_size: int = 64
 
 
-OWN = Sampling()  # everything as the model's configuration says
+OWN = Decoding()  # everything as the model's configuration says
+
+
+def require_only(record: Request | Decoding, taken: Sequence[str], why: str) -> None:
+    """ValueError, which says `why`, where a record holds a setting that is not its default and not among `taken`."""
+    always = ("text", "frames", "seed", "batch_size")
+    for field in fields(record):
+        if field.name not in (*always, *taken) and getattr(record, field.name) is not field.default:
+            raise ValueError(f"{field.name}: {why}")
 
 
 @runtime_checkable
 class Generates(Protocol):
-    """Makes motion, from texts where `reads_text`."""
-
-    def reads_text(self) -> bool: ...
+    """Makes motion. Its configuration says `fps`, `max_frames`, whether it `reads_text`, and its `own_guidance`: the strength
+    with which it follows what is asked, None where that is not to be chosen.
+    """
 
     def columns(self) -> list[int] | slice:
         """The feature columns that it makes."""
 
-    def generate_features(self, texts: Sequence[str], lengths: Sequence[int], seeds: Sequence[int],
-                          sampling: Sampling = OWN) -> list[Tensor]:
-        """Features [(lengths[i], D)] in their units for texts[i]. ValueError for a length or a setting that it cannot take."""
+    def generate(self, requests: Sequence[Request], decoding: Decoding = OWN) -> list[Tensor]:
+        """Features [(frames, D)] in their units, all made at once. ValueError for a length or a setting that it cannot take."""
 
     def motion(self, features: Tensor, *captions: str) -> Motion:
         """Features (T, D) in their units as joints (1, T, J, 3) in metres."""
-
-    def why_not_finite(self, sampling: Sampling) -> str:
-        """The likely causes of motion that is not finite."""

@@ -107,6 +107,15 @@ class LSReMGMConfig:
         if self.context_len and self.autoencoder:
             raise ValueError("a prefix (context_len) is of frames: a model in the latents of an autoencoder cannot have one")
 
+    @property
+    def reads_text(self) -> bool:
+        return self.condition == "text"
+
+    @property
+    def own_guidance(self) -> float | None:
+        """The guidance scale; None for a model that never learned to do without its condition, or has none."""
+        return None if self.condition == "none" or self.cond_mask_prob == 0 else self.guidance_scale
+
 
 class TargetEncoder(nn.Module):
     """Embedding (B, C) of a target location, by one network, one small network per row, or a weighted sum of those.

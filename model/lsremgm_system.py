@@ -19,9 +19,9 @@ from diffusion.gaussian import Denoise, Diffusion
 from diffusion.guidance import dropped_rows, guided, stack_conditions
 from diffusion.inpainting import keep_given
 from diffusion.samplers import sample
-from model.capabilities import NOT_FINITE, OWN, Sampling
+from model.capabilities import OWN, Decoding, Request, require_only
 from model.lsremgm import LSReMGMConfig, MotionDenoiser
-from model.lsremgm_generate import NO_EXTRAS, Extras, LengthError, Texts, autoregress, sample_noise, smooth
+from model.lsremgm_generate import LengthError, autoregress, sample_noise, smooth
 from model.motion_autoencoder import MotionAutoencoder, autoencoder_columns
 from model.text_encoders import TextEncoder, TextFeatures
 from model.text_towers import load_text_encoder
@@ -122,31 +122,24 @@ class LSReMGM(nn.Module):
         return Motion(self.joints(features)[None].cpu().numpy(), self.config.fps, self.config.skeleton, captions)
 
     @torch.no_grad()
-    def generate_features(self, texts: Texts, lengths: Sequence[int], seeds: Sequence[int],
-                          sampling: Sampling = OWN, extras: Extras = NO_EXTRAS) -> list[Tensor]:
-        """Features [(lengths[i], D)] in their units, of the columns that the model makes. Raises LengthError, EditError.
+    def generate(self, requests: Sequence[Request], decoding: Decoding = OWN) -> list[Tensor]:
+        """Features [(frames, D)] in their units, of the columns that the model makes. Raises LengthError, EditError.
 
-        A prefix model also takes a list of prompts per sample, one for each piece of `pred_len` frames.
+        A prefix model takes several texts for a motion, one for each piece of `pred_len` frames.
         """
-        if not len(texts) == len(lengths) == len(seeds):
-            raise ValueError(f"{len(texts)} texts, {len(lengths)} lengths and {len(seeds)} seeds: expected as many of each")
-        lengths = [int(length) for length in lengths]
-        check_lengths(self, lengths)
+        check_lengths(self, [request.frames for request in requests])
+        for request in requests:
+            require_only(request, self._takes(), "this model does not take it")
         self.eval()
-        made: list[Tensor] = []
-        for start in range(0, len(texts), sampling.batch_size):
-            rows = slice(start, start + sampling.batch_size)
-            whole = _generate_pieces if self.config.context_len else _generate_whole
-            made += whole(self, list(texts[rows]), lengths[rows], list(seeds[rows]), sampling, extras.rows(rows))
-        sigma = self.config.smoothing if sampling.smoothing is None else sampling.smoothing
+        made = (_generate_pieces if self.config.context_len else _generate_whole)(self, requests, decoding)
+        sigma = self.config.smoothing if decoding.smoothing is None else decoding.smoothing
         return [smooth(features, sigma) for features in made] if sigma else made
 
-    def reads_text(self) -> bool:
-        return self.config.condition == "text"
-
-    def why_not_finite(self, sampling: Sampling) -> str:
-        scale, own = scale_of(self, sampling), self.config.guidance_scale
-        return f"the guidance scale is too large ({scale:g}; the model's own is {own:g}), or {NOT_FINITE}"
+    def _takes(self) -> list[str]:
+        """What else may be given with a request."""
+        config = self.config
+        taken = ["prefix", "include_prefix"] if config.context_len else ["motion", "keep"]
+        return taken + ["target"] * (config.target_encoder != "none") + ["action"] * (config.condition == "action")
 
     def _columns_of(self, statistics: Statistics) -> tuple[Tensor, Tensor]:
         check_statistics(self.config, statistics)
@@ -185,9 +178,9 @@ def check_lengths(nets: LSReMGM, lengths: Sequence[int]) -> None:
             raise LengthError(f"this model makes motions of 1{limit} frames, not {length}")
 
 
-def denoiser(nets: LSReMGM, texts: Sequence[str], mask: Tensor, guidance_scale: float, extras: Extras,
+def denoiser(nets: LSReMGM, requests: Sequence[Request], texts: Sequence[str], mask: Tensor, guidance_scale: float,
              prefix: Tensor | None = None) -> Denoise:
-    """denoise(x, t) under the texts with classifier-free guidance, both passes in one batch.
+    """denoise(x, t) under the texts, and what else was asked, with classifier-free guidance, both passes in one batch.
 
     Scale 1 asks the conditional network alone, scale 0 the unconditional one. The target stays in both.
     """
@@ -199,99 +192,121 @@ def denoiser(nets: LSReMGM, texts: Sequence[str], mask: Tensor, guidance_scale: 
     drop = dropped_rows(len(texts), copies, device) if copies == 2 else None
     if guidance_scale == 0:
         drop = torch.ones(len(texts), dtype=torch.bool, device=device)
-    target = extras.target and TargetLocation(
-        *(stack_conditions(x.to(device), copies) for x in (extras.target.values, extras.target.valid)))
-    action, prefix, mask = (
-        None if x is None else stack_conditions(x.to(device), copies) for x in (extras.actions, prefix, mask))
-    if config.condition == "action" and action is None:
-        raise ValueError(f"this model makes actions: pass numbers from 0 to {config.num_actions - 1}")
+    target, no_target = _targets(requests)
+    if target is not None:
+        target = TargetLocation(*(stack_conditions(x.to(device), copies) for x in (target.values, target.valid)))
+    action = _actions(requests, config.num_actions) if config.condition == "action" else None
+    action, prefix, mask, no_target = (
+        None if x is None else stack_conditions(x.to(device), copies) for x in (action, prefix, mask, no_target))
 
     def denoise(x: Tensor, t: Tensor) -> Tensor:
-        y = nets.denoiser(x, t, text, mask, action=action, prefix=prefix, target=target, drop=drop)
+        y = nets.denoiser(x, t, text, mask, action=action, prefix=prefix, target=target, drop=drop, drop_target=no_target)
         return y.to(x.dtype)
 
     return guided(denoise, guidance_scale) if copies == 2 else denoise
 
 
-def scale_of(nets: LSReMGM, sampling: Sampling) -> float:
+def _targets(requests: Sequence[Request]) -> tuple[TargetLocation | None, Tensor | None]:
+    """The targets (B, 8, 3) and (B, 8) of all, and (B,) True where none is asked for; None where nobody asks for one."""
+    first = next((request.target for request in requests if request.target is not None), None)
+    if first is None:
+        return None, None
+    none = TargetLocation(torch.zeros_like(first.values), torch.zeros_like(first.valid))
+    rows = [request.target or none for request in requests]
+    return (TargetLocation(torch.stack([row.values for row in rows]), torch.stack([row.valid for row in rows])),
+            torch.tensor([request.target is None for request in requests]))  # fmt: skip
+
+
+def _actions(requests: Sequence[Request], known: int) -> Tensor:
+    if any(request.action is None or not 0 <= request.action < known for request in requests):
+        raise ValueError(f"this model makes actions: pass numbers from 0 to {known - 1}")
+    return torch.tensor([request.action for request in requests])
+
+
+def scale_of(nets: LSReMGM, decoding: Decoding) -> float:
     """The guidance scale to use; 1 for a model that never learned to do without its condition."""
-    scale = nets.config.guidance_scale if sampling.guidance_scale is None else float(sampling.guidance_scale)
+    asked, own = decoding.guidance_scale, nets.config.own_guidance
+    scale = nets.config.guidance_scale if asked is None else float(asked)
     if not math.isfinite(scale):
         raise ValueError(f"guidance scale {scale}: expected a finite number")
-    if nets.config.condition == "none" and sampling.guidance_scale is not None and scale != 1:
-        log.warning("guidance scale %g is ignored: this model has no condition to follow", scale)
-    if nets.config.cond_mask_prob == 0 and scale != 1:
-        if sampling.guidance_scale is not None:
-            log.warning("guidance scale %g is ignored: this model was trained with its condition always present", scale)
-        return 1.0
-    return scale
+    if own is None and asked is not None and scale != 1:
+        why = "has no condition to follow" if nets.config.condition == "none" else "was trained with its condition always present"
+        log.warning("guidance scale %g is ignored: this model %s", scale, why)
+    return 1.0 if own is None else scale
 
 
-def _run(nets: LSReMGM, denoise: Denoise, shape: tuple[int, ...], noise: Callable, sampling: Sampling,
+def _run(nets: LSReMGM, denoise: Denoise, shape: tuple[int, ...], noise: Callable, decoding: Decoding,
          edit_x0: Callable | None = None) -> Tensor:
     start = noise(torch.empty(shape, device=nets.device))
-    sampler = sampling.sampler or nets.config.sampler
-    if sampling.eta and sampler != "ddim":
-        raise ValueError(f"eta {sampling.eta:g}: only the sampler ddim takes it, not {sampler}")
-    if sampling.order is not None and sampler not in ("plms", "dpmpp"):
-        raise ValueError(f"order {sampling.order}: only the samplers plms and dpmpp take it, not {sampler}")
-    num_steps = nets.config.num_steps if sampling.num_steps is None else sampling.num_steps
+    sampler = decoding.sampler or nets.config.sampler
+    if decoding.eta and sampler != "ddim":
+        raise ValueError(f"eta {decoding.eta:g}: only the sampler ddim takes it, not {sampler}")
+    if decoding.order is not None and sampler not in ("plms", "dpmpp"):
+        raise ValueError(f"order {decoding.order}: only the samplers plms and dpmpp take it, not {sampler}")
+    num_steps = nets.config.num_steps if decoding.sampling_steps is None else decoding.sampling_steps
     return sample(denoise, start, nets.diffusion, sampler=sampler, num_steps=num_steps, noise=noise,
-                  eta=sampling.eta, order=sampling.order, edit_x0=edit_x0, on_step=sampling.on_step)
+                  eta=decoding.eta or 0.0, order=decoding.order, edit_x0=edit_x0, on_step=decoding.on_step)
 
 
-def _generate_whole(nets: LSReMGM, texts: list[str], lengths: list[int], seeds: list[int], sampling: Sampling,
-                    extras: Extras) -> list[Tensor]:
-    """One batch at once: at max_frames without frame masks, else at its longest length."""
-    config, step = nets.config, nets.frames_per_token
+def _generate_whole(nets: LSReMGM, requests: Sequence[Request], decoding: Decoding) -> list[Tensor]:
+    """At max_frames without frame masks, else at the longest length."""
+    config, step, lengths = nets.config, nets.frames_per_token, [request.frames for request in requests]
     frames = max(lengths) if config.mask_frames else config.max_frames
     tokens = -(-frames // step)
     length = torch.tensor(lengths, device=nets.device)[:, None]
     mask = torch.arange(tokens * step, device=nets.device) < -(-length // step) * step  # (B, T), whole tokens
-    denoise = denoiser(nets, texts, mask[:, ::step], scale_of(nets, sampling), extras)
-    edit_x0 = None if extras.motion is None else _edit(nets, extras, tokens)
-    x = _run(nets, denoise, (len(texts), tokens, config.num_features), sample_noise(seeds), sampling, edit_x0)
+    texts, noise = [request.text for request in requests], sample_noise([request.seed for request in requests])
+    denoise = denoiser(nets, requests, texts, mask[:, ::step], scale_of(nets, decoding))
+    x = _run(nets, denoise, (len(requests), tokens, config.num_features), noise, decoding, _edit(nets, requests, tokens))
     features = nets.from_diffused(x, mask)  # (B, T, D)
     return [row[:n] for row, n in zip(features, lengths, strict=True)]
 
 
-def _edit(nets: LSReMGM, extras: Extras, frames: int) -> Callable[[Tensor], Tensor]:
-    """Replacement of the kept part of x0 (B, T, D), padded or cut to `frames`."""
+def _edit(nets: LSReMGM, requests: Sequence[Request], frames: int) -> Callable[[Tensor], Tensor] | None:
+    """Replacement of the kept part of x0 (B, T, D), padded or cut to `frames`; None where nothing is given."""
+    if all(request.motion is None for request in requests):
+        return None
     if nets.autoencoder is not None:
         raise EditError("this model works in latents of an autoencoder: frames and body parts cannot be kept; "
                         "use a model without an autoencoder to edit")
-    if extras.keep is None:
-        raise EditError("an edit needs `keep` beside the motion: True where the motion stays")
-    motion = nets.normalise(extras.motion.to(nets.device))
-    keep = extras.keep.to(nets.device).expand(-1, -1, motion.shape[-1])
-    missing = max(0, frames - motion.shape[1])
-    motion, keep = (torch.nn.functional.pad(x, (0, 0, 0, missing))[:, :frames] for x in (motion, keep))
+    motion = torch.zeros(len(requests), frames, nets.config.num_features, device=nets.device)
+    keep = torch.zeros_like(motion, dtype=torch.bool)
+    for row, request in enumerate(requests):
+        if request.motion is None:
+            continue
+        if request.keep is None:
+            raise EditError("an edit needs `keep` beside the motion: True where the motion stays")
+        given = min(len(request.motion), frames)
+        motion[row, :given] = nets.normalise(request.motion[:given].to(nets.device))
+        keep[row, :given] = request.keep[:given].to(nets.device)
     return keep_given(motion, keep)
 
 
-def _generate_pieces(nets: LSReMGM, texts: list, lengths: list[int], seeds: list[int], sampling: Sampling,
-                     extras: Extras) -> list[Tensor]:
-    """One batch of a prefix model (DiP)."""
-    config, batch = nets.config, len(texts)
-    prompts = [[text] if isinstance(text, str) else list(text) for text in texts]
+def _generate_pieces(nets: LSReMGM, requests: Sequence[Request], decoding: Decoding) -> list[Tensor]:
+    """Piece by piece, each from the end of what went before (DiP)."""
+    config, batch = nets.config, len(requests)
+    prompts = [[request.text] if isinstance(request.text, str) else list(request.text) for request in requests]
     if not all(prompts):
         raise ValueError("a sample with an empty list of prompts")
-    if extras.prefix is None:
+    if any(request.prefix is None for request in requests):
         log.warning("no prefix given: the motion begins from the mean pose, not from data")
-        prefix = torch.zeros(batch, config.context_len, config.num_features, device=nets.device)
-    else:
-        prefix = nets.normalise(extras.prefix.to(nets.device))
-        if prefix.shape[1:] != (config.context_len, config.num_features):
-            raise EditError(f"a prefix of shape {tuple(prefix.shape[1:])}: this model continues "
+    prefix = torch.zeros(batch, config.context_len, config.num_features, device=nets.device)
+    for row, request in enumerate(requests):
+        if request.prefix is None:
+            continue
+        if request.prefix.shape != prefix.shape[1:]:
+            raise EditError(f"a prefix of shape {tuple(request.prefix.shape)}: this model continues "
                             f"{config.context_len} frames of {config.num_features} features")
+        prefix[row] = nets.normalise(request.prefix.to(nets.device))
     mask = torch.ones(batch, config.pred_len, dtype=torch.bool, device=nets.device)
 
     def next_frames(given: Tensor, call: int) -> Tensor:
         now = [sequence[min(call, len(sequence) - 1)] for sequence in prompts]
-        denoise = denoiser(nets, now, mask, scale_of(nets, sampling), extras, given)
-        noise = sample_noise(seeds, call)
-        return _run(nets, denoise, (batch, config.pred_len, config.num_features), noise, sampling)
+        denoise = denoiser(nets, requests, now, mask, scale_of(nets, decoding), given)
+        noise = sample_noise([request.seed for request in requests], call)
+        return _run(nets, denoise, (batch, config.pred_len, config.num_features), noise, decoding)
 
-    made = autoregress(next_frames, prefix, max(lengths), config.pred_len, extras.include_prefix)
-    features = nets.denormalise(made)
-    return [row[:n] for row, n in zip(features, lengths, strict=True)]
+    made = autoregress(next_frames, prefix, max(request.frames for request in requests), config.pred_len)
+    features = nets.denormalise(torch.cat([prefix, made], dim=1))  # (B, context + T, D)
+    starts = [0 if request.include_prefix else config.context_len for request in requests]
+    return [row[start:][: request.frames] for row, start, request in zip(features, starts, requests, strict=True)]

@@ -19,7 +19,7 @@ from data_loaders.humanml_features import joints_from_features
 from data_loaders.rifke import joints_from_rifke
 from data_loaders.skeleton import load_skeleton
 from data_loaders.text import Caption
-from model.capabilities import NOT_FINITE, OWN, Sampling, VectorSpace
+from model.capabilities import OWN, Decoding, Request, VectorSpace, require_only
 from model.layers import TransformerLayer, sinusoidal_table
 from model.motion_autoencoder import Posterior
 from model.text_encoders import TextEncoder, TextFeatures
@@ -85,6 +85,9 @@ class TMRConfig:
     @property
     def representation(self) -> Representation:
         return Representation(self.skeleton, self.fps, self.heading)
+
+    reads_text = True
+    own_guidance = None
 
     @property
     def num_tokens(self) -> int:
@@ -237,44 +240,25 @@ class TMR(nn.Module):
         return torch.cat(found)[torch.argsort(torch.tensor(order))] if found else torch.zeros(0, self.config.latent_dim)
 
     @torch.no_grad()
-    def generate(self, texts: Sequence[str], lengths: Sequence[int], seeds: Sequence[int], *, noise_scale: float = 1.0,
-                 batch_size: int = 32) -> list[Tensor]:
-        """Features [(lengths[i], D)] in their units, made for texts[i] (TEMOS). `noise_scale` 0: from the mean latents.
-
-        ValueError where a length cannot be made.
-        """
-        limit = self.config.max_positions
+    def generate(self, requests: Sequence[Request], decoding: Decoding = OWN) -> list[Tensor]:
+        """Features [(frames, D)] in their units (TEMOS). ValueError for a length that cannot be made, a setting of diffusion."""
+        made_at_once = "this model (TEMOS or TMR) makes a motion in one step, without diffusion, and does not take it"
+        for record in (decoding, *requests):
+            require_only(record, (), made_at_once)
+        lengths, limit = [request.frames for request in requests], self.config.max_positions
         if bad := [n for n in lengths if not 1 <= n <= limit]:
             raise ValueError(f"this model makes motions of 1 to {limit} frames, not {bad[0]}")
-        made = []
-        for start in range(0, len(texts), batch_size):
-            rows = slice(start, start + batch_size)
-            posterior = self.text_posterior(self.word_features(texts[rows]))
-            generators = [torch.Generator().manual_seed(derive_seed(seed, "latent")) for seed in seeds[rows]]
-            noise = noise_scale * randn(generators, posterior.mean.shape, device=self.device)
-            mask = lengths_to_mask(torch.tensor(lengths[rows])).to(self.device)
-            features = self.denormalise(self.decode(posterior.sample(noise), mask))  # (B, T, D)
-            made += [row[:n].cpu() for row, n in zip(features, lengths[rows], strict=True)]
-        return made
-
-    def generate_features(self, texts: Sequence[str], lengths: Sequence[int], seeds: Sequence[int],
-                          sampling: Sampling = OWN) -> list[Tensor]:
-        """As `generate`. ValueError also for a setting of diffusion."""
-        for name in ("guidance_scale", "sampler", "num_steps", "smoothing", "eta", "order"):
-            if getattr(sampling, name) != getattr(Sampling, name):
-                raise ValueError(f"{name}: this model (TEMOS or TMR) makes a motion in one step, without diffusion, and does "
-                                 f"not take it")
-        return self.eval().generate(texts, list(map(int, lengths)), seeds, batch_size=sampling.batch_size)
-
-    def reads_text(self) -> bool:
-        return True
+        self.eval()
+        posterior = self.text_posterior(self.word_features([request.text for request in requests]))
+        generators = [torch.Generator().manual_seed(derive_seed(request.seed, "latent")) for request in requests]
+        latents = posterior.sample(randn(generators, posterior.mean.shape, device=self.device))
+        mask = lengths_to_mask(torch.tensor(lengths)).to(self.device)
+        features = self.denormalise(self.decode(latents, mask))  # (B, T, D)
+        return [row[:n] for row, n in zip(features, lengths, strict=True)]
 
     def columns(self) -> slice:
         """The feature columns that the model makes: all."""
         return slice(None)
-
-    def why_not_finite(self, _: Sampling) -> str:
-        return NOT_FINITE
 
     def motion(self, features: Tensor, *captions: str) -> Motion:
         """Features (T, D) in their units as joints in metres. RepresentationMismatch where they hold rotations only."""

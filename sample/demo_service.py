@@ -18,7 +18,7 @@ import numpy as np
 from data_loaders.amass_dataset import open_dataset
 from data_loaders.corpus import Motion
 from data_loaders.joint_mapping import shipped_mappings
-from model.capabilities import Generates
+from model.capabilities import Decoding, Generates, Request
 from model.embedding import TextMotionSpace, open_space
 from model.loading import CheckpointError
 from model.official.mdm import config_from_args
@@ -37,7 +37,7 @@ from sample.gallery import Gallery, GalleryError, require_free
 from sample.gallery_encode import bring_up_to_date, gallery_folder
 from sample.gallery_search import GallerySearch, Hit
 from sample.gallery_sources import DatasetSource, FileSource, clip_motions, missing_line
-from sample.generation import STARTER, TMR, generate
+from sample.generation import STARTER, TMR, motions_for
 from sample.motion_files import motion_of
 from sample.prompts import clean_prompt, file_name, frames_of
 from sample.reading import Reading
@@ -301,7 +301,8 @@ class Maker:
         with self._networks:
             networks = self._open(chosen)
             frames = frames_of(seconds, networks.config.fps, networks.config.max_frames)
-            return generate([prompt] * count, [frames] * count, networks, seeds, None if chosen.guidance is None else guidance)
+            decoding = Decoding(None if chosen.guidance is None else guidance)
+            return motions_for(networks, [Request(prompt, frames, seed) for seed in seeds], decoding)
 
     def outside(self, prompt: str, checkpoint: str = "starter") -> str:
         """A line that the prompt lies outside what a checkpoint knows; empty where it does not, or that is not to be told."""

@@ -1,26 +1,30 @@
-"""Motions from text: what is asked for, and the model that makes it. Loads without torch."""
+"""Motions from what is asked for: the one way to a model that makes them, in batches, checked, as joints. Loads without torch."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from model.capabilities import OWN, Decoding, Generates, Request
 from model.run_folder import checkpoint_in
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor
 
     from data_loaders.corpus import Motion
-    from sample.prompts import Request
 
 log = logging.getLogger(__name__)
 STARTER, TMR = (Path(__file__).resolve().parents[1] / "checkpoints" / name for name in ("starter", "tmr"))  # come with the code
 PROMPTS_FILE = "prompts.txt"
+NOT_FINITE = "its weights or its mean and std hold such values, or far too large ones"
 
 
-def load(model_path: Path | str = STARTER, device: str = "auto") -> "nn.Module":
+class NotFiniteError(ValueError):
+    """A motion came out with NaN or infinite values."""
+
+
+def load(model_path: Path | str = STARTER, device: str = "auto") -> Generates:
     """The model of a checkpoint, ready to sample. Raises FileNotFoundError or ValueError saying what is wrong."""
-    from model.capabilities import Generates
     from model.pretrained import from_pretrained
     from model.registry import able
     from protos.processes import pick_device
@@ -28,61 +32,87 @@ def load(model_path: Path | str = STARTER, device: str = "auto") -> "nn.Module":
     return from_pretrained(Path(model_path), device=pick_device(device), systems=able(Generates))
 
 
-def generate(
-    prompts: Sequence[str],
-    lengths: Sequence[int] | None = None,
-    model: "nn.Module | Path | str" = STARTER,
-    seeds: Sequence[int] | None = None,
-    guidance_scale: float | None = None,
-    sampler: str | None = None,
-    num_steps: int | None = None,
-    batch_size: int = 64,
-    device: str = "auto",
-) -> "list[Motion]":
-    """One motion per prompt: joints (1, T, 22, 3) in metres, Y up. The Python way in.
+def features_for(
+    model: Generates, requests: Sequence[Request], decoding: Decoding = OWN, progress: bool = True
+) -> "list[Tensor]":
+    """Features [(frames, D)] in their units on the CPU, in the order of the requests, of the columns that the model makes.
 
-    `lengths` in frames (default: 6 s), `seeds` one per motion (default: 0, 1, 2, ...); a motion depends on its own prompt,
-    length and seed, not on its neighbours. `model`: a checkpoint folder, or what `load` returned. Raises PromptError.
+    Made in batches of like length; each motion depends on its own request alone. ValueError for what the model cannot take,
+    NotFiniteError.
     """
     from tqdm import tqdm
 
-    from model.capabilities import Sampling
-    from model.generation import generate as generate_batch
-    from sample.prompts import PromptError, clean_prompt, fit_frames, frames_of
+    order = sorted(range(len(requests)), key=lambda i: requests[i].frames)
+    made: list[Tensor] = [None] * len(order)
+    size = decoding.batch_size
+    silent = None if progress and len(order) > size else True  # None: unless somebody watches
+    with tqdm(total=len(order), desc="generating", unit="motion", leave=False, disable=silent) as bar:
+        for start in range(0, len(order), size):
+            rows = order[start : start + size]
+            for i, features in zip(rows, model.generate([requests[i] for i in rows], decoding), strict=True):
+                made[i] = features.cpu()
+            bar.update(len(rows))
+    _require_finite((bool(features.isfinite().all()) for features in made), model, requests, decoding)
+    return made
 
-    if isinstance(model, (str, Path)):
-        model = load(model, device)
-    config = model.config
-    lengths = [frames_of(6.0, config.fps, config.max_frames)] * len(prompts) if lengths is None else lengths
-    seeds = range(len(prompts)) if seeds is None else seeds
-    if not len(prompts) == len(lengths) == len(seeds):
-        raise PromptError(f"{len(prompts)} prompts, {len(lengths)} lengths, {len(seeds)} seeds: expected one of each per motion")
-    texts = [clean_prompt(text) for text in prompts]
-    lengths = [fit_frames(int(frames), config.fps, config.max_frames) for frames in lengths]
-    sampling = Sampling(guidance_scale, sampler, num_steps, batch_size=batch_size)
-    motions: list[Motion] = []
-    starts = range(0, len(texts), batch_size)
-    for start in tqdm(starts, desc="sampling", unit="batch", disable=None if len(starts) > 1 else True):
-        part = slice(start, start + batch_size)
-        motions += generate_batch(model, texts[part], list(lengths[part]), list(seeds[part]), sampling)
+
+def motions_for(model: Generates, requests: Sequence[Request], decoding: Decoding = OWN, progress: bool = True) -> "list[Motion]":
+    """A Motion for each request: joints (1, frames, J, 3) in metres. ValueError as `features_for`."""
+    import numpy as np
+
+    made = features_for(model, requests, decoding, progress)
+    captions = [(each.text,) if isinstance(each.text, str) else tuple(each.text) for each in requests]
+    motions = [model.motion(features, *words) for features, words in zip(made, captions, strict=True)]
+    _require_finite((bool(np.isfinite(motion.joints).all()) for motion in motions), model, requests, decoding)
     return motions
 
 
+def _require_finite(finite: Iterable[bool], model: Generates, requests: Sequence[Request], decoding: Decoding) -> None:
+    """NotFiniteError, which names the likely causes, at the first motion that is not; so none is ever handed on or written."""
+    for good, request in zip(finite, requests, strict=True):
+        if not good:
+            own = model.config.own_guidance
+            scale = own if decoding.guidance_scale is None else decoding.guidance_scale
+            why = "" if own is None else f"the guidance scale is too large ({scale:g}; the model's own is {own:g}), or "
+            raise NotFiniteError(f"the motion for {request.text!r} came out with NaN or infinite values: {why}{NOT_FINITE}")
+
+
+def generate(prompts: Sequence[str], lengths: Sequence[int] | None = None, model: Generates | Path | str = STARTER,
+             seeds: Sequence[int] | None = None, device: str = "auto", **decoding: Any) -> "list[Motion]":
+    """One motion per prompt: joints (1, T, 22, 3) in metres, Y up. The Python way in.
+
+    `lengths` in frames (default: 6 s), `seeds` one per motion (default: 0, 1, 2, ...); a motion depends on its own prompt,
+    length and seed, not on its neighbours. `model`: a checkpoint folder, or what `load` returned. `decoding`: settings of
+    `Decoding`. Raises PromptError.
+    """
+    from sample.prompts import PromptError, clean_prompt, fit_frames, frames_of
+
+    model = load(model, device) if isinstance(model, (str, Path)) else model
+    fps, longest = model.config.fps, model.config.max_frames
+    lengths = [frames_of(6.0, fps, longest)] * len(prompts) if lengths is None else lengths
+    seeds = range(len(prompts)) if seeds is None else seeds
+    if not len(prompts) == len(lengths) == len(seeds):
+        raise PromptError(f"{len(prompts)} prompts, {len(lengths)} lengths, {len(seeds)} seeds: expected one of each per motion")
+    rows = zip(prompts, lengths, seeds)
+    requests = [Request(clean_prompt(text), fit_frames(int(frames), fps, longest), seed) for text, frames, seed in rows]
+    return motions_for(model, requests, Decoding(**decoding))
+
+
 def requests_for(
-    model: "nn.Module",
+    model: Generates,
     model_path: Path = STARTER,
     text_prompt: str | None = None,
     input_text: Path | None = None,
     dataset: str | None = None,
     seconds: float = 6.0,
     num_samples: int | None = None,
-) -> "list[Request]":
+) -> list[Request]:
     """What to make, with lengths in frames: one prompt, a file of prompts, the captions of a test split, or where nothing is
     given the checkpoint's own prompts. Says so where the model reads none. PromptError where there is no prompt."""
-    from sample.prompts import Request, clean_prompt, frames_of, read_prompt_file
+    from sample.prompts import clean_prompt, frames_of, read_prompt_file
 
     config = model.config
-    if (text_prompt is not None or input_text is not None) and not model.reads_text() and config.condition == "none":
+    if (text_prompt is not None or input_text is not None) and not config.reads_text:
         log.warning("this model reads no text: it was trained without, so the prompt changes nothing but the files' names")
     frames = frames_of(seconds, config.fps, config.max_frames)
     if text_prompt is not None:
@@ -99,10 +129,10 @@ def requests_for(
     return [requests[i % len(requests)] for i in range(num_samples or len(requests))]
 
 
-def _test_split(model: "nn.Module", model_path: Path, dataset: str, count: int) -> "list[Request]":
+def _test_split(model: Generates, model_path: Path, dataset: str, count: int) -> list[Request]:
     """First captions and lengths of clips from all over a test split."""
     from data_loaders.corpus import Corpus, Representation
-    from sample.prompts import PromptError, Request, fit_frames
+    from sample.prompts import PromptError, fit_frames
 
     config = model.config
     corpus = Corpus.open(dataset)

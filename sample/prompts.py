@@ -5,9 +5,9 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from model.capabilities import Request
 from protos.names import shown
 from protos.reading import FileError, read_lines
 
@@ -20,14 +20,6 @@ MOST_FRAMES = 5_000_000  # of all motions of one run: about 70 hours, 6 GB in me
 
 class PromptError(FileError):
     """A prompt or a length that no motion can be made from."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """One motion to make: what it shows and how many frames long it is."""
-
-    text: str
-    frames: int
 
 
 def clean_prompt(text: str) -> str:

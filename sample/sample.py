@@ -1,7 +1,7 @@
 """python -m sample.sample --text_prompt "a person waves the right hand": text to motion, as files and as videos."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -56,8 +56,9 @@ class SampleOptions:
 
 def run(options: SampleOptions) -> None:
     """What cannot be asked for is refused before anything is loaded; a run that fails leaves no folder."""
+    from model.capabilities import Decoding
     from protos.randomness import derive_seed
-    from sample.generation import generate, load, requests_for
+    from sample.generation import load, motions_for, requests_for
     from sample.prompts import PromptError, clean_prompt, default_folder, new_folder, require_total
     from sample.results import write_motions
     from sample.unknown_prompts import unknown_prompts, warn
@@ -75,20 +76,15 @@ def run(options: SampleOptions) -> None:
     warn(unknown_prompts(checkpoint, [request.text for request in requests], model))
     name = checkpoint.name if checkpoint.is_dir() else checkpoint.parent.name
     folder = new_folder(options.output_dir or default_folder(name, requests, options.seed, options.input_text))
-    rows = [(sample, repetition) for repetition in range(options.num_repetitions) for sample in range(len(requests))]
+    rows = [replace(request, seed=derive_seed(options.seed, "sample", sample, repetition))
+            for repetition in range(options.num_repetitions) for sample, request in enumerate(requests)]  # fmt: skip
+    decoding = Decoding(options.guidance_scale, options.sampler, options.num_steps, batch_size=options.batch_size)
     try:
-        motions = generate(
-            [requests[sample].text for sample, _ in rows],
-            [requests[sample].frames for sample, _ in rows],
-            model,
-            [derive_seed(options.seed, "sample", sample, repetition) for sample, repetition in rows],
-            options.guidance_scale, options.sampler, options.num_steps, options.batch_size,
-        )  # fmt: skip
+        motions = motions_for(model, rows, decoding)
     except BaseException:
         folder.rmdir()  # ours, and still empty
         raise
-    texts = [requests[sample].text for sample, _ in rows]
-    write_motions(folder, motions, texts, len(requests), options.video, options.gif, options.html)
+    write_motions(folder, motions, [request.text for request in rows], len(requests), options.video, options.gif, options.html)
     log.info("%d motions in %s", len(motions), folder)
 
 

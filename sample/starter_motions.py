@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
+from model.capabilities import Decoding, Request
 from protos.files import atomic_folder
-from sample.generation import STARTER, generate, load
+from sample.generation import STARTER, load, motions_for
 from sample.prompts import file_name, frames_of
 
 ACTIONS = {  # seconds of each
@@ -30,7 +31,8 @@ def write_starter_motions(folder: Path, device: str = "auto") -> Path:
     config = model.config
     texts = [f"a person {action} {manner}".rstrip() for action, manner in product(ACTIONS, MANNERS)]
     lengths = [frames_of(seconds, config.fps, config.max_frames) for seconds in ACTIONS.values() for _ in MANNERS]
-    motions = generate(texts, lengths, model, batch_size=12)
+    requests = [Request(text, frames, seed) for seed, (text, frames) in enumerate(zip(texts, lengths, strict=True))]
+    motions = motions_for(model, requests, Decoding(batch_size=12))
     with atomic_folder(folder) as temporary:
         for number, (text, motion) in enumerate(zip(texts, motions)):
             name = f"{number:02d}_{file_name(text)}"

@@ -25,7 +25,7 @@ def unknown_prompts(checkpoint: Path, prompts: Sequence[str], networks: "Generat
     from model.run_folder import checkpoint_in
 
     try:
-        sketch = KnownTexts.beside(checkpoint_in(checkpoint)) if networks.reads_text() else None
+        sketch = KnownTexts.beside(checkpoint_in(checkpoint)) if networks.config.reads_text else None
     except (FileError, OSError) as error:
         log.error("%s; prompts beyond these weights are not told", error)
         return []

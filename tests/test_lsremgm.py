@@ -7,15 +7,16 @@ import torch
 from data_loaders.corpus import Batch, Representation, RepresentationMismatch, Statistics
 from data_loaders.edit_masks import TARGET_JOINTS, EditError, TargetLocation, edit_mask, target_location, target_rows
 from data_loaders.skeleton import load_skeleton
-from model.capabilities import Sampling
+from model.capabilities import OWN, Decoding, Request
 from model.lsremgm import LSReMGMConfig, MotionDenoiser
-from model.lsremgm_generate import NO_EXTRAS, Extras, LengthError, autoregress
+from model.lsremgm_generate import LengthError, autoregress
 from model.lsremgm_loss import goal_error, loss, perturbed
 from model.lsremgm_system import LSReMGM, build, denoiser
 from model.motion_autoencoder import AutoencoderConfig
 from model.text_encoders import TextFeatures
 from model.text_towers import load_text_encoder
 from protos.randomness import sample_generators
+from sample.generation import motions_for
 
 SMALL = dict(latent_dim=32, ff_size=48, num_layers=2, num_heads=4, diffusion_steps=5, dropout=0.0)
 WORDS = dict(arch="trans_dec", text_encoder="minilm", text_dim=384, text_memory="tokens", mask_frames=True)
@@ -45,9 +46,14 @@ def minilm():
     return load_text_encoder("minilm", disk_cache=False)
 
 
-def generate(nets, texts, lengths, seeds, extras=NO_EXTRAS, **settings):
-    made = nets.generate_features(texts, lengths, seeds, Sampling(**settings), extras)
-    return [nets.motion(features, text) for features, text in zip(made, texts, strict=True)]
+def generate(nets, texts, lengths, seeds, **settings):
+    requests = [Request(text, frames, seed) for text, frames, seed in zip(texts, lengths, seeds, strict=True)]
+    return motions_for(nets, requests, Decoding(**settings))
+
+
+def features(nets, text="a walk", frames=8, decoding=OWN, **given) -> torch.Tensor:
+    """(frames, D) of one motion with seed 1."""
+    return nets.generate([Request(text, frames, 1, **given)], decoding)[0]
 
 
 def statistics(width=263, skeleton="humanml", fps=20.0, heading="published"):
@@ -205,7 +211,7 @@ def test_bfloat16_autocast_stays_close():
 
 
 def test_motion_is_in_metres_with_the_length_and_frame_rate_asked_for(nets):
-    motions = generate(nets, ["a person walks", "a person waves"], [24, 9], [1, 2], num_steps=3, sampler="ddim")
+    motions = generate(nets, ["a person walks", "a person waves"], [24, 9], [1, 2], sampling_steps=3, sampler="ddim")
     assert [m.joints.shape for m in motions] == [(1, 24, 22, 3), (1, 9, 22, 3)]
     assert motions[0].fps == 20 and motions[0].skeleton == "humanml" and motions[1].captions == ("a person waves",)
     assert np.isfinite(motions[0].joints).all()
@@ -216,10 +222,10 @@ def test_kit_motion_is_given_in_metres(minilm):
     kit = load_skeleton("kit")
     config = LSReMGMConfig(**SMALL, **WORDS, num_features=251, skeleton="kit", fps=12.5)
     nets = build(config, statistics(251, "kit", 12.5), minilm)
-    features = nets.generate_features(["a walk"], [10], [3])[0]
+    made = nets.generate([Request("a walk", 10, 3)])[0]
     motion = generate(nets, ["a walk"], [10], [3])[0]
     assert motion.joints.shape == (1, 10, 21, 3)
-    assert np.allclose(motion.joints[0, :, 0, 1], features[:, 3].numpy() * kit.metres_per_unit, atol=1e-6)
+    assert np.allclose(motion.joints[0, :, 0, 1], made[:, 3].numpy() * kit.metres_per_unit, atol=1e-6)
 
 
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpmpp", "plms"])
@@ -236,15 +242,14 @@ def test_a_sample_depends_on_its_seed_and_not_on_its_batch(nets, sampler):
 
 
 def test_unmasked_models_are_sampled_at_196_frames_and_cut(unmasked):
-    short = unmasked.generate_features(["a walk"], [40], [1])[0]
-    full = unmasked.generate_features(["a walk"], [196], [1])[0]
+    short, full = features(unmasked, frames=40), features(unmasked, frames=196)
     assert short.shape == (40, 263) and full.shape == (196, 263)
     assert torch.allclose(short, full[:40], atol=1e-5)
 
 
 def test_masked_models_are_sampled_at_the_requested_length(nets):
     seen = []
-    nets.generate_features(["a walk"], [40], [1], Sampling(on_step=lambda step: seen.append(step.x.shape[1])))
+    features(nets, frames=40, decoding=Decoding(on_step=lambda step: seen.append(step.x.shape[1])))
     assert set(seen) == {40} and len(seen) == 5
 
 
@@ -259,7 +264,8 @@ def test_guidance_in_one_batch_equals_two_passes(nets):
     mask = torch.ones(2, 10, dtype=torch.bool)
     prompts = ["a person waves", "someone kicks with the left foot"]
     with torch.no_grad():
-        answers = {scale: denoiser(nets, prompts, mask, scale, Extras())(x, t) for scale in (0.0, 1.0, 2.5)}
+        requests = [Request(text, 10) for text in prompts]
+        answers = {scale: denoiser(nets, requests, prompts, mask, scale)(x, t) for scale in (0.0, 1.0, 2.5)}
     expected = answers[0.0] + 2.5 * (answers[1.0] - answers[0.0])
     assert torch.allclose(answers[2.5], expected, atol=1e-5)
 
@@ -268,31 +274,31 @@ def test_guidance_scales_of_0_and_1_ask_the_network_once(nets):
     rows = []
     handle = nets.denoiser.register_forward_pre_hook(lambda module, inputs: rows.append(len(inputs[0])))
     for scale in (0.0, 1.0, 2.0):
-        nets.generate_features(["a walk"], [8], [1], Sampling(guidance_scale=scale, num_steps=2))
+        features(nets, decoding=Decoding(guidance_scale=scale, sampling_steps=2))
     handle.remove()
     assert rows == [1, 1, 1, 1, 2, 2]
-    free = [nets.generate_features([p], [8], [1], Sampling(guidance_scale=0.0))[0] for p in ("a walk", "a bow")]
+    free = [features(nets, p, decoding=Decoding(guidance_scale=0.0)) for p in ("a walk", "a bow")]
     assert torch.equal(*free)
 
 
 def test_guidance_is_ignored_by_models_that_always_had_their_condition(minilm, caplog):
     nets = build(LSReMGMConfig(**SMALL, **WORDS, cond_mask_prob=0.0), statistics(), minilm)
-    plain = nets.generate_features(["a walk"], [8], [1], Sampling(guidance_scale=1.0))[0]
-    assert torch.equal(nets.generate_features(["a walk"], [8], [1], Sampling(guidance_scale=4.0))[0], plain)
+    plain = features(nets, decoding=Decoding(guidance_scale=1.0))
+    assert torch.equal(features(nets, decoding=Decoding(guidance_scale=4.0)), plain)
     assert "ignored" in caplog.text
 
 
 def test_settings_that_a_sampler_does_not_take_are_refused(nets):
-    for settings, said in ((Sampling(sampler="ddpm", eta=0.5), "eta 0.5: only the sampler ddim"),
-                           (Sampling(sampler="ddim", order=2), "order 2: only the samplers plms and dpmpp")):  # fmt: skip
+    for settings, said in ((Decoding(sampler="ddpm", eta=0.5), "eta 0.5: only the sampler ddim"),
+                           (Decoding(sampler="ddim", order=2), "order 2: only the samplers plms and dpmpp")):  # fmt: skip
         with pytest.raises(ValueError, match=said):
-            nets.generate_features(["a walk"], [8], [1], settings)
+            features(nets, decoding=settings)
 
 
 def test_in_between_keeps_start_and_end(nets):
     given, skeleton = torch.randn(1, 20, 263) * 0.02, load_skeleton("humanml")
     keep = edit_mask("in_between", skeleton, torch.tensor([20]), 20)
-    made = nets.generate_features(["a walk"], [20], [1], extras=Extras(motion=given, keep=keep))[0]
+    made = features(nets, frames=20, motion=given[0], keep=keep[0])
     assert torch.allclose(made[:5], given[0, :5], atol=1e-6) and torch.allclose(made[15:], given[0, 15:], atol=1e-6)
     assert not torch.allclose(made[5:15], given[0, 5:15], atol=1e-3)
 
@@ -300,9 +306,21 @@ def test_in_between_keeps_start_and_end(nets):
 def test_upper_body_edit_keeps_legs_and_root(unmasked):
     given, skeleton = torch.randn(1, 30, 263) * 0.02, load_skeleton("humanml")
     keep = edit_mask("upper_body", skeleton, torch.tensor([30]), 30)
-    made = unmasked.generate_features(["waving"], [30], [1], extras=Extras(motion=given, keep=keep))[0]
+    made = features(unmasked, "waving", 30, motion=given[0], keep=keep[0])
     assert torch.allclose(made[keep[0]], given[0][keep[0]], atol=1e-6)
     assert not torch.allclose(made[~keep[0]], given[0][~keep[0]], atol=1e-3)
+
+
+def test_motions_with_and_without_something_given_are_made_together(nets):
+    given = torch.randn(20, 263) * 0.02
+    edit = Request("a walk", 20, 1, motion=given, keep=torch.arange(20)[:, None] < 5)
+    plain = Request("a bow", 24, 2)
+    for made, request in zip(nets.generate([edit, plain]), (edit, plain), strict=True):
+        torch.testing.assert_close(made, nets.generate([request])[0], atol=1e-5, rtol=0)
+    targeted = TargetLocation(torch.ones(8, 3), torch.ones(8, dtype=torch.bool))
+    for name, value in (("prefix", given), ("target", targeted), ("action", 0)):
+        with pytest.raises(ValueError, match=f"{name}: this model does not take it"):
+            features(nets, **{name: value})
 
 
 def latent_model(minilm) -> LSReMGM:
@@ -319,8 +337,8 @@ def test_latent_models_give_frames_of_any_length(minilm):
     alone = generate(nets, ["a walk"], [21], [1])[0]
     assert np.abs(alone.joints - motions[0].joints).max() < 1e-4
     with pytest.raises(EditError, match="latents"):
-        given = torch.zeros(1, 21, 263)
-        generate(nets, ["a walk"], [21], [1], extras=Extras(motion=given, keep=torch.ones_like(given).bool()))
+        given = torch.zeros(21, 263)
+        features(nets, frames=21, motion=given, keep=torch.ones_like(given).bool())
 
 
 def test_latent_models_train_the_denoiser_only(minilm):
@@ -338,15 +356,14 @@ def prefix_model(minilm, **more) -> LSReMGM:
 
 def test_prefix_models_go_on_from_what_they_made(minilm):
     nets = prefix_model(minilm)
-    prefix = torch.randn(1, 4, 263) * 0.02
-    long = nets.generate_features(["a walk"], [25], [1], extras=Extras(prefix=prefix))[0]
-    short = nets.generate_features(["a walk"], [10], [1], extras=Extras(prefix=prefix))[0]
+    prefix = torch.randn(4, 263) * 0.02
+    long, short = features(nets, frames=25, prefix=prefix), features(nets, frames=10, prefix=prefix)
     assert long.shape == (25, 263) and torch.allclose(long[:10], short, atol=1e-6)
-    assert nets.generate_features(["a walk"], [300], [1], extras=Extras(prefix=prefix))[0].shape == (300, 263)
-    both = nets.generate_features(["a walk"], [14], [1], extras=Extras(prefix=prefix, include_prefix=True))[0]
-    assert torch.allclose(both[:4], prefix[0], atol=1e-6) and torch.allclose(both[4:], short, atol=1e-6)
+    assert features(nets, frames=300, prefix=prefix).shape == (300, 263)
+    both = features(nets, frames=14, prefix=prefix, include_prefix=True)
+    assert torch.allclose(both[:4], prefix, atol=1e-6) and torch.allclose(both[4:], short, atol=1e-6)
     with pytest.raises(EditError, match="continues 4 frames"):
-        generate(nets, ["a walk"], [10], [1], extras=Extras(prefix=prefix[:, :3]))
+        features(nets, prefix=prefix[:3])
 
 
 def test_pieces_shorter_than_the_prefix_leave_it_as_long_as_the_model_was_trained_with(minilm):
@@ -361,15 +378,23 @@ def test_pieces_shorter_than_the_prefix_leave_it_as_long_as_the_model_was_traine
     nets = prefix_model(minilm, context_len=4, pred_len=3)
     seen = []
     nets.denoiser.register_forward_pre_hook(lambda _, args, kwargs: seen.append(kwargs["prefix"].shape[1]), with_kwargs=True)
-    nets.generate_features(["a walk"], [8], [1], extras=Extras(prefix=torch.zeros(1, 4, 263)))
+    features(nets, prefix=torch.zeros(4, 263))
     assert set(seen) == {4}
+
+
+def test_a_target_is_of_one_motion_alone(minilm):
+    nets = prefix_model(minilm, target_encoder="single")
+    target = TargetLocation(torch.ones(8, 3), torch.ones(8, dtype=torch.bool))
+    asked = [Request("a walk", 10, 1, target=target), Request("a walk", 10, 1)]
+    led, free = nets.generate(asked)
+    assert (led - free).abs().max() > 1e-4
+    torch.testing.assert_close(free, nets.generate(asked[1:])[0], atol=1e-5, rtol=0)
 
 
 def test_prefix_models_take_a_prompt_per_piece(minilm):
     nets = prefix_model(minilm)
-    prefix = Extras(prefix=torch.zeros(1, 4, 263))
-    same = nets.generate_features(["a walk"], [20], [1], extras=prefix)[0]
-    change = nets.generate_features([["a walk", "a bow"]], [20], [1], extras=prefix)[0]
+    prefix = torch.zeros(4, 263)
+    same, change = (features(nets, text, 20, prefix=prefix) for text in ("a walk", ["a walk", "a bow"]))
     assert torch.equal(change[:10], same[:10]) and not torch.allclose(change[10:], same[10:], atol=1e-4)
 
 

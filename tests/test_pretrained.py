@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from data_loaders.corpus import Representation, Statistics
-from model.capabilities import Sampling
+from model.capabilities import Decoding, Request
 from model.loading import CheckpointError
 from model.lsremgm import LSReMGMConfig, MotionDenoiser
 from model.lsremgm_system import build
@@ -52,7 +52,7 @@ def saved(tmp_path, minilm):
 
 
 def same_sample(a, b) -> float:
-    made = [nets.generate_features(["a person walks"], [16], [3], Sampling(sampler="ddim"))[0] for nets in (a, b)]
+    made = [nets.generate([Request("a person walks", 16, 3)], Decoding(sampler="ddim"))[0] for nets in (a, b)]
     return (made[0] - made[1]).abs().max().item()
 
 

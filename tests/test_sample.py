@@ -120,7 +120,7 @@ def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(run, monke
 @pytest.mark.parametrize("what", ["weight", "statistics"])
 def test_a_motion_that_is_not_finite_is_an_error_and_leaves_nothing(run, starter, tmp_path, monkeypatch, what):
     with pytest.raises(ValueError, match=r"'a person walks' came out with NaN .*guidance scale is too large \(1e\+30;"):
-        generation.generate(["a person walks"], [20], starter, num_steps=2, guidance_scale=1e30)
+        generation.generate(["a person walks"], [20], starter, sampling_steps=2, guidance_scale=1e30)
     model = generation.load()
     if what == "weight":
         next(iter(model.denoiser.parameters())).data.view(-1)[0] = float("nan")
@@ -135,7 +135,7 @@ def test_a_motion_that_is_not_finite_is_an_error_and_leaves_nothing(run, starter
 def test_as_many_motions_are_made_at_once_as_asked(starter, monkeypatch):
     sizes = []
     hook = starter.denoiser.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
-    generation.generate(["a person bows"] * 70, [8] * 70, starter, num_steps=2, guidance_scale=1.0, batch_size=70)
+    generation.generate(["a person bows"] * 70, [8] * 70, starter, sampling_steps=2, guidance_scale=1.0, batch_size=70)
     hook.remove()
     assert set(sizes) == {70}
 
@@ -162,9 +162,9 @@ def test_a_model_without_texts_says_that_it_reads_none(starter, caplog):
 def test_a_motion_does_not_depend_on_its_neighbours(starter):
     prompts = ["a person walks forward", "someone raises the right hand", "a man bows", "a person runs"]
     lengths, seeds = [60, 40, 52, 30], [5, 6, 7, 8]
-    together = generation.generate(prompts, lengths, starter, seeds, num_steps=4)
-    in_pairs = generation.generate(prompts, lengths, starter, seeds, num_steps=4, batch_size=2)
-    alone = generation.generate(prompts[2:3], lengths[2:3], starter, seeds[2:3], num_steps=4)[0]
+    together = generation.generate(prompts, lengths, starter, seeds, sampling_steps=4)
+    in_pairs = generation.generate(prompts, lengths, starter, seeds, sampling_steps=4, batch_size=2)
+    alone = generation.generate(prompts[2:3], lengths[2:3], starter, seeds[2:3], sampling_steps=4)[0]
     for a, b, frames in zip(together, in_pairs, lengths):
         assert a.joints.shape == (1, frames, 22, 3)
         assert np.abs(a.joints - b.joints).max() < 1e-4

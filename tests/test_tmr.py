@@ -1,5 +1,7 @@
 """TMR and TEMOS: what their latents depend on and what not, what their losses count, what a checkpoint keeps."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from torch.nn import functional as F
 from data_loaders.batches import TrainingItem, collate
 from data_loaders.corpus import RepresentationMismatch, Statistics
 from model import tmr_losses as losses
+from model.capabilities import Request
 from model.loading import CheckpointError
 from model.motion_autoencoder import Posterior
 from model.pretrained import from_pretrained, save_pretrained
@@ -103,16 +106,15 @@ def test_a_decoded_motion_is_as_long_as_asked_for_and_zero_beyond(networks):
 
 
 def test_a_generated_motion_follows_from_its_seed_alone(networks):
-    made = networks.generate(TEXTS, [20, 48, 8, 30], [1, 2, 3, 4])
+    requests = [Request(text, frames, seed) for text, frames, seed in zip(TEXTS, (20, 48, 8, 30), (1, 2, 3, 4), strict=True)]
+    made = networks.generate(requests)
     assert [len(features) for features in made] == [20, 48, 8, 30]
-    close(networks.generate(TEXTS[2:3], [8], [3])[0], made[2])
-    assert (networks.generate(TEXTS[2:3], [8], [5])[0] - made[2]).abs().max() > 1e-3
-    again = networks.generate(TEXTS[:1], [20], [9], noise_scale=0.0)[0]
-    close(networks.generate(TEXTS[:1], [20], [1], noise_scale=0.0)[0], again)
+    close(networks.generate(requests[2:3])[0], made[2])
+    assert (networks.generate([replace(requests[2], seed=5)])[0] - made[2]).abs().max() > 1e-3
     motion = networks.motion(made[0], TEXTS[0])
     assert motion.joints.shape == (1, 20, 22, 3) and motion.fps == 20.0
     with pytest.raises(ValueError, match="1 to 5000 frames, not 0"):
-        networks.generate(TEXTS[:1], [0], [1])
+        networks.generate([Request(TEXTS[0], 0)])
 
 
 def test_motion_is_normalised_by_the_models_own_statistics(networks):

@@ -46,7 +46,7 @@ def losses(save_dir: Path) -> list[float]:
 
 
 def test_a_checkpoint_folder_alone_is_enough_to_sample(dataset, tmp_path):
-    from model.generation import generate
+    from sample.generation import generate
 
     result = run(small(dataset, tmp_path, eval_interval=3))
     networks = from_pretrained(result.checkpoint)
@@ -54,7 +54,7 @@ def test_a_checkpoint_folder_alone_is_enough_to_sample(dataset, tmp_path):
     assert networks.config.heading == "continuous" and networks.config.max_frames == 196
     prompts = (result.checkpoint / "prompts.txt").read_text().splitlines()
     assert prompts and set(prompts) <= {*CONTENTS.values(), *(f"{c} {i}" for c in CONTENTS for i in range(3))}
-    (motion,) = generate(networks, prompts[:1], [20], [0])
+    (motion,) = generate(prompts[:1], [20], networks, [0])
     assert motion.joints.shape == (1, 20, 22, 3) and np.isfinite(motion.joints).all()
     for ours, saved in zip(result.networks.denoiser.parameters(), networks.denoiser.parameters()):
         assert torch.equal(ours, saved)

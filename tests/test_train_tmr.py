@@ -21,10 +21,9 @@ from data_loaders.text import Caption
 from evaluations.judges import load_judge
 from evaluations.motion_sources import ModelSource
 from model import tmr_losses
-from model.capabilities import Sampling
-from model.generation import generate_features
+from model.capabilities import Decoding, Request
 from model.pretrained import from_pretrained
-from sample.generation import generate
+from sample.generation import features_for, generate
 from tests.synthetic import CONTENTS, raise_hand, random_corpus, walk
 from tests.tiny_training_tmr import SECONDS, small
 from train import train_temos, train_tmr
@@ -238,8 +237,9 @@ def test_a_temos_checkpoint_samples_and_is_evaluated_as_any_other(dataset, tmp_p
     source = ModelSource(networks, Corpus.open(dataset), progress=False)
     made = source([Caption(text) for text in texts], [24, 40, 900], [0, 1, 2])
     assert [each.shape for each in made] == [(24, 263), (40, 263), (200, 263)]
+    requests = [Request(text, 20) for text in texts]
     with pytest.raises(ValueError, match="without diffusion"):
-        generate_features(networks, texts, [20] * 3, [0] * 3, Sampling(guidance_scale=2.0))
+        features_for(networks, requests, Decoding(guidance_scale=2.0))
     for name, value in {"eta": 0.5, "order": 2, "smoothing": 1.0}.items():
         with pytest.raises(ValueError, match=f"{name}: this model .* does not take it"):
-            generate_features(networks, texts, [20] * 3, [0] * 3, Sampling(**{name: value}))
+            features_for(networks, requests, Decoding(**{name: value}))

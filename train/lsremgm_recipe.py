@@ -15,13 +15,14 @@ from evaluations.evaluation_set import real_set
 from evaluations.judges import default_evaluator, load_judge
 from evaluations.motion_sources import ModelSource
 from evaluations.protocol import GENERATED, PROTOCOLS, Entrants, Evaluation
-from model.generation import NotFiniteError
+from model.capabilities import Request
 from model.lsremgm import LSReMGMConfig
 from model.lsremgm_loss import loss
 from model.lsremgm_system import LSReMGM, build
 from model.motion_autoencoder import MotionAutoencoder, load_autoencoder
 from model.pretrained import from_pretrained
 from protos.randomness import derive_seed, sample_generators
+from sample.generation import NotFiniteError, motions_for
 from sample.prompts import file_name
 from train.options import TrainOptions
 from train.prefetch import to_device
@@ -201,13 +202,12 @@ def judging(corpus: Corpus, seed: int) -> Evaluate | None:
 
 def write_samples(folder: Path, networks: LSReMGM, prompts: list[str], seed: int) -> None:
     """A video of each prompt, always from the same noise, as NAME.mp4."""
-    from model.generation import generate
     from visualize.video import write_video
 
     config = networks.config
     frames = min(int(SAMPLE_SECONDS * config.fps), config.max_frames)
-    seeds = [derive_seed(seed, "prompt", i) for i in range(len(prompts))]
-    motions = generate(networks, prompts, [frames] * len(prompts), seeds)
+    requests = [Request(prompt, frames, derive_seed(seed, "prompt", i)) for i, prompt in enumerate(prompts)]
+    motions = motions_for(networks, requests)
     for i, (prompt, motion) in enumerate(zip(prompts, motions)):
         write_video(folder / f"prompt{i:02d}_{file_name(prompt)}.mp4", [motion])
     logger.info("%d sample videos in %s", len(motions), folder)

@@ -282,10 +282,11 @@ def autoregressive_loop(case: Case) -> dict:
         return sample(guided(denoise, scale), shape, diffusion, sampler=config["sampler"],
                       noise=lambda x: motion_of(next(numbers)))
 
+    frames = config["required_frames"]
+    made = autoregress(next_frames, prefix, frames, config["pred_len"])
+    both = torch.cat([prefix, made], dim=1)[:, :frames]
     return {
-        name: original_axes(
-            autoregress(next_frames, prefix, config["required_frames"], config["pred_len"], how["include_prefix"]),
-            config["model"])
+        name: original_axes(both if how["include_prefix"] else made, config["model"])
         for name, how in config["outputs"].items()
     }
 
