@@ -11,7 +11,8 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -36,6 +37,7 @@ LARGEST = 2 << 30  # bytes of gallery.json: about ten million clips
 MOST_SECONDS = 1e7
 LONGEST_NAME, MOST_COMPARED = 100, 20_000  # letters and clips among which a name that is near to a wrong one is looked for
 REMEDY = "make the gallery again in another folder (encode_dataset --gallery FOLDER)"
+StoredClip = tuple[str, str, float, float, list[int]]  # a `Clip`, with the places of its captions among the gallery's texts
 Stamp = dict[str, str | int | float | list[int] | None]  # by what to tell that a source has changed
 
 
@@ -51,16 +53,6 @@ class Clip(NamedTuple):
     start: float
     end: float
     captions: tuple[str, ...] = ()
-
-
-class StoredClip(NamedTuple):
-    """A `Clip` as gallery.json has it: with the places of its captions among the gallery's texts."""
-
-    name: str
-    source: str
-    start: float
-    end: float
-    texts: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,10 +79,10 @@ class Content:
         """What cannot be, though each value is of its type."""
         if not 0 < self.fps <= 10_000:
             return f"fps {self.fps:g}, expected frames per second"
-        for place, clip in enumerate(self.clips):
-            if not 0 <= clip.start <= clip.end <= MOST_SECONDS:
-                return f"clip {place} lasts from {clip.start:g} to {clip.end:g} s"
-            if not all(0 <= i < len(self.texts) for i in clip.texts):
+        for place, (_, _, start, end, texts) in enumerate(self.clips):
+            if not 0 <= start <= end <= MOST_SECONDS:
+                return f"clip {place} lasts from {start:g} to {end:g} s"
+            if not all(0 <= i < len(self.texts) for i in texts):
                 return f"a clip has a caption that is none of the {len(self.texts)}"
         if self.version == 1:
             return None if self.arrays == UNHASHED else "arrays in a gallery of format 1"
@@ -101,7 +93,7 @@ class Content:
         return None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Gallery:
     """Unit vectors (N, C) of `clips` and (M, C) of `texts`, the distinct captions; `text_vectors` has no rows where no search
     among captions was wanted. `files`: a stamp of each source of clips."""
@@ -115,13 +107,6 @@ class Gallery:
     text_vectors: np.ndarray
     files: dict[str, Stamp]
     folder: Path = Path("the gallery")
-
-    @staticmethod
-    def empty(model: str, fingerprint: str, fps: float, width: int) -> "Gallery":
-        """Without a clip, of a model that makes vectors of `width` numbers."""
-        nothing = np.zeros((0, width), np.float16)
-        return Gallery(model=model, fingerprint=fingerprint, fps=fps, clips=[], vectors=nothing, texts=[], text_vectors=nothing,
-                       files={})  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -183,19 +168,22 @@ class Gallery:
         """The vectors memory-mapped. GalleryError says what is absent or damaged."""
         folder = Path(folder)
         content = read_content(folder)
-        try:
-            vectors = read_vectors(folder / content.arrays["motions"], len(content.clips))
-            text_vectors = read_vectors(folder / content.arrays["texts"], None)
-        except FileNotFoundError as error:
-            if read_content(folder).arrays != content.arrays:  # it was replaced between the two
-                return Gallery.load(folder)
-            raise GalleryError(f"{folder} is a damaged gallery, {Path(error.filename).name} is missing: {REMEDY}") from None
-        texts = content.texts
+        arrays = []
+        for kind, count in (("motions", len(content.clips)), ("texts", None)):
+            path = folder / content.arrays[kind]
+            try:
+                with damage_named(path):
+                    arrays.append(read_array(path, shape=(count, None), kinds="f", mmap=True, finite=True))
+            except FileNotFoundError:
+                if read_content(folder).arrays != content.arrays:  # it was replaced meanwhile
+                    return Gallery.load(folder)
+                raise GalleryError(f"{folder} is a damaged gallery, {path.name} is missing: {REMEDY}") from None
+        (vectors, text_vectors), texts = arrays, content.texts
         if len(text_vectors) not in (0, len(texts)) or (len(text_vectors) and text_vectors.shape[1] != vectors.shape[1]):
-            raise damaged(folder / content.arrays["texts"], f"{text_vectors.shape} vectors of {len(texts)} captions")
-        clips = [Clip(*clip[:4], tuple(texts[i] for i in clip.texts)) for clip in content.clips]
-        return Gallery(model=content.model, fingerprint=content.fingerprint, fps=content.fps, clips=clips, vectors=vectors,
-                       texts=texts, text_vectors=text_vectors, files=content.files, folder=folder)  # fmt: skip
+            raise damaged(path, f"{text_vectors.shape} vectors of {len(texts)} captions")
+        clips = [Clip(*clip, tuple(texts[i] for i in captions)) for *clip, captions in content.clips]
+        return Gallery(content.model, content.fingerprint, content.fps, clips, vectors, texts, text_vectors, content.files,
+                       folder)  # fmt: skip
 
     def save(self, folder: Path) -> None:
         """Writes the folder; a gallery of ours that is there is replaced, anything else is not.
@@ -204,9 +192,9 @@ class Gallery:
         """
         require_free(folder)
         outputs, arrays = claimed(folder), {"motions": self.vectors, "texts": self.text_vectors}
-        names = {kind: f"{kind}-{content_hash(array)}.npy" for kind, array in arrays.items()}
+        names = {kind: f"{kind}-{hashlib.sha256(array.tobytes()).hexdigest()[:16]}.npy" for kind, array in arrays.items()}
         number = {text: i for i, text in enumerate(self.texts)}
-        clips = [StoredClip(*clip[:4], tuple(number[text] for text in clip.captions)) for clip in self.clips]
+        clips = [(*clip, [number[text] for text in captions]) for *clip, captions in self.clips]
         content = Content(version=FORMAT_VERSION, model=self.model, fingerprint=self.fingerprint, fps=self.fps, clips=clips,
                           texts=self.texts, files=self.files, arrays=names)  # fmt: skip
         try:
@@ -227,46 +215,37 @@ def as_stored(vectors: np.ndarray) -> np.ndarray:
     return unit_rows(np.asarray(vectors, np.float32)).astype(np.float16)
 
 
-def content_hash(array: np.ndarray) -> str:
-    """16 characters that change with any number of an array, its kind or its shape."""
-    digest = hashlib.sha256(repr((array.shape, str(array.dtype))).encode())
-    digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()[:16]
-
-
 def damaged(path: Path, why: object) -> GalleryError:
     text = str(why.strerror or why) if isinstance(why, OSError) else str(why)
     return GalleryError(f"{path} is damaged ({text.removeprefix(f'{path}: ')}): {REMEDY}")
+
+
+@contextmanager
+def damage_named(path: Path) -> Iterator[None]:
+    """What is wrong with a file that is there, as a GalleryError."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError, GalleryError):
+        raise
+    except (OSError, FileError) as error:
+        raise damaged(path, error) from None
 
 
 def read_content(folder: Path) -> Content:
     """What gallery.json says. GalleryError for an absent one, and where it is damaged."""
     path = Path(folder) / CONTENT
     try:
-        data = read_bytes(path, LARGEST)
-        if (version := decode_json(data, Format, str(path)).version) not in (1, FORMAT_VERSION):
-            raise GalleryError(f"{folder} is of format {version}, expected {FORMAT_VERSION}: {REMEDY}")
-        content = decode_json(data, Content, str(path))
+        with damage_named(path):
+            data = read_bytes(path, LARGEST)
+            if (version := decode_json(data, Format, str(path)).version) not in (1, FORMAT_VERSION):
+                raise GalleryError(f"{folder} is of format {version}, expected {FORMAT_VERSION}: {REMEDY}")
+            content = decode_json(data, Content, str(path))
     except (FileNotFoundError, NotADirectoryError):
         raise GalleryError(f"{folder} holds no gallery (gallery.json is missing): make one with "
                            "python -m sample.retrieve encode_dataset") from None
-    except GalleryError:
-        raise
-    except (OSError, FileError) as error:
-        raise damaged(path, error) from None
     if problem := content.problem():
         raise damaged(path, problem)
     return content
-
-
-def read_vectors(path: Path, count: int | None) -> np.ndarray:
-    """(count, C), finite. FileNotFoundError where it is absent, GalleryError where it is damaged."""
-    try:
-        return read_array(path, shape=(count, None), kinds="f", mmap=True, finite=True)
-    except FileNotFoundError:
-        raise
-    except (OSError, FileError) as error:
-        raise damaged(path, error) from None
 
 
 def claimed(folder: Path) -> Outputs:

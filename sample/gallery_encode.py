@@ -131,7 +131,8 @@ def opened_gallery(folder: Path, model_path: Path, source: Source) -> Gallery:
     """The gallery that is there, or an empty one."""
     space = source.space
     if not (folder / CONTENT).is_file():
-        return Gallery.empty(str(model_path.resolve()), space.fingerprint, space.fps, space.dim)
+        nothing = np.zeros((0, space.dim), np.float16)
+        return Gallery(str(model_path.resolve()), space.fingerprint, space.fps, [], nothing, [], nothing, {})
     gallery = Gallery.load(folder)
     gallery.require(space, str(model_path))
     return gallery

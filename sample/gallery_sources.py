@@ -5,8 +5,9 @@ read again, to be shown.
 import hashlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
@@ -15,7 +16,7 @@ import numpy as np
 
 from data_loaders.amass_annotations import Annotation, cut_span
 from data_loaders.amass_dataset import ANNOTATIONS, REPRESENTATION, AmassDataset, open_dataset
-from data_loaders.clips import in_order
+from data_loaders.clips import in_order, window_captions
 from data_loaders.corpus import Corpus, Motion
 from data_loaders.text import Caption, read_caption_file
 from model.embedding import TextMotionSpace
@@ -27,6 +28,7 @@ from sample.reading import Reading
 
 log = logging.getLogger(__name__)
 MOST_NAMES = 6  # of what is missing
+OF_CAPTIONS = {"captions", "captions.json", "stamp"}  # parts of stamps that say nothing of motions
 ClipFeatures = tuple[Clip, np.ndarray]  # features (T, D) in their units
 
 
@@ -133,8 +135,8 @@ class FileSource:
         found = []
         for first, stop in pairwise(round(i * len(features) / count) for i in range(count + 1)):
             start, end = first / fps, stop / fps
-            texts = tuple(dict.fromkeys(caption.text for caption in captions if describes(caption, start, end)))
-            found.append((Clip(name, place, start, end, texts), features[first:stop]))
+            texts = dict.fromkeys(caption.text for caption in window_captions(captions, start, end, len(features) / fps))
+            found.append((Clip(name, place, start, end, tuple(texts)), features[first:stop]))
         return found, []
 
 
@@ -161,15 +163,7 @@ def captions_of(motion: Path) -> list[Caption]:
         results = run_results(file)
         return [] if results is None or not results.text[row].strip() else [Caption(results.text[row])]
     beside = file.with_suffix(".txt")
-    return read_caption_file(beside, plain=True) if beside.is_file() else []
-
-
-def describes(caption: Caption, start: float, end: float) -> bool:
-    """Whether a caption is of the part from start to end seconds of its file: half of it lies there, or it fills half."""
-    first, last = sorted((caption.start, caption.end))
-    if first == last:  # of the whole file
-        return True
-    return min(last, end) - max(first, start) >= min(last - first, end - start) / 2
+    return list(map(in_order, read_caption_file(beside, plain=True))) if beside.is_file() else []
 
 
 def usable(features: np.ndarray, space: TextMotionSpace, cut: bool = True) -> np.ndarray:
@@ -233,24 +227,41 @@ def clip_motions(gallery: Gallery, rows: Sequence[int], space: TextMotionSpace) 
     are other ones now."""
     found = {}
     for source in dict.fromkeys(gallery.clips[row].source for row in rows):
-        own = [row for row in rows if gallery.clips[row].source == source]
         try:
-            if gallery.of_file(gallery.clips[own[0]]):
-                features = dict.fromkeys(own, read_again(gallery, source, space))
-            else:
-                data = open_dataset(source)
-                # captions may be others now
-                require_unchanged(gallery.files.get(source, {}), dataset_stamp(data), "captions.json", "stamp")
-                features = {row: whole_clip(data, gallery.clips[row].name) for row in own}
+            features = features_again(gallery, source, space)
+            for row in (row for row in rows if gallery.clips[row].source == source):
+                clip = gallery.clips[row]
+                first, stop = round(clip.start * gallery.fps), round(clip.end * gallery.fps)
+                if len(part := features(clip.name)[first : max(stop, first + 1)]):
+                    found[row] = motion_of(part, space, clip.captions[:1])
         except (KeyError, ValueError, OSError) as error:
             log.debug("%s cannot be shown: %s", source, error)
-            continue
-        for row, whole in features.items():
-            clip = gallery.clips[row]
-            first, stop = round(clip.start * gallery.fps), round(clip.end * gallery.fps)
-            if len(part := whole[first : max(stop, first + 1)]):
-                found[row] = motion_of(part, space, clip.captions[:1])
     return {row: found[row] for row in rows if row in found}
+
+
+def features_again(gallery: Gallery, source: str, space: TextMotionSpace) -> Callable[[str], np.ndarray]:
+    """What gives the features (T, D) of a clip of a source by its name. GalleryError where the source is another one now;
+    captions may be."""
+    stored = gallery.files.get(source, {})
+    if "motion_fps" in stored:
+        how = convert(stored, FileStamp, f"the gallery's entry of {source}")
+        reading = Reading(mapping=how.mapping, motion_fps=how.motion_fps, body_model=how.body_model and Path(how.body_model))
+        now = asdict(file_stamp(Path(source), reading, how.longest))
+        features = cache(lambda _: read_features(Path(source), space, reading))
+    else:
+        data = open_dataset(source)
+        now, features = dataset_stamp(data), partial(whole_clip, data)
+    for name in now.keys() & stored.keys() - OF_CAPTIONS:  # an earlier version did not keep all of them
+        if stored[name] != now[name]:
+            raise GalleryError(f"{name} has changed")
+    return features
+
+
+def whole_clip(data: Corpus | AmassDataset, name: str) -> np.ndarray:
+    """Features (T, D) of a clip of a dataset, or of the file that its captions are of."""
+    if isinstance(data, AmassDataset):
+        return data.motion(data.files[name], Annotation("", "", 0.0, MOST_SECONDS))
+    return data[data.position(name)]
 
 
 def missing_line(gallery: Gallery, rows: Sequence[int], shown: dict[int, Motion]) -> str:
@@ -261,25 +272,3 @@ def missing_line(gallery: Gallery, rows: Sequence[int], shown: dict[int, Motion]
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
     verb = "has" if len(names) == 1 else "have"
     return f"{', '.join(names[:MOST_NAMES])}{more} {verb} changed or gone since, run encode_dataset again"
-
-
-def read_again(gallery: Gallery, source: str, space: TextMotionSpace) -> np.ndarray:
-    """Features (T, D) of a motion file. GalleryError where it is another one now."""
-    how = convert(gallery.files[source], FileStamp, f"the gallery's entry of {source}")
-    reading = Reading(mapping=how.mapping, motion_fps=how.motion_fps, body_model=how.body_model and Path(how.body_model))
-    require_unchanged(gallery.files[source], asdict(file_stamp(Path(source), reading, how.longest)), "captions")
-    return read_features(Path(source), space, reading)
-
-
-def require_unchanged(stored: Stamp, now: Stamp, *but: str) -> None:
-    """GalleryError where a stamp that a gallery keeps is another one now; what an earlier version did not keep is let be."""
-    for name, value in now.items():
-        if name not in but and stored.get(name, value) != value:
-            raise GalleryError(f"{name} has changed")
-
-
-def whole_clip(data: Corpus | AmassDataset, name: str) -> np.ndarray:
-    """Features (T, D) of a clip of a dataset, or of the file that its captions are of."""
-    if isinstance(data, AmassDataset):
-        return data.motion(data.files[name], Annotation("", "", 0.0, MOST_SECONDS))
-    return data[data.position(name)]

@@ -239,7 +239,7 @@ def test_a_gallery_of_a_version_without_manifests_is_ours_if_nothing_else_lies_t
     (lambda old: old | {"fps": -1.0}, "fps -1, expected frames per second"),
     (lambda old: old | {"clips": {}}, "clips: expected array"),
     (lambda old: old | {"clips": [["walk", "walk.npy", 5.0, 1.0, []]]}, "clip 0 lasts from 5 to 1 s"),
-    (lambda old: old | {"clips": [["walk", "walk.npy", 0.0]]}, r"clips\[0\]: expected array of length 4 to 5"),
+    (lambda old: old | {"clips": [["walk", "walk.npy", 0.0]]}, r"clips\[0\]: expected array of length 5"),
     (lambda old: old | {"files": {"walk.npy": {"motion": {"size": 1}}}}, "files"),
     (lambda old: old | {"texts": [1]}, r"texts\[0\]: expected str, got int"),
     (lambda old: old | {"version": [2]}, "version: expected int, got array"),

@@ -140,7 +140,7 @@ def test_a_file_is_read_once_for_all_its_parts(tmr, motions, monkeypatch):
 
 def gallery_of(*clips, files=()) -> GallerySearch:
     vectors = np.random.default_rng(0).normal(size=(len(clips), 8)).astype(np.float32)
-    empty = Gallery.empty("m", "f", 20.0, 8)
+    empty = Gallery("m", "f", 20.0, [], np.zeros((0, 8)), [], np.zeros((0, 8)), {})
     return GallerySearch(empty.updated(set(), clips, vectors, {file: {"motion_fps": None} for file in files}))
 
 
@@ -198,7 +198,7 @@ def test_a_name_that_stands_for_several_says_which_was_taken(tmr, folder, capsys
 def many(count, folder):
     vectors = np.random.default_rng(0).normal(size=(count, 32)).astype(np.float32)
     clips = [Clip(f"{i}", "x", 0.0, 1.0) for i in range(count)]
-    empty = Gallery.empty("m", "f", 20.0, 32)
+    empty = Gallery("m", "f", 20.0, [], np.zeros((0, 32), np.float16), [], np.zeros((0, 32)), {})
     empty.updated(set(), clips, vectors, {}).save(folder)
     return Gallery.load(folder), vectors
 
