@@ -1,11 +1,10 @@
 """python -m evaluations.board --model_paths checkpoints/starter save/run: several models side by side, real motion first.
 
 Evaluates each by the field's metrics and by the probes, or takes over reports that are there (`--reports`), and writes one
-table (board.md, board.json) and one chart (board.png).
+table (board.md, board.json, board.csv) and one chart (board.png).
 """
 
-import logging
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,8 +12,6 @@ from evaluations.settings import EvaluationSettings, ProtocolSettings
 from protos.bounds import REPLICATIONS, Range
 from protos.options import command, run_command
 from sample.generation import STARTER
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +29,7 @@ class BoardOptions(ProtocolSettings):
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or 1."""
     output_dir: Path | None = None
-    """Folder for board.md, board.json and board.png (default: outputs/board_<dataset>)."""
+    """Folder for board.md, board.json, board.csv and board.png (default: outputs/board_<dataset>)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -41,39 +38,25 @@ class BoardOptions(ProtocolSettings):
 
 
 def run(options: BoardOptions) -> None:
-    from evaluations.board_table import board_chart, board_of, board_report
-    from evaluations.metrics_report import read_report
-    from evaluations.report import command_line
-    from evaluations.tables import fresh_outputs
-    from evaluations.text_to_motion import evaluate
+    from evaluations.metrics_report import Measured, board_chart, board_report
+    from evaluations.probe_run import pass_rates
+    from evaluations.report import command_line, read_report
+    from evaluations.settings import chosen_dataset
+    from evaluations.text_to_motion import measure
     from protos.names import safe_name
     from protos.processes import Processes
 
     shared = {each.name: getattr(options, each.name) for each in fields(ProtocolSettings)}
-    found = [read_report(path) for path in options.reports]
+    found = [read_report(path, Measured, "evaluations.eval_humanml") for path in options.reports]
     for path in dict.fromkeys(options.model_paths):
-        judged = evaluate(EvaluationSettings(model_path=path, **shared), options.replications, Processes(options.device)).facts
-        judged["probes"] = probe_rates(options, path) if options.probe_seeds else None
-        found.append(judged)
-    report = board_report(board_of(found), command_line("evaluations.board"))
-    outputs = fresh_outputs(options.output_dir or Path("outputs") / f"board_{safe_name(found[0]['dataset'])}", "board")
-    report.write(outputs, "board")
+        shared["dataset"] = chosen_dataset(shared["dataset"], path)
+        measured = measure(EvaluationSettings(model_path=path, **shared), options.replications, Processes(options.device))
+        probes = pass_rates(path, shared["dataset"], options.probe_seeds, options.device) if options.probe_seeds else None
+        found.append(replace(measured, probes=probes))
+    report = board_report(found, command_line("evaluations.board"))
+    folder = options.output_dir or Path("outputs") / f"board_{safe_name(found[0].dataset)}"
+    outputs = report.publish(folder, "board", "board")
     board_chart(outputs.path("board.png"), report.facts)
-    print(report.markdown())
-    log.info("board.md, board.json and board.png in %s", outputs.folder)
-
-
-def probe_rates(options: BoardOptions, path: str) -> dict:
-    """What share of the probes a model passes, by group."""
-    from functools import partial
-
-    from data_loaders.corpus import Corpus
-    from evaluations.probe_run import measure
-    from evaluations.probes import probes_for
-    from sample.generation import generate, load
-
-    corpus, model = Corpus.open(options.dataset), load(path, options.device)
-    return measure(partial(generate, model=model), model.config.fps, probes_for(corpus), corpus, options.probe_seeds)
 
 
 main = command(BoardOptions, run, __doc__)

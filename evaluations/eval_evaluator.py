@@ -41,7 +41,7 @@ def run(options: EvalEvaluatorOptions) -> None:
     from data_loaders.corpus import Corpus
     from evaluations.judge_quality import judge_evaluator
     from evaluations.judges import default_evaluator, load_judge
-    from evaluations.tables import table
+    from evaluations.report import table
     from model.run_folder import dataset_of
     from protos.processes import pick_device
 

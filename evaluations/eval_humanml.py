@@ -7,11 +7,14 @@ same numbers.
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from evaluations.settings import MODES, EvaluationSettings
 from protos.bounds import BATCH_SIZE, PROCESSES, REPLICATIONS
 from protos.options import command, run_command
+
+if TYPE_CHECKING:
+    from evaluations.metrics_report import Measured
 
 ALIASES = {"repeat_times": "replications"}
 
@@ -35,20 +38,20 @@ class EvalOptions(EvaluationSettings):
     """Begin anew in a folder that holds an evaluation."""
 
 
-def run(options: EvalOptions) -> dict[str, Any] | None:
-    """The facts of the report, in the main process. ValueError, after it is written, where given motions are unreadable."""
-    from evaluations.text_to_motion import evaluate
+def run(options: EvalOptions) -> "Measured | None":
+    """What the report says, in the main process. ValueError, after it is written, where given motions are unreadable."""
+    from evaluations.metrics_report import metrics_report
+    from evaluations.text_to_motion import measure
     from protos.processes import Processes
 
     replications = MODES[options.eval_mode][0] if options.replications is None else options.replications
-    report = evaluate(options, replications, Processes(options.device), options.batch_size, options.output_dir, options.overwrite)
-    if report is None:
-        return None
-    print(report.markdown())
-    if unreadable := report.facts["unreadable"]:
-        names = ", ".join(list(unreadable)[:3]) + (", ..." if len(unreadable) > 3 else "")
-        raise ValueError(f"{len(unreadable)} of the motions could not be read ({names}): the report is of the others")
-    return report.facts
+    found = measure(options, replications, Processes(options.device), options.batch_size, options.output_dir, options.overwrite)
+    if found is not None:
+        print(metrics_report(found).markdown())
+        if names := list(found.unreadable):
+            some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+            raise ValueError(f"{len(names)} of the motions could not be read ({some}): the report is of the others")
+    return found
 
 
 main = command(EvalOptions, run, __doc__, ALIASES)

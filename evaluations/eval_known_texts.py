@@ -47,7 +47,7 @@ def threshold_of(known: list[float], lacking: list[float]) -> float:
 def run(options: KnownTextsEvaluationOptions) -> None:
     import numpy as np
 
-    from evaluations.tables import table
+    from evaluations.report import table
     from model.known_texts import FILE, KnownTexts
     from model.run_folder import dataset_of
 

@@ -4,7 +4,6 @@ Real clips of a split are joined into long motions; each clip's first caption is
 `sample.retrieve localize` does. Clips whose captions may mean the same never share a long motion.
 """
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -12,8 +11,6 @@ from typing import Annotated
 from protos.bounds import SEED, Range, check_bounds
 from protos.options import command, run_command
 from sample.sliding import Sliding
-
-log = logging.getLogger(__name__)
 
 ALIASES = {"evaluator": "model_path", "run_dir": "model_path"}
 
@@ -39,7 +36,7 @@ class LocalizeEvaluationOptions(Sliding):
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or 1."""
     output_dir: Path | None = None
-    """Folder for report.json and report.md (default: outputs/localize_<model>_<dataset>_<split>)."""
+    """Folder for report.json, report.md and report.csv (default: outputs/localize_<model>_<dataset>_<split>)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -49,7 +46,6 @@ class LocalizeEvaluationOptions(Sliding):
 def run(options: LocalizeEvaluationOptions) -> None:
     from data_loaders.corpus import Corpus
     from evaluations.localization import evaluate, long_motions
-    from evaluations.tables import fresh_outputs
     from model.embedding import open_space
     from protos.names import safe_name
     from protos.processes import pick_device
@@ -62,10 +58,7 @@ def run(options: LocalizeEvaluationOptions) -> None:
                            options.seed)  # fmt: skip
     report = evaluate(space, options.model_path, corpus, options.split, motions, options)
     name = safe_name(f"localize_{file_name(options.model_path.resolve().name)}_{corpus.folder.name}_{options.split}")
-    outputs = fresh_outputs(options.output_dir or Path("outputs") / name, "report of localization")
-    report.write(outputs)
-    print(report.markdown())
-    log.info("report.json and report.md in %s", outputs.folder)
+    report.publish(options.output_dir or Path("outputs") / name, "report of localization")
 
 
 main = command(LocalizeEvaluationOptions, run, __doc__, ALIASES)

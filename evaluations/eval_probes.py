@@ -65,9 +65,7 @@ def run(options: EvalProbesOptions) -> None:
     from evaluations import probe_run
     from evaluations.probe_report import report_of, summarise, write_validity
     from evaluations.probes import probes_for, probes_of
-    from evaluations.report import command_line
-    from evaluations.stamps import checkpoint_stamp, joints_stamp
-    from evaluations.tables import fresh_outputs
+    from evaluations.report import checkpoint_stamp, command_line, fresh_outputs, stamp
     from model.run_folder import dataset_of
     from protos.names import safe_name
     from protos.randomness import derive_seed
@@ -123,22 +121,20 @@ def run(options: EvalProbesOptions) -> None:
         "made_from": {
             "dataset": corpus.stamp if corpus is not None else None,
             "model": checkpoint_stamp(options.model_path) if model is not None else None,
-            "motions": joints_stamp(judged.motions) if options.motions not in (None, "real") else None,
+            "motions": stamp(repr(joints.shape).encode() + joints.tobytes() for joints in judged.motions)
+            if options.motions not in (None, "real") else None,
         },
         "summary": summarise(judged, probes, validity),
         "physics": probe_run.physics_beside_real(judged, captioned, corpus, clips),
         "memorisation": memorisation,
     }
     name = "real" if source == "real" else safe_name(Path(source).resolve().name)
-    outputs = fresh_outputs(options.output_dir or Path("outputs") / f"probes_{name}", "report of probes")
     report = report_of(facts, validity, judged, nearest)
-    report.write(outputs)
+    outputs = report.publish(options.output_dir or Path("outputs") / f"probes_{name}", "report of probes")
     if options.save_motions:
         outputs.claim("motions.npy", "motions.npz", "motions.txt", "motions_len.txt")
         prompts = [sample.prompt for sample in judged.samples]
         write_results(outputs.folder, stack(judged.motions, prompts, len(prompts), 1, judged.fps))
-    print(report.markdown())
-    log.info("report.json, report.md and samples.csv in %s", outputs.folder)
 
 
 main = command(EvalProbesOptions, run, __doc__)

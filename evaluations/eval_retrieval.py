@@ -57,7 +57,6 @@ def run(options: RetrievalOptions) -> dict[str, Any] | None:
     from evaluations.judges import default_evaluator, load_judge
     from evaluations.retrieval import evaluate, protocols_of, sentences_for, similarities_of
     from evaluations.retrieval_data import items_of
-    from evaluations.tables import fresh_outputs
     from protos.names import safe_name
     from protos.processes import Processes
     from sample.prompts import file_name
@@ -82,10 +81,7 @@ def run(options: RetrievalOptions) -> dict[str, Any] | None:
     }  # fmt: skip
     report = evaluate(gallery, protocols, sentences, data, measured)
     name = safe_name(f"retrieval_{file_name(path.name)}_{data.folder.name}_{options.split}")
-    outputs = fresh_outputs(options.output_dir or Path("outputs") / name, "report of retrieval")
-    report.write(outputs)
-    print(report.markdown())
-    log.info("report.json, report.md and ranks.csv in %s", outputs.folder)
+    report.publish(options.output_dir or Path("outputs") / name, "report of retrieval")
     return report.facts
 
 

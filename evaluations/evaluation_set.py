@@ -11,6 +11,7 @@ from data_loaders.humanml import MAX_FRAMES, UNIT_LENGTH, Draws, Entry, select_e
 from data_loaders.text import Caption
 from evaluations import metrics
 from evaluations.judges import published_name
+from evaluations.report import stamp
 from model.embedding import TextMotionSpace
 from protos.randomness import derive_seed
 from sample.search import unit_rows
@@ -85,6 +86,12 @@ class EvaluationSet:
         length = (self.lengths[entry] // self.unit_length - fewer) * self.unit_length
         start = rng.integers(self.lengths[entry] - length + 1)
         return Pass(entry, caption, start, length)
+
+    @property
+    def stamp(self) -> str:
+        """16 characters that change with the names, captions or frames of the motions."""
+        about = [(e.name, [(c.text, c.start, c.end) for c in e.captions], e.motion.shape) for e in self.entries]
+        return stamp(repr(told).encode() + entry.motion.tobytes() for told, entry in zip(about, self.entries))
 
     def captions(self, drawn: Pass) -> list[Caption]:
         return [self.entries[i].captions[k] for i, k in zip(drawn.entry, drawn.caption)]

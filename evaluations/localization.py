@@ -20,8 +20,7 @@ from data_loaders.humanml_features import features_from_joints, joints_from_feat
 from data_loaders.skeleton import Skeleton
 from data_loaders.text import Caption
 from data_loaders.text_similarity import meaning_codes
-from evaluations.report import Report, command_line
-from evaluations.stamps import checkpoint_stamp
+from evaluations.report import Report, checkpoint_stamp, command_line
 from model.embedding import TextMotionSpace
 from protos.randomness import derive_seed
 from sample.localize import Windows, embed_windows, moments, overlap, score_curve

@@ -174,13 +174,13 @@ def joint_l1(a: np.ndarray, b: np.ndarray) -> float:
 
 
 class Interval(NamedTuple):
-    """Mean of replications and the half-width of its 95 % confidence interval."""
+    """Mean of replications and the half-width of its 95 % confidence interval; 0 where it is not known."""
 
     mean: float
     half_width: float
 
     def __str__(self) -> str:
-        return f"{self.mean:.3f} ± {self.half_width:.3f}"
+        return f"{self.mean:.3f} ± {self.half_width:.3f}" if self.half_width else f"{self.mean:.3f}"
 
 
 def mean_interval(values: Sequence[float]) -> Interval:

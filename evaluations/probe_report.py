@@ -8,11 +8,11 @@ from typing import Any, get_origin
 import numpy as np
 
 from data_loaders.corpus import Corpus
+from evaluations.physics import physics_table
 from evaluations.probe_rules import Description
 from evaluations.probe_validation import Validity
 from evaluations.probes import AnyProbe, ContentProbe, Judged, Probes, Verdict
-from evaluations.report import Report
-from evaluations.tables import percent, physics_table, table, write_plain
+from evaluations.report import Report, percent, table
 from protos.outputs import Outputs
 
 
@@ -163,7 +163,7 @@ def write_validity(outputs: Outputs, corpus: Corpus, num_clips: int, validity: S
     text = validity_table(validity)
     title = f"# Validity of the probes on {num_clips} real clips of {corpus.folder.name}"
     outputs.write("validity.md", f"{title}\n\n{text}\n\nMade from dataset {corpus.stamp}.\n")
-    write_plain(outputs, "validity.json", [asdict(row) for row in validity])
+    outputs.write_json("validity.json", [asdict(row) for row in validity])
     return text
 
 

@@ -4,21 +4,22 @@ import logging
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
 from data_loaders.corpus import Corpus, Motion
-from data_loaders.kinematics import physics_summary
 from data_loaders.skeleton import load_skeleton
 from evaluations.nearest_motion import MotionBank
+from evaluations.physics import Physics, physics_of
 from evaluations.probe_report import distances, summarise
 from evaluations.probe_rules import describe
 from evaluations.probe_validation import RealClip, Validity, control_motions, real_clips, validate
-from evaluations.probes import AnyProbe, Judged, Probes, Sample, Side, normalised
-from evaluations.tables import Physics, known
+from evaluations.probes import AnyProbe, Judged, Probes, Sample, Side, normalised, probes_for
 from protos.randomness import derive_seed
+from sample.generation import generate, load
 
 log = logging.getLogger(__name__)
 REAL_PAIRS = 50  # pairs of real clips judged per paired probe
@@ -31,10 +32,13 @@ def judge(samples: list[Sample], motions: list[np.ndarray], fps: float, probes: 
     return Judged(samples, motions, fps, descriptions, probes.judge(samples, descriptions))
 
 
-def measure(generate: Generate, fps: float, probes: Probes, corpus: Corpus, seeds: int, seed: int = 0) -> dict:
-    """`summarise` of a model that makes motions at `fps`: its pass rates, over probes that are valid on the corpus."""
+def pass_rates(model_path: str, dataset: str, seeds: int, device: str = "auto") -> dict:
+    """`summarise` of a checkpoint over the probes that are valid on a dataset, with so many motions per wording."""
+    corpus, model = Corpus.open(dataset), load(model_path, device)
+    probes = probes_for(corpus)
     _, validity = validate_on(corpus, probes)
-    return summarise(judge_model(generate, fps, probes, probes.all, seeds, seed), probes, validity)
+    judged = judge_model(partial(generate, model=model), model.config.fps, probes, probes.all, seeds)
+    return summarise(judged, probes, validity)
 
 
 def validate_on(
@@ -131,12 +135,12 @@ def physics_beside_real(
 ) -> dict[str, Physics]:
     """`physics_summary` of the judged motions, of those made for test captions, and of the very test clips."""
     skeleton = load_skeleton("humanml")
-    report = {"motions of the probes": known(physics_summary(judged.motions, judged.fps, skeleton))}
+    report = {"motions of the probes": physics_of(judged.motions, judged.fps, skeleton)}
     if captioned:
-        report["generated test captions"] = known(physics_summary(captioned, judged.fps, skeleton))
+        report["generated test captions"] = physics_of(captioned, judged.fps, skeleton)
     if corpus is not None:
         name = "the same real clips" if captioned else "real test clips"
-        report[name] = known(physics_summary([corpus.joints(i) for i in clips], corpus.fps, skeleton))
+        report[name] = physics_of([corpus.joints(i) for i in clips], corpus.fps, skeleton)
     return report
 
 

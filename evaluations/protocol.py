@@ -68,7 +68,7 @@ def figures_of(text: np.ndarray, motion: np.ndarray, reference: metrics.Gaussian
     }
 
 
-class Judged(NamedTuple):
+class JudgedMotion(NamedTuple):
     """One motion of a row. `place`: that of its own motion, from 0, among those of its pool, for its caption."""
 
     row: str
@@ -89,7 +89,7 @@ class Replication:
     """
 
     rows: dict[str, Figures] = field(default_factory=dict)
-    motions: list[Judged] = field(default_factory=list)
+    motions: list[JudgedMotion] = field(default_factory=list)
     features: list[np.ndarray] = field(default_factory=list)
     seconds: float | None = None
     physics: dict[str, dict] = field(default_factory=dict)
@@ -172,7 +172,7 @@ class Evaluation:
         seeds = [None] * len(places) if seeds is None else seeds
         columns = (drawn.entry, data.captions(drawn), drawn.length, seeds, places, gaps)
         found.motions += [
-            Judged(row, data.entries[i].name, caption.text, int(frames), seed, int(place), float(gap))
+            JudgedMotion(row, data.entries[i].name, caption.text, int(frames), seed, int(place), float(gap))
             for i, caption, frames, seed, place, gap in zip(*columns)
         ]
 

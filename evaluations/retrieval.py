@@ -19,9 +19,8 @@ from evaluations import retrieval_metrics
 from evaluations.judges import published_name
 from evaluations.metrics import euclidean
 from evaluations.protocol import Share, alone
-from evaluations.report import Report, command_line
+from evaluations.report import Report, checkpoint_stamp, command_line
 from evaluations.retrieval_data import Item
-from evaluations.stamps import checkpoint_stamp
 from model.embedding import TextMotionSpace
 from model.saved_text_features import SENTENCES, SavedTextFeatures, features_beside
 from model.text_encoders import TextEncoder

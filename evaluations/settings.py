@@ -1,25 +1,41 @@
 """How motions are judged: the settings that decide an evaluation's numbers. Commands add how it is run and where files go."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+from model.run_folder import dataset_of
 from protos.bounds import FPS, GUIDANCE, SAMPLING_STEPS, SEED, Range, check_bounds
 from sample.generation import STARTER
+
+log = logging.getLogger(__name__)
 
 # (replications, whether texts are made several times); `full` and `mm_short` are those that fill the last column
 MODES = {"debug": (5, False), "wo_mm": (20, False), "mm_short": (5, True), "full": (20, True)}
 REAL_MOTION = "real"
 
 
+def chosen_dataset(given: str | None, checkpoint: str | Path | None) -> str:
+    """The dataset that was given, or that a checkpoint (by default the weights that come with the code) was trained on, which
+    the log then says. ValueError where the checkpoint does not say."""
+    if given is not None:
+        return given
+    checkpoint = STARTER if checkpoint is None else checkpoint
+    name = dataset_of(checkpoint)
+    log.info("dataset %s: %s was trained on it (--dataset takes another)", name, checkpoint)
+    return name
+
+
 @dataclass(frozen=True, kw_only=True)
 class ProtocolSettings:
     """Beside which real motions, by which judge and by whose protocol motions are judged."""
 
-    dataset: str = "bandai_namco"
-    """humanml, kit, bandai_namco, or a folder made by data_loaders.prepare: the real motions, and the captions to make."""
+    dataset: str | None = None
+    """Prepared dataset, a folder or known name: the real motions, and the captions to make (default: that which the model was
+    trained on)."""
     evaluator: Path | None = None
-    """Evaluator to judge with (default: the published one of humanml and kit, ours of bandai_namco)."""
+    """Evaluator to judge with (default: the published one of humanml and kit, of other data the one trained on them)."""
     protocol: Literal["t2m", "mdm", "t2mgpt", "momask", "lamp"] = "mdm"
     """Whose protocol; they differ in how many motions are made, in what FID compares and in which texts repeat."""
     eval_mode: Literal["debug", "wo_mm", "mm_short", "full"] = "wo_mm"

@@ -1,9 +1,10 @@
 """Judges text-to-motion models, or given motions, by a published protocol: data, judge, replications, and files that are
 gone on with where an evaluation was interrupted."""
 
+import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, fields, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -13,30 +14,18 @@ import numpy as np
 from tqdm import tqdm
 
 from data_loaders.corpus import Corpus
-from data_loaders.kinematics import physics_summary
 from data_loaders.skeleton import load_skeleton
 from evaluations.evaluation_set import EvaluationSet, real_set
 from evaluations.judges import default_evaluator, load_judge, published_name
-from evaluations.metrics_report import gap_to_published, report_of
+from evaluations.metrics_report import Measured, gap_to_published, metrics_report
 from evaluations.motion_sources import UNREADABLE, ModelSource, feature_joints, given_set, noise_motions
-from evaluations.protocol import (
-    GENERATED,
-    GIVEN,
-    PROTOCOLS,
-    REAL,
-    Entrants,
-    Evaluation,
-    EvaluationProtocol,
-    Judged,
-    Replication,
-    summary,
-)  # fmt: skip
-from evaluations.report import Report, command_line
-from evaluations.settings import MODES, REAL_MOTION, EvaluationSettings, ProtocolSettings
-from evaluations.stamps import checkpoint_stamp, motions_stamp
-from evaluations.tables import MEASURES, Physics, known, plain, write_plain
+from evaluations.physics import MEASURES, Physics, physics_of
+from evaluations.protocol import GENERATED, GIVEN, PROTOCOLS, REAL, Entrants, Evaluation, Replication, summary
+from evaluations.report import checkpoint_stamp, command_line
+from evaluations.settings import MODES, REAL_MOTION, EvaluationSettings, chosen_dataset
 from model.capabilities import Decoding, Generates
 from model.registry import able
+from protos.files import encode_json
 from protos.names import safe_name
 from protos.outputs import OutputError, Outputs
 from protos.processes import Processes
@@ -45,61 +34,66 @@ from sample.prompts import file_name
 
 log = logging.getLogger(__name__)
 
-SETTINGS, STORE, REPORTS = "settings.json", "replications", ("report.json", "report.md", "motions.csv")
+SETTINGS, STORE = "settings.json", "replications"
+REPORTS = ("report.json", "report.md", "report.csv", "motions.csv")
 STORED = ("rows", "motions", "seconds", "physics")  # of a replication
 
 
-def evaluate(
+def measure(
     settings: EvaluationSettings, replications: int, processes: Processes, batch_size: int = 64, output_dir: Path | None = None,
     overwrite: bool = False,
-) -> Report | None:  # fmt: skip
-    """The report, which the main process also writes to the output folder; None in the others.
+) -> Measured | None:  # fmt: skip
+    """What the evaluation came to, after the main process has written the report to the output folder; None in the others.
 
     Replications that the folder holds already are taken over. batch_size: motions made at once. Raises ValueError or OSError
     in a user's words.
     """
+    settings = replace(settings, dataset=dataset_of_settings(settings))
     corpus = Corpus.open(settings.dataset)
     data = real_set(corpus, settings.split)
     evaluator = settings.evaluator or default_evaluator(corpus)
     judge = load_judge(evaluator, corpus, device=str(processes.device))
-    protocol = protocol_of(settings)
+    protocol = PROTOCOLS[settings.protocol]
+    protocol = replace(protocol, enough=settings.num_motions or protocol.enough)
     source, entrants, unreadable = entrants_of(settings, corpus, processes, batch_size)
     evaluation = Evaluation(data, judge, protocol, settings.seed, MODES[settings.eval_mode][1], processes.share)
     made_from = {
         "dataset": corpus.stamp, "evaluator": checkpoint_stamp(evaluator),
         "model": checkpoint_stamp(settings.model_path) if source else None,
-        "motions": motions_stamp(entrants.given) if entrants.given else None,
+        "motions": entrants.given.stamp if entrants.given else None,
     }  # fmt: skip
-    kept = plain({each.name: getattr(settings, each.name) for each in fields(EvaluationSettings)})
+    kept = {each.name: getattr(settings, each.name) for each in fields(EvaluationSettings)}
     kept |= {"protocol": asdict(protocol), "eval_mode": evaluation.multimodality, "made_from": made_from}
+    kept = json.loads(encode_json(kept, SETTINGS))  # as it is read back
     outputs = processes.from_main(
         lambda: outputs_for(output_dir or default_folder(settings, kept, overwrite), kept, replications, overwrite)
     )
     found = replicate(evaluation, entrants, replications, settings.physics_clips, outputs, processes)
     if not processes.main:
         return None
-    report = report_of({
-        "what": str(settings.motions or settings.model_path), "command": command_line("evaluations.eval_humanml"),
-        "dataset": corpus.folder.name, "split": settings.split, "motions": len(data), "evaluator": shown(evaluator),
-        "protocol": protocol.name, "whose": protocol.whose, "replications": len(found), "seed": settings.seed,
-        "rows": {row: summary([each.rows[row] for each in found]) for row in found[0].rows},
-        "values": [each.rows for each in found],
-        "seconds_per_motion": float(np.mean([r.seconds for r in found])) if found[0].seconds else None,
-        "parameters": sum(p.numel() for p in source.networks.parameters()) if source else None,
-        "physics": found[0].physics,
-        "published": published_name(corpus) if evaluator == default_evaluator(corpus) else None,
-        "made_from": made_from, "unreadable": unreadable,
-    }, found)  # fmt: skip
-    for warning in gap_to_published(report.facts):
+    measured = Measured(
+        what=str(settings.motions or settings.model_path), command=command_line("evaluations.eval_humanml"),
+        dataset=corpus.folder.name, split=settings.split, motions=len(data), evaluator=shown(evaluator),
+        protocol=protocol.name, whose=protocol.whose, replications=len(found), seed=settings.seed,
+        rows={row: summary([each.rows[row] for each in found]) for row in found[0].rows},
+        values=[each.rows for each in found],
+        seconds_per_motion=float(np.mean([each.seconds for each in found])) if found[0].seconds else None,
+        parameters=sum(p.numel() for p in source.networks.parameters()) if source else None,
+        physics=found[0].physics,
+        published=published_name(corpus) if evaluator == default_evaluator(corpus) else None,
+        made_from=made_from, unreadable=unreadable,
+    )  # fmt: skip
+    for warning in gap_to_published(measured):
         log.warning(warning)
-    report.write(outputs)
-    log.info("report.json, report.md and motions.csv in %s", outputs.folder)
-    return report
+    metrics_report(measured, found).write(outputs)
+    log.info("%s in %s", ", ".join(REPORTS), outputs.folder)
+    return measured
 
 
-def protocol_of(settings: ProtocolSettings) -> EvaluationProtocol:
-    protocol = PROTOCOLS[settings.protocol]
-    return protocol if settings.num_motions is None else replace(protocol, enough=settings.num_motions)
+def dataset_of_settings(settings: EvaluationSettings) -> str:
+    """The dataset that is given, or that the model was trained on; beside real motion alone, the evaluator."""
+    real = settings.model_path == REAL_MOTION
+    return chosen_dataset(settings.dataset, settings.evaluator if real else settings.model_path)
 
 
 def entrants_of(
@@ -149,7 +143,7 @@ def outputs_for(wanted: Path, settings: dict, replications: int, overwrite: bool
     if overwrite:
         outputs.clear()
     outputs.claim(SETTINGS, *REPORTS, *(replication_name(number) for number in range(replications)))
-    write_plain(outputs, SETTINGS, settings)
+    outputs.write_json(SETTINGS, settings)
     return outputs
 
 
@@ -162,7 +156,7 @@ def stored(folder: Path) -> dict | None:
 
 
 def differences(there: dict, settings: dict) -> str:
-    """What two settings differ in, for a reader: 'seed, dataset (the data have changed)'."""
+    """What two settings differ in, for a reader: 'seed, dataset (it has changed since)'."""
     names = [name for name in settings if name != "made_from" and there.get(name) != settings[name]]
     before = there.get("made_from")
     before = before if isinstance(before, dict) else {}
@@ -197,46 +191,35 @@ def replicate(
                 replication = evaluation.replicate(number, entrants, clips)
                 replication.physics = physics(replication, evaluation.data, entrants.given, clips)
                 if processes.main:
-                    write_plain(outputs, name, {each: getattr(replication, each) for each in STORED})
+                    outputs.write_json(name, {each: getattr(replication, each) for each in STORED})
             found.append(replication)
             rows = replication.rows
             bar.set_postfix_str(f"top3 {(rows.get(GENERATED) or rows.get(GIVEN) or rows[REAL])['top3']:.3f}")
     return found
 
 
-@dataclass(frozen=True)
-class StoredReplication:
-    """A replication as its file has it."""
-
-    rows: dict[str, dict[str, float]]
-    motions: list[Judged]
-    seconds: float | None
-    physics: dict[str, Physics]
-
-    def __post_init__(self) -> None:
-        if REAL not in self.rows or any("top3" not in figures for figures in self.rows.values()):
-            raise ValueError(f"expected a row {REAL!r}, and R-precision in every row")
-        if not all(key in summary for summary in self.physics.values() for key, _, _ in MEASURES):
-            raise ValueError("physics lacks a measure")
-
-
 def read_replication(path: Path) -> Replication:
     """FileError names the file where it is no replication."""
+    remedy = "remove the file, and the evaluation makes it again"
     try:
-        found = read_json(path, StoredReplication)
+        found = read_json(path, Replication)
     except FileError as error:
-        raise FileError(f"{error}: remove the file, and the evaluation makes it again") from None
-    return Replication(found.rows, found.motions, seconds=found.seconds, physics=found.physics)
+        raise FileError(f"{error}: {remedy}") from None
+    if REAL not in found.rows or any("top3" not in figures for figures in found.rows.values()):
+        raise FileError(f"{path}: expected a row {REAL!r}, and R-precision in every row: {remedy}")
+    if not all(key in summary for summary in found.physics.values() for key, _, _ in MEASURES):
+        raise FileError(f"{path}: physics lacks a measure: {remedy}")
+    return found
 
 
 def physics(replication: Replication, data: EvaluationSet, given: EvaluationSet | None, count: int) -> dict[str, Physics]:
-    """`physics_summary` of `count` motions of the last row, and of the real ones that have the same captions, or any."""
+    """`physics_of` `count` motions of the last row, and of the real ones that have the same captions, or any."""
     if not count:
         return {}
     skeleton = load_skeleton(data.representation.skeleton)
 
     def figures(motions: Sequence[np.ndarray]) -> Physics:
-        return known(physics_summary(feature_joints(motions, skeleton), data.representation.fps, skeleton))
+        return physics_of(feature_joints(motions, skeleton), data.representation.fps, skeleton)
 
     real, own = ({entry.name: entry.motion for entry in each.entries} if each else {} for each in (data, given))
     judged = {row: [each for each in replication.motions if each.row == row][:count] for row in (REAL, GENERATED, GIVEN)}

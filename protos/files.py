@@ -55,12 +55,23 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 
 def encode_json(content: object, name: str, indent: int | None = 1) -> str:
-    """JSON text with a final line end. ValueError naming the file where a number is NaN or infinite: JSON has none."""
+    """JSON text with a final line end; numbers of numpy and paths are made plain.
+
+    ValueError naming the file where a number is NaN or infinite: JSON has none.
+    """
     try:
         separators = (",", ":") if indent is None else None
-        return json.dumps(content, indent=indent, allow_nan=False, separators=separators) + "\n"
+        return json.dumps(content, indent=indent, allow_nan=False, separators=separators, default=_plain) + "\n"
     except ValueError:
         raise ValueError(f"{name}: not written, it would hold NaN or infinite numbers") from None
+
+
+def _plain(value: object) -> object:
+    if hasattr(value, "item"):  # of numpy
+        return value.item()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
 @contextmanager

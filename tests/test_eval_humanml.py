@@ -6,6 +6,7 @@ import logging
 import shutil
 import subprocess
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,22 +15,20 @@ import torch
 
 from data_loaders.corpus import Corpus
 from data_loaders.humanml_features import joints_from_features
-from data_loaders.kinematics import physics_summary
 from data_loaders.preparation import prepare
 from data_loaders.read_recordings import PreparationSettings
 from data_loaders.skeleton import load_skeleton
 from evaluations import board, judges, text_to_motion
-from evaluations.board_table import board_of, board_report
 from evaluations.eval_humanml import EvalOptions, main
 from evaluations.eval_humanml import run as evaluate
 from evaluations.judge_quality import judge_evaluator, unseen_wordings
 from evaluations.judges import default_evaluator, load_judge, published_name
 from evaluations.metrics import Interval
-from evaluations.metrics_report import gap_to_published, published_rows, read_report
+from evaluations.metrics_report import Measured, board_report, entrants_of_board, gap_to_published, published_rows
 from evaluations.motion_sources import complete_features, given_set
+from evaluations.physics import physics_of, physics_table
 from evaluations.probes import probes_of
-from evaluations.stamps import motions_stamp
-from evaluations.tables import known, physics_table, write_plain
+from evaluations.report import read_report
 from protos.options import run_command
 from protos.outputs import OutputError, Outputs
 from protos.reading import FileError
@@ -65,17 +64,17 @@ def options(dataset, evaluator, tmp_path):
 
 def test_a_model_is_judged_beside_real_motion_and_every_motion_is_on_record(options, tmp_path):
     report = evaluate(options(controls=True, physics_clips=4))
-    assert list(report["rows"]) == ["real motion", "generated", "real motion, shuffled captions", "noise"]
-    assert report["physics"]["generated"]["clips"] == report["physics"]["real motion"]["clips"] == 4
-    assert report["parameters"] > 1e6 and report["seconds_per_motion"] > 0
+    assert list(report.rows) == ["real motion", "generated", "real motion, shuffled captions", "noise"]
+    assert report.physics["generated"]["clips"] == report.physics["real motion"]["clips"] == 4
+    assert report.parameters > 1e6 and report.seconds_per_motion > 0
     lines = list(csv.DictReader((tmp_path / "out" / "motions.csv").open()))
     assert len(lines) == 2 * (32 + 32)
     made = [line for line in lines if line["row"] == "generated"]
     assert len({line["seed"] for line in made}) == 64 and all(line["caption"] for line in made)
     text = (tmp_path / "out" / "report.md").read_text()
     assert text.index("| real motion ") < text.index("| generated ") and "2 replications" in text
-    again = read_report(tmp_path / "out")
-    assert again["rows"]["generated"]["fid"] == report["rows"]["generated"]["fid"]
+    again = stored_report(tmp_path / "out")
+    assert again.rows["generated"]["fid"] == report.rows["generated"]["fid"]
 
 
 def test_an_interrupted_evaluation_goes_on_and_ends_where_a_whole_one_does(options, tmp_path, monkeypatch):
@@ -91,9 +90,13 @@ def test_an_interrupted_evaluation_goes_on_and_ends_where_a_whole_one_does(optio
     monkeypatch.setattr(text_to_motion.Evaluation, "replicate", counting)
     gone_on = evaluate(options(replications=3))
     assert counted == [1, 2]
-    assert gone_on["physics"] == whole["physics"]
-    for own, theirs in zip(gone_on["values"], whole["values"]):  # embedded in other batches: equal but for rounding
+    assert gone_on.physics == whole.physics
+    for own, theirs in zip(gone_on.values, whole.values):  # embedded in other batches: equal but for rounding
         assert all(own[row] == pytest.approx(theirs[row], rel=1e-4) for row in theirs)
+
+
+def stored_report(path: Path) -> Measured:
+    return read_report(path, Measured, "evaluations.eval_humanml")
 
 
 def seed_of(folder: Path) -> int:
@@ -118,7 +121,7 @@ def test_data_that_have_changed_are_judged_anew_and_the_report_says_what_it_was_
     shutil.copytree(dataset, changed)
     first = evaluate(options(model_path="real", replications=1, dataset=str(changed)))
     again = evaluate(options(model_path="real", replications=1, dataset=str(changed)))
-    assert again["values"] == first["values"]
+    assert again.values == first.values
     features = np.load(changed / "corpus" / "features.npy")
     np.save(changed / "corpus" / "features.npy", features + np.float32(0.5))
     index = json.loads((changed / "corpus" / "index.json").read_text())
@@ -126,9 +129,9 @@ def test_data_that_have_changed_are_judged_anew_and_the_report_says_what_it_was_
     with pytest.raises(OutputError, match=r"evaluation of other dataset \(it has changed since\)"):
         evaluate(options(model_path="real", replications=1, dataset=str(changed)))
     other = evaluate(options(model_path="real", replications=1, dataset=str(changed), overwrite=True))
-    assert other["values"] != first["values"]
+    assert other.values != first.values
     stamp = Corpus.open(changed).stamp
-    assert other["made_from"]["dataset"] == stamp != first["made_from"]["dataset"]
+    assert other.made_from["dataset"] == stamp != first.made_from["dataset"]
     assert f"Made from dataset {stamp}, evaluator " in (tmp_path / "out" / "report.md").read_text()
 
 
@@ -153,9 +156,9 @@ def write_given(folder: Path, count: int, fps_ratio: int = 1) -> Path:
 
 def test_motions_of_another_program_that_are_the_real_ones_are_judged_like_them(options, tmp_path):
     report = evaluate(options(motions=write_given(tmp_path / "theirs", 40, 3), fps=60.0, replications=3))
-    real, given = report["rows"]["real motion"], report["rows"]["given"]
+    real, given = report.rows["real motion"], report.rows["given"]
     assert given["mm_dist"].mean == pytest.approx(real["mm_dist"].mean, rel=0.02)
-    assert report["physics"]["given"]["bone_length_deviation"] < 1
+    assert report.physics["given"]["bone_length_deviation"] < 1
 
 
 def test_what_cannot_be_judged_is_named_and_the_rest_is(dataset, tmp_path, caplog):
@@ -185,7 +188,7 @@ def test_an_unreadable_motion_is_named_in_the_report_and_by_the_exit_code(datase
                                   "--motions", str(folder), "--output_dir", str(tmp_path / "out")]))  # fmt: skip
     said = capsys.readouterr()
     assert stopped.value.code == 1 and "1 of the motions could not be read (clip07)" in said.err and "| given " in said.out
-    assert list(read_report(tmp_path / "out")["unreadable"]) == ["clip07"]
+    assert list(stored_report(tmp_path / "out").unreadable) == ["clip07"]
 
 
 def test_results_of_sampling_are_judged_at_their_own_frame_rate(dataset, tmp_path):
@@ -203,11 +206,11 @@ def test_results_of_sampling_are_judged_at_their_own_frame_rate(dataset, tmp_pat
 
 def test_given_motions_with_another_caption_or_frame_are_others(dataset, tmp_path):
     folder, corpus = write_given(tmp_path / "theirs", 6), Corpus.open(dataset)
-    stamps = [motions_stamp(given_set(folder, 20.0, corpus)[0])]
+    stamps = [given_set(folder, 20.0, corpus)[0].stamp]
     (folder / "clip01.txt").write_text("somebody sneezes\n")
-    stamps.append(motions_stamp(given_set(folder, 20.0, corpus)[0]))
+    stamps.append(given_set(folder, 20.0, corpus)[0].stamp)
     np.save(folder / "clip02.npy", np.load(folder / "clip02.npy") + np.float32(0.25))
-    stamps.append(motions_stamp(given_set(folder, 20.0, corpus)[0]))
+    stamps.append(given_set(folder, 20.0, corpus)[0].stamp)
     assert len(set(stamps)) == 3
 
 
@@ -219,12 +222,12 @@ def test_own_recordings_with_the_heading_of_humanml3d_are_not_humanml3d(recordin
 
 
 def test_what_motions_are_too_short_to_tell_is_said_and_no_nan_is_written(tmp_path):
-    figures = known(physics_summary([np.zeros((2, 22, 3))], 20.0, SKELETON))
+    figures = physics_of([np.zeros((2, 22, 3))], 20.0, SKELETON)
     assert figures["jerk"] is None and "too short" in physics_table({"real motion": figures})
     outputs = Outputs(tmp_path, "evaluation")
-    write_plain(outputs, "report.json", {"physics": figures})
+    outputs.write_json("report.json", {"physics": figures, "clips": np.int64(2), "folder": tmp_path})
     with pytest.raises(ValueError, match=r"bad\.json: not written, it would hold NaN"):
-        write_plain(outputs, "bad.json", {"fid": np.float64("nan")})
+        outputs.write_json("bad.json", {"fid": np.float32("nan")})
     assert not (tmp_path / "bad.json").exists()
 
 
@@ -257,32 +260,33 @@ def test_bad_input_is_one_line(flags, message, dataset, evaluator, tmp_path, cap
     assert message in error and "Traceback" not in error and not (tmp_path / "out").exists()
 
 
-def report_of(what: str, top3: float, published: str | None = None, **changes) -> dict:
+def report_of(what: str, top3: float, published: str | None = None, **changes) -> Measured:
     figures = {"top1": 0.5, "top2": 0.7, "top3": top3, "fid": 0.1, "mm_dist": 3.0, "diversity": 9.5}
     intervals = {name: Interval(value, 0.01) for name, value in figures.items()}
-    return {
+    settings = {
         "what": what, "dataset": "d", "split": "test", "protocol": "mdm", "whose": "w", "evaluator": "e", "replications": 5,
-        "seed": 10, "published": published, "physics": {}, "seconds_per_motion": 0.01, "parameters": 2_000_000,
-        "rows": {"real motion": intervals, "generated": intervals, "noise": intervals}, **changes,
+        "seed": 10, "published": published, "physics": {}, "seconds_per_motion": 0.01, "parameters": 2_000_000, "values": [],
+        "rows": {"real motion": intervals, "generated": intervals, "noise": intervals},
     }  # fmt: skip
+    return Measured(**settings | changes)
 
 
 def test_a_board_has_real_motion_once_and_first_and_each_model_by_its_name(tmp_path):
-    made = board_of([report_of("save/a", 0.7), report_of("other/a", 0.6), report_of("save/b", 0.8)])
-    assert list(made["rows"]) == ["real motion", "a", "a_2", "b", "noise"]
+    made = [report_of("save/a", 0.7), report_of("other/a", 0.6), report_of("save/b", 0.8)]
+    assert list(entrants_of_board(made)) == ["real motion", "a", "a_2", "b", "noise"]
     assert board_report(made, "c").markdown().count("| real motion ") == 1
     with pytest.raises(ValueError, match="the dataset has changed between their evaluations"):
-        board_of([report_of(name, 0.7, made_from={"dataset": name}) for name in ("a", "b")])
+        board_report([report_of(name, 0.7, made_from={"dataset": name}) for name in ("a", "b")], "c")
     with pytest.raises(ValueError, match="protocol is mdm of one and t2m of the other"):
-        board_of([report_of("a", 0.7), report_of("b", 0.7, protocol="t2m")])
+        board_report([report_of("a", 0.7), report_of("b", 0.7, protocol="t2m")], "c")
 
 
 def test_what_is_no_report_is_refused_by_name(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"report\.json: no such report; python -m evaluations\.eval_humanml"):
-        read_report(tmp_path)
+        stored_report(tmp_path)
     (tmp_path / "report.json").write_text("{}")
     with pytest.raises(ValueError, match="not a report of evaluations"):
-        read_report(tmp_path)
+        stored_report(tmp_path)
 
 
 @pytest.mark.parametrize("spoil, words", [
@@ -293,15 +297,15 @@ def test_what_is_no_report_is_refused_by_name(tmp_path):
     (lambda r: r.update(replications=2.5), "replications: expected int, got float"),
 ])  # fmt: skip
 def test_a_report_with_a_wrong_field_names_it_and_one_of_an_earlier_version_is_read(tmp_path, spoil, words):
-    report = {**json.loads(json.dumps(report_of("a", 0.7))), "values": []}
+    report = json.loads(json.dumps(asdict(report_of("a", 0.7))))
     for name in ("published", "made_from", "unreadable"):  # as earlier versions had it
         report.pop(name, None)
     (tmp_path / "report.json").write_text(json.dumps(report))
-    assert board_report(board_of([read_report(tmp_path)]), "c").markdown()
+    assert board_report([stored_report(tmp_path)], "c").markdown()
     spoil(report)
     (tmp_path / "report.json").write_text(json.dumps(report))
     with pytest.raises(FileError, match=rf"report\.json: {words}"):
-        read_report(tmp_path)
+        stored_report(tmp_path)
 
 
 def test_a_replication_that_is_damaged_is_named_with_the_remedy(options, tmp_path):
@@ -316,8 +320,8 @@ def test_a_real_row_off_the_published_one_is_warned_of():
     off = report_of("x", 0.7, "humanml")
     assert "R@3 0.700 for 0.797" in gap_to_published(off)[0]
     good = {name: Interval(value.mean, 0.002) for name, value in published_rows("humanml")["real motion"].items()}
-    assert gap_to_published({**off, "rows": {"real motion": good}}) == []
-    assert gap_to_published({**off, "published": None}) == []
+    assert gap_to_published(replace(off, rows={"real motion": good})) == []
+    assert gap_to_published(replace(off, published=None)) == []
 
 
 def test_the_board_command_writes_table_and_chart(dataset, evaluator, tmp_path, monkeypatch):
@@ -377,8 +381,8 @@ def test_two_processes_come_to_the_numbers_of_one(dataset, evaluator, tmp_path):
     main([*flags, "--output_dir", str(tmp_path / "one")])
     said, _ = process.communicate(timeout=300)
     assert process.returncode == 0, said
-    one, two = (read_report(tmp_path / name) for name in ("one", "two"))
-    for row, figures in one["values"][0].items():
-        assert two["values"][0][row] == pytest.approx(figures, rel=1e-3, abs=1e-6)
-    assert two["physics"]["generated"]["clips"] == 3
+    one, two = (stored_report(tmp_path / name) for name in ("one", "two"))
+    for row, figures in one.values[0].items():
+        assert two.values[0][row] == pytest.approx(figures, rel=1e-3, abs=1e-6)
+    assert two.physics["generated"]["clips"] == 3
     assert said.count("R@1") == 1  # one process speaks

@@ -1,0 +1,43 @@
+"""Physics of sets of motions side by side: what a table of them shows."""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from data_loaders.kinematics import physics_summary
+from data_loaders.skeleton import Skeleton
+from evaluations.report import decimals, table
+
+MEASURES = (  # as `kinematics.physics_summary` names them
+    ("planted_foot_speed", "planted-foot speed, m/s", 3),
+    ("jerk", "jerk, m/s³", 1),
+    ("lowest_joint", "lowest joint over the clip, mean, m", 3),
+    ("lowest_joint_min", "lowest joint over the clip, lowest, m", 3),
+    ("lowest_joint_max", "lowest joint over the clip, highest, m", 3),
+    ("bone_length_deviation", "bone-length deviation, %", 2),
+    ("nan_count", "NaN values", 0),
+    ("clips", "clips", 0),
+)
+Physics = dict[str, float | None]
+
+
+def physics_of(motions: Iterable[np.ndarray], fps: float, skeleton: Skeleton) -> Physics:
+    """`physics_summary` of joints [(T, J, 3)] in metres, with None for measures that they cannot tell: they are too short, or no
+    foot is ever planted."""
+    return {name: None if np.isnan(value) else value for name, value in physics_summary(motions, fps, skeleton).items()}
+
+
+def physics_table(physics: Mapping[str, Physics], compared: tuple[str, str] | None = None) -> str:
+    """A column for each set of motions; `compared`: two of them whose ratio is shown too."""
+    rows = []
+    for key, label, digits in MEASURES:
+        row = [label, *(decimals(summary[key], digits) for summary in physics.values())]
+        if compared:
+            made, real = (physics[column][key] for column in compared)
+            shown = key in ("planted_foot_speed", "jerk") and real and made is not None
+            row.append(f"{made / real:.2f}" if shown else "")
+        rows.append(row)
+    text = table(["", *physics, *(["generated / real"] if compared else [])], rows)
+    if any(value is None for summary in physics.values() for value in summary.values()):
+        text += "\n\n–: these motions cannot tell it: they are too short, or no foot is ever planted."
+    return text
