@@ -5,13 +5,15 @@ evaluators; `python -m protos.fetch --list` says from where.
 """
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from data_loaders.text import word_lists
 from protos.pickles import read_plain_pickle
-from protos.reading import FileError, read_array
+from protos.reading import FileError, convert, read_array
 
 VOCABULARY = "our_vab"
 VECTOR_DIM = 300
@@ -23,17 +25,6 @@ POS_CLASSES = (
     "Loc_VIP", "Body_VIP", "Obj_VIP", "Act_VIP", "Desc_VIP", "OTHER",
 )  # fmt: skip
 POS_INDEX = {name: index for index, name in enumerate(POS_CLASSES)}
-
-# Words that count more than their part of speech; the first list that holds a word wins.
-VIP_WORDS = {
-    "Loc_VIP": "left right clockwise counterclockwise anticlockwise forward back backward up down straight curve",
-    "Body_VIP": "arm chin foot feet face hand mouth leg waist eye knee shoulder thigh",
-    "Obj_VIP": "stair dumbbell chair window floor car ball handrail baseball basketball",
-    "Act_VIP": "walk run swing pick bring kick put squat throw hop dance jump turn stumble stop sit lift lower raise "
-    "wash stand kneel stroll rub bend balance flap jog shuffle lean rotate spin spread climb",
-    "Desc_VIP": "slowly carefully fast careful slow quickly happy angry sad happily angrily sadly",
-}
-_VIP_CLASS = {word: name for name in reversed(VIP_WORDS) for word in VIP_WORDS[name].split()}
 
 
 class VocabularyError(FileError):
@@ -51,9 +42,14 @@ class Words(NamedTuple):
     tokens: tuple[str, ...]
 
 
+@cache
+def _vip_class() -> dict[str, str]:
+    return {word: name for name, words in reversed(word_lists()["evaluator"].items()) for word in words}
+
+
 def pos_class(word: str, tag: str) -> int:
     """Class of a word that is in the vocabulary: its VIP list's, else its tag's, else OTHER."""
-    return POS_INDEX[_VIP_CLASS.get(word, tag if tag in POS_INDEX else "OTHER")]
+    return POS_INDEX[_vip_class().get(word, tag if tag in POS_INDEX else "OTHER")]
 
 
 def padded_tokens(tokens: Sequence[str], max_text_len: int = MAX_TEXT_LEN) -> tuple[tuple[str, ...], int]:
@@ -76,8 +72,10 @@ class WordVectorizer:
                 )
         try:
             self.vectors = read_array(data, kinds="f", finite=True)  # (N, 300)
-            self.words = _list_of_words(read_plain_pickle(words), words)
-            self.row = _rows_of_words(read_plain_pickle(index), index)
+            self.words = convert(read_plain_pickle(words), list[str], str(words))
+            rows = convert(read_plain_pickle(index), dict[str, Any], str(index)).items()
+            rows = {word: row.item() if isinstance(row, np.integer) else row for word, row in rows}
+            self.row = convert(rows, dict[str, int], str(index))
         except FileError as error:
             raise VocabularyError(str(error)) from None
         if self.vectors.ndim != 2 or len(self.vectors) != len(self.words):
@@ -112,16 +110,3 @@ class WordVectorizer:
         vectors, classes = zip(*(self.lookup(token) for token in padded))
         onehot = np.eye(len(POS_CLASSES), dtype=np.float32)[list(classes)]
         return Words(np.stack(vectors).astype(np.float32, copy=False), onehot, length, padded)
-
-
-def _list_of_words(content: Any, path: Path) -> list[str]:
-    if not isinstance(content, (list, tuple)) or not all(isinstance(word, str) for word in content):
-        raise FileError(f"{path}: holds a {type(content).__name__}, expected a list of words")
-    return list(content)
-
-
-def _rows_of_words(content: Any, path: Path) -> dict[str, int]:
-    whole = (int, np.integer)
-    if not isinstance(content, dict) or not all(isinstance(k, str) and isinstance(v, whole) for k, v in content.items()):
-        raise FileError(f"{path}: holds a {type(content).__name__}, expected the row of each word")
-    return {word: int(row) for word, row in content.items()}

@@ -1,24 +1,24 @@
-"""A small part-of-speech tagger for motion captions: a word list with derived inflections, and rules on neighbours.
+"""A small part-of-speech tagger for motion captions: a list of words with their forms, and rules on neighbours.
 
 It stands in for spaCy where that is not installed. Words it does not know get the tag X (adverbs in -ly excepted).
 """
 
-import json
 import re
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-LEXICON = Path(__file__).with_name("pos_lexicon.json")
+from protos.reading import read_lines
+
+LEXICON = Path(__file__).with_name("pos_lexicon.txt")
 _PIECES = re.compile(r"[^\W\d_]+?(?=n't\b)|n't\b|'\w+|[^\W\d_]+|\d+|[^\w\s]|_")
-_VOWELS = "aeiou"
 # What follows these is a noun unless it can only be something else.
 _OPENS_NOUN = {"DET", "ADJ", "NUM", "ADP"}
 _PARTICLES = {"up", "down", "off", "out", "over"}  # ADP with or without an object, as in the published texts
 _ESTIMATES = {"about", "around", "over"}  # "about ten steps"
 
 
-class Reading(NamedTuple):
+class WordForm(NamedTuple):
     """One way to read a word: class, dictionary form, and which form of it this is (base, s, ing, ed)."""
 
     pos: str
@@ -30,10 +30,10 @@ def analyse(text: str) -> list[tuple[str, str, str]]:
     """(text, pos, lemma) of every word, number and punctuation mark."""
     pieces = _PIECES.findall(text.replace("’", "'"))
     readings = [_readings(piece) for piece in pieces]
-    chosen: list[Reading] = []
+    chosen: list[WordForm] = []
     for i, piece in enumerate(pieces):
         if piece.lower() == "'s" and chosen and chosen[-1].pos == "PRON":  # "he's running"
-            chosen.append(Reading("AUX", "be"))
+            chosen.append(WordForm("AUX", "be"))
         elif len(readings[i]) == 1:
             chosen.append(next(iter(readings[i].values())))
         else:
@@ -41,7 +41,7 @@ def analyse(text: str) -> list[tuple[str, str, str]]:
     return [(piece, reading.pos, reading.lemma) for piece, reading in zip(pieces, chosen)]
 
 
-def _readings(piece: str) -> dict[str, Reading]:
+def _readings(piece: str) -> dict[str, WordForm]:
     """Readings by class, never empty."""
     word = piece.lower()
     if word in lexicon():
@@ -54,15 +54,15 @@ def _readings(piece: str) -> dict[str, Reading]:
         pos = "AUX" if word[0] == "'" and len(word) > 1 else "PUNCT"
     else:
         pos = "ADV" if word.endswith("ly") and len(word) > 4 else "X"
-    return {pos: Reading(pos, word)}
+    return {pos: WordForm(pos, word)}
 
 
-def _settle(i: int, pieces: list[str], readings: list[dict[str, Reading]], chosen: list[Reading]) -> str:
+def _settle(i: int, pieces: list[str], readings: list[dict[str, WordForm]], chosen: list[WordForm]) -> str:
     """The class of an ambiguous word, from what was chosen before it and what can come after it."""
     options, word = readings[i], pieces[i].lower()
     before = _class_before(chosen)
     following = readings[i + 1] if i + 1 < len(pieces) else {}
-    subject_before = before in ("NOUN", "PRON") and following.get("VERB", Reading("", "")).form == "s"
+    subject_before = before in ("NOUN", "PRON") and following.get("VERB", WordForm("", "")).form == "s"
     noun_follows = "NOUN" in following and not subject_before  # "sideways jumps" after "a man" are no noun
     phrase_follows = bool({"NOUN", "DET", "PRON", "NUM", "X"} & following.keys())
 
@@ -90,7 +90,7 @@ def _settle(i: int, pieces: list[str], readings: list[dict[str, Reading]], chose
     return next(pos for pos in ("ADV", "ADJ", *options) if pos in options)
 
 
-def _class_before(chosen: list[Reading]) -> str:
+def _class_before(chosen: list[WordForm]) -> str:
     if not chosen:
         return "START"
     last = chosen[-1]
@@ -101,7 +101,7 @@ def _class_before(chosen: list[Reading]) -> str:
     return last.pos
 
 
-def _infinitive_at(i: int, readings: list[dict[str, Reading]]) -> bool:
+def _infinitive_at(i: int, readings: list[dict[str, WordForm]]) -> bool:
     """Whether a verb in its base form starts at i: 'to walk', but not 'to start position' or 'to left and right'."""
     if i >= len(readings):
         return False
@@ -112,7 +112,7 @@ def _infinitive_at(i: int, readings: list[dict[str, Reading]]) -> bool:
 
 
 def _reads_as_verb(
-    options: dict[str, Reading], before: str, following: dict[str, Reading], phrase_follows: bool, chosen: list[Reading]
+    options: dict[str, WordForm], before: str, following: dict[str, WordForm], phrase_follows: bool, chosen: list[WordForm]
 ) -> bool:
     form = options["VERB"].form
     if form == "ing":
@@ -139,57 +139,18 @@ def _reads_as_verb(
     return True  # after while, then, slowly, a comma
 
 
-def _describes(chosen: list[Reading]) -> bool:
+def _describes(chosen: list[WordForm]) -> bool:
     """Whether the last word is a participle within a noun phrase: 'the standing (person)'."""
     return chosen[-1].form == "ing" and len(chosen) > 1 and chosen[-2].pos == "DET"
 
 
 @cache
-def lexicon() -> dict[str, dict[str, Reading]]:
-    """Word -> class -> reading, with the inflected forms of verbs and nouns written out."""
-    source = json.loads(LEXICON.read_text(encoding="utf-8"))
-    entries: dict[str, dict[str, Reading]] = {}
-
-    def add(word: str, pos: str, lemma: str, form: str = "base") -> None:
-        entries.setdefault(word, {}).setdefault(pos, Reading(pos, lemma, form))
-
-    for pos in ("DET", "PRON", "AUX", "PART", "CCONJ", "SCONJ", "ADP", "NUM", "INTJ", "ADJ", "ADV", "VERB", "NOUN"):
-        for word in " ".join(source[pos]).split():
-            add(word, pos, word)
-    irregular = {lemma for lemma in source["irregular_verbs"].values()} | set(source["unchanging_verbs"].split())
-    for form, verb in source["irregular_verbs"].items():
-        add(form, "VERB", verb, "ing" if form.endswith("ing") else "s" if form == verb + "es" else "ed")
-    for noun in source["irregular_nouns"].items():
-        add(noun[0], "NOUN", noun[1], "s")
-    for verb in " ".join(source["VERB"]).split():
-        add(_with_s(verb), "VERB", verb, "s")
-        for stem in _stems(verb):
-            add(stem + "ing", "VERB", verb, "ing")
-            if verb not in irregular:
-                add(stem + "ed", "VERB", verb, "ed")
-    plural_known = set(source["irregular_nouns"].values())
-    for noun in " ".join(source["NOUN"]).split():
-        if noun not in plural_known and not noun.endswith("s"):
-            add(_with_s(noun), "NOUN", noun, "s")
-        elif noun.endswith("ss"):
-            add(noun + "es", "NOUN", noun, "s")
+def lexicon() -> dict[str, dict[str, WordForm]]:
+    """Word -> class -> form, of every word in the list."""
+    entries: dict[str, dict[str, WordForm]] = {}
+    for line in read_lines(LEXICON):
+        if not line.startswith("#"):
+            pos, lemma, *forms = line.split()
+            for form, _, word in (each.partition(":") for each in forms):
+                entries.setdefault(word, {})[pos] = WordForm(pos, lemma, form)
     return entries
-
-
-def _with_s(word: str) -> str:
-    if word.endswith("y") and word[-2] not in _VOWELS:
-        return word[:-1] + "ies"
-    return word + ("es" if word.endswith(("s", "x", "z", "ch", "sh")) or word in ("go", "do", "echo", "veto") else "s")
-
-
-def _stems(verb: str) -> list[str]:
-    """What -ing and -ed are put on: danc-, stopp-, walk-; 'i' for y only before -ed, so both are given for it."""
-    if verb.endswith("e") and not verb.endswith(("ee", "oe", "ye")):
-        return [verb[:-1]]
-    if verb.endswith("y") and verb[-2] not in _VOWELS:
-        return [verb, verb[:-1] + "i"]
-    short = len(verb) > 2 and verb[-1] not in _VOWELS + "wxy" and verb[-2] in _VOWELS and verb[-3] not in _VOWELS
-    if short:
-        one_syllable = sum(letter in _VOWELS for letter in verb) == 1
-        return [verb + verb[-1]] if one_syllable else [verb, verb + verb[-1]]
-    return [verb]

@@ -30,7 +30,7 @@ from data_loaders.prepare_report import PROGRESS, Accounts, Record, report_text
 from data_loaders.read_recordings import Loaded, PreparationSettings, read_all
 from data_loaders.skeleton import load_skeleton
 from data_loaders.sources import SourceClip
-from data_loaders.text import Caption, Tagger, format_caption, mirror_caption, mirror_text, read_caption_file
+from data_loaders.text import Caption, Tagger, mirror_caption, mirror_text, read_caption_file, write_caption_file
 from protos.files import atomic_path, is_partial, write_atomically
 from protos.options import one_line
 from protos.outputs import OutputError, Outputs, files_in, require_replaceable
@@ -209,7 +209,7 @@ class Preparation:
 
         owners: dict[str, tuple[Record, str]] = {}
         joints: list[Tensor] = []
-        texts: dict[str, list[str]] = {}
+        texts: dict[str, list[Caption]] = {}
         records = []
         for loaded in batch:
             clip = loaded.clip
@@ -222,7 +222,7 @@ class Preparation:
                     name = clip_name(clip.name, window, twin)
                     owners[name] = record, "mirrored" if twin else "as recorded"
                     joints.append(mirror_joints(piece, self.skeleton) if twin else piece)
-                    texts[name] = [self.caption_line(caption, twin) for caption in captions]
+                    texts[name] = [self.tagged(mirror_caption(caption) if twin else caption) for caption in captions]
         self.outputs.claim(*files_of(list(owners)))
         for (name, (record, side)), rows in zip(owners.items(), self._features(joints), strict=True):
             if isinstance(rows, str):
@@ -232,8 +232,7 @@ class Preparation:
             record.names[name] = side
             save_array(self.folder / f"new_joint_vecs/{name}.npy", rows.numpy())
             save_array(self.folder / f"new_joints/{name}.npy", joints_from_features(rows, self.skeleton).numpy())
-            with atomic_path(self.folder / f"texts/{name}.txt") as path:
-                path.write_text("\n".join(texts[name]) + "\n", encoding="utf-8")
+            write_caption_file(self.folder / f"texts/{name}.txt", texts[name])
         for record in records:
             if not record.names and not record.left_out:
                 record.left_out, record.reason = "damaged", record.notes[-1]
@@ -277,10 +276,9 @@ class Preparation:
             return [each for clip in joints for each in self._features([clip])]
         return [rows if rows.isfinite().all() else "its features hold NaN (degenerate pose?)" for rows in found]
 
-    def caption_line(self, caption: Caption, mirrored: bool) -> str:
-        """The caption as a line of its text file, tagged where it has no tokens."""
-        caption = mirror_caption(caption) if mirrored else caption
-        return format_caption(caption if caption.tokens else replace(caption, tokens=tuple(self.tagger.tag(caption.text))))
+    def tagged(self, caption: Caption) -> Caption:
+        """The caption with word/POS tokens, its own where it has some."""
+        return caption if caption.tokens else replace(caption, tokens=tuple(self.tagger.tag(caption.text)))
 
     def _record(self, records: Sequence[Record]) -> None:
         self.done.update({record.file: record for record in records})

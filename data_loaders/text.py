@@ -12,13 +12,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
-from protos.files import write_atomically
-from protos.reading import FileError, read_lines
+from protos.files import atomic_path
+from protos.reading import FileError, read_lines, read_toml
 
 log = logging.getLogger(__name__)
 
+WORDS = Path(__file__).with_name("caption_words.toml")
 SPACY_MODEL = "en_core_web_sm"
 LONGEST = 1e7  # seconds, beyond which a time is a slip; their frames still fit any number
 LINE_FORM = "caption#word/POS word/POS ...#start#end"
@@ -142,8 +142,17 @@ def _parse_plain(line: str) -> Caption:
         return parse_own_caption(line)
 
 
-def write_caption_file(path: str | Path, captions: Iterable[Caption]) -> None:
-    write_atomically(Path(path), "".join(format_caption(caption) + "\n" for caption in captions))
+def write_caption_file(path: Path, captions: Iterable[Caption]) -> None:
+    """Writes a line for each caption; the file is whole or not there."""
+    with atomic_path(path) as temporary:
+        temporary.write_text("".join(format_caption(caption) + "\n" for caption in captions), encoding="utf-8")
+
+
+@cache
+def word_lists() -> dict[str, dict[str, list[str]]]:
+    """The lists of caption_words.toml: what they are for -> name -> words."""
+    tables = read_toml(WORDS, dict[str, dict[str, str]])
+    return {use: {name: words.split() for name, words in lists.items()} for use, lists in tables.items()}
 
 
 # Whole words only: "upright" and "bright" stay. A counter-word may be joined, hyphenated, apart, or apart in tokens
@@ -222,14 +231,6 @@ def mirror_caption(caption: Caption) -> Caption:
     return Caption(mirror_text(caption.text), tuple(tokens), caption.start, caption.end)
 
 
-class Word(NamedTuple):
-    """A word as a tagger sees it: coarse universal part of speech, dictionary form."""
-
-    text: str
-    pos: str
-    lemma: str
-
-
 def text_for_tagger(text: str) -> str:
     """Hyphens are removed, which joins the words beside them (HumanML3D, text_process.py)."""
     return text.replace("-", "")
@@ -263,32 +264,21 @@ class Tagger:
             import spacy
 
             self.name = f"spaCy {SPACY_MODEL}"
-            self._analyse = _with_spacy(spacy.load(SPACY_MODEL, exclude=["ner"]))
+            pipeline = spacy.load(SPACY_MODEL, exclude=["ner"])
+            self._analyse = lambda text: [(word.text, word.pos_, word.lemma_) for word in pipeline(text)]
         else:
             from data_loaders.lexicon_tagger import analyse
 
-            self.name = "built-in lexicon"
-            self._analyse = analyse
+            self.name, self._analyse = "built-in lexicon", analyse
             if use_spacy is None:
                 _note_missing_spacy()
 
-    def analyse(self, text: str) -> list[Word]:
-        return [Word(*word) for word in self._analyse(text_for_tagger(text))]
-
     def tag(self, text: str) -> list[str]:
         """`word/POS` tokens of a caption; X marks words that the lexicon does not know."""
-        return tokens_from_analysis(self.analyse(text))
-
-
-def _with_spacy(pipeline):
-    return lambda text: [(word.text, word.pos_, word.lemma_) for word in pipeline(text)]
+        return tokens_from_analysis(self._analyse(text_for_tagger(text)))
 
 
 @cache
 def _note_missing_spacy() -> None:
-    log.warning(
-        "word/POS tokens come from the built-in lexicon: spaCy's %s is not installed (pip install spacy, then "
-        "python -m spacy download %s); only the published evaluator reads these tokens",
-        SPACY_MODEL,
-        SPACY_MODEL,
-    )
+    log.warning("word/POS tokens come from the built-in lexicon: spaCy's %s is not installed (pip install spacy, then python -m "
+                "spacy download %s); only the published evaluator reads these tokens", SPACY_MODEL, SPACY_MODEL)  # fmt: skip

@@ -7,41 +7,17 @@ that of the wording only the person, the grammar and the small words may differ.
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from data_loaders.lexicon_tagger import analyse
+from data_loaders.text import word_lists
 from protos.randomness import derive_seed
 
 _COUNTER = re.compile(r"\b(?:counter|anti)[ -]?clockwise\b")
 _SIDE = re.compile(r"(left|right)(?:s|y|wards?|most|hand|handed|sided?|arm|leg|foot)?")
-
-# Whoever moves, moves alike; "woman", "child" or "robot" may say how, and stay.
-_PERSONS = "person persons people somebody someone anybody human humans man men guy figure character individual subject"
-_SMALL_WORDS = """
-    a an the this that these those his her hers their theirs its my your our he she they it him them himself herself
-    themselves themself itself who which whose is are was were be been being am has have had having does do did doing
-    to of with at by for in on as and while then so there s
-"""
-_PASSED_OVER = frozenset(f"{_PERSONS} {_SMALL_WORDS}".split())
-
-_ONE_WORD_DIRECTIONS = """
-    clockwise counterclockwise back front behind away from out into onto off over under above below beneath through
-    across around past along between before after north south east west diagonal diagonally
-"""
-DIRECTIONS = {
-    **{word: word for word in _ONE_WORD_DIRECTIONS.split()},
-    **dict.fromkeys(("forward", "forwards", "ahead", "onward", "onwards", "frontward", "frontwards"), "forward"),
-    **dict.fromkeys(("backward", "backwards", "rearward", "rearwards"), "backward"),
-    **dict.fromkeys(("up", "upward", "upwards"), "up"),
-    **dict.fromkeys(("down", "downward", "downwards"), "down"),
-    **dict.fromkeys(("sideways", "sideway", "sidewards", "laterally"), "sideways"),
-    **dict.fromkeys(("inward", "inwards"), "inward"),
-    **dict.fromkeys(("outward", "outwards"), "outward"),
-    **dict.fromkeys(("toward", "towards"), "toward"),
-}
 
 Duplicates = Literal["words", "published"]
 
@@ -66,20 +42,33 @@ class Meaning(NamedTuple):
     content: frozenset[str]
 
 
+@cache
+def _directions() -> dict[str, str]:
+    """Word -> the direction it stands for."""
+    lists = word_lists()
+    named = {word: direction for direction, words in lists["directions"].items() for word in words}
+    return {word: word for word in lists["plain_directions"]["words"]} | named
+
+
+@cache
+def _passed_over() -> frozenset[str]:
+    return frozenset(word for words in word_lists()["passed_over"].values() for word in words)
+
+
 def meaning(text: str) -> Meaning:
     """Verbs by their dictionary form, since "walks" and "is walking" agree; nouns as they stand, since "hands" are two."""
     words = [
         (word, lemma if pos == "VERB" else word, pos)
         for word, pos, lemma in analyse(_COUNTER.sub("counterclockwise", text.lower()))
-        if (word.isalnum() or word == "n't") and word not in _PASSED_OVER
+        if (word.isalnum() or word == "n't") and word not in _passed_over()
     ]
     directions, actions, content = [], [], set()
     for i, (word, form, pos) in enumerate(words):
         if side := _SIDE.fullmatch(word):
             owner = words[i + 1][1] if i + 1 < len(words) else ""
             directions.append(f"{side[1]} {owner}".rstrip())
-        elif word in DIRECTIONS:
-            directions.append(DIRECTIONS[word])
+        elif word in _directions():
+            directions.append(_directions()[word])
         else:
             content.add(form)
             if pos == "VERB":

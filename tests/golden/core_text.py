@@ -7,7 +7,7 @@ import numpy as np
 
 from data_loaders import glove, humanml
 from data_loaders.clips import Clips
-from data_loaders.text import parse_caption, text_for_tagger, tokens_from_analysis
+from data_loaders.text import parse_caption, text_for_tagger, tokens_from_analysis, word_lists
 from tests.golden import published_loaders as loaders
 from tests.golden.runner import Case
 
@@ -33,8 +33,8 @@ def require_our_constants(config: dict[str, Any]) -> None:
     """A case with another table or rule than ours must not pass by accident."""
     ours = {
         "pos_classes": list(glove.POS_CLASSES),
-        "vip": {name: words.split() for name, words in glove.VIP_WORDS.items()},
-        "vip_order": list(glove.VIP_WORDS),
+        "vip": word_lists()["evaluator"],
+        "vip_order": list(word_lists()["evaluator"]),
         "vector_dims": glove.VECTOR_DIM,
         "max_text_len": glove.MAX_TEXT_LEN,
         "max_motion_length": humanml.MAX_FRAMES,
