@@ -147,7 +147,7 @@ def half_log_snr(diffusion: Diffusion, k: int) -> float:
 
 @torch.no_grad()
 def sample_steps(denoise: Denoise, start: Tensor | Sequence[int], diffusion: Diffusion, *,
-                 sampler: SamplerName = "ddim", num_steps: int | str | None = None,
+                 sampler: SamplerName = "ddim", sampling_steps: int | str | None = None,
                  noise: Noise | torch.Generator | Sequence[torch.Generator] | None = None,
                  eta: float = 0.0, order: int | None = None, edit_x0: EditX0 | None = None,
                  init: Tensor | None = None, skip_timesteps: int = 0,
@@ -155,8 +155,8 @@ def sample_steps(denoise: Denoise, start: Tensor | Sequence[int], diffusion: Dif
     """Every step of `sample`, whose arguments it takes."""
     if sampler not in SAMPLERS:
         raise ValueError(f"unknown sampler {sampler!r}: expected one of {', '.join(SAMPLERS)}")
-    if num_steps is not None:
-        diffusion = diffusion.respaced(num_steps)
+    if sampling_steps is not None:
+        diffusion = diffusion.respaced(sampling_steps)
     if not 0 <= skip_timesteps < diffusion.num_timesteps:
         raise ValueError(f"cannot skip {skip_timesteps} of {diffusion.num_timesteps} sampling steps")
     draw = noise_function(noise)
@@ -177,7 +177,7 @@ def sample_steps(denoise: Denoise, start: Tensor | Sequence[int], diffusion: Dif
 
 def sample(denoise: Denoise, start: Tensor | Sequence[int], diffusion: Diffusion, *,
            on_step: Callable[[SampledStep], None] | None = None, **settings) -> Tensor:
-    """A sample (B, ...) by `sampler` (ddpm, ddim, plms, dpmpp) in `num_steps` steps (all of them where None).
+    """A sample (B, ...) by `sampler` (ddpm, ddim, plms, dpmpp) in `sampling_steps` steps (all of them where None).
 
     `start` is x_T, or the shape to draw it in (on `device`). `noise` is a generator per sample (a sample is then the
     same whatever the batch size), one generator for all, or a function x -> noise; ddpm, and ddim with eta > 0, draw
@@ -185,7 +185,7 @@ def sample(denoise: Denoise, start: Tensor | Sequence[int], diffusion: Diffusion
     predicted x0 (clipping, in-painting: diffusion.inpainting). With `init` the process starts at a noised init, after
     leaving out the first `skip_timesteps` steps. `on_step` sees each SampledStep.
 
-    >>> sample(denoise, (8, 196, 263), diffusion, sampler="ddim", num_steps=20, noise=sample_generators(10, range(8)))
+    >>> sample(denoise, (8, 196, 263), diffusion, sampler="ddim", sampling_steps=20, noise=sample_generators(10, range(8)))
     """
     step = None
     for step in sample_steps(denoise, start, diffusion, **settings):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from evaluations.settings import MODES, EvaluationSettings
 from protos.bounds import BATCH_SIZE, PROCESSES, REPLICATIONS
-from protos.options import command, run_command
+from protos.options import KNOWN_BY_CHECKPOINT, command, run_command
 
 if TYPE_CHECKING:
     from evaluations.metrics_report import Measured
@@ -54,7 +54,7 @@ def run(options: EvalOptions) -> "Measured | None":
     return found
 
 
-main = command(EvalOptions, run, __doc__, ALIASES)
+main = command(EvalOptions, run, __doc__, ALIASES, ignored=KNOWN_BY_CHECKPOINT)
 
 if __name__ == "__main__":
     run_command(main)

@@ -42,7 +42,7 @@ class EvalProbesOptions:
     """Strength of classifier-free guidance (default: the checkpoint's)."""
     sampler: Literal["ddpm", "ddim", "plms", "dpmpp"] | None = None
     """How the diffusion is run backwards (default: the checkpoint's)."""
-    num_steps: Annotated[int, SAMPLING_STEPS] | None = None
+    sampling_steps: Annotated[int, SAMPLING_STEPS] | None = None
     """Denoising steps (default: the checkpoint's)."""
     batch_size: Annotated[int, BATCH_SIZE] = 64
     """Motions made at once."""
@@ -103,7 +103,7 @@ def run(options: EvalProbesOptions) -> None:
     else:
         make = partial(
             generate, model=model, guidance_scale=options.guidance_scale, sampler=options.sampler,
-            sampling_steps=options.num_steps, batch_size=options.batch_size,
+            sampling_steps=options.sampling_steps, batch_size=options.batch_size,
         )  # fmt: skip
         judged = probe_run.judge_model(make, model.config.fps, probes, chosen, options.seeds, options.seed)
         if options.physics_clips and corpus is not None:
@@ -117,7 +117,7 @@ def run(options: EvalProbesOptions) -> None:
         "source": "real clips of the test split" if source == "real" else source,
         "command": command_line("evaluations.eval_probes"),
         "wordings": source != "real",
-        "settings": {name: getattr(options, name) for name in ("seeds", "seed", "guidance_scale", "sampler", "num_steps")},
+        "settings": {name: getattr(options, name) for name in ("seeds", "seed", "guidance_scale", "sampler", "sampling_steps")},
         "made_from": {
             "dataset": corpus.stamp if corpus is not None else None,
             "model": checkpoint_stamp(options.model_path) if model is not None else None,

@@ -70,7 +70,7 @@ class EvaluationSettings(ProtocolSettings):
     """Strength of classifier-free guidance (default: the checkpoint's)."""
     sampler: Literal["ddpm", "ddim", "plms", "dpmpp"] | None = None
     """How the diffusion is run backwards (default: the checkpoint's)."""
-    num_steps: Annotated[int, SAMPLING_STEPS] | None = None
+    sampling_steps: Annotated[int, SAMPLING_STEPS] | None = None
     """Denoising steps (default: the checkpoint's)."""
 
     def __post_init__(self) -> None:

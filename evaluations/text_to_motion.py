@@ -110,7 +110,7 @@ def entrants_of(
     from model.pretrained import from_pretrained
 
     networks = from_pretrained(settings.model_path, processes.device, dataset_folder=corpus.folder, systems=able(Generates))
-    decoding = Decoding(settings.guidance_scale, settings.sampler, settings.num_steps, batch_size=batch_size)
+    decoding = Decoding(settings.guidance_scale, settings.sampler, settings.sampling_steps, batch_size=batch_size)
     source = ModelSource(networks, corpus, decoding, progress=processes.main)
     return source, Entrants(generate=source, noise=noise), {}
 

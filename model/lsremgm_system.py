@@ -244,7 +244,7 @@ def _run(nets: LSReMGM, denoise: Denoise, shape: tuple[int, ...], noise: Callabl
     if decoding.order is not None and sampler not in ("plms", "dpmpp"):
         raise ValueError(f"order {decoding.order}: only the samplers plms and dpmpp take it, not {sampler}")
     num_steps = nets.config.num_steps if decoding.sampling_steps is None else decoding.sampling_steps
-    return sample(denoise, start, nets.diffusion, sampler=sampler, num_steps=num_steps, noise=noise,
+    return sample(denoise, start, nets.diffusion, sampler=sampler, sampling_steps=num_steps, noise=noise,
                   eta=decoding.eta or 0.0, order=decoding.order, edit_x0=edit_x0, on_step=decoding.on_step)
 
 

@@ -42,7 +42,15 @@ LEGACY_FLAGS: Mapping[str, str] = {
     "data_dir": "dataset_folder",
     "out_dir": "output_dir",
     "ext_prompt": "text_prompt",
+    "num_steps": "sampling_steps",  # where no optimiser has steps
+    "time_steps": "sampling_steps",
 }
+# What published scripts for sampling and evaluation take and do not heed: for `ignored` of such a command.
+KNOWN_BY_CHECKPOINT: Mapping[str, str] = dict.fromkeys(
+    ("arch", "emb_trans_dec", "layers", "latent_dim", "cond_mask_prob", "lambda_rcxyz", "lambda_vel", "lambda_fc", "data_dir",
+     "noise_schedule", "diffusion_steps", "sigma_small", "text_encoder_type", "mask_frames", "unconstrained"),
+    "the checkpoint says it",
+)  # fmt: skip
 _TRUE, _FALSE = {"true", "yes", "on", "1"}, {"false", "no", "off", "0"}
 
 

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-from protos.bounds import SEED, Range
-from protos.options import command, run_command
+from protos.bounds import SAMPLING_STEPS, SEED, Range
+from protos.options import KNOWN_BY_CHECKPOINT, command, run_command
 from sample.generation import STARTER
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class SampleOptions:
     """Strength of classifier-free guidance (default: the checkpoint's; 1 follows the text without guidance)."""
     sampler: Literal["ddpm", "ddim", "plms", "dpmpp"] | None = None
     """How the diffusion is run backwards (default: the checkpoint's)."""
-    num_steps: Annotated[int, Range(1, 100_000)] | None = None
+    sampling_steps: Annotated[int, SAMPLING_STEPS] | None = None
     """Denoising steps (default: the checkpoint's)."""
     batch_size: Annotated[int, Range(1, 65_536)] = 64
     """Motions made at once."""
@@ -78,7 +78,7 @@ def run(options: SampleOptions) -> None:
     folder = new_folder(options.output_dir or default_folder(name, requests, options.seed, options.input_text))
     rows = [replace(request, seed=derive_seed(options.seed, "sample", sample, repetition))
             for repetition in range(options.num_repetitions) for sample, request in enumerate(requests)]  # fmt: skip
-    decoding = Decoding(options.guidance_scale, options.sampler, options.num_steps, batch_size=options.batch_size)
+    decoding = Decoding(options.guidance_scale, options.sampler, options.sampling_steps, batch_size=options.batch_size)
     try:
         motions = motions_for(model, rows, decoding)
     except BaseException:
@@ -88,7 +88,7 @@ def run(options: SampleOptions) -> None:
     log.info("%d motions in %s", len(motions), folder)
 
 
-main = command(SampleOptions, run, __doc__)
+main = command(SampleOptions, run, __doc__, ignored=KNOWN_BY_CHECKPOINT)
 
 if __name__ == "__main__":
     run_command(main)

@@ -152,7 +152,7 @@ def test_the_bound_is_zero_for_a_network_that_knows_x0():
 def test_deterministic_samplers_follow_the_probability_flow(sampler):
     diffusion = Diffusion.create("cosine", 1000)
     z = standard_normal(64, 8)
-    x = sample(gaussian_denoiser(diffusion), z, diffusion, sampler=sampler, num_steps=200)
+    x = sample(gaussian_denoiser(diffusion), z, diffusion, sampler=sampler, sampling_steps=200)
     assert (x - (MEAN + SPREAD * z)).abs().max() < 0.02
 
 
@@ -169,7 +169,7 @@ def test_dpmpp_converges_to_ddim_as_steps_grow_and_faster_than_ddim_itself():
     z = standard_normal(16, 8).double()
     denoise = two_hills_denoiser(diffusion)
     x = {
-        (sampler, steps): sample(denoise, z, diffusion, sampler=sampler, num_steps=steps)
+        (sampler, steps): sample(denoise, z, diffusion, sampler=sampler, sampling_steps=steps)
         for sampler in ("ddim", "dpmpp") for steps in (10, 20, 40, 200, 2000)
     }
 
@@ -187,8 +187,8 @@ def test_first_order_dpmpp_is_ddim():
     diffusion = Diffusion.create("cosine", 50)
     z = standard_normal(4, 8)
     denoise = gaussian_denoiser(diffusion)
-    first_order = sample(denoise, z, diffusion, sampler="dpmpp", order=1, num_steps=10)
-    torch.testing.assert_close(first_order, sample(denoise, z, diffusion, sampler="ddim", num_steps=10))
+    first_order = sample(denoise, z, diffusion, sampler="dpmpp", order=1, sampling_steps=10)
+    torch.testing.assert_close(first_order, sample(denoise, z, diffusion, sampler="ddim", sampling_steps=10))
 
 
 def test_ddim_at_eta_one_is_as_noisy_as_the_posterior():
@@ -216,7 +216,7 @@ def test_a_sample_does_not_depend_on_the_samples_beside_it(sampler):
     def draw(indices):
         noise = sample_generators(10, indices)
         shape = (len(indices), *SHAPE[1:])
-        return sample(denoise, shape, diffusion, sampler=sampler, num_steps=8, eta=0.5, noise=noise)
+        return sample(denoise, shape, diffusion, sampler=sampler, sampling_steps=8, eta=0.5, noise=noise)
 
     together = draw(range(4))
     torch.testing.assert_close(together[2:3], draw([2]), atol=1e-6, rtol=0)
@@ -225,7 +225,7 @@ def test_a_sample_does_not_depend_on_the_samples_beside_it(sampler):
 
 def test_networks_see_original_steps_in_descending_order():
     diffusion, seen = Diffusion.create("cosine", 50), []
-    sample(gaussian_denoiser(diffusion, seen), standard_normal(2, 3), diffusion, num_steps=5)
+    sample(gaussian_denoiser(diffusion, seen), standard_normal(2, 3), diffusion, sampling_steps=5)
     assert [t.tolist() for t in seen] == [[step] * 2 for step in (49, 37, 24, 12, 0)]
 
 
@@ -246,8 +246,8 @@ def test_starting_late_from_a_motion_stays_near_it():
         ({"sampler": "plms", "order": 1}, "plms has orders 2, 3 and 4, not 1"),
         ({"sampler": "plms", "order": 5}, "plms has orders 2, 3 and 4, not 5"),
         ({"sampler": "dpmpp", "order": 3}, "dpmpp has orders 1 and 2"),
-        ({"num_steps": 51}, "cannot keep 51 steps"),
-        ({"num_steps": 10, "skip_timesteps": 10}, "cannot skip 10 of 10"),
+        ({"sampling_steps": 51}, "cannot keep 51 steps"),
+        ({"sampling_steps": 10, "skip_timesteps": 10}, "cannot skip 10 of 10"),
         ({"sampler": "ddpm"}, "draws noise: pass noise="),
     ],
 )
@@ -313,7 +313,7 @@ def test_given_values_are_in_the_sample_unchanged(sampler, prediction):
     mask = torch.zeros(SHAPE, dtype=torch.bool)
     mask[:, :2] = True
     x = sample(
-        lambda x, t: 0.5 * x, standard_normal(*SHAPE), diffusion, sampler=sampler, num_steps=8,
+        lambda x, t: 0.5 * x, standard_normal(*SHAPE), diffusion, sampler=sampler, sampling_steps=8,
         edit_x0=keep_given(given, mask), noise=torch.Generator().manual_seed(0),
     )
     torch.testing.assert_close(x[:, :2], given[:, :2])

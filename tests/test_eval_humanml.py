@@ -56,7 +56,7 @@ def evaluator(tiny_evaluator):
 def options(dataset, evaluator, tmp_path):
     def make(**changes):
         settings = {"dataset": str(dataset), "evaluator": evaluator, "replications": 2, "output_dir": tmp_path / "out",
-                    "num_steps": 2, "device": "cpu", **changes}  # fmt: skip
+                    "sampling_steps": 2, "device": "cpu", **changes}  # fmt: skip
         return EvalOptions(**settings)
 
     return make
@@ -373,7 +373,7 @@ def test_training_without_an_evaluator_of_its_dataset_says_so(dataset, caplog):
 
 
 def test_two_processes_come_to_the_numbers_of_one(dataset, evaluator, tmp_path):
-    flags = ["--dataset", str(dataset), "--evaluator", str(evaluator), "--replications", "1", "--num_steps", "2",
+    flags = ["--dataset", str(dataset), "--evaluator", str(evaluator), "--replications", "1", "--sampling_steps", "2",
              "--physics_clips", "3", "--device", "cpu"]  # fmt: skip
     two = ["--output_dir", str(tmp_path / "two"), "--processes", "2"]
     command = [sys.executable, "-m", "evaluations.eval_humanml", *flags, *two]

@@ -127,7 +127,7 @@ def test_a_damaged_sketch_is_named_in_one_line(tmp_path, case):
 
 def sample(*arguments: str, folder: Path) -> str:
     """What `python -m sample.sample` says."""
-    command = [sys.executable, "-m", "sample.sample", "--num_steps", "2", "--no_video", "--num_repetitions", "1",
+    command = [sys.executable, "-m", "sample.sample", "--sampling_steps", "2", "--no_video", "--num_repetitions", "1",
                "--motion_length", "1", "--output_dir", str(folder), *arguments]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr

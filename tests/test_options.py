@@ -270,6 +270,21 @@ def test_ignored_flags_are_said_once_stand_in_help_and_yield_to_a_field(capsys):
     assert "ignored: --old (no use), --train_platform_type (the log goes to log.jsonl)." in said and "never" not in said
 
 
+def test_denoising_steps_have_an_older_name_where_no_optimiser_has_steps(capsys):
+    from evaluations.eval_humanml import EvalOptions
+    from sample.sample import SampleOptions
+    from train.train_lsremgm import LSReMGMOptions
+
+    for kind in (SampleOptions, EvalOptions):
+        for older in ("--sampling_steps", "--num_steps", "--time_steps"):
+            assert parse(kind, [older, "7"]).sampling_steps == 7
+    trained = parse(LSReMGMOptions, ["--save_dir", "a", "--num_steps", "7"])
+    assert (trained.num_steps, trained.sampling_steps) == (7, 0)
+    with pytest.raises(SystemExit):
+        parse(SampleOptions, ["--num_steps", "0"])
+    assert "--sampling_steps must be" in capsys.readouterr().err
+
+
 def test_unions_of_dataclasses_are_subcommands(capsys):
     @dataclass
     class Bvh:

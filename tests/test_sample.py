@@ -17,7 +17,7 @@ from sample.prompts import PromptError, clean_prompt, file_name, frames_of, new_
 from sample.results import read_results
 
 ROOT = Path(__file__).resolve().parents[1]
-FAST = ("--num_steps", "2", "--no_video")
+FAST = ("--sampling_steps", "2", "--no_video")
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def result_of(folder: Path):
 
 
 def test_the_command_writes_everything_it_promises(run):
-    folder = run("--text_prompt", "a person waves", "--motion_length", "2", "--num_repetitions", "2", "--num_steps", "2", "--gif")
+    folder = run("--text_prompt", "a person waves", "--motion_length", "2", "--num_repetitions", "2", *FAST[:2], "--gif")
     output = folder / "outputs" / "starter_a-person-waves_seed10"
     assert {path.name for path in output.iterdir()} == {
         "motions.npy", "motions.npz", "motions.txt", "motions_len.txt", "joints", "prompt00.mp4", "prompt00.png",
@@ -108,7 +108,7 @@ def test_a_dataset_of_another_representation_is_refused(run, recordings, tmp_pat
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_seed_does_not(run, monkeypatch):
-    arguments = ("--text_prompt", "a person kicks", "--motion_length", "2", "--num_repetitions", "1", "--num_steps", "2")
+    arguments = ("--text_prompt", "a person kicks", "--motion_length", "2", "--num_repetitions", "1", "--sampling_steps", "2")
     folder = run(*arguments, "--output_dir", "one")
     run(*arguments, "--output_dir", "two")
     run(*arguments, "--output_dir", "three", "--seed", "11")
@@ -217,7 +217,7 @@ def test_a_length_beyond_the_model_is_cut_and_said(run, capsys):
 
 def test_more_steps_than_the_model_was_trained_with_are_refused_and_leave_no_folder(run, tmp_path):
     with pytest.raises(ValueError, match="5000"):
-        run("--text_prompt", "a person walks", "--num_steps", "5000", "--output_dir", "mine")
+        run("--text_prompt", "a person walks", "--sampling_steps", "5000", "--output_dir", "mine")
     assert not (tmp_path / "mine").exists()
 
 

@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from train.recipe import Recipe
 
 ALIASES = {"layers": "num_layers", "text_encoder": "text_encoder_type", "prompts": "sample_prompts"}
+IGNORED = {
+    "train_platform_type": "the log goes to log.jsonl, and to TensorBoard where that is installed",
+    "num_frames": "motions are as long as the dataset has them", "eval_batch_size": "judged in batches of 32, as published",
+    "eval_split": "judged on val", "eval_rep_times": "judged once", "eval_num_samples": "judged by 256 motions",
+    "eval_debug": "judged by 256 motions", "gen_num_samples": "a video per --sample_prompts",
+    "gen_num_repetitions": "a video per --sample_prompts",
+}  # fmt: skip
 # The recipes of the published weights; `published` is the paper's own and what the flags' defaults say.
 PRESETS: dict[str, dict[str, Any]] = {
     "published": {},
@@ -142,8 +149,6 @@ class LSReMGMOptions(TrainOptions):
     """Sample videos at every checkpoint; as --sample_interval with the value of --save_interval."""
     cuda: bool = True
     """False: stay on the CPU."""
-    train_platform_type: str = ""
-    """Without effect, for older scripts: the log goes to log.jsonl, and to TensorBoard where that is installed."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -220,7 +225,7 @@ def recipe(options: LSReMGMOptions) -> "Recipe":
     )
 
 
-main = command(LSReMGMOptions, run, __doc__, ALIASES, PRESETS)
+main = command(LSReMGMOptions, run, __doc__, ALIASES, PRESETS, IGNORED)
 
 if __name__ == "__main__":
     run_command(main)
