@@ -20,7 +20,9 @@ from benchmarks.padded_tmr import PaddedTMR
 from data_loaders.corpus import Batch, Statistics
 from evaluations import retrieval_metrics
 from model.motion_autoencoder import Posterior
-from model.saved_text_features import SavedTextFeatures
+from model.text_encoders import TextEncoder
+from model.text_store import SavedTexts
+from model.text_towers import load_text_encoder
 from model.tmr import TMR, TMRConfig, build, lengths_to_mask
 from model.tmr_losses import Captions, LatentNoise, loss, loss_terms
 from protos.bounds import CHANNELS, SEED, Range
@@ -72,7 +74,9 @@ def random_model(draw: np.random.Generator, texts: list[str]) -> TMR:
     slices = np.stack([np.concatenate([[0], ends[:-1]]), ends], axis=1)
     sentences = draw.normal(size=(len(texts), 768)).astype(np.float32)
     statistics = Statistics(np.zeros(263, np.float32), np.ones(263, np.float32), config.representation)
-    return build(config, statistics, SavedTextFeatures(words, index, slices), SavedTextFeatures(sentences, index))
+    encoders = [TextEncoder("made up", 768, load_text_encoder, saved=SavedTexts(*each))
+                for each in ((words, index, slices), (sentences, index))]  # fmt: skip
+    return build(config, statistics, *encoders)
 
 
 def padded(motions: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -134,6 +134,7 @@ class Batch:
     texts: list[str] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     indices: "Tensor | None" = None
+    text_features: dict[str, Any] = field(default_factory=dict)  # by role
 
 
 @dataclass(frozen=True)

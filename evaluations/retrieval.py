@@ -22,9 +22,9 @@ from evaluations.protocol import Share, alone
 from evaluations.report import Report, checkpoint_stamp, command_line
 from evaluations.retrieval_data import Item
 from model.embedding import TextMotionSpace
-from model.saved_text_features import SENTENCES, SavedTextFeatures, features_beside
 from model.text_encoders import TextEncoder
-from model.text_towers import at_hand, load_text_encoder
+from model.text_store import SENTENCES
+from model.text_towers import at_hand, load_text_encoder, saved_beside
 from protos.reading import read_json, read_names
 
 log = logging.getLogger(__name__)
@@ -42,12 +42,9 @@ WAYS = {"t2m": "text → motion", "m2t": "motion → text"}
 class Sentences:
     """Which texts count as one another's: by sentence embeddings of unit length, and by words where those decide too."""
 
-    def __init__(
-        self, encoder: TextEncoder | SavedTextFeatures, threshold: float | None = None, duplicates: Duplicates = "words",
-        name: str = "",
-    ):  # fmt: skip
-        """threshold: a score of 0..1 (default: that of the encoder). name: of the encoder whose features were saved."""
-        self.encoder, self.duplicates, self.name = encoder, duplicates, name or encoder.name
+    def __init__(self, encoder: TextEncoder, threshold: float | None = None, duplicates: Duplicates = "words"):
+        """threshold: a score of 0..1 (default: that of the encoder)."""
+        self.encoder, self.duplicates, self.name = encoder, duplicates, encoder.name
         self.threshold = THRESHOLDS.get(self.name, retrieval_metrics.THRESHOLD) if threshold is None else threshold
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
@@ -83,11 +80,8 @@ def sentences_for(
     """
     saved = None
     if isinstance(data, AmassDataset) and encoder != "minilm":
-        saved = features_beside(data.folder, SENTENCES, "mpnet")
-    if saved is not None:
-        found = Sentences(saved, threshold, name="mpnet")
-    else:
-        found = Sentences(load_text_encoder(encoder or at_hand("mpnet", "minilm")), threshold)
+        saved = saved_beside(data.folder, SENTENCES, "mpnet")
+    found = Sentences(saved or load_text_encoder(encoder or at_hand("mpnet", "minilm")), threshold)
     published = published_name(data) is not None
     if published and found.name != "mpnet":
         log.warning("sentences are compared by %s, not by mpnet: the threshold protocol is not that of the published tables "

@@ -118,7 +118,16 @@ def renamed(rename: Callable[[State], State], state: State, folder: Path) -> Sta
         raise TextEncoderError(f"{folder}: the weights have other shapes than this kind of model has ({error})") from None
 
 
-def load_bert(folder: Path, weights_id: str, max_tokens: int, *, sentence: bool) -> Tower:
+def frozen(build: Callable[[], nn.Module], state: State, where: str) -> nn.Module:
+    """The network with these weights, in eval mode. It is made without values first, which draws no random numbers."""
+    with made_for(state, where), torch.device("meta"):
+        network = build()
+    network = network.to_empty(device="cpu")
+    load_checked(network, state, where)
+    return network.eval().requires_grad_(False)
+
+
+def load_bert(folder: Path, max_tokens: int, *, sentence: bool) -> Tower:
     """Tower of a Hugging Face folder. `pooled` is the mean of the tokens, for a sentence model scaled to length 1."""
     config = read_json(folder / "config.json", BertConfig)
     state = renamed(rename_bert, read_state(folder), folder)
@@ -129,10 +138,8 @@ def load_bert(folder: Path, weights_id: str, max_tokens: int, *, sentence: bool)
         raise TextEncoderError(f"{folder}: weights of {layers} layers of width {dim}, {config.num_heads} attention heads in "
                                "config.json: they do not belong together")
     ff_size, _ = _matrix(state, "layers.0.linear1.weight", folder)
-    with made_for(state, str(folder)):
-        network = BertTower(vocabulary, positions, dim, config.num_heads, ff_size, layers, config.layer_norm_eps)
-    load_checked(network, state, str(folder))
-    network.eval().requires_grad_(False)
+    network = frozen(lambda: BertTower(vocabulary, positions, dim, config.num_heads, ff_size, layers, config.layer_norm_eps),
+                     state, str(folder))
     tokenizer = read_tokenizer(folder, vocabulary)
     max_tokens = min(max_tokens, positions)
 
@@ -145,7 +152,7 @@ def load_bert(folder: Path, weights_id: str, max_tokens: int, *, sentence: bool)
         pooled = tokens.mean(1)
         return nn.functional.normalize(pooled, dim=-1) if sentence else pooled, tokens
 
-    return Tower(tokenize, run, network.words.embedding_dim, max_tokens, weights_id)
+    return Tower(tokenize, run)
 
 
 def _matrix(state: dict[str, Tensor], name: str, folder: Path) -> tuple[int, int]:

@@ -7,10 +7,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from model.bert_tower import checked_tokenizer, cut, read_state, renamed, tokenizer_errors
+from model.bert_tower import checked_tokenizer, cut, frozen, read_state, renamed, tokenizer_errors
 from model.layers import TransformerLayer, quick_gelu
-from model.loading import as_state, load_checked, made_for
-from model.text_encoders import TextEncoderError, Tower, file_sha256
+from model.loading import as_state
+from model.text_encoders import TextEncoderError, Tower
+from model.text_store import sha256_of
 from protos.reading import FileError, decode_text, read_json, read_lines, read_text, refuse_other_formats
 from protos.weights import read_torch
 
@@ -89,7 +90,7 @@ def read_openai(path: Path) -> dict[str, Tensor]:
     except FileError as error:
         if "TorchScript" not in str(error):
             raise
-        if file_sha256(path) not in OPENAI_SHA256.values():
+        if sha256_of(path) not in OPENAI_SHA256.values():
             raise TextEncoderError(f"{path} is a TorchScript archive but not one OpenAI published (sha256 differs): "
                                    "it is not opened") from None
         state = torch.jit.load(str(path), map_location="cpu").state_dict()
@@ -97,28 +98,26 @@ def read_openai(path: Path) -> dict[str, Tensor]:
     return as_state(state if inner is None else inner, path)
 
 
-def load_clip(folder: Path, openai_file: str, weights_id: str, max_tokens: int) -> Tower:
+def load_clip(folder: Path, max_tokens: int) -> Tower:
     """Tower of a folder with Hugging Face's files, or OpenAI's .pt beside a tokenizer."""
-    openai = folder / openai_file
-    weights = read_openai(openai) if openai.is_file() else read_state(folder)
+    openai = [folder / name for name in OPENAI_SHA256 if (folder / name).is_file()]
+    weights = read_openai(openai[0]) if openai else read_state(folder)
     state = renamed(rename_clip, weights, folder)
     num_layers = sum(name.endswith(".norm_ff.weight") for name in state)
     dims = {name: state[name].ndim for name in ("words.weight", "positions", "projection.weight")}
     if set(dims.values()) != {2} or not num_layers or (dim := state["words.weight"].shape[1]) % 64:
         raise TextEncoderError(f"{folder}: weights of {num_layers} layers whose tables are no text tower of CLIP")
     vocabulary, pooled = len(state["words.weight"]), len(state["projection.weight"])
-    with made_for(state, str(folder)):
-        network = ClipTower(vocabulary, len(state["positions"]), dim, dim // 64, num_layers, pooled)
-    load_checked(network, state, str(folder))
-    network.eval().requires_grad_(False)
+    positions = len(state["positions"])
+    network = frozen(lambda: ClipTower(vocabulary, positions, dim, dim // 64, num_layers, pooled), state, str(folder))
     tokenizer = read_clip_tokenizer(folder, vocabulary)
-    max_tokens = min(max_tokens, len(state["positions"]))
+    max_tokens = min(max_tokens, positions)
     start, end = vocabulary - 2, vocabulary - 1
 
     def tokenize(text: str) -> tuple[list[int], int]:
         return cut([start, *tokenizer.encode(text, add_special_tokens=False).ids, end], max_tokens)
 
-    return Tower(tokenize, network, pooled, max_tokens, weights_id)
+    return Tower(tokenize, network)
 
 
 def read_clip_tokenizer(folder: Path, vocabulary: int):

@@ -21,9 +21,9 @@ from model.official.tmr import read_run_config
 from model.pretrained import from_pretrained
 from model.registry import able
 from model.run_folder import checkpoint_in
-from model.saved_text_features import WORDS, SavedTextFeatures, features_beside
 from model.text_encoders import TextEncoder
-from model.text_towers import TOWERS
+from model.text_store import WORDS
+from model.text_towers import TOWERS, saved_beside
 from protos.reading import read_json
 
 
@@ -100,7 +100,7 @@ def settings_of(folder: Path) -> str:
 
 
 def open_space(
-    path: str | Path, device: torch.device | str = "cpu", *, text_encoder: TextEncoder | SavedTextFeatures | None = None,
+    path: str | Path, device: torch.device | str = "cpu", *, text_encoder: TextEncoder | None = None,
     glove_folder: Path = GLOVE_FOLDER, dataset: str | None = None, annotations: Path | None = None,
 ) -> TextMotionSpace:
     """The space of a checkpoint folder: TMR, a published run of TMR, or an evaluator, ours or as published (t2m, kit).
@@ -119,7 +119,7 @@ def open_space(
     return TextMotionSpace(networks, words, settings_of(path))
 
 
-def saved_run_words(folder: Path, annotations: Path | None = None) -> SavedTextFeatures | None:
+def saved_run_words(folder: Path, annotations: Path | None = None) -> TextEncoder | None:
     """Word features saved with the data of a published run: in `annotations`, or where its configuration says, seen from
     beside the run, from above it, or from here. None where there are none.
     """
@@ -131,6 +131,6 @@ def saved_run_words(folder: Path, annotations: Path | None = None) -> SavedTextF
     encoder = next((name for name, spec in TOWERS.items() if spec.repository == repository), None)
     places = [] if annotations is None else [annotations]
     for place in (*places, *(above / path for above in (*folder.resolve().parents[:3], Path()))):
-        if encoder and (found := features_beside(place, WORDS, encoder)):
+        if encoder and (found := saved_beside(place, WORDS, encoder)):
             return found
     return None

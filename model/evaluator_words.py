@@ -14,7 +14,6 @@ import torch
 from data_loaders.glove import POS_CLASSES, WordVectorizer
 from data_loaders.text import Caption, Tagger
 from model.evaluators import WordFeatures, WordSource
-from model.text_encoders import TextEncoder
 from model.text_towers import load_text_encoder
 from protos.official_files import OFFICIAL, official_folder
 
@@ -48,9 +47,8 @@ class MinilmWords:
 
     name, pos_dim = "minilm", 0
 
-    def __init__(self, encoder: TextEncoder | None = None):
-        """encoder: one with the features of many texts at hand, as in training."""
-        self.encoder = encoder or load_text_encoder("minilm")
+    def __init__(self):
+        self.encoder = load_text_encoder("minilm")
         self.word_dim = self.encoder.dim
 
     def encode(self, captions: Sequence[Caption]) -> WordFeatures:

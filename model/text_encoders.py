@@ -1,19 +1,22 @@
 """Frozen text encoders behind one adapter: `TextEncoder.encode(texts)` returns `TextFeatures`. By name: `model/text_towers.py`.
 
-Files are read from disk only, nothing is ever downloaded here. Features are kept in memory and in an on-disk cache, by
-(encoder, weights, text).
+Files are read from disk only, nothing is ever downloaded here. What an encoder makes of a text is computed once and then kept,
+for training and sampling alike: in memory, and in a file by encoder, weights and text (`model/text_store.py`).
 """
 
-import hashlib
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from model.feature_cache import FeatureCache
+from data_loaders.corpus import Batch
+from model.text_store import Row, SavedTexts, TextStore
+from protos.names import shown
 from protos.reading import FileError
 
 log = logging.getLogger(__name__)
@@ -29,31 +32,41 @@ class TextEncoderError(FileError):
 
 @dataclass(frozen=True)
 class TextFeatures:
-    """Features of B texts: pooled (B, C), tokens (B, L, C) zero at padding, mask (B, L) True at real tokens."""
+    """Features of B texts: pooled (B, C), tokens (B, L, C) zero at padding, mask (B, L) True at real tokens, and ids (B, L) of
+    the tokens where they are known.
+    """
 
     pooled: Tensor
     tokens: Tensor
     mask: Tensor
+    ids: Tensor | None = None
 
     def __len__(self) -> int:
-        return self.pooled.shape[0]
+        return len(self.mask)
+
+    @property
+    def last(self) -> Tensor:
+        """(B,): place of each text's last token, the mark of its end."""
+        return self.mask.shape[1] - 1 - self.mask.flip(1).int().argmax(1)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "TextFeatures":
-        return TextFeatures(self.pooled.to(device, dtype), self.tokens.to(device, dtype), self.mask.to(device))
+        ids = None if self.ids is None else self.ids.to(device)
+        return TextFeatures(self.pooled.to(device, dtype), self.tokens.to(device, dtype), self.mask.to(device), ids)
 
     def __getitem__(self, index) -> "TextFeatures":
         """Rows by slice, list or tensor of indices (also repeated ones)."""
-        return TextFeatures(self.pooled[index], self.tokens[index], self.mask[index])
+        ids = None if self.ids is None else self.ids[index]
+        return TextFeatures(self.pooled[index], self.tokens[index], self.mask[index], ids)
 
     @staticmethod
-    def collate(rows: Sequence[tuple[np.ndarray, np.ndarray]]) -> "TextFeatures":
-        """From (pooled (C,), tokens (L, C)) of each text; L may differ."""
-        length, width = max(len(tokens) for _, tokens in rows), rows[0][1].shape[-1]
-        tokens, mask = torch.zeros(len(rows), length, width), torch.zeros(len(rows), length, dtype=torch.bool)
-        for i, (_, row) in enumerate(rows):
-            tokens[i, : len(row)] = torch.from_numpy(np.array(row))
-            mask[i, : len(row)] = True
-        return TextFeatures(torch.from_numpy(np.stack([pooled for pooled, _ in rows])), tokens, mask)
+    def collate(rows: Sequence[Row]) -> "TextFeatures":
+        """Of the row of each text; their L may differ."""
+        pad = torch.nn.utils.rnn.pad_sequence
+        mask = pad([torch.ones(len(row.tokens), dtype=torch.bool) for row in rows], batch_first=True)
+        tokens = pad([torch.from_numpy(np.array(row.tokens)) for row in rows], batch_first=True)
+        known = all(row.ids is not None for row in rows)
+        ids = pad([torch.from_numpy(row.ids.astype(np.int64)) for row in rows], batch_first=True) if known else None
+        return TextFeatures(torch.from_numpy(np.stack([row.pooled for row in rows])), tokens, mask, ids)
 
 
 @dataclass(frozen=True)
@@ -65,35 +78,37 @@ class Tower:
 
     tokenize: Callable[[str], tuple[list[int], int]]
     run: Callable[[Tensor], tuple[Tensor, Tensor]]
-    dim: int
-    max_tokens: int
-    weights_id: str
 
 
 class TextEncoder:
-    """A named tower with its caches. The tower itself is loaded when the first unknown text arrives."""
+    """A named tower and what it has made of texts. The tower itself is loaded when the first unknown text arrives.
 
-    def __init__(self, name: str, dim: int, weights_id: str, load: Callable[[], Tower], *,
-                 cache_name: str = "", disk_cache: bool = True):
-        self.name = name
-        self.dim = dim
-        self._load = load
-        self._tower: Tower | None = None
-        self._memory: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    Several threads may ask at once.
+    """
+
+    def __init__(self, name: str, dim: int, load: Callable[[], Tower], identity: Callable[[], str] | None = None,
+                 saved: SavedTexts | None = None):
+        """identity: what features are a function of, beside the text; without it they are not kept on the disk.
+        saved: features that are there already.
+        """
+        self.name, self.dim, self.saved = name, saved.dim if saved else dim, saved
+        self._load, self._identity = load, identity
+        self._memory: dict[str, Row] = {}
         self._kept = 0  # bytes in it
         self._cut: set[str] = set()  # kept off the disk, so that every run says what it did not read
-        self.identity = f"{cache_name or name}-{weights_id[:16]}"  # what its features are a function of, beside the text
-        self._disk = FeatureCache(self.identity, dim) if disk_cache else None
+        self._computing = threading.RLock()
 
     def __deepcopy__(self, memo) -> "TextEncoder":
         return self  # frozen: an averaged copy of a model reads texts as the model does
 
-    @property
+    @cached_property
     def tower(self) -> Tower:
-        if self._tower is None:
-            with torch.random.fork_rng(devices=[]):  # fresh weights, which are then replaced, must not use up random numbers
-                self._tower = self._load()
-        return self._tower
+        """Making it draws no random numbers. TextEncoderError where its files are not on this machine, or damaged."""
+        return self._load()
+
+    @cached_property
+    def store(self) -> TextStore | None:
+        return None if self._identity is None else TextStore(self._identity(), self.dim)
 
     def encode(self, texts: Sequence[str]) -> TextFeatures:
         """Features of the texts in float32 on the CPU. Texts beyond the tower's length are cut, with a warning."""
@@ -101,43 +116,52 @@ class TextEncoder:
             raise TypeError("encode takes a list of texts, not one string")
         if not len(texts):
             raise ValueError("no text to encode")
-        missing = [text for text in dict.fromkeys(texts) if text not in self._memory]
-        found = self._disk.read(missing) if self._disk and missing else {}
-        if fresh := [text for text in missing if text not in found]:
-            computed = self._compute(fresh)
-            if self._disk:
-                self._disk.write({text: row for text, row in computed.items() if text not in self._cut})
-            found |= computed
-        rows = [self._memory[text] if text in self._memory else found[text] for text in texts]
-        size = sum(pooled.nbytes + tokens.nbytes for pooled, tokens in found.values())
-        if self._kept + size <= KEPT_IN_MEMORY:
-            self._memory |= found
-            self._kept += size
-        return TextFeatures.collate(rows)
+        rows = {text: row for text in texts if (row := self._memory.get(text)) is not None}
+        if missing := [text for text in dict.fromkeys(texts) if text not in rows]:
+            with self._computing:
+                found = self._found_or_computed(missing)
+                size = sum(row.bytes for row in found.values())
+                if self._kept + size <= KEPT_IN_MEMORY:
+                    self._memory |= found
+                    self._kept += size
+            rows |= found
+        return TextFeatures.collate([rows[text] for text in texts])
 
-    def _compute(self, texts: list[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        ids = {}
+    def _found_or_computed(self, texts: list[str]) -> dict[str, Row]:
+        rows = self.saved.read(texts) if self.saved else {}
+        if not (missing := [text for text in texts if text not in rows]):
+            return rows
+        rows |= self.store.read(missing) if self.store else {}
+        if fresh := [text for text in missing if text not in rows]:
+            computed = self._compute(fresh)
+            if self.store:
+                self.store.write({text: row for text, row in computed.items() if text not in self._cut})
+            rows |= computed
+        return rows
+
+    def _compute(self, texts: list[str]) -> dict[str, Row]:
+        by_length: dict[int, list[tuple[str, list[int]]]] = {}
         for text in texts:
-            ids[text], lost = self.tower.tokenize(text)
+            ids, lost = self.tower.tokenize(text)
+            by_length.setdefault(len(ids), []).append((text, ids))
             if lost:
                 self._cut.add(text)
                 log.warning("text of %d characters is longer than %s reads: its last %d tokens are ignored",
                             len(text), self.name, lost)
         size = 1 if len(texts) <= EQUAL_BITS else BATCH
-        by_length: dict[int, list[str]] = {}
-        for text in texts:
-            by_length.setdefault(len(ids[text]), []).append(text)
         rows = {}
         for group in by_length.values():
             for start in range(0, len(group), size):
-                part = group[start: start + size]
+                names, ids = zip(*group[start : start + size])
                 with torch.inference_mode():
-                    pooled, tokens = self.tower.run(torch.tensor([ids[text] for text in part]))
-                for text, p, w in zip(part, pooled.float().cpu().numpy(), tokens.float().cpu().numpy(), strict=True):
-                    rows[text] = (p, w)
+                    pooled, tokens = (x.float().cpu().numpy() for x in self.tower.run(torch.tensor(ids)))
+                if self.saved and tokens.shape[-1] != self.dim:
+                    raise FileError(f"{self.saved.name}: features of width {self.dim}, those that {self.name} makes of "
+                                    f"{shown(names[0])} have {tokens.shape[-1]}")  # fmt: skip
+                rows |= {name: Row(*row) for name, *row in zip(names, pooled, tokens, np.array(ids, np.int32))}
         return rows
 
 
-def file_sha256(path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def with_text_features(batch: Batch, encoders: Mapping[str, TextEncoder]) -> Batch:
+    """The batch with features of its texts, by role."""
+    return replace(batch, text_features={role: encoder.encode(batch.texts) for role, encoder in encoders.items()})

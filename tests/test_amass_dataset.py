@@ -14,9 +14,11 @@ from evaluations.eval_retrieval import RetrievalOptions
 from evaluations.eval_retrieval import run as evaluate
 from evaluations.retrieval_data import items_of
 from model.pretrained import save_pretrained
-from model.saved_text_features import SENTENCES, SavedTextFeatures, features_beside
-from model.text_encoders import TextEncoderError
+from model.text_store import SENTENCES
+from model.text_towers import saved_beside
 from model.tmr import TMRConfig, build
+from protos.reading import FileError
+from tests.saved_texts import write_text_features
 
 # Seconds of the first caption of each clip, out of files of 10 s whose frames are numbered.
 SPANS = {"000001": (0.0, 9.0), "M000001": (0.0, 9.0), "000002": (0.58, 3.149), "000003": (1.0, 2.0), "000004": (9.0, 12.0),
@@ -71,16 +73,14 @@ def test_what_is_no_such_dataset_is_said_in_a_line(folder):
 
 
 def test_saved_features_are_read_where_they_hold_every_caption(folder):
-    assert features_beside(folder, SENTENCES, "mpnet") is None
+    assert saved_beside(folder, SENTENCES, "mpnet") is None
     texts = ["text of 000001", "text of 000002"]
     path = folder / "sent_embeddings" / "sentence-transformers" / "all-mpnet-base-v2"
-    path.parent.mkdir(parents=True)
-    SavedTextFeatures(np.eye(2, dtype=np.float32), {text: i for i, text in enumerate(texts)}).save(path)
-    assert features_beside(folder, SENTENCES, "mpnet").encode(texts).pooled.tolist() == [[1, 0], [0, 1]]
-    try:
-        assert features_beside(folder, SENTENCES, "mpnet").encoder.name == "mpnet"
-    except TextEncoderError as error:
-        assert "python -m protos.fetch mpnet" in str(error)
+    write_text_features(path, np.eye(2, dtype=np.float32), {text: i for i, text in enumerate(texts)})
+    saved = saved_beside(folder, SENTENCES, "mpnet")
+    assert saved.encode(texts).pooled.tolist() == [[1, 0], [0, 1]]
+    with pytest.raises(FileError, match=r"python -m protos\.fetch mpnet|features of width 2"):  # those of mpnet have 768
+        saved.encode(["another text"])
 
 
 def test_a_model_is_measured_on_such_a_folder(folder, tmp_path, caplog):

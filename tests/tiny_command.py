@@ -31,9 +31,10 @@ def run(options: TinyCommandOptions) -> None:
     processes = Processes(options.device)
     last = processes.rank == processes.count - 1
     if options.end == "table":
-        from train.text_table import text_table
+        from model.text_towers import load_text_encoder
 
-        features = text_table("minilm", ["a person walks", "a person bows"]).encode(["a person bows"])
+        with processes.main_first():
+            features = load_text_encoder("minilm").encode(["a person bows"])
         told = f"{features.pooled.sum():.4f} {'tokenizers' in sys.modules}"
         (options.folder / str(processes.rank)).write_text(told)
         return

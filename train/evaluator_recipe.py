@@ -14,7 +14,7 @@ from data_loaders.corpus import Batch, Corpus, Statistics
 from data_loaders.text import Caption
 from evaluations.metrics import POOL, matching_score, r_precision
 from model.evaluator_losses import draw_shift, matching_loss, movement_loss
-from model.evaluator_words import MinilmWords, WordSource, load_words
+from model.evaluator_words import WordSource, load_words
 from model.evaluators import (
     LENGTH_CLASSES,
     LOOK_AHEAD,
@@ -29,7 +29,6 @@ from model.evaluators import (
 )
 from train.options import TrainOptions
 from train.recipe import Recipe
-from train.text_table import text_table
 
 VALIDATION_POOLS = 8
 
@@ -40,8 +39,6 @@ class CaptionWords:
     def __init__(self, corpus: Corpus, words: str, glove_folder: Path):
         self.source: WordSource = load_words(words, glove_folder)
         self.captions = {caption.text: caption for name in corpus.names for caption in corpus.captions(name)}
-        if isinstance(self.source, MinilmWords):
-            self.source = MinilmWords(text_table("minilm", self.captions))
 
     def encode(self, texts: list[str]) -> WordFeatures:
         return self.source.encode([self.captions.get(text, Caption(text)) for text in texts])

@@ -21,13 +21,14 @@ from model.lsremgm_loss import loss
 from model.lsremgm_system import LSReMGM, build
 from model.motion_autoencoder import MotionAutoencoder, load_autoencoder
 from model.pretrained import from_pretrained
+from model.text_encoders import TextEncoder
+from model.text_towers import load_text_encoder
 from protos.randomness import derive_seed, sample_generators
 from sample.generation import NotFiniteError, motions_for
 from sample.prompts import file_name
 from train.options import TrainOptions
 from train.prefetch import to_device
-from train.recipe import Evaluate, Recipe, kept_statistics
-from train.text_table import TextTable, text_table
+from train.recipe import Evaluate, Recipe, kept_statistics, with_texts
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ def lsremgm_recipe(
     statistics = kept_statistics(own, training)
     data = training_data(corpus, "train", config, drawing.repeat, statistics)
     texts = data.texts
-    config, encoder = completed(config, corpus, texts, latents)
+    config, encoder = completed(config, corpus, latents)
     prompts = list(prompts) or [texts[i] for i in np.linspace(0, len(texts) - 1, min(NUM_PROMPTS, len(texts))).astype(int)]
     judge = judging(corpus, training.seed) if judged else None
     held_out = validation(corpus, config, training, statistics) if training.eval_interval else None
@@ -82,8 +83,8 @@ def lsremgm_recipe(
         return from_pretrained(path, dataset_folder=corpus.folder).state_dict() if told else None
 
     return Recipe(
-        fresh, loss, batches(data, config, training, drawing), evaluate if held_out else None, sample, corpus.stamp,
-        card(config, corpus), texts if encoder else (), prompts, published=published,
+        fresh, loss, with_texts(batches(data, config, training, drawing), text=encoder), evaluate if held_out else None,
+        sample, corpus.stamp, card(config, corpus), texts if encoder else (), prompts, published=published,
     )  # fmt: skip
 
 
@@ -118,12 +119,12 @@ def training_data(
 
 
 def completed(
-    config: LSReMGMConfig, corpus: Corpus, texts: Iterable[str], autoencoder: MotionAutoencoder | None = None
-) -> tuple[LSReMGMConfig, TextTable | None]:
-    """The configuration with what the data and the parts decide, and the features of `texts`, encoded ahead."""
+    config: LSReMGMConfig, corpus: Corpus, autoencoder: MotionAutoencoder | None = None
+) -> tuple[LSReMGMConfig, TextEncoder | None]:
+    """The configuration with what the data and the parts decide, and the encoder of its texts."""
     encoder = None
     if config.condition == "text":
-        encoder = text_table(config.text_encoder, texts, with_tokens=config.text_memory == "tokens")
+        encoder = load_text_encoder(config.text_encoder, max_tokens=config.text_max_tokens or None)
     return replace(
         config, num_features=corpus.skeleton.num_features if autoencoder is None else autoencoder.config.latent_channels,
         autoencoder=None if autoencoder is None else autoencoder.config, skeleton=corpus.skeleton.name, fps=corpus.fps,

@@ -15,6 +15,7 @@ from data_loaders.corpus import Statistics
 from model.known_texts import FILE as KNOWN_TEXTS_FILE
 from model.known_texts import KnownTexts
 from model.pretrained import write_files
+from model.text_encoders import TextEncoder, with_text_features
 from protos.files import write_atomically
 from train.checkpoints import SaveNetworks, complete
 from train.options import TrainOptions

@@ -14,16 +14,15 @@ from data_loaders.batches import CaptionBatches, TextMotionDataset, collate
 from data_loaders.corpus import Batch, Corpus, Statistics
 from data_loaders.feature_statistics import feature_mean_std
 from evaluations import retrieval_metrics
-from model.saved_text_features import SENTENCES, WORDS, SavedTextFeatures, features_beside
 from model.text_encoders import TextEncoder
-from model.text_towers import at_hand
+from model.text_store import SENTENCES, WORDS
+from model.text_towers import at_hand, load_text_encoder, saved_beside
 from model.tmr import TMR, TMRConfig, build, cosines
 from model.tmr_losses import captions_of, loss
 from protos.randomness import sample_generators
 from train.options import TrainOptions
 from train.prefetch import to_device
-from train.recipe import Evaluate, Recipe, kept_statistics
-from train.text_table import TextTable, text_table
+from train.recipe import Evaluate, Recipe, kept_statistics, with_texts
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +33,6 @@ VALIDATION_POOLS = 16
 FALSE_NEGATIVES = {"mpnet": 0.8, "minilm": 0.8}
 Data = Corpus | AmassDataset
 Motions = TextMotionDataset | AnnotatedMotions
-Texts = TextTable | SavedTextFeatures
 
 
 def tmr_recipe(
@@ -52,15 +50,15 @@ def tmr_recipe(
     words = text_features(data, WORDS, config.text_encoder, texts)
     sentences = None
     if config.lambda_contrastive:
-        same = config.sentence_encoder == config.text_encoder and isinstance(words, TextTable)
+        same = config.sentence_encoder == config.text_encoder and words.saved is None
         sentences = words if same else text_features(data, SENTENCES, config.sentence_encoder, texts)
-    config = replace(config, text_dim=words.array.shape[1] if isinstance(words, SavedTextFeatures) else words.dim)
+    config = replace(config, text_dim=words.dim)
     if balance and not any(motions.labels("content")):
         logger.warning("--balance %g does nothing: the clips of %s have no content labels", balance, config.dataset)
     weights = motions.weights(balance) if balance else None
     return Recipe(
         partial(build, config, statistics, words, sentences), partial(loss, together=True),
-        CaptionBatches(motions, training.batch_size, training.seed, weights),
+        with_texts(CaptionBatches(motions, training.batch_size, training.seed, weights), words=words, sentences=sentences),
         validation(held_out, training.seed) if held_out else None, stamp=data.stamp, card=card(config, seconds),
         captions=motions.texts,
     )  # fmt: skip
@@ -71,7 +69,7 @@ def language_models(words: str, sentences: str, data: Data, contrast: bool = Tru
     chosen = {"text_encoder": words, "sentence_encoder": sentences}
     for name, kind, published in (("text_encoder", WORDS, "distilbert"), ("sentence_encoder", SENTENCES, "mpnet")):
         if chosen[name] == "auto":
-            saved = isinstance(data, AmassDataset) and features_beside(data.folder, kind, published) is not None
+            saved = isinstance(data, AmassDataset) and saved_beside(data.folder, kind, published) is not None
             chosen[name] = published if saved else at_hand(published, "minilm")
             if chosen[name] != published and (kind == WORDS or contrast):
                 logger.warning("--%s auto: minilm, since %s is not on this machine (python -m protos.fetch %s)", name, published,
@@ -117,16 +115,16 @@ def statistics_of(motions: Motions, data: Data) -> Statistics:
     return Statistics(*feature_mean_std(motions.motions(), data.skeleton), data.representation)
 
 
-def text_features(data: Data, kind: str, encoder: str, texts: Iterable[str]) -> Texts | TextEncoder:
-    """Features of all texts: those saved with the dataset where it has them all, else a table computed once."""
-    saved = features_beside(data.folder, kind, encoder) if isinstance(data, AmassDataset) else None
-    missing = [] if saved is None else [text for text in texts if text not in saved]
-    if saved is not None and not missing:
-        return saved
-    if saved is not None:
+def text_features(data: Data, kind: str, encoder: str, texts: Iterable[str]) -> TextEncoder:
+    """What makes features of all texts: those saved with the dataset where it has them all, else the encoder itself."""
+    saved = saved_beside(data.folder, kind, encoder) if isinstance(data, AmassDataset) else None
+    if saved is None:
+        return load_text_encoder(encoder)
+    if missing := [text for text in texts if text not in saved.saved]:
         logger.warning("%d captions have no saved features in %s, such as %r: all are computed", len(missing),
                        data.folder / kind, missing[0])  # fmt: skip
-    return text_table(encoder, texts, with_tokens=kind == WORDS)
+        return load_text_encoder(encoder)
+    return saved
 
 
 def validation(motions: Motions, seed: int) -> Evaluate:

@@ -15,13 +15,14 @@ from data_loaders.corpus import Statistics
 from data_loaders.humanml_features import joints_from_features
 from data_loaders.skeleton import load_skeleton
 from model.bert_tower import load_bert
-from model.saved_text_features import SavedTextFeatures
 from model.text_encoders import TextEncoder
+from model.text_store import SavedTexts
 from model.text_towers import load_mpnet
 from model.tmr import EPS, TMRConfig, build
 from tests.golden import references
 from tests.golden.runner import Case
 from tests.golden.tmr_model import require_ours
+from tests.saved_texts import save_text_features
 
 PATHS = {"amass": "KIT/3/some_file", "humanact12": "humanact12/humanact12/some_file"}
 
@@ -88,23 +89,14 @@ def tower_of(case: Case) -> TextEncoder:
     config = case.config
     folder, limit = references.path_of(case.folder, config["folder"]), 10**6
     if config["architecture"] == "mpnet":
-        return TextEncoder("mpnet", config["hidden"], "golden", lambda: load_mpnet(folder, "golden", limit), disk_cache=False)
-    return TextEncoder("distilbert", config["hidden"], "golden", lambda: load_bert(folder, "golden", limit, sentence=False),
-                       disk_cache=False)  # fmt: skip
-
-
-def padded_ids(encoder: TextEncoder, texts: list[str]) -> np.ndarray:
-    rows = [encoder.tower.tokenize(text)[0] for text in texts]
-    ids = np.zeros((len(rows), max(map(len, rows))), np.int64)
-    for row, values in zip(ids, rows):
-        row[: len(values)] = values
-    return ids
+        return TextEncoder("mpnet", config["hidden"], lambda: load_mpnet(folder, limit))
+    return TextEncoder("distilbert", config["hidden"], lambda: load_bert(folder, limit, sentence=False))
 
 
 def text(case: Case) -> dict[str, Any]:
     config, texts, encoder = case.config, case.inputs["texts"], tower_of(case)
     if "suffixes" in config:
-        return saved(SavedTextFeatures.of(texts, encoder, words=config["architecture"] == "distilbert"))
+        return saved(texts, encoder, words=config["architecture"] == "distilbert")
     if config["architecture"] == "mpnet":
         used = config["texts_used"]
         return {name: encoder.encode([texts[i] for i in rows]).pooled[slice(None) if len(rows) > 1 else 0]
@@ -112,18 +104,18 @@ def text(case: Case) -> dict[str, Any]:
     chosen = [texts[i] for i in config["texts_used"]]
     features = encoder.encode(chosen)
     return {
-        "input_ids": padded_ids(encoder, chosen),
+        "input_ids": features.ids,
         "attention_mask": features.mask.long(),
         "token_emb": features.tokens if len(chosen) > 1 else features.tokens[0],
         "token_len": features.mask.sum(1),
     }
 
 
-def saved(made: SavedTextFeatures) -> dict[str, Any]:
-    """What the files hold after they were written and read."""
+def saved(texts: list[str], encoder: TextEncoder, words: bool) -> dict[str, Any]:
+    """What files of text features hold after they were written and read."""
     with tempfile.TemporaryDirectory() as folder:
-        made.save(Path(folder) / "hub" / "name")
-        back = SavedTextFeatures.load(Path(folder) / "hub" / "name")
+        save_text_features(Path(folder) / "hub" / "name", texts, encoder, words)
+        back = SavedTexts.load(Path(folder) / "hub" / "name")
         array = np.array(back.array)
     if back.slices is None:
         return {"array": {"index": back.index, "rows": array}, "index": back.index}

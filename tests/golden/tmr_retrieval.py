@@ -18,7 +18,8 @@ from evaluations.retrieval import latex_row, similarities_of, yaml_name, yaml_te
 from evaluations.retrieval_data import items_of
 from model.embedding import TextMotionSpace
 from model.official.tmr import load_tmr
-from model.saved_text_features import WORDS, features_beside
+from model.text_store import WORDS
+from model.text_towers import saved_beside
 from model.tmr import TMR
 from sample.retrieve import main as retrieve
 from sample.search import unit_rows
@@ -63,13 +64,13 @@ def project_of(case: Case) -> tuple[Path, AmassDataset]:
 def run_of(case: Case) -> TMR:
     """The project's model, which reads the saved word features."""
     folder, data = project_of(case)
-    return load_tmr(folder / case.config["run_dir"], text_encoder=features_beside(data.folder, WORDS, "distilbert"))
+    return load_tmr(folder / case.config["run_dir"], text_encoder=saved_beside(data.folder, WORDS, "distilbert"))
 
 
 def loader(case: Case) -> dict[str, Any]:
     _, data = project_of(case)
     split = case.config["split"]
-    words = features_beside(data.folder, WORDS, "distilbert")
+    words = saved_beside(data.folder, WORDS, "distilbert")
     if "items" in case.config:
         return first_batch(case, data, words)
     files = data.split(split)
@@ -80,7 +81,7 @@ def loader(case: Case) -> dict[str, Any]:
     texts = [item.caption.text for item in items]
     return {"split": {
         **found, "length": [len(item.motion) for item in items], "text": texts,
-        "text_length": [len(words.row(text)) for text in texts],
+        "text_length": words.encode(texts).mask.sum(1),
     }}  # fmt: skip
 
 

@@ -38,8 +38,7 @@ def networks_of(case: Case) -> TMR:
 def encode_text(case: Case) -> dict[str, Any]:
     tower = case.config["text_model"]
     folder = references.path_of(case.folder, tower["folder"])
-    encoder = TextEncoder("distilbert", tower["hidden"], "golden", lambda: load_bert(folder, "golden", 512, sentence=False),
-                          disk_cache=False)  # fmt: skip
+    encoder = TextEncoder("distilbert", tower["hidden"], lambda: load_bert(folder, 512, sentence=False))
     networks, text = networks_of(case), encoder.encode(list(case.inputs["texts"]))
     posterior = networks.text_posterior(text)
     return {
