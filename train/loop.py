@@ -100,7 +100,7 @@ def train(recipe: Recipe, options: TrainOptions) -> TrainResult:
     seed_everything(options.seed)
     run = _Run(recipe.build(), recipe, options)
     try:
-        with _signals() as caught, prefetched(run.plan(), recipe.batches, options.num_workers) as next_batch:
+        with _signals() as caught, prefetched(run.plan(), recipe.batch, options.num_workers) as next_batch:
             return run.steps(next_batch, caught)
     finally:
         run.progress.close()

@@ -28,7 +28,7 @@ from sample.generation import NotFiniteError, motions_for
 from sample.prompts import file_name
 from train.options import TrainOptions
 from train.prefetch import to_device
-from train.recipe import Evaluate, Recipe, kept_statistics, with_texts
+from train.recipe import Evaluate, Recipe, kept_statistics
 
 logger = logging.getLogger(__name__)
 
@@ -83,8 +83,9 @@ def lsremgm_recipe(
         return from_pretrained(path, dataset_folder=corpus.folder).state_dict() if told else None
 
     return Recipe(
-        fresh, loss, with_texts(batches(data, config, training, drawing), text=encoder), evaluate if held_out else None,
+        fresh, loss, batches(data, config, training, drawing), evaluate if held_out else None,
         sample, corpus.stamp, card(config, corpus), texts if encoder else (), prompts, published=published,
+        encoders={"text": encoder} if encoder else {},
     )  # fmt: skip
 
 

@@ -1,8 +1,8 @@
 """What training adds to a model, and what every training command does alike: `train.loop.train` runs a `Recipe`."""
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,12 @@ class Recipe:
     prompts: Sequence[str] = ()  # that sampling uses when none is given
     write: SaveNetworks | None = None  # the sampling files of networks that are no registered system
     published: Callable[[Path], dict[str, Tensor] | None] = lambda path: None  # weights of another project's checkpoint
+    encoders: Mapping[str, TextEncoder] = field(default_factory=dict)  # by role, of whose features the loss reads
+
+    def batch(self, step: int, part: int, parts: int) -> Any:
+        """A batch with its text features. It is called by the threads that make batches ahead of time."""
+        made = self.batches(step, part, parts)
+        return with_text_features(made, self.encoders) if self.encoders else made
 
     def save(self, folder: Path, networks: nn.Module) -> None:
         """Writes what sampling needs into an empty folder."""

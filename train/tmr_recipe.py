@@ -22,7 +22,7 @@ from model.tmr_losses import captions_of, loss
 from protos.randomness import sample_generators
 from train.options import TrainOptions
 from train.prefetch import to_device
-from train.recipe import Evaluate, Recipe, kept_statistics, with_texts
+from train.recipe import Evaluate, Recipe, kept_statistics
 
 logger = logging.getLogger(__name__)
 
@@ -58,9 +58,9 @@ def tmr_recipe(
     weights = motions.weights(balance) if balance else None
     return Recipe(
         partial(build, config, statistics, words, sentences), partial(loss, together=True),
-        with_texts(CaptionBatches(motions, training.batch_size, training.seed, weights), words=words, sentences=sentences),
+        CaptionBatches(motions, training.batch_size, training.seed, weights),
         validation(held_out, training.seed) if held_out else None, stamp=data.stamp, card=card(config, seconds),
-        captions=motions.texts,
+        captions=motions.texts, encoders={"words": words, **({"sentences": sentences} if sentences else {})},
     )  # fmt: skip
 
 
