@@ -139,7 +139,7 @@ def test_torchrun_and_processes_are_one_too_many(begin):
 
 
 def test_the_main_process_alone_reads_captions_with_the_language_model(begin, tmp_path):
-    process = begin("--end", "table")
+    process = begin("--end", "table", XDG_CACHE_HOME=str(tmp_path / "cache"))
     _, said = process.communicate(timeout=120)
     assert process.returncode == 0, said
     main, other = ((tmp_path / "out" / str(rank)).read_text().split() for rank in range(2))
