@@ -141,7 +141,7 @@ def reference_features(joints: np.ndarray, skeleton: Skeleton, target: np.ndarra
 def synthetic_clip(frames: int, skeleton: Skeleton, seed: int) -> np.ndarray:
     """A body of its own bone lengths that sways, steps and slowly turns, (T, J, 3) float32."""
     random = np.random.default_rng(seed)
-    time_axis = np.arange(frames)[:, None, None] / skeleton.fps
+    time_axis = np.arange(frames)[:, None, None] / skeleton.contact_fps
     rest = np.array(skeleton.raw_offsets)[None] + 0.15 * random.standard_normal((1, skeleton.num_joints, 3))
     swing = 0.4 * np.sin(2 * np.pi * random.uniform(0.2, 1.2, (1, skeleton.num_joints, 3)) * time_axis)
     lengths = np.array(skeleton.bone_lengths) * random.uniform(0.9, 1.1)

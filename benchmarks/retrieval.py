@@ -73,7 +73,7 @@ def random_model(draw: np.random.Generator, texts: list[str]) -> TMR:
     index = {text: i for i, text in enumerate(texts)}
     slices = np.stack([np.concatenate([[0], ends[:-1]]), ends], axis=1)
     sentences = draw.normal(size=(len(texts), 768)).astype(np.float32)
-    statistics = Statistics(np.zeros(263, np.float32), np.ones(263, np.float32), config.representation)
+    statistics = Statistics(np.zeros(263, np.float32), np.ones(263, np.float32), config.motion_features)
     encoders = [TextEncoder("made up", 768, load_text_encoder, saved=SavedTexts(*each))
                 for each in ((words, index, slices), (sentences, index))]  # fmt: skip
     return build(config, statistics, *encoders)

@@ -21,8 +21,9 @@ from data_loaders.amass_annotations import (
     read_annotations,
 )
 from data_loaders.clips import Report
-from data_loaders.corpus import Corpus, Representation
-from data_loaders.skeleton import load_skeleton
+from data_loaders.corpus import Corpus
+from data_loaders.features import Features
+from data_loaders.skeleton import Skeleton
 from protos.names import inside
 from protos.reading import FileError, read_array, read_json, read_names
 
@@ -45,21 +46,24 @@ class AmassDataset:
         self.folder = Path(folder)
         self.motions = Path(motions) if motions else default_motions(self.folder)
         self.files = read_annotations(self.folder / ANNOTATIONS)
-        self.representation = self._representation()
-        self.skeleton = load_skeleton(self.representation.skeleton)
-        self._features = lru_cache(OPEN_FILES)(self._read)
+        self.features = self._described()
+        self._rows = lru_cache(OPEN_FILES)(self._read)
 
     @staticmethod
     def is_at(folder: str | Path) -> bool:
         return (Path(folder) / ANNOTATIONS).is_file()
 
     @property
+    def skeleton(self) -> Skeleton:
+        return self.features.body
+
+    @property
     def heading(self) -> str:
-        return self.representation.heading
+        return self.features.heading
 
     @property
     def fps(self) -> float:
-        return self.representation.fps
+        return self.features.fps
 
     def keys(self, split: str) -> list[str]:
         """Keys of a split list, also those without annotations. FileNotFoundError names the splits there are."""
@@ -82,7 +86,8 @@ class AmassDataset:
         """16 characters that change when annotations, split lists or feature files do, as `Corpus.stamp`; of a feature file
         its size and its end are looked at.
         """
-        digest = hashlib.sha256((self.folder / ANNOTATIONS).read_bytes() + repr(self.representation).encode())
+        kind = ", ".join(f"{name}={value!r}" for name, value in self.features.record().items())
+        digest = hashlib.sha256((self.folder / ANNOTATIONS).read_bytes() + f"Features({kind})".encode())
         for path in sorted((self.folder / "splits").glob("*.txt")):
             digest.update(path.name.encode() + path.read_bytes())
         for path in sorted({file.path for file in self.files.values()}):
@@ -95,18 +100,18 @@ class AmassDataset:
 
     def motion(self, file: AnnotatedFile, annotation: Annotation) -> np.ndarray:
         """Features (T, 263) in their units of what a caption describes. AnnotationError where the file is absent or no such."""
-        return cut_span(self._features(file.path), annotation.start, annotation.end, self.fps)
+        return cut_span(self._rows(file.path), annotation.start, annotation.end, self.fps)
 
-    def _representation(self) -> Representation:
+    def _described(self) -> Features:
         path = self.folder / REPRESENTATION
         if not path.is_file():
-            return Representation("humanml", 20.0, "published")
+            return Features("humanml", 20.0, "published")
         try:
-            representation = read_json(path, Representation)
-            representation.check(str(path))
+            features = read_json(path, Features)
+            features.check(str(path))
         except FileError as error:
             raise AnnotationError(f"{path} is not readable: {error}") from error
-        return representation
+        return features
 
     def _read(self, path: str) -> np.ndarray:
         where = inside(self.motions, f"{path}.npy", reading=True)
@@ -117,8 +122,8 @@ class AmassDataset:
                                   "python -m data_loaders.guoh3dfeats)") from None  # fmt: skip
         except (ValueError, OSError) as error:
             raise AnnotationError(f"{where} is not readable: {error}") from error
-        if features.ndim != 2 or features.shape[1] != self.skeleton.num_features:
-            raise AnnotationError(f"{where} has shape {features.shape}, expected (frames, {self.skeleton.num_features})")
+        if features.ndim != 2 or features.shape[1] != self.features.width:
+            raise AnnotationError(f"{where} has shape {features.shape}, expected (frames, {self.features.width})")
         return features
 
 

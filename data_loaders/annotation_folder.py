@@ -4,7 +4,6 @@ Times have three decimals; the frames of a span are the products of its times wi
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +56,7 @@ def write_annotations(corpus: Corpus, output: Path, motions: Path | None = None,
         with features.file(file) as stream:
             np.save(stream, corpus[i])
     features.remove(*(features.listed - set(files)))
-    folder.write_json(REPRESENTATION, asdict(corpus.representation), None)
+    folder.write_json(REPRESENTATION, corpus.features.record(), None)
     return write_folder(folder, content, {split: [corpus.names[i] for i in corpus.split(split)] for split in lists})
 
 

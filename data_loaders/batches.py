@@ -76,7 +76,7 @@ class TextMotionDataset:
         mean, std = statistics or (corpus.mean, corpus.std)
         self.mean, self.std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
         self.report = Report()
-        self.published = published_name(corpus.representation, corpus.names) is not None
+        self.published = published_name(corpus.features, corpus.names) is not None
         shortest = max(2 * unit_length, min_frames or 0)
         whole = [span for clip in corpus.split(split) for span in self._spans(clip, shortest)]
         self.spans = [each for span in whole for each in self._with_repeats(span, repeat)]
@@ -98,7 +98,7 @@ class TextMotionDataset:
         """The span and, if it is an action on the spot, itself played 2, 3, ... times as far as `max_frames` goes."""
         most = (self.max_frames - FADE) // max(span.frames - FADE, 1)
         features = self.corpus[span.clip][span.start : span.stop]
-        if not repeat or most < 2 or not can_repeat(features, self.corpus.skeleton, self.corpus.fps, FADE):
+        if not repeat or most < 2 or not can_repeat(features, self.corpus.features, FADE):
             yield span
         else:
             yield span._replace(share=1 - repeat)
@@ -157,7 +157,7 @@ class TextMotionDataset:
         text = draws.choice(span.texts)
         features = self.corpus[span.clip][span.start : span.stop]
         if span.times > 1:
-            features = repeat_clip(features, span.times, FADE, self.corpus.skeleton)
+            features = repeat_clip(features, span.times, FADE, self.corpus.features)
         start, length = self._crop(len(features), draws)
         motion = (features[start : start + length] - self.mean) / self.std
         name = self.corpus.names[span.clip]

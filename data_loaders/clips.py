@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data_loaders.corpus import Corpus, Representation, read_split
-from data_loaders.known_datasets import known_datasets
-from data_loaders.skeleton import load_skeleton
+from data_loaders.corpus import Corpus, read_split
+from data_loaders.features import Features
+from data_loaders.known_datasets import official_of
 from data_loaders.text import Caption, read_caption_file
 from protos.names import inside
 from protos.reading import read_array
@@ -45,19 +45,24 @@ def clips_of_corpus(corpus: Corpus, split: str) -> Clips:
     """Clips of a packed corpus; names of the split list that it lacks count as missing. Captions of own data have their times
     `in_order`, those of HumanML3D and KIT-ML are read as their published loaders have it."""
     names = corpus.names if split == "all" else read_split(corpus.folder, split)
-    published = published_name(corpus.representation, corpus.names) is not None
+    published = published_name(corpus.features, corpus.names) is not None
     captions = corpus.captions if published else lambda name: [in_order(each) for each in corpus.captions(name)]
     return Clips(names, lambda name: corpus[corpus.position(name)], captions)
 
 
-def published_name(representation: Representation, names: Iterable[str]) -> str | None:
+def published_name(features: Features, names: Iterable[str]) -> str | None:
     """humanml or kit where these are its clips (their ids, perhaps mirrored) as published; None for data of another kind,
     which may well have the same skeleton and heading."""
-    for official in (each.official for each in known_datasets().values() if each.official):
-        if official.skeleton == representation.skeleton and representation.heading == "published":
-            same = representation.fps == load_skeleton(official.skeleton).fps
-            return official.skeleton if same and all(re.fullmatch(official.clip, name) for name in names) else None
-    return None
+    official = official_of(features.skeleton) if features.heading == "published" else None
+    if official is None or features.fps != official.fps:
+        return None
+    return official.skeleton if all(re.fullmatch(official.clip, name) for name in names) else None
+
+
+def published_limits(features: Features) -> tuple[int, int] | None:
+    """Frames of the clips that count where features are as published, the first included, the last not; None for others."""
+    official = official_of(features.skeleton) if features.heading == "published" else None
+    return official and official.length_limits
 
 
 def in_order(caption: Caption) -> Caption:

@@ -7,15 +7,16 @@ and beside it `corpus/`: all feature rows in one array, so that opening a datase
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
+from data_loaders.features import Features, kind_of_width
 from data_loaders.known_datasets import resolve_dataset
-from data_loaders.skeleton import Skeleton, check_heading, load_skeleton
+from data_loaders.skeleton import Skeleton
 from protos.files import atomic_file, recover_folder
 from protos.names import leads_out, shown
 from protos.reading import FileError, read_array, read_arrays, read_json, read_names
@@ -30,62 +31,26 @@ FORMAT_VERSION = 1
 CORPUS_FILES = ("index.json", "captions.json", "features.npy", "stats.npz")
 EARLIER_FILES = (*CORPUS_FILES, "features.npy.partial")  # the last was left by a killed run of an earlier version
 REPORT = "report.txt"  # the one text file of a dataset folder that is no split list
-FRAME_RATES = (0.1, 10_000.0)
 PLAIN_NAME = re.compile(r"\w[\w@+=,() .-]*")  # of a file, without folders; most are so
 PREPARE_AGAIN = "prepare the dataset again"
 
 
-class RepresentationMismatch(ValueError):
-    """Two things that were made for different motion representations were about to be mixed."""
-
-
-@dataclass(frozen=True)
-class Representation:
-    """What a row of features means: skeleton, frames per second and how the heading was taken."""
-
-    skeleton: str
-    fps: float
-    heading: str
-
-    def check(self, name: str) -> None:
-        """FileError, naming the file `name`, where skeleton, fps or heading are none that this program knows."""
-        try:
-            if Path(self.skeleton).name != self.skeleton or self.skeleton.endswith(".json"):
-                raise FileError(f"skeleton {shown(self.skeleton)}, expected a name such as humanml, not a path")
-            load_skeleton(self.skeleton)
-            check_heading(self.heading)
-        except ValueError as error:
-            raise FileError(f"{name}: {error}") from None
-        if not FRAME_RATES[0] <= self.fps <= FRAME_RATES[1]:
-            raise FileError(f"{name}: fps {self.fps:g}, expected {FRAME_RATES[0]:g} to {FRAME_RATES[1]:g}")
-
-    def require(self, other: "Representation", mine: str, theirs: str) -> None:
-        """Raises RepresentationMismatch, naming both sides (words such as 'dataset x'), unless they are the same."""
-        for name, verb in (("skeleton", "uses skeleton"), ("fps", "runs at fps"), ("heading", "has heading")):
-            here, there = getattr(self, name), getattr(other, name)
-            if here != there:
-                raise RepresentationMismatch(
-                    f"{mine} {verb} '{here}', {theirs} '{there}': choose a dataset and weights made alike, "
-                    f"or prepare the data again"
-                )
-
-
 @dataclass(frozen=True)
 class Statistics:
-    """Per-feature mean and std (D,) and the representation they belong to."""
+    """Mean and std (D,) of each column, and the features they belong to."""
 
     mean: np.ndarray
     std: np.ndarray
-    representation: Representation
+    features: Features
 
     def save(self, path: Path) -> None:
         with atomic_file(path) as file:
-            np.savez(file, mean=self.mean, std=self.std, **asdict(self.representation))
+            np.savez(file, mean=self.mean, std=self.std, **self.features.record())
 
     @staticmethod
     def load(path: Path) -> "Statistics":
         """FileError names what is missing, not finite, or a std that is not above zero."""
-        found = read_arrays(path, only=("mean", "std", "skeleton", "fps", "heading"))
+        found = read_arrays(path, only=("mean", "std", "skeleton", "fps", "heading", "kind"))
         for name in ("mean", "std", "skeleton", "fps", "heading"):
             if name not in found:
                 raise FileError(f"{path}: no array {name!r}, expected mean, std, skeleton, fps and heading")
@@ -96,21 +61,24 @@ class Statistics:
             single = mean.astype(np.float32), std.astype(np.float32)
         if not (np.isfinite(single).all() and (single[1] > np.finfo(np.float32).tiny).all()):
             raise FileError(f"{path}: mean and std must be finite and every std above 0, in float32 too")
-        for name, kinds in (("fps", "fiu"), ("skeleton", "U"), ("heading", "U")):
+        told = "kind" in found  # not by earlier versions
+        found.setdefault("kind", np.array("humanml"))
+        for name, kinds in (("fps", "fiu"), ("skeleton", "U"), ("heading", "U"), ("kind", "U")):
             if found[name].size != 1 or found[name].dtype.kind not in kinds:
                 expected = "one number" if name == "fps" else "one word"
                 raise FileError(f"{path}: {name} of shape {found[name].shape} and kind {found[name].dtype}, expected {expected}")
-        representation = Representation(found["skeleton"].item(), float(found["fps"].item()), found["heading"].item())
-        representation.check(str(path))
-        return Statistics(mean, std, representation)
+        skeleton, fps, heading, kind = (found[name].item() for name in ("skeleton", "fps", "heading", "kind"))
+        features = Features(skeleton, float(fps), heading, kind)
+        features.check(str(path))
+        return Statistics(mean, std, features if told else replace(features, kind=kind_of_width(skeleton, len(mean))))
 
     @staticmethod
-    def published(name: str, representation: Representation, dtype: type = np.float32) -> "Statistics | None":
+    def published(name: str, features: Features, dtype: type = np.float32) -> "Statistics | None":
         """A pair that is carried with the code, by its name in published_statistics.json; None for any other name."""
         carried = json.loads(PUBLISHED_STATISTICS.read_text(encoding="utf-8")).get(name)
         if carried is None:
             return None
-        return Statistics(*(np.array(carried[each], dtype) for each in ("mean", "std")), representation)
+        return Statistics(*(np.array(carried[each], dtype) for each in ("mean", "std")), features)
 
 
 @dataclass(frozen=True)
@@ -148,6 +116,7 @@ class Index:
     names: list[str]
     offsets: list[int]
     labels: list[dict[str, Any]]
+    kind: str = "humanml"
     frames: str = ""  # sha256 of features.npy's rows; '' where an earlier version wrote it
 
     def check(self, name: str) -> None:
@@ -196,15 +165,12 @@ class Corpus:
         self.names: list[str] = index.names
         self.offsets = np.asarray(index.offsets, dtype=np.int64)
         self.labels: list[dict] = [_plain_labels(each) for each in index.labels]
-        self.representation = Representation(index.skeleton, float(index.fps), index.heading)
-        self.representation.check(str(index_file))
-        self.skeleton: Skeleton = load_skeleton(index.skeleton)
-        self.features = read_array(store / "features.npy", kinds="f", mmap=True)
-        if self.features.shape != (int(self.offsets[-1]), self.skeleton.num_features):
-            raise FileError(
-                f"{store / 'features.npy'}: shape {self.features.shape}, expected "
-                f"{(int(self.offsets[-1]), self.skeleton.num_features)}: {PREPARE_AGAIN}"
-            )
+        self.features = Features(index.skeleton, float(index.fps), index.heading, index.kind)
+        self.features.check(str(index_file))
+        self.frames = read_array(store / "features.npy", kinds="f", mmap=True)
+        expected = int(self.offsets[-1]), self.features.persons * self.features.width
+        if self.frames.shape != expected:
+            raise FileError(f"{store / 'features.npy'}: shape {self.frames.shape}, expected {expected}: {PREPARE_AGAIN}")
         self._store = store
         self._captions: dict[str, list[Caption]] | None = None
         self._position = {name: i for i, name in enumerate(self.names)}
@@ -215,12 +181,16 @@ class Corpus:
         return Corpus(resolve_dataset(name_or_folder))
 
     @property
+    def skeleton(self) -> Skeleton:
+        return self.features.body
+
+    @property
     def fps(self) -> float:
-        return self.representation.fps
+        return self.features.fps
 
     @property
     def heading(self) -> str:
-        return self.representation.heading
+        return self.features.heading
 
     @property
     def lengths(self) -> np.ndarray:
@@ -228,14 +198,14 @@ class Corpus:
 
     @property
     def statistics(self) -> Statistics:
-        """The dataset's own pair; refused if it was made for another representation than the features."""
+        """The dataset's own pair; refused if it was made for other features than the frames."""
         if self._statistics is None:
             self._statistics = Statistics.load(self._store / "stats.npz")
-            if len(self._statistics.mean) != self.skeleton.num_features:
+            if len(self._statistics.mean) != self.frames.shape[1]:
                 raise FileError(f"{self._store / 'stats.npz'}: {len(self._statistics.mean)} features, expected "
-                                f"{self.skeleton.num_features}: {PREPARE_AGAIN}")  # fmt: skip
-            self.representation.require(
-                self._statistics.representation, f"{self.folder}'s features", f"{self._store / 'stats.npz'}"
+                                f"{self.frames.shape[1]}: {PREPARE_AGAIN}")  # fmt: skip
+            self.features.require(
+                self._statistics.features, f"{self.folder}'s features", f"{self._store / 'stats.npz'}"
             )
         return self._statistics
 
@@ -251,7 +221,7 @@ class Corpus:
         return len(self.names)
 
     def __getitem__(self, i: int) -> np.ndarray:
-        return self.features[self.offsets[i] : self.offsets[i + 1]]
+        return self.frames[self.offsets[i] : self.offsets[i + 1]]
 
     def position(self, name: str) -> int:
         """Index of a clip; KeyError where it is absent."""
@@ -276,14 +246,11 @@ class Corpus:
         """Joints (T, J, 3) of a clip in metres, Y up, decoded from its features. FileError where these are not finite."""
         import torch
 
-        from data_loaders.humanml_features import joints_from_features
-
         i = self._position[clip] if isinstance(clip, str) else clip
-        features = np.array(self[i])
-        if not np.isfinite(features).all():
+        rows = np.array(self[i])
+        if not np.isfinite(rows).all():
             raise FileError(f"{self._store / 'features.npy'}: NaN or infinity in clip {self.names[i]}: {PREPARE_AGAIN}")
-        joints = joints_from_features(torch.from_numpy(features), self.skeleton)
-        return joints.numpy() * np.float32(self.skeleton.metres_per_unit)
+        return self.features.joints(torch.from_numpy(rows)).numpy()
 
     def motion(self, clip: int | str) -> Motion:
         captions = tuple(caption.text for caption in self.captions(clip))
@@ -309,7 +276,7 @@ class Corpus:
             path = self._store / name
             digest.update(name.encode() + (path.read_bytes() if path.is_file() else b""))
         if not self.index.frames:
-            digest.update(_hash_of_rows(self.features).encode())
+            digest.update(_hash_of_rows(self.frames).encode())
         for path in sorted(self.folder.glob("*.txt")):
             if path.name != REPORT and (clips := self._listed(path)):
                 digest.update(path.name.encode() + np.asarray(clips, np.int64).tobytes())

@@ -2,13 +2,13 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from data_loaders.corpus import EARLIER_FILES, FORMAT_VERSION, Index, Representation, Statistics
-from data_loaders.skeleton import load_skeleton
+from data_loaders.corpus import EARLIER_FILES, FORMAT_VERSION, Index, Statistics
+from data_loaders.features import Features
 from data_loaders.text import Caption
 from protos.files import encode_json, write_atomically
 from protos.outputs import new_folder
@@ -24,23 +24,23 @@ class Entry:
     labels: dict = field(default_factory=dict)
 
 
-def write_corpus(folder: Path, entries: Iterable[Entry], representation: Representation, statistics: Statistics) -> None:
+def write_corpus(folder: Path, entries: Iterable[Entry], features: Features, statistics: Statistics) -> None:
     """Packs entries into `folder/corpus`, one clip in memory at a time; complete or not there at all.
 
     A corpus that is there stays until the new one is whole, and is exchanged for it. OutputError, before any work, where
     `folder/corpus` holds files of somebody else.
     """
-    skeleton = load_skeleton(representation.skeleton)
+    width = features.persons * features.width
     names, offsets, labels, captions = [], [0], [], {}
     digest = hashlib.sha256()
     with new_folder(Path(folder) / "corpus", "corpus", overwrite=True, earlier=EARLIER_FILES) as store:
         with open(store / "features.npy", "wb") as rows:
-            rows.write(_npy_header((0, skeleton.num_features)))
+            rows.write(_npy_header((0, width)))
             for entry in entries:
-                if entry.features.ndim != 2 or entry.features.shape[1] != skeleton.num_features:
+                if entry.features.ndim != 2 or entry.features.shape[1] != width:
                     raise ValueError(
                         f"{entry.name}: features of shape {entry.features.shape}, "
-                        f"expected (T, {skeleton.num_features}) for skeleton {skeleton.name}"
+                        f"expected (T, {width}) for skeleton {features.skeleton}"
                     )
                 data = np.ascontiguousarray(entry.features, dtype="<f4").tobytes()
                 digest.update(data)
@@ -50,13 +50,13 @@ def write_corpus(folder: Path, entries: Iterable[Entry], representation: Represe
                 labels.append(entry.labels)
                 captions[entry.name] = [(each.text, each.tokens, each.start, each.end) for each in entry.captions]
             rows.seek(0)
-            rows.write(_npy_header((offsets[-1], skeleton.num_features)))
-        index = Index(FORMAT_VERSION, **asdict(representation), names=names, offsets=offsets, labels=labels,
-                      frames=digest.hexdigest())  # fmt: skip
-        index.check(str(store / "index.json"))
+            rows.write(_npy_header((offsets[-1], width)))
+        index = {"version": FORMAT_VERSION, **features.record(), "names": names, "offsets": offsets, "labels": labels,
+                 "frames": digest.hexdigest()}  # fmt: skip
+        Index(**index).check(str(store / "index.json"))
         statistics.save(store / "stats.npz")
         write_atomically(store / "captions.json", encode_json(captions, "captions.json", None))
-        write_atomically(store / "index.json", encode_json(vars(index), "index.json", None))
+        write_atomically(store / "index.json", encode_json(index, "index.json", None))
 
 
 def _npy_header(shape: tuple[int, int], size: int = 128) -> bytes:

@@ -10,8 +10,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from data_loaders.humanml_features import feature_blocks, joints_from_features
-from data_loaders.skeleton import Skeleton, load_skeleton
+from data_loaders.features import Features
+from data_loaders.skeleton import Skeleton
 
 LOWER_BODY = {
     "humanml": ("pelvis", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle",
@@ -47,12 +47,12 @@ def lower_body_joints(skeleton: Skeleton) -> list[int]:
     return [skeleton.index(name) for name in LOWER_BODY[skeleton.name]]
 
 
-def joint_columns(skeleton: Skeleton, joints: Sequence[int], *, root: bool, contacts: bool) -> Tensor:
+def joint_columns(features: Features, joints: Sequence[int], *, root: bool, contacts: bool) -> Tensor:
     """Columns (D,) True of the joints: position, rotation, velocity; optionally also root and contacts."""
-    blocks = feature_blocks(skeleton.num_joints)
-    chosen = torch.zeros(skeleton.num_joints, dtype=torch.bool)
+    blocks = features.blocks
+    chosen = torch.zeros(features.body.num_joints, dtype=torch.bool)
     chosen[list(joints)] = True
-    columns = torch.zeros(skeleton.num_features, dtype=torch.bool)
+    columns = torch.zeros(features.width, dtype=torch.bool)
     columns[blocks["ric"]] = chosen[1:].repeat_interleave(3)
     columns[blocks["rot"]] = chosen[1:].repeat_interleave(6)
     columns[blocks["local_velocity"]] = chosen.repeat_interleave(3)
@@ -62,21 +62,20 @@ def joint_columns(skeleton: Skeleton, joints: Sequence[int], *, root: bool, cont
     return columns
 
 
-def feature_mask(edit: str, skeleton: Skeleton | str) -> Tensor:
+def feature_mask(edit: str, features: Features) -> Tensor:
     """Columns (D,) that an edit keeps. Tevet et al. 2023, §3 (editing).
 
     `lower_body` keeps root, legs and contacts; `upper_body` the complement of that; `root` the root and the pelvis'
     velocity; `root_horizontal` turning and floor velocity only.
     """
-    skeleton = load_skeleton(skeleton) if isinstance(skeleton, str) else skeleton
     if edit in ("lower_body", "upper_body"):
-        lower = joint_columns(skeleton, lower_body_joints(skeleton), root=True, contacts=True)
+        lower = joint_columns(features, lower_body_joints(features.body), root=True, contacts=True)
         return lower if edit == "lower_body" else ~lower
     if edit == "root":
-        return joint_columns(skeleton, [0], root=True, contacts=False)
+        return joint_columns(features, [0], root=True, contacts=False)
     if edit == "root_horizontal":
-        columns = joint_columns(skeleton, [], root=True, contacts=False)
-        columns[feature_blocks(skeleton.num_joints)["root_height"]] = False
+        columns = joint_columns(features, [], root=True, contacts=False)
+        columns[features.blocks["root_height"]] = False
         return columns
     raise EditError(f"unknown edit {edit!r}: choose one of {', '.join(EDITS)}")
 
@@ -91,7 +90,7 @@ def in_between_mask(lengths: Tensor, frames: int, prefix_end: float = 0.25, suff
     return (frame < start) | (frame >= end)
 
 
-def edit_mask(edit: str, skeleton: Skeleton, lengths: Tensor, frames: int, *,
+def edit_mask(edit: str, features: Features, lengths: Tensor, frames: int, *,
               prefix_end: float = 0.25, suffix_start: float = 0.75) -> Tensor:
     """Entries (B, T, D) of a motion that an edit keeps.
 
@@ -99,9 +98,9 @@ def edit_mask(edit: str, skeleton: Skeleton, lengths: Tensor, frames: int, *,
     """
     if edit == "in_between":
         kept = in_between_mask(lengths, frames, prefix_end, suffix_start)[..., None]  # (B, T, 1)
-        return kept.expand(-1, -1, skeleton.num_features)
+        return kept.expand(-1, -1, features.width)
     kept = {"upper_body": "lower_body", "lower_body": "upper_body"}.get(edit, edit)
-    return feature_mask(kept, skeleton).expand(len(lengths), frames, -1)
+    return feature_mask(kept, features).expand(len(lengths), frames, -1)
 
 
 @lru_cache
@@ -118,12 +117,13 @@ def target_rows(names: Sequence[Sequence[str]], heading: Sequence[bool]) -> Tens
                          for asked, turned in zip(names, heading, strict=True)])
 
 
-def target_location(features: Tensor, lengths: Tensor, valid: Tensor, skeleton: Skeleton) -> TargetLocation:
-    """The target that denormalised features (B, T, D) reach in their last frame; zero in rows not asked for.
+def target_location(motion: Tensor, lengths: Tensor, valid: Tensor, features: Features) -> TargetLocation:
+    """The target that motion (B, T, D) in feature units reaches in its last frame; zero in rows not asked for.
 
     The heading is atan2 of the forward direction across hips and shoulders, 0 facing +Z. Differentiable.
     """
-    joints = joints_from_features(features, skeleton)  # (B, T, J, 3)
+    skeleton = features.body
+    joints = features.joints(motion) / skeleton.metres_per_unit  # (B, T, J, 3)
     last = joints[torch.arange(len(joints)), lengths - 1]  # (B, J, 3)
     right_hip, left_hip, right_shoulder, left_shoulder = skeleton.face_joints
     across = last[:, right_hip] - last[:, left_hip] + last[:, right_shoulder] - last[:, left_shoulder]  # (B, 3)

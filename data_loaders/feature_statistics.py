@@ -1,4 +1,4 @@
-"""Layout and statistics of the 263 (or 12 J - 1) motion features; normalisation pairs and the way between them.
+"""Mean and std of motion features; normalisation pairs and the way between them.
 
 Three pairs of mean and std exist for the published datasets, and mixing them up is the field's most common mistake:
 the dataset's (Mean.npy, Std.npy), the one a checkpoint was trained with, and the evaluator's, whose std was divided by
@@ -7,52 +7,30 @@ the dataset's (Mean.npy, Std.npy), the one a checkpoint was trained with, and th
 
 import logging
 from collections.abc import Iterable
-from functools import lru_cache
 
 import numpy as np
 
-from data_loaders.skeleton import Skeleton
+from data_loaders.features import Features
 
 logger = logging.getLogger(__name__)
 FEATURE_BIAS = 5.0
 STILL = 1e-4  # std of a feature that does not move but for rounding; the least of 3,000 real clips is 6e-4
 
 
-@lru_cache(maxsize=32)
-def feature_blocks(num_joints: int) -> dict[str, slice]:
-    """Columns of each block, in order: root_yaw (half angle per frame), root_velocity (x, z per frame), root_height,
-    ric (joints 1.. about the root), rot (6D), local_velocity (all joints), contact (left ankle, toe, right ankle, toe).
-    """
-    widths = {
-        "root_yaw": 1,
-        "root_velocity": 2,
-        "root_height": 1,
-        "ric": 3 * (num_joints - 1),
-        "rot": 6 * (num_joints - 1),
-        "local_velocity": 3 * num_joints,
-        "contact": 4,
-    }
-    blocks, start = {}, 0
-    for name, width in widths.items():
-        blocks[name] = slice(start, start + width)
-        start += width
-    return blocks
-
-
-def mean_std(clips: Iterable, skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray]:
+def mean_std(clips: Iterable, features: Features) -> tuple[np.ndarray, np.ndarray]:
     """Mean and std (D,) float32 over all frames of clips [(T, D), ...], the std averaged inside each block.
 
     Clips that hold NaN are left out and logged. Sums run in float64. ValueError where no clip is left.
     """
-    mean, std, _ = _moments(clips, skeleton)
-    for block in feature_blocks(skeleton.num_joints).values():
+    mean, std, _ = _moments(clips, features)
+    for block in features.blocks.values():
         std[block] = _floored(std[block].mean())
     return mean.astype(np.float32), std.astype(np.float32)
 
 
-def feature_mean_std(clips: Iterable, skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray]:
+def feature_mean_std(clips: Iterable, features: Features) -> tuple[np.ndarray, np.ndarray]:
     """As `mean_std`, but with a std of every feature by itself, unbiased: what TMR normalises with."""
-    mean, std, frames = _moments(clips, skeleton)
+    mean, std, frames = _moments(clips, features)
     std = _floored(std * np.sqrt(frames / max(frames - 1, 1)))
     return mean.astype(np.float32), std.astype(np.float32)
 
@@ -65,15 +43,15 @@ def _floored(std: np.ndarray) -> np.ndarray:
     return np.where(std < STILL, 1.0, std)
 
 
-def _moments(clips: Iterable, skeleton: Skeleton) -> tuple[np.ndarray, np.ndarray, int]:
+def _moments(clips: Iterable, features: Features) -> tuple[np.ndarray, np.ndarray, int]:
     """Mean and std (D,) of each feature over all frames, in float64, and the number of frames."""
-    width = skeleton.num_features
+    width = features.width
     total, squares, frames, dropped = np.zeros(width), np.zeros(width), 0, 0
     shift = None  # sums are taken about the first frame, which keeps the variance exact
     for clip in clips:
         clip = np.asarray(clip)
         if clip.ndim != 2 or clip.shape[1] != width:
-            raise ValueError(f"{skeleton.name} features have {width} columns, got an array of shape {clip.shape}")
+            raise ValueError(f"{features.skeleton} features have {width} columns, got an array of shape {clip.shape}")
         clip = clip.astype(np.float64)
         if not np.isfinite(clip).all():
             dropped += 1
@@ -92,17 +70,16 @@ def _moments(clips: Iterable, skeleton: Skeleton) -> tuple[np.ndarray, np.ndarra
     return mean + shift, np.sqrt(np.maximum(squares / frames - mean**2, 0.0)), frames
 
 
-def with_feature_bias(std: np.ndarray, num_joints: int, bias: float = FEATURE_BIAS, times: int = 1) -> np.ndarray:
+def with_feature_bias(std: np.ndarray, features: Features, bias: float = FEATURE_BIAS, times: int = 1) -> np.ndarray:
     """Std whose root (0:4) and contact columns are divided by `bias`, `times` over.
 
     Published VQ and T2M training divides once for train and again for validation, on one shared array, so that every
     published `meta/std.npy` carries times=2 (momask issue #50, kept by the authors).
     """
     std = np.array(std, copy=True)
-    blocks = feature_blocks(num_joints)
     for _ in range(times):
         for name in ("root_yaw", "root_velocity", "root_height", "contact"):
-            std[blocks[name]] = std[blocks[name]] / bias
+            std[features.blocks[name]] /= bias
     return std
 
 

@@ -14,29 +14,14 @@ from data_loaders import headings
 from data_loaders.bone_rotations import (
     forward_kinematics,
     local_sixd,
-    offsets_from_joints,
     skeleton_tensors,
     squared_length,
 )
-from data_loaders.feature_statistics import feature_blocks, mean_std
+from data_loaders.feature_blocks import humanml_blocks
 from data_loaders.headings import Heading, Spans, check_heading
 from data_loaders.rotations import NEARLY_ZERO, quaternion_to_matrix, sixd_to_matrix
 from data_loaders.skeleton import Skeleton
 
-__all__ = [
-    "FeatureError",
-    "canonical_joints",
-    "feature_blocks",
-    "features_from_clips",
-    "features_from_joints",
-    "foot_contacts",
-    "joints_from_features",
-    "joints_from_rotations",
-    "mean_std",
-    "mirror_joints",
-    "offsets_from_joints",
-    "root_from_features",
-]
 FRAMES_AT_ONCE = 4096  # about what a core's cache holds; clips are never cut
 
 
@@ -198,7 +183,7 @@ def uniform_skeleton(joints: Tensor, skeleton: Skeleton, tgt_offsets: Tensor | N
 def _encode(clips: CanonicalClips, skeleton: Skeleton) -> Tensor:
     """Features (D, N) of all frames; the last column of each clip mixes two clips and is to be left out."""
     about_root, frames = clips.about_root, len(clips.place)
-    blocks = feature_blocks(skeleton.num_joints)
+    blocks = humanml_blocks(skeleton.num_joints)
     heading = clips.facing * clips.heading
     root_steps = clips.place.diff()
     steps = torch.empty_like(about_root)  # the last frame's is left as it comes
@@ -207,7 +192,7 @@ def _encode(clips: CanonicalClips, skeleton: Skeleton) -> Tensor:
     steps[:, 2, :-1].add_(root_steps.real)
     steps[..., -1] = 0.0
 
-    features = about_root.new_empty(skeleton.num_features, frames)
+    features = about_root.new_empty(blocks["contact"].stop, frames)
     features[blocks["root_yaw"]] = clips.half_steps
     velocity = torch.view_as_real(root_steps * heading[1:].conj())  # z, x in the heading of the NEXT frame
     features[blocks["root_velocity"]][:, :-1] = velocity.T.flip(0)
@@ -222,7 +207,7 @@ def _encode(clips: CanonicalClips, skeleton: Skeleton) -> Tensor:
 
 def foot_contacts(joints: Tensor, skeleton: Skeleton) -> Tensor:
     """1.0 where a foot joint moves less than the skeleton's threshold to the next frame, (..., T-1, 4): left ankle and
-    toe, right ankle and toe. From joints (..., T, J, 3) in the skeleton's unit and frame rate. No height test."""
+    toe, right ankle and toe. From joints (..., T, J, 3) in the skeleton's unit at its contact_fps. No height test."""
     feet = joints[..., list(skeleton.feet), :]
     return _planted(feet.diff(dim=-3).square().sum(-1), skeleton)
 
@@ -268,10 +253,11 @@ def joints_from_features(features: Tensor, skeleton: Skeleton | int) -> Tensor:
     accumulated in float64. FeatureError where the width does not fit.
     """
     num_joints = skeleton if isinstance(skeleton, int) else skeleton.num_joints
-    width = 4 + 3 * (num_joints - 1)
-    if features.shape[-1] not in (width, 12 * num_joints - 1):
+    blocks = humanml_blocks(num_joints)
+    width, whole = blocks["ric"].stop, blocks["contact"].stop
+    if features.shape[-1] not in (width, whole):
         raise FeatureError(
-            f"features have {features.shape[-1]} columns; {num_joints} joints need {12 * num_joints - 1} (or the first {width})"
+            f"features have {features.shape[-1]} columns; {num_joints} joints need {whole} (or the first {width})"
         )
     dtype = _precise(features)
     steps, height, ric = features[..., :width].to(dtype).split((3, 1, width - 4), -1)
@@ -297,7 +283,7 @@ def joints_from_rotations(features: Tensor, skeleton: Skeleton, tgt_offsets: Ten
             raise FeatureError(f"skeleton {skeleton.name} has no bone lengths of its own: pass tgt_offsets (J, 3)")
         tgt_offsets = torch.tensor(skeleton.raw_offsets) * torch.tensor(skeleton.bone_lengths)[:, None]
     quaternion, position = root_from_features(features)
-    rot = features[..., feature_blocks(skeleton.num_joints)["rot"]].to(quaternion.dtype)
+    rot = features[..., humanml_blocks(skeleton.num_joints)["rot"]].to(quaternion.dtype)
     local = sixd_to_matrix(rot.unflatten(-1, (skeleton.num_joints - 1, 6)))
     rotations = torch.cat((quaternion_to_matrix(quaternion).unsqueeze(-3), local), -3)
     return forward_kinematics(rotations, position, tgt_offsets.to(rotations), skeleton)

@@ -45,7 +45,7 @@ def root_speed(joints: Joints, fps: float) -> Joints:
 @_numpy_or_torch
 def contacts(joints: Joints, fps: float, skeleton: Skeleton) -> Joints:
     """1.0 where a foot joint rests, (..., T-1, 4): `foot_contacts` for metres and any frame rate."""
-    scale = fps / (skeleton.fps * skeleton.metres_per_unit)  # its threshold is per frame of its own rate, in its unit
+    scale = fps / (skeleton.contact_fps * skeleton.metres_per_unit)  # its threshold is per frame of that rate, in its unit
     return foot_contacts(joints * scale, skeleton)
 
 

@@ -78,11 +78,14 @@ class Recordings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=T
 
 
 class Official(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The dataset as published: its skeleton, the form of its clips' names, how many each split lists, and those without
-    usable features, whose absence is no damage.
+    """The dataset as published: its skeleton, frames per second, the form of its clips' names, how many each split lists, and
+    those without usable features, whose absence is no damage. length_limits: frames of the clips that count, the first
+    included, the last not.
     """
 
     skeleton: str
+    fps: float
+    length_limits: tuple[int, int]
     clip: str
     clips: dict[str, int]
     gaps: list[str] = []
@@ -119,6 +122,12 @@ def read_description(path: Path) -> Dataset:
 def known_datasets() -> dict[str, Dataset]:
     """The datasets that are described here, by the names of their files."""
     return {path.stem: read_description(path) for path in sorted(DESCRIPTIONS.glob("*.toml"))}
+
+
+def official_of(skeleton: str) -> Official | None:
+    """The published dataset of a skeleton (by name), of which there is at most one."""
+    known = (each.official for each in known_datasets().values())
+    return next((official for official in known if official and official.skeleton == skeleton), None)
 
 
 def humanml3d_sources() -> Sources:

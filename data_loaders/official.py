@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data_loaders.corpus import EARLIER_FILES, REPORT, Representation, Statistics, read_split
+from data_loaders.corpus import EARLIER_FILES, REPORT, Statistics, read_split
 from data_loaders.corpus_writer import Entry, write_corpus
+from data_loaders.features import Features
 from data_loaders.known_datasets import Official
 from data_loaders.prepare_report import PROGRESS, Accounts, Record
-from data_loaders.skeleton import Skeleton, load_skeleton
 from data_loaders.text import read_caption_file
 from protos.names import inside
 from protos.options import one_line
@@ -29,7 +29,7 @@ def pack_official(source: Path, output: Path, name: str, official: Official) -> 
     Reports missing, NaN, short and caption-less clips in report.txt and warns where counts differ from the published ones.
     Raises FileNotFoundError or ValueError saying what of the layout is missing.
     """
-    skeleton = load_skeleton(official.skeleton)
+    features = Features(official.skeleton, official.fps, "published")
     for part in ("new_joint_vecs", "texts", "Mean.npy", "Std.npy", "train.txt", "test.txt"):
         if not (source / part).exists():
             raise FileNotFoundError(f"{source / part} is missing: --input must be the official {name} folder, unpacked")
@@ -39,7 +39,7 @@ def pack_official(source: Path, output: Path, name: str, official: Official) -> 
         raise OutputError(f"{output} holds a dataset made of recordings: give another --output")
     if in_place and is_our_report(output / REPORT):
         outputs.listed.add(REPORT)  # written beside the official files by a version that listed nothing
-    width = (skeleton.num_features,)
+    width = (features.width,)
     mean, std = (read_array(source / file, finite=True).astype(np.float32) for file in ("Mean.npy", "Std.npy"))
     for file, array in (("Mean.npy", mean), ("Std.npy", std)):
         if array.shape != width:
@@ -49,10 +49,9 @@ def pack_official(source: Path, output: Path, name: str, official: Official) -> 
     splits = {s: read_split(source, s) for s in SPLITS if (source / f"{s}.txt").is_file()}
     names = list(dict.fromkeys(clip for listing in splits.values() for clip in listing))
     outputs.claim(REPORT, *(() if in_place else (f"{split}.txt" for split in splits)))
-    representation = Representation(skeleton.name, skeleton.fps, "published")
     records = {clip: Record(f"{clip}.npy", clip) for clip in names}
-    entries = read_entries(source, records, skeleton, official.gaps)
-    write_corpus(output, entries, representation, Statistics(mean, std, representation))
+    entries = read_entries(source, records, features.width, official.gaps)
+    write_corpus(output, entries, features, Statistics(mean, std, features))
     if not in_place:
         for split, listing in splits.items():
             outputs.write(f"{split}.txt", "".join(f"{clip}\n" for clip in listing))
@@ -66,7 +65,7 @@ def pack_official(source: Path, output: Path, name: str, official: Official) -> 
     return Accounts(report, list(records.values()))
 
 
-def read_entries(source: Path, records: dict[str, Record], skeleton: Skeleton, gaps: Collection[str]) -> Iterator[Entry]:
+def read_entries(source: Path, records: dict[str, Record], width: int, gaps: Collection[str]) -> Iterator[Entry]:
     """Usable clips one by one; the records of the others get the reason."""
     from tqdm import tqdm
 
@@ -80,8 +79,8 @@ def read_entries(source: Path, records: dict[str, Record], skeleton: Skeleton, g
         except (ValueError, OSError) as error:
             record.left_out, record.reason = "damaged", one_line(error)
         else:
-            if features.ndim != 2 or features.shape[1] != skeleton.num_features:
-                expected = f"expected (T, {skeleton.num_features})"
+            if features.ndim != 2 or features.shape[1] != width:
+                expected = f"expected (T, {width})"
                 record.left_out, record.reason = "damaged", f"{path} has shape {features.shape}, {expected}"
             elif len(features) < 2:
                 record.left_out, record.reason = "too short", f"{path} has {len(features)} frame(s), expected at least 2"

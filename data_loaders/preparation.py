@@ -20,8 +20,9 @@ from tqdm import tqdm
 from data_loaders import sources
 from data_loaders.clip_labels import Labels
 from data_loaders.clips import clip_name, window_captions, windows
-from data_loaders.corpus import EARLIER_FILES, REPORT, Representation, Statistics
+from data_loaders.corpus import EARLIER_FILES, REPORT, Statistics
 from data_loaders.corpus_writer import Entry, write_corpus
+from data_loaders.features import Features
 from data_loaders.input_files import SPLITS, Inventory, survey
 from data_loaders.joint_mapping import load_mapping
 from data_loaders.known_datasets import known_datasets
@@ -120,7 +121,7 @@ class Preparation:
         self.settings, self.folder = settings, settings.output
         self.clips = {clip.file: clip for clip in clips}
         self.skeleton = load_skeleton("humanml")
-        self.representation = Representation("humanml", settings.fps, settings.heading)
+        self.features = Features("humanml", settings.fps, settings.heading)
         self.outputs = Outputs(self.folder, "dataset", overwrite=settings.overwrite, going_on=True, earlier=earlier_files)
         if self.outputs.found_before and PROGRESS not in self.outputs.found_before and not settings.overwrite:
             raise OutputError(f"{self.folder} holds a dataset that was not made of recordings: give another --output, or "
@@ -264,12 +265,10 @@ class Preparation:
 
     def _features(self, joints: list["Tensor"]) -> list["Tensor | str"]:
         """Features of each clip, or what is wrong with it."""
-        from data_loaders.humanml_features import features_from_clips
-
         if not joints:
             return []
         try:
-            found: list[Any] = features_from_clips(joints, self.skeleton, heading=self.settings.heading)
+            found: list[Any] = self.features.encode(joints)
         except (ValueError, RuntimeError, MemoryError) as error:
             if len(joints) == 1:
                 return [one_line(error)]
@@ -289,7 +288,7 @@ class Preparation:
 
     def finish(self, inventory: Inventory, labels: Labels) -> Accounts:
         """Split lists, statistics of the train split, packed corpus, report; what is no longer part of the dataset goes."""
-        from data_loaders.humanml_features import mean_std
+        from data_loaders.feature_statistics import mean_std
 
         records = [self._record_of(clip) for clip in self.clips.values()]
         report = self.outputs.write(REPORT, report_text(records, inventory, labels))
@@ -300,8 +299,8 @@ class Preparation:
             why = next((f": {record.reason}" for record in records if record.left_out), "")
             raise ValueError(f"no clip of the train split could be prepared: see {report}{why}")
         train = (read_array(self.folder / f"new_joint_vecs/{name}.npy") for name in splits["train"])
-        mean, std = (np.asarray(each, np.float32) for each in mean_std(train, self.skeleton))
-        write_corpus(self.folder, self.entries(records), self.representation, Statistics(mean, std, self.representation))
+        mean, std = (np.asarray(each, np.float32) for each in mean_std(train, self.features))
+        write_corpus(self.folder, self.entries(records), self.features, Statistics(mean, std, self.features))
         save_array(self.outputs.path("Mean.npy"), mean)
         save_array(self.outputs.path("Std.npy"), std)
         for split, names in splits.items():

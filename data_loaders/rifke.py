@@ -7,6 +7,8 @@ in millimetres, Y up, at 12.5 frames per second. Petrovich et al. 2022, after Ho
 import torch
 from torch import Tensor
 
+from data_loaders.feature_blocks import RIFKE
+
 MMM_JOINTS = (
     "root", "BP", "BT", "BLN", "BUN", "LS", "LE", "LW", "RS", "RE", "RW",
     "LH", "LK", "LA", "LMrot", "LF", "RH", "RK", "RA", "RMrot", "RF",
@@ -15,9 +17,7 @@ FEET = tuple(MMM_JOINTS.index(name) for name in ("LMrot", "LF", "RMrot", "RF"))
 # Meant are hips and shoulders; the published features have knees and elbows, an index off by the root that was taken out.
 ACROSS = tuple((MMM_JOINTS.index(right), MMM_JOINTS.index(left)) for right, left in (("RK", "LK"), ("RE", "LE")))
 FLOOR_SOFTNESS = 0.5
-NUM_FEATURES = 1 + 3 * (len(MMM_JOINTS) - 1) + 1 + 2
 FPS = 12.5
-BLOCKS = {"root_height": slice(0, 1), "joints": slice(1, 61), "turn": slice(61, 62), "velocity": slice(62, 64)}
 EPS = 1e-12
 
 
@@ -59,12 +59,12 @@ def rifke_from_joints(joints: Tensor) -> Tensor:
 
 def local_joints(features: Tensor) -> Tensor:
     """The 20 joints other than the root (..., T, 20, 3): about the root and in its heading, heights absolute."""
-    return features[..., BLOCKS["joints"]].unflatten(-1, (-1, 3))
+    return features[..., RIFKE["joints"]].unflatten(-1, (-1, 3))
 
 
 def joints_from_rifke(features: Tensor) -> Tensor:
     """Joints (..., T, 21, 3) from features (..., T, 64): heading and place of the root start from 0."""
-    turn, velocity, height = (features[..., BLOCKS[name]] for name in ("turn", "velocity", "root_height"))
+    turn, velocity, height = (features[..., RIFKE[name]] for name in ("turn", "velocity", "root_height"))
     angle = turn[..., 0].cumsum(-1)
     angle = angle - angle[..., :1]
     sine, cosine = angle.sin(), angle.cos()

@@ -38,10 +38,9 @@ class Skeleton:
     left_feet: tuple[int, int]  # ankle, toe
     right_feet: tuple[int, int]
     leg_joints: tuple[int, int]  # bones ending here measure the leg when bodies are scaled
-    fps: float
     metres_per_unit: float
-    contact_threshold: float  # squared displacement per frame, own unit
-    length_limits: tuple[int, int]  # frames: first included, last excluded
+    contact_threshold: float  # squared displacement from a frame to the next at contact_fps, own unit
+    contact_fps: float
     left_hand: tuple[int, ...] = ()  # finger joints of files that carry them beyond num_joints
     right_hand: tuple[int, ...] = ()
     source: str = ""
@@ -52,11 +51,6 @@ class Skeleton:
     @property
     def num_joints(self) -> int:
         return len(self.parents)
-
-    @property
-    def num_features(self) -> int:
-        """4 root values, 3 + 6 per joint but the root, 3 velocities per joint, 4 contacts: 263 for 22 joints."""
-        return 12 * self.num_joints - 1
 
     @property
     def feet(self) -> tuple[int, int, int, int]:
@@ -108,6 +102,9 @@ def load_skeleton(name_or_path: str | Path) -> Skeleton:
         known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.json")))
         raise SkeletonError(f"unknown skeleton {name!r}: use one of {known}, or the path of a skeleton file")
     record = read_json(path, dict[str, Any])
+    record.pop("length_limits", None)  # of files by earlier versions, whose fps was that of the contacts
+    if "fps" in record:
+        record.setdefault("contact_fps", record.pop("fps"))
     known_fields = {field.name for field in fields(Skeleton)}
     for key in record:
         if key not in known_fields:
@@ -127,7 +124,7 @@ def _check(skeleton: Skeleton, path: Path) -> None:
     for joint in (joint for group in named for joint in group):
         if not 0 <= joint < count:
             raise SkeletonError(f"{path}: names joint {joint}, parents has {count}")
-    for name in ("fps", "metres_per_unit"):
+    for name in ("contact_fps", "metres_per_unit"):
         if not 0 < getattr(skeleton, name) <= 10_000:
             raise SkeletonError(f"{path}: {name} = {getattr(skeleton, name):g}, expected more than 0")
     for joint, parent in enumerate(skeleton.parents):

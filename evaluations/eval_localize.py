@@ -53,7 +53,7 @@ def run(options: LocalizeEvaluationOptions) -> None:
 
     corpus = Corpus.open(options.dataset)
     space = open_space(options.model_path, pick_device(options.device))
-    space.require(corpus.representation, f"dataset {corpus.folder}")
+    space.require(corpus.features, f"dataset {corpus.folder}")
     motions = long_motions(corpus, options.split, options.num_motions, options.clips_per_motion, options.transition_seconds,
                            options.seed)  # fmt: skip
     report = evaluate(space, options.model_path, corpus, options.split, motions, options)

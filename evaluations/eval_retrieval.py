@@ -65,7 +65,7 @@ def run(options: RetrievalOptions) -> dict[str, Any] | None:
     data = open_dataset(options.dataset)
     path = options.model_path or default_evaluator(data)
     judge = load_judge(path, data, device=str(processes.device))
-    judge.require(data.representation, f"dataset {data.folder}")
+    judge.require(data.features, f"dataset {data.folder}")
     items, left_out = items_of(data, options.split, judge.frame_limits, options.fold_mirrored)
     if left_out.skipped:
         log.info("%d clips; %s", len(items), left_out)

@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_loaders.clips import clips_of_corpus
-from data_loaders.corpus import Corpus, Representation
+from data_loaders.clips import clips_of_corpus, published_limits
+from data_loaders.corpus import Corpus
+from data_loaders.features import Features
 from data_loaders.humanml import MAX_FRAMES, UNIT_LENGTH, Draws, Entry, select_entries
 from data_loaders.text import Caption
 from evaluations import metrics
@@ -58,11 +59,11 @@ class EvaluationSet:
     def __init__(
         self,
         entries: Sequence[Entry],
-        representation: Representation,
+        features: Features,
         unit_length: int = UNIT_LENGTH,
         cropped: bool = True,
     ):
-        self.entries, self.representation, self.unit_length = list(entries), representation, unit_length
+        self.entries, self.features, self.unit_length = list(entries), features, unit_length
         self.cropped = cropped
         self.lengths = np.array([len(entry.motion) for entry in self.entries])
         self.num_captions = np.array([len(entry.captions) for entry in self.entries])
@@ -128,7 +129,7 @@ def real_set(corpus: Corpus, split: str = "test") -> EvaluationSet:
 
     Published datasets keep the published limits of length; other data every clip of two units or more.
     """
-    limits = corpus.skeleton.length_limits if published_name(corpus) else (2 * UNIT_LENGTH, MAX_FRAMES + UNIT_LENGTH)
+    limits = published_limits(corpus.features) if published_name(corpus) else (2 * UNIT_LENGTH, MAX_FRAMES + UNIT_LENGTH)
     draws = Draws(np.random.default_rng(derive_seed(0, "entries")))  # letters in the names of captioned parts
-    entries, _ = select_entries(clips_of_corpus(corpus, split), limits, corpus.skeleton.num_features, draws)
-    return EvaluationSet(entries, corpus.representation)
+    entries, _ = select_entries(clips_of_corpus(corpus, split), limits, corpus.features.width, draws)
+    return EvaluationSet(entries, corpus.features)

@@ -22,7 +22,7 @@ def judge_evaluator(judge: TextMotionSpace, corpus: Corpus, split: str = "test",
     labels = np.array([content.get(entry.name, "") for entry in data.entries])
     if not all(labels):
         raise ValueError(f"{corpus.folder}: its clips have no content label to compare")
-    judge.require(corpus.representation, f"dataset {corpus.folder}")
+    judge.require(corpus.features, f"dataset {corpus.folder}")
     embeddings = SetEmbeddings(data, judge)
     rows = []
     for number in range(replications):

@@ -20,7 +20,7 @@ EVALUATORS = Path(__file__).resolve().parents[1] / "checkpoints" / "evaluators"
 
 def published_name(corpus: "Corpus | AmassDataset") -> str | None:
     """Which published evaluator a dataset is judged by: humanml, kit, or None for data of another kind."""
-    return clips.published_name(corpus.representation, corpus.names if isinstance(corpus, Corpus) else corpus.files)
+    return clips.published_name(corpus.features, corpus.names if isinstance(corpus, Corpus) else corpus.files)
 
 
 def default_evaluator(corpus: "Corpus | AmassDataset") -> Path:

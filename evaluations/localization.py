@@ -16,8 +16,7 @@ from data_loaders.amass_annotations import cut_span
 from data_loaders.clips import Report as ReadingReport
 from data_loaders.clips import clips_of_corpus, mirrored_twins, readable_motions
 from data_loaders.corpus import Corpus
-from data_loaders.humanml_features import features_from_joints, joints_from_features
-from data_loaders.skeleton import Skeleton
+from data_loaders.features import Features
 from data_loaders.text import Caption
 from data_loaders.text_similarity import meaning_codes
 from evaluations.report import Report, checkpoint_stamp, command_line
@@ -41,7 +40,7 @@ class LongMotion:
     spans: tuple[tuple[int, int], ...]
 
 
-def joined(clips: Sequence[np.ndarray], skeleton: Skeleton, heading: str, gap: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
+def joined(clips: Sequence[np.ndarray], features: Features, gap: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
     """Features (T, D) of clips [(T_i, D)] with `gap` frames between two, and the frames of each.
 
     A clip goes on where and as the last one ended, since features are relative to the root: between two of them poses
@@ -57,8 +56,8 @@ def joined(clips: Sequence[np.ndarray], skeleton: Skeleton, heading: str, gap: i
         spans.append((frame, frame + len(clip)))
         frame += len(clip)
     rows.append(rows[-1][-1:])  # encoding loses the last frame
-    joints = joints_from_features(torch.as_tensor(np.concatenate(rows)), skeleton)
-    return features_from_joints(joints.float(), skeleton, heading).numpy(), spans
+    joints = features.joints(torch.as_tensor(np.concatenate(rows)))
+    return features.encode(joints.float()).numpy(), spans
 
 
 def long_motions(
@@ -66,7 +65,7 @@ def long_motions(
 ) -> list[LongMotion]:
     """At most so many long motions of clips in random order, each clip in one. ValueError where the split gives none."""
     clips = clips_of_corpus(corpus, split)
-    readable = dict(readable_motions(clips, corpus.skeleton.num_features, ReadingReport()))
+    readable = dict(readable_motions(clips, corpus.features.width, ReadingReport()))
     twins = mirrored_twins(list(readable), corpus.labels_of)
     captions = {name: first for name in readable if name not in twins and (first := first_caption(corpus, name))}
     names, texts = list(captions), [caption.text for caption in captions.values()]
@@ -85,7 +84,7 @@ def long_motions(
             break
         rows = list(chosen.values())
         waiting = [i for i in waiting if i not in set(rows)]
-        features, spans = joined([readable[names[i]] for i in rows], corpus.skeleton, corpus.heading, gap)
+        features, spans = joined([readable[names[i]] for i in rows], corpus.features, gap)
         made.append(LongMotion(features, tuple(names[i] for i in rows), tuple(texts[i] for i in rows), tuple(spans)))
     if not made:
         raise ValueError(f"{corpus.folder}: split {split} has too few clips with captions of different meaning for "

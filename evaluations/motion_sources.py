@@ -11,12 +11,10 @@ import torch
 
 from data_loaders.clips import Report
 from data_loaders.corpus import Corpus
-from data_loaders.headings import Heading
+from data_loaders.features import Features
 from data_loaders.humanml import MAX_FRAMES, UNIT_LENGTH, Entry
-from data_loaders.humanml_features import features_from_clips, features_from_joints, joints_from_features
 from data_loaders.mocap import read_joints_npy, resample
 from data_loaders.motion_checks import bone_problem, orientation_problem
-from data_loaders.skeleton import Skeleton
 from data_loaders.text import Caption, read_caption_file
 from evaluations.evaluation_set import EvaluationSet, Motions
 from model.capabilities import OWN, Decoding, Generates, Request
@@ -32,11 +30,11 @@ class ModelSource:
     """A text-to-motion model as protocols ask for it: (captions, lengths, seeds) -> features [(T, D)]."""
 
     def __init__(self, networks: Generates, corpus: Corpus, decoding: Decoding = OWN, progress: bool = True):
-        """Raises RepresentationMismatch where the model makes other motions than the corpus has, ValueError where it
+        """Raises FeaturesMismatch where the model makes other motions than the corpus has, ValueError where it
         reads no text."""
         if not networks.config.reads_text:
             raise ValueError("this model reads no text: there is nothing to judge its motions by")
-        networks.statistics.representation.require(corpus.representation, "the model", f"dataset {corpus.folder}")
+        networks.statistics.features.require(corpus.features, "the model", f"dataset {corpus.folder}")
         self.networks, self.decoding, self.progress = networks, decoding, progress
 
     def __call__(self, captions: Sequence[Caption], lengths: Sequence[int], seeds: Sequence[int]) -> list[np.ndarray]:
@@ -49,30 +47,26 @@ class ModelSource:
         made = self.networks.columns()
         if isinstance(made, slice):
             return motion.numpy()
-        return complete_features(motion, made, self.networks.skeleton, self.networks.config.heading)
+        return complete_features(motion, made, self.networks.config.motion_features)
 
 
-def complete_features(made: torch.Tensor, columns: Sequence[int], skeleton: Skeleton, heading: Heading) -> np.ndarray:
+def complete_features(made: torch.Tensor, columns: Sequence[int], features: Features) -> np.ndarray:
     """Features (T, D) whose `columns` are those made (T, C), the others (rotations, velocities) what follows from them.
 
     Rows tell what happens up to the next frame, so one frame is added at the end that goes on as the last two did.
     """
-    joints = torch.as_tensor(_joints(made, skeleton))  # (T, J, 3)
+    joints = features.joints(made[..., : features.read_columns])  # (T, J, 3)
     if not joints.isfinite().all():
-        return np.full((len(made), skeleton.num_features), np.nan, np.float32)
+        return np.full((len(made), features.width), np.nan, np.float32)
     following = 2 * joints[-1:] - joints[-2:-1] if len(joints) > 1 else joints[-1:]
-    features = features_from_joints(torch.cat([joints, following]), skeleton, heading).clone()  # (T, D)
-    features[:, columns] = made
-    return features.numpy()
+    whole = features.encode(torch.cat([joints, following])).clone()  # (T, D)
+    whole[:, columns] = made
+    return whole.numpy()
 
 
-def _joints(features: torch.Tensor, skeleton: Skeleton) -> torch.Tensor:
-    return joints_from_features(features[..., : 4 + 3 * (skeleton.num_joints - 1)], skeleton)
-
-
-def feature_joints(motions: Motions, skeleton: Skeleton) -> list[np.ndarray]:
+def feature_joints(motions: Motions, features: Features) -> list[np.ndarray]:
     """Joints [(T, J, 3)] in metres of features [(T, D)] in their units."""
-    return [_joints(torch.as_tensor(np.array(each)), skeleton).numpy() * skeleton.metres_per_unit for each in motions]
+    return [features.joints(torch.as_tensor(np.array(each))).numpy() for each in motions]
 
 
 def noise_motions(lengths: Sequence[int], rng: np.random.Generator, mean: np.ndarray, std: np.ndarray) -> list[np.ndarray]:
@@ -104,7 +98,7 @@ def given_set(folder: Path, fps: float | None, corpus: Corpus) -> tuple[Evaluati
             report.add(name, f"too short: {len(joints)} frames at {corpus.fps:g} fps")
         else:
             entries.append((name, tuple(captions)))
-            clips.append(torch.as_tensor(joints / corpus.skeleton.metres_per_unit))
+            clips.append(joints)
             if problem := bone_problem(joints, corpus.skeleton) or orientation_problem(joints, corpus.skeleton):
                 odd.append(f"{name}: {problem}")
     for name, reason in report.skipped.items():
@@ -114,9 +108,9 @@ def given_set(folder: Path, fps: float | None, corpus: Corpus) -> tuple[Evaluati
     log.info("%s: %d motions; %s", folder, len(entries), report)
     if odd:  # judged all the same: what another program gets wrong counts against it
         log.warning("%d of %d motions look wrong, the first %s", len(odd), len(entries), odd[0])
-    made = features_from_clips(clips, corpus.skeleton, corpus.heading)
+    made = corpus.features.encode(clips)
     motions = [Entry(name, features.numpy(), captions) for (name, captions), features in zip(entries, made)]
-    return EvaluationSet(motions, corpus.representation, cropped=False), report
+    return EvaluationSet(motions, corpus.features, cropped=False), report
 
 
 Load = Callable[[], tuple[list[Caption], np.ndarray]]

@@ -66,8 +66,6 @@ def real_clips(corpus: Corpus, relabelled: Mapping[str, str]) -> list[RealClip]:
     import torch
     from tqdm import tqdm
 
-    from data_loaders.humanml_features import joints_from_features
-
     require_contents(corpus)
     if corpus.skeleton.num_joints != 22:
         raise ValueError(
@@ -82,7 +80,7 @@ def real_clips(corpus: Corpus, relabelled: Mapping[str, str]) -> list[RealClip]:
     for source, parts in tqdm(recordings.items(), desc="real clips", unit="clip", disable=None):
         parts = sorted(parts, key=lambda i: window_number(corpus.names[i]))
         rows = np.concatenate([corpus[i] for i in parts])
-        joints = joints_from_features(torch.from_numpy(rows), corpus.skeleton).numpy()
+        joints = corpus.features.joints(torch.from_numpy(rows)).numpy()
         label = corpus.labels[parts[0]]
         content = relabelled.get(source, label.get("content", ""))
         clips.append(RealClip(
@@ -100,14 +98,12 @@ def control_motions(
     import torch
     from scipy.ndimage import gaussian_filter1d
 
-    from data_loaders.humanml_features import joints_from_features
-
     random = np.random.default_rng(seed)
     lengths = random.choice([sample.frames for sample in probes.plan(1, corpus.fps)], count)
 
     def decoded(rows: np.ndarray) -> Description | None:
         features = torch.from_numpy((rows * corpus.std + corpus.mean).astype(np.float32))
-        return describe(joints_from_features(features, corpus.skeleton).numpy(), corpus.fps)
+        return describe(corpus.features.joints(features).numpy(), corpus.fps)
 
     controls: dict[str, list[Description | None]] = {"noise": [], "smooth noise": [], "mean pose": []}
     for frames in lengths:

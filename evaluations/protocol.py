@@ -113,7 +113,7 @@ REAL, GENERATED, GIVEN, SHUFFLED, NOISE = "real motion", "generated", "given", "
 class Evaluation:
     """A set, a judge and a protocol; `replicate(k)` is a function of (seed, k) alone, whatever the processes.
 
-    `multimodality`: whether texts are also made several times. Raises RepresentationMismatch where judge and set differ.
+    `multimodality`: whether texts are also made several times. Raises FeaturesMismatch where judge and set differ.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class Evaluation:
         multimodality: bool = True,
         share: Share = alone,
     ):
-        judge.require(data.representation, "the real motions")
+        judge.require(data.features, "the real motions")
         self.data, self.judge, self.protocol, self.seed, self.share = data, judge, protocol, seed, share
         self.multimodality = multimodality and protocol.multimodality_texts != 0
         self.real = SetEmbeddings(data, judge, share)

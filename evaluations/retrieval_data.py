@@ -46,7 +46,7 @@ def items_of(
 
 def _items_of_corpus(corpus: Corpus, split: str, report: Report) -> Iterator[Item]:
     clips = clips_of_corpus(corpus, split)
-    for name, motion in readable_motions(clips, corpus.skeleton.num_features, report):
+    for name, motion in readable_motions(clips, corpus.features.width, report):
         try:
             caption = clips.captions(name)[0]
         except (KeyError, IndexError, OSError, CaptionFileError) as error:

@@ -216,10 +216,10 @@ def physics(replication: Replication, data: EvaluationSet, given: EvaluationSet 
     """`physics_of` `count` motions of the last row, and of the real ones that have the same captions, or any."""
     if not count:
         return {}
-    skeleton = load_skeleton(data.representation.skeleton)
+    skeleton = load_skeleton(data.features.skeleton)
 
     def figures(motions: Sequence[np.ndarray]) -> Physics:
-        return physics_of(feature_joints(motions, skeleton), data.representation.fps, skeleton)
+        return physics_of(feature_joints(motions, data.features), data.features.fps, skeleton)
 
     real, own = ({entry.name: entry.motion for entry in each.entries} if each else {} for each in (data, given))
     judged = {row: [each for each in replication.motions if each.row == row][:count] for row in (REAL, GENERATED, GIVEN)}

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data_loaders.corpus import Representation
-from data_loaders.skeleton import Skeleton, load_skeleton
+from data_loaders.features import Features
+from data_loaders.skeleton import Skeleton
 from data_loaders.text import Caption
 from model.capabilities import Embeds, ReadsWords
 from model.evaluator_words import GLOVE_FOLDER, WordSource, load_words
@@ -50,19 +50,19 @@ class TextMotionSpace:
         self.networks, self.words, self.settings = networks.eval(), words, settings
         space, config = networks.space(), networks.config
         self.made_by, self.dim, self.frame_limits, self.similarity = astuple(space)
-        self.representation: Representation = config.representation
-        self.skeleton: Skeleton = load_skeleton(config.skeleton)
+        self.features: Features = config.motion_features
+        self.skeleton: Skeleton = self.features.body
         self.num_features: int = config.num_features
         self.reads_joints = getattr(config, "features", "humanml") == "humanml"
         self.longest_trained: int = config.max_frames
 
     @property
     def fps(self) -> float:
-        return self.representation.fps
+        return self.features.fps
 
-    def require(self, representation: Representation, what: str) -> None:
-        """RepresentationMismatch unless `what` has the representation that this model was trained on."""
-        self.representation.require(representation, self.made_by, what)
+    def require(self, features: Features, what: str) -> None:
+        """FeaturesMismatch unless `what` has the features that this model was trained on."""
+        self.features.require(features, self.made_by, what)
 
     def encode_text(self, texts: Sequence[str | Caption]) -> np.ndarray:
         """(N, C), not of unit length. Equal texts have equal rows. Captions may come with their words and parts of speech."""

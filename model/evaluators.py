@@ -15,7 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from data_loaders.corpus import Representation, RepresentationMismatch, Statistics
+from data_loaders.corpus import Statistics
+from data_loaders.features import Features, FeaturesMismatch
 from data_loaders.glove import POS_CLASSES, VECTOR_DIM
 from data_loaders.text import Caption
 from model.capabilities import VectorSpace
@@ -52,8 +53,8 @@ class EvaluatorConfig:
         check_bounds(self)
 
     @property
-    def representation(self) -> Representation:
-        return Representation(self.skeleton, self.fps, self.heading)
+    def motion_features(self) -> Features:
+        return Features(self.skeleton, self.fps, self.heading)
 
 
 @dataclass(frozen=True)
@@ -218,7 +219,7 @@ class LengthEstimatorConfig:
 class LengthEstimator(nn.Module):
     """Logits (B, 50) of how many units of 4 frames a text's motion takes (Guo et al. 2022, text2length).
 
-    `statistics` are those of the dataset, of which only the representation counts.
+    `statistics` are those of the dataset, of which only the features counts.
     """
 
     def __init__(self, config: LengthEstimatorConfig, statistics: Statistics | None = None):
@@ -253,9 +254,9 @@ class GuoEvaluator(nn.Module):
         self.text_encoder = TextEncoder(c.word_dim, c.pos_dim, c.text_hidden, c.embedding)
         self.movement_encoder = MovementEncoder(c.num_features - NUM_CONTACTS, c.movement_hidden, c.movement_latent)
         self.motion_encoder = MotionEncoder(c.movement_latent, c.motion_hidden, c.embedding)
-        c.representation.require(statistics.representation, "the evaluator", "its mean and std")
+        c.motion_features.require(statistics.features, "the evaluator", "its mean and std")
         if statistics.mean.shape != (c.num_features,):
-            raise RepresentationMismatch(f"mean and std of {statistics.mean.shape[-1]} features, "
+            raise FeaturesMismatch(f"mean and std of {statistics.mean.shape[-1]} features, "
                                          f"this evaluator reads {c.num_features}")
         self.statistics = statistics
         self.register_buffer("mean", torch.as_tensor(statistics.mean, dtype=torch.float64), persistent=False)
@@ -281,9 +282,9 @@ class GuoEvaluator(nn.Module):
     def device(self) -> torch.device:
         return self.motion_encoder.output[0].weight.device
 
-    def require(self, representation: Representation, what: str) -> None:
-        """RepresentationMismatch unless `what` has the representation that this evaluator was trained on."""
-        self.config.representation.require(representation, "the evaluator", what)
+    def require(self, features: Features, what: str) -> None:
+        """FeaturesMismatch unless `what` has the features that this evaluator was trained on."""
+        self.config.motion_features.require(features, "the evaluator", what)
 
     def normalised(self, motions: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
         """Motion (B, T, D) with zeros after each end, and lengths (B,), of features [(T, D)] in their units.
@@ -293,7 +294,7 @@ class GuoEvaluator(nn.Module):
         width, longest = self.config.num_features, self.config.max_frames
         for i, features in enumerate(motions):
             if features.ndim != 2 or features.shape[1] != width:
-                raise RepresentationMismatch(f"motion {i} has shape {tuple(features.shape)}, "
+                raise FeaturesMismatch(f"motion {i} has shape {tuple(features.shape)}, "
                                              f"this evaluator reads (frames, {width})")
             if not UNIT_LENGTH <= len(features) <= longest:
                 raise ValueError(f"motion {i} has {len(features)} frames, this evaluator reads {UNIT_LENGTH} to {longest}")

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data_loaders.edit_masks import TARGET_ROWS, TargetLocation
+from data_loaders.features import Features
 from model.layers import TransformerLayer, sinusoidal_table
 from model.motion_autoencoder import AutoencoderConfig
 from model.text_encoders import TextFeatures
@@ -72,7 +73,7 @@ class LSReMGMConfig:
     lambda_rcxyz: Annotated[float, WEIGHT] = 0.0
     lambda_fc: Annotated[float, WEIGHT] = 0.0
     lambda_target_loc: Annotated[float, WEIGHT] = 0.0
-    # representation
+    # motion
     dataset: str = "humanml"
     skeleton: str = "humanml"
     fps: Annotated[float, FPS] = 20.0
@@ -80,6 +81,10 @@ class LSReMGMConfig:
     features: Literal["humanml", "smpl_rot6d"] = "humanml"
     max_frames: Annotated[int, FRAMES] = 196
     autoencoder: AutoencoderConfig | None = None  # denoise its latents instead of frames
+
+    @property
+    def motion_features(self) -> Features:
+        return Features(self.skeleton, self.fps, self.heading, self.features)
 
     def __post_init__(self):
         check_bounds(self)

@@ -6,8 +6,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from data_loaders.corpus import Batch, RepresentationMismatch
+from data_loaders.corpus import Batch
 from data_loaders.edit_masks import TargetLocation, target_location, target_rows
+from data_loaders.features import FeaturesMismatch
 from diffusion.losses import LossWeights, MotionTerms, masked_goal_l2, training_loss
 from model.lsremgm_system import LSReMGM
 from model.text_encoders import TextFeatures
@@ -82,12 +83,12 @@ def draw_target(nets: LSReMGM, x0: Tensor, mask: Tensor, chance: Tensor) -> Targ
     sets = [TARGET_SETS[i] for i in (chance * len(TARGET_SETS)).long().clamp(max=len(TARGET_SETS) - 1).tolist()]
     valid = target_rows(sets, [bool(names) for names in sets])
     features = nets.denormalise(x0)
-    return target_location(features, mask.sum(1), valid.to(x0.device), nets.skeleton)
+    return target_location(features, mask.sum(1), valid.to(x0.device), nets.config.motion_features)
 
 
 def goal_error(nets: LSReMGM, target: TargetLocation, mask: Tensor, x0: Tensor) -> Tensor:
     """Squared distance (B,) between where predicted motion ends and the target."""
-    reached = target_location(nets.denormalise(x0), mask.sum(1), target.valid, nets.skeleton)
+    reached = target_location(nets.denormalise(x0), mask.sum(1), target.valid, nets.config.motion_features)
     return masked_goal_l2(reached.values, target.values, target.valid)
 
 
@@ -103,7 +104,7 @@ def _joints_of(nets: LSReMGM):
         return lambda x: nets.joints(nets.denormalise(x))
 
     def missing(x: Tensor) -> Tensor:
-        raise RepresentationMismatch("lambda_rcxyz and lambda_fc compare joints: rotation data needs a body model "
+        raise FeaturesMismatch("lambda_rcxyz and lambda_fc compare joints: rotation data needs a body model "
                                   "for them, latents cannot have them; set both to 0")
 
     return missing
@@ -122,4 +123,4 @@ def _actions(nets: LSReMGM, batch: Batch) -> Tensor | None:
     try:
         return torch.tensor([int(text) for text in batch.texts], device=nets.device)
     except ValueError:
-        raise RepresentationMismatch("an action model trains on action numbers in place of texts") from None
+        raise FeaturesMismatch("an action model trains on action numbers in place of texts") from None

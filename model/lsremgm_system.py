@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from data_loaders.corpus import Motion, Representation, RepresentationMismatch, Statistics
+from data_loaders.corpus import Motion, Statistics
 from data_loaders.edit_masks import EditError, TargetLocation
-from data_loaders.humanml_features import joints_from_features
+from data_loaders.features import FeaturesMismatch
 from data_loaders.skeleton import Skeleton, load_skeleton
 from diffusion.gaussian import Denoise, Diffusion
 from diffusion.guidance import dropped_rows, guided, stack_conditions
@@ -79,7 +79,7 @@ class LSReMGM(nn.Module):
 
     def columns(self) -> list[int] | slice:
         """The feature columns that the model works with."""
-        return autoencoder_columns(self.skeleton.num_joints) if self.autoencoder is not None else slice(None)
+        return autoencoder_columns(self.config.motion_features) if self.autoencoder is not None else slice(None)
 
     def normalise(self, features: Tensor) -> Tensor:
         """Normalised motion (B, T, D) from features (B, T, F) in their units."""
@@ -111,11 +111,8 @@ class LSReMGM(nn.Module):
 
     def joints(self, features: Tensor) -> Tensor:
         """Joints (..., T, J, 3) in metres from features in their units."""
-        if self.config.features != "humanml":
-            raise RepresentationMismatch(f"{self.config.features} motion has rotations, no joints: it needs a body model")
-        skeleton = self.skeleton
-        width = 4 + 3 * (skeleton.num_joints - 1)
-        return joints_from_features(features[..., :width], skeleton) * skeleton.metres_per_unit
+        made = self.config.motion_features
+        return made.joints(features[..., : made.read_columns])  # what an autoencoder makes begins with those, too
 
     def motion(self, features: Tensor, *captions: str) -> Motion:
         """Features (T, D) in their units as joints in metres."""
@@ -150,14 +147,14 @@ class LSReMGM(nn.Module):
 
 
 def check_statistics(config: LSReMGMConfig, statistics: Statistics) -> None:
-    """RepresentationMismatch unless the statistics belong to the motion that the configuration describes."""
-    found = statistics.representation
-    wanted = Representation(config.skeleton, config.fps, config.heading)
+    """FeaturesMismatch unless the statistics belong to the motion that the configuration describes."""
+    found = statistics.features
+    wanted = config.motion_features
     wanted.require(found, "the model", "the data")
     width = len(statistics.mean)
-    expected = load_skeleton(config.skeleton).num_features if config.autoencoder else config.num_features
+    expected = wanted.width if config.autoencoder else config.num_features
     if width != expected and not (config.autoencoder and width == config.autoencoder.num_columns):
-        raise RepresentationMismatch(f"{found.skeleton} motions have {width} features, this model expects {expected} "
+        raise FeaturesMismatch(f"{found.skeleton} motions have {width} features, this model expects {expected} "
                                      f"({config.skeleton}): pass a dataset of skeleton {config.skeleton}")
 
 

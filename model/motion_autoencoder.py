@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data_loaders.corpus import Statistics
-from data_loaders.humanml_features import feature_blocks, joints_from_features
-from data_loaders.skeleton import Skeleton
+from data_loaders.features import Features
 from model.across_processes import total
 from model.loading import CheckpointError, checkpoint_errors, convert_settings, load_checked, made_for
 from model.run_folder import WEIGHTS_FILE, checkpoint_in
@@ -138,33 +137,32 @@ class MotionAutoencoder(nn.Module):
         return z * self.latent_std + self.latent_mean
 
 
-def autoencoder_columns(num_joints: int) -> list[int]:
+def autoencoder_columns(features: Features) -> list[int]:
     """Indices of the feature columns that the autoencoder keeps: root, joint positions, contacts."""
-    blocks = feature_blocks(num_joints)
     names = ("root_yaw", "root_velocity", "root_height", "ric", "contact")
-    return [i for name in names for i in range(blocks[name].start, blocks[name].stop)]
+    return [i for name in names for i in range(features.blocks[name].start, features.blocks[name].stop)]
 
 
 def reconstruction_terms(
-    predicted: Tensor, target: Tensor, mask: Tensor, mean: Tensor, std: Tensor, skeleton: Skeleton, fps: float
+    predicted: Tensor, target: Tensor, mask: Tensor, mean: Tensor, std: Tensor, features: Features
 ) -> dict[str, Tensor]:
-    """Loss terms between normalised columns (B, T, D) at `fps`, most of them on joints in metres; means over real frames.
+    """Loss terms between normalised columns (B, T, D), most of them on joints in metres; means over real frames.
 
     `joints` and `path` compare body-frame and world positions, `velocity` and `acceleration` their differences over time
     (m/s, m/s^2, scaled), `plant` the speed of feet that the recording has on the ground. `subtle` is `velocity` relative
     to how fast a joint moves in its clip: the small wave of a raised hand counts as much as the swing of a runner's arm.
     """
-    body = 4 + 3 * (skeleton.num_joints - 1)
+    body = features.read_columns
     frames = mask[..., None].to(predicted.dtype)  # (B, T, 1)
 
     def average(x: Tensor, keep: Tensor) -> Tensor:
         return (x * keep).sum() / (keep.sum() * x[0, 0].numel()).clamp(min=1) if x.dim() == 3 else average(x.flatten(2), keep)
 
     a, b = (x * std + mean for x in (predicted, target))
-    ja, jb = (joints_from_features(x[..., :body].float(), skeleton) for x in (a, b))  # (B, T, J, 3)
-    va, vb = ((j[:, 1:] - j[:, :-1]) * fps for j in (ja, jb))  # m/s
-    aa, ab = ((v[:, 1:] - v[:, :-1]) * fps for v in (va, vb))  # m/s^2
-    feet = [*skeleton.left_feet, *skeleton.right_feet]
+    ja, jb = (features.joints(x[..., :body].float()) for x in (a, b))  # (B, T, J, 3)
+    va, vb = ((j[:, 1:] - j[:, :-1]) * features.fps for j in (ja, jb))  # m/s
+    aa, ab = ((v[:, 1:] - v[:, :-1]) * features.fps for v in (va, vb))  # m/s^2
+    feet = list(features.body.feet)
     planted = b[:, :-1, body:] > 0.5  # (B, T-1, 4)
     foot_speed = va[:, :, feet].norm(dim=-1) * planted  # (B, T-1, 4)
     ahead = frames[:, 1:]
@@ -200,16 +198,15 @@ def spread(latents: Tensor, kept: Tensor) -> Tensor:
 
 
 def autoencoder_loss(
-    network: MotionAutoencoder, x: Tensor, mask: Tensor, noise: Tensor, mean: Tensor, std: Tensor, skeleton: Skeleton,
-    fps: float,
+    network: MotionAutoencoder, x: Tensor, mask: Tensor, noise: Tensor, mean: Tensor, std: Tensor, features: Features,
 ) -> dict[str, Tensor]:  # fmt: skip
-    """Weighted terms of the reconstruction and the KL of a batch of normalised columns (B, T, D) at `fps`."""
+    """Weighted terms of the reconstruction and the KL of a batch of normalised columns (B, T, D)."""
     posterior = network.encode(x, mask)
     kept = mask[:, :: network.config.downsampling, None].float()
     added = network.config.latent_noise
     latents = posterior.sample(noise, added * spread(posterior.mean, kept) if added else 0.0)
     reconstruction = network.decode(latents, mask).float()
-    terms = reconstruction_terms(reconstruction, x, mask, mean, std, skeleton, fps)
+    terms = reconstruction_terms(reconstruction, x, mask, mean, std, features)
     terms = {name: TERM_WEIGHTS[name] * value for name, value in terms.items()}
     terms["kl"] = network.config.kl_weight * (posterior.kl().float().mean(-1, keepdim=True) * kept).sum() / kept.sum()
     return terms
@@ -217,19 +214,19 @@ def autoencoder_loss(
 
 @torch.no_grad()
 def reconstruction_error(
-    network: MotionAutoencoder, x: Tensor, mask: Tensor, mean: Tensor, std: Tensor, skeleton: Skeleton, fps: float
+    network: MotionAutoencoder, x: Tensor, mask: Tensor, mean: Tensor, std: Tensor, features: Features
 ) -> dict[str, float]:
     """What decoding the mean latents of a batch loses: MPJPE and path error in mm, jerk and planted-foot speed over real."""
     device = next(network.parameters()).device
     x, mask, mean, std = (v.to(device) for v in (x, mask, mean, std))
     y = network.decode(network.encode(x, mask).mean, mask).float()
-    terms = reconstruction_terms(y, x, mask, mean, std, skeleton, fps)
-    body = 4 + 3 * (skeleton.num_joints - 1)
-    joints = [joints_from_features((v * std + mean)[..., :body], skeleton) for v in (y, x)]  # (B, T, J, 3) each
+    terms = reconstruction_terms(y, x, mask, mean, std, features)
+    body = features.read_columns
+    joints = [features.joints((v * std + mean)[..., :body]) for v in (y, x)]  # (B, T, J, 3) each
     local = [(v * std + mean)[..., 4:body].unflatten(-1, (-1, 3)) for v in (y, x)]
     inner = (mask[:, 3:] & mask[:, :-3])[..., None]
     jerks = [(j.diff(n=3, dim=1).norm(dim=-1) * inner).sum() for j in joints]
-    real_plant = reconstruction_terms(x, x, mask, mean, std, skeleton, fps)["plant"]
+    real_plant = reconstruction_terms(x, x, mask, mean, std, features)["plant"]
     return {
         "loss": float(sum(TERM_WEIGHTS[name] * value for name, value in terms.items())),
         "mpjpe_mm": float(1000 * (local[0] - local[1]).norm(dim=-1)[mask].mean()),

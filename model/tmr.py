@@ -14,10 +14,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from data_loaders.corpus import Motion, Representation, RepresentationMismatch, Statistics
-from data_loaders.humanml_features import joints_from_features
-from data_loaders.rifke import joints_from_rifke
-from data_loaders.skeleton import load_skeleton
+from data_loaders.corpus import Motion, Statistics
+from data_loaders.features import Features, FeaturesMismatch
 from data_loaders.text import Caption
 from model.capabilities import OWN, Decoding, Request, VectorSpace, require_only
 from model.layers import TransformerLayer, sinusoidal_table
@@ -66,7 +64,7 @@ class TMRConfig:
     # score in [0, 1], cosine / 2 + 0.5, of captions that mean the same; 0: none
     false_negative_threshold: Annotated[float, SHARE] = 0.8
     duplicates: Literal["published", "words"] = "published"  # words: sides, directions and words of content must agree too
-    # representation
+    # motion
     dataset: str = "humanml"
     skeleton: str = "humanml"
     fps: Annotated[float, FPS] = 20.0
@@ -83,8 +81,8 @@ class TMRConfig:
             raise ValueError(f"latent size {self.latent_dim} is not a multiple of {self.num_heads} attention heads")
 
     @property
-    def representation(self) -> Representation:
-        return Representation(self.skeleton, self.fps, self.heading)
+    def motion_features(self) -> Features:
+        return Features(self.skeleton, self.fps, self.heading, self.features)
 
     reads_text = True
     own_guidance = None
@@ -261,12 +259,8 @@ class TMR(nn.Module):
         return slice(None)
 
     def motion(self, features: Tensor, *captions: str) -> Motion:
-        """Features (T, D) in their units as joints in metres. RepresentationMismatch where they hold rotations only."""
-        skeleton = load_skeleton(self.config.skeleton)
-        if self.config.features == "rotations":
-            raise RepresentationMismatch("this model makes rotations, no joints: they need a body model")
-        decode = joints_from_rifke if self.config.features == "rifke" else lambda x: joints_from_features(x, skeleton)
-        joints = decode(features) * skeleton.metres_per_unit  # (T, J, 3)
+        """Features (T, D) in their units as joints in metres. FeaturesMismatch where they hold rotations only."""
+        joints = self.config.motion_features.joints(features)  # (T, J, 3)
         return Motion(joints[None].cpu().numpy(), self.config.fps, self.config.skeleton, captions)
 
     def _posterior(self, outputs: Tensor) -> Posterior:
@@ -285,7 +279,7 @@ class TMR(nn.Module):
         width, longest = self.config.num_features, self.space().frame_limits[1]
         for i, features in enumerate(motions):
             if features.ndim != 2 or features.shape[1] != width:
-                raise RepresentationMismatch(f"motion {i} has shape {tuple(features.shape)}, "
+                raise FeaturesMismatch(f"motion {i} has shape {tuple(features.shape)}, "
                                              f"this model reads (frames, {width})")
             if not 1 <= len(features) <= longest:
                 raise ValueError(f"motion {i} has {len(features)} frames, this model reads 1 to {longest}")
@@ -293,9 +287,9 @@ class TMR(nn.Module):
                 raise ValueError(f"motion {i} holds NaN or infinite values")
 
     def _checked(self, statistics: Statistics) -> tuple[Tensor, Tensor]:
-        self.config.representation.require(statistics.representation, "the model", "its mean and std")
+        self.config.motion_features.require(statistics.features, "the model", "its mean and std")
         if statistics.mean.shape != (self.config.num_features,):
-            raise RepresentationMismatch(f"mean and std of {statistics.mean.shape[-1]} features, "
+            raise FeaturesMismatch(f"mean and std of {statistics.mean.shape[-1]} features, "
                                          f"this model reads {self.config.num_features}")
         return tuple(torch.tensor(array, dtype=torch.float32) for array in (statistics.mean, statistics.std))
 

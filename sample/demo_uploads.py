@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from data_loaders.bvh import MocapError, read_bvh
-from data_loaders.corpus import Representation
+from data_loaders.features import Features
 from data_loaders.joint_mapping import fitting_mapping, load_mapping
-from data_loaders.skeleton import Skeleton, load_skeleton
+from data_loaders.skeleton import Skeleton
 from model.embedding import TextMotionSpace
 from protos.reading import read_array
 from sample.gallery_sources import usable
@@ -28,7 +28,7 @@ AUTO = "find out"
 class Wanted:
     """What reading a file asks of a model, without its weights."""
 
-    representation: Representation
+    features: Features
     num_features: int
     reads_joints: bool
     longest_trained: int
@@ -36,15 +36,15 @@ class Wanted:
 
     @staticmethod
     def of(space: TextMotionSpace) -> "Wanted":
-        return Wanted(space.representation, space.num_features, space.reads_joints, space.longest_trained, space.frame_limits)
+        return Wanted(space.features, space.num_features, space.reads_joints, space.longest_trained, space.frame_limits)
 
     @cached_property
     def skeleton(self) -> Skeleton:
-        return load_skeleton(self.representation.skeleton)
+        return self.features.body
 
     @property
     def fps(self) -> float:
-        return self.representation.fps
+        return self.features.fps
 
 
 def read_upload(path: Path, wanted: Wanted, skeleton: str, fps: float, start: float) -> np.ndarray:

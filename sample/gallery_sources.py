@@ -53,7 +53,7 @@ class DatasetSource:
 
     def __init__(self, dataset: str, split: str, space: TextMotionSpace):
         self.data = data = open_dataset(dataset)
-        space.require(data.representation, f"dataset {data.folder}")
+        space.require(data.features, f"dataset {data.folder}")
         self.space, self.folder, self.given, self.unreadable = space, str(data.folder.resolve()), str(data.folder), {}
         found = data.split(split)
         self.annotated = found if isinstance(data, AmassDataset) else None

@@ -131,13 +131,13 @@ def requests_for(
 
 def _test_split(model: Generates, model_path: Path, dataset: str, count: int) -> list[Request]:
     """First captions and lengths of clips from all over a test split."""
-    from data_loaders.corpus import Corpus, Representation
+    from data_loaders.corpus import Corpus
     from sample.prompts import PromptError, fit_frames
 
     config = model.config
     corpus = Corpus.open(dataset)
-    Representation(config.skeleton, config.fps, config.heading).require(
-        corpus.representation, f"the checkpoint {model_path}", f"the dataset {corpus.folder}"
+    config.motion_features.require(
+        corpus.features, f"the checkpoint {model_path}", f"the dataset {corpus.folder}"
     )
     split = corpus.split("test")
     clips = [clip for clip in split if corpus.captions(clip)]

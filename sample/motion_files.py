@@ -10,7 +10,6 @@ import torch
 
 from data_loaders.bvh import MocapError
 from data_loaders.corpus import Motion
-from data_loaders.humanml_features import features_from_joints, joints_from_features
 from data_loaders.joint_mapping import load_mapping
 from data_loaders.mocap import (
     RUN_JOINTS,
@@ -62,8 +61,7 @@ def read_features(path: Path, space: TextMotionSpace, reading: Reading, warnings
     report_warnings(str(path), told, warnings)
     if len(joints) < 2:
         raise MocapError(f"{path}: {len(joints)} frames at {space.fps:g} per second, expected at least 2")
-    joints = torch.as_tensor(joints / skeleton.metres_per_unit, dtype=torch.float32)
-    return _finite(features_from_joints(joints, skeleton, space.representation.heading).numpy(), path)
+    return _finite(space.features.encode(joints).numpy(), path)
 
 
 # ---------------------------------------------------------------------------------------------- results of a sampling run
@@ -137,8 +135,8 @@ def motion_of(features: np.ndarray, space: TextMotionSpace, captions: Sequence[s
     """Features (T, D) as joints in metres. MocapError where the model reads features of another kind."""
     if not space.reads_joints:
         raise MocapError("the features of this model hold no joints to draw")
-    joints = joints_from_features(torch.as_tensor(np.array(features, np.float32)), space.skeleton)
-    return Motion(joints.numpy()[None] * space.skeleton.metres_per_unit, space.fps, space.skeleton.name, tuple(captions))
+    joints = space.features.joints(torch.as_tensor(np.array(features, np.float32)))
+    return Motion(joints.numpy()[None], space.fps, space.skeleton.name, tuple(captions))
 
 
 def cut_seconds(features: np.ndarray, start: float | None, end: float | None, fps: float, what: str) -> np.ndarray:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data_loaders.corpus import Representation, Statistics
+from data_loaders.corpus import Statistics
 from data_loaders.corpus_writer import Entry, write_corpus
+from data_loaders.features import Features
 from data_loaders.skeleton import load_skeleton
 from data_loaders.text import Caption
 
@@ -133,15 +134,15 @@ def random_corpus(folder: Path) -> Path:
         )
         for i, content in enumerate(contents)
     ]  # fmt: skip
-    representation = Representation("humanml", 20.0, "continuous")
-    write_corpus(folder, entries, representation, Statistics(np.zeros(263), np.full(263, 5.0), representation))
+    features = Features("humanml", 20.0, "continuous")
+    write_corpus(folder, entries, features, Statistics(np.zeros(263), np.full(263, 5.0), features))
     (folder / "train.txt").write_text("\n".join(entry.name for entry in entries[:20]))
     (folder / "val.txt").write_text("\n".join(entry.name for entry in entries[20:]))
     return folder
 
 
 POOL_STATISTICS = Statistics(
-    np.zeros(263, np.float32), np.full(263, 0.3, np.float32), Representation("humanml", 20.0, "continuous")
+    np.zeros(263, np.float32), np.full(263, 0.3, np.float32), Features("humanml", 20.0, "continuous")
 )
 
 
@@ -161,13 +162,13 @@ def pool_corpus(folder: Path, count: int = 40) -> Path:
     folder.mkdir(parents=True)
     made = [pool_motion(i) for i in range(count)]
     clips = [torch.as_tensor(joints) for joints, _ in made]
-    features = features_from_clips(clips, load_skeleton("humanml"), POOL_STATISTICS.representation.heading)
+    features = features_from_clips(clips, load_skeleton("humanml"), POOL_STATISTICS.features.heading)
     entries = [
         Entry(f"{i:03d}", rows.numpy(), [Caption(text), Caption(f"somebody there: {text}")],
               {"content": "raise" if i % 2 else "walk"})
         for i, (rows, (_, text)) in enumerate(zip(features, made))
     ]  # fmt: skip
-    write_corpus(folder, entries, POOL_STATISTICS.representation, POOL_STATISTICS)
+    write_corpus(folder, entries, POOL_STATISTICS.features, POOL_STATISTICS)
     for split in ("train", "val", "test"):
         (folder / f"{split}.txt").write_text("\n".join(entry.name for entry in entries))
     return folder

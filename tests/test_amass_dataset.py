@@ -87,7 +87,7 @@ def test_a_model_is_measured_on_such_a_folder(folder, tmp_path, caplog):
     torch.manual_seed(0)
     config = TMRConfig(latent_dim=16, ff_size=16, num_layers=1, num_heads=2, text_dim=384, text_encoder="minilm",
                        sentence_encoder="minilm")  # fmt: skip
-    statistics = Statistics(np.zeros(263, np.float32), np.ones(263, np.float32), config.representation)
+    statistics = Statistics(np.zeros(263, np.float32), np.ones(263, np.float32), config.motion_features)
     save_pretrained(tmp_path / "tmr", config, build(config, statistics).state_dict(), statistics)
     with caplog.at_level(logging.WARNING):
         report = evaluate(RetrievalOptions(model_path=tmp_path / "tmr", dataset=str(folder), sentence_encoder="minilm",

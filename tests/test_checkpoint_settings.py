@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from data_loaders.corpus import Representation, Statistics
+from data_loaders.corpus import Statistics
+from data_loaders.features import Features
 from model import evaluators, tmr
 from model.lsremgm import LSReMGMConfig
 from model.lsremgm_system import build
@@ -27,7 +28,7 @@ SIZES = AutoencoderConfig(num_columns=71, latent_channels=8, width=8, num_blocks
 
 
 def statistics(width=263) -> Statistics:
-    return Statistics(np.zeros(width, np.float32), np.ones(width, np.float32), Representation("humanml", 20.0, "published"))
+    return Statistics(np.zeros(width, np.float32), np.ones(width, np.float32), Features("humanml", 20.0, "published"))
 
 
 def small(system):

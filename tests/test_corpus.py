@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 
 from data_loaders.clips import clip_name, mirrored_twins, original_name, window_number
-from data_loaders.corpus import Corpus, Representation, Statistics
+from data_loaders.corpus import Corpus, Statistics
 from data_loaders.corpus_writer import Entry, write_corpus
+from data_loaders.features import Features
 from data_loaders.text import Caption
 from protos.outputs import OutputError
 from protos.reading import FileError
 from tests.synthetic import random_corpus
 
-OURS = Representation("humanml", 20.0, "continuous")
+OURS = Features("humanml", 20.0, "continuous")
 PAIR = Statistics(np.zeros(263, np.float32), np.ones(263, np.float32), OURS)
 
 
@@ -118,7 +119,7 @@ def test_the_stamp_tells_frames_captions_splits_and_statistics_apart(folder, tmp
         copy = tmp_path / "copy"
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(folder, copy)
-        write_corpus(copy, entries, corpus.representation, statistics)
+        write_corpus(copy, entries, corpus.features, statistics)
         if train is not None:
             (copy / "train.txt").write_text(train)
         return Corpus(copy).stamp
@@ -127,7 +128,7 @@ def test_the_stamp_tells_frames_captions_splits_and_statistics_apart(folder, tmp
         stamp([Entry(entries[0].name, entries[0].features + 1, entries[0].captions, entries[0].labels), *entries[1:]]),
         stamp([Entry(entries[0].name, entries[0].features, [Caption("else")], entries[0].labels), *entries[1:]]),
         stamp([Entry(entries[0].name, entries[0].features, entries[0].captions, {"content": "x"}), *entries[1:]]),
-        stamp(statistics=Statistics(statistics.mean + 1, statistics.std, statistics.representation)),
+        stamp(statistics=Statistics(statistics.mean + 1, statistics.std, statistics.features)),
         stamp(train="000003\n"),
     ]
     assert stamp() == corpus.stamp  # the same data prepared again

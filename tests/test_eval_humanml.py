@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from data_loaders.corpus import Corpus
+from data_loaders.features import Features
 from data_loaders.humanml_features import joints_from_features
 from data_loaders.preparation import prepare
 from data_loaders.read_recordings import PreparationSettings
@@ -236,7 +237,7 @@ def test_features_that_a_model_does_not_make_follow_from_those_it_makes(dataset)
     corpus = Corpus.open(dataset)
     whole = np.array(corpus[4])
     columns = [*range(67), *range(259, 263)]
-    found = complete_features(torch.as_tensor(whole[:, columns]), columns, SKELETON, "continuous")
+    found = complete_features(torch.as_tensor(whole[:, columns]), columns, Features("humanml", 20.0, "continuous"))
     assert found.shape == whole.shape and (found[:, columns] == whole[:, columns]).all()
     np.testing.assert_allclose(found[:-1], whole[:-1], atol=2e-3)
     joints = [joints_from_features(torch.as_tensor(rows), SKELETON) for rows in (found, whole)]

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from data_loaders.corpus import Representation, RepresentationMismatch, Statistics
+from data_loaders.corpus import Statistics
+from data_loaders.features import Features, FeaturesMismatch
 from data_loaders.glove import VocabularyError
 from data_loaders.text import Caption
 from model.evaluator_losses import draw_shift, matching_loss, pull, push
@@ -27,7 +28,7 @@ SMALL = dict(movement_hidden=16, movement_latent=12, text_hidden=12, motion_hidd
 
 
 def statistics(mean=0.5, std=2.0):
-    return Statistics(np.full(263, mean), np.full(263, std), EvaluatorConfig().representation)
+    return Statistics(np.full(263, mean), np.full(263, std), EvaluatorConfig().motion_features)
 
 
 @pytest.fixture(scope="module")
@@ -105,14 +106,14 @@ def test_words_beyond_the_length_of_a_text_have_no_influence(evaluator):
     torch.testing.assert_close(evaluator.encode_words(given[[2, 0]]), evaluator.encode_words(given)[[2, 0]])
 
 
-def test_another_representation_is_refused(evaluator):
-    evaluator.require(Representation("humanml", 20.0, "published"), "dataset a")
-    for other in (Representation("humanml", 20.0, "continuous"), Representation("kit", 12.5, "published")):
-        with pytest.raises(RepresentationMismatch, match="the evaluator"):
+def test_other_features_are_refused(evaluator):
+    evaluator.require(Features("humanml", 20.0, "published"), "dataset a")
+    for other in (Features("humanml", 20.0, "continuous"), Features("kit", 12.5, "published")):
+        with pytest.raises(FeaturesMismatch, match="the evaluator"):
             evaluator.require(other, "dataset b")
-    with pytest.raises(RepresentationMismatch):
+    with pytest.raises(FeaturesMismatch):
         GuoEvaluator(EvaluatorConfig(**SMALL, heading="continuous"), statistics())
-    with pytest.raises(RepresentationMismatch, match="251"):
+    with pytest.raises(FeaturesMismatch, match="251"):
         GuoEvaluator(EvaluatorConfig(**SMALL, num_features=251), statistics())
 
 
@@ -175,7 +176,7 @@ def test_words_come_through_minilm_where_no_vectors_are(tmp_path):
         load_words("fasttext", tmp_path)
 
 
-def test_a_checkpoint_keeps_weights_statistics_and_representation(evaluator, tmp_path):
+def test_a_checkpoint_keeps_weights_statistics_and_features(evaluator, tmp_path):
     save_pretrained(tmp_path / "evaluator", evaluator.config, evaluator.state_dict(), evaluator.statistics, "# Card", half=True)
     again = from_pretrained(tmp_path / "evaluator", systems=("evaluator",))
     assert again.config == evaluator.config and not again.training
@@ -224,7 +225,7 @@ def test_the_published_length_estimator_loads(tmp_path):
 
 
 def test_carried_statistics_are_those_of_the_evaluators_not_of_the_datasets():
-    dataset = Statistics.published("HumanML3D", official.evaluator_statistics("humanml").representation).std
+    dataset = Statistics.published("HumanML3D", official.evaluator_statistics("humanml").features).std
     for name, width in (("humanml", 263), ("kit", 251)):
         assert official.evaluator_statistics(name).std.shape == (width,)
     ratio = dataset / official.evaluator_statistics("humanml").std

@@ -83,7 +83,7 @@ def test_of_mirrored_twins_only_the_better_is_shown(tmr, folder, small_dataset):
     assert all(hit["caption"] == corpus.captions(hit["name"])[0].text for hit in every)
 
 
-def test_a_dataset_of_another_representation_is_refused(tmp_path, folder, small_dataset):
+def test_a_dataset_of_other_features_is_refused(tmp_path, folder, small_dataset):
     published = saved_tmr(tmp_path / "published", heading="published")
     with pytest.raises(ValueError, match="heading"):
         main(["encode_dataset", "--model_path", str(published), "--dataset", str(small_dataset)])

@@ -11,12 +11,13 @@ from torch import Tensor
 from benchmarks.features import main as benchmark
 from benchmarks.features import reference_features, synthetic_clip
 from data_loaders.bone_rotations import bone_lengths
+from data_loaders.feature_blocks import humanml_blocks
 from data_loaders.feature_statistics import denormalise, feature_mean_std, mean_std, renormalise, with_feature_bias
+from data_loaders.features import Features
 from data_loaders.headings import Spans, smooth_in_time
 from data_loaders.humanml_features import (
     FeatureError,
     canonical_joints,
-    feature_blocks,
     features_from_clips,
     features_from_joints,
     foot_contacts,
@@ -28,6 +29,7 @@ from data_loaders.humanml_features import (
 from data_loaders.skeleton import load_skeleton
 from tests.synthetic import walk
 
+FEATURES = Features("humanml", 20.0, "published")
 HUMANML, KIT = load_skeleton("humanml"), load_skeleton("kit")
 TENTH_OF_A_MILLIMETRE = 1e-4
 
@@ -181,7 +183,7 @@ def test_only_root_and_position_columns_are_needed_and_gradients_reach_them():
 def test_gradients_reach_the_rotations():
     features = features_from_joints(clip(), HUMANML, "continuous").requires_grad_()
     joints_from_rotations(features, HUMANML).square().sum().backward()
-    rot = features.grad[:, feature_blocks(22)["rot"]]
+    rot = features.grad[:, humanml_blocks(22)["rot"]]
     assert rot.isfinite().all() and rot.abs().sum(0).min() > 0
 
 
@@ -218,7 +220,7 @@ def test_feet_that_rest_touch_and_feet_that_slide_do_not():
     assert contacts.shape == (9, 4)
     assert contacts.sum(0).tolist() == [0, 9, 9, 9]
     features = features_from_joints(torch.from_numpy(walk(50)).float(), HUMANML)
-    assert 0.2 < features[:, feature_blocks(22)["contact"]].mean() < 0.95
+    assert 0.2 < features[:, humanml_blocks(22)["contact"]].mean() < 0.95
 
 
 def test_smoothing_is_scipys_gaussian_filter():
@@ -250,11 +252,11 @@ def test_statistics_are_those_of_all_frames_with_the_std_averaged_in_blocks(capl
     clips = [(50 + random.standard_normal((frames, 263)) * np.linspace(1, 2, 263)).astype(np.float32) for frames in (30, 50)]
     broken = np.full((10, 263), np.nan, np.float32)
     with caplog.at_level(logging.WARNING):
-        mean, std = mean_std([clips[0], broken, clips[1]], HUMANML)
+        mean, std = mean_std([clips[0], broken, clips[1]], FEATURES)
     assert "1 clips hold NaN or infinite values" in caplog.text
     frames = np.concatenate(clips).astype(np.float64)
     assert np.allclose(mean, frames.mean(0), atol=1e-5)
-    for block in feature_blocks(22).values():
+    for block in humanml_blocks(22).values():
         assert np.allclose(std[block], frames.std(0)[block].mean(), atol=1e-5)
 
 
@@ -263,9 +265,9 @@ def test_features_that_never_move_are_not_divided_by_their_rounding_error(statis
     """A walk on level ground, always in contact: other data that does move stays within reach."""
     random = np.random.default_rng(0)
     clips = random.standard_normal((3, 40, 263)).astype(np.float32)
-    still = list(range(feature_blocks(22)["contact"].start, 263)) + [0]  # contacts and the turn of the root
+    still = list(range(humanml_blocks(22)["contact"].start, 263)) + [0]  # contacts and the turn of the root
     clips[..., still] = 0.5 + 1e-8 * random.standard_normal((3, 40, 5))
-    mean, std = statistics(clips, HUMANML)
+    mean, std = statistics(clips, FEATURES)
     assert np.abs((0.9 - mean[still]) / std[still]).max() < 1
     moving = np.setdiff1d(np.arange(263), still)
     assert np.allclose(std[moving], 1, atol=0.3)
@@ -273,9 +275,9 @@ def test_features_that_never_move_are_not_divided_by_their_rounding_error(statis
 
 def test_statistics_refuse_the_features_of_another_skeleton():
     with pytest.raises(ValueError, match="humanml features have 263 columns"):
-        mean_std([np.zeros((4, 251))], HUMANML)
+        mean_std([np.zeros((4, 251))], FEATURES)
     with pytest.raises(ValueError, match="no clip of finite values"):
-        mean_std([], HUMANML)
+        mean_std([], FEATURES)
 
 
 def test_normalisation_pairs_convert_by_way_of_physical_units():
@@ -288,7 +290,7 @@ def test_normalisation_pairs_convert_by_way_of_physical_units():
 
 
 def test_published_training_divided_root_and_contact_std_by_25():
-    ratio = np.ones(263) / with_feature_bias(np.ones(263), 22, times=2)
+    ratio = np.ones(263) / with_feature_bias(np.ones(263), FEATURES, times=2)
     assert set(ratio[:4]) | set(ratio[259:]) == {25.0}
     assert set(ratio[4:259]) == {1.0}
 

@@ -15,6 +15,7 @@ from data_loaders.batches import TextMotionDataset, collate
 from data_loaders.clips import Clips, clips_of_corpus, clips_of_folder
 from data_loaders.corpus_writer import Entry as Clip
 from data_loaders.corpus_writer import write_corpus
+from data_loaders.features import Features
 from data_loaders.glove import Words, padded_tokens
 from data_loaders.humanml import (
     Draws,
@@ -207,14 +208,14 @@ class TestWindows:
 def corpus(tmp_path) -> corpora.Corpus:
     """Clips of 7 to 300 frames, the last with a caption for 2-7 s; frame t of every clip holds t."""
     lengths = {"tiny": 7, "short": 19, "middle": 61, "long": 100, "endless": 300}
-    representation = corpora.Representation("humanml", 20.0, "continuous")
+    features = Features("humanml", 20.0, "continuous")
     captions = {"endless": [Caption("he spins", start=2.0, end=7.0), *WHOLE]}
     entries = [
         Clip(name, ramp(n, 263), captions.get(name, WHOLE), {"content": "walk" if n < 100 else "spin"})
         for name, n in lengths.items()
     ]
-    statistics = corpora.Statistics(np.full(263, 50, np.float32), np.full(263, 4, np.float32), representation)
-    write_corpus(tmp_path, entries, representation, statistics)
+    statistics = corpora.Statistics(np.full(263, 50, np.float32), np.full(263, 4, np.float32), features)
+    write_corpus(tmp_path, entries, features, statistics)
     (tmp_path / "train.txt").write_text("\n".join([*lengths, "absent"]))
     return corpora.Corpus.open(tmp_path)
 
@@ -259,11 +260,11 @@ class TestTextMotionDataset:
         captions = [Caption("he bows", start=1.5, end=1.5), Caption("he spins", start=3.0, end=1.0)]
         found = {}
         for name, heading in (("walk", "continuous"), ("walk", "published"), ("000021", "published")):
-            representation = corpora.Representation("humanml", 20.0, heading)
-            statistics = corpora.Statistics(np.zeros(263, np.float32), np.ones(263, np.float32), representation)
+            features = Features("humanml", 20.0, heading)
+            statistics = corpora.Statistics(np.zeros(263, np.float32), np.ones(263, np.float32), features)
             folder = tmp_path / name / heading
             entries = [Clip(name, ramp(100, 263), captions), Clip("000001", ramp(90, 263), WHOLE)]
-            write_corpus(folder, entries, representation, statistics)
+            write_corpus(folder, entries, features, statistics)
             (folder / "train.txt").write_text(f"{name}\n000001\n")
             with caplog.at_level("INFO"):
                 data = TextMotionDataset(corpora.Corpus.open(folder))
@@ -292,7 +293,7 @@ class TestTextMotionDataset:
         (corpus.folder / "val.txt").write_text("tiny")
         with pytest.raises(ValueError, match=r"split 'val' can be trained on: 1 left out: 1 too short \(tiny\)"):
             TextMotionDataset(corpus, "val")
-        corpus.features = np.full_like(corpus.features, np.nan)
+        corpus.frames = np.full_like(corpus.frames, np.nan)
         with pytest.raises(ValueError, match="short: its features hold NaN"):
             TextMotionDataset(corpus).item(0, 0)
 

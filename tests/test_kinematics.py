@@ -88,8 +88,8 @@ def test_contacts_mean_the_same_at_any_frame_rate_and_unit():
         assert contacts(slow, fps, SKELETON).min() == 1
         assert contacts(fast, fps, SKELETON).max() == 0
     kit = load_skeleton("kit")  # 0.05 mm² per frame: 2.8 mm/s
-    assert contacts(sliding(0.0)[:, :21], kit.fps, kit).min() == 1
-    assert contacts(sliding(0.01)[:, :21], kit.fps, kit).max() == 0
+    assert contacts(sliding(0.0)[:, :21], kit.contact_fps, kit).min() == 1
+    assert contacts(sliding(0.01)[:, :21], kit.contact_fps, kit).max() == 0
 
 
 def test_nan_and_infinity_are_counted():

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from data_loaders.features import Features
 from data_loaders.humanml_features import joints_from_features
 from evaluations import eval_localize
 from evaluations.localization import joined, measures
@@ -130,7 +131,7 @@ def test_a_stride_beyond_the_shortest_window_leaves_no_frame_out(tmr):
 
 def test_joined_clips_stay_what_they_are_and_nothing_jumps_between_them():
     clips = [features_of(walk(80)), features_of(raise_hand(60)), features_of(walk(60, 2.0))]
-    features, spans = joined(clips, SKELETON, "continuous", gap=10)
+    features, spans = joined(clips, Features("humanml", 20.0, "continuous"), gap=10)
     assert spans == [(0, 79), (89, 148), (158, 217)] and features.shape == (217, 263)
     for clip, (first, stop) in zip(clips, spans):
         np.testing.assert_allclose(features[first:stop, 3:67], clip[:, 3:67], atol=0.03)  # height and poses

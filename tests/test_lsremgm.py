@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from data_loaders.corpus import Batch, Representation, RepresentationMismatch, Statistics
+from data_loaders.corpus import Batch, Statistics
 from data_loaders.edit_masks import TARGET_JOINTS, EditError, TargetLocation, edit_mask, target_location, target_rows
+from data_loaders.features import Features, FeaturesMismatch
 from data_loaders.skeleton import load_skeleton
 from model.capabilities import OWN, Decoding, Request
 from model.lsremgm import LSReMGMConfig, MotionDenoiser
@@ -59,7 +60,7 @@ def features(nets, text="a walk", frames=8, decoding=OWN, **given) -> torch.Tens
 def statistics(width=263, skeleton="humanml", fps=20.0, heading="published"):
     """Statistics of a spread that keeps random samples near a metre."""
     return Statistics(np.zeros(width, np.float32), np.full(width, 0.02, np.float32),
-                      Representation(skeleton, fps, heading))
+                      Features(skeleton, fps, heading))
 
 
 @pytest.fixture(scope="module")
@@ -296,16 +297,16 @@ def test_settings_that_a_sampler_does_not_take_are_refused(nets):
 
 
 def test_in_between_keeps_start_and_end(nets):
-    given, skeleton = torch.randn(1, 20, 263) * 0.02, load_skeleton("humanml")
-    keep = edit_mask("in_between", skeleton, torch.tensor([20]), 20)
+    given = torch.randn(1, 20, 263) * 0.02
+    keep = edit_mask("in_between", nets.config.motion_features, torch.tensor([20]), 20)
     made = features(nets, frames=20, motion=given[0], keep=keep[0])
     assert torch.allclose(made[:5], given[0, :5], atol=1e-6) and torch.allclose(made[15:], given[0, 15:], atol=1e-6)
     assert not torch.allclose(made[5:15], given[0, 5:15], atol=1e-3)
 
 
 def test_upper_body_edit_keeps_legs_and_root(unmasked):
-    given, skeleton = torch.randn(1, 30, 263) * 0.02, load_skeleton("humanml")
-    keep = edit_mask("upper_body", skeleton, torch.tensor([30]), 30)
+    given = torch.randn(1, 30, 263) * 0.02
+    keep = edit_mask("upper_body", unmasked.config.motion_features, torch.tensor([30]), 30)
     made = features(unmasked, "waving", 30, motion=given[0], keep=keep[0])
     assert torch.allclose(made[keep[0]], given[0][keep[0]], atol=1e-6)
     assert not torch.allclose(made[~keep[0]], given[0][~keep[0]], atol=1e-3)
@@ -445,7 +446,7 @@ def test_prefix_models_learn_to_end_at_a_target(minilm):
     x0 = torch.randn(2, 12, 263)
     mask = torch.ones(2, 12, dtype=torch.bool)
     valid = target_rows([["pelvis"], ["right_wrist"]], [True, True])
-    reached = target_location(nets.denormalise(x0), mask.sum(1), valid, nets.skeleton)
+    reached = target_location(nets.denormalise(x0), mask.sum(1), valid, nets.config.motion_features)
     assert torch.allclose(goal_error(nets, reached, mask, x0), torch.zeros(2), atol=1e-8)
     moved = TargetLocation(reached.values + 0.5, valid)
     assert (goal_error(nets, moved, mask, x0) > 0.1).all()
@@ -455,14 +456,14 @@ def test_joint_losses_need_joints(minilm):
     config = LSReMGMConfig(**{**SMALL, "num_features": 150, "condition": "none", "features": "smpl_rot6d",
                               "skeleton": "smpl", "lambda_rcxyz": 1.0})
     batch = Batch(torch.randn(1, 8, 150), torch.tensor([8]), torch.ones(1, 8, dtype=torch.bool), [""])
-    with pytest.raises(RepresentationMismatch, match="body model"):
+    with pytest.raises(FeaturesMismatch, match="body model"):
         loss(build(config), batch, sample_generators(0, [0]))
 
 
 @pytest.mark.parametrize("change", [dict(skeleton="kit", width=251, fps=12.5), dict(fps=30.0),
                                     dict(heading="continuous"), dict(width=251)])
-def test_statistics_of_another_representation_are_refused(change):
-    with pytest.raises(RepresentationMismatch):
+def test_statistics_of_other_features_are_refused(change):
+    with pytest.raises(FeaturesMismatch):
         build(LSReMGMConfig(**SMALL), statistics(**change))
 
 

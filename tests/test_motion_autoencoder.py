@@ -10,6 +10,7 @@ from data_loaders.augmentation import can_repeat, loop_gap, repeat_clip
 from data_loaders.batch_plan import balanced_weights
 from data_loaders.batches import FADE, TextMotionDataset
 from data_loaders.corpus import Corpus
+from data_loaders.features import Features
 from data_loaders.humanml_features import features_from_joints, joints_from_features
 from data_loaders.skeleton import load_skeleton
 from model.lsremgm import LSReMGMConfig
@@ -31,6 +32,7 @@ from train.export import run as export
 from train.train_autoencoder import AutoencoderOptions
 from train.train_autoencoder import run as train_autoencoder
 
+CONTINUOUS = Features("humanml", 20.0, "continuous")
 SKELETON = load_skeleton("humanml")
 TINY = AutoencoderConfig(latent_channels=8, width=16, num_blocks=1, fine_width=8, num_fine_blocks=1)
 
@@ -49,7 +51,7 @@ def features(joints: np.ndarray) -> np.ndarray:
 
 
 def test_its_columns_are_what_joints_are_decoded_from():
-    columns = autoencoder_columns(22)
+    columns = autoencoder_columns(CONTINUOUS)
     assert len(columns) == AutoencoderConfig().num_columns == 71
     assert columns[:67] == list(range(67)) and columns[67:] == [259, 260, 261, 262]
     rows = torch.from_numpy(features(walk(41)))
@@ -73,31 +75,31 @@ def test_padding_changes_nothing():
 
 
 def test_a_perfect_reconstruction_costs_nothing_but_the_feet_of_the_recording():
-    rows = torch.from_numpy(features(walk(41)))[None][..., autoencoder_columns(22)]
+    rows = torch.from_numpy(features(walk(41)))[None][..., autoencoder_columns(CONTINUOUS)]
     mask = torch.ones(1, 40, dtype=torch.bool)
-    terms = reconstruction_terms(rows, rows, mask, torch.zeros(71), torch.ones(71), SKELETON, 20.0)
+    terms = reconstruction_terms(rows, rows, mask, torch.zeros(71), torch.ones(71), CONTINUOUS)
     assert all(float(value) < 1e-6 for name, value in terms.items() if name != "plant")
     sliding = rows.clone()
     sliding[..., 2] += 0.05  # one metre per second more
-    more = reconstruction_terms(sliding, rows, mask, torch.zeros(71), torch.ones(71), SKELETON, 20.0)
+    more = reconstruction_terms(sliding, rows, mask, torch.zeros(71), torch.ones(71), CONTINUOUS)
     assert more["path"] > 0.1 and more["velocity"] > 0.3
-    standing = torch.from_numpy(features(raise_hand(41)))[None][..., autoencoder_columns(22)]
+    standing = torch.from_numpy(features(raise_hand(41)))[None][..., autoencoder_columns(CONTINUOUS)]
     pushed = standing.clone()
     pushed[..., 2] += 0.05
-    still, moved = (reconstruction_terms(p, standing, mask, torch.zeros(71), torch.ones(71), SKELETON, 20.0)["plant"]
+    still, moved = (reconstruction_terms(p, standing, mask, torch.zeros(71), torch.ones(71), CONTINUOUS)["plant"]
                     for p in (standing, pushed))  # fmt: skip
     assert still < 1e-4 and moved == pytest.approx(1.0, rel=0.02)  # m/s
 
 
 def test_a_small_movement_of_a_resting_joint_counts_like_a_large_one_of_a_fast_joint():
-    rows = torch.from_numpy(features(raise_hand(41)))[None][..., autoencoder_columns(22)]
+    rows = torch.from_numpy(features(raise_hand(41)))[None][..., autoencoder_columns(CONTINUOUS)]
     mask = torch.ones(1, 40, dtype=torch.bool)
 
     def lost(joint: str, metres: float) -> tuple[float, float]:
         """velocity and subtle terms where a joint trembles by so much that the recording does not."""
         shaken = rows.clone()
         shaken[:, ::2, 4 + 3 * (SKELETON.index(joint) - 1)] += metres
-        terms = reconstruction_terms(shaken, rows, mask, torch.zeros(71), torch.ones(71), SKELETON, 20.0)
+        terms = reconstruction_terms(shaken, rows, mask, torch.zeros(71), torch.ones(71), CONTINUOUS)
         return float(terms["velocity"]), float(terms["subtle"])
 
     resting, moving = lost("right_wrist", 0.01), lost("left_wrist", 0.01)
@@ -119,13 +121,13 @@ def test_noise_on_latents_is_measured_by_their_spread_over_real_ones():
 
 def test_a_decoder_is_trained_to_bear_the_noise_that_is_asked_for(small_dataset):
     corpus = Corpus.open(small_dataset)
-    columns = autoencoder_columns(22)
+    columns = autoencoder_columns(CONTINUOUS)
     mean, std = (torch.from_numpy(v[columns]) for v in (corpus.mean, corpus.std))
     x = torch.from_numpy(((corpus[0][:32, columns] - mean.numpy()) / std.numpy()).astype(np.float32))[None]
     mask, noise = torch.ones(1, 32, dtype=torch.bool), torch.randn(1, 8, 8)
     plain, noisy = network(), network()
     noisy.config = replace(TINY, latent_noise=0.5)
-    terms = [autoencoder_loss(each, x, mask, noise, mean, std, SKELETON, 20.0) for each in (plain, noisy)]
+    terms = [autoencoder_loss(each, x, mask, noise, mean, std, CONTINUOUS) for each in (plain, noisy)]
     assert terms[0]["kl"] == terms[1]["kl"] and terms[0]["columns"] != terms[1]["columns"]
 
 
@@ -169,9 +171,9 @@ def test_training_writes_a_folder_that_loads_and_encodes_with_unit_spread(tmp_pa
     )  # fmt: skip
     train_autoencoder(options)
     net, statistics = load_autoencoder(tmp_path / "run" / "step_000000003")
-    assert statistics.representation.heading == "continuous"
+    assert statistics.features.heading == "continuous"
     corpus = Corpus.open(small_dataset)
-    columns = autoencoder_columns(22)
+    columns = autoencoder_columns(CONTINUOUS)
     latents = []
     for i in corpus.split("train"):
         rows = ((corpus[i] - corpus.mean) / corpus.std)[None, : len(corpus[i]) // 4 * 4, columns]
@@ -198,18 +200,18 @@ def test_a_folder_without_autoencoder_is_refused(tmp_path):
 
 def test_a_raised_hand_can_be_repeated_and_a_walk_cannot():
     hand, steps = features(raise_hand(41)), features(walk(41))
-    assert loop_gap(hand, SKELETON) < 0.06 and can_repeat(hand, SKELETON, 20.0, FADE)
-    assert not can_repeat(steps, SKELETON, 20.0, FADE)
+    assert loop_gap(hand, CONTINUOUS) < 0.06 and can_repeat(hand, CONTINUOUS, FADE)
+    assert not can_repeat(steps, CONTINUOUS, FADE)
 
 
 def test_what_stands_still_and_how_fast_joints_are_goes_by_the_frame_rate_of_the_data():
-    sway = raise_hand(41)
+    sway, at_60 = raise_hand(41), replace(CONTINUOUS, fps=60.0)
     sway[..., 0] += 0.004 * np.arange(41)[:, None]  # 4 mm a frame: 8 cm/s at 20 fps, 24 cm/s at 60
-    assert can_repeat(features(sway), SKELETON, 20.0, FADE) and not can_repeat(features(sway), SKELETON, 60.0, FADE)
+    assert can_repeat(features(sway), CONTINUOUS, FADE) and not can_repeat(features(sway), at_60, FADE)
     rows = torch.from_numpy(features(walk(41))[:, :71].copy())[None]
     shaken, mask = rows + 0.01 * torch.randn(rows.shape), torch.ones(rows.shape[:2], dtype=torch.bool)
     slow, fast = (
-        reconstruction_terms(shaken, rows, mask, torch.zeros(71), torch.ones(71), SKELETON, fps) for fps in (20.0, 60.0)
+        reconstruction_terms(shaken, rows, mask, torch.zeros(71), torch.ones(71), each) for each in (CONTINUOUS, at_60)
     )
     assert fast["velocity"] == pytest.approx(3 * float(slow["velocity"]), rel=1e-5)
     assert fast["acceleration"] == pytest.approx(9 * float(slow["acceleration"]), rel=1e-5) and fast["path"] == slow["path"]
@@ -217,7 +219,7 @@ def test_what_stands_still_and_how_fast_joints_are_goes_by_the_frame_rate_of_the
 
 def test_a_repeated_clip_joins_smoothly():
     hand = features(raise_hand(41))
-    thrice = repeat_clip(hand, 3, FADE, SKELETON)
+    thrice = repeat_clip(hand, 3, FADE, CONTINUOUS)
     assert thrice.shape == (3 * (40 - FADE) + FADE, 263)
     np.testing.assert_array_equal(thrice[: 40 - FADE], hand[: 40 - FADE])
     joints = joints_from_features(torch.from_numpy(thrice), SKELETON).numpy()
@@ -228,7 +230,7 @@ def test_a_repeated_clip_joins_smoothly():
     peaks = (wrist[1:-1] > wrist[:-2]) & (wrist[1:-1] >= wrist[2:]) & (wrist[1:-1] > 1.5)
     assert peaks.sum() == 3
     with pytest.raises(ValueError, match="cannot be joined"):
-        repeat_clip(hand[:10], 2, FADE, SKELETON)
+        repeat_clip(hand[:10], 2, FADE, CONTINUOUS)
 
 
 def test_repeats_share_the_weight_of_their_clip(small_dataset):

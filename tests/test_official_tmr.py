@@ -47,7 +47,7 @@ def networks():
     torch.manual_seed(0)
     draw = np.random.default_rng(0)
     mean, std = draw.normal(size=263).astype(np.float32), draw.uniform(0.5, 2, 263).astype(np.float32)
-    return build(CONFIG, Statistics(mean, std, CONFIG.representation)).eval()
+    return build(CONFIG, Statistics(mean, std, CONFIG.motion_features)).eval()
 
 
 @pytest.fixture

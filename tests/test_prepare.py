@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from data_loaders.clips import windows
-from data_loaders.corpus import Corpus, Representation, RepresentationMismatch, Statistics
+from data_loaders.corpus import Corpus, Statistics
+from data_loaders.features import Features, FeaturesMismatch
 from data_loaders.preparation import prepare
 from data_loaders.read_recordings import PreparationSettings
 from tests.shared import shared
@@ -161,7 +162,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(tmp_path, recordings, smal
     assert len(calls) == 4  # four of eight were done before
     ours, whole = Corpus.open(tmp_path / "out"), Corpus.open(small_dataset)
     assert ours.names == whole.names
-    np.testing.assert_array_equal(ours.features, whole.features)
+    np.testing.assert_array_equal(ours.frames, whole.frames)
     np.testing.assert_array_equal(ours.std, whole.std)
 
 
@@ -174,17 +175,17 @@ def test_headings_do_not_mix(tmp_path, recordings, small_dataset):
     prepare(options(recordings, tmp_path / "out", heading="published"))
     ours, other = Corpus.open(small_dataset), Corpus.open(tmp_path / "out")
     assert (ours.heading, other.heading) == ("continuous", "published")
-    with pytest.raises(RepresentationMismatch, match=r"continuous.*published"):
-        ours.representation.require(other.representation, "one", "the other")
+    with pytest.raises(FeaturesMismatch, match=r"continuous.*published"):
+        ours.features.require(other.features, "one", "the other")
     shutil.copy(small_dataset / "corpus" / "stats.npz", tmp_path / "out" / "corpus" / "stats.npz")
-    with pytest.raises(RepresentationMismatch, match="heading"):
+    with pytest.raises(FeaturesMismatch, match="heading"):
         Corpus.open(tmp_path / "out").mean  # noqa: B018
 
 
 def test_statistics_survive_the_disk(tmp_path):
-    statistics = Statistics(np.arange(3.0), np.ones(3), Representation("kit", 12.5, "published"))
+    statistics = Statistics(np.arange(3.0), np.ones(3), Features("kit", 12.5, "published"))
     statistics.save(tmp_path / "stats.npz")
-    assert Statistics.load(tmp_path / "stats.npz").representation == statistics.representation
+    assert Statistics.load(tmp_path / "stats.npz").features == statistics.features
 
 
 def test_a_clone_without_captions_gets_them_from_its_file_names(tmp_path, recordings):

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from data_loaders.corpus import Representation, Statistics
+from data_loaders.corpus import Statistics
+from data_loaders.features import Features
 from model.capabilities import Decoding, Request
 from model.loading import CheckpointError
 from model.lsremgm import LSReMGMConfig, MotionDenoiser
@@ -39,7 +40,7 @@ def statistics(heading="published", width=263):
     generator = np.random.default_rng(0)
     return Statistics(generator.normal(size=width).astype(np.float32),
                       generator.uniform(0.01, 0.1, width).astype(np.float32),
-                      Representation("humanml", 20.0, heading))
+                      Features("humanml", 20.0, heading))
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def test_a_checkpoint_folder_alone_is_enough_to_sample(saved, minilm):
     assert same_sample(nets, again) == 0
     assert {file.name for file in folder.iterdir()} == {
         "config.json", "model.safetensors", "stats.npz", "README.md", "manifest.json"}
-    assert again.statistics.representation == Representation("humanml", 20.0, "continuous")
+    assert again.statistics.features == Features("humanml", 20.0, "continuous")
     assert from_pretrained(folder / "model.safetensors").config == nets.config
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from data_loaders.corpus import Representation, RepresentationMismatch, Statistics
+from data_loaders.corpus import Statistics
+from data_loaders.features import Features, FeaturesMismatch
 from data_loaders.humanml import Entry
 from data_loaders.text import Caption
 from evaluations import metrics
@@ -16,7 +17,7 @@ from model.embedding import TextMotionSpace
 from model.evaluator_words import MinilmWords
 from model.evaluators import EvaluatorConfig, GuoEvaluator
 
-REPRESENTATION = Representation("humanml", 20.0, "continuous")
+FEATURES = Features("humanml", 20.0, "continuous")
 SIZES = dict(movement_hidden=8, movement_latent=8, text_hidden=8, motion_hidden=8, embedding=8)
 
 
@@ -24,7 +25,7 @@ SIZES = dict(movement_hidden=8, movement_latent=8, text_hidden=8, motion_hidden=
 def judge():
     torch.manual_seed(0)
     config = EvaluatorConfig(**SIZES, words="minilm", word_dim=384, pos_dim=0, heading="continuous")
-    return TextMotionSpace(GuoEvaluator(config, Statistics(np.zeros(263), np.ones(263), REPRESENTATION)), MinilmWords())
+    return TextMotionSpace(GuoEvaluator(config, Statistics(np.zeros(263), np.ones(263), FEATURES)), MinilmWords())
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def data():
               tuple(Caption(f"a person does thing {i} for the {k}. time") for k in range(1 + i % 3)))
         for i in range(70)
     ]  # fmt: skip
-    return EvaluationSet(entries, REPRESENTATION)
+    return EvaluationSet(entries, FEATURES)
 
 
 def repeat_real(data):
@@ -63,7 +64,7 @@ def test_lamp_takes_first_captions_in_the_order_of_the_set(data, judge):
 
 def test_too_few_motions_for_a_pool_are_said_to_be_too_few(data):
     with pytest.raises(ValueError, match="31 motions do not fill a pool of 32"):
-        EvaluationSet(data.entries[:31], REPRESENTATION).draw(np.random.default_rng(0))
+        EvaluationSet(data.entries[:31], FEATURES).draw(np.random.default_rng(0))
 
 
 def test_reuse_changes_no_number(data, judge):
@@ -124,7 +125,7 @@ def test_every_judged_motion_is_accounted_for(data, judge):
 
 
 def test_given_motions_are_judged_whole_against_the_real_ones(data, judge):
-    half = EvaluationSet(data.entries[:40], REPRESENTATION, cropped=False)
+    half = EvaluationSet(data.entries[:40], FEATURES, cropped=False)
     found = Evaluation(data, judge).replicate(0, Entrants(given=half))
     given = [each for each in found.motions if each.row == GIVEN]
     assert len(given) == 32 and list(found.rows) == [REAL, GIVEN]
@@ -135,7 +136,7 @@ def test_given_motions_are_judged_whole_against_the_real_ones(data, judge):
 def test_controls_are_told_from_real_motion(data, judge):
     """Even an untrained evaluator sees that noise is no motion; shuffled captions leave the motions what they are."""
     still = [np.cumsum(np.ones_like(entry.motion) * 0.01, axis=0) for entry in data.entries]
-    calm = EvaluationSet([replace(e, motion=m) for e, m in zip(data.entries, still)], REPRESENTATION)
+    calm = EvaluationSet([replace(e, motion=m) for e, m in zip(data.entries, still)], FEATURES)
 
     def noise(lengths, rng):
         return [rng.standard_normal((n, 263)).astype(np.float32) * 9 for n in lengths]
@@ -175,9 +176,9 @@ def test_protocols_differ_in_how_many_motions_they_ask_for(data, judge, name, te
     assert len(asked) == 32  # the pool that reaches 20
 
 
-def test_another_representation_is_refused_before_anything_is_made(data, judge):
-    other = EvaluationSet(data.entries, Representation("humanml", 20.0, "published"))
-    with pytest.raises(RepresentationMismatch, match="the real motions"):
+def test_other_features_are_refused_before_anything_is_made(data, judge):
+    other = EvaluationSet(data.entries, Features("humanml", 20.0, "published"))
+    with pytest.raises(FeaturesMismatch, match="the real motions"):
         Evaluation(other, judge)
     with pytest.raises(ValueError, match="reads minilm words, not glove"):
         words = MinilmWords()
@@ -201,7 +202,7 @@ def test_a_motion_that_is_not_finite_ends_an_evaluation_in_words(data, judge):
 
 
 def test_one_caption_a_motion_is_enough(data, judge):
-    single = EvaluationSet([replace(entry, captions=entry.captions[:1]) for entry in data.entries], REPRESENTATION)
+    single = EvaluationSet([replace(entry, captions=entry.captions[:1]) for entry in data.entries], FEATURES)
     assert 0 <= evaluate(None, single, judge, PROTOCOLS["t2m"], replications=1)[REAL]["top3"].mean <= 1
 
 

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from data_loaders.corpus import Corpus, Representation, Statistics
+from data_loaders.corpus import Corpus, Statistics
 from data_loaders.corpus_writer import Entry, write_corpus
+from data_loaders.features import Features
 from data_loaders.text import Caption
 from evaluations import retrieval_metrics
 from evaluations.eval_retrieval import RetrievalOptions, main
@@ -31,8 +32,8 @@ from model.pretrained import save_pretrained
 from model.text_towers import load_text_encoder
 
 ROOT = Path(__file__).resolve().parents[1]
-REPRESENTATION = Representation("humanml", 20.0, "continuous")
-STATISTICS = Statistics(np.zeros(263, np.float32), np.ones(263, np.float32), REPRESENTATION)
+FEATURES = Features("humanml", 20.0, "continuous")
+STATISTICS = Statistics(np.zeros(263, np.float32), np.ones(263, np.float32), FEATURES)
 
 
 def similarities(count=50, seed=0, digits=None):
@@ -188,7 +189,7 @@ def dataset(tmp_path_factory):
         for i in range(40) for twin in ("", "M")
     ]  # fmt: skip
     entries.append(Entry("M900", np.full((20, 263), 50, np.float32), [Caption("number 50", start=0.58, end=0.2)]))
-    write_corpus(folder, entries, REPRESENTATION, STATISTICS)
+    write_corpus(folder, entries, FEATURES, STATISTICS)
     (folder / "test.txt").write_text("\n".join([*(entry.name for entry in entries), "absent"]))
     (folder / "few.txt").write_text("003\nM003\n007")
     (folder / "one.txt").write_text("M004")
@@ -353,12 +354,12 @@ def test_bad_input_is_one_line(flags, message, dataset, evaluator, tmp_path, cap
 
 
 def test_only_the_published_clips_are_judged_as_humanml3d(tmp_path):
-    representation = Representation("humanml", 20.0, "published")
-    statistics = Statistics(np.zeros(263, np.float32), np.ones(263, np.float32), representation)
+    features = Features("humanml", 20.0, "published")
+    statistics = Statistics(np.zeros(263, np.float32), np.ones(263, np.float32), features)
     folders = {"own": ("walk_01", "000021"), "humanml3d": ("000021", "M000021")}
     for folder, names in folders.items():
         entries = [Entry(name, np.zeros((50, 263), np.float32), [Caption("a walk")]) for name in names]
-        write_corpus(tmp_path / folder, entries, representation, statistics)
+        write_corpus(tmp_path / folder, entries, features, statistics)
     own, humanml3d = (Corpus.open(tmp_path / folder) for folder in folders)
     assert published_name(humanml3d) == "humanml" and default_evaluator(humanml3d).name.startswith("t2m")
     assert published_name(own) is None and default_evaluator(own).name == "own"

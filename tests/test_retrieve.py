@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from data_loaders.bvh import MocapError
-from data_loaders.corpus import Representation, Statistics
+from data_loaders.corpus import Statistics
+from data_loaders.features import Features
 from data_loaders.mocap import read_joints
 from data_loaders.sources import SourceClip
 from model.evaluators import EvaluatorConfig, GuoEvaluator
@@ -159,8 +160,8 @@ def test_bad_input_is_an_error_that_says_what_to_do(tmr, motions, arguments, mes
 def test_an_evaluator_serves_as_well(tmp_path, motions):
     config = EvaluatorConfig(movement_hidden=8, movement_latent=8, text_hidden=8, motion_hidden=8, embedding=8, words="minilm",
                              word_dim=384, pos_dim=0, heading="continuous")  # fmt: skip
-    representation = Representation("humanml", 20.0, "continuous")
-    networks = GuoEvaluator(config, Statistics(np.zeros(263), np.ones(263), representation))
+    features = Features("humanml", 20.0, "continuous")
+    networks = GuoEvaluator(config, Statistics(np.zeros(263), np.ones(263), features))
     save_pretrained(tmp_path / "evaluator", config, networks.state_dict(), networks.statistics)
     assert encode_folder(tmp_path / "evaluator").vectors.shape[1] == 8
     assert found("--gallery", "gallery", "--motion", "motions/fast.npy")[0]["score"] > 0.999

@@ -97,13 +97,13 @@ def test_prompts_from_the_test_split(run, small_dataset):
     assert set(results.text) <= {"a person walks forward", "a person raises the left hand", "a person raises the right hand"}
 
 
-def test_a_dataset_of_another_representation_is_refused(run, recordings, tmp_path):
-    from data_loaders.corpus import RepresentationMismatch
+def test_a_dataset_of_other_features_is_refused(run, recordings, tmp_path):
+    from data_loaders.features import FeaturesMismatch
     from data_loaders.preparation import prepare
     from data_loaders.read_recordings import PreparationSettings
 
     prepare(PreparationSettings("bandai_namco", recordings, tmp_path / "published", workers=1, heading="published"))
-    with pytest.raises(RepresentationMismatch, match="heading"):
+    with pytest.raises(FeaturesMismatch, match="heading"):
         run(*FAST, "--dataset", str(tmp_path / "published"))
 
 

@@ -4,14 +4,16 @@ import json
 
 import pytest
 
+from data_loaders.features import Features
 from data_loaders.skeleton import FOLDER, SkeletonError, load_skeleton
 from protos.reading import FileError
 
 
-@pytest.mark.parametrize("name, joints, features, fps", [("humanml", 22, 263, 20), ("kit", 21, 251, 12.5)])
-def test_shipped_skeletons_have_the_published_sizes(name, joints, features, fps):
+@pytest.mark.parametrize("name, joints, width, fps", [("humanml", 22, 263, 20), ("kit", 21, 251, 12.5)])
+def test_shipped_skeletons_have_the_published_sizes(name, joints, width, fps):
     skeleton = load_skeleton(name)
-    assert (skeleton.num_joints, skeleton.num_features, skeleton.fps) == (joints, features, fps)
+    assert (skeleton.num_joints, skeleton.contact_fps) == (joints, fps)
+    assert Features(name, fps, "published").width == width
 
 
 def test_t2m_is_humanml():
@@ -54,9 +56,9 @@ def test_unknown_skeleton_lists_the_known_ones():
     ({"chains": [[0, 1]]}, "exactly one chain"),
     ({"left_joints": [1]}, "must pair up"),
     ({"fingers": []}, "unknown entry 'fingers'"),
-    ({"fps": None}, "missing required field fps|missing field fps"),
-    ({"fps": "20"}, "fps: expected float, got str"),
-    ({"fps": 0}, "fps = 0, expected more than 0"),
+    ({"contact_fps": None}, "missing required field contact_fps|missing field contact_fps"),
+    ({"contact_fps": "20"}, "contact_fps: expected float, got str"),
+    ({"contact_fps": 0}, "contact_fps = 0, expected more than 0"),
     ({"feet": [1]}, "unknown entry 'feet'"),
     ({"leg_joints": [5, 80]}, "names joint 80, parents has 22"),
     ({"face_joints": [1, 2]}, "face_joints: expected array of length 4"),
@@ -74,3 +76,11 @@ def test_a_file_that_is_no_json_is_told(tmp_path):
     path.write_text("joints: 22")
     with pytest.raises(FileError, match=r"body\.json: not readable JSON"):
         load_skeleton(path)
+
+
+def test_files_with_a_frame_rate_and_length_limits_of_earlier_versions_still_load(tmp_path):
+    record = json.loads((FOLDER / "humanml.json").read_text())
+    del record["contact_fps"]
+    path = tmp_path / "body.json"
+    path.write_text(json.dumps({**record, "fps": 20, "length_limits": [40, 200]}))
+    assert load_skeleton(path) == load_skeleton("humanml")

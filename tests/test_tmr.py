@@ -8,7 +8,8 @@ import torch
 from torch.nn import functional as F
 
 from data_loaders.batches import TrainingItem, collate
-from data_loaders.corpus import RepresentationMismatch, Statistics
+from data_loaders.corpus import Statistics
+from data_loaders.features import FeaturesMismatch
 from model import tmr_losses as losses
 from model.capabilities import Request
 from model.loading import CheckpointError
@@ -23,7 +24,7 @@ TEXTS = ["a person walks forward", "someone jumps", "a man slowly raises the lef
 
 def statistics():
     draw = np.random.default_rng(0)
-    return Statistics(draw.normal(size=263), draw.uniform(0.5, 2.0, 263), TMRConfig().representation)
+    return Statistics(draw.normal(size=263), draw.uniform(0.5, 2.0, 263), TMRConfig().motion_features)
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +120,7 @@ def test_a_generated_motion_follows_from_its_seed_alone(networks):
 
 def test_motion_is_normalised_by_the_models_own_statistics(networks):
     (clip,) = motions(40)
-    other = build(networks.config, Statistics(np.zeros(263), np.ones(263), networks.config.representation)).eval()
+    other = build(networks.config, Statistics(np.zeros(263), np.ones(263), networks.config.motion_features)).eval()
     other.load_state_dict(networks.state_dict())
     own = networks.statistics
     close(other.encode_motion([(clip - own.mean) / own.std]), networks.encode_motion([clip]))
@@ -272,10 +273,10 @@ def test_a_checkpoint_folder_alone_is_enough(networks, tmp_path):
         from_pretrained(tmp_path / "tmr", systems=("lsremgm",))
 
 
-def test_statistics_of_another_representation_are_refused():
-    with pytest.raises(RepresentationMismatch, match="the model"):
+def test_statistics_of_other_features_are_refused():
+    with pytest.raises(FeaturesMismatch, match="the model"):
         build(TMRConfig(**SMALL, heading="continuous"), statistics())
-    with pytest.raises(RepresentationMismatch, match="263 features"):
+    with pytest.raises(FeaturesMismatch, match="263 features"):
         build(TMRConfig(**SMALL, num_features=251), statistics())
 
 

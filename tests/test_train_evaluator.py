@@ -47,7 +47,7 @@ def test_both_stages_leave_an_evaluator_that_judges_the_kind_of_motion_it_was_tr
     result = train_evaluator(small(dataset, tmp_path))
     evaluator = from_pretrained(result.checkpoint, systems=("evaluator",))
     corpus = Corpus.open(dataset)
-    evaluator.require(corpus.representation, "the dataset")
+    evaluator.require(corpus.features, "the dataset")
     assert evaluator.std[0] == pytest.approx(corpus.std[0] / 25) and evaluator.std[100] == corpus.std[100]
     trained = torch.load(complete(tmp_path / "movement")[-1] / "training_state.pt", weights_only=True)["networks"]
     for name, value in evaluator.movement_encoder.state_dict().items():

@@ -89,7 +89,7 @@ def test_latents_of_an_autoencoder_can_be_diffused(dataset, tmp_path):
     torch.manual_seed(0)
     autoencoder = MotionAutoencoder(config)
     own = Corpus.open(dataset).statistics
-    statistics = Statistics(own.mean + 0.5, own.std, own.representation)  # of the data that the autoencoder was trained on
+    statistics = Statistics(own.mean + 0.5, own.std, own.features)  # of the data that the autoencoder was trained on
     save_autoencoder(folder, config, autoencoder, statistics)
     _, found = latents_of(str(folder), Corpus.open(dataset))
     np.testing.assert_array_equal(found.mean, statistics.mean)
@@ -141,7 +141,7 @@ def test_a_run_keeps_the_statistics_it_began_with_and_says_so(dataset, tmp_path,
     again = run(small(folder, tmp_path / "run", num_steps=3, eval_interval=3))
     assert not [record.message for record in caplog.records if record.levelname == "WARNING"]  # nothing has changed
     own = Corpus.open(folder).statistics
-    changed = Statistics(own.mean + 0.3, own.std * 2, own.representation)
+    changed = Statistics(own.mean + 0.3, own.std * 2, own.features)
     changed.save(folder / "corpus" / "stats.npz")
     again = run(small(folder, tmp_path / "run", num_steps=6))
     assert "the dataset has changed since" in caplog.text and "motions are still normalised as then" in caplog.text

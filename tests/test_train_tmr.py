@@ -12,9 +12,10 @@ import pytest
 import torch
 
 from data_loaders.batch_plan import Sample
-from data_loaders.corpus import Corpus, Representation, Statistics
+from data_loaders.corpus import Corpus, Statistics
 from data_loaders.corpus_writer import Entry, write_corpus
 from data_loaders.feature_statistics import feature_mean_std
+from data_loaders.features import Features
 from data_loaders.humanml_features import features_from_joints
 from data_loaders.skeleton import load_skeleton
 from data_loaders.text import Caption
@@ -34,7 +35,7 @@ from train.tmr_options import PRESETS, run
 from train.tmr_recipe import RECALLS, recalls, statistics_of, training_motions, validation
 
 ROOT = Path(__file__).resolve().parents[1]
-REPRESENTATION = Representation("humanml", 20.0, "continuous")
+FEATURES = Features("humanml", 20.0, "continuous")
 KINDS = {
     "left": ("a person raises the left hand", lambda frames: raise_hand(frames, "left")),
     "right": ("a person raises the right hand", lambda frames: raise_hand(frames, "right")),
@@ -56,7 +57,7 @@ def actions(tmp_path_factory):
               [Caption(text)], {"content": kind})
         for kind, (text, make) in KINDS.items() for i in range(8)
     ]  # fmt: skip
-    write_corpus(folder, entries, REPRESENTATION, Statistics(np.zeros(263), np.ones(263), REPRESENTATION))
+    write_corpus(folder, entries, FEATURES, Statistics(np.zeros(263), np.ones(263), FEATURES))
     (folder / "train.txt").write_text("\n".join(entry.name for entry in entries if int(entry.name[-1]) < 6))
     (folder / "val.txt").write_text("\n".join(entry.name for entry in entries if int(entry.name[-1]) >= 6))
     return folder
@@ -198,7 +199,7 @@ def test_statistics_are_those_of_every_feature_by_itself(dataset):
     frames = np.concatenate([corpus[i] for i in corpus.split("train")])
     np.testing.assert_allclose(statistics.std, frames.std(0, ddof=1), rtol=1e-4)
     np.testing.assert_allclose(statistics.mean, frames.mean(0), rtol=1e-3, atol=1e-3)
-    constant = feature_mean_std([np.ones((4, 263))], corpus.skeleton)
+    constant = feature_mean_std([np.ones((4, 263))], corpus.features)
     assert (constant[0] == 1).all() and (constant[1] == 1).all()
 
 
@@ -212,7 +213,7 @@ def test_an_exported_model_is_small_judges_and_makes_motions(dataset, tmp_path):
         "config.json", "model.safetensors", "stats.npz", "README.md", "known_texts.npz", "manifest.json"}
     corpus = Corpus.open(dataset)
     judge = load_judge(tmp_path / "shared", corpus)
-    judge.require(corpus.representation, "the dataset")
+    judge.require(corpus.features, "the dataset")
     assert judge.encode_text([Caption("a person bows")]).shape == (1, 16)
     assert judge.encode_motion([corpus[0], corpus[1]]).shape == (2, 16)
 

@@ -42,7 +42,7 @@ def test_a_dataset_written_as_annotations_trains_the_same_kind_of_model(dataset,
     corpus, folder = Corpus.open(dataset), tmp_path / "annotations" / "made_up"
     assert write_annotations(corpus, folder) == 48
     data = AmassDataset(folder)
-    assert data.representation == corpus.representation
+    assert data.features == corpus.features
     motions = AnnotatedMotions(data, "train", 1.0, 9.8)
     for i, clip in enumerate(corpus.split("train")):
         np.testing.assert_array_equal(motions.item(i, 0).motion, corpus[clip])
@@ -51,7 +51,7 @@ def test_a_dataset_written_as_annotations_trains_the_same_kind_of_model(dataset,
     np.testing.assert_allclose(statistics_of(training_motions(data, "train", SECONDS), data).std,
                                statistics_of(training_motions(corpus, "train", SECONDS), corpus).std, rtol=1e-5)
     networks = from_pretrained(run(options).checkpoint)
-    assert networks.config.heading == "continuous" and networks.statistics.representation == corpus.representation
+    assert networks.config.heading == "continuous" and networks.statistics.features == corpus.features
 
 
 def test_of_a_longer_file_only_what_a_caption_describes_is_trained_on(dataset, tmp_path):

@@ -28,7 +28,7 @@ def saved_tmr(folder: Path, seed: int = 0, heading: str = "continuous") -> Path:
     torch.manual_seed(seed)
     config = TMRConfig(**SMALL, heading=heading)
     clips = np.concatenate([features_of(walk(80)), features_of(raise_hand(60)), features_of(walk(60, 2.0))])
-    statistics = Statistics(clips.mean(0), clips.std(0) + 0.05, config.representation)
+    statistics = Statistics(clips.mean(0), clips.std(0) + 0.05, config.motion_features)
     networks = build(config, statistics)
     save_pretrained(folder, config, networks.state_dict(), statistics)
     return folder

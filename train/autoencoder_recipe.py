@@ -37,14 +37,14 @@ def autoencoder_recipe(
         network, statistics = load_autoencoder(Path(start))
         config = replace(network.config, kl_weight=config.kl_weight, latent_noise=config.latent_noise)
         network.config = config
-        statistics.representation.require(corpus.representation, start, f"dataset {corpus.folder}")
+        statistics.features.require(corpus.features, start, f"dataset {corpus.folder}")
         network.train().requires_grad_(True)
         if decoder_only:
             network.freeze_encoder()
         fresh = lambda: network  # noqa: E731
     statistics = kept_statistics(statistics, training)
     pair = statistics.mean, statistics.std
-    columns = autoencoder_columns(corpus.skeleton.num_joints)
+    columns = autoencoder_columns(corpus.features)
     mean, std = (torch.from_numpy(array[columns]) for array in pair)
     batches, held_out = (
         WindowBatches(corpus, split, window, training.batch_size, training.seed, balance, columns, pair)
@@ -56,12 +56,12 @@ def autoencoder_recipe(
         shape = (batch.motion.shape[0], batch.motion.shape[1] // config.downsampling, config.latent_channels)
         noise = randn(generators, shape, device=device)
         return autoencoder_loss(
-            networks, batch.motion, batch.mask, noise, mean.to(device), std.to(device), corpus.skeleton, corpus.fps
+            networks, batch.motion, batch.mask, noise, mean.to(device), std.to(device), corpus.features
         )
 
     def evaluate(networks: MotionAutoencoder, step: int) -> dict[str, float]:
         batch = held_out(0, 0, 1)
-        return reconstruction_error(networks, batch.motion, batch.mask, mean, std, corpus.skeleton, corpus.fps)
+        return reconstruction_error(networks, batch.motion, batch.mask, mean, std, corpus.features)
 
     def write(folder: Path, networks: MotionAutoencoder) -> None:
         if not decoder_only:

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from data_loaders.batch_plan import BatchPlan
 from data_loaders.batches import CaptionBatches, TextMotionDataset, WindowBatches
+from data_loaders.clips import published_limits
 from data_loaders.corpus import Batch, Corpus, Statistics
 from data_loaders.text import Caption
 from evaluations.metrics import POOL, matching_score, r_precision
@@ -140,7 +141,8 @@ The terms of that dataset's licence hold for these weights.
 
 def shortest_motion(corpus: Corpus) -> int:
     """Frames, in whole units, of the shortest motion whose length is learnt."""
-    return corpus.skeleton.length_limits[0] if corpus.heading == "published" else 2 * UNIT_LENGTH
+    limits = published_limits(corpus.features)
+    return limits[0] if limits else 2 * UNIT_LENGTH
 
 
 def length_recipe(corpus: Corpus, captions: CaptionWords, config: LengthEstimatorConfig, training: TrainOptions) -> Recipe:

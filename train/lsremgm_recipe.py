@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from data_loaders.batches import CaptionBatches, TextMotionDataset, collate
+from data_loaders.clips import published_limits
 from data_loaders.corpus import Corpus, Statistics
 from evaluations.evaluation_set import real_set
 from evaluations.judges import default_evaluator, load_judge
@@ -94,7 +95,7 @@ def latents_of(folder: str, corpus: Corpus) -> tuple[MotionAutoencoder | None, S
     if not folder:
         return None, corpus.statistics
     autoencoder, statistics = load_autoencoder(Path(folder))
-    corpus.representation.require(statistics.representation, f"dataset {corpus.folder}", folder)
+    corpus.features.require(statistics.features, f"dataset {corpus.folder}", folder)
     if statistics.mean.shape != corpus.mean.shape:
         raise ValueError(f"{folder}: mean and std of {statistics.mean.size} features, dataset {corpus.folder} has "
                          f"{corpus.mean.size}")  # fmt: skip
@@ -115,8 +116,8 @@ def training_data(
         if frames % 4:
             raise ValueError(f"--context_len + --pred_len is {frames}: expected a multiple of 4")
         return TextMotionDataset(corpus, split, frames, frames, crop_rule="whole", statistics=pair)
-    shortest = corpus.skeleton.length_limits[0] if corpus.heading == "published" else None
-    return TextMotionDataset(corpus, split, min_frames=shortest, statistics=pair, repeat=repeat)
+    limits = published_limits(corpus.features)
+    return TextMotionDataset(corpus, split, min_frames=limits and limits[0], statistics=pair, repeat=repeat)
 
 
 def completed(
@@ -127,7 +128,7 @@ def completed(
     if config.condition == "text":
         encoder = load_text_encoder(config.text_encoder, max_tokens=config.text_max_tokens or None)
     return replace(
-        config, num_features=corpus.skeleton.num_features if autoencoder is None else autoencoder.config.latent_channels,
+        config, num_features=corpus.features.width if autoencoder is None else autoencoder.config.latent_channels,
         autoencoder=None if autoencoder is None else autoencoder.config, skeleton=corpus.skeleton.name, fps=corpus.fps,
         heading=corpus.heading, text_encoder=encoder.name if encoder else "none", text_dim=encoder.dim if encoder else 0,
     ), encoder  # fmt: skip

@@ -74,7 +74,7 @@ class Recipe:
 def kept_statistics(own: Statistics, options: TrainOptions) -> Statistics:
     """`own`, those of the data, for a new run; else those that the weights gone on with, of a run or checkpoint, have learnt.
 
-    Says so where the data have changed since. RepresentationMismatch where they are now of another kind.
+    Says so where the data have changed since. FeaturesMismatch where they are now of another kind.
     """
     started = [] if options.overwrite else complete(Path(options.save_dir))
     if not started and options.resume_checkpoint:
@@ -83,7 +83,7 @@ def kept_statistics(own: Statistics, options: TrainOptions) -> Statistics:
     if not started or not (started[-1] / "stats.npz").is_file():
         return own
     found = Statistics.load(started[-1] / "stats.npz")
-    found.representation.require(own.representation, str(started[-1]), "the dataset")
+    found.features.require(own.features, str(started[-1]), "the dataset")
     if found.mean.shape != own.mean.shape:
         raise ValueError(f"{started[-1]}: mean and std of {found.mean.size} features, the dataset has {own.mean.size}")
     if not (np.allclose(found.mean, own.mean, atol=1e-3) and np.allclose(found.std, own.std, rtol=1e-2)):

@@ -1,6 +1,6 @@
 """The options of TMR and TEMOS, and what their commands do with them."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -120,9 +120,9 @@ def run(options: TMROptions) -> "TrainResult":
     options = replace(options, text_encoder=words, sentence_encoder=sentences)
     threshold = options.false_negative_threshold
     config = configured(
-        TMRConfig, options, num_features=data.skeleton.num_features,
+        TMRConfig, options, num_features=data.features.width,
         false_negative_threshold=FALSE_NEGATIVES[sentences] if threshold is None else threshold,
         duplicates=duplicates_rule(options.duplicates, data.heading == "published", sentences),
-        **frame_limits(seconds, data.fps), **asdict(data.representation),
+        **frame_limits(seconds, data.fps), **data.features.record(),
     )  # fmt: skip
     return train(tmr_recipe(data, config, options, seconds, options.balance), options)

@@ -112,7 +112,7 @@ def frame_limits(seconds: tuple[float, float], fps: float) -> dict[str, int]:
 
 def statistics_of(motions: Motions, data: Data) -> Statistics:
     """Mean and std of each feature over all that is trained on: not the dataset's own, whose std is averaged in blocks."""
-    return Statistics(*feature_mean_std(motions.motions(), data.skeleton), data.representation)
+    return Statistics(*feature_mean_std(motions.motions(), data.features), data.features)
 
 
 def text_features(data: Data, kind: str, encoder: str, texts: Iterable[str]) -> TextEncoder:

@@ -78,7 +78,7 @@ def run(options: AutoencoderOptions) -> "TrainResult":
     from train.loop import train
 
     corpus = Corpus.open(options.dataset)
-    config = configured(AutoencoderConfig, options, num_columns=len(autoencoder_columns(corpus.skeleton.num_joints)))
+    config = configured(AutoencoderConfig, options, num_columns=len(autoencoder_columns(corpus.features)))
     recipe = autoencoder_recipe(
         corpus, config, options, options.window_size, options.balance, options.autoencoder, options.decoder_only
     )

@@ -5,7 +5,7 @@ First the movement autoencoder (save_dir/movement), then text and motion encoder
 """
 
 import logging
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -104,11 +104,11 @@ def run(options: EvaluatorOptions) -> "TrainResult":
     corpus = Corpus.open(options.dataset)
     captions = CaptionWords(corpus, options.words, options.glove_folder)
     config = configured(
-        EvaluatorConfig, options, num_features=corpus.skeleton.num_features, **captions.settings(),
-        **asdict(corpus.representation),
+        EvaluatorConfig, options, num_features=corpus.features.width, **captions.settings(),
+        **corpus.features.record(),
     )  # fmt: skip
-    std = with_feature_bias(corpus.std, corpus.skeleton.num_joints, options.feat_bias, times=2)
-    statistics = Statistics(corpus.mean, std, corpus.representation)
+    std = with_feature_bias(corpus.std, corpus.features, options.feat_bias, times=2)
+    statistics = Statistics(corpus.mean, std, corpus.features)
     settings = Settings(options.window_size, options.balance, options.negative_margin)
     first = replace(
         options, save_dir=str(Path(options.save_dir) / "movement"), num_steps=options.movement_steps, resume_checkpoint="",

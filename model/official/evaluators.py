@@ -73,7 +73,7 @@ def read_tar(path: Path, *networks: str) -> list[dict[str, Tensor]]:
 def evaluator_statistics(dataset: str) -> Statistics:
     """The evaluator's own mean and std for humanml or kit, carried with the code: no other pair gives published numbers."""
     _, config = DATASETS[dataset]
-    return Statistics.published(f"evaluator {dataset}", config.representation, np.float64)
+    return Statistics.published(f"evaluator {dataset}", config.motion_features, np.float64)
 
 
 def load_evaluator(folder: Path, dataset: str | None = None) -> GuoEvaluator:

@@ -8,7 +8,7 @@ from typing import Any, Literal, TypedDict
 
 from torch import Tensor
 
-from data_loaders.corpus import Representation, Statistics
+from data_loaders.corpus import Statistics
 from data_loaders.edit_masks import TARGET_ROWS
 from data_loaders.known_datasets import DATASET_ROOT, dataset_named
 from model.loading import CheckpointError, as_state, checkpoint_errors, load_checked, made_for, read_settings
@@ -204,11 +204,11 @@ def published_statistics(config: Any, dataset_folder: str | Path | None = None) 
     folder = Path(dataset_folder) if dataset_folder else DATASET_ROOT / alias
     files = [folder / "Mean.npy", folder / "Std.npy"]
     if not all(file.is_file() for file in files):
-        representation = Representation(config.skeleton, config.fps, config.heading)
-        if not dataset_folder and (carried := Statistics.published(alias, representation)):
+        features = config.motion_features
+        if not dataset_folder and (carried := Statistics.published(alias, features)):
             return carried
         raise CheckpointError(
             f"published {config.dataset} weights need that dataset's Mean.npy and Std.npy: put them into {folder}, "
             "or name the folder that holds them")
     mean, std = (read_array(file, kinds="f", shape=(config.num_features,), finite=True).astype("float32") for file in files)
-    return Statistics(mean, std, Representation(config.skeleton, config.fps, config.heading))
+    return Statistics(mean, std, config.motion_features)

@@ -22,7 +22,7 @@ from model.text_encoders import TextEncoder
 from model.tmr import TMR, TMRConfig, build
 
 EFFECTIVE = {"num_heads": 4, "dropout": 0.1, "activation": "gelu"}  # of what was published, whatever its files say
-FEATURES = {rifke.NUM_FEATURES: ("rifke", "kit"), 135: ("rotations", "humanml")}  # kit-mmm-xyz and kit-amass-xyz; kit-amass-rot
+FEATURES = {64: ("rifke", "kit"), 135: ("rotations", "humanml")}  # kit-mmm-xyz and kit-amass-xyz; kit-amass-rot
 NOT_LOADED = (r"^_losses\.", r"sequence_pos_encoding\.pe$", r"^textencoder\.text_model\.")  # counters, sinusoids, DistilBERT
 PROJECTIONS = {"textencoder": "projection.1.", "motionencoder": "skel_embedding."}
 
@@ -99,6 +99,6 @@ def load_temos(folder: Path, statistics_folder: Path | None = None, text_encoder
         files = [Path(place) / f"{kind}_{name}.pt" for name in ("mean", "std")]
         if all(file.is_file() for file in files):
             mean, std = (read_tensor(file) for file in files)
-            return from_state(state, Statistics(mean, std, config.representation), text_encoder, str(path))
+            return from_state(state, Statistics(mean, std, config.motion_features), text_encoder, str(path))
     raise CheckpointError(f"{run} has no {kind}_mean.pt and {kind}_std.pt: copy those of its data from the folder deps of "
                           "TEMOS, or name their folder")

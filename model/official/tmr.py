@@ -151,7 +151,7 @@ def run_statistics(folder: Path, settings: Mapping[str, Any], config: TMRConfig)
             log.info("normalisation of %s", place)
             return _statistics(mean, std, config, str(place))
     name = "/".join(named.parts[-2:])
-    if carried := Statistics.published(name, config.representation):
+    if carried := Statistics.published(name, config.motion_features):
         log.info("normalisation of %s as published, carried with the code", name)
         return _statistics(carried.mean, carried.std, config, f"{folder / 'config.json'}, {name}")
     raise CheckpointError(f"{folder} has no mean.pt and std.pt of its training: put them into {places[1]} "
@@ -163,7 +163,7 @@ def _statistics(mean: np.ndarray, std: np.ndarray, config: TMRConfig, where: str
         raise CheckpointError(f"{where}: mean and std of {mean.size} features, the weights read {config.num_features}")
     if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std >= 0).all()):
         raise CheckpointError(f"{where}: mean and std hold NaN, infinite or negative values")
-    return Statistics(mean, std, config.representation)
+    return Statistics(mean, std, config.motion_features)
 
 
 def read_weights(folder: Path, ckpt: str = "last") -> tuple[dict[str, Tensor], str]:

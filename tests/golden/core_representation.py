@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data_loaders import bone_rotations, feature_statistics, headings, humanml_features, rotations
+from data_loaders import bone_rotations, feature_blocks, feature_statistics, headings, humanml_features, rotations
+from data_loaders.features import Features
 from data_loaders.skeleton import Skeleton, load_skeleton
 from tests.golden import references
 from tests.golden.runner import Case
@@ -91,7 +92,7 @@ def features_from_joints(case: Case) -> dict[str, np.ndarray]:
     joints, target = values["joints"][: case.config["frames"]], values["tgt_offsets"]
     features = humanml_features.features_from_joints(joints, skeleton, "published", target)
     canonical = humanml_features.canonicalise([joints], skeleton, "published", target)
-    velocity = humanml_features.feature_blocks(skeleton.num_joints)["root_velocity"]
+    velocity = feature_blocks.humanml_blocks(skeleton.num_joints)["root_velocity"]
     stages = {
         "features": features,
         "uniform_skeleton": humanml_features.uniform_skeleton(joints, skeleton, target),
@@ -126,16 +127,19 @@ def mirror_joints(case: Case) -> dict[str, np.ndarray]:
     return outputs(case, humanml_features.mirror_joints(tensors(case)["joints"], skeleton))
 
 
+def features_of(width: int) -> Features:
+    return {263: Features("humanml", 20.0, "published"), 251: Features("kit", 12.5, "published")}[width]
+
+
 def mean_std(case: Case) -> dict[str, np.ndarray]:
-    mean, std = feature_statistics.mean_std(case.inputs.values(), case_skeleton(case))
+    mean, std = feature_statistics.mean_std(case.inputs.values(), features_of(next(iter(case.inputs.values())).shape[-1]))
     return {"mean": mean, "std": std}
 
 
 def feat_bias(case: Case) -> dict[str, np.ndarray]:
     std, config = case.inputs["std"], case.config
-    num_joints = (len(std) + 1) // 12
     return {
-        name: feature_statistics.with_feature_bias(std, num_joints, config["feat_bias"], times)
+        name: feature_statistics.with_feature_bias(std, features_of(len(std)), config["feat_bias"], times)
         for name, times in config["applications"].items()
     }
 

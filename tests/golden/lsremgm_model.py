@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from data_loaders.edit_masks import TargetLocation, feature_mask, in_between_mask, target_location, target_rows
-from data_loaders.humanml_features import joints_from_features
-from data_loaders.skeleton import load_skeleton
+from data_loaders.features import Features
 from diffusion.gaussian import Diffusion
 from diffusion.guidance import dropped_rows, guided
 from diffusion.losses import LossWeights, MotionTerms, training_loss
@@ -20,6 +19,8 @@ from model.official.mdm import NOT_LOADED, mdm_name, read_args
 from model.official.weights import rename
 from model.text_encoders import TextFeatures
 from tests.golden.runner import Case
+
+HUMANML = Features("humanml", 20.0, "published")
 
 
 def config_of(model: dict) -> LSReMGMConfig:
@@ -166,9 +167,8 @@ def published_args(case: Case) -> dict:
 def feature_masks(case: Case) -> dict:
     from data_loaders.edit_masks import lower_body_joints
 
-    skeleton = load_skeleton("humanml")
-    masks = {edit: feature_mask(edit, skeleton) for edit in ("lower_body", "upper_body", "root", "root_horizontal")}
-    return {**masks, "lower_joints": np.array(lower_body_joints(skeleton))}
+    masks = {edit: feature_mask(edit, HUMANML) for edit in ("lower_body", "upper_body", "root", "root_horizontal")}
+    return {**masks, "lower_joints": np.array(lower_body_joints(HUMANML.body))}
 
 
 def in_between(case: Case) -> dict:
@@ -179,11 +179,11 @@ def in_between(case: Case) -> dict:
 
 
 def end_location(case: Case) -> dict:
-    inputs, skeleton = case.inputs, load_skeleton("humanml")
+    inputs = case.inputs
     features = motion_of(inputs["motion"] * inputs["std"] + inputs["mean"])  # (B, T, D)
     valid = target_rows(case.config["target_joint_names"], inputs["is_heading"])
-    target = target_location(features, torch.tensor(case.config["lengths"]), valid, skeleton)
-    return {"target_loc": target.values, "joints": joints_from_features(features, skeleton)[:, None]}
+    target = target_location(features, torch.tensor(case.config["lengths"]), valid, HUMANML)
+    return {"target_loc": target.values, "joints": HUMANML.joints(features)[:, None]}
 
 
 def results_file(case: Case) -> dict:

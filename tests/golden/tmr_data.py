@@ -51,7 +51,7 @@ def normalizer(case: Case) -> dict[str, Any]:
     require_ours(case.config, {"eps": EPS})
     mean, std, x = (case.inputs[name] for name in ("mean", "std", "x"))
     config = TMRConfig(num_features=len(mean), latent_dim=4, num_layers=1, num_heads=1, max_positions=8)
-    networks = build(config, Statistics(mean, std, config.representation))
+    networks = build(config, Statistics(mean, std, config.motion_features))
     normalised = networks.normalise(torch.as_tensor(x))
     return {"normalised": normalised, "back": networks.denormalise(normalised)}
 

@@ -96,9 +96,9 @@ def rifke_forward(case: Case) -> dict[str, Any]:
     features = rifke.rifke_from_joints(values["joints"])
     if not case.config["normalise"]:
         return {"features": features}
-    config = TMRConfig(num_features=rifke.NUM_FEATURES, latent_dim=4, num_layers=1, num_heads=1, max_positions=8,
+    config = TMRConfig(num_features=64, latent_dim=4, num_layers=1, num_heads=1, max_positions=8,
                        features="rifke", skeleton="kit", fps=rifke.FPS)
-    statistics = Statistics(values["mean"].numpy(), values["std"].numpy(), config.representation)
+    statistics = Statistics(values["mean"].numpy(), values["std"].numpy(), config.motion_features)
     return {"features": build(config, statistics).normalise(features)}
 
 

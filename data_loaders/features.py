@@ -1,0 +1,163 @@
+"""What a row of numbers means, and the way between rows and joints in metres, for every kind of motion features.
+
+A new kind is its columns in `feature_blocks`, its file beside this one, and an entry in `KINDS`. Arrays of any kind are
+(..., T, persons * width), person 1 first.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from data_loaders.feature_blocks import MDM_ROTATIONS, RIFKE, TEMOS_ROTATIONS, humanml_blocks
+from data_loaders.skeleton import Skeleton, check_heading, load_skeleton
+from protos.names import shown
+from protos.reading import FileError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+FRAME_RATES = (0.1, 10_000.0)
+
+
+class FeaturesMismatch(ValueError):
+    """Two things that were made for different motion features were about to be mixed, or features of another width."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of features. Joints enter and leave in the skeleton's own unit; without these functions they need a body model."""
+
+    blocks: Callable[[str], dict[str, slice]]  # columns of one person, by the name of a skeleton
+    last_read: str = ""  # the block with which the columns end that joints are decoded from
+    decode: "Callable[[Tensor, Skeleton], Tensor] | None" = None  # (..., T, D) -> (..., T, J, 3)
+    encode: "Callable[[Sequence[Tensor], Skeleton, str], list[Tensor]] | None" = None  # clips (T, J, 3), heading -> (T', D)
+    persons: int = 1
+
+
+def _decode_humanml(x: "Tensor", body: Skeleton) -> "Tensor":
+    from data_loaders.humanml_features import joints_from_features
+
+    return joints_from_features(x, body)
+
+
+def _encode_humanml(clips: "Sequence[Tensor]", body: Skeleton, heading: str) -> "list[Tensor]":
+    from data_loaders.humanml_features import features_from_clips
+
+    return features_from_clips(clips, body, heading)  # type: ignore[arg-type]
+
+
+def _decode_rifke(x: "Tensor", _: Skeleton) -> "Tensor":
+    from data_loaders.rifke import joints_from_rifke
+
+    return joints_from_rifke(x)
+
+
+def _encode_rifke(clips: "Sequence[Tensor]", _: Skeleton, heading: str) -> "list[Tensor]":
+    from data_loaders.rifke import rifke_from_joints
+
+    return [rifke_from_joints(clip) for clip in clips]
+
+
+KINDS = {
+    "humanml": Kind(lambda skeleton: humanml_blocks(load_skeleton(skeleton).num_joints), "ric", _decode_humanml,
+                    _encode_humanml),
+    "rifke": Kind(lambda skeleton: RIFKE, "velocity", _decode_rifke, _encode_rifke),
+    "rotations": Kind(lambda skeleton: TEMOS_ROTATIONS),
+    "smpl_rot6d": Kind(lambda skeleton: MDM_ROTATIONS),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Features:
+    """Skeleton (name), frames per second, how the heading was taken (data_loaders/headings.py), and the kind."""
+
+    skeleton: str
+    fps: float
+    heading: str
+    kind: str = "humanml"
+
+    @property
+    def body(self) -> Skeleton:
+        return load_skeleton(self.skeleton)
+
+    @property
+    def persons(self) -> int:
+        return KINDS[self.kind].persons
+
+    @property
+    def blocks(self) -> dict[str, slice]:
+        """Columns of one person by name, in their order."""
+        return KINDS[self.kind].blocks(self.skeleton)
+
+    @property
+    def width(self) -> int:
+        """Columns of one person: 263 for the 22 joints of humanml."""
+        return max(block.stop for block in self.blocks.values())
+
+    @property
+    def read_columns(self) -> int:
+        """How many of the first columns joints are decoded from. FeaturesMismatch for rotations alone."""
+        self._need_joints()
+        return self.blocks[KINDS[self.kind].last_read].stop
+
+    def joints(self, x: "Tensor") -> "Tensor":
+        """Joints (..., T, J, 3) in metres, Y up, of features (..., T, width) in their units, of which the first
+        `read_columns` are enough. Differentiable. FeaturesMismatch where they hold rotations only, or have another width.
+        """
+        self._need_joints()
+        if self.persons == 1 and x.shape[-1] not in (self.width, self.read_columns):
+            raise FeaturesMismatch(f"{self.skeleton} motions have {self.width} features (joints are decoded from the first "
+                                   f"{self.read_columns}), these have {x.shape[-1]}")  # fmt: skip
+        return KINDS[self.kind].decode(x[..., : self.read_columns], self.body) * self.body.metres_per_unit
+
+    def encode(self, joints: "Tensor | np.ndarray | list") -> "Tensor | list[Tensor]":
+        """Features (T-1, width) float32 of joints (T, J, 3) in metres, Y up, or of each of a list of such: the last frame has
+        no velocity. `rifke` keeps all T. FeaturesMismatch where they hold rotations only.
+        """
+        import torch
+
+        self._need_joints()
+        clips = joints if isinstance(joints, list) else [joints]
+        clips = [torch.as_tensor(clip) / self.body.metres_per_unit for clip in clips]
+        made = KINDS[self.kind].encode(clips, self.body, self.heading)
+        return made if isinstance(joints, list) else made[0]
+
+    def check(self, name: str) -> None:
+        """FileError, naming the file `name`, where skeleton, fps, heading or kind are none that this program knows."""
+        try:
+            if Path(self.skeleton).name != self.skeleton or self.skeleton.endswith(".json"):
+                raise FileError(f"skeleton {shown(self.skeleton)}, expected a name such as humanml, not a path")
+            load_skeleton(self.skeleton)
+            check_heading(self.heading)
+        except ValueError as error:
+            raise FileError(f"{name}: {error}") from None
+        if not FRAME_RATES[0] <= self.fps <= FRAME_RATES[1]:
+            raise FileError(f"{name}: fps {self.fps:g}, expected {FRAME_RATES[0]:g} to {FRAME_RATES[1]:g}")
+        if self.kind not in KINDS:
+            raise FileError(f"{name}: features of kind {shown(self.kind)}, expected one of {', '.join(KINDS)}")
+
+    def require(self, other: "Features", mine: str, theirs: str) -> None:
+        """FeaturesMismatch, naming both sides (words such as 'dataset x'), unless they are the same."""
+        verbs = {"skeleton": "uses skeleton", "fps": "runs at fps", "heading": "has heading", "kind": "has features of kind"}
+        for name, verb in verbs.items():
+            here, there = getattr(self, name), getattr(other, name)
+            if here != there:
+                raise FeaturesMismatch(f"{mine} {verb} '{here}', {theirs} '{there}': choose a dataset and weights made alike, "
+                                       "or prepare the data again")  # fmt: skip
+
+    def record(self) -> dict[str, Any]:
+        """What files hold of it: the kind only where it is another than humanml."""
+        fields = asdict(self)
+        return {name: value for name, value in fields.items() if (name, value) != ("kind", "humanml")}
+
+    def _need_joints(self) -> None:
+        if KINDS[self.kind].decode is None:
+            raise FeaturesMismatch(f"{self.kind} motion has rotations, no joints: it needs a body model")
+
+
+def kind_of_width(skeleton: str, width: int) -> str:
+    """The kind of features of a file that says only its skeleton and has so many columns; humanml where none has."""
+    fitting = (kind for kind, each in KINDS.items() if max(block.stop for block in each.blocks(skeleton).values()) == width)
+    return next(fitting, "humanml")
