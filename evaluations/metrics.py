@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from evaluations import retrieval_metrics
+
 POOL = 32  # motions a text is ranked among; published numbers hold for 32 only
 TOP_K = (1, 2, 3)
 DIVERSITY_TIMES = 300
@@ -57,10 +59,7 @@ def ranks(text: np.ndarray, motion: np.ndarray, pool: int = POOL) -> np.ndarray:
 
     A motion just as near counts as nearer when it stands before.
     """
-    gaps = pool_distances(text, motion, pool)
-    own = np.diagonal(gaps, axis1=1, axis2=2)[..., None]
-    before = np.tri(pool, k=-1, dtype=bool)  # column stands before the row's own
-    return ((gaps < own) | ((gaps == own) & before)).sum(-1).reshape(-1)
+    return retrieval_metrics.ranks(-pool_distances(text, motion, pool), ties="in order").reshape(-1)
 
 
 def r_precision(text: np.ndarray, motion: np.ndarray, top_k: Sequence[int] = TOP_K, pool: int = POOL) -> np.ndarray:

@@ -37,6 +37,7 @@ THRESHOLDS = {"mpnet": retrieval_metrics.THRESHOLD, "minilm": 0.95}
 COLUMNS = (*(f"R{k:02d}" for k in retrieval_metrics.TOP_K), "MedR")
 HEADINGS = (*(f"R@{k} ↑" for k in retrieval_metrics.TOP_K), "MedR ↓")
 WAYS = {"t2m": "text → motion", "m2t": "motion → text"}
+Figures = dict[str, float]
 
 
 class Sentences:
@@ -134,64 +135,9 @@ def similarities_of(items: Sequence[Item], judge: TextMotionSpace, share: Share 
     )
 
 
-@dataclass(frozen=True)
-class PublishedSubsets:
-    """What the file of dissimilar subsets holds."""
-
-    about: str
-    subsets: dict[str, list[str]]
-
-
-def published_subset(dataset: str | None) -> list[str]:
-    """Names of TMR's dissimilar test clips of humanml or kit; none for other data."""
-    return read_json(PUBLISHED_SUBSETS, PublishedSubsets).subsets.get(dataset, []) if dataset else []
-
-
-Figures = dict[str, float]
-
-
-def dissimilar_subset(found: Similarities, sentences: Sentences, listed: Sequence[str] = ()) -> Similarities:
-    """The listed clips that are there; without a list, clips whose texts are as far from one another as can be.
-
-    ValueError where none of the listed is there.
-    """
-    if listed:
-        wanted = set(listed)
-        chosen = [i for i, name in enumerate(found.names) if name in wanted]
-        if not chosen:
-            raise ValueError("none of the clips listed as dissimilar is there")
-        return found.subset(chosen)
-    first = {int(text): i for i, text in reversed(list(enumerate(found.text_index)))}  # a clip of each text
-    used = sorted(first, key=first.__getitem__)
-    chosen = sentences.dissimilar([found.texts[text] for text in used])
-    return found.subset([first[used[i]] for i in chosen])
-
-
-def chance_of(protocol: str, found: Similarities, sentences: Callable[[], Sentences], listed: Sequence[str] = ()) -> Figures:
-    """What drawing blindly gives by a protocol of `run_protocol`, in either direction."""
-    if protocol == "threshold":
-        return retrieval_metrics.chance(len(found), found.alike(sentences()))
-    if protocol == "nsim":
-        return retrieval_metrics.chance(len(dissimilar_subset(found, sentences(), listed)))
-    return retrieval_metrics.chance(retrieval_metrics.SMALL_BATCH if protocol == "guo" else len(found))
-
-
 PAPER_NAMES = {
     "normal": "all", "threshold": "all, near-duplicates count", "nsim": "dissimilar subset", "guo": "small batches",
 }  # fmt: skip
-
-
-def run_protocol(protocol: str, found: Similarities, sentences: Callable[[], Sentences], listed: Sequence[str] = ()) -> Figures:
-    """Figures of normal, threshold, nsim or guo (see PAPER_NAMES), rounded as published. ValueError where there are too few."""
-    if protocol == "normal":
-        return retrieval_metrics.retrieval_metrics(found.similarity)
-    if protocol == "threshold":
-        return retrieval_metrics.retrieval_metrics(found.similarity, found.alike(sentences()))
-    if protocol == "nsim":
-        return retrieval_metrics.retrieval_metrics(dissimilar_subset(found, sentences(), listed).similarity)
-    if protocol == "guo":
-        return retrieval_metrics.small_batch_metrics(found.similarity, found.names)
-    raise ValueError(f"protocol {protocol!r}: expected one of {', '.join(PAPER_NAMES)}")
 
 
 def protocols_of(wanted: str, count: int) -> list[str]:
@@ -204,12 +150,42 @@ def protocols_of(wanted: str, count: int) -> list[str]:
     return [name for name in PAPER_NAMES if name != "guo"]
 
 
+def run_protocol(
+    protocol: str, found: Similarities, sentences: Callable[[], Sentences], listed: Sequence[str] = ()
+) -> tuple[Figures, Figures]:
+    """Figures of normal, threshold, nsim or guo (see PAPER_NAMES), rounded as published, and in one direction those of drawing
+    blindly. listed: names of a dissimilar subset. ValueError where there are too few."""
+    alike = found.alike(sentences()) if protocol == "threshold" else None
+    similarity = found.similarity
+    if protocol == "nsim":
+        similarity = dissimilar_subset(found, sentences(), listed).similarity
+    elif protocol == "guo":
+        batches = retrieval_metrics.small_batches(found.names)
+        similarity = similarity[batches[:, :, None], batches[:, None, :]]
+    return retrieval_metrics.retrieval_metrics(similarity, alike), retrieval_metrics.chance(similarity.shape[-1], alike)
+
+
+def dissimilar_subset(found: Similarities, sentences: Sentences, listed: Sequence[str] = ()) -> Similarities:
+    """The listed clips that are there; without a list, clips whose texts are as far from one another as can be.
+
+    ValueError where none of the listed is there.
+    """
+    if listed:
+        chosen = [i for i, name in enumerate(found.names) if name in set(listed)]
+        if not chosen:
+            raise ValueError("none of the clips listed as dissimilar is there")
+        return found.subset(chosen)
+    used, first = np.unique(found.text_index, return_index=True)  # a clip of each text
+    used, first = used[np.argsort(first)], np.sort(first)
+    return found.subset(first[sentences.dissimilar([found.texts[text] for text in used])])
+
+
 def subset_list(data: Corpus | AmassDataset, split: str) -> list[str]:
-    """Names of a dissimilar subset: nsim_<split>.txt of the dataset, or the published ones of humanml and kit; else none."""
+    """Names of a dissimilar subset: nsim_<split>.txt of the dataset, or TMR's of the test clips of humanml and kit; else none."""
     for folder in (data.folder, data.folder / "splits"):
         if (path := folder / f"nsim_{split}.txt").is_file():
             return read_names(path)
-    return published_subset(published_name(data)) if split == "test" else []
+    return read_json(PUBLISHED_SUBSETS)["subsets"].get(published_name(data), []) if split == "test" else []
 
 
 def latex_row(figures: Figures) -> str:
@@ -235,8 +211,8 @@ def evaluate(
     The report has rows for LaTeX, a YAML file per protocol, and ranks.csv with a line per clip.
     """
     listed = subset_list(data, measured["split"])
-    figures = {name: run_protocol(name, gallery, sentences, listed) for name in protocols}
-    chance = {name: chance_of(name, gallery, sentences, listed) for name in protocols}
+    both = {name: run_protocol(name, gallery, sentences, listed) for name in protocols}
+    figures, chance = ({name: each[i] for name, each in both.items()} for i in (0, 1))
     compared = sentences() if {"threshold", "nsim"} & set(protocols) else None
     facts = {
         **measured, "command": command_line("evaluations.eval_retrieval"), "motions": len(gallery), "texts": len(gallery.texts),

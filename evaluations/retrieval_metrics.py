@@ -1,7 +1,7 @@
 """Retrieval measured as TMR does (Petrovich et al. 2023, §4.1): ranks, recalls and median rank of similarity matrices.
 
 A matrix (..., N, N) has a text per row and a motion per column, each text's own motion on the diagonal; leading axes are
-separate galleries. Nothing is sorted: a place follows from how many entries of a row lie above the wanted one.
+separate pools. Nothing is sorted: a place follows from how many entries of a row lie above the wanted one.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ THRESHOLD = 0.95  # a score: sentences of a cosine above 0.9 say the same
 SMALL_BATCH = 32
 DIRECTIONS = ("t2m", "m2t")
 
-Ties = Literal["average", "optimistic"]
+Ties = Literal["average", "optimistic", "in order"]
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -32,33 +32,28 @@ def similar_sentences(sentences: np.ndarray, threshold: float = THRESHOLD) -> np
     return similar
 
 
-def _checked(similarity: np.ndarray, alike: np.ndarray | None) -> np.ndarray:
+def ranks(similarity: np.ndarray, alike: np.ndarray | None = None, ties: Ties = "average") -> np.ndarray:
+    """Place (..., N), from 0, of each row's own column; with `alike` (..., N, N), of the best of those that count as its own.
+
+    Of equal entries `average` gives the mean place, which may end in .5, `optimistic` the first, and `in order` that of its own
+    among them. For motion to text give the transposed matrix. ValueError for NaN or a matrix that is not square.
+    """
     similarity = np.asarray(similarity)
     if similarity.ndim < 2 or similarity.shape[-1] != similarity.shape[-2] or not similarity.size:
         raise ValueError(f"a similarity matrix of shape {similarity.shape}: expected a text and a motion for each item")
     if np.isnan(similarity).any():
         raise ValueError("similarities that hold NaN: an embedding is not finite")
-    if alike is not None and np.shape(alike) != similarity.shape:
-        raise ValueError(f"{np.shape(alike)} says which texts are alike, the similarities have shape {similarity.shape}")
-    return similarity
-
-
-def ranks(similarity: np.ndarray, alike: np.ndarray | None = None, ties: Ties = "average") -> np.ndarray:
-    """Place (..., N), from 0, of each row's own column; with `alike` (..., N, N), of the best of those that count as its own.
-
-    Of equal entries `average` gives the mean place, which may end in .5, and `optimistic` the first. For motion to text
-    give the transposed matrix. ValueError for NaN or a matrix that is not square.
-    """
-    similarity = _checked(similarity, alike)
     if alike is None:
         wanted = np.diagonal(similarity, axis1=-2, axis2=-1)[..., None].copy()  # of its own memory: read once per row
+    elif np.shape(alike) != similarity.shape:
+        raise ValueError(f"{np.shape(alike)} says which texts are alike, the similarities have shape {similarity.shape}")
     else:
         alike = alike | np.eye(similarity.shape[-1], dtype=bool)
         wanted = np.max(similarity, axis=-1, keepdims=True, where=alike, initial=-np.inf)
     above = (similarity > wanted).sum(-1)
-    if ties == "optimistic":
-        return above.astype(np.float64)
-    return (above + (similarity >= wanted).sum(-1) - 1) / 2
+    if ties == "in order":
+        return above + np.tril(similarity == wanted, -1).sum(-1)
+    return above.astype(np.float64) if ties == "optimistic" else (above + (similarity >= wanted).sum(-1) - 1) / 2
 
 
 def recalls(places: np.ndarray) -> dict[str, np.ndarray]:
@@ -67,25 +62,15 @@ def recalls(places: np.ndarray) -> dict[str, np.ndarray]:
     return {**figures, "MedR": np.median(places, axis=-1) + 1, "len": np.full(places.shape[:-1], float(places.shape[-1]))}
 
 
-def directions(
-    similarity: np.ndarray, alike: np.ndarray | None = None, ties: Ties = "average"
-) -> dict[str, dict[str, np.ndarray]]:
-    """`recalls` of text to motion and of motion to text, which are alike where their texts are."""
-    turned = np.swapaxes(similarity, -1, -2)
-    return {"t2m": recalls(ranks(similarity, alike, ties)), "m2t": recalls(ranks(turned, alike, ties))}
-
-
-def flat(figures: dict[str, dict[str, np.ndarray]], rounding: int | None = 2) -> dict[str, float]:
-    """{'t2m/R01': ..., 'm2t/R01': ..., 't2m/R02': ...}: means over galleries, in the order of the published files."""
-    found = {f"{way}/{name}": float(np.mean(figures[way][name])) for name in figures["t2m"] for way in DIRECTIONS}
-    return found if rounding is None else {name: round(value, rounding) for name, value in found.items()}
-
-
 def retrieval_metrics(
     similarity: np.ndarray, alike: np.ndarray | None = None, ties: Ties = "average", rounding: int | None = 2
 ) -> dict[str, float]:
-    """Recalls and median ranks of a matrix (N, N) in both directions."""
-    return flat(directions(similarity, alike, ties), rounding)
+    """{'t2m/R01': ..., 'm2t/R01': ..., 't2m/R02': ...}: recalls and median ranks of a matrix (..., N, N) in both directions, of
+    several pools their means; in the order of the published files."""
+    turned = np.swapaxes(similarity, -1, -2)  # texts are alike in both directions
+    figures = {"t2m": recalls(ranks(similarity, alike, ties)), "m2t": recalls(ranks(turned, alike, ties))}
+    found = {f"{way}/{name}": float(np.mean(figures[way][name])) for name in figures["t2m"] for way in DIRECTIONS}
+    return found if rounding is None else {name: round(value, rounding) for name, value in found.items()}
 
 
 def chance(count: int, alike: np.ndarray | None = None) -> dict[str, float]:
@@ -102,25 +87,12 @@ def chance(count: int, alike: np.ndarray | None = None) -> dict[str, float]:
     return {**recall, "MedR": float((missed > 0.5).sum())}
 
 
-def small_batches(count: int, size: int = SMALL_BATCH, seed: int = 0) -> np.ndarray:
-    """Batches (count // size, size) of the items, sorted by name; their order is published, by numpy's legacy generator."""
-    order = np.arange(count)
+def small_batches(names: Sequence[str], size: int = SMALL_BATCH, seed: int = 0) -> np.ndarray:
+    """Items (N // size, size) of batches: sorted by name, then in the published random order of numpy's legacy generator; those
+    that fill no batch are left out. ValueError where there are fewer items than a batch takes."""
+    if len(names) < size:
+        raise ValueError(f"small batches need at least {size} motions, there are {len(names)}")
+    order = np.arange(len(names))
     np.random.RandomState(seed).shuffle(order)
-    return order[: count // size * size].reshape(-1, size)
-
-
-def small_batch_metrics(
-    similarity: np.ndarray, names: Sequence[str], size: int = SMALL_BATCH, seed: int = 0, rounding: int | None = 2
-) -> dict[str, float]:
-    """Means over batches of `size` items in random order; items that fill no batch are left out.
-
-    The order depends on the names (N,) alone. ValueError where there are fewer items than a batch takes.
-    """
-    count = len(names)
-    if similarity.shape != (count, count):
-        raise ValueError(f"{count} names for similarities of shape {similarity.shape}")
-    if count < size:
-        raise ValueError(f"small batches need at least {size} motions, there are {count}")
-    by_name = np.array(sorted(range(count), key=lambda i: names[i]))
-    batches = by_name[small_batches(count, size, seed)]
-    return flat(directions(similarity[batches[:, :, None], batches[:, None, :]]), rounding)
+    by_name = np.array(sorted(range(len(names)), key=lambda i: names[i]))
+    return by_name[order[: len(names) // size * size]].reshape(-1, size)

@@ -19,14 +19,15 @@ from evaluations.eval_retrieval import RetrievalOptions, main
 from evaluations.eval_retrieval import run as evaluate
 from evaluations.judges import default_evaluator, load_judge, published_name
 from evaluations.retrieval import (
+    PUBLISHED_SUBSETS,
     Sentences,
+    Similarities,
     dissimilar_subset,
-    published_subset,
     run_protocol,
     similarities_of,
 )
 from evaluations.retrieval_data import items_of
-from evaluations.retrieval_metrics import ranks, small_batch_metrics
+from evaluations.retrieval_metrics import ranks
 from model.evaluators import EvaluatorConfig, GuoEvaluator
 from model.pretrained import save_pretrained
 from model.text_towers import load_text_encoder
@@ -113,16 +114,21 @@ def test_several_galleries_are_ranked_at_once():
     assert ranks(stack).tolist() == [ranks(one).tolist() for one in stack]
 
 
+def in_small_batches(similarity, names):
+    found = Similarities(tuple(names), tuple(names), np.arange(len(names)), similarity)
+    return run_protocol("guo", found, None)[0]
+
+
 def test_small_batches_follow_the_names_and_leave_the_rest_out():
     names = [f"{i:03d}" for i in np.random.default_rng(3).permutation(70)]
     similarity = similarities(70)
     shuffled = np.random.default_rng(4).permutation(70)
-    found = small_batch_metrics(similarity, names)
-    assert found == small_batch_metrics(similarity[shuffled][:, shuffled], [names[i] for i in shuffled])
-    assert found["t2m/len"] == 32 and retrieval_metrics.small_batches(70).shape == (2, 32)
-    assert small_batch_metrics(np.eye(70), names)["m2t/R01"] == 100.0
+    found = in_small_batches(similarity, names)
+    assert found == in_small_batches(similarity[shuffled][:, shuffled], [names[i] for i in shuffled])
+    assert found["t2m/len"] == 32 and retrieval_metrics.small_batches(names).shape == (2, 32)
+    assert in_small_batches(np.eye(70), names)["m2t/R01"] == 100.0
     with pytest.raises(ValueError, match="at least 32 motions, there are 31"):
-        small_batch_metrics(similarity[:31, :31], names[:31])
+        in_small_batches(similarity[:31, :31], names[:31])
 
 
 def test_chance_is_what_strangers_score():
@@ -205,7 +211,7 @@ def test_each_distinct_text_is_read_once_and_clips_that_share_it_tie(dataset):
     judge = Numbers()
     made = gallery(dataset, judge=judge)
     assert len(made) == 81 and len(judge.texts_read) == len(set(judge.texts_read)) == len(made.texts) == 21
-    found = run_protocol("normal", made, lambda: None)
+    found = run_protocol("normal", made, lambda: None)[0]
     assert found["t2m/MedR"] == found["m2t/MedR"] == 2.5  # four clips of one number are as near
     assert found["t2m/R01"] == 1.23 and found["t2m/R02"] == 100.0  # one of 81 is alone with its text; four share place 1.5
 
@@ -222,13 +228,13 @@ def test_what_cannot_be_used_is_named_and_long_clips_are_cut(dataset):
 def test_a_mirrored_twin_is_folded_where_its_original_is_there(dataset):
     names = gallery(dataset, fold_mirrored=True).names
     assert len(names) == 41 and "M900" in names and "M003" not in names
-    assert run_protocol("normal", gallery(dataset, fold_mirrored=True), lambda: None)["t2m/MedR"] == 1.5
+    assert run_protocol("normal", gallery(dataset, fold_mirrored=True), lambda: None)[0]["t2m/MedR"] == 1.5
 
 
 def test_one_text_alone_finds_its_motion(dataset, minilm):
     made = gallery(dataset, "one")
     for protocol in ("normal", "threshold", "nsim"):
-        assert run_protocol(protocol, made, lambda: Sentences(minilm))["m2t/R01"] == 100.0
+        assert run_protocol(protocol, made, lambda: Sentences(minilm))[0]["m2t/R01"] == 100.0
     with pytest.raises(ValueError, match="at least 32"):
         run_protocol("guo", made, None)
 
@@ -241,7 +247,7 @@ def test_clips_whose_texts_are_the_same_count_as_hits(dataset, minilm):
             return np.array([[float(motion.mean()) + 0.4 * (len(motion) % 2)] for motion in motions])
 
     made = gallery(dataset, judge=Wrong())
-    normal, threshold = (run_protocol(name, made, lambda: Sentences(minilm)) for name in ("normal", "threshold"))
+    normal, threshold = (run_protocol(name, made, lambda: Sentences(minilm))[0] for name in ("normal", "threshold"))
     assert normal["t2m/R02"] < 80 and threshold["t2m/R02"] == 100.0
 
 
@@ -257,8 +263,8 @@ def test_a_dissimilar_subset_has_no_two_texts_alike_and_follows_a_list_where_the
 
 
 def test_the_published_subsets_are_carried():
-    assert len(set(published_subset("humanml"))) == 100 and len(set(published_subset("kit"))) == 101
-    assert published_subset(None) == []
+    subsets = json.loads(PUBLISHED_SUBSETS.read_text())["subsets"]
+    assert {name: len(set(clips)) for name, clips in subsets.items()} == {"humanml": 100, "kit": 101}
 
 
 def test_the_default_encoder_brings_its_own_threshold():

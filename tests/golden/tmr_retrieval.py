@@ -33,8 +33,11 @@ def metrics(case: Case) -> dict[str, Any]:
     config, similarity = case.config, case.inputs["sims"]
     if "batch_size" in config:
         size, seed = config["batch_size"], config["permutation"]["seed"]
-        found = retrieval_metrics.small_batch_metrics(similarity, case.inputs["keyids"], size, seed, config["rounding"])
-        return {"metrics_rounded": found, "order": retrieval_metrics.small_batches(config["n"], size, seed)}
+        batches = retrieval_metrics.small_batches(case.inputs["keyids"], size, seed)
+        pools = similarity[batches[:, :, None], batches[:, None, :]]
+        found = retrieval_metrics.retrieval_metrics(pools, rounding=config["rounding"])
+        in_order = [f"{i:08d}" for i in range(config["n"])]
+        return {"metrics_rounded": found, "order": retrieval_metrics.small_batches(in_order, size, seed)}
     ties, alike = TIES[config["ties"]], None
     if config["threshold"] is not None:
         alike = retrieval_metrics.similar_sentences(case.inputs["sent_emb"], config["threshold"])
