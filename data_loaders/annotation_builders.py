@@ -1,26 +1,27 @@
-"""annotations.json of HumanML3D and BABEL, from what these datasets publish and the length of the motion files.
-
-Each entry is a file with its captions as seconds of the whole file, three decimals, none beyond its end.
-"""
+"""annotations.json of HumanML3D and BABEL, from what these datasets publish and the length of the motion files."""
 
 import csv
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 from tqdm import tqdm
 
+from data_loaders.annotation_folder import Span, caption_span, file_entry
 from data_loaders.clips import Report
 from data_loaders.known_datasets import humanml3d_sources
-from data_loaders.text import Caption, CaptionFileError, read_caption_file
+from data_loaders.text import read_caption_file
 from protos.names import inside, shown
 from protos.reading import FileError, convert, read_array, read_json, read_lines, read_names
 
 FPS = 20.0
 LONGEST_DISAGREEMENT = 0.25  # seconds between a motion file and the duration that BABEL states
 SPELLINGS = {"tpose": "t-pose"}  # whole words of BABEL's labels
+
+L = TypeVar("L")
+Content = dict[str, dict[str, Any]]
 
 
 def file_seconds(motions: Path, path: str) -> float:
@@ -40,6 +41,16 @@ def file_seconds(motions: Path, path: str) -> float:
     if frames < 2:
         raise ValueError(f"{where} has one frame, of which there are no features")
     return round(frames / FPS, 3)
+
+
+def _seconds_of(motions: Path, path: str, name: str, report: Report) -> float | None:
+    """Seconds of the file of a clip; None, told to the report, where there is no usable one."""
+    try:
+        return file_seconds(motions, path)
+    except FileNotFoundError:
+        return report.add(name, f"without a motion file: {path}")
+    except ValueError as error:
+        return report.add(name, f"without a usable motion file: {error}")
 
 
 # ---------------------------------------------------------------------------------------------------------- HumanML3D
@@ -90,7 +101,7 @@ def humanml3d_splits(folder: Path) -> dict[str, list[str]]:
     return {split: read_names(path) for split, path in found.items()}
 
 
-def humanml3d_annotations(folder: Path, motions: Path, report: Report) -> dict[str, dict]:
+def humanml3d_annotations(folder: Path, motions: Path, report: Report) -> Content:
     """Clips of index.csv by name, each followed by its mirrored one M<name>, which lies below M/ and has its own captions.
 
     `motions` holds pose_data or the features of guoh3dfeats, see `file_seconds`; mirrored files last as long as the others.
@@ -100,39 +111,23 @@ def humanml3d_annotations(folder: Path, motions: Path, report: Report) -> dict[s
     if not (folder / "texts").is_dir():
         raise FileNotFoundError(f"{folder / 'texts'} is absent: --input must be HumanML3D's folder, its texts.zip unpacked")
     for row in tqdm(read_index(folder), desc="clips", unit="clip", disable=None):
-        try:
-            duration = file_seconds(motions, row.path)
-        except FileNotFoundError:
-            report.add(row.name, f"without a motion file: {row.path}")
-            continue
-        except ValueError as error:
-            report.add(row.name, f"without a usable motion file: {error}")
-            continue
-        for name, path in ((row.name, row.path), (f"M{row.name}", f"M/{row.path}")):
+        duration = _seconds_of(motions, row.path, row.name, report)
+        for name, path in ((row.name, row.path), (f"M{row.name}", f"M/{row.path}")) if duration else ():
             try:
                 captions = read_caption_file(inside(folder, f"texts/{name}.txt", reading=True), problems=(left_out := []))
             except FileNotFoundError:
                 report.add(name, "without captions: no such file in texts")
                 continue
-            except (CaptionFileError, FileError) as error:
+            except FileError as error:
                 report.add(name, f"with unreadable captions: {error}")
                 continue
             for problem in left_out:
                 report.add(f"{name}, {len(report.skipped)}", f"with an unreadable caption: {problem}")
-            spans = [(f"{name}_{i}", caption.text, *caption_span(caption, *row.seconds(duration)))
+            spans = [Span(f"{name}_{i}", caption.text, *caption_span(caption, *row.seconds(duration)))
                      for i, caption in enumerate(captions)]  # fmt: skip
-            if annotations := [_annotation(*span, duration) for span in usable(spans, duration, report)]:
-                content[name] = {"path": path, "duration": duration, "annotations": annotations}
+            if entry := file_entry(path, duration, spans, report):
+                content[name] = entry
     return content
-
-
-def caption_span(caption: Caption, start: float, end: float) -> tuple[float, float]:
-    """Seconds in the file of a caption of the clip from start to end; its own times count from the start of the clip.
-
-    Exchanged times are put in order; equal ones, of whatever value, mean the whole clip.
-    """
-    first, last = sorted((caption.start, caption.end))
-    return (start, end) if first == last else (start + first, min(end, start + last))
 
 
 # -------------------------------------------------------------------------------------------------------------- BABEL
@@ -155,37 +150,31 @@ class PartLabel(Label):
 
 
 @dataclass(frozen=True)
-class SequenceLabels:
-    """Labels of a whole sequence."""
+class Labelled(Generic[L]):
+    """Labels of a kind."""
 
-    labels: list[Label] | None = None
-
-
-@dataclass(frozen=True)
-class PartLabels:
-    """Labels of its parts."""
-
-    labels: list[PartLabel] | None = None
+    labels: list[L] | None = None
 
 
 @dataclass(frozen=True)
-class Sequence:
-    """A sequence of BABEL: its file in AMASS, the seconds it lasts, and labels of either kind."""
+class BabelSequence:
+    """A sequence of BABEL: its file in AMASS, the seconds it lasts, labels of all of it and of its parts; either may be null."""
 
     feat_p: str
     dur: float
-    seq_ann: SequenceLabels | None = None
-    frame_ann: PartLabels | None = None
+    seq_ann: Labelled[Label] | None = None
+    frame_ann: Labelled[PartLabel] | None = None
 
 
-def babel_annotations(folder: Path, mode: Literal["all", "seq", "seg"], motions: Path | None,
-                      report: Report) -> tuple[dict[str, dict], dict[str, list[str]]]:
+def babel_annotations(
+    folder: Path, mode: Literal["all", "seq", "seg"], motions: Path | None, report: Report
+) -> tuple[Content, dict[str, list[str]]]:
     """(sequences by id of five digits, split lists) of train.json and val.json, with labels of whole sequences and of frames.
 
     Durations are those of the motion files, or without `motions` what BABEL states. `report` gets sequences without a
     motion file or with one of another duration, those without a label of `mode`, and labels without text or outside the file.
     """
-    content: dict[str, dict] = {}
+    content: Content = {}
     splits: dict[str, list[str]] = {}
     for split in ("train", "val"):
         path = Path(folder) / f"{split}.json"
@@ -193,7 +182,7 @@ def babel_annotations(folder: Path, mode: Literal["all", "seq", "seg"], motions:
             raise FileNotFoundError(f"{path} is absent: --input must be the folder of BABEL's train.json and val.json")
         splits[split] = []
         for key, record in read_json(path, dict[str, Any]).items():
-            sequence = convert(record, Sequence, f"{path}, sequence {shown(key)}")
+            sequence = convert(record, BabelSequence, f"{path}, sequence {shown(key)}")
             name = key.zfill(5)
             if name in content:
                 raise FileError(f"{path}: sequence {key} is in {'both splits' if name not in splits[split] else 'it twice'}")
@@ -203,58 +192,27 @@ def babel_annotations(folder: Path, mode: Literal["all", "seq", "seg"], motions:
     return content, {**splits, "all": list(content)}
 
 
-def _babel_entry(name: str, sequence: Sequence, mode: str, motions: Path | None, report: Report) -> dict | None:
+def _babel_entry(name: str, sequence: BabelSequence, mode: str, motions: Path | None, report: Report) -> dict | None:
     path = sequence.feat_p.partition("/")[2].removesuffix(".npz")
     stated = duration = round(sequence.dur, 3)
     if motions:
-        try:
-            duration = file_seconds(motions, path)
-        except FileNotFoundError:
-            return report.add(name, f"without a motion file: {path}")
-        except ValueError as error:
-            return report.add(name, f"without a usable motion file: {error}")
+        duration = _seconds_of(motions, path, name, report)
+        if duration is None:
+            return None
         if abs(duration - stated) > LONGEST_DISAGREEMENT:
             return report.add(name, f"of another duration: {path} lasts {duration:g} s, BABEL says {stated:g} s")
-    labels = list(_babel_labels(sequence, mode, duration))
-    if not labels:
-        return report.add(name, f"without labels: mode {mode}")
-    origin = {f"{name}_{seg_id}": label.seg_id for seg_id, label, *_ in labels}
-    spans = [(f"{name}_{seg_id}", sanitised(label.raw_label or ""), start, end) for seg_id, label, start, end in labels]
-    annotations = [{**_annotation(*span, duration), "babel_id": origin[span[0]]} for span in usable(spans, duration, report)]
-    return {"path": path, "duration": duration, "annotations": annotations} if annotations else None
+    spans = list(_babel_spans(name, sequence, mode, duration))
+    return file_entry(path, duration, spans, report) if spans else report.add(name, f"without labels: mode {mode}")
 
 
-def _babel_labels(sequence: Sequence, mode: str, duration: float) -> Iterator[tuple[str, Label, float, float]]:
-    """(last part of the id, label, start, end) of the labels of a sequence; either kind may be null."""
-    if mode in ("all", "seq"):
-        for i, label in enumerate((sequence.seq_ann.labels if sequence.seq_ann else None) or ()):
-            yield f"seq_{i}", label, 0.0, duration
-    if mode in ("all", "seg"):
-        for i, label in enumerate((sequence.frame_ann.labels if sequence.frame_ann else None) or ()):
-            yield f"seg_{i}", label, label.start_t, label.end_t
+def _babel_spans(name: str, sequence: BabelSequence, mode: str, duration: float) -> Iterator[Span]:
+    for kind, labelled in (("seq", sequence.seq_ann), ("seg", sequence.frame_ann)):
+        for i, label in enumerate((labelled.labels if labelled and mode in ("all", kind) else None) or ()):
+            start, end = (label.start_t, label.end_t) if kind == "seg" else (0.0, duration)
+            yield Span(f"{name}_{kind}_{i}", sanitised(label.raw_label or ""), start, end, {"babel_id": label.seg_id})
 
 
 def sanitised(text: str) -> str:
     """A label with single spaces, degrees in words, and the words of SPELLINGS put right."""
     words = re.sub("[°º]", " degree ", text).split()
     return " ".join(SPELLINGS.get(word, word) for word in words)
-
-
-# --------------------------------------------------------------------------------------------------------------- both
-
-Span = tuple[str, str, float, float]  # id, text, start, end
-
-
-def usable(spans: list[Span], duration: float, report: Report) -> Iterator[Span]:
-    """The spans with a text and some time within the file; `report` gets the others."""
-    for seg_id, text, start, end in spans:
-        if not text:
-            report.add(seg_id, "without text")
-        elif not 0 <= start < min(end, duration):
-            report.add(seg_id, f"outside the file: {start:g} to {end:g} s of {duration:g} s")
-        else:
-            yield seg_id, text, start, end
-
-
-def _annotation(seg_id: str, text: str, start: float, end: float, duration: float) -> dict:
-    return {"seg_id": seg_id, "text": text, "start": round(start, 3), "end": min(round(end, 3), duration)}

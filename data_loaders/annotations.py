@@ -59,40 +59,33 @@ class Babel:
 
 
 def run(options: Dataset | Humanml3d | Babel) -> None:
-    if isinstance(options, Dataset):
-        from data_loaders.annotation_folder import write_annotations
-        from data_loaders.corpus import Corpus
-
-        corpus = Corpus.open(options.dataset)
-        count = write_annotations(corpus, options.output, options.motions, options.overwrite)
-        log.info("%d captions of %d clips in %s", count, len(corpus), options.output)
-    else:
-        build(options)
-
-
-def build(options: Humanml3d | Babel) -> None:
-    """Writes the folder and logs what was left out. FileNotFoundError or ValueError where nothing can be built."""
     from data_loaders.amass_dataset import default_motions
     from data_loaders.annotation_builders import babel_annotations, humanml3d_annotations, humanml3d_splits
-    from data_loaders.annotation_folder import outputs_of, write_folder
+    from data_loaders.annotation_folder import outputs_of, write_annotations, write_folder
     from data_loaders.clips import Report
+    from data_loaders.corpus import Corpus
 
     report, motions = Report(), options.motions
-    output = outputs_of(options.output, options.overwrite)
-    if isinstance(options, Humanml3d):
-        motions = motions or default_motions(options.output)
-    if motions and not motions.is_dir():
-        raise FileNotFoundError(f"{motions} is absent: give --motions the pose_data of HumanML3D's notebook, or the features "
-                                "that python -m data_loaders.guoh3dfeats makes of it")  # fmt: skip
-    if isinstance(options, Humanml3d):
-        splits = humanml3d_splits(options.input)
-        content = humanml3d_annotations(options.input, motions, report)
+    if isinstance(options, Dataset):
+        corpus = Corpus.open(options.dataset)
+        count = write_annotations(corpus, options.output, motions, options.overwrite, report)
+        log.info("%d captions of %d clips in %s", count, len(corpus), options.output)
     else:
-        content, splits = babel_annotations(options.input, options.mode, motions, report)
-    if not content:
-        raise ValueError(f"nothing of {options.input} can be used: {report}")
-    count = write_folder(output, content, splits)
-    log.info("%d captions of %d clips in %s", count, len(content), options.output)
+        output = outputs_of(options.output, options.overwrite)
+        if isinstance(options, Humanml3d):
+            motions = motions or default_motions(options.output)
+        if motions and not motions.is_dir():
+            raise FileNotFoundError(f"{motions} is absent: give --motions the pose_data of HumanML3D's notebook, or the features "
+                                    "that python -m data_loaders.guoh3dfeats makes of it")  # fmt: skip
+        if isinstance(options, Humanml3d):
+            splits = humanml3d_splits(options.input)
+            content = humanml3d_annotations(options.input, motions, report)
+        else:
+            content, splits = babel_annotations(options.input, options.mode, motions, report)
+        if not content:
+            raise ValueError(f"nothing of {options.input} can be used: {report}")
+        count = write_folder(output, content, splits)
+        log.info("%d captions of %d clips in %s", count, len(content), options.output)
     if report.skipped:
         log.warning("%s", report)
 

@@ -65,14 +65,6 @@ def file_features(pose_data: "Tensor", path: str, *, mirror: bool = False, tgt_o
     return features_from_joints(joints[:, : skeleton.num_joints], skeleton, "published", tgt_offsets)
 
 
-def z_up(joints: "Tensor") -> "Tensor":
-    """Joints (..., 3) with Y up turned so that Z is up: (x, -z, y)."""
-    import torch
-
-    x, y, z = joints.unbind(-1)
-    return torch.stack([x, -z, y], dim=-1)
-
-
 def write_features(source: Path, output: Path, *, force: bool = False, report: "Report | None" = None) -> Iterator[Path]:
     """Writes the features of every joints file below `source`, and of its mirror below output/M; yields what was written.
 
@@ -83,53 +75,52 @@ def write_features(source: Path, output: Path, *, force: bool = False, report: "
     import torch
     from tqdm import tqdm
 
-    from data_loaders.bvh import MocapError
     from data_loaders.clips import Report
     from data_loaders.mocap import read_joints_npy
     from data_loaders.skeleton import load_skeleton
     from protos.outputs import Outputs
 
-    source, report, needed = Path(source), report or Report(), load_skeleton("humanml").num_joints
-    files = joints_files(source, Path(output))
-    names = {file: file.relative_to(source).as_posix() for file in files}
-    targets = {file: {False: name, True: f"M/{name}"} for file, name in names.items()}
-    every = [target for both in targets.values() for target in both.values()]
-    outputs = Outputs(output, "set of features", going_on=True, earlier=every)
-    outputs.claim(*(target for target in every if force or not (outputs.folder / target).is_file()))
-    for file in tqdm(files, desc="features", unit="file", disable=None):
-        missing = {mirror: target for mirror, target in targets[file].items() if force or not (outputs.folder / target).is_file()}
-        if not missing:
+    report, needed = report or Report(), load_skeleton("humanml").num_joints
+    files = joints_files(source, output)
+    outputs = Outputs(output, "set of features", going_on=True, earlier=[each for both in files.values() for each in both])
+    missing = {file: [target for target in both if force or not (outputs.folder / target).is_file()]
+               for file, both in files.items()}  # fmt: skip
+    outputs.claim(*(target for targets in missing.values() for target in targets))
+    for file, targets in tqdm(missing.items(), desc="features", unit="file", disable=None):
+        if not targets:
             continue
+        name = files[file][0]
         try:
             joints = torch.from_numpy(read_joints_npy(file))
-        except (MocapError, OSError) as error:
-            report.add(names[file], f"unreadable: {error}")
+        except (ValueError, OSError) as error:
+            report.add(name, f"unreadable: {error}")
             log.warning("left out: %s", error)
             continue
         if len(joints) < 2 or joints.shape[1] < needed:
             few = f"of too few joints: {joints.shape[1]}, not {needed}"
-            report.add(names[file], "of one frame" if len(joints) < 2 else few)
+            report.add(name, "of one frame" if len(joints) < 2 else few)
             continue
-        for mirror, target in missing.items():
+        for target in targets:
             with outputs.file(target) as stream:
-                np.save(stream, file_features(joints, names[file], mirror=mirror).numpy())
+                np.save(stream, file_features(joints, name, mirror=target != name).numpy())
             yield outputs.folder / target
 
 
-def joints_files(source: Path, output: Path) -> list[Path]:
-    """The .npy files below a folder, without those of an output within it, sorted. FileNotFoundError where there is none,
-    OutputError where the output is the folder itself.
+def joints_files(source: Path, output: Path) -> dict[Path, tuple[str, str]]:
+    """The .npy files below a folder, without those of an output within it, sorted, with the names of their features and of
+    their mirror's. FileNotFoundError where there is none, OutputError where the output is the folder itself.
     """
     from protos.outputs import OutputError
 
-    within = output.resolve()
-    if within == source.resolve():
+    within = Path(output).resolve()
+    if within == Path(source).resolve():
         raise OutputError(f"--output {output} is the folder of the joints: give another one")
-    files = sorted(path for path in source.rglob("*.npy") if not path.resolve().is_relative_to(within))
+    files = sorted(path for path in Path(source).rglob("*.npy") if not path.resolve().is_relative_to(within))
     if not files:
         raise FileNotFoundError(f"{source} holds no .npy file: --input must be the pose_data folder that HumanML3D's "
                                 "raw_pose_processing notebook writes from AMASS")  # fmt: skip
-    return files
+    names = {file: file.relative_to(source).as_posix() for file in files}
+    return {file: (name, f"M/{name}") for file, name in names.items()}
 
 
 def run(options: FeatureOptions) -> None:

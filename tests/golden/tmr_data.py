@@ -79,7 +79,8 @@ def features(case: Case) -> dict[str, Any]:
                                          tgt_offsets=values["tgt_offsets"])
         return {"features": made}
     if "recover" in config:
-        return {"joints": guoh3dfeats.z_up(joints_from_features(values["features"], load_skeleton("humanml")))}
+        x, y, z = joints_from_features(values["features"], load_skeleton("humanml")).unbind(-1)
+        return {"joints": torch.stack([x, -z, y], dim=-1)}  # TMR draws with Z up
     joints = guoh3dfeats.reflected(values["joints"], PATHS["amass" if config["negate_x"] else "humanact12"])
     return {"mirrored": guoh3dfeats.mirrored(joints)}
 
