@@ -27,13 +27,9 @@ class AnnotatedMotions:
     other than train give the first.
     """
 
-    def __init__(
-        self, data: AmassDataset, split: str, shortest: float = MIN_SECONDS, longest: float = MAX_SECONDS,
-        statistics: tuple[np.ndarray, np.ndarray] | None = None,
-    ):  # fmt: skip
+    def __init__(self, data: AmassDataset, split: str, shortest: float = MIN_SECONDS, longest: float = MAX_SECONDS):
         """Captions of shortest to longest seconds. ValueError where nothing of the split can be used."""
         self.data, self.random = data, split == "train"
-        self.mean, self.std = statistics or (np.zeros(1, np.float32), np.ones(1, np.float32))
         self.report = Report()
         files = data.split(split, shortest, longest, self.report).values()
         self.files = [file for each in files if (file := self._readable(each))]
@@ -85,7 +81,7 @@ class AnnotatedMotions:
         file = self.files[index]
         draws = Draws(np.random.default_rng((seed, number, index)))
         annotation = draws.choice(file.annotations) if self.random else file.annotations[0]
-        motion = ((self.data.motion(file, annotation) - self.mean) / self.std).astype(np.float32)
+        motion = np.array(self.data.motion(file, annotation), np.float32)
         return TrainingItem(motion, annotation.text, file.key, index)
 
     def batch(self, samples: Sequence[Sample], seed: int = 0, pad_to: int | None = None) -> "Batch":

@@ -42,7 +42,7 @@ class Span(NamedTuple):
 
 
 class TrainingItem(NamedTuple):
-    """motion (T, D) float32, normalised; T a multiple of the unit length."""
+    """motion (T, D) float32 in feature units; T a multiple of the unit length."""
 
     motion: np.ndarray
     text: str
@@ -63,18 +63,15 @@ class TextMotionDataset:
         min_frames: int | None = None,
         unit_length: int = UNIT_LENGTH,
         crop_rule: Literal["published", "whole"] = "published",
-        statistics: tuple[np.ndarray, np.ndarray] | None = None,
         repeat: float = 0.0,
     ):
-        """statistics: mean and std (D,) to normalise with; default the corpus's own. min_frames: two units by default.
+        """min_frames: two units by default.
 
         repeat: how often a short action on the spot is played several times in a row, so that a model learns what to do
         with more time than the recordings take. Raises ValueError where nothing of the split can be used.
         """
         self.corpus, self.unit_length, self.crop_rule = corpus, unit_length, crop_rule
         self.max_frames = max_frames // unit_length * unit_length
-        mean, std = statistics or (corpus.mean, corpus.std)
-        self.mean, self.std = np.asarray(mean, np.float32), np.asarray(std, np.float32)
         self.report = Report()
         self.published = published_name(corpus.features, corpus.names) is not None
         shortest = max(2 * unit_length, min_frames or 0)
@@ -159,7 +156,7 @@ class TextMotionDataset:
         if span.times > 1:
             features = repeat_clip(features, span.times, FADE, self.corpus.features)
         start, length = self._crop(len(features), draws)
-        motion = (features[start : start + length] - self.mean) / self.std
+        motion = np.array(features[start : start + length], np.float32)
         name = self.corpus.names[span.clip]
         if not np.isfinite(motion).all():
             raise ValueError(f"{name}: its features hold NaN or infinite values; prepare the dataset again")
@@ -224,7 +221,7 @@ class CaptionBatches:
 
 
 class WindowBatches:
-    """`batches(step, part, parts)` of random windows (B, W, D) of normalised features, drawn by (seed, step) alone.
+    """`batches(step, part, parts)` of random windows (B, W, D) of motion, drawn by (seed, step) alone.
 
     Clips are drawn by their length, rare contents lifted by `balance`; one shorter than a window is zero-padded.
     """
@@ -237,32 +234,24 @@ class WindowBatches:
         batch_size: int,
         seed: int = 0,
         balance: float = 0.0,
-        columns: Sequence[int] | slice = slice(None),
-        statistics: tuple[np.ndarray, np.ndarray] | None = None,
         unit_length: int = UNIT_LENGTH,
     ):
-        """columns: those of the features to keep. statistics: mean and std (D,) of all columns; default the corpus's."""
         self.window, self.batch_size, self.seed, self.unit_length = window, batch_size, seed, unit_length
-        self.corpus, self.columns, self.clips = corpus, columns, corpus.split(split)
+        self.corpus, self.clips = corpus, corpus.split(split)
         labels = [corpus.labels[i].get("content", "") for i in self.clips]
         weights = balanced_weights(labels, balance) * corpus.lengths[self.clips]
         self.cumulative = np.cumsum(weights / weights.sum())
-        self.mean, self.std = (array[columns] for array in statistics or (corpus.mean, corpus.std))
-
-    def normalised(self, clip: int, frames: slice = slice(None)) -> np.ndarray:
-        """Normalised features (T, D) float32 of a clip of the corpus."""
-        return ((self.corpus[clip][frames][:, self.columns] - self.mean) / self.std).astype(np.float32)
 
     def whole_clips(self, limit: int = 2000) -> Iterator[np.ndarray]:
-        """Clips of the split, normalised; evenly chosen ones where there are more than `limit` or so."""
-        return (self.normalised(clip) for clip in self.clips[:: max(1, len(self.clips) // limit)])
+        """Clips (T, D) of the split; evenly chosen ones where there are more than `limit` or so."""
+        return (self.corpus[clip] for clip in self.clips[:: max(1, len(self.clips) // limit)])
 
     def __call__(self, step: int, part: int, parts: int) -> "Batch":
         import torch
 
         from data_loaders.corpus import Batch
 
-        motion = np.zeros((self.batch_size, self.window, len(self.mean)), np.float32)
+        motion = np.zeros((self.batch_size, self.window, self.corpus.frames.shape[1]), np.float32)
         lengths = np.zeros(self.batch_size, np.int64)
         for row in range(self.batch_size):
             draw = np.random.default_rng(derive_seed(self.seed, "windows", step, part * self.batch_size + row))
@@ -270,7 +259,7 @@ class WindowBatches:
             frames = int(self.corpus.lengths[clip])
             usable = min(frames // self.unit_length * self.unit_length, self.window)
             start = int(draw.integers(0, frames - usable + 1))
-            motion[row, :usable] = self.normalised(clip, slice(start, start + usable))
+            motion[row, :usable] = self.corpus[clip][start : start + usable]
             lengths[row] = usable
         lengths = torch.from_numpy(lengths)
         mask = torch.arange(self.window)[None] < lengths[:, None]

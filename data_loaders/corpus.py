@@ -94,7 +94,7 @@ class Motion:
 
 @dataclass
 class Batch:
-    """Normalised motion (B, T, D) with zeros beyond `lengths`; mask (B, T) is True on real frames."""
+    """Motion (B, T, persons * width) in feature units, zero beyond `lengths`; mask (B, T) is True on real frames."""
 
     motion: "Tensor"
     lengths: "Tensor"

@@ -23,11 +23,12 @@ TARGET_SETS = ((), ("pelvis",), ("traj",), ("right_wrist",), ("left_wrist",), ("
 def loss(nets: LSReMGM, batch: Batch, generator: Generators, body_joints=None) -> dict[str, Tensor]:
     """Terms (B,) of one training step; "loss" is their weighted sum.
 
-    `batch.motion` is normalised; the first context_len frames of a prefix model's crop are its prefix. `generator`:
+    The first context_len frames of a prefix model's crop are its prefix. `generator`:
     one, or one per sample. `body_joints` (features -> joints) is needed for joint losses of rotation data only.
     """
     config, device = nets.config, nets.device
-    motion, mask = batch.motion.to(device), batch.mask.to(device)
+    mask = batch.mask.to(device)
+    motion = nets.normalise(batch.motion.to(device)) * mask[..., None]  # (B, T, D), zero beyond each end
     size = len(motion)
     # Drawn in this order, the noise last: its first frames then do not depend on how far a batch is padded.
     t = randint(generator, config.diffusion_steps, (size,), device=device)
@@ -93,7 +94,7 @@ def goal_error(nets: LSReMGM, target: TargetLocation, mask: Tensor, x0: Tensor) 
 
 
 def _posterior_noise(nets: LSReMGM, motion: Tensor, generator: Generators) -> Tensor | None:
-    if nets.autoencoder is None or motion.shape[-1] == nets.config.num_features:
+    if nets.autoencoder is None:
         return None
     shape = (len(motion), motion.shape[1] // nets.frames_per_token, nets.config.num_features)
     return randn(generator, shape, device=motion.device, dtype=motion.dtype)

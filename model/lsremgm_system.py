@@ -82,8 +82,9 @@ class LSReMGM(nn.Module):
         return autoencoder_columns(self.config.motion_features) if self.autoencoder is not None else slice(None)
 
     def normalise(self, features: Tensor) -> Tensor:
-        """Normalised motion (B, T, D) from features (B, T, F) in their units."""
-        return (features[..., self.columns()] - self.mean) / self.std
+        """Normalised motion (B, T, D) of the columns the model works with, from features (B, T, F) in their units."""
+        features = features[..., self.columns()]
+        return features if self.mean is None else (features - self.mean) / self.std
 
     def denormalise(self, motion: Tensor) -> Tensor:
         return motion if self.mean is None else motion * self.std + self.mean
@@ -91,11 +92,11 @@ class LSReMGM(nn.Module):
     def to_diffused(self, motion: Tensor, mask: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What the denoiser works on, and its mask: the motion itself, or latents (B, T/4, C) of the autoencoder.
 
-        `noise` samples the autoencoder's posterior; without it its mean is taken. Latents are passed through.
+        `noise` samples the autoencoder's posterior; without it its mean is taken.
         """
-        if self.autoencoder is None or motion.shape[-1] == self.config.num_features:
+        if self.autoencoder is None:
             return motion, mask
-        posterior = self.autoencoder.encode(motion[..., self.columns_in(motion)], mask)
+        posterior = self.autoencoder.encode(motion, mask)
         latents = posterior.mean if noise is None else posterior.sample(noise)
         return self.autoencoder.normalise(latents), mask[:, :: self.frames_per_token]
 
@@ -104,10 +105,6 @@ class LSReMGM(nn.Module):
         if self.autoencoder is not None:
             x = self.autoencoder.decode(self.autoencoder.denormalise(x), mask)
         return self.denormalise(x)
-
-    def columns_in(self, motion: Tensor) -> list[int] | slice:
-        """The autoencoder's columns in a motion that has all features or only those."""
-        return slice(None) if motion.shape[-1] == self.config.autoencoder.num_columns else self.columns()
 
     def joints(self, features: Tensor) -> Tensor:
         """Joints (..., T, J, 3) in metres from features in their units."""

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -237,12 +236,12 @@ def reconstruction_error(
 
 
 @torch.no_grad()
-def measure_latents(network: MotionAutoencoder, clips: Iterable[np.ndarray]) -> None:
+def measure_latents(network: MotionAutoencoder, clips: Iterable[Tensor]) -> None:
     """Sets `latent_mean` and `latent_std` from normalised clips (T, D)."""
     device = network.latent_mean.device
     latents = []
     for clip in clips:
-        x = torch.from_numpy(clip[: len(clip) // 4 * 4])[None].to(device)  # (1, T, D)
+        x = clip[None, : len(clip) // 4 * 4].to(device)  # (1, T, D)
         latents.append(network.encode(x, x.new_ones(x.shape[:2], dtype=torch.bool)).mean[0])
     latents = torch.cat(latents)  # (N, C)
     network.latent_mean.copy_(latents.mean(0))

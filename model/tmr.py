@@ -190,7 +190,11 @@ class TMR(nn.Module):
 
     def normalise(self, features: Tensor) -> Tensor:
         """Normalised motion (..., D) from features in their units."""
-        return (features - self.mean) / (self.std + EPS)
+        return features if self.mean is None else (features - self.mean) / (self.std + EPS)
+
+    def normalised(self, features: Tensor, mask: Tensor) -> Tensor:
+        """Normalised motion (B, T, D), zero where mask (B, T) is False, on the model's device."""
+        return self.normalise(features.to(self.device)) * mask.to(self.device)[..., None]
 
     def denormalise(self, motion: Tensor) -> Tensor:
         return motion * (self.std + EPS) + self.mean
@@ -233,8 +237,8 @@ class TMR(nn.Module):
             rows = [torch.as_tensor(np.array(motions[i], np.float32)) for i in order[start:stop]]
             start = stop
             mask = lengths_to_mask(torch.tensor([len(row) for row in rows])).to(self.device)
-            motion = self.normalise(nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.device))  # (B, T, D)
-            found.append(self.motion_posterior(motion * mask[..., None], mask).mean.cpu())
+            motion = self.normalised(nn.utils.rnn.pad_sequence(rows, batch_first=True), mask)  # (B, T, D)
+            found.append(self.motion_posterior(motion, mask).mean.cpu())
         return torch.cat(found)[torch.argsort(torch.tensor(order))] if found else torch.zeros(0, self.config.latent_dim)
 
     @torch.no_grad()

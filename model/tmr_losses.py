@@ -168,8 +168,9 @@ def weighted_sum(terms: dict[str, Tensor], config: TMRConfig) -> Tensor:
 
 
 def loss(nets: TMR, batch: Batch, generator: Generators, *, together: bool = False) -> dict[str, Tensor]:
-    """Terms of a training step, "loss" their weighted sum, of normalised, zero-padded motion and its captions."""
-    motion, mask = batch.motion.to(nets.device), batch.mask.to(nets.device)
+    """Terms of a training step, "loss" their weighted sum, of motion in feature units and its captions."""
+    mask = batch.mask.to(nets.device)
+    motion = nets.normalised(batch.motion, mask)
     text = nets.text_posterior(nets.word_features(batch.texts))
     groups = LengthGroups(batch.lengths, GROUP_ROWS.get(nets.device.type, ROWS_ON_ACCELERATORS))
     posterior = groups.encode(nets, motion, mask)

@@ -402,7 +402,7 @@ def test_prefix_models_take_a_prompt_per_piece(minilm):
 def make_batch(lengths=(40, 40, 24, 12), seed=0) -> Batch:
     lengths = torch.tensor(lengths)
     mask = torch.arange(40) < lengths[:, None]
-    motion = torch.randn(len(lengths), 40, 263, generator=torch.Generator().manual_seed(seed)) * mask[..., None]
+    motion = 0.02 * torch.randn(len(lengths), 40, 263, generator=torch.Generator().manual_seed(seed)) * mask[..., None]
     return Batch(motion, lengths, mask, ["a walk", "a bow", "a kick", "a wave"][: len(lengths)])
 
 

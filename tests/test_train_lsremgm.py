@@ -94,7 +94,7 @@ def test_latents_of_an_autoencoder_can_be_diffused(dataset, tmp_path):
     _, found = latents_of(str(folder), Corpus.open(dataset))
     np.testing.assert_array_equal(found.mean, statistics.mean)
     asked = recipe(small(dataset, tmp_path / "run", autoencoder=str(folder)))
-    np.testing.assert_array_equal(asked.batches.data.mean, statistics.mean)
+    np.testing.assert_array_equal(asked.build().statistics.mean, statistics.mean)
     result = run(small(dataset, tmp_path / "run", autoencoder=str(folder), num_steps=2))
     networks = from_pretrained(result.checkpoint)
     np.testing.assert_array_equal(networks.statistics.mean, statistics.mean)

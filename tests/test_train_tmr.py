@@ -169,7 +169,7 @@ def test_groups_of_like_length_change_nothing_but_the_time(dataset, tmp_path, mo
     corpus = Corpus.open(dataset)
     options = small(dataset, tmp_path, num_steps=1, eval_interval=0, frames_per_token=4)
     networks = run(options).networks
-    motions = training_motions(corpus, "train", SECONDS, networks.statistics)
+    motions = training_motions(corpus, "train", SECONDS)
     batch = motions.batch([Sample(i, i) for i in (0, 19, 7, 12, 3)])
     found = []
     for rows in (2, 64):
@@ -183,9 +183,9 @@ def test_groups_of_like_length_change_nothing_but_the_time(dataset, tmp_path, mo
 def test_validation_is_the_same_each_time_and_knows_chance(dataset, tmp_path):
     options = small(dataset, tmp_path, num_steps=1, eval_interval=1)
     networks = run(options).networks
-    evaluate = validation(training_motions(Corpus.open(dataset), "val", SECONDS, networks.statistics), options.seed)
+    evaluate = validation(training_motions(Corpus.open(dataset), "val", SECONDS), options.seed)
     assert evaluate(networks, 1) == evaluate(networks, 2)
-    batch = training_motions(Corpus.open(dataset), "train", SECONDS, networks.statistics).batch(
+    batch = training_motions(Corpus.open(dataset), "train", SECONDS).batch(
         [Sample(i, i) for i in range(20)])
     found = evaluate(networks, 1)
     assert found["rank_by"] == pytest.approx(-np.mean([found[name] for name in RECALLS]))  # the least is kept as the best

@@ -43,29 +43,33 @@ def autoencoder_recipe(
             network.freeze_encoder()
         fresh = lambda: network  # noqa: E731
     statistics = kept_statistics(statistics, training)
-    pair = statistics.mean, statistics.std
     columns = autoencoder_columns(corpus.features)
-    mean, std = (torch.from_numpy(array[columns]) for array in pair)
+    mean, std = (torch.from_numpy(array[columns]) for array in (statistics.mean, statistics.std))
     batches, held_out = (
-        WindowBatches(corpus, split, window, training.batch_size, training.seed, balance, columns, pair)
-        for split in ("train", "val")
+        WindowBatches(corpus, split, window, training.batch_size, training.seed, balance) for split in ("train", "val")
     )
+
+    def normalise(motion: Tensor) -> Tensor:
+        return ((motion[..., columns] - mean.to(motion.device)) / std.to(motion.device)).float()
+
+    def normalised(batch: Batch) -> Tensor:
+        return normalise(batch.motion) * batch.mask[..., None]  # (B, W, columns)
 
     def loss(networks: MotionAutoencoder, batch: Batch, generators: list[torch.Generator]) -> dict[str, Tensor]:
         device = batch.motion.device
         shape = (batch.motion.shape[0], batch.motion.shape[1] // config.downsampling, config.latent_channels)
         noise = randn(generators, shape, device=device)
         return autoencoder_loss(
-            networks, batch.motion, batch.mask, noise, mean.to(device), std.to(device), corpus.features
+            networks, normalised(batch), batch.mask, noise, mean.to(device), std.to(device), corpus.features
         )
 
     def evaluate(networks: MotionAutoencoder, step: int) -> dict[str, float]:
         batch = held_out(0, 0, 1)
-        return reconstruction_error(networks, batch.motion, batch.mask, mean, std, corpus.features)
+        return reconstruction_error(networks, normalised(batch), batch.mask, mean, std, corpus.features)
 
     def write(folder: Path, networks: MotionAutoencoder) -> None:
         if not decoder_only:
-            measure_latents(networks, batches.whole_clips())
+            measure_latents(networks, (normalise(torch.tensor(clip)) for clip in batches.whole_clips()))
         save_autoencoder(folder, config, networks, statistics)
 
     return Recipe(fresh, loss, batches, evaluate, stamp=corpus.stamp, write=write)

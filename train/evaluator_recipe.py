@@ -62,18 +62,17 @@ def movement_recipe(
     corpus: Corpus, config: EvaluatorConfig, training: TrainOptions, statistics: Statistics, settings: Settings
 ) -> Recipe:
     """First stage: the movement autoencoder on windows of motion."""
-    pair = (statistics.mean, statistics.std)
     batches, held_out = (
-        WindowBatches(corpus, split, settings.window, training.batch_size, training.seed, settings.balance, statistics=pair)
+        WindowBatches(corpus, split, settings.window, training.batch_size, training.seed, settings.balance)
         for split in ("train", "val")
     )
 
     def loss(networks: MovementAutoencoder, batch: Batch, generators: object) -> dict[str, Tensor]:
-        return movement_loss(networks.encoder, networks.decoder, batch.motion)
+        motion = normalised(batch, statistics).to(next(networks.parameters()).device)
+        return movement_loss(networks.encoder, networks.decoder, motion)
 
     def evaluate(networks: MovementAutoencoder, step: int) -> dict[str, float]:
-        device = next(networks.parameters()).device
-        return with_total(movement_loss(networks.encoder, networks.decoder, held_out(0, 0, 1).motion.to(device)))
+        return with_total(loss(networks, held_out(0, 0, 1), None))
 
     def write(folder: Path, networks: nn.Module) -> None:
         from safetensors.torch import save_file
@@ -88,8 +87,7 @@ def matching_recipe(
     movement: MovementEncoder, settings: Settings,
 ) -> Recipe:  # fmt: skip
     """Second stage: texts and motions that belong together become near, others far, over the encoder of the first."""
-    pair = (statistics.mean, statistics.std)
-    data, held_out = (TextMotionDataset(corpus, split, statistics=pair) for split in ("train", "val"))
+    data, held_out = (TextMotionDataset(corpus, split) for split in ("train", "val"))
 
     def fresh() -> GuoEvaluator:
         networks = GuoEvaluator(config, statistics)
@@ -120,11 +118,18 @@ def with_total(terms: dict[str, Tensor]) -> dict[str, float]:
     return {"loss": float(sum(terms.values())), **{name: float(value) for name, value in terms.items()}}
 
 
+def normalised(batch: Batch, statistics: Statistics) -> Tensor:
+    """Motion (B, T, D) float32 of a batch, zero beyond each end. In float64 inside, as motions are judged."""
+    mean, std = (torch.as_tensor(array, dtype=torch.float64, device=batch.motion.device)
+                 for array in (statistics.mean, statistics.std))  # fmt: skip
+    return ((batch.motion.double() - mean) / std * batch.mask[..., None]).float()
+
+
 def embeddings(networks: GuoEvaluator, batch: Batch, captions: CaptionWords) -> tuple[Tensor, Tensor]:
     """Embeddings (B, C) of a batch's texts and of its motions, which zeros follow as when motions are judged."""
     device = networks.device
     frames = min(batch.motion.shape[1] + LOOK_AHEAD, networks.config.max_frames)
-    motion = F.pad(batch.motion, (0, 0, 0, frames - batch.motion.shape[1]))
+    motion = F.pad(normalised(batch, networks.statistics), (0, 0, 0, frames - batch.motion.shape[1]))
     text = networks.text_encoder(captions.encode(batch.texts).to(device))
     return text, networks.embed_motion(motion.to(device), batch.lengths.to(device))
 

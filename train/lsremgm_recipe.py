@@ -60,12 +60,12 @@ def lsremgm_recipe(
     """
     latents, own = latents_of(autoencoder, corpus)
     statistics = kept_statistics(own, training)
-    data = training_data(corpus, "train", config, drawing.repeat, statistics)
+    data = training_data(corpus, "train", config, drawing.repeat)
     texts = data.texts
     config, encoder = completed(config, corpus, latents)
     prompts = list(prompts) or [texts[i] for i in np.linspace(0, len(texts) - 1, min(NUM_PROMPTS, len(texts))).astype(int)]
     judge = judging(corpus, training.seed) if judged else None
-    held_out = validation(corpus, config, training, statistics) if training.eval_interval else None
+    held_out = validation(corpus, config, training) if training.eval_interval else None
 
     def fresh() -> LSReMGM:
         networks = build(config, statistics, encoder)
@@ -102,22 +102,18 @@ def latents_of(folder: str, corpus: Corpus) -> tuple[MotionAutoencoder | None, S
     return autoencoder, statistics
 
 
-def training_data(
-    corpus: Corpus, split: str, config: LSReMGMConfig, repeat: float = 0.0, statistics: Statistics | None = None
-) -> TextMotionDataset:
+def training_data(corpus: Corpus, split: str, config: LSReMGMConfig, repeat: float = 0.0) -> TextMotionDataset:
     """The captioned motions of a split: published length limits for published datasets, all from 2 units up else.
 
-    Models with a prefix train on crops of exactly context_len + pred_len frames. statistics: what motions are normalised
-    with, by default the corpus's.
+    Models with a prefix train on crops of exactly context_len + pred_len frames.
     """
-    pair = None if statistics is None else (statistics.mean, statistics.std)
     if config.context_len:
         frames = config.context_len + config.pred_len
         if frames % 4:
             raise ValueError(f"--context_len + --pred_len is {frames}: expected a multiple of 4")
-        return TextMotionDataset(corpus, split, frames, frames, crop_rule="whole", statistics=pair)
+        return TextMotionDataset(corpus, split, frames, frames, crop_rule="whole")
     limits = published_limits(corpus.features)
-    return TextMotionDataset(corpus, split, min_frames=limits and limits[0], statistics=pair, repeat=repeat)
+    return TextMotionDataset(corpus, split, min_frames=limits and limits[0], repeat=repeat)
 
 
 def completed(
@@ -148,10 +144,10 @@ def batches(data: TextMotionDataset, config: LSReMGMConfig, training: TrainOptio
     return CaptionBatches(data, training.batch_size, training.seed, weights, lengths, pad_to)
 
 
-def validation(corpus: Corpus, config: LSReMGMConfig, training: TrainOptions, statistics: Statistics) -> Evaluate:
+def validation(corpus: Corpus, config: LSReMGMConfig, training: TrainOptions) -> Evaluate:
     """evaluate(networks, step) -> mean loss terms over clips of the val split, always with the same noise."""
     try:
-        data = training_data(corpus, "val", config, statistics=statistics)
+        data = training_data(corpus, "val", config)
     except FileNotFoundError as error:
         raise ValueError(f"--eval_interval needs a validation split: {error}") from error
     pad_to = padding(config)

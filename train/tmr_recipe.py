@@ -44,8 +44,7 @@ def tmr_recipe(
     """
     motions = training_motions(data, "train", seconds)
     statistics = kept_statistics(statistics_of(motions, data), training)
-    motions.mean, motions.std = statistics.mean, statistics.std
-    held_out = validation_motions(data, seconds, statistics) if training.eval_interval else None
+    held_out = validation_motions(data, seconds) if training.eval_interval else None
     texts = list(dict.fromkeys([*motions.texts, *(held_out.texts if held_out else [])]))
     words = text_features(data, WORDS, config.text_encoder, texts)
     sentences = None
@@ -77,20 +76,17 @@ def language_models(words: str, sentences: str, data: Data, contrast: bool = Tru
     return chosen["text_encoder"], chosen["sentence_encoder"]
 
 
-def training_motions(
-    data: Data, split: str, seconds: tuple[float, float], statistics: Statistics | None = None
-) -> Motions:
-    """The captioned motions of a split, whole as they are described, normalised where statistics are given."""
-    pair = None if statistics is None else (statistics.mean, statistics.std)
+def training_motions(data: Data, split: str, seconds: tuple[float, float]) -> Motions:
+    """The captioned motions of a split, whole as they are described."""
     if isinstance(data, AmassDataset):
-        return AnnotatedMotions(data, split, *seconds, pair)
+        return AnnotatedMotions(data, split, *seconds)
     shortest, longest = frames_of(seconds, data.fps)
-    return TextMotionDataset(data, split, longest, shortest, unit_length=1, crop_rule="whole", statistics=pair)
+    return TextMotionDataset(data, split, longest, shortest, unit_length=1, crop_rule="whole")
 
 
-def validation_motions(data: Data, seconds: tuple[float, float], statistics: Statistics) -> Motions:
+def validation_motions(data: Data, seconds: tuple[float, float]) -> Motions:
     try:
-        return training_motions(data, "val", seconds, statistics)
+        return training_motions(data, "val", seconds)
     except (FileNotFoundError, ValueError) as error:
         raise ValueError(f"--eval_interval needs a validation split (0: none): {error}") from error
 
@@ -161,7 +157,8 @@ RECALLS = ("t2m_R01", "t2m_R03", "m2t_R01", "m2t_R03")
 def recalls(networks: TMR, batch: Batch) -> dict[str, float]:
     """RECALLS in percent within a batch."""
     text = networks.text_posterior(networks.word_features(batch.texts)).mean
-    similarity = cosines(text, networks.motion_posterior(batch.motion, batch.mask).mean).float().cpu().numpy()
+    motion = networks.motion_posterior(networks.normalised(batch.motion, batch.mask), batch.mask).mean
+    similarity = cosines(text, motion).float().cpu().numpy()
     same = np.array(batch.texts)[:, None] == np.array(batch.texts)
     if captions := captions_of(networks, batch):
         same |= captions.false_negatives(networks.config.false_negative_threshold).cpu().numpy()
