@@ -3,16 +3,17 @@
 import gzip
 import zlib
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from model.bert_tower import checked_tokenizer, cut, frozen, read_state, renamed, tokenizer_errors
+from model.bert_tower import cut, frozen, read_state, read_tokenizer, rename_layers, renamed
 from model.layers import TransformerLayer, quick_gelu
 from model.loading import as_state
 from model.text_encoders import TextEncoderError, Tower
 from model.text_store import sha256_of
-from protos.reading import FileError, decode_text, read_json, read_lines, read_text, refuse_other_formats
+from protos.reading import FileError, decode_text, read_json, read_lines, refuse_other_formats
 from protos.weights import read_torch
 
 BPE_FILE = "bpe_simple_vocab_16e6.txt.gz"
@@ -50,36 +51,32 @@ class ClipTower(nn.Module):
 
 
 OPENAI_LAYER = {
-    "self_attention.qkv.": "attn.in_proj_", "self_attention.out.": "attn.out_proj.", "norm_self.": "ln_1.",
-    "linear1.": "mlp.c_fc.", "linear2.": "mlp.c_proj.", "norm_ff.": "ln_2.",
+    "self_attention.qkv.": ("attn.in_proj_",), "self_attention.out.": ("attn.out_proj.",), "norm_self.": ("ln_1.",),
+    "linear1.": ("mlp.c_fc.",), "linear2.": ("mlp.c_proj.",), "norm_ff.": ("ln_2.",),
 }  # fmt: skip
 HUGGING_FACE_LAYER = {
     "self_attention.qkv.": ("self_attn.q_proj.", "self_attn.k_proj.", "self_attn.v_proj."),
-    "self_attention.out.": "self_attn.out_proj.", "norm_self.": "layer_norm1.",
-    "linear1.": "mlp.fc1.", "linear2.": "mlp.fc2.", "norm_ff.": "layer_norm2.",
+    "self_attention.out.": ("self_attn.out_proj.",), "norm_self.": ("layer_norm1.",),
+    "linear1.": ("mlp.fc1.",), "linear2.": ("mlp.fc2.",), "norm_ff.": ("layer_norm2.",),
+}  # fmt: skip
+OPENAI_NAMES = {"words.weight": "token_embedding.weight", "positions": "positional_embedding",
+                "norm.weight": "ln_final.weight", "norm.bias": "ln_final.bias"}  # fmt: skip
+HUGGING_FACE_NAMES = {
+    "words.weight": "text_model.embeddings.token_embedding.weight",
+    "positions": "text_model.embeddings.position_embedding.weight",
+    "norm.weight": "text_model.final_layer_norm.weight", "norm.bias": "text_model.final_layer_norm.bias",
 }  # fmt: skip
 
 
 def rename_clip(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Our names from OpenAI's or Hugging Face's; vision weights are left out."""
-    openai = "token_embedding.weight" in state
-    stack, table = (("transformer.resblocks.", OPENAI_LAYER) if openai
-                    else ("text_model.encoder.layers.", HUGGING_FACE_LAYER))
-    if openai:
-        ours = {"words.weight": state["token_embedding.weight"], "positions": state["positional_embedding"],
-                "projection.weight": state["text_projection"].T,
-                "norm.weight": state["ln_final.weight"], "norm.bias": state["ln_final.bias"]}
+    if "token_embedding.weight" in state:
+        names, projection = OPENAI_NAMES, state["text_projection"].T
+        layers = rename_layers(state, "transformer.resblocks.", OPENAI_LAYER)
     else:
-        ours = {"words.weight": state["text_model.embeddings.token_embedding.weight"],
-                "positions": state["text_model.embeddings.position_embedding.weight"],
-                "projection.weight": state["text_projection.weight"],
-                "norm.weight": state["text_model.final_layer_norm.weight"],
-                "norm.bias": state["text_model.final_layer_norm.bias"]}
-    for i in sorted({int(key.removeprefix(stack).split(".")[0]) for key in state if key.startswith(stack)}):
-        for new, parts in table.items():
-            parts = (parts,) if isinstance(parts, str) else parts
-            for kind in ("weight", "bias"):
-                ours[f"layers.{i}.{new}{kind}"] = torch.cat([state[f"{stack}{i}.{part}{kind}"] for part in parts])
+        names, projection = HUGGING_FACE_NAMES, state["text_projection.weight"]
+        layers = rename_layers(state, "text_model.encoder.layers.", HUGGING_FACE_LAYER)
+    ours = {**{new: state[old] for new, old in names.items()}, "projection.weight": projection, **layers}
     return {name: value.float().contiguous() for name, value in ours.items()}
 
 
@@ -102,45 +99,27 @@ def load_clip(folder: Path, max_tokens: int) -> Tower:
     """Tower of a folder with Hugging Face's files, or OpenAI's .pt beside a tokenizer."""
     openai = [folder / name for name in OPENAI_SHA256 if (folder / name).is_file()]
     weights = read_openai(openai[0]) if openai else read_state(folder)
-    state = renamed(rename_clip, weights, folder)
-    num_layers = sum(name.endswith(".norm_ff.weight") for name in state)
-    dims = {name: state[name].ndim for name in ("words.weight", "positions", "projection.weight")}
-    if set(dims.values()) != {2} or not num_layers or (dim := state["words.weight"].shape[1]) % 64:
-        raise TextEncoderError(f"{folder}: weights of {num_layers} layers whose tables are no text tower of CLIP")
-    vocabulary, pooled = len(state["words.weight"]), len(state["projection.weight"])
-    positions = len(state["positions"])
-    network = frozen(lambda: ClipTower(vocabulary, positions, dim, dim // 64, num_layers, pooled), state, str(folder))
-    tokenizer = read_clip_tokenizer(folder, vocabulary)
-    max_tokens = min(max_tokens, positions)
+    state, layers = renamed(rename_clip, weights, folder, "words.weight", "positions", "projection.weight")
+    (vocabulary, dim), positions, pooled = state["words.weight"].shape, len(state["positions"]), len(state["projection.weight"])
+    if dim % 64:
+        raise TextEncoderError(f"{folder}: weights of width {dim}, expected a multiple of 64: no text tower of CLIP")
+    network = frozen(lambda: ClipTower(vocabulary, positions, dim, dim // 64, layers, pooled), state, str(folder))
+    tokenizer = read_tokenizer(folder, vocabulary, **{"vocab.json": _from_words_and_merges, BPE_FILE: _from_merges})
     start, end = vocabulary - 2, vocabulary - 1
 
     def tokenize(text: str) -> tuple[list[int], int]:
-        return cut([start, *tokenizer.encode(text, add_special_tokens=False).ids, end], max_tokens)
+        return cut([start, *tokenizer.encode(text, add_special_tokens=False).ids, end], min(max_tokens, positions))
 
     return Tower(tokenize, network)
 
 
-def read_clip_tokenizer(folder: Path, vocabulary: int):
-    """CLIP's byte-pair tokenizer from tokenizer.json, vocab.json + merges.txt, or OpenAI's bpe file; vocabulary: rows that the
-    weights have. TextEncoderError names what is damaged.
-    """
-    from tokenizers import Tokenizer
+def _from_words_and_merges(file: Path) -> Any:
+    words, merges = read_json(file, dict[str, int]), file.with_name("merges.txt")
+    return clip_tokenizer(_pairs([line for line in read_lines(merges) if line and not line.startswith("#")], merges), words)
 
-    if (file := folder / "tokenizer.json").is_file():
-        with tokenizer_errors(file):
-            tokenizer = Tokenizer.from_str(read_text(file))
-    elif (file := folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-        words = read_json(file, dict[str, int])
-        lines = [line for line in read_lines(folder / "merges.txt") if line and not line.startswith("#")]
-        with tokenizer_errors(file):
-            tokenizer = clip_tokenizer(_pairs(lines, folder / "merges.txt"), words)
-    elif (file := folder / BPE_FILE).is_file():
-        lines = _unzipped(file).splitlines()[1 : 49152 - 256 - 2 + 1]  # as in CLIP's simple_tokenizer.py
-        with tokenizer_errors(file):
-            tokenizer = clip_tokenizer(_pairs(lines, file))
-    else:
-        raise TextEncoderError(f"{folder} holds no tokenizer: put tokenizer.json there, or {BPE_FILE}")
-    return checked_tokenizer(tokenizer, file, vocabulary)
+
+def _from_merges(file: Path) -> Any:
+    return clip_tokenizer(_pairs(_unzipped(file).splitlines()[1 : 49152 - 256 - 2 + 1], file))  # as CLIP's simple_tokenizer.py
 
 
 def _pairs(lines: list[str], file: Path) -> list[tuple[str, str]]:

@@ -247,7 +247,7 @@ def test_openai_state_dict_gives_the_same_features(tiny_clip):
     for name, value in ours.items():
         if name.startswith("layers."):
             _, i, rest = name.split(".", 2)
-            new = next(rest.replace(a, b) for a, b in OPENAI_LAYER.items() if rest.startswith(a))
+            new = next(rest.replace(a, b) for a, (b,) in OPENAI_LAYER.items() if rest.startswith(a))
             published[f"transformer.resblocks.{i}.{new}"] = value
     (folder / "model.safetensors").unlink()
     torch.save(published, folder / "ViT-B-32.pt")
