@@ -114,14 +114,14 @@ class KnownTexts:
     threshold: float
 
     @classmethod
-    def make(cls, captions: Sequence[str], encoder: "TextEncoder | None" = None) -> "KnownTexts":
+    def make(cls, captions: Sequence[str]) -> "KnownTexts":
         """The sketch of the captions of a training set; the same captions give the same sketch."""
         found = {clause for caption in set(captions) for clause in clauses(caption)}
         if not found:
             raise ValueError("no captions: nothing to make a sketch of known texts from")
         ordered = sorted(found, key=lambda clause: (len(clause), clause))
         ordered = ordered[:: -(-len(ordered) // MOST_READ)]
-        vectors, actions = _vectors(ordered, encoder), _vectors(everyday_actions(), encoder)
+        vectors, actions = _vectors(ordered), _vectors(everyday_actions())
         chosen = _spread(vectors, MOST_CLAUSES)
         chosen.sort(key=lambda i: not _tells(ordered[i]))
         known = vectors[chosen]
@@ -145,11 +145,11 @@ class KnownTexts:
         noun = any(pos == "NOUN" and word not in self.words for word, pos in kinds.items())
         return NEW_VERB * (verb is not None and verb not in self.words) + NEW_NOUN * noun
 
-    def judge(self, texts: Sequence[str], encoder: "TextEncoder | None" = None) -> list[Verdict]:
-        """A verdict for each text. encoder: one of minilm that is loaded already, if there is."""
+    def judge(self, texts: Sequence[str]) -> list[Verdict]:
+        """A verdict for each text."""
         parts = [clauses(text) for text in texts]
         distinct = list(dict.fromkeys(part for each in parts for part in each))
-        vectors = dict(zip(distinct, _vectors(distinct, encoder), strict=True)) if distinct else {}
+        vectors = dict(zip(distinct, _vectors(distinct), strict=True)) if distinct else {}
         return [self._verdict(each, np.stack([vectors[part] for part in each])) for each in parts]
 
     def _verdict(self, parts: Sequence[str], vectors: np.ndarray) -> Verdict:
@@ -200,29 +200,16 @@ def everyday_actions() -> list[str]:
     return read_lines(Path(__file__).with_name("everyday_actions.txt"))
 
 
-def encoder_of(networks: object) -> "TextEncoder | None":
-    """The text encoder of networks, where it is the one that sketches need: so it is not loaded twice."""
-    if getattr(getattr(networks, "config", None), "text_encoder", None) != ENCODER:
-        return None
-    found = getattr(networks, "text_encoder", None)
-    return found if hasattr(found, "encode") else None
-
-
-def _vectors(texts: Sequence[str], encoder: "TextEncoder | None") -> np.ndarray:
-    """Unit vectors (N, C) float32 of texts."""
-    import torch
-
-    if encoder is None or encoder.name != ENCODER:
-        with torch.random.fork_rng(devices=[]):  # a network is made before its weights are read: no other draw may shift
-            return _vectors(texts, _own_encoder())
-    return _unit(encoder.encode(texts).pooled.numpy())
-
-
 @cache
-def _own_encoder() -> "TextEncoder":
+def _encoder() -> "TextEncoder":
     from model.text_towers import load_text_encoder
 
     return load_text_encoder(ENCODER)
+
+
+def _vectors(texts: Sequence[str]) -> np.ndarray:
+    """Unit vectors (N, C) float32 of texts."""
+    return _unit(_encoder().encode(texts).pooled.numpy())
 
 
 def _spread(vectors: np.ndarray, most: int) -> list[int]:

@@ -83,9 +83,20 @@ def load_text_encoder(
     folder = cache(find_minilm if name == "minilm" else partial(find_folder, name, spec))
     if saved is None:
         folder()
-    cut_at = "" if limit == spec.max_tokens else f"-{limit}"
-    return TextEncoder(name, spec.dim, lambda: spec.load(folder(), limit),
-                       (lambda: f"{name}{cut_at}-{_weights_sha256(folder(), spec)[:16]}") if disk_cache else None, saved)
+
+    def sha256() -> str:
+        return sha256_of(next(folder() / name for name in spec.weights if (folder() / name).is_file()))
+
+    def identity() -> str:
+        return f"{name}{'' if limit == spec.max_tokens else f'-{limit}'}-{sha256()[:16]}"
+
+    return TextEncoder(name, spec.dim, lambda: _tower(spec, folder(), limit, sha256()), identity if disk_cache else None, saved)
+
+
+@cache
+def _tower(spec: TowerSpec, folder: Path, max_tokens: int, sha256: str) -> Tower:
+    """One for all encoders of this process with these weights."""
+    return spec.load(folder, max_tokens)
 
 
 def saved_beside(annotations: Path, kind: str, name: str) -> TextEncoder | None:
@@ -139,7 +150,3 @@ def find_folder(name: str, spec: TowerSpec) -> Path:
     raise TextEncoderError(
         f"text encoder {name} is not on this machine: python -m protos.fetch {name}, or put the files of "
         f"{spec.repository} into {candidates[0]}")
-
-
-def _weights_sha256(folder: Path, spec: TowerSpec) -> str:
-    return sha256_of(next(folder / name for name in spec.weights if (folder / name).is_file()))

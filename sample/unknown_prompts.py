@@ -21,7 +21,7 @@ def unknown_prompts(checkpoint: Path, prompts: Sequence[str], networks: "Generat
     None where the checkpoint has no sketch of its captions; where that is damaged the log says so, and motions are made all
     the same.
     """
-    from model.known_texts import KnownTexts, encoder_of
+    from model.known_texts import KnownTexts
     from model.run_folder import checkpoint_in
 
     try:
@@ -32,7 +32,7 @@ def unknown_prompts(checkpoint: Path, prompts: Sequence[str], networks: "Generat
     if sketch is None:
         return []
     distinct = list(dict.fromkeys(prompts))
-    verdicts = zip(distinct, sketch.judge(distinct, encoder_of(networks)), strict=True)
+    verdicts = zip(distinct, sketch.judge(distinct), strict=True)
     return [_line(prompt, verdict.part, verdict.nearest) for prompt, verdict in verdicts if verdict.outside]
 
 
