@@ -7,13 +7,15 @@ its clips get, or its file's name. What is wrong with an entry costs that record
 import hashlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, make_dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 import msgspec
 
-from data_loaders.input_files import SPLITS, Found
+from data_loaders.input_files import SPLITS, Inventory, RecordingFile, recording_names
+from data_loaders.known_datasets import Recordings
+from data_loaders.sources import SourceClip
 from data_loaders.text import Caption, checked_caption, parse_own_caption
 from protos.names import shown
 from protos.reading import FileError, convert, read_json, read_lines, read_names
@@ -22,7 +24,6 @@ CAPTIONS = "captions.json"
 EXCLUDED = "excluded.txt"
 FORMS = ('expected {"clips": {NAME: {"captions": ["a person walks", ...]}}}, or NAME: "a person walks", or NAME: ["...", ...]; '
          'a caption of a part: {"text": "...", "start": 0.0, "end": 2.5}')  # fmt: skip
-Label = str | int | float | bool | None
 
 
 @dataclass(frozen=True)
@@ -43,76 +44,136 @@ class TimedCaption:
 
 @dataclass(frozen=True)
 class ClipRecord:
-    """What captions.json says about a recording; further keys are passed over."""
+    """What captions.json says about a recording of any dataset; further keys are passed over."""
 
     captions: str | list[str | TimedCaption] | TimedCaption | None = None
-    caption: str | list[str | TimedCaption] | TimedCaption | None = None  # another word for captions
     split: Literal["train", "val", "test"] | None = None
     first_frame: Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)] | None = None
-    labels: dict[str, Label] | None = None
+    labels: dict[str, str | int | float | bool | None] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Known:
-    """What is known about a recording. notes: captions that were left out; problem: why the recording cannot be used."""
+    """What is said about a recording. notes: captions that were left out; problem: why the recording cannot be used."""
 
-    captions: tuple[Caption, ...] = ()
+    described: bool  # whether captions.json names it
     record: ClipRecord = ClipRecord()
-    notes: tuple[str, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)  # labels that the dataset's own keys tell
+    captions: list[Caption] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     problem: str = ""
-    described: bool = False  # whether captions.json names it
+
+    def add(self, found: Iterable[tuple[str, str | TimedCaption]]) -> None:
+        """Takes captions, each with the place where it stands; one that cannot be used costs itself."""
+        for where, each in found:
+            try:
+                caption = parse_own_caption(each) if isinstance(each, str) else checked_caption(each.plain())
+            except ValueError as error:
+                self.notes.append(f"{where}: left out, {error}")
+                continue
+            self.captions.append(caption)
+            if "#" in caption.text:
+                self.notes.append(f"{where}: '#' in the text is written as a space")
 
 
 class Labels:
     """What a pack says about its recordings."""
 
-    def __init__(self, folder: Path, captions: Path | None = None, keys: Mapping[str, type] | None = None):
-        """captions: the JSON file, by default captions.json in the folder; keys: what else a record of this dataset may hold.
-        FileError names a file that cannot be used.
-        """
-        more = [(key, kind | None, None) for key, kind in (keys or {}).items()]
-        self.kind = make_dataclass("ClipRecord", more, bases=(ClipRecord,), frozen=True) if more else ClipRecord
-        self.folder = folder
+    def __init__(self, folder: Path, captions: Path | None, dataset: Recordings):
+        """captions: the JSON file, by default captions.json in the folder. FileError names a file that cannot be used."""
+        self.folder, self.dataset = folder, dataset
         self.files: set[str] = set()  # names of the files that were read
         self.notes: list[str] = []
         self.path = captions or folder / CAPTIONS
-        self.clips = self._read_captions(required=captions is not None)
+        self.clips = self._read_captions() if captions or self.path.is_file() else {}
         self.splits = self._read_splits()
-        self.excluded = self._read_excluded()
+        excluded = folder / EXCLUDED
+        self.excluded = read_names(excluded) if dataset.exclusions and excluded.is_file() else []
         self.found: dict[str, list[str]] = {}  # keys that were looked up with success, and for which recordings
 
-    def of(self, found: Found, name: str) -> Known:
-        """What is known about a recording, whose clips are called `name`."""
-        key = self._key(found, name, self.clips)
-        if key is not None:
-            where = f"{self.path}, clip {shown(key)}"
-            try:
-                record = _record(self.clips[key], where, self.kind)
-            except FileError as error:
-                return Known(problem=str(error), described=True)
-            given = record.captions if record.captions is not None else record.caption
-            captions, notes = _captions(given, where)
-            if captions or given:
-                return Known(captions, record, notes, described=True)
-        else:
-            record, notes = ClipRecord(), ()
-        try:
-            captions, more = self._beside(found)
-        except (FileError, OSError) as error:
-            return Known((), record, notes, str(error), key is not None)
-        return Known(captions, record, (*notes, *more), "", key is not None)
+    def recordings(self, inventory: Inventory, fps: float | None = None) -> list[SourceClip]:
+        """Every recording of a folder, in the order of their names, those that are left out with the reason.
 
-    def split_of(self, found: Found, name: str, record: ClipRecord, block: str = "") -> str:
+        fps: frames per second of files that do not tell their own.
+        """
+        names = recording_names([each.file for each in inventory.recordings])
+        clips = (self._recording(each, names[each.file], fps) for each in inventory.recordings)
+        return sorted(clips, key=lambda clip: clip.name)
+
+    def _recording(self, found: RecordingFile, name: str, fps: float | None) -> SourceClip:
+        """What is known about a recording: what captions.json says, and what that leaves open by the name of its file."""
+        known, dataset = self._known(found, name), self.dataset
+        told, captions = dataset.told_by(found.stem)
+        facts = told | known.facts | (known.record.labels or {})
+        captions = tuple(known.captions) if known.captions or known.described else tuple(map(Caption, captions))
+        left_out, reason = "", ""
+        if problem := found.problem or known.problem:
+            left_out, reason = "damaged", problem
+        elif self._is_excluded(found, name):
+            left_out, reason = "excluded", f"named in {EXCLUDED}"
+        elif not captions:
+            why = f"{self.path} names it, and gives none" if known.described else "captions.json or NAME.txt beside the clip"
+            left_out, reason = "without caption", f"no caption ({known.notes[0] if known.notes else why})"
+        return SourceClip(
+            name, b"", dataset.files, dataset.mapping_of(found.stem, facts), captions,
+            self._split_of(found, name, known.record, dataset.block(facts)), facts,
+            known.record.first_frame or dataset.first_frame, fps or dataset.source_fps, found.file, found.stamp,
+            tuple(known.notes), left_out, reason,
+        )  # fmt: skip
+
+    def _known(self, found: RecordingFile, name: str) -> Known:
+        """What captions.json says about a recording, or a NAME.txt beside it where that gives no caption."""
+        key = self._key(found, name, self.clips)
+        known = Known(key is not None)
+        try:
+            if key is not None:
+                where = f"{self.path}, clip {shown(key)}"
+                known.record, known.facts = self._record(self.clips[key], where)
+                given = known.record.captions
+                listed = [given] if isinstance(given, (str, TimedCaption)) else given or []
+                known.add((f"{where}, caption {number}", each) for number, each in enumerate(listed, start=1))
+                if known.captions or given:
+                    return known
+            path = found.path.with_suffix(".txt")
+            reserved = path.parent == self.folder and path.stem in (*SPLITS, "excluded", "report")
+            if not found.member and not reserved and path.is_file():
+                self.files.add(path.relative_to(self.folder).as_posix())
+                lines = enumerate(read_lines(path), start=1)
+                known.add((f"{path}, line {number}", line) for number, line in lines if line.strip())
+        except (FileError, OSError) as error:
+            known.problem = str(error)
+        return known
+
+    def _record(self, value: Any, where: str) -> tuple[ClipRecord, dict[str, Any]]:
+        """An entry of captions.json, and the labels that keys of this dataset tell. FileError says which field is wrong and
+        what was expected."""
+        dataset = self.dataset
+        if value is None or isinstance(value, (str, list)):
+            value = {"captions": value}
+        elif isinstance(value, dict):
+            given = [value[key] for key in dataset.caption_keys if value.get(key) is not None]
+            value = {**value, "captions": given[0] if given else None}
+        try:
+            record = convert(value, ClipRecord, where)
+            keys = [(label, key, str) for label, key in dataset.labels.items()]
+            keys += [(label, key, int) for label, key in dataset.numbers.items()]
+            facts = {label: convert(value.get(key), kind | None, f"{where}: {key}") for label, key, kind in keys}
+        except FileError as error:
+            said = str(error).removeprefix(where)
+            hint = f"; {FORMS}" if "caption" in said or not isinstance(value, dict) else ""
+            hint = ", expected train, val or test" if said.startswith(": split") else hint
+            raise FileError(f"{error}{hint}") from None
+        return record, {label: fact for label, fact in facts.items() if fact not in (None, "")}
+
+    def _split_of(self, found: RecordingFile, name: str, record: ClipRecord, block: str) -> str:
         """The listed split, else the record's, else one of 80/5/15 % drawn from a hash of the block (default: name)."""
         key = self._key(found, name, self.splits)
-        if key is not None:
-            return self.splits[key]
-        if record.split:
-            return record.split
+        if key is not None or record.split:
+            return self.splits[key] if key is not None else record.split
         draw = int(hashlib.sha256((block or name).encode()).hexdigest()[:8], 16) % 100
         return "train" if draw < 80 else "val" if draw < 85 else "test"
 
-    def is_excluded(self, found: Found, name: str) -> bool:
+    def _is_excluded(self, found: RecordingFile, name: str) -> bool:
         """Whether excluded.txt names it: a line is a name, alone or followed by a reason."""
         keys = _keys(found, name) if self.excluded else ()
         return any(line == key or line.startswith((f"{key} ", f"{key}\t")) for key in keys for line in self.excluded)
@@ -128,20 +189,17 @@ class Labels:
                   for key, files in self.found.items() if len(files) > 1]  # fmt: skip
         return lines
 
-    def _key(self, found: Found, name: str, among: dict[str, Any]) -> str | None:
+    def _key(self, found: RecordingFile, name: str, among: Mapping[str, Any]) -> str | None:
         key = next((key for key in _keys(found, name) if key in among), None)
         if key is not None and found.file not in (files := self.found.setdefault(key, [])):
             files.append(found.file)
         return key
 
-    def _read_captions(self, required: bool) -> dict[str, Any]:
-        if not (required or self.path.is_file()):
-            return {}
+    def _read_captions(self) -> dict[str, Any]:
         self.files.add(self.path.name)
-        content = read_json(self.path)
-        clips = content
-        if isinstance(content, dict):
-            clips = content["clips"] if isinstance(content.get("clips"), (dict, list)) else content
+        clips = read_json(self.path)
+        if isinstance(clips, dict) and isinstance(clips.get("clips"), (dict, list)):
+            clips = clips["clips"]
         if not isinstance(clips, dict):
             raise FileError(f"{self.path}: not a caption file, {FORMS}")
         return {key: value for key, value in clips.items() if not key.startswith("_")}
@@ -153,67 +211,19 @@ class Labels:
             if path.is_file():
                 self.files.add(path.name)
                 names = read_names(path)
-                twice = [name for name in names if splits.get(name, split) != split]
-                if twice:
+                if twice := [name for name in names if splits.get(name, split) != split]:
                     self.notes.append(f"{path}: {len(twice)} names are in {splits[twice[0]]}.txt too and were taken for {split} "
                                       f"({_few(twice)})")  # fmt: skip
                 splits.update(dict.fromkeys(names, split))
         return splits
 
-    def _read_excluded(self) -> list[str]:
-        path = self.folder / EXCLUDED
-        return read_names(path) if path.is_file() else []
 
-    def _beside(self, found: Found) -> tuple[tuple[Caption, ...], tuple[str, ...]]:
-        """Captions of NAME.txt beside a file. FileError where it is no UTF-8 text."""
-        path = found.path.with_suffix(".txt")
-        reserved = path.parent == self.folder and path.stem in (*SPLITS, "excluded", "report")
-        if found.member or reserved or not path.is_file():
-            return (), ()
-        self.files.add(path.relative_to(self.folder).as_posix())
-        lines = enumerate(read_lines(path), start=1)
-        return _parsed((f"{path}, line {number}", line) for number, line in lines if line.strip())
-
-
-def _keys(found: Found, name: str) -> Sequence[str]:
+def _keys(found: RecordingFile, name: str) -> Sequence[str]:
     """What a recording may be called, the most particular first."""
     path = PurePosixPath(found.file)
     inner = PurePosixPath(*path.parts[1:]) if found.member else path
     keys = (str(path), str(path.with_suffix("")), str(inner), str(inner.with_suffix("")), name, path.name, path.stem)
     return tuple(dict.fromkeys(keys))
-
-
-def _record(value: Any, where: str, kind: type[ClipRecord]) -> ClipRecord:
-    """An entry of captions.json. FileError says which field is wrong and what was expected."""
-    if value is None or isinstance(value, (str, list)):
-        value = {"captions": value}
-    try:
-        return convert(value, kind, where)
-    except FileError as error:
-        said = str(error).removeprefix(where)
-        hint = f"; {FORMS}" if "caption" in said or not isinstance(value, dict) else ""
-        hint = ", expected train, val or test" if said.startswith(": split") else hint
-        raise FileError(f"{error}{hint}") from None
-
-
-def _captions(given: Any, where: str) -> tuple[tuple[Caption, ...], tuple[str, ...]]:
-    """Captions of an entry, and a note on each that cannot be used."""
-    listed = [] if given is None else [given] if isinstance(given, (str, TimedCaption)) else given
-    return _parsed((f"{where}, caption {number}", each) for number, each in enumerate(listed, start=1))
-
-
-def _parsed(found: Iterable[tuple[str, str | TimedCaption]]) -> tuple[tuple[Caption, ...], tuple[str, ...]]:
-    captions, notes = [], []
-    for where, each in found:
-        try:
-            caption = parse_own_caption(each) if isinstance(each, str) else checked_caption(each.plain())
-            captions.append(caption)
-        except ValueError as error:
-            notes.append(f"{where}: left out, {error}")
-            continue
-        if "#" in caption.text:
-            notes.append(f"{where}: '#' in the text is written as a space")
-    return tuple(captions), tuple(notes)
 
 
 def _few(names: Sequence[str], most: int = 4) -> str:

@@ -9,17 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from protos.archives import Member, is_archive, members, read_member
+from protos.archives import is_archive, members, read_member
 from protos.names import safe_name, short_hash
 from protos.reading import FileError
 
 MOST_RECORDING = 1 << 30  # bytes of a recording in an archive
 SPLITS = ("train", "val", "test")
 # Files beside recordings that have the suffix of one and are none: bodies and shapes of AMASS, what macOS leaves in archives.
-NO_RECORDINGS = {".npz": re.compile(r"(.*_)?(shape|stagei|beta[s]?)\.npz", re.IGNORECASE)}
+NO_RECORDING = re.compile(r"\._.*|(.*_)?(shape|stagei|beta[s]?)\.npz", re.IGNORECASE | re.DOTALL)
 
 
-class Found(NamedTuple):
+class RecordingFile(NamedTuple):
     """A recording: its path in the input folder (in an archive: the archive's and then its own), which is its identity."""
 
     file: str
@@ -37,11 +37,21 @@ class Found(NamedTuple):
 class Inventory:
     """All files of a folder: recordings, archives, files that are none of these, what cannot be read, what is there twice."""
 
-    recordings: list[Found] = field(default_factory=list)
+    folder: Path
+    suffixes: tuple[str, ...]  # of recordings
+    recordings: list[RecordingFile] = field(default_factory=list)
     archives: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)  # archives and folders, with the reason
     duplicates: dict[str, str] = field(default_factory=dict)  # recordings in archives, with the file that holds the same
+
+    def name_of(self, path: Path) -> str:
+        """A path in the folder as text of one line."""
+        return _text(path.relative_to(self.folder).as_posix() if path.is_relative_to(self.folder) else str(path))
+
+    def has_recording(self, name: str) -> bool:
+        """Whether a file of this name is a recording."""
+        return PurePosixPath(name).suffix.lower() in self.suffixes and not NO_RECORDING.fullmatch(name)
 
 
 def survey(folder: Path, suffixes: tuple[str, ...], without: Collection[Path] = ()) -> Inventory:
@@ -51,19 +61,21 @@ def survey(folder: Path, suffixes: tuple[str, ...], without: Collection[Path] = 
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder (--input)")
-    inventory = Inventory()
+    inventory = Inventory(folder, suffixes)
     archives: list[Path] = []
-    for path in _walk(folder, {each.resolve() for each in without}, inventory):
-        name = _text(path.relative_to(folder).as_posix())
-        if path.suffix.lower() in suffixes and not _no_recording(path.name):
-            inventory.recordings.append(_loose(path, name))
+    for path in _walk({each.resolve() for each in without}, inventory):
+        if inventory.has_recording(path.name):
+            inventory.recordings.append(_loose(path, inventory.name_of(path)))
         elif is_archive(path) and path.parent == folder:
             archives.append(path)
-            inventory.archives.append(name)
         else:
-            inventory.others.append(name)
+            inventory.others.append(inventory.name_of(path))
+    inventory.archives = list(map(inventory.name_of, archives))
     for path in archives:
-        _look_into(path, suffixes, inventory)
+        try:
+            _look_into(path, inventory)
+        except FileError as error:
+            inventory.unreadable[path.name] = str(error)
     inventory.recordings.sort()
     if not inventory.recordings:
         damage = "".join(f"; {reason}" for reason in inventory.unreadable.values())
@@ -71,18 +83,17 @@ def survey(folder: Path, suffixes: tuple[str, ...], without: Collection[Path] = 
     return inventory
 
 
-def _walk(folder: Path, without: Collection[Path], inventory: Inventory) -> Iterator[Path]:
-    """Every file below a folder, in the order of their names."""
+def _walk(without: Collection[Path], inventory: Inventory) -> Iterator[Path]:
+    """Every file below the folder, in the order of their names."""
 
     def failed(error: OSError) -> None:
-        place = Path(error.filename or folder)
-        name = _text(place.relative_to(folder).as_posix() if place.is_relative_to(folder) else str(place))
-        inventory.unreadable[name] = f"{place}: {error.strerror or error}"
+        place = Path(error.filename or inventory.folder)
+        inventory.unreadable[inventory.name_of(place)] = f"{place}: {error.strerror or error}"
 
-    for place, folders, files in os.walk(folder, onerror=failed):
+    for place, folders, files in os.walk(inventory.folder, onerror=failed):
         here = Path(place)
         folders[:] = sorted(each for each in folders if each != ".git" and (here / each).resolve() not in without)
-        linked = [_text((here / each).relative_to(folder).as_posix()) for each in folders if (here / each).is_symlink()]
+        linked = [inventory.name_of(here / each) for each in folders if (here / each).is_symlink()]
         inventory.others += [f"{name} (a link to a folder, not followed)" for name in linked]
         yield from (here / name for name in sorted(files))
 
@@ -92,87 +103,73 @@ def _text(name: str) -> str:
     return re.sub(r"[\x00-\x1f\x7f]", lambda match: f"\\x{ord(match[0]):02x}", name.encode("utf-8", "backslashreplace").decode())
 
 
-def _no_recording(name: str) -> bool:
-    rule = NO_RECORDINGS.get(PurePosixPath(name).suffix.lower())
-    return name.startswith("._") or bool(rule and rule.fullmatch(name))
-
-
-def _loose(path: Path, name: str) -> Found:
+def _loose(path: Path, name: str) -> RecordingFile:
     try:
         facts = path.stat()
     except OSError as error:
-        return Found(name, path, problem=f"{path}: {error.strerror}")
+        return RecordingFile(name, path, problem=f"{path}: {error.strerror}")
     if not path.is_file():
-        return Found(name, path, problem=f"{path}: not a regular file")
-    return Found(name, path, stamp=f"{facts.st_size} {facts.st_mtime_ns}")
+        return RecordingFile(name, path, problem=f"{path}: not a regular file")
+    return RecordingFile(name, path, stamp=f"{facts.st_size} {facts.st_mtime_ns}")
 
 
-def _look_into(path: Path, suffixes: tuple[str, ...], inventory: Inventory) -> None:
+def _look_into(archive: Path, inventory: Inventory) -> None:
     """Adds the recordings of an archive, but for those whose bytes are there already under the same name."""
-    known: dict[str, list[Found]] = {}
-    for found in inventory.recordings:
-        known.setdefault(PurePosixPath(found.file).name, []).append(found)
+    known: dict[str, list[RecordingFile]] = {}
+    for each in inventory.recordings:
+        known.setdefault(PurePosixPath(each.file).name, []).append(each)
     counts: Counter[str] = Counter()
-    try:
-        for member in members(path):
-            file = _text(f"{path.name}/{PurePosixPath(member.name.lstrip('/'))}")
-            name = PurePosixPath(member.name).name
-            if PurePosixPath(name).suffix.lower() not in suffixes or _no_recording(name):
-                inventory.others.append(file)
-                continue
-            counts[file] += 1
-            if counts[file] > 1:  # an archive may hold a name twice
-                inventory.duplicates[f"{file} (copy {counts[file]})"] = file
-                continue
-            found, same = _member(path, file, member, known.get(name, ()))
-            if same:
-                inventory.duplicates[file] = same
-            else:
-                inventory.recordings.append(found)
-    except FileError as error:
-        inventory.unreadable[path.name] = str(error)
-
-
-def _member(archive: Path, file: str, member: Member, namesakes: Sequence[Found]) -> tuple[Found, str]:
-    """A recording in an archive, and the file that holds the same bytes."""
-    try:
-        content = hashlib.sha256(read_member(member, archive, MOST_RECORDING)).hexdigest()
-    except FileError as error:
-        return Found(file, archive, member.name, problem=str(error)), ""
-    for other in namesakes:
-        if other.stamp == content or (not other.member and not other.problem and other.path.stat().st_size == member.size
-                                      and _hash_of_file(other.path) == content):  # fmt: skip
-            return Found(file, archive, member.name, content), other.file
-    return Found(file, archive, member.name, content), ""
-
-
-def _hash_of_file(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def contents(recordings: Iterable[Found]) -> Iterator[tuple[Found, bytes | Path | str]]:
-    """(recording, its bytes or path, or why there are none as text): archives are read once, in their order."""
-    archived: dict[Path, dict[str, Found]] = {}
-    for found in recordings:
-        if found.member:
-            archived.setdefault(found.path, {})[found.member] = found
+    for member in members(archive):
+        file = _text(f"{archive.name}/{PurePosixPath(member.name.lstrip('/'))}")
+        name = PurePosixPath(member.name).name
+        counts[file] += 1
+        if not inventory.has_recording(name):
+            inventory.others.append(file)
+        elif counts[file] > 1:  # an archive may hold a name twice
+            inventory.duplicates[f"{file} (copy {counts[file]})"] = file
         else:
-            yield found, found.path
+            try:
+                stamp = hashlib.sha256(read_member(member, archive, MOST_RECORDING)).hexdigest()
+            except FileError as error:
+                inventory.recordings.append(RecordingFile(file, archive, member.name, problem=str(error)))
+            else:
+                same = next((each.file for each in known.get(name, ()) if _holds(each, stamp, member.size)), None)
+                if same is None:
+                    inventory.recordings.append(RecordingFile(file, archive, member.name, stamp))
+                else:
+                    inventory.duplicates[file] = same
+
+
+def _holds(recording: RecordingFile, content: str, size: int) -> bool:
+    """Whether a recording has the bytes of this hash and size."""
+    if recording.member or recording.problem or recording.path.stat().st_size != size:
+        return recording.stamp == content
+    with open(recording.path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() == content
+
+
+def contents(recordings: Iterable[RecordingFile]) -> Iterator[tuple[RecordingFile, bytes | Path | str]]:
+    """(recording, its bytes or path, or why there are none as text): archives are read once, in their order."""
+    archived: dict[Path, dict[str, RecordingFile]] = {}
+    for recording in recordings:
+        if recording.member:
+            archived.setdefault(recording.path, {})[recording.member] = recording
+        else:
+            yield recording, recording.path
     for path, wanted in archived.items():
+        problem = None
         try:
             for member in members(path):
-                if (found := wanted.pop(member.name, None)) is not None:
+                if (recording := wanted.pop(member.name, None)) is not None:
                     try:
-                        yield found, read_member(member, path, MOST_RECORDING)
+                        yield recording, read_member(member, path, MOST_RECORDING)
                     except FileError as error:
-                        yield found, str(error)
+                        yield recording, str(error)
                 if not wanted:
                     break
         except FileError as error:
-            yield from ((found, str(error)) for found in wanted.values())
-            continue
-        yield from ((found, f"{path}: {found.member} is no longer in it") for found in wanted.values())
+            problem = str(error)
+        yield from ((each, problem or f"{path}: {each.member} is no longer in it") for each in wanted.values())
 
 
 def recording_names(files: Sequence[str]) -> dict[str, str]:
@@ -181,22 +178,14 @@ def recording_names(files: Sequence[str]) -> dict[str, str]:
     Names are safe as file names, differ also where the case of letters does not count, and never hold "@", which marks what
     clips are made of a recording. They depend on all files together, not on their order.
     """
-    stems = {file: PurePosixPath(file).stem for file in files}
-    names = _unlike(stems, {})
-    with_folders = {file: "_".join(PurePosixPath(file).with_suffix("").parts) for file in files if file not in names}
-    names |= _unlike(with_folders, names)
+    with_folders = {file: "_".join(PurePosixPath(file).with_suffix("").parts) for file in files}
+    names: dict[str, str] = {}
+    for candidates in ({file: PurePosixPath(file).stem for file in files}, with_folders):
+        left = {file: name for file, name in candidates.items() if file not in names}
+        counts = Counter(name.casefold() for name in (*left.values(), *names.values()))
+        names |= {file: name for file, name in left.items() if counts[name.casefold()] == 1}
     for file in files:
-        if file not in names:
-            names[file] = f"{with_folders[file]}-{short_hash(file)}"
-    return {file: _safe(name, file) for file, name in names.items()}
-
-
-def _unlike(candidates: dict[str, str], taken: dict[str, str]) -> dict[str, str]:
-    """Those of the names that no other has, whatever the case of letters."""
-    counts = Counter(name.casefold() for name in (*candidates.values(), *taken.values()))
-    return {file: name for file, name in candidates.items() if counts[name.casefold()] == 1}
-
-
-def _safe(name: str, file: str) -> str:
-    plain = name.replace("@", "-")
-    return safe_name(plain) if plain == name else f"{safe_name(plain)}-{short_hash(file)}"
+        name = names.get(file, f"{with_folders[file]}-{short_hash(file)}")
+        safe = safe_name(name.replace("@", "-"))
+        names[file] = f"{safe}-{short_hash(file)}" if "@" in name else safe
+    return names

@@ -31,7 +31,11 @@ class Recordings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=T
 
     files: Literal["bvh", "amass", "joints"]
     mapping: str | None = None  # of bvh: shipped name or file
-    mappings: dict[str, str] = {}  # of files whose names begin so
+    mappings: dict[str, str] = {}  # of files whose names begin so, or whose label `mapping_label` has this value
+    mapping_label: str = ""
+    source_fps: Annotated[float, msgspec.Meta(ge=0.1, le=10_000)] | None = None  # of files that do not tell it, or are wrong
+    first_frame: Annotated[int, msgspec.Meta(ge=0)] = 0  # where captions.json does not tell it
+    caption_keys: tuple[str, ...] = ("captions", "caption")  # of captions.json, the first that is there
     exclusions: bool = False  # whether what excluded.txt names is left out
     labels: dict[str, str] = {}  # our label -> the key of captions.json whose text it is
     numbers: dict[str, str] = {}  # the same of whole numbers
@@ -69,6 +73,12 @@ class Recordings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=T
         labels = {label: int(value) if label in self.numbers else value for label, value in said.items()}
         return labels, tuple(form.format_map(spoken).strip() for form in self.captions)
 
+    def mapping_of(self, stem: str, labels: Mapping[str, object]) -> str | None:
+        """The mapping of a recording, by the name of its file or by its labels."""
+        if self.mapping_label:
+            return self.mappings.get(str(labels.get(self.mapping_label)), self.mapping)
+        return next((mapping for start, mapping in self.mappings.items() if stem.startswith(start)), self.mapping)
+
     def block(self, labels: Mapping[str, object]) -> str:
         """What recordings of the same split have in common; '' where each is on its own."""
         if self.neighbours is None:
@@ -100,7 +110,7 @@ class Sources(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     unreflected: str
 
 
-class Dataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A dataset: what it is called (in lower case), and its folder below dataset/."""
 
     names: list[str] = []
@@ -110,16 +120,16 @@ class Dataset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sources: Sources | None = None
 
 
-def read_description(path: Path) -> Dataset:
+def read_description(path: Path) -> Description:
     """A file of data_loaders/datasets, or one like it. FileError names what is wrong."""
-    dataset = read_toml(path, Dataset)
+    dataset = read_toml(path, Description)
     if dataset.recordings is not None:
         dataset.recordings.check(str(path))
     return dataset
 
 
 @lru_cache(1)
-def known_datasets() -> dict[str, Dataset]:
+def known_datasets() -> dict[str, Description]:
     """The datasets that are described here, by the names of their files."""
     return {path.stem: read_description(path) for path in sorted(DESCRIPTIONS.glob("*.toml"))}
 
@@ -135,7 +145,7 @@ def humanml3d_sources() -> Sources:
     return known_datasets()["humanml3d"].sources
 
 
-def dataset_named(name: str) -> Dataset | None:
+def dataset_named(name: str) -> Description | None:
     """The dataset of a name, in whatever case (humanml, t2m, kit, ...)."""
     return next((each for each in known_datasets().values() if name.lower() in each.names), None)
 

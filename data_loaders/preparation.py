@@ -10,27 +10,26 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
-from functools import cached_property
+from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
-from data_loaders import sources
 from data_loaders.clip_labels import Labels
 from data_loaders.clips import clip_name, window_captions, windows
 from data_loaders.corpus import EARLIER_FILES, REPORT, Statistics
 from data_loaders.corpus_writer import Entry, write_corpus
 from data_loaders.features import Features
-from data_loaders.input_files import SPLITS, Inventory, survey
+from data_loaders.input_files import SPLITS, Inventory, contents, survey
 from data_loaders.joint_mapping import load_mapping
 from data_loaders.known_datasets import known_datasets
 from data_loaders.official import pack_official
 from data_loaders.prepare_report import PROGRESS, Accounts, Record, report_text
 from data_loaders.read_recordings import Loaded, PreparationSettings, read_all
 from data_loaders.skeleton import load_skeleton
-from data_loaders.sources import SourceClip
+from data_loaders.sources import SUFFIXES, SourceClip
 from data_loaders.text import Caption, Tagger, mirror_caption, mirror_text, read_caption_file, write_caption_file
 from protos.files import atomic_path, is_partial, write_atomically
 from protos.options import one_line
@@ -50,49 +49,36 @@ IDENTITY = ("source", "fps", "heading")  # settings that make another dataset
 
 def prepare(settings: PreparationSettings) -> Accounts:
     """Makes a dataset folder; what became of every file. Raises ValueError or OSError with one line that says what to do."""
+    source, output = settings.input, settings.output
     if (known := known_datasets().get(settings.source)) and known.official:
-        return pack_official(settings.input, settings.output, settings.source, known.official)
-    require_other_folder(settings.input, settings.output)
-    inventory, labels, clips = list_source(settings)
+        return pack_official(source, output, settings.source, known.official)
+    if source.exists() and output.exists() and source.samefile(output):
+        raise OutputError(f"--output {output} is the folder of the recordings: give another one, such as dataset/{source.name}")
+    if settings.source == "bvh" and not settings.mapping:
+        raise ValueError("bvh needs --mapping: a file that says which joint is which (see data_loaders/mappings)")
+    dataset = settings.recordings()
+    for mapping in filter(None, (settings.mapping, dataset.mapping, *dataset.mappings.values())):
+        load_mapping(mapping)  # a wrong one is refused before anything is written
+    inventory = survey(source, SUFFIXES[dataset.files], without=[output])
+    labels = Labels(source, settings.captions, dataset)
+    clips = labels.recordings(inventory, settings.source_fps or (settings.fps if settings.source == "joints" else None))
     run = Preparation(settings, clips)
-    todo = run.todo()
+    todo = {clip.file: clip for clip in clips if clip.file not in run.done and not clip.left_out}
     for clip in clips:
         if clip.left_out:
             log.warning("%s dropped: %s", clip.name, clip.reason)
-    batch: list[Loaded] = []
-    with tqdm(desc="clips", unit="clip", total=len(clips), initial=len(clips) - len(todo), disable=None) as bar:
-        for loaded in read_all(sources.with_data(inventory, todo), settings):
-            for line in (loaded.reason, *loaded.notes):
-                if line:
-                    log.warning("%s%s: %s", loaded.clip.name, " dropped" if line is loaded.reason else "", line)
-            batch.append(loaded)
-            bar.update()
-            if len(batch) == BATCH:
-                run.write(batch)
-                batch = []
-        run.write(batch)
+
+    def with_data() -> Iterator[SourceClip]:
+        for found, data in contents(each for each in inventory.recordings if each.file in todo):
+            clip = todo[found.file]
+            yield replace(clip, left_out="damaged", reason=data) if isinstance(data, str) else replace(clip, data=data)
+
+    read = read_all(with_data(), settings)
+    with tqdm(read, desc="clips", unit="clip", total=len(clips), initial=len(clips) - len(todo), disable=None) as bar:
+        every = iter(bar)
+        while batch := list(islice(every, BATCH)):
+            run.write(batch)
     return run.finish(inventory, labels)
-
-
-def list_source(settings: PreparationSettings) -> tuple[Inventory, Labels, list[SourceClip]]:
-    """Everything that lies in the input folder, what is said about it, and the recordings in the order of their names."""
-    if settings.source == "bvh" and not settings.mapping:
-        raise ValueError("bvh needs --mapping: a file that says which joint is which (see data_loaders/mappings)")
-    dataset, fps = settings.recordings(), None
-    for mapping in filter(None, (settings.mapping, dataset.mapping, *dataset.mappings.values())):
-        load_mapping(mapping)  # a wrong one is refused before anything is written
-    if settings.source in sources.SUFFIXES:
-        fps = settings.source_fps or (settings.fps if settings.source == "joints" else None)
-    inventory = survey(settings.input, sources.SUFFIXES[dataset.files], without=[settings.output])
-    keys = dict.fromkeys(dataset.labels.values(), str) | dict.fromkeys(dataset.numbers.values(), int)
-    labels = Labels(settings.input, settings.captions, keys)
-    return inventory, labels, sources.listed(inventory, labels, dataset, fps)
-
-
-def require_other_folder(source: Path, output: Path) -> None:
-    """OutputError where a dataset would be written among its own recordings."""
-    if source.exists() and output.exists() and source.samefile(output):
-        raise OutputError(f"--output {output} is the folder of the recordings: give another one, such as dataset/{source.name}")
 
 
 def earlier_files(folder: Path) -> set[str]:
@@ -113,6 +99,16 @@ def files_of(clips: Sequence[str]) -> list[str]:
     return [form.format(name) for name in clips for form in CLIP_FILES]
 
 
+class Piece(NamedTuple):
+    """A clip in the making: what becomes of its recording, joints (T, 22, 3) in metres, what describes it."""
+
+    name: str
+    record: Record
+    mirrored: bool
+    joints: "Tensor"
+    captions: list[Caption]
+
+
 class Preparation:
     """The state of one run: what is done, and the files of the folder that are ours."""
 
@@ -126,6 +122,7 @@ class Preparation:
         if self.outputs.found_before and PROGRESS not in self.outputs.found_before and not settings.overwrite:
             raise OutputError(f"{self.folder} holds a dataset that was not made of recordings: give another --output, or "
                               "--overwrite to make it anew")  # fmt: skip
+        self.identity = {name: getattr(settings, name) for name in IDENTITY} | {"recipe": RECIPE}
         self.tagger = Tagger()
         self.mappings: dict[str | None, str] = {}
         self.done = self._read_progress()
@@ -133,10 +130,6 @@ class Preparation:
         self.outputs.claim(*FIXED_FILES)
         rows = [self.identity, *(asdict(record) for record in self.done.values())]
         write_atomically(self.folder / PROGRESS, "".join(json.dumps(row) + "\n" for row in rows))
-
-    @cached_property
-    def identity(self) -> dict[str, Any]:
-        return {name: getattr(self.settings, name) for name in IDENTITY} | {"recipe": RECIPE}
 
     def _read_progress(self) -> dict[str, Record]:
         """What earlier runs made of recordings that are as they were."""
@@ -196,48 +189,52 @@ class Preparation:
                  str(settings.body_model), self.tagger.name)  # fmt: skip
         return hashlib.sha256(repr(facts).encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
-    def todo(self) -> list[SourceClip]:
-        """Recordings to read, in order."""
-        return [clip for clip in self.clips.values() if clip.file not in self.done and not clip.left_out]
-
     # ------------------------------------------------------------------------------------------------------ a batch
 
     def write(self, batch: Sequence[Loaded]) -> None:
         """Windows, mirrored twins, features, texts of a batch of recordings; then their lines in progress.jsonl."""
-        import torch
+        from data_loaders.humanml_features import joints_from_features
 
-        from data_loaders.humanml_features import joints_from_features, mirror_joints
-
-        owners: dict[str, tuple[Record, str]] = {}
-        joints: list[Tensor] = []
-        texts: dict[str, list[Caption]] = {}
-        records = []
+        records, pieces = [], []
         for loaded in batch:
             clip = loaded.clip
             record = Record(clip.file, clip.name, self.stamp(self.clips[clip.file]), left_out=loaded.left_out,
                             reason=loaded.reason, notes=list(loaded.notes))  # fmt: skip
+            for line in (loaded.reason, *loaded.notes):
+                if line:
+                    log.warning("%s%s: %s", clip.name, " dropped" if line is loaded.reason else "", line)
             records.append(record)
-            for window, (start, stop), captions in self._parts(loaded, record):
-                piece = torch.from_numpy(loaded.joints[start:stop])
-                for twin in (False, True) if self.settings.mirror else (False,):
-                    name = clip_name(clip.name, window, twin)
-                    owners[name] = record, "mirrored" if twin else "as recorded"
-                    joints.append(mirror_joints(piece, self.skeleton) if twin else piece)
-                    texts[name] = [self.tagged(mirror_caption(caption) if twin else caption) for caption in captions]
-        self.outputs.claim(*files_of(list(owners)))
-        for (name, (record, side)), rows in zip(owners.items(), self._features(joints), strict=True):
+            pieces += self._pieces(loaded, record)
+        self.outputs.claim(*files_of([piece.name for piece in pieces]))
+        for piece, rows in zip(pieces, self._features([piece.joints for piece in pieces]), strict=True):
+            name, record = piece.name, piece.record
             if isinstance(rows, str):
                 record.notes.append(f"{name}: {rows}")
                 record.partly = True
                 continue
-            record.names[name] = side
+            record.names[name] = "mirrored" if piece.mirrored else "as recorded"
             save_array(self.folder / f"new_joint_vecs/{name}.npy", rows.numpy())
             save_array(self.folder / f"new_joints/{name}.npy", joints_from_features(rows, self.skeleton).numpy())
-            write_caption_file(self.folder / f"texts/{name}.txt", texts[name])
+            write_caption_file(self.folder / f"texts/{name}.txt", map(self._tagged, piece.captions))
         for record in records:
             if not record.names and not record.left_out:
                 record.left_out, record.reason = "damaged", record.notes[-1]
-        self._record(records)
+        self.done.update({record.file: record for record in records})
+        with open(self.folder / PROGRESS, "a", encoding="utf-8") as file:
+            file.write("".join(json.dumps(asdict(record)) + "\n" for record in records))
+
+    def _pieces(self, loaded: Loaded, record: Record) -> Iterator[Piece]:
+        """The clips that are made of a recording, mirrored twins included."""
+        import torch
+
+        from data_loaders.humanml_features import mirror_joints
+
+        for window, (start, stop), captions in self._parts(loaded, record):
+            joints = torch.from_numpy(loaded.joints[start:stop])
+            yield Piece(clip_name(loaded.clip.name, window), record, False, joints, captions)
+            if self.settings.mirror:
+                twin = mirror_joints(joints, self.skeleton)
+                yield Piece(clip_name(loaded.clip.name, window, True), record, True, twin, list(map(mirror_caption, captions)))
 
     def _parts(self, loaded: Loaded, record: Record) -> Iterator[tuple[int | None, tuple[int, int], list[Caption]]]:
         """(number of the window or None, its frames, its captions) of a recording; the record gets what is left out."""
@@ -275,14 +272,9 @@ class Preparation:
             return [each for clip in joints for each in self._features([clip])]
         return [rows if rows.isfinite().all() else "its features hold NaN (degenerate pose?)" for rows in found]
 
-    def tagged(self, caption: Caption) -> Caption:
+    def _tagged(self, caption: Caption) -> Caption:
         """The caption with word/POS tokens, its own where it has some."""
         return caption if caption.tokens else replace(caption, tokens=tuple(self.tagger.tag(caption.text)))
-
-    def _record(self, records: Sequence[Record]) -> None:
-        self.done.update({record.file: record for record in records})
-        with open(self.folder / PROGRESS, "a", encoding="utf-8") as file:
-            file.write("".join(json.dumps(asdict(record)) + "\n" for record in records))
 
     # ------------------------------------------------------------------------------------------------------ the end
 

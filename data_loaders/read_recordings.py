@@ -1,11 +1,12 @@
 """Recordings read, retargeted and resampled by a pool of processes, as the settings of a preparation say."""
 
 import logging
+import multiprocessing
 import os
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from data_loaders.known_datasets import Recordings, known_datasets, read_description
+from data_loaders.sources import SUFFIXES, SourceClip
 from protos.bounds import Range
 from protos.names import shown
 from protos.options import one_line
@@ -22,10 +24,7 @@ from protos.reading import FileError
 if TYPE_CHECKING:
     import numpy as np
 
-    from data_loaders.sources import SourceClip
-
 log = logging.getLogger(__name__)
-FILES = ("bvh", "amass", "joints")
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,7 @@ class PreparationSettings:
     fps: Annotated[float, Range(0.1, 10_000)] = 20.0
     """Frames per second of the dataset; recordings are interpolated to it."""
     source_fps: Annotated[float, Range(0.1, 10_000)] | None = None
-    """joints: frames per second of the .npy files (default: same as --fps)."""
+    """Frames per second of the recordings, where their files do not tell it or are wrong (joints default: same as --fps)."""
     heading: Literal["continuous", "published"] = "continuous"
     """How the heading is taken; 'published' repeats the HumanML3D recipe with its quirks."""
     mirror: bool = True
@@ -64,9 +63,9 @@ class PreparationSettings:
 
     def recordings(self) -> Recordings:
         """How the input is read. ValueError for a source that is neither known nor described by a file."""
-        if self.source in FILES:
+        if self.source in SUFFIXES:
             return Recordings(self.source, self.mapping)
-        known = (*FILES, *known_datasets())
+        known = (*SUFFIXES, *known_datasets())
         if self.source not in known and not self.source.endswith(".toml"):
             raise ValueError(f"SOURCE {shown(self.source)}: expected one of {', '.join(known)}, or a .toml file like those in "
                              "data_loaders/datasets")  # fmt: skip
@@ -80,43 +79,42 @@ class PreparationSettings:
 class Loaded:
     """A recording after reading: joints (T, J, 3) at the dataset's fps, or a word on why not and the reason."""
 
-    clip: "SourceClip"
+    clip: SourceClip
     joints: "np.ndarray | None" = None
     left_out: str = ""
     reason: str = ""
     notes: tuple[str, ...] = ()
 
 
-def load_clip(clip: "SourceClip", settings: PreparationSettings) -> Loaded:
+def load_clip(clip: SourceClip, settings: PreparationSettings) -> Loaded:
     """Reads, retargets and resamples one recording. Runs in a worker process; every failure becomes a reason."""
     import numpy as np
 
     from data_loaders.mocap import read_joints
 
     warnings: list[str] = []
-    bare = replace(clip, data=b"")
-    if clip.left_out:
-        return Loaded(bare, None, clip.left_out, clip.reason)
+    joints, left_out, reason = None, clip.left_out, clip.reason
     try:
-        published = settings.heading == "published"
-        joints = read_joints(clip, settings.fps, settings.body_model, published=published, warnings=warnings)
-        seconds = len(joints) / settings.fps
-        if len(joints) < max(2, settings.min_seconds * settings.fps):
-            shorter = f"shorter than {settings.min_seconds:g} s" if len(joints) > 1 else "a single frame"
-            return Loaded(bare, None, "too short", f"{seconds:.2f} s long, {shorter}", tuple(warnings))
-        return Loaded(bare, joints.astype(np.float32), notes=tuple(warnings))
+        if not left_out:
+            published = settings.heading == "published"
+            joints = read_joints(clip, settings.fps, settings.body_model, published=published, warnings=warnings)
+            if len(joints) < max(2, settings.min_seconds * settings.fps):
+                shorter = f"shorter than {settings.min_seconds:g} s" if len(joints) > 1 else "a single frame"
+                left_out, reason = "too short", f"{len(joints) / settings.fps:.2f} s long, {shorter}"
     except MemoryError:
-        return Loaded(bare, None, "damaged", f"{clip.file or clip.name}: more than fits in memory", tuple(warnings))
+        left_out, reason = "damaged", f"{clip.file or clip.name}: more than fits in memory"
     except (ValueError, OSError, KeyError) as error:
-        results = "; if it is a results file of sample.sample, take the files of its joints folder"
-        pickled = clip.kind == "joints" and "pickled" in str(error)
-        return Loaded(bare, None, "damaged", f"{one_line(error)}{results if pickled else ''}", tuple(warnings))
+        left_out, reason = "damaged", one_line(error)
+        if clip.kind == "joints" and "pickled" in reason:
+            reason += "; if it is a results file of sample.sample, take the files of its joints folder"
     except Exception as error:  # one recording must not stop a folder, whatever is wrong with it or with us
-        reason = f"{clip.file or clip.name}: a fault of this program ({type(error).__name__}: {one_line(error)[:200]})"
-        return Loaded(bare, None, "damaged", reason, tuple(warnings))
+        fault = f"a fault of this program ({type(error).__name__}: {one_line(error)[:200]})"
+        left_out, reason = "damaged", f"{clip.file or clip.name}: {fault}"
+    joints = None if left_out else joints.astype(np.float32)
+    return Loaded(replace(clip, data=b""), joints, left_out, reason, tuple(warnings))
 
 
-def read_all(clips: Iterable["SourceClip"], settings: PreparationSettings) -> Iterator[Loaded]:
+def read_all(clips: Iterable[SourceClip], settings: PreparationSettings) -> Iterator[Loaded]:
     """Recordings read by a pool of processes, in order, with only a few in flight so that memory stays small.
 
     Where a process dies (the system ends it when memory is short), those in flight are read again one by one.
@@ -124,32 +122,30 @@ def read_all(clips: Iterable["SourceClip"], settings: PreparationSettings) -> It
     if settings.workers <= 1:
         yield from (load_clip(clip, settings) for clip in clips)
         return
-    clips = iter(clips)
-    more = True
-    while more:
-        waiting: deque = deque()
-        with _pool(settings.workers) as pool:
+    pool = _pool(settings.workers)
+    waiting: deque[tuple[SourceClip, Future[Loaded]]] = deque()
+    try:
+        for clip in clips:
             try:
-                more = False
-                for clip in clips:
-                    waiting.append((clip, None))  # before it is handed over, so that it is not lost where that fails
-                    waiting[-1] = clip, pool.submit(load_clip, clip, settings)
-                    if len(waiting) >= 16 * settings.workers:
-                        yield waiting[0][1].result()
-                        waiting.popleft()
-                while waiting:
-                    yield waiting[0][1].result()
-                    waiting.popleft()
-                continue
+                future = pool.submit(load_clip, clip, settings)
             except BrokenProcessPool:
-                more = True
-        log.warning("a process that reads recordings died: reading %d again, one by one", len(waiting))
-        for clip, _ in waiting:
-            yield read_alone(clip, settings)
+                pool = _pool(settings.workers)
+                future = pool.submit(load_clip, clip, settings)
+            waiting.append((clip, future))
+            if len(waiting) >= 16 * settings.workers:
+                yield _result(*waiting.popleft(), settings)
+        while waiting:
+            yield _result(*waiting.popleft(), settings)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def read_alone(clip: "SourceClip", settings: PreparationSettings) -> Loaded:
-    """A recording read in a process of its own."""
+def _result(clip: SourceClip, future: Future[Loaded], settings: PreparationSettings) -> Loaded:
+    """What a process read; where one died that read it or another, the recording read in a process of its own."""
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        log.warning("a process that reads recordings died: reading %s again, by itself", clip.name)
     with _pool(1) as pool:
         try:
             return pool.submit(load_clip, clip, settings).result()
@@ -159,7 +155,5 @@ def read_alone(clip: "SourceClip", settings: PreparationSettings) -> Loaded:
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:
-    import multiprocessing
-
     context = multiprocessing.get_context("forkserver" if sys.platform != "win32" else "spawn")
     return ProcessPoolExecutor(workers, mp_context=context)

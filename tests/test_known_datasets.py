@@ -44,6 +44,25 @@ def test_a_dataset_whose_file_names_say_what_they_are_is_a_data_file(tmp_path):
     assert "ann-fly5: no caption" in (tmp_path / "out" / "report.txt").read_text()
 
 
+def test_what_is_particular_to_a_pack_is_said_by_its_description(tmp_path):
+    """Captions under a key of their own, several skeletons, a wrong frame rate, a T-pose before each motion."""
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (raw / "one.bvh").write_text(bvh_text(walk(130, 0.9, 60.0), fps=120.0))
+    (raw / "two.bvh").write_text(bvh_text(walk(130, 0.9, 60.0), fps=120.0))
+    (raw / "train.txt").write_text("one\ntwo\n")
+    said = {"one": {"written": ["a person walks"], "layout": "bn"}, "two": {"written": "walks", "layout": "other"}}
+    (raw / "captions.json").write_text(json.dumps(said))
+    (tmp_path / "pack.toml").write_text("[recordings]\nfiles = 'bvh'\ncaption_keys = ['written']\nlabels = {layout = 'layout'}\n"
+                                        "mapping_label = 'layout'\nmappings = {bn = 'bandai_namco', other = 'xsens_mvn'}\n"
+                                        "source_fps = 60\nfirst_frame = 10\n")  # fmt: skip
+    done = prepare(PreparationSettings(str(tmp_path / "pack.toml"), raw, tmp_path / "out", workers=1, mirror=False))
+    corpus = Corpus.open(tmp_path / "out")
+    assert corpus.names == ["one"] and corpus.captions("one")[0].text == "a person walks"
+    assert corpus.lengths.tolist() == [39]  # 120 frames at 60 a second
+    assert "mapping xsens_mvn" in done.problem()
+
+
 @pytest.mark.parametrize(("line", "problem"), [
     ("file_name = '('", "file_name"), ("captions = ['a {thing}']", "'thing'"), ("captions = ['{']", "captions"),
     ("colour = 'red'", "colour"), ("mappings = 5", "mappings"),
