@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from protos.bounds import REPLICATIONS, SEED, check_bounds
+from protos.bounds import REPLICATIONS, SEED
 from protos.options import command, run_command
-from sample.generation import STARTER
 
 
 @dataclass(frozen=True)
@@ -33,19 +32,16 @@ class EvalEvaluatorOptions:
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or 1."""
 
-    def __post_init__(self) -> None:
-        check_bounds(self, "--")
-
 
 def run(options: EvalEvaluatorOptions) -> None:
     from data_loaders.corpus import Corpus
     from evaluations.judge_quality import judge_evaluator
     from evaluations.judges import default_evaluator, load_judge
     from evaluations.report import table
-    from model.run_folder import dataset_of
+    from evaluations.settings import chosen_dataset
     from protos.processes import pick_device
 
-    corpus = Corpus.open(options.dataset or dataset_of(options.evaluator or STARTER))
+    corpus = Corpus.open(chosen_dataset(options.dataset, options.evaluator))
     judge = load_judge(options.evaluator or default_evaluator(corpus), corpus, device=str(pick_device(options.device)))
     found = judge_evaluator(judge, corpus, options.split, options.replications, options.seed)
     print(table(["", *found], [

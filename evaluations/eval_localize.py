@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from protos.bounds import SEED, Range, check_bounds
+from protos.bounds import SEED, Range
 from protos.options import command, run_command
 from sample.sliding import Sliding
 
@@ -21,8 +21,8 @@ class LocalizeEvaluationOptions(Sliding):
 
     model_path: Path
     """What embeds texts and motions: folder of TMR or of an evaluator."""
-    dataset: str = "bandai_namco"
-    """Prepared dataset: folder or known name."""
+    dataset: str | None = None
+    """Prepared dataset: folder or known name (default: that which the model was trained on)."""
     split: str = "test"
     """Split of the dataset; mirrored clips are left out."""
     num_motions: Annotated[int, Range(1, 100_000)] = 50
@@ -38,20 +38,17 @@ class LocalizeEvaluationOptions(Sliding):
     output_dir: Path | None = None
     """Folder for report.json, report.md and report.csv (default: outputs/localize_<model>_<dataset>_<split>)."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_bounds(self, "--")
-
 
 def run(options: LocalizeEvaluationOptions) -> None:
     from data_loaders.corpus import Corpus
     from evaluations.localization import evaluate, long_motions
+    from evaluations.settings import chosen_dataset
     from model.embedding import open_space
     from protos.names import safe_name
     from protos.processes import pick_device
     from sample.prompts import file_name
 
-    corpus = Corpus.open(options.dataset)
+    corpus = Corpus.open(chosen_dataset(options.dataset, options.model_path))
     space = open_space(options.model_path, pick_device(options.device))
     space.require(corpus.features, f"dataset {corpus.folder}")
     motions = long_motions(corpus, options.split, options.num_motions, options.clips_per_motion, options.transition_seconds,

@@ -10,7 +10,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from protos.bounds import PROCESSES, Range, check_bounds
+from protos.bounds import PROCESSES, Range
 from protos.options import command, run_command
 
 log = logging.getLogger(__name__)
@@ -24,8 +24,9 @@ class RetrievalOptions:
 
     model_path: Path | None = None
     """What embeds texts and motions: folder of an evaluator or of TMR (default: the evaluator of the dataset)."""
-    dataset: str = "bandai_namco"
-    """humanml, kit, bandai_namco, a folder made by data_loaders.prepare, or one with TMR's annotations.json."""
+    dataset: str | None = None
+    """humanml, kit, bandai_namco, a folder made by data_loaders.prepare, or one with TMR's annotations.json (default: that
+    which the model was trained on)."""
     split: str = "test"
     """Split of the dataset; of each clip the first caption counts."""
     protocol: Literal["all", "normal", "threshold", "nsim", "guo"] = "all"
@@ -48,7 +49,8 @@ class RetrievalOptions:
     """Folder for the reports (default: outputs/retrieval_<model>_<dataset>_<split>)."""
 
     def __post_init__(self) -> None:
-        check_bounds(self, "--")
+        if self.model_path is None and self.dataset is None:
+            raise ValueError("give --model_path, --dataset or both: which model is measured, on which data")
 
 
 def run(options: RetrievalOptions) -> dict[str, Any] | None:
@@ -57,12 +59,13 @@ def run(options: RetrievalOptions) -> dict[str, Any] | None:
     from evaluations.judges import default_evaluator, load_judge
     from evaluations.retrieval import evaluate, protocols_of, sentences_for, similarities_of
     from evaluations.retrieval_data import items_of
+    from evaluations.settings import chosen_dataset
     from protos.names import safe_name
     from protos.processes import Processes
     from sample.prompts import file_name
 
     processes = Processes(options.device)
-    data = open_dataset(options.dataset)
+    data = open_dataset(chosen_dataset(options.dataset, options.model_path))
     path = options.model_path or default_evaluator(data)
     judge = load_judge(path, data, device=str(processes.device))
     judge.require(data.features, f"dataset {data.folder}")

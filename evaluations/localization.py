@@ -12,19 +12,17 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from data_loaders.amass_annotations import cut_span
-from data_loaders.clips import Report as ReadingReport
-from data_loaders.clips import clips_of_corpus, mirrored_twins, readable_motions
 from data_loaders.corpus import Corpus
 from data_loaders.features import Features
-from data_loaders.text import Caption
 from data_loaders.text_similarity import meaning_codes
 from evaluations.report import Report, checkpoint_stamp, command_line
+from evaluations.retrieval_data import items_of
 from model.embedding import TextMotionSpace
 from protos.randomness import derive_seed
-from sample.localize import Windows, embed_windows, moments, overlap, score_curve
+from sample.localize import embed_windows, moments, overlap, score_curve
 from sample.sliding import Sliding
 
+MOST_FRAMES = 1_000_000_000  # of a clip: all of it
 OVERLAPS = (0.3, 0.5, 0.7)
 MEASURES = {"mean IoU": "mean IoU ↑", **{f"R@1 IoU {x:g}": f"R@1, IoU ≥ {x:g} ↑" for x in OVERLAPS},
             "R@5 IoU 0.5": "R@5, IoU ≥ 0.5 ↑", "pointing": "maximum inside ↑"}  # fmt: skip
@@ -32,12 +30,11 @@ MEASURES = {"mean IoU": "mean IoU ↑", **{f"R@1 IoU {x:g}": f"R@1, IoU ≥ {x:g
 
 @dataclass(frozen=True)
 class LongMotion:
-    """Features (T, D) of clips one after the other, with the name, caption and frames (first, stop) of each."""
+    """Features (T, D) of clips one after the other, with the caption and the frames (first, stop) of each."""
 
     features: np.ndarray
-    names: tuple[str, ...]
-    texts: tuple[str, ...]
-    spans: tuple[tuple[int, int], ...]
+    texts: list[str]
+    spans: list[tuple[int, int]]
 
 
 def joined(clips: Sequence[np.ndarray], features: Features, gap: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
@@ -64,16 +61,9 @@ def long_motions(
     corpus: Corpus, split: str, most: int = 50, clips_per_motion: int = 5, transition_seconds: float = 0.5, seed: int = 10
 ) -> list[LongMotion]:
     """At most so many long motions of clips in random order, each clip in one. ValueError where the split gives none."""
-    clips = clips_of_corpus(corpus, split)
-    readable = dict(readable_motions(clips, corpus.features.width, ReadingReport()))
-    twins = mirrored_twins(list(readable), corpus.labels_of)
-    captions = {name: first for name in readable if name not in twins and (first := first_caption(corpus, name))}
-    names, texts = list(captions), [caption.text for caption in captions.values()]
-    for name, caption in captions.items():
-        if caption.start != caption.end:  # equal times mean the whole clip, as in TMR's annotations
-            readable[name] = cut_span(readable[name], *sorted((caption.start, caption.end)), corpus.fps)
-    meanings = meaning_codes(texts)
-    waiting = list(np.random.default_rng(derive_seed(seed, "clips")).permutation(len(names)))
+    captioned, _ = items_of(corpus, split, (1, MOST_FRAMES), fold_mirrored=True)
+    meanings = meaning_codes([each.caption.text for each in captioned])
+    waiting = list(np.random.default_rng(derive_seed(seed, "clips")).permutation(len(captioned)))
     gap, made = round(transition_seconds * corpus.fps), []
     while len(made) < most:
         chosen: dict[int, int] = {}  # meaning -> clip
@@ -82,40 +72,18 @@ def long_motions(
                 chosen.setdefault(int(meanings[i]), int(i))
         if len(chosen) < clips_per_motion:
             break
-        rows = list(chosen.values())
-        waiting = [i for i in waiting if i not in set(rows)]
-        features, spans = joined([readable[names[i]] for i in rows], corpus.features, gap)
-        made.append(LongMotion(features, tuple(names[i] for i in rows), tuple(texts[i] for i in rows), tuple(spans)))
+        waiting = [i for i in waiting if i not in set(chosen.values())]
+        clips = [captioned[i] for i in chosen.values()]
+        features, spans = joined([clip.motion for clip in clips], corpus.features, gap)
+        made.append(LongMotion(features, [clip.caption.text for clip in clips], spans))
     if not made:
         raise ValueError(f"{corpus.folder}: split {split} has too few clips with captions of different meaning for "
                          f"a motion of {clips_per_motion}: fewer --clips_per_motion")  # fmt: skip
     return made
 
 
-def first_caption(corpus: Corpus, name: str) -> Caption | None:
-    """That of a clip which has one."""
-    try:
-        return next(iter(corpus.captions(name)), None)
-    except KeyError:
-        return None
-
-
-def query_scores(windows: Windows, scores: np.ndarray, truth: tuple[int, int], refine: bool) -> dict[str, float]:
-    """Measures of one query."""
-    found = moments(windows, scores, 5, refine)
-    overlaps = overlap(np.array([[moment.first, moment.stop] for moment in found]), truth)
-    peak = int(score_curve(windows, scores).argmax())
-    return measures(overlaps[:1], overlaps, np.array([truth[0] <= peak < truth[1]]))
-
-
-def chance_scores(windows: Windows, truth: tuple[int, int]) -> dict[str, float]:
-    """What is expected of windows drawn blindly. Five of them are drawn with replacement, since they overlap anyway."""
-    overlaps = overlap(windows.spans, truth)
-    found = measures(overlaps, overlaps, np.array([(truth[1] - truth[0]) / windows.num_frames]))
-    return {**found, "R@5 IoU 0.5": 1 - (1 - float((overlaps >= 0.5).mean())) ** 5}
-
-
 def measures(first: np.ndarray, five: np.ndarray, inside: np.ndarray) -> dict[str, float]:
+    """Of overlaps of first answers and of five with the truth, and whether the curve's maximum lies inside it."""
     return {"mean IoU": float(first.mean()), **{f"R@1 IoU {x:g}": float((first >= x).mean()) for x in OVERLAPS},
             "R@5 IoU 0.5": float((five >= 0.5).any()), "pointing": float(inside.mean())}  # fmt: skip
 
@@ -130,10 +98,17 @@ def evaluate(
     for motion in tqdm(motions, desc="localizing", unit="motion", disable=None):
         windows = embed_windows(motion.features, space, sliding)
         for text, truth in zip(motion.texts, motion.spans):
-            found["model"].append(query_scores(windows, windows.scores(vectors[text]), truth, sliding.refine))
-            found["chance"].append(chance_scores(windows, truth))
+            scores = windows.scores(vectors[text])
+            best = moments(windows, scores, 5, sliding.refine)
+            overlaps = overlap(np.array([[moment.first, moment.stop] for moment in best]), truth)
+            peak = int(score_curve(windows, scores).argmax())
+            found["model"].append(measures(overlaps[:1], overlaps, np.array([truth[0] <= peak < truth[1]])))
+            # expected of windows drawn blindly; five are drawn with replacement, since they overlap anyway
+            overlaps = overlap(windows.spans, truth)
+            blind = measures(overlaps, overlaps, np.array([(truth[1] - truth[0]) / windows.num_frames]))
+            found["chance"].append({**blind, "R@5 IoU 0.5": 1 - (1 - float((overlaps >= 0.5).mean())) ** 5})
     rows = {name: {key: float(np.mean([row[key] for row in each])) for key in MEASURES} for name, each in found.items()}
-    queries, clips = len(found["model"]), len(motions[0].names)
+    queries, clips = len(found["model"]), len(motions[0].texts)
     seconds = float(np.mean([len(motion.features) for motion in motions]) / corpus.fps)
     facts = {
         "what": str(what), "dataset": corpus.folder.name, "split": split, "motions": len(motions), "queries": queries,
