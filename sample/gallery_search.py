@@ -88,7 +88,7 @@ class GallerySearch:
                     continue
                 seen.add(key(row))
                 clip = self.gallery.clips[row]
-                hits.append(Hit(clip.name, clip.start, clip.end, next(iter(clip.captions), ""), score(cosine), row))
+                hits.append(Hit(clip.name, clip.start, clip.end, next(iter(clip.captions), ""), float(score(cosine)), row))
                 if len(hits) == count:
                     return hits
             if asked == len(self.gallery):
@@ -101,7 +101,7 @@ class GallerySearch:
         if len(gallery.text_vectors) == 0:
             raise GalleryError(f"{gallery.folder} holds no captions to find: encode a dataset, or files with captions")
         owner = {text: clip for clip in reversed(gallery.clips) for text in clip.captions}
-        hits = [Hit(clip.name, clip.start, clip.end, gallery.texts[i], score(cosine), -1)
+        hits = [Hit(clip.name, clip.start, clip.end, gallery.texts[i], float(score(cosine)), -1)
                 for i, cosine in zip(*SearchIndex(gallery.text_vectors).nearest(query, len(gallery.texts)))
                 if (clip := owner.get(gallery.texts[i]))]  # of clips that are gone, in galleries of earlier versions
         return hits[:count]

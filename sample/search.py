@@ -12,7 +12,7 @@ def unit_rows(x: np.ndarray) -> np.ndarray:
 
 def score(cosine: np.ndarray) -> np.ndarray:
     """Of cosines, scores in [0, 1]: 0.5 for what has nothing in common. No probability."""
-    return np.clip(np.asarray(cosine, np.float64) / 2 + 0.5, 0.0, 1.0)
+    return np.clip(cosine / 2 + 0.5, 0.0, 1.0)
 
 
 def largest(values: np.ndarray, count: int) -> np.ndarray:
