@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from protos.names import inside, shown
-from protos.reading import FileError, refuse_other_formats, size
+from protos.reading import FileError, first_line, refuse_other_formats, size
 
 SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.xz", ".txz", ".tar.bz2")
 MOST_MEMBERS = 500_000
 MOST_BYTES = 64 << 30  # unpacked; HumanML3D with its joints takes 7 GB
 MOST_MEMBER = 8 << 30
-_DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError)
+_DAMAGE = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, RuntimeError, OSError)
 
 
 class Member(NamedTuple):
@@ -37,12 +37,9 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except _DAMAGE as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise FileError(f"{path}: a damaged or incomplete archive ({reason}): get it again") from error
-    except OSError as error:
-        if error.filename is not None or error.errno is not None:
-            raise
-        raise FileError(f"{path}: a damaged or incomplete archive ({str(error)[:200]}): get it again") from error
+        if getattr(error, "filename", None) is not None or getattr(error, "errno", None) is not None:
+            raise  # of the file system
+        raise FileError(f"{path}: a damaged or incomplete archive ({first_line(error)}): get it again") from error
 
 
 def members(path: Path, most: int = MOST_BYTES) -> Iterator[Member]:

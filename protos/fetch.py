@@ -6,7 +6,6 @@ or not at all; checkpoints/fetched.json lists what was fetched, and nothing else
 """
 
 import hashlib
-import json
 import logging
 import os
 import shutil
@@ -20,12 +19,12 @@ from typing import Any
 from tyro.conf import Positional
 
 from protos.archives import is_archive, members, unpack
-from protos.files import atomic_folder, write_atomically
+from protos.files import atomic_folder, encode_json, write_atomically
 from protos.names import inside, shown
 from protos.official_files import official_folder, visible
 from protos.options import command, run_command
 from protos.outputs import files_in
-from protos.reading import FileError, read_json
+from protos.reading import FileError, convert, first_line, read_json
 
 MANIFEST = Path(__file__).with_name("manifest.json")
 RECORD = Path("checkpoints/fetched.json")
@@ -37,18 +36,6 @@ log = logging.getLogger(__name__)
 
 class FetchError(ValueError):
     """A file that cannot be brought, with what to do instead."""
-
-
-@dataclass(frozen=True)
-class FetchOptions:
-    """Which official files to bring."""
-
-    names: Positional[tuple[str, ...]] = ()
-    """Entries of the manifest, as --list shows them."""
-    list: bool = False
-    """Show every entry: whether it is here, where it belongs, its licence."""
-    force: bool = False
-    """Download again what is already here."""
 
 
 @dataclass(frozen=True)
@@ -74,24 +61,17 @@ class Entry:
         return visible(self.folder)
 
     @property
+    def archives(self) -> list[Path]:
+        return [path for path in self.contents if path.is_file() and is_archive(path)]
+
+    @property
     def state(self) -> str:
+        """One word for --list."""
         if self.sources and self.sources[0]["kind"] == "command":
             return "by command"
-        if contents := self.contents:
-            return "packed" if all(map(_is_archive, contents)) else "here"
+        if self.contents:
+            return "packed" if self.archives == self.contents else "here"
         return "absent" if self.sources else "by hand"
-
-
-@dataclass(frozen=True)
-class _Line:
-    """An entry as the manifest holds it."""
-
-    what: str
-    sources: list[dict[str, str]]
-    place: str
-    licence: str
-    note: str = ""
-    former: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,11 +85,9 @@ class Seen:
 
 
 def read_manifest(path: Path = MANIFEST) -> dict[str, Entry]:
-    return {
-        name: Entry(name, line.what, tuple(line.sources), Path(line.place), line.licence, line.note,
-                    Path(line.former) if line.former else None)
-        for name, line in read_json(path, dict[str, _Line]).items()
-    }  # fmt: skip
+    """What can be brought, by name."""
+    lines = read_json(path, dict[str, dict[str, Any]])
+    return {name: convert({"name": name, **line}, Entry, f"{path}, {name}") for name, line in lines.items()}
 
 
 def table(entries: dict[str, Entry]) -> str:
@@ -137,14 +115,14 @@ def fetch(entry: Entry, force: bool = False) -> None:
             with atomic_folder(entry.place) as temporary:
                 downloaded = DOWNLOADS[source["kind"]](entry, source, temporary)
                 _record(entry, {file.name: file for file in downloaded})
-                for archive in filter(_is_archive, downloaded):
+                for archive in filter(is_archive, downloaded):
                     _unpack(archive, temporary, entry)
                     archive.unlink()
                 _record(entry, {name: temporary / name for name in files_in(temporary)}, ours=True)
         except FetchError as error:
             raise FetchError(f"{error}{_by_hand(entry)}") from None
         except Exception as error:  # networks and their libraries fail in many ways; the next source may answer
-            failures.append(f"{_address(source)}: {_first_line(error)}")
+            failures.append(f"{_address(source)}: {first_line(error)}")
             continue
         log.info("%s is in %s", entry.name, entry.place)
         return
@@ -154,8 +132,8 @@ def fetch(entry: Entry, force: bool = False) -> None:
 
 def _unpack_placed(entry: Entry) -> bool:
     """Unpacks archives put into the folder by hand, where nothing else is there yet; they stay beside what was in them."""
-    archives = [path for path in entry.contents if _is_archive(path)]
-    if not archives or len(archives) < len(entry.contents):
+    archives = entry.archives
+    if not archives or archives != entry.contents:
         return False
     if others := files_in(entry.folder) - {path.name for path in archives}:
         raise FetchError(f"{entry.folder} holds {min(others)} beside its archive: move it away, and fetch again")
@@ -191,8 +169,8 @@ def _keep(file: Path, target: Path) -> None:
 
 def _require_whole(entry: Entry) -> None:
     """FetchError where an archive lies beside only a part of what is in it: an earlier run was interrupted."""
-    archives = [path for path in entry.contents if _is_archive(path)]
-    for archive in archives if not any(seen.ours for seen in _seen(entry).values()) else []:
+    fetched = any(seen.ours for seen in _seen().get(entry.name, {}).values())
+    for archive in [] if fetched else entry.archives:
         for member in members(archive):
             file = inside(entry.folder, member.name)
             if not file.is_file() or file.stat().st_size != member.size:
@@ -202,7 +180,7 @@ def _require_whole(entry: Entry) -> None:
 
 def _require_fetched(entry: Entry) -> None:
     """FetchError where the folder to be replaced holds anything but what was fetched into it, unchanged."""
-    seen = _seen(entry)
+    seen = _seen().get(entry.name, {})
     for name in sorted(files_in(entry.place)):
         known, path = seen.get(name), entry.place / name
         if known is None or not known.ours or path.stat().st_size != known.size or _digest(path) != known.sha256:
@@ -210,19 +188,14 @@ def _require_fetched(entry: Entry) -> None:
 
 
 def _drive(entry: Entry, source: dict[str, str], folder: Path) -> list[Path]:
-    gdown = _extra("gdown")  # a trailing slash lets it take the file's own name
-    name = gdown.download(id=source["id"], output=f"{folder}/", quiet=not sys.stderr.isatty())
-    if name is None:
-        raise OSError("Google Drive did not give the file")
-    return [_checked(Path(name), source)]
-
-
-def _drive_folder(entry: Entry, source: dict[str, str], folder: Path) -> list[Path]:
-    gdown = _extra("gdown")
-    names = gdown.download_folder(id=source["id"], output=str(folder), quiet=not sys.stderr.isatty())
-    if not names:
-        raise OSError("Google Drive did not list the folder")
-    return [Path(name) for name in names]
+    gdown, quiet = _extra("gdown"), not sys.stderr.isatty()
+    if source["kind"] == "gdrive_folder":
+        names = gdown.download_folder(id=source["id"], output=str(folder), quiet=quiet)
+    else:  # a trailing slash lets it take the file's own name
+        names = [gdown.download(id=source["id"], output=f"{folder}/", quiet=quiet)]
+    if not names or names[0] is None:
+        raise OSError("Google Drive gave nothing")
+    return [_checked(Path(name), source) for name in names]
 
 
 def _hugging_face(entry: Entry, source: dict[str, str], folder: Path) -> list[Path]:
@@ -243,17 +216,18 @@ def _url(entry: Entry, source: dict[str, str], folder: Path) -> list[Path]:
     return [_checked(target, source)]
 
 
-def _command(entry: Entry, source: dict[str, str], folder: Path) -> list[Path]:
-    raise FetchError(f"{entry.name} comes with a command of its own: {source['command']}")
-
-
-def _git(entry: Entry, source: dict[str, str], folder: Path) -> list[Path]:
+def _told(entry: Entry, source: dict[str, str], folder: Path) -> list[Path]:
+    if source["kind"] == "command":
+        raise FetchError(f"{entry.name} comes with a command of its own: {source['command']}")
     then = f"; {source['note']}" if "note" in source else ""
     raise FetchError(f"{entry.name} is a repository: git clone {source['url']}{then}")
 
 
-DOWNLOADS = {"gdrive": _drive, "gdrive_folder": _drive_folder, "huggingface": _hugging_face, "url": _url,
-             "command": _command, "git": _git}  # fmt: skip
+DOWNLOADS = {"gdrive": _drive, "gdrive_folder": _drive, "huggingface": _hugging_face, "url": _url, "command": _told, "git": _told}
+ADDRESSES = {
+    "gdrive": "https://drive.google.com/file/d/{id}", "gdrive_folder": "https://drive.google.com/drive/folders/{id}",
+    "huggingface": "https://huggingface.co/{repository}", "url": "{url}", "git": "{url}", "command": "{command}",
+}  # fmt: skip
 
 
 def _extra(module: str) -> Any:
@@ -278,16 +252,16 @@ def _digest(path: Path, kind: str = "sha256") -> str:
         return hashlib.file_digest(file, kind).hexdigest()
 
 
-def _seen(entry: Entry) -> dict[str, Seen]:
-    """What the record knows of an entry's files, by their names in its folder. FileError where the record is damaged."""
-    return read_json(RECORD, dict[str, dict[str, Seen]]).get(entry.name, {}) if RECORD.is_file() else {}
+def _seen() -> dict[str, dict[str, Seen]]:
+    """The record: by entry, what is known of its files by their names in its folder. FileError where it is damaged."""
+    return read_json(RECORD, dict[str, dict[str, Seen]]) if RECORD.is_file() else {}
 
 
 def _record(entry: Entry, files: dict[str, Path], ours: bool = False) -> None:
     """Notes size and sha256 of files at their first sight, and warns where they differ from that later."""
-    known = read_json(RECORD, dict[str, dict[str, Seen]]) if RECORD.is_file() else {}
+    known = _seen()
     seen = known.setdefault(entry.name, {})
-    for name, file in files.items():
+    for name, file in sorted(files.items()):
         now = Seen(file.stat().st_size, _digest(file), date.today().isoformat(), ours)
         first = seen.get(name)
         if first and (first.size, first.sha256) != (now.size, now.sha256):
@@ -295,8 +269,8 @@ def _record(entry: Entry, files: dict[str, Path], ours: bool = False) -> None:
                         name, entry.name, first.first_seen, first.size, first.sha256[:12], now.size, now.sha256[:12])
         if first is None or ours:
             seen[name] = now
-    content = {name: {file: asdict(each) for file, each in files.items()} for name, files in known.items()}
-    write_atomically(RECORD, json.dumps(content, indent=1, sort_keys=True) + "\n")
+    content = {name: {file: asdict(each) for file, each in files.items()} for name, files in sorted(known.items())}
+    write_atomically(RECORD, encode_json(content, str(RECORD)))
 
 
 def _by_hand(entry: Entry) -> str:
@@ -306,22 +280,19 @@ def _by_hand(entry: Entry) -> str:
 
 
 def _address(source: dict[str, str]) -> str:
-    kind = source["kind"]
-    if kind == "gdrive":
-        return f"https://drive.google.com/file/d/{source['id']}"
-    if kind == "gdrive_folder":
-        return f"https://drive.google.com/drive/folders/{source['id']}"
-    if kind == "huggingface":
-        return f"https://huggingface.co/{source['repository']}"
-    return source.get("url") or source["command"]
+    return ADDRESSES[source["kind"]].format(**source)
 
 
-def _is_archive(path: Path) -> bool:
-    return path.is_file() and is_archive(path)
+@dataclass(frozen=True)
+class FetchOptions:
+    """Which official files to bring."""
 
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    names: Positional[tuple[str, ...]] = ()
+    """Entries of the manifest, as --list shows them."""
+    list: bool = False
+    """Show every entry: whether it is here, where it belongs, its licence."""
+    force: bool = False
+    """Download again what is already here."""
 
 
 def run(options: FetchOptions) -> None:

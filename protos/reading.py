@@ -40,6 +40,11 @@ class FileError(ValueError):
         super().__init__(line if len(line) <= LONGEST_MESSAGE else f"{line[:LONGEST_MESSAGE - 200]} … {line[-190:]}")
 
 
+def first_line(error: BaseException) -> str:
+    """What a library says went wrong, without its further lines."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
 # ------------------------------------------------------------------------------------------------------------------- text
 
 
@@ -141,9 +146,15 @@ def convert(content: Any, kind: type[T] | Any, name: str) -> T:
     import msgspec
 
     try:
-        return msgspec.convert(content, type=kind)
+        return msgspec.convert(content, type=kind, dec_hook=_path)
     except msgspec.ValidationError as error:
         raise FileError(f"{name}: {plain_words(error)}") from None
+
+
+def _path(kind: type, value: Any) -> Any:
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise NotImplementedError(kind)
 
 
 def read_json_lines(path: str | Path, kind: type[T] | Any = Any) -> Iterator[T]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from protos.reading import FileError, refuse_other_formats, size
+from protos.reading import FileError, first_line, refuse_other_formats, size
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +23,7 @@ def read_safetensors(path: str | Path) -> "dict[str, Tensor]":
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
-        raise FileError(f"{path}: damaged or not a safetensors file ({_line(error)})") from None
+        raise FileError(f"{path}: damaged or not a safetensors file ({first_line(error)})") from None
 
 
 def read_torch(path: str | Path) -> Any:
@@ -38,8 +38,8 @@ def read_torch(path: str | Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a torn archive raises almost anything: RuntimeError, OSError, EOFError, KeyError
         if "weights_only" in str(error) or "Unsupported" in str(error) or "Unpickling" in type(error).__name__:
-            raise FileError(f"{path}: holds more than tensors and plain values, or is damaged ({_line(error)})") from None
-        raise FileError(f"{path}: damaged or not a file of torch.save ({_line(error)})") from None
+            raise FileError(f"{path}: holds more than tensors and plain values, or is damaged ({first_line(error)})") from None
+        raise FileError(f"{path}: damaged or not a file of torch.save ({first_line(error)})") from None
 
 
 def check_weights(found: "Mapping[str, Tensor]", expected: "Mapping[str, Tensor]", name: str) -> "dict[str, Tensor]":
@@ -91,7 +91,3 @@ def _refuse_packed(path: str | Path) -> None:
 
 def _kind(tensor: "Tensor") -> str:
     return str(tensor.dtype).removeprefix("torch.")
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
