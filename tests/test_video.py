@@ -15,8 +15,8 @@ from visualize.encoder import find_ffmpeg
 from visualize.lettering import text_width, wrap
 from visualize.score_plot import write_score_plot
 from visualize.sheet import PictureError, Sheet
-from visualize.stick_figure import caption_font, draw
-from visualize.video import render_frames, write_gif, write_strip, write_video
+from visualize.stick_figure import Panel, caption_font
+from visualize.video import write_gif, write_strip, write_video
 
 SIZE = 160  # small pictures are enough for most statements
 LEFT_WRIST, LEFT_ELBOW, LEFT_SHOULDER = 20, 18, 16
@@ -60,6 +60,17 @@ def figure_mask(picture: np.ndarray) -> np.ndarray:
 def centre(mask: np.ndarray) -> float:
     """Column around which the pixels of a mask lie."""
     return float(np.argwhere(mask)[:, 1].mean())
+
+
+def render_frames(motions, **settings):
+    return Sheet(motions, **settings).pictures()
+
+
+def draw(joints: np.ndarray, skeleton, size: int = 480) -> np.ndarray:
+    """The first frame of joints (T, J, 3), filling the picture."""
+    panel = Panel(joints[None], skeleton, 20.0, (size, size))
+    panel.start(panel.framed(0.08 * size, 0.95 * size))
+    return panel.draw(0)[..., :3].copy()
 
 
 def decode(path, width: int, height: int) -> np.ndarray:

@@ -26,7 +26,16 @@ class PictureError(ValueError):
 class Sheet:
     """Motions laid out in rows of panels of `size` pixels, at one frame rate and one scale."""
 
-    def __init__(self, motions, fps, captions, size, trail, labels, columns, fps_limit: float = MAX_FPS):
+    def __init__(
+        self, motions: Clip | Sequence[Clip], fps: float | None = None, captions: str | Sequence[str] | None = None,
+        size: int = 480, trail: bool = True, labels: Sequence[str] | None = None, columns: int = COLUMNS,
+        fps_limit: float = MAX_FPS,
+    ):  # fmt: skip
+        """Motions are `Motion`s, or joints (T, J, 3) / (P, T, J, 3) in metres, Y up. The longest lasts, the others hold their
+        last frame. `fps` is that of the pictures, by default the highest of the motions, to which all are resampled; for bare
+        joints it is also their own. `captions` replace the motions' own, `labels` stand small in the corner; `trail`: the way
+        of the root on the floor. PictureError for what cannot be drawn.
+        """
         if not (size == int(size) and 64 <= size <= 4096):
             raise PictureError(f"size is {size}; expected 64 to 4096 pixels")
         if columns < 1:

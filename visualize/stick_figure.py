@@ -242,16 +242,6 @@ class Panel:
         return np.concatenate(pale, axis=1), np.concatenate(full, axis=1)
 
 
-def draw(
-    joints: np.ndarray, skeleton: Skeleton | Sequence[int], frame: int = 0, size: int = 480, fps: float = 20.0
-) -> np.ndarray:
-    """Picture (size, size, 3) uint8 of one frame of joints (T, J, 3) or (P, T, J, 3) in metres, Y up."""
-    joints = np.asarray(joints)
-    panel = Panel(joints if joints.ndim == 4 else joints[None], skeleton, fps, (size, size))
-    panel.start(panel.framed(0.08 * size, 0.95 * size))
-    return panel.draw(frame)[..., :3].copy()
-
-
 def share_scale(cameras: Sequence[Camera]) -> list[Camera]:
     """The cameras with one scale, so that people side by side compare; as they are where that would dwarf somebody."""
     scales = [camera.pixels_per_metre for camera in cameras]

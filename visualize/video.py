@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from protos.files import atomic_path
 from visualize.encoder import encoder
 from visualize.lettering import wrap, write_text
-from visualize.sheet import COLUMNS, Clip, PictureError, Sheet, checked
+from visualize.sheet import Clip, PictureError, Sheet, checked
 from visualize.stick_figure import QUIET_TEXT, TEXT, Panel, caption_font, plain, studio
 
 GIF_FPS = 20.0  # gif delays are whole hundredths of a second: 5
@@ -23,51 +24,30 @@ GIF_COLOURS = 128
 BT709 = {"colorspace": "bt709", "color_primaries": "bt709", "color_trc": "bt709", "color_range": "tv"}
 
 
-def write_video(
-    path: str | Path,
-    motions: Clip | Sequence[Clip],
-    fps: float | None = None,
-    captions: str | Sequence[str] | None = None,
-    size: int = 480,
-    trail: bool = True,
-    labels: Sequence[str] | None = None,
-    columns: int = COLUMNS,
-    qp: int = 24,
-) -> Path:
-    """Writes an H.264 mp4 of motions side by side, each `size` pixels square; returns its path.
+def write_video(path: str | Path, motions: Clip | Sequence[Clip], qp: int = 24, **sheet: Any) -> Path:
+    """Writes an H.264 mp4 of motions side by side, each `size` (480) pixels square; returns its path.
 
-    Motions are `Motion`s, or joints (T, J, 3) / (P, T, J, 3) in metres, Y up. The longest fills the video, the others hold
-    their last frame. `fps` is that of the video, by default the highest of the motions, to which all are resampled; for
-    bare joints it is also their own. `captions` replace the motions' own, `labels` stand small in the corner. `qp` is
-    H.264's constant quantiser: pictures this plain need no rate control, which would cost a quarter more. The same input
-    gives the same bytes. PictureError for what cannot be drawn; OSError for what cannot be written, or no ffmpeg.
+    sheet: fps, captions, labels, size, trail, columns, as `Sheet` takes them. `qp` is H.264's constant quantiser: pictures this
+    plain need no rate control, which would cost a quarter more. The same input gives the same bytes. PictureError for what
+    cannot be drawn; OSError for what cannot be written, or no ffmpeg.
     """
-    sheet = Sheet(motions, fps, captions, size, trail, labels, columns)
+    pictures = Sheet(motions, **sheet)
     if qp != int(qp) or not 0 <= qp <= 51:
         raise PictureError(f"qp is {qp}; expected a whole number from 0 (large file) to 51 (poor picture)")
     settings = {"vcodec": "libx264", "preset": "ultrafast", "qp": int(qp), "pix_fmt": "yuv420p", "threads": 1}
     settings |= {"x264-params": "nr=100", "movflags": "+faststart", "format": "mp4", **BT709}
-    return _encode(path, sheet, sheet.planes(), {"pix_fmt": "yuv420p", **BT709}, settings)
+    return _encode(path, pictures, pictures.planes(), {"pix_fmt": "yuv420p", **BT709}, settings)
 
 
-def write_gif(
-    path: str | Path,
-    motions: Clip | Sequence[Clip],
-    fps: float | None = None,
-    captions: str | Sequence[str] | None = None,
-    size: int = 320,
-    trail: bool = True,
-    labels: Sequence[str] | None = None,
-    columns: int = COLUMNS,
-) -> Path:
+def write_gif(path: str | Path, motions: Clip | Sequence[Clip], size: int = 320, **sheet: Any) -> Path:
     """Writes a looping gif, as `write_video` but at most 20 frames per second; returns its path."""
-    sheet = Sheet(motions, fps, captions, size, trail, labels, columns, fps_limit=GIF_FPS)
+    pictures = Sheet(motions, size=size, fps_limit=GIF_FPS, **sheet)
     chain = (
         f"[0:v]split[pictures][sample];[sample]palettegen=max_colors={GIF_COLOURS}[palette];"
         "[pictures][palette]paletteuse=dither=none:diff_mode=rectangle"
     )
     settings = {"filter_complex": chain, "loop": 0, "format": "gif"}
-    return _encode(path, sheet, sheet.pictures(), {"pix_fmt": "rgb24"}, settings)
+    return _encode(path, pictures, pictures.pictures(), {"pix_fmt": "rgb24"}, settings)
 
 
 def _encode(path: str | Path, sheet: Sheet, frames: Iterator[np.ndarray], given: dict, settings: dict) -> Path:
@@ -75,19 +55,6 @@ def _encode(path: str | Path, sheet: Sheet, frames: Iterator[np.ndarray], given:
         for frame in frames:
             write(frame)
     return Path(path)
-
-
-def render_frames(
-    motions: Clip | Sequence[Clip],
-    fps: float | None = None,
-    captions: str | Sequence[str] | None = None,
-    size: int = 480,
-    trail: bool = True,
-    labels: Sequence[str] | None = None,
-    columns: int = COLUMNS,
-) -> Iterator[np.ndarray]:
-    """The frames (H, W, 3) uint8 RGB that `write_video` would encode. What cannot be drawn is said before the first."""
-    return Sheet(motions, fps, captions, size, trail, labels, columns).pictures()
 
 
 def write_strip(

@@ -14,6 +14,7 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,17 +28,9 @@ STEP = 0.00025  # metres per unit of a packed joint: finer than any motion captu
 SQUARE = (480, 480)  # the camera's direction does not depend on it
 
 
-def write_viewer(
-    path: str | Path,
-    motions: Clip | Sequence[Clip],
-    fps: float | None = None,
-    captions: str | Sequence[str] | None = None,
-    labels: Sequence[str] | None = None,
-    together: bool = False,
-    title: str | None = None,
-) -> Path:
-    """Writes the page of `viewer_html`; returns its path. OSError for what cannot be written."""
-    write_atomically(Path(path), viewer_html(motions, fps, captions, labels, together, title))
+def write_viewer(path: str | Path, motions: Clip | Sequence[Clip], **settings: Any) -> Path:
+    """Writes the page of `viewer_html`, whose settings these are; returns its path. OSError for what cannot be written."""
+    write_atomically(Path(path), viewer_html(motions, **settings))
     return Path(path)
 
 
