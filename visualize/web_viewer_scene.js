@@ -9,6 +9,19 @@ const mix = (a, b, share) => a.map((value, i) => value + (b[i] - value) * share)
 const rgb = (colour, alpha = 1) => `rgba(${colour.map(Math.round).join()},${alpha})`;
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 
+/** Strokes lines between projected points as one path, so that they do not darken each other; none that comes too near. */
+function strokeLines(pen, lines) {
+  pen.beginPath();
+  let last = null;
+  for (const [from, to] of lines) {
+    if (from[2] < NEAR || to[2] < NEAR) continue;
+    if (from !== last) pen.moveTo(from[0], from[1]); // else the corner is joined
+    pen.lineTo(to[0], to[1]);
+    last = to;
+  }
+  pen.stroke();
+}
+
 function bytes(base64) {
   return Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0)).buffer;
 }
@@ -142,6 +155,7 @@ class Scene {
 
   /** Draws the moment `seconds` as `eye` sees it. `show`: trail, ghosts, smooth; `ink`: the theme's colours. */
   draw(pen, eye, seconds, show, ink, width, height) {
+    pen.lineJoin = "round";
     pen.fillStyle = rgb(ink.backdrop);
     pen.fillRect(0, 0, width, height);
     this.drawFloor(pen, eye, ink, width, height);
@@ -183,26 +197,19 @@ class Scene {
         for (let k = 0; k < pieces && half; k++) {
           const [from, to] = [(2 * k) / pieces - 1, (2 * k + 2) / pieces - 1].map((share) => share * half);
           const away = Math.hypot(across, (from + to) / 2) / reach;
-          const fade = Math.floor((1 - away) * fades.length);
-          const ends = [from, to].map((along) => {
+          fades[clamp(Math.floor((1 - away) * fades.length), 0, fades.length - 1)].push([from, to].map((along) => {
             const point = [0, this.floor, 0];
             point[axis] = i * this.spacing;
             point[2 - axis] = eye.target[2 - axis] + along;
             return eye.project(point);
-          });
-          if (ends[0][2] > NEAR && ends[1][2] > NEAR) fades[clamp(fade, 0, fades.length - 1)].push(ends);
+          }));
         }
       }
     }
     pen.lineWidth = Math.max(0.002 * height, 1);
     fades.forEach((lines, fade) => {
       pen.strokeStyle = rgb(ink.line, (0.75 * (fade + 0.5)) / fades.length + 0.1);
-      pen.beginPath();
-      for (const [from, to] of lines) {
-        pen.moveTo(from[0], from[1]);
-        pen.lineTo(to[0], to[1]);
-      }
-      pen.stroke();
+      strokeLines(pen, lines);
     });
   }
 
@@ -219,12 +226,7 @@ class Scene {
     for (const [way, alpha] of [[coming, 0.35], [past, 0.9]]) {
       pen.strokeStyle = rgb(colour, alpha);
       pen.lineWidth = thin;
-      pen.lineJoin = "round";
-      pen.beginPath();
-      way.forEach((point, i) => {
-        if (point[2] > NEAR) pen[i && way[i - 1][2] > NEAR ? "lineTo" : "moveTo"](point[0], point[1]);
-      });
-      pen.stroke();
+      strokeLines(pen, way.slice(1).map((point, i) => [way[i], point]));
     }
     for (let second = 0; second * person.fps <= person.frames - 1; second++) {
       const [x, y, depth] = ground(Math.round(second * person.fps));
@@ -243,14 +245,8 @@ class Scene {
     });
     pen.strokeStyle = rgb(ink.shadow, 0.17);
     pen.lineWidth = (2.2 * person.body.radii[0] * eye.focal) / Math.max(ground[0][2], NEAR);
-    pen.lineCap = pen.lineJoin = "round";
-    pen.beginPath(); // one path, so that limbs do not darken each other
-    for (const [a, b] of person.body.bones) {
-      if (ground[a][2] < NEAR || ground[b][2] < NEAR) continue;
-      pen.moveTo(ground[a][0], ground[a][1]);
-      pen.lineTo(ground[b][0], ground[b][1]);
-    }
-    pen.stroke();
+    pen.lineCap = "round";
+    strokeLines(pen, person.body.bones.map(([a, b]) => [ground[a], ground[b]]));
     pen.lineCap = "butt";
   }
 
@@ -260,17 +256,12 @@ class Scene {
       const moment = Math.min(seconds, last) + 0.15 * beat;
       if (moment < 0 || moment > last) continue;
       const points = person.pose(moment, true).map((point) => eye.project(point));
-      pen.lineCap = pen.lineJoin = "round";
+      pen.lineCap = "round";
       pen.lineWidth = (0.7 * person.body.radii[0] * eye.focal) / Math.max(points[0][2], NEAR);
-      person.palette.forEach((colour, side) => { // a path per side, so that bones do not darken each other
+      person.palette.forEach((colour, side) => {
         pen.strokeStyle = rgb(ink.raised(colour), 0.5 - 0.12 * Math.abs(beat));
-        pen.beginPath();
-        for (const [a, b] of person.body.bones) {
-          if (person.body.sides[b] !== side || points[a][2] < NEAR || points[b][2] < NEAR) continue;
-          pen.moveTo(points[a][0], points[a][1]);
-          pen.lineTo(points[b][0], points[b][1]);
-        }
-        pen.stroke();
+        const bones = person.body.bones.filter(([, b]) => person.body.sides[b] === side);
+        strokeLines(pen, bones.map(([a, b]) => [points[a], points[b]]));
       });
       pen.lineCap = "butt";
     }
