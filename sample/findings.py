@@ -16,6 +16,7 @@ from protos.outputs import Outputs, require_new
 from sample.gallery import Gallery
 from sample.gallery_search import Hit
 from sample.gallery_sources import clip_motions, missing_line
+from sample.localize import Moment
 from sample.prompts import LONGEST_NAME, file_name, new_folder
 
 log = logging.getLogger(__name__)
@@ -24,26 +25,23 @@ MOST_CURVES = 100  # in one picture, which is 15 m high then
 HEADER = ("rank", "name", "start", "end", "caption", "score")
 
 
-def encoded_name(name: str, exactly: str) -> str:
-    """<name>.npy, with a hash of what exactly was encoded where the name does not tell it."""
-    kept = file_name(name, 10**6)
-    if kept.replace("-", " ") != exactly or len(kept) > LONGEST_NAME:
-        kept = f"{file_name(name)}-{short_hash(exactly)}"
-    return f"{kept}.npy"
-
-
-def write_vector(output: Path | None, model_path: Path, name: str, vector: np.ndarray) -> None:
-    """Writes a vector to `output`, or under its name to outputs/encoded/<model>, where one that we wrote is replaced."""
+def write_vector(output: Path | None, model_path: Path, name: str, exactly: str, vector: np.ndarray) -> None:
+    """Writes a vector to `output`; or as `name`, with a hash of what `exactly` was encoded where the name does not tell it, to
+    outputs/encoded/<model>, where one that we wrote is replaced."""
     content = io.BytesIO()
     np.save(content, np.asarray(vector, np.float32))
     if output is not None:
         require_new(output)
         write_atomically(output, content.getvalue())
     else:
+        kept = file_name(name, 10**6)
+        if kept.replace("-", " ") != exactly or len(kept) > LONGEST_NAME:
+            kept = f"{file_name(name)}-{short_hash(exactly)}"
         folder = Path("outputs") / "encoded" / file_name(model_path.resolve().name)
         folder.mkdir(parents=True, exist_ok=True)
         with file_lock(folder / LOCK, str(folder)):
-            output = Outputs(folder, "set of vectors", going_on=True, earlier=encoded_earlier).write(name, content.getvalue())
+            outputs = Outputs(folder, "set of vectors", going_on=True, earlier=encoded_earlier)
+            output = outputs.write(f"{kept}.npy", content.getvalue())
     log.info("%s: %d values", output, len(vector))
 
 
@@ -103,19 +101,21 @@ def show(hits: Sequence[Hit], gallery: Gallery, space: TextMotionSpace, folder: 
     log.info("%d motions in %s", len(shown), folder)
 
 
-def write_moments(folder: Path, heading: dict, texts: Sequence[str], found: Sequence[Sequence[dict[str, float]]],
+def write_moments(folder: Path, heading: dict, texts: Sequence[str], found: Sequence[Sequence[Moment]],
                   curves: Sequence[np.ndarray], fps: float) -> None:
-    """Prints the moments found of each text, {start, end, score} in seconds, and writes them to moments.json, below
-    `heading`, and moments.csv; scores.png shows the curves [(T,)]."""
+    """Prints the moments found of each text, in seconds, and writes them to moments.json, below `heading`, and moments.csv;
+    scores.png shows the curves [(T,)]."""
     from visualize.score_plot import write_score_plot
 
-    report = heading | {"texts": [{"text": text, "moments": each} for text, each in zip(texts, found)]}
+    told = [[{"start": round(moment.first / fps, 3), "end": round(moment.stop / fps, 3), "score": round(moment.score, 4)}
+             for moment in each] for each in found]  # fmt: skip
+    report = heading | {"texts": [{"text": text, "moments": each} for text, each in zip(texts, told)]}
     write_atomically(folder / "moments.json", encode_json(report, "moments.json"))
-    rows = [[text, i, *moment.values()] for text, each in zip(texts, found) for i, moment in enumerate(each, 1)]
-    write_atomically(folder / "moments.csv", csv_text(["text", "rank", "start", "end", "score"], rows))
-    spans = [[(moment["start"], moment["end"]) for moment in each] for each in found]
+    rows = [[text, i, *moment.values()] for text, each in zip(texts, told) for i, moment in enumerate(each, 1)]
+    write_atomically(folder / "moments.csv", csv_text(("text", "rank", "start", "end", "score"), rows))
     if len(texts) > MOST_CURVES:
         log.info("scores.png shows the first %d of %d texts", MOST_CURVES, len(texts))
+    spans = [[(moment["start"], moment["end"]) for moment in each] for each in told]
     write_score_plot(folder / "scores.png", curves[:MOST_CURVES], texts[:MOST_CURVES], spans[:MOST_CURVES], fps)
     for text, i, start, end, value in rows:
         print(f"{i:3d}  {value:.3f}  {start:7.2f} - {end:6.2f} s  {text}")

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from protos.bounds import PROCESSES, Range
 from protos.options import command, run_command
 from sample.generation import TMR
+from sample.localize import Seconds, Sliding
 from sample.reading import Reading
-from sample.sliding import Seconds, Sliding
 
 if TYPE_CHECKING:
     from model.embedding import TextMotionSpace
@@ -57,7 +57,7 @@ class OfModel:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part(Reading):
+class Stretch(Reading):
     """Which seconds of a motion file count."""
 
     start: Annotated[float, Range(0, 1e6)] | None = None
@@ -67,7 +67,7 @@ class Part(Reading):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EncodeMotion(OfModel, Part):
+class EncodeMotion(OfModel, Stretch):
     """A motion file as a vector in a .npy file."""
 
     motion: Path
@@ -87,7 +87,7 @@ class EncodeText(OfModel):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextMotionSim(OfModel, Part):
+class TextMotionSim(OfModel, Stretch):
     """How well a text and a motion belong together: 0 to 1, 0.5 for strangers. No probability."""
 
     text: str
@@ -127,7 +127,7 @@ class EncodeDataset(OfModel, Reading):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Search(Part):
+class Search(Stretch):
     """Find motions (or captions) of a gallery by a text, by a motion file, or by one of its own motions."""
 
     gallery: Path
@@ -197,25 +197,24 @@ class Localize(OfModel, Sliding, Reading):
 def encode_motion(options: EncodeMotion) -> None:
     """Writes the vector (C,) float32, not of unit length, of a motion."""
     from protos.outputs import require_new
-    from sample.findings import encoded_name, write_vector
+    from sample.findings import write_vector
     from sample.motion_files import motion_vector
 
     require_new(options.output)
     part = "" if options.start is options.end is None else f" {options.start} to {options.end}"
-    name = encoded_name(options.motion.stem, f"{options.motion.resolve()}{part}")
     vector = motion_vector(options.motion, options.open_space(), options, options.start, options.end)
-    write_vector(options.output, options.model_path, name, vector)
+    write_vector(options.output, options.model_path, options.motion.stem, f"{options.motion.resolve()}{part}", vector)
 
 
 def encode_text(options: EncodeText) -> None:
     """Writes the vector (C,) float32, not of unit length, of a text."""
     from protos.outputs import require_new
-    from sample.findings import encoded_name, write_vector
+    from sample.findings import write_vector
     from sample.prompts import clean_prompt
 
     text = clean_prompt(options.text)
     require_new(options.output)
-    write_vector(options.output, options.model_path, encoded_name(text, text), options.open_space().encode_text([text])[0])
+    write_vector(options.output, options.model_path, text, text, options.open_space().encode_text([text])[0])
 
 
 def text_motion_sim(options: TextMotionSim) -> None:
@@ -224,11 +223,10 @@ def text_motion_sim(options: TextMotionSim) -> None:
     from sample.prompts import clean_prompt
     from sample.search import score, unit_rows
 
-    text = clean_prompt(options.text)
-    space = options.open_space()
+    text, space = clean_prompt(options.text), options.open_space()
     motion = motion_vector(options.motion, space, options, options.start, options.end)
-    cosine = unit_rows(space.encode_text([text])[0]) @ unit_rows(motion)
-    print(f"The score (0 to 1) of the text with the motion {options.motion.name} is {score(cosine):.3}")
+    found = score(unit_rows(space.encode_text([text])[0]) @ unit_rows(motion))
+    print(f"The score (0 to 1) of the text with the motion {options.motion.name} is {found:.3}")
 
 
 def encode_dataset(options: EncodeDataset) -> None:
@@ -296,7 +294,7 @@ def search(options: Search) -> None:
 def localize(options: Localize) -> None:
     """Prints the moments of each text, and writes moments.json, moments.csv and scores.png."""
     from sample.findings import write_moments
-    from sample.localize import embed_windows, in_seconds, moments, score_curve
+    from sample.localize import embed_windows, moments, score_curve
     from sample.motion_files import read_features
     from sample.prompts import clean_prompt, file_name, new_folder, read_texts
 
@@ -305,17 +303,18 @@ def localize(options: Localize) -> None:
     features = read_features(options.motion, space, options)
     windows = embed_windows(features, space, options, options.batch_size)
     scores = [windows.scores(vector) for vector in space.encode_text(texts)]
-    found = [[in_seconds(each, space.fps) for each in moments(windows, of_text, options.k, options.refine)]
-             for of_text in scores]  # fmt: skip
+    found = [moments(windows, of_text, options.k, options.refine) for of_text in scores]
     folder = new_folder(options.output_dir or OUTPUTS / f"localize_{file_name(options.motion.stem)}")
     heading = {"motion": str(options.motion), "seconds": round(len(features) / space.fps, 3), "windows": len(windows.spans)}
     write_moments(folder, heading, texts, found, [score_curve(windows, of_text) for of_text in scores], space.fps)
 
 
+STEPS = {EncodeMotion: encode_motion, EncodeText: encode_text, TextMotionSim: text_motion_sim, EncodeDataset: encode_dataset,
+         Search: search, Localize: localize}  # fmt: skip
+
+
 def run(options: EncodeMotion | EncodeText | TextMotionSim | EncodeDataset | Search | Localize) -> None:
-    steps = {EncodeMotion: encode_motion, EncodeText: encode_text, TextMotionSim: text_motion_sim,
-             EncodeDataset: encode_dataset, Search: search, Localize: localize}  # fmt: skip
-    steps[type(options)](options)
+    STEPS[type(options)](options)
 
 
 main = command(
