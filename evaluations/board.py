@@ -39,7 +39,7 @@ class BoardOptions(ProtocolSettings):
 
 def run(options: BoardOptions) -> None:
     from evaluations.metrics_report import Measured, board_chart, board_report
-    from evaluations.probe_run import pass_rates
+    from evaluations.probe_report import pass_rates
     from evaluations.report import command_line, read_report
     from evaluations.settings import chosen_dataset
     from evaluations.text_to_motion import measure

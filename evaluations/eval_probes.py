@@ -59,82 +59,77 @@ class EvalProbesOptions:
 
 def run(options: EvalProbesOptions) -> None:
     """Writes the report, or the validity of the probes; ends with exit code 1 where a probe is not valid."""
-    from functools import partial
-
     from data_loaders.corpus import Corpus
     from evaluations import probe_run
-    from evaluations.probe_report import report_of, summarise, write_validity
+    from evaluations.probe_report import probe_report, summarise, validity_report
     from evaluations.probes import probes_for, probes_of
-    from evaluations.report import checkpoint_stamp, command_line, fresh_outputs, stamp
-    from model.run_folder import dataset_of
+    from evaluations.report import checkpoint_stamp, command_line, stamp
+    from evaluations.settings import chosen_dataset
+    from model.capabilities import Decoding, Request
     from protos.names import safe_name
     from protos.randomness import derive_seed
-    from sample.generation import generate, load
+    from sample.generation import load
     from sample.results import stack, write_results
 
-    only_real = options.validate or options.motions == "real"
-    model = None if options.validate or options.motions else load(options.model_path, options.device)
-    dataset = options.dataset or (model.config.dataset if model is not None else dataset_of(options.model_path))
+    dataset = chosen_dataset(options.dataset, options.model_path)
+    corpus, real, validity = None, [], []
     try:
         corpus = Corpus.open(dataset)
     except FileNotFoundError as error:
-        if only_real:
+        if options.validate or options.motions == "real":
             raise
         log.warning("%s. Going on without validity, real physics and distances to training clips", error)
-        corpus = None
     probes = probes_for(corpus) if corpus is not None else probes_of(Path(dataset).name)
     chosen = probes.chosen(options.only)
-    real, validity = probe_run.validate_on(corpus, probes, chosen) if corpus is not None else ([], [])
+    if corpus is not None:
+        real, validity = probe_run.validate_on(corpus, probes, chosen)
+    typed = command_line("evaluations.eval_probes")
     if options.validate:
-        outputs = fresh_outputs(options.output_dir or Path("outputs") / "probe_validity", "validity of probes")
-        print(write_validity(outputs, corpus, len(real), validity))
+        report = validity_report(validity, corpus, len(real), typed)
+        report.publish(options.output_dir or Path("outputs") / "probe_validity", "validity of probes", "validity")
         valid = sum(row.valid for row in validity)
-        log.info("%d of %d probes are valid; table in %s", valid, len(validity), outputs.folder)
+        log.info("%d of %d probes are valid", valid, len(validity))
         sys.exit(valid < len(validity))
 
     captioned, captions, clips = [], [], []
     if corpus is not None:
         captions, clips = probe_run.captioned_test_clips(corpus, options.physics_clips or len(corpus))
-    fps = corpus.fps if corpus is not None else probes.fps
+    source, fps = options.motions or str(options.model_path), probes.fps if corpus is None else corpus.fps
     if options.motions == "real":
-        judged = probe_run.judge_real(real, probes, chosen, fps)
+        probed = probe_run.probe_real(real, probes, chosen, fps)
     elif options.motions is not None:
-        judged = probe_run.judge_folder(Path(options.motions), probes, fps)
+        probed = probe_run.probe_folder(Path(options.motions), probes, fps)
     else:
-        make = partial(
-            generate, model=model, guidance_scale=options.guidance_scale, sampler=options.sampler,
-            sampling_steps=options.sampling_steps, batch_size=options.batch_size,
-        )  # fmt: skip
-        judged = probe_run.judge_model(make, model.config.fps, probes, chosen, options.seeds, options.seed)
+        model = load(options.model_path, options.device)
+        decoding = Decoding(options.guidance_scale, options.sampler, options.sampling_steps, batch_size=options.batch_size)
+        probed = probe_run.probe_model(model, probes, chosen, options.seeds, options.seed, decoding)
         if options.physics_clips and corpus is not None:
-            seeds = [derive_seed(options.seed, "caption", k) for k in range(len(clips))]
-            captioned = probe_run.made_joints(make, captions, [int(corpus.lengths[i]) for i in clips], seeds)
-    nearest, memorisation = [], {}
-    if corpus is not None:
-        memorisation, nearest = probe_run.nearest_training_clips(judged, captioned, corpus, clips)
-    source = options.motions or str(options.model_path)
+            asked = [Request(text, int(corpus.lengths[i]), derive_seed(options.seed, "caption", k))
+                     for k, (text, i) in enumerate(zip(captions, clips))]  # fmt: skip
+            captioned = probe_run.made_joints(model, asked, decoding)
+    physics, memorisation, nearest = probe_run.beside_real(probed, captioned, corpus, clips)
+    motions = (repr(joints.shape).encode() + joints.tobytes() for joints in probed.motions)
     facts = {
         "source": "real clips of the test split" if source == "real" else source,
-        "command": command_line("evaluations.eval_probes"),
+        "command": typed,
         "wordings": source != "real",
         "settings": {name: getattr(options, name) for name in ("seeds", "seed", "guidance_scale", "sampler", "sampling_steps")},
         "made_from": {
             "dataset": corpus.stamp if corpus is not None else None,
-            "model": checkpoint_stamp(options.model_path) if model is not None else None,
-            "motions": stamp(repr(joints.shape).encode() + joints.tobytes() for joints in judged.motions)
-            if options.motions not in (None, "real") else None,
+            "model": checkpoint_stamp(options.model_path) if options.motions is None else None,
+            "motions": stamp(motions) if options.motions not in (None, "real") else None,
         },
-        "summary": summarise(judged, probes, validity),
-        "physics": probe_run.physics_beside_real(judged, captioned, corpus, clips),
+        "summary": summarise(probed, validity),
+        "physics": physics,
         "memorisation": memorisation,
     }
     name = "real" if source == "real" else safe_name(Path(source).resolve().name)
-    report = report_of(facts, validity, judged, nearest)
-    outputs = report.publish(options.output_dir or Path("outputs") / f"probes_{name}", "report of probes")
+    folder = options.output_dir or Path("outputs") / f"probes_{name}"
+    outputs = probe_report(facts, validity, probed, nearest).publish(folder, "report of probes")
     if options.save_motions:
         outputs.claim("motions.npy", "motions.npz", "motions.txt", "motions_len.txt")
-        prompts = [sample.prompt for sample in judged.samples]
-        write_results(outputs.folder, stack(judged.motions, prompts, len(prompts), 1, judged.fps))
+        prompts = [prompt for trial in probed.trials for prompt in trial.prompts]
+        write_results(outputs.folder, stack(probed.motions, prompts, len(prompts), 1, probed.fps))
 
 
 main = command(EvalProbesOptions, run, __doc__)

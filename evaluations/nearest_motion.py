@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from evaluations.probe_rules import facing
+from evaluations.motion_measures import facing
 
 FRAMES = 16  # frames every motion is stretched to
 PARTS = ((0.0, 1.0), (0.0, 0.75), (0.25, 1.0), (0.0, 0.5), (0.25, 0.75), (0.5, 1.0))

@@ -2,123 +2,122 @@
 
 import logging
 import random
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from data_loaders.corpus import Corpus, Motion
+from data_loaders.corpus import Corpus
 from data_loaders.skeleton import load_skeleton
+from evaluations.motion_measures import Measures, describe
 from evaluations.nearest_motion import MotionBank
-from evaluations.physics import Physics, physics_of
-from evaluations.probe_report import distances, summarise
-from evaluations.probe_rules import describe
-from evaluations.probe_validation import RealClip, Validity, control_motions, real_clips, validate
-from evaluations.probes import AnyProbe, Judged, Probes, Sample, Side, normalised, probes_for
+from evaluations.physics import physics_of
+from evaluations.probe_validation import RealClip, Validity, control_motions, real_clips, standing_for, validate
+from evaluations.probes import Probe, Probes, Side, Trial, normalised
+from model.capabilities import Decoding, Generates, Request
 from protos.randomness import derive_seed
-from sample.generation import generate, load
+from sample.generation import motions_for
+from sample.results import read_results
 
 log = logging.getLogger(__name__)
+Near = tuple[float, str]  # metres to the nearest training clip, and its name
 REAL_PAIRS = 50  # pairs of real clips judged per paired probe
-Generate = Callable[..., list[Motion]]  # (texts, frames, seeds=seeds), as `sample.generation.generate`
 
 
-def judge(samples: list[Sample], motions: list[np.ndarray], fps: float, probes: Probes) -> Judged:
-    """What the probes say to joints (T, 22, 3) in metres, each made for a sample."""
-    descriptions = [describe(joints, fps) for joints in tqdm(motions, desc="judging", unit="motion", disable=None)]
-    return Judged(samples, motions, fps, descriptions, probes.judge(samples, descriptions))
+@dataclass(frozen=True)
+class Probed:
+    """Trials with the joints (T, 22, 3) in metres of their motions, all in one order: `motions` of a trial after those of the one
+    before."""
+
+    trials: Sequence[Trial]
+    motions: Sequence[np.ndarray]
+    fps: float
+    probes: Probes
+
+    @cached_property
+    def measures(self) -> list[tuple[Measures | None, ...]]:
+        """Of the motion, or the two, of each trial."""
+        told = (describe(joints, self.fps) for joints in tqdm(self.motions, desc="judging", unit="motion", disable=None))
+        return [tuple(islice(told, len(trial.prompts))) for trial in self.trials]
+
+    @cached_property
+    def passed(self) -> list[bool]:
+        """What the probes say, by trial."""
+        return [self.probes.passes(self.probes[trial.probe], *each) for trial, each in zip(self.trials, self.measures)]
 
 
-def pass_rates(model_path: str, dataset: str, seeds: int, device: str = "auto") -> dict:
-    """`summarise` of a checkpoint over the probes that are valid on a dataset, with so many motions per wording."""
-    corpus, model = Corpus.open(dataset), load(model_path, device)
-    probes = probes_for(corpus)
-    _, validity = validate_on(corpus, probes)
-    judged = judge_model(partial(generate, model=model), model.config.fps, probes, probes.all, seeds)
-    return summarise(judged, probes, validity)
-
-
-def validate_on(
-    corpus: Corpus, probes: Probes, chosen: Sequence[AnyProbe] | None = None
-) -> tuple[list[RealClip], list[Validity]]:
+def validate_on(corpus: Corpus, probes: Probes, chosen: Sequence[Probe] | None = None) -> tuple[list[RealClip], list[Validity]]:
     """The real clips of a corpus, and what the probes are worth on them. ValueError where it tells no contents."""
     clips = real_clips(corpus, probes.relabelled)
     return clips, validate(clips, control_motions(corpus, probes), probes, chosen)
 
 
-def judge_model(
-    generate: Generate, fps: float, probes: Probes, chosen: tuple[AnyProbe, ...], seeds: int, seed: int = 0
-) -> Judged:
-    """Every wording with so many seeds; both motions of a pair share theirs. `fps`: of the model's motions."""
-    samples = probes.plan(seeds, fps, chosen)
-    own_seeds = [derive_seed(seed, "probe", s.probe, s.wording, s.repetition) for s in samples]
-    motions = made_joints(generate, [s.prompt for s in samples], [s.frames for s in samples], own_seeds)
-    return judge(samples, motions, fps, probes)
+def probe_model(
+    model: Generates, probes: Probes, chosen: Sequence[Probe], repetitions: int, seed: int, decoding: Decoding
+) -> Probed:
+    """Every wording so many times; both motions of a pair share their seed. ValueError where a model makes other skeletons."""
+    trials = probes.plan(repetitions, model.config.fps, chosen)
+    requests = [
+        Request(prompt, frames, derive_seed(seed, "probe", trial.probe, trial.wording, trial.repetition))
+        for trial in trials for prompt, frames in zip(trial.prompts, trial.frames)
+    ]  # fmt: skip
+    return Probed(trials, made_joints(model, requests, decoding), model.config.fps, probes)
 
 
-def made_joints(
-    generate: Generate, texts: Sequence[str], frames: Sequence[int], seeds: Sequence[int]
-) -> list[np.ndarray]:
-    """Joints [(T, 22, 3), ...] in metres, in the order of the texts. ValueError where a model makes other skeletons."""
-    # Equal lengths side by side: a batch costs as much as its longest motion.
-    order = sorted(range(len(texts)), key=lambda i: frames[i])
-    made = generate([texts[i] for i in order], [frames[i] for i in order], seeds=[seeds[i] for i in order])
+def made_joints(model: Generates, requests: Sequence[Request], decoding: Decoding) -> list[np.ndarray]:
+    """Joints [(T, 22, 3)] in metres, in the order of the requests, which may ask for more frames than the model makes.
+
+    ValueError where it makes other skeletons.
+    """
+    longest = model.config.max_frames
+    made = motions_for(model, [replace(each, frames=min(each.frames, longest)) for each in requests], decoding)
     if made and made[0].skeleton != "humanml":
         raise ValueError(f"the model makes {made[0].skeleton} motions; probes judge the 22 joints of humanml")
-    joints: dict[int, np.ndarray] = {i: motion.joints[0] for i, motion in zip(order, made)}
-    return [joints[i] for i in range(len(texts))]
+    return [motion.joints[0] for motion in made]
 
 
-def judge_folder(folder: Path, probes: Probes, fps: float) -> Judged:
-    """What a sampling run made for the probes' wordings, at `fps` where it does not say its own; motions of other texts are
-    left out. Raises ValueError where no text is a wording of a probe."""
-    from sample.results import read_results
-
+def probe_folder(folder: Path, probes: Probes, fps: float) -> Probed:
+    """What a sampling run made for the probes' wordings, at `fps` where it does not say its own; motions of other texts, and of a
+    pair of which only one is there, are left out. Raises ValueError where no text is a wording of a probe."""
     results = read_results(folder)
-    wordings = {normalised(sample.prompt): sample for sample in probes.plan(1)}
-    samples, motions, count = [], [], {}
+    rows: dict[str, list[int]] = {}
     for row, text in enumerate(results.text):
-        sample = wordings.get(normalised(text))
-        if sample is not None:
-            number = count[sample] = count.get(sample, -1) + 1
-            samples.append(replace(sample, repetition=number, frames=int(results.lengths[row])))
-            motions.append(results.joints(row))
-    if not samples:
+        rows.setdefault(normalised(text), []).append(row)
+    trials, motions = [], []
+    for trial in probes.plan(1):
+        for number, found in enumerate(zip(*(rows.get(normalised(prompt), ()) for prompt in trial.prompts))):
+            trials.append(replace(trial, repetition=number, frames=tuple(int(results.lengths[row]) for row in found)))
+            motions += [results.joints(row) for row in found]
+    if not trials:
         raise ValueError(f"{folder}: none of its {len(results.text)} texts is a wording of a probe")
-    if left_out := len(results.text) - len(samples):
+    if left_out := len(results.text) - len(motions):
         log.info("%d of %d motions belong to no probe and are left out", left_out, len(results.text))
-    return judge(samples, motions, results.fps or fps, probes)
+    return Probed(trials, motions, results.fps or fps, probes)
 
 
-def judge_real(clips: Sequence[RealClip], probes: Probes, chosen: Sequence[AnyProbe], fps: float) -> Judged:
+def probe_real(clips: Sequence[RealClip], probes: Probes, chosen: Sequence[Probe], fps: float) -> Probed:
     """Real clips of the test split in the place of a model's motions; all splits where the test split shows none."""
-    samples, motions = [], []
 
-    def standing_for(side: Side, like: RealClip | None = None) -> list[RealClip]:
-        """Clips of the side's content and style, without one of the style and actor of `like`."""
-        found = [
-            clip for clip in clips
-            if clip.content == side.content and side.style in (None, clip.style)
-            and (side.style or like is None or (clip.style, clip.actor) == (like.style, like.actor))
-        ]  # fmt: skip
+    def shown(side: Side, beside: RealClip | None = None) -> list[RealClip]:
+        found = standing_for(side, [clip for clip in clips if clip.content == side.content], beside)
         return [clip for clip in found if clip.split == "test"] or found
 
+    trials, motions = [], []
     for probe in chosen:
         *slow, last = probe.sides
+        together = [(clip,) for clip in shown(last)]
         if slow:
-            shown = [(a, b) for b in standing_for(last) for a in standing_for(slow[0], b)]
-            random.Random(0).shuffle(shown)
-            shown = shown[:REAL_PAIRS]
-        else:
-            shown = [(clip,) for clip in standing_for(last)]
-        for number, together in enumerate(shown):
-            for role, clip in zip(probe.roles, together):
-                samples.append(Sample(probe.name, 0, number, role, "a real clip", len(clip.joints)))
-                motions.append(clip.joints)
-    return judge(samples, motions, fps, probes)
+            together = [(a, b) for (b,) in together for a in shown(slow[0], b)]
+            random.Random(0).shuffle(together)
+        for number, each in enumerate(together[: REAL_PAIRS if slow else None]):
+            trials.append(Trial(probe.name, 0, number, ("a real clip",) * len(each), tuple(len(clip.joints) for clip in each)))
+            motions += [clip.joints for clip in each]
+    return Probed(trials, motions, fps, probes)
 
 
 def captioned_test_clips(corpus: Corpus, count: int) -> tuple[list[str], list[int]]:
@@ -130,30 +129,29 @@ def captioned_test_clips(corpus: Corpus, count: int) -> tuple[list[str], list[in
     return captions, clips
 
 
-def physics_beside_real(
-    judged: Judged, captioned: Sequence[np.ndarray], corpus: Corpus | None, clips: Sequence[int]
-) -> dict[str, Physics]:
-    """`physics_summary` of the judged motions, of those made for test captions, and of the very test clips."""
+def beside_real(
+    probed: Probed, captioned: Sequence[np.ndarray], corpus: Corpus | None, clips: Sequence[int]
+) -> tuple[dict[str, Any], dict[str, Any], list[Near]]:
+    """Physics, and distances to the nearest training clip, of the probed motions, of those made for test captions and of the
+    very test clips; and (metres, name) of the training clip that is nearest to each probed motion. Without a corpus: physics."""
+    made = {"motions of the probes": probed.motions, **({"generated test captions": captioned} if captioned else {})}
     skeleton = load_skeleton("humanml")
-    report = {"motions of the probes": physics_of(judged.motions, judged.fps, skeleton)}
-    if captioned:
-        report["generated test captions"] = physics_of(captioned, judged.fps, skeleton)
-    if corpus is not None:
-        name = "the same real clips" if captioned else "real test clips"
-        report[name] = physics_of([corpus.joints(i) for i in clips], corpus.fps, skeleton)
-    return report
-
-
-def nearest_training_clips(
-    judged: Judged, captioned: Sequence[np.ndarray], corpus: Corpus, clips: Sequence[int]
-) -> tuple[dict[str, dict], list[tuple[float, str]]]:
-    """Distances to the nearest training clip of each set of motions, and (metres, name) of each judged motion's."""
-    train = corpus.split("train")
+    physics = {name: physics_of(motions, probed.fps, skeleton) for name, motions in made.items()}
+    if corpus is None:
+        return physics, {}, []
+    test, train = [corpus.joints(i) for i in clips], corpus.split("train")
+    physics["the same real clips" if captioned else "real test clips"] = physics_of(test, corpus.fps, skeleton)
     progress = tqdm(train, desc="training clips", unit="clip", disable=None)
     bank = MotionBank((corpus.joints(i) for i in progress), [corpus.names[i] for i in train], corpus.fps)
-    real = bank.nearest([corpus.joints(i) for i in clips])
-    found = bank.nearest(judged.motions)
-    report = {"motions of the probes": distances(found, real), "real test clips": distances(real, real)}
-    if captioned:
-        report["generated test captions"] = distances(bank.nearest(captioned), real)
-    return report, found
+    near = {name: bank.nearest(motions) for name, motions in {**made, "real test clips": test}.items()}
+    return physics, {name: distances(each, near["real test clips"]) for name, each in near.items()}, near["motions of the probes"]
+
+
+def distances(found: Sequence[Near], reference: Sequence[Near]) -> dict[str, float]:
+    """Distribution of distances to the nearest training clip (m), and the share below 1 % of the reference's."""
+    values, known = (np.array([gap for gap, _ in each if np.isfinite(gap)]) for each in (found, reference))
+    if not len(values):
+        return {}
+    near = {"clips": len(values), "median": float(np.median(values)), "p5": float(np.percentile(values, 5)),
+            "min": float(values.min())}  # fmt: skip
+    return near | ({"share_closer_than_real": float((values < np.percentile(known, 1)).mean())} if len(known) else {})

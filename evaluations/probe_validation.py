@@ -11,21 +11,26 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter1d
+from tqdm import tqdm
 
 from data_loaders.clips import window_number
 from data_loaders.corpus import Corpus
-from evaluations.probe_rules import Description, describe
-from evaluations.probes import AnyProbe, PairProbe, Probes, require_contents
+from evaluations.motion_measures import Measures, describe
+from evaluations.probes import Probe, Probes, Side, require_contents
 
 OWN_RATE, OTHER_RATE = 0.95, 0.10
 FEW = 20  # fewer real clips than this may fail once
 RARE = 5  # contents with fewer training clips are reported apart
 PER_CONTROL = 20  # clips per probe among the shuffled prompts
+BLIND_PAIRS = 1000  # drawn from all styles
+Told = tuple[Measures | None, ...]  # of a motion, or of the two of a pair
 
 
 @dataclass(frozen=True)
 class RealClip:
-    """A whole recording of the corpus: joints (T, J, 3), the content it shows, and who shows it."""
+    """A whole recording of the corpus: joints (T, J, 3) in metres, the content it shows, and who shows it."""
 
     name: str
     content: str
@@ -33,7 +38,7 @@ class RealClip:
     actor: str
     split: str
     joints: np.ndarray
-    description: Description | None
+    measures: Measures | None
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,8 @@ class Validity:
 
     @property
     def worst_other(self) -> tuple[str, float]:
-        return max(self.others.items(), key=lambda item: item[1], default=("", 0.0))
+        passing = (item for item in self.others.items() if item[1])
+        return max(passing, key=lambda item: item[1], default=("", 0.0))
 
 
 def real_clips(corpus: Corpus, relabelled: Mapping[str, str]) -> list[RealClip]:
@@ -63,14 +69,9 @@ def real_clips(corpus: Corpus, relabelled: Mapping[str, str]) -> list[RealClip]:
     relabelled: {recording: its content}, where that is another than its label says. Raises ValueError where the corpus
     does not say what its clips show.
     """
-    import torch
-    from tqdm import tqdm
-
     require_contents(corpus)
     if corpus.skeleton.num_joints != 22:
-        raise ValueError(
-            f"{corpus.folder} has the {corpus.skeleton.name} skeleton; probes judge the 22 joints of humanml"
-        )
+        raise ValueError(f"{corpus.folder} has the {corpus.skeleton.name} skeleton; probes judge the 22 joints of humanml")
     splits = {i: name for name in ("train", "val", "test") for i in corpus.split(name)}
     recordings: dict[str, list[int]] = defaultdict(list)
     for i, label in enumerate(corpus.labels):
@@ -83,145 +84,135 @@ def real_clips(corpus: Corpus, relabelled: Mapping[str, str]) -> list[RealClip]:
         joints = corpus.features.joints(torch.from_numpy(rows)).numpy()
         label = corpus.labels[parts[0]]
         content = relabelled.get(source, label.get("content", ""))
-        clips.append(RealClip(
-            source, content, label.get("style", ""), source.split("_")[0], splits.get(parts[0], ""), joints,
-            describe(joints, corpus.fps),
-        ))  # fmt: skip
+        clips.append(RealClip(source, content, label.get("style", ""), source.split("_")[0], splits.get(parts[0], ""), joints,
+                              describe(joints, corpus.fps)))  # fmt: skip
     return clips
 
 
-def control_motions(
-    corpus: Corpus, probes: Probes, count: int = 200, seed: int = 0
-) -> dict[str, list[Description | None]]:
+def control_motions(corpus: Corpus, probes: Probes, count: int = 200, seed: int = 0) -> dict[str, list[Measures | None]]:
     """Motions that say nothing: white noise and noise smooth over a quarter of a second in the corpus' own statistics,
     and the mean pose (which glides, since the mean speed is not 0), at the lengths of the probes."""
-    import torch
-    from scipy.ndimage import gaussian_filter1d
-
     random = np.random.default_rng(seed)
-    lengths = random.choice([sample.frames for sample in probes.plan(1, corpus.fps)], count)
+    lengths = random.choice([frames for trial in probes.plan(1, corpus.fps) for frames in trial.frames], count)
 
-    def decoded(rows: np.ndarray) -> Description | None:
+    def decoded(rows: np.ndarray) -> Measures | None:
         features = torch.from_numpy((rows * corpus.std + corpus.mean).astype(np.float32))
         return describe(corpus.features.joints(features).numpy(), corpus.fps)
 
-    controls: dict[str, list[Description | None]] = {"noise": [], "smooth noise": [], "mean pose": []}
+    controls: dict[str, list[Measures | None]] = {"noise": [], "smooth noise": []}
     for frames in lengths:
         white = random.standard_normal((frames, len(corpus.mean)))
         smooth = gaussian_filter1d(white, 0.25 * corpus.fps, axis=0, mode="wrap")
         controls["noise"].append(decoded(white))
         controls["smooth noise"].append(decoded(smooth / smooth.std()))
-    controls["mean pose"] = [decoded(np.zeros((frames, len(corpus.mean)))) for frames in sorted(set(lengths))]
-    return controls
+    return {**controls, "mean pose": [decoded(np.zeros((frames, len(corpus.mean)))) for frames in sorted(set(lengths))]}
+
+
+def standing_for(side: Side, clips: Iterable[RealClip], beside: RealClip | None = None) -> list[RealClip]:
+    """Clips that can stand for a side: in its style, or where it has none in the style and by the actor of the clip `beside`."""
+
+    def fits(clip: RealClip) -> bool:
+        if side.style is not None or beside is None:
+            return side.style in (None, clip.style)
+        return (clip.style, clip.actor) == (beside.style, beside.actor)
+
+    return [clip for clip in clips if clip is not beside and fits(clip)]
+
+
+def pairs_of(probe: Probe, slow: Sequence[RealClip], fast: Sequence[RealClip]) -> list[tuple[RealClip, RealClip]]:
+    """All pairs of real clips that can stand for the two sides of a probe: of its styles, or of the same style and actor."""
+    first, second = probe.sides
+    return [(a, b) for b in standing_for(second, fast) for a in standing_for(first, slow, b)]
 
 
 def validate(
     clips: Sequence[RealClip],
-    controls: dict[str, list[Description | None]],
+    controls: dict[str, list[Measures | None]],
     probes: Probes,
-    chosen: Sequence[AnyProbe] | None = None,
+    chosen: Sequence[Probe] | None = None,
     seed: int = 0,
 ) -> list[Validity]:
-    """A row per probe, or per chosen one."""
-    validation = _Validation(probes, clips, controls, seed)
-    return [validation.row(probe) for probe in (probes.all if chosen is None else chosen)]
+    """What each probe, or each chosen one, is worth."""
+    by_content: dict[str, list[RealClip]] = defaultdict(list)
+    for clip in clips:
+        by_content[clip.content].append(clip)
+    validation = _Validation(probes, dict(by_content), controls, np.random.default_rng(seed))
+    return [validation.row(probe) for probe in (probes.probes if chosen is None else chosen)]
 
 
+@dataclass(frozen=True)
 class _Validation:
-    def __init__(
-        self, probes: Probes, clips: Sequence[RealClip], controls: dict[str, list[Description | None]], seed: int
-    ) -> None:
-        self.probes, self.controls, self.random = probes, controls, np.random.default_rng(seed)
-        self.by_content: dict[str, list[RealClip]] = defaultdict(list)
-        for clip in clips:
-            self.by_content[clip.content].append(clip)
+    probes: Probes
+    by_content: Mapping[str, list[RealClip]]
+    controls: Mapping[str, list[Measures | None]]
+    random: np.random.Generator
 
-    def row(self, probe: AnyProbe) -> Validity:
-        own_contents = {side.content for side in probe.sides}
-        paired = isinstance(probe, PairProbe)
-        own, count, others, controls = self.pair_rates(probe) if paired else self.single_rates(probe)
-        others = {c: rate for c, rate in others.items() if c not in probe.implied_by}
+    def row(self, probe: Probe) -> Validity:
+        own = [self.clips(side.content) for side in probe.sides]
+        motions = self.motions(probe, *own)
+        count = len({clips[-1].name for clips in motions})  # pairs count as the rarer side's clips
+        passing = self.rate(probe, motions) or 0.0
+        others = {
+            content: rate for content in self.by_content if content != probe.content and content not in probe.implied_by
+            if (rate := self.rate(probe, self.of_other(probe, content))) is not None
+        }  # fmt: skip
+        silent = {name: pairwise(each) if probe.paired else ((one,) for one in each) for name, each in self.controls.items()}
+        controls = {name: self.share(probe, each) or 0.0 for name, each in silent.items()}
+        controls["shuffled prompts"] = self.share(probe, self.shuffled(probe, motions)) or 0.0
         allowed = 1 if count < FEW else (1 - OWN_RATE) * count
         reasons = []
         if not count:
             reasons.append("no real clip of its content")
-        elif round(count * (1 - own)) > allowed:
-            reasons.append(f"only {own:.0%} of its own clips pass")
+        elif round(count * (1 - passing)) > allowed:
+            reasons.append(f"only {passing:.0%} of its own clips pass")
         reasons += [f"{rate:.0%} of {name} pass" for name, rate in {**others, **controls}.items() if rate > OTHER_RATE]
-        training = min(sum(clip.split == "train" for clip in self.by_content[c]) for c in own_contents)
-        blind = self.style_blind(probe) if paired and probe.slow.style else None
+        held_out = self.motions(probe, *own[:-1], [clip for clip in own[-1] if clip.split != "train"])
         return Validity(
-            probe.name, "/".join(sorted(own_contents)), own, count, self.held_out(probe), others, controls,
-            training < RARE, not reasons, tuple(reasons), blind,
+            probe.name, "/".join(sorted({side.content for side in probe.sides})), passing, count, self.rate(probe, held_out),
+            others, controls, min(sum(clip.split == "train" for clip in each) for each in own) < RARE, not reasons,
+            tuple(reasons), self.style_blind(probe) if probe.sides[0].style else None,
         )  # fmt: skip
 
-    def rate(self, probe: AnyProbe, motions: Iterable[tuple[Description | None, ...]]) -> float | None:
-        """Share that passes of motions, or of pairs of them; None where there is none."""
-        passed = [self.probes.passes(probe, *descriptions) for descriptions in motions]
+    def clips(self, content: str) -> list[RealClip]:
+        return self.by_content.get(content, [])
+
+    def motions(self, probe: Probe, *clips: Sequence[RealClip]) -> list[tuple[RealClip, ...]]:
+        """Real clips, or pairs of them, to ask a probe of."""
+        return pairs_of(probe, *clips) if probe.paired else [(clip,) for clip in clips[0]]
+
+    def of_other(self, probe: Probe, content: str) -> list[tuple[RealClip, ...]]:
+        """The same of another content: in the place of both sides, or of the fast one where those differ by content."""
+        other = self.clips(content)
+        slow = [other if probe.sides[0].style else self.clips(probe.sides[0].content)] if probe.paired else []
+        return self.motions(probe, *slow, other)
+
+    def share(self, probe: Probe, motions: Iterable[Told]) -> float | None:
+        """Share that passes; None of none."""
+        passed = [self.probes.passes(probe, *each) for each in motions]
         return float(np.mean(passed)) if passed else None
 
-    def single_rates(self, probe: AnyProbe) -> tuple[float, int, dict[str, float], dict[str, float]]:
-        def rate(descriptions: Iterable[Description | None]) -> float:
-            return self.rate(probe, ((d,) for d in descriptions)) or 0.0
+    def rate(self, probe: Probe, motions: Iterable[tuple[RealClip, ...]]) -> float | None:
+        return self.share(probe, (tuple(clip.measures for clip in each) for each in motions))
 
-        all_rates = {content: rate(clip.description for clip in clips) for content, clips in self.by_content.items()}
-        own = all_rates.pop(probe.content, 0.0)
-        shuffled = [
-            clip.description
-            for other in self.probes.content_probes
-            if other.content != probe.content and self.by_content.get(other.content)
-            for clip in self.random.choice(np.array(self.by_content[other.content], dtype=object), PER_CONTROL)
-        ]
-        controls = {name: rate(motions) for name, motions in {**self.controls, "shuffled prompts": shuffled}.items()}
-        return own, len(self.by_content[probe.content]), all_rates, controls
+    def shuffled(self, probe: Probe, motions: Sequence[tuple[RealClip, ...]]) -> Iterable[Told]:
+        """Motions made for other prompts: clips of the other probes' contents, or pairs each of the other's."""
+        if probe.paired:
+            return [(b.measures, a.measures) for a, b in motions]
+        others = [p.content for p in self.probes.content_probes if p.content != probe.content and self.clips(p.content)]
+        drawn = (self.random.choice(np.array(self.clips(other), dtype=object), PER_CONTROL) for other in others)
+        return [(clip.measures,) for each in drawn for clip in each]
 
-    def pair_rates(self, probe: PairProbe) -> tuple[float, int, dict[str, float], dict[str, float]]:
-        slow, fast = self.by_content[probe.slow.content], self.by_content[probe.fast.content]
-        own, count = self.pair_rate(probe, slow, fast)
-        others = {}
-        for content, clips in self.by_content.items():
-            if content != probe.fast.content:
-                rate, pairs = self.pair_rate(probe, clips if probe.slow.style else slow, clips)
-                if pairs:
-                    others[content] = rate
-        controls = {name: self.rate(probe, pairwise(motions)) or 0.0 for name, motions in self.controls.items()}
-        exchanged, _ = self.pair_rate(probe, slow, fast, exchanged=True)
-        return own, count, others, {**controls, "shuffled prompts": exchanged}
-
-    def pair_rate(
-        self, probe: PairProbe, slow: Sequence[RealClip], fast: Sequence[RealClip], exchanged: bool = False
-    ) -> tuple[float, int]:
-        """(share that passes, number) of all pairs of real clips: of the probe's styles, or of the same style and actor.
-
-        `exchanged` gives each motion the other's prompt. The number is that of the rarer side's clips.
-        """
-        pairs, rarer = [], set()
-        for a in (clip for clip in slow if probe.slow.style in (None, clip.style)):
-            for b in (clip for clip in fast if probe.fast.style in (None, clip.style)):
-                if a is b or (probe.slow.style is None and (a.style, a.actor) != (b.style, b.actor)):
-                    continue
-                pairs.append((b.description, a.description) if exchanged else (a.description, b.description))
-                rarer.add(b.name)
-        return self.rate(probe, pairs) or 0.0, len(rarer)
-
-    def held_out(self, probe: AnyProbe) -> float | None:
-        clips = [clip for clip in self.by_content[probe.content] if clip.split != "train"]
-        if isinstance(probe, PairProbe):
-            rate, count = self.pair_rate(probe, self.by_content[probe.slow.content], clips)
-            return rate if count else None
-        return self.rate(probe, ((clip.description,) for clip in clips))
-
-    def style_blind(self, probe: PairProbe) -> float:
+    def style_blind(self, probe: Probe) -> float:
         """Rate of pairs drawn from all styles alike: what a model deaf to style would get."""
 
         def draw(content: str) -> list[RealClip]:
             styles: dict[str, list[RealClip]] = defaultdict(list)
-            for clip in self.by_content[content]:
+            for clip in self.clips(content):
                 styles[clip.style].append(clip)
             large = [clips for clips in styles.values() if len(clips) >= RARE] or list(styles.values())
             if not large:
                 return []
-            return [large[k][self.random.integers(len(large[k]))] for k in self.random.integers(len(large), size=1000)]
+            places = self.random.integers(len(large), size=BLIND_PAIRS)
+            return [large[k][self.random.integers(len(large[k]))] for k in places]
 
-        pairs = zip(draw(probe.slow.content), draw(probe.fast.content))
-        return self.rate(probe, ((a.description, b.description) for a, b in pairs)) or 0.0
+        return self.rate(probe, zip(*(draw(side.content) for side in probe.sides))) or 0.0

@@ -1,22 +1,21 @@
 """Probes: does a motion do what the prompt says? Rules on joints, no learned evaluator.
 
-A `ContentProbe` judges one motion, a `PairProbe` two motions of the same seed by which of them is faster. The probes of a
-dataset are a file, `datasets/NAME/probes.toml`: what its motions can show, thresholds, wordings that occur in no caption and
-lengths of typical clips. `evaluations.probe_validation` shows on real clips what a probe is worth.
+A probe of one side judges a motion by a rule; one of two sides judges two motions of the same seed by theirs and by which of
+them is faster. The probes of a dataset are a file, `datasets/NAME/probes.toml`: what its motions can show, rules, wordings that
+occur in no caption and lengths of typical clips. `evaluations.probe_validation` shows on real clips what a probe is worth.
 """
 
-import inspect
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, ClassVar
 
 import numpy as np
 
 from data_loaders.corpus import Corpus
 from data_loaders.known_datasets import dataset_named
-from evaluations.probe_rules import RULES, Description, describe
+from evaluations.motion_measures import MEASURES, Measures, describe
 from protos.reading import read_toml
 
 DATASETS = Path(__file__).with_name("datasets")
@@ -30,6 +29,16 @@ def normalised(text: str) -> str:
 
 
 @dataclass(frozen=True)
+class Rule:
+    """What a motion shows: measures within [low, high), all, any and none of what other rules, named before, say."""
+
+    within: dict[str, tuple[float, float]] = field(default_factory=dict)
+    all_of: tuple[str, ...] = ()
+    any_of: tuple[str, ...] = ()
+    none_of: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Side:
     """What one motion of a probe shows: a content (of a real clip's label), in a style or in any, told by a rule."""
 
@@ -39,177 +48,138 @@ class Side:
 
 
 @dataclass(frozen=True)
-class ContentProbe:
-    """One content a motion can show. `implied_by`: other contents whose clips may pass too: they do it as well."""
+class Probe:
+    """What is asked and how it is told. Of two sides, slow and fast, the second is at least `ratio` times as fast in `measure`.
+
+    prompts: wordings, of two sides a pair each. frames: lengths of typical clips, of two sides a list each. implied_by: other
+    contents whose clips may pass too: they do it as well.
+    """
 
     name: str
     group: str
-    content: str
-    rule: str
-    prompts: tuple[str, ...]
-    frames: tuple[int, ...]
+    sides: tuple[Side, ...]
+    prompts: tuple[str | tuple[str, str], ...]
+    frames: tuple[int | tuple[int, ...], ...]
     implied_by: tuple[str, ...] = ()
-    roles: ClassVar = ("",)
+    measure: str = "speed"
+    ratio: float = 1.0
 
     @property
-    def sides(self) -> tuple[Side, ...]:
-        return (Side(self.content, self.rule),)
-
-
-@dataclass(frozen=True)
-class PairProbe:
-    """Two motions from one seed: each shows its content, and the second is at least `ratio` times as fast."""
-
-    name: str
-    group: str
-    slow: Side
-    fast: Side
-    measure: str  # field of Description: speed of the root, or of the hands where the body stands
-    ratio: float
-    prompts: tuple[tuple[str, str], ...]
-    frames: tuple[tuple[int, ...], tuple[int, ...]]
-    implied_by: tuple[str, ...] = ()
-    roles: ClassVar = ("slow", "fast")
+    def paired(self) -> bool:
+        return len(self.sides) == 2
 
     @property
     def content(self) -> str:
-        return self.fast.content
+        return self.sides[-1].content
 
     @property
-    def sides(self) -> tuple[Side, ...]:
-        return self.slow, self.fast
+    def wordings(self) -> tuple[tuple[str, ...], ...]:
+        """A prompt for each side, by wording."""
+        return tuple(prompt if self.paired else (prompt,) for prompt in self.prompts)
 
-
-AnyProbe = ContentProbe | PairProbe
+    @property
+    def lengths(self) -> tuple[tuple[int, ...], ...]:
+        """Lengths of typical clips in frames, by side."""
+        return self.frames if self.paired else (self.frames,)
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One motion to make and judge. Both halves of a pair have the same probe, wording and repetition."""
+class Trial:
+    """A wording of a probe asked once: a prompt and a length in frames for each side, all of one seed."""
 
     probe: str
     wording: int
     repetition: int
-    role: str  # "", "slow" or "fast"
-    prompt: str
-    frames: int
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A probe's word on one motion, or on the two of a pair: indices into the list of samples."""
-
-    probe: str
-    wording: int
-    samples: tuple[int, ...]
-    passed: bool
-
-
-@dataclass(frozen=True)
-class Judged:
-    """Motions, joints (T, 22, 3) in metres, with what each was made for and what the probes say. Lists in one order."""
-
-    samples: list[Sample]
-    motions: list[np.ndarray]
-    fps: float
-    descriptions: list[Description | None]
-    verdicts: list[Verdict]
+    prompts: tuple[str, ...]
+    frames: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Probes:
-    """The probes of a dataset, as its file has them. `relabelled`: {recording: what it shows in truth}."""
+    """The probes of a dataset, as its file has them; lengths count at `fps`. `relabelled`: {recording: what it shows in truth}.
+
+    ValueError names what contradicts itself.
+    """
 
     fps: float
-    rules: dict[str, dict[str, Any]]
-    content_probes: tuple[ContentProbe, ...]
-    pair_probes: tuple[PairProbe, ...] = ()
+    rules: dict[str, Rule]
+    probes: tuple[Probe, ...]
     relabelled: dict[str, str] = field(default_factory=dict)
     left_right_hands: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        before: list[str] = []
         for name, rule in self.rules.items():
-            thresholds = dict(rule)
-            shown = RULES.get(thresholds.pop("shown", None))
-            if shown is None:
-                raise ValueError(f"rule '{name}' needs shown = one of {', '.join(RULES)}")
-            try:
-                inspect.signature(shown).bind(None, **thresholds)
-            except TypeError as error:
-                raise ValueError(f"rule '{name}': {error}") from None
-        for probe in self.all:
-            if probe.group not in GROUPS:
-                raise ValueError(f"probe '{probe.name}' has group '{probe.group}', expected one of {', '.join(GROUPS)}")
-            for side in probe.sides:
-                if side.rule not in self.rules:
-                    raise ValueError(f"probe '{probe.name}' has rule '{side.rule}', expected one of {', '.join(self.rules)}")
-            if isinstance(probe, PairProbe) and probe.measure not in Description.__dataclass_fields__:
-                raise ValueError(f"probe '{probe.name}' measures '{probe.measure}', which no Description has")
+            _require(f"rule '{name}' bounds", rule.within, MEASURES)
+            for other in (*rule.all_of, *rule.any_of, *rule.none_of):
+                if other not in before:
+                    raise ValueError(f"rule '{name}' names '{other}', which does not stand above it")
+            before.append(name)
+        for probe in self.probes:
+            _require(f"probe '{probe.name}' has group", [probe.group], GROUPS)
+            _require(f"probe '{probe.name}' has rule", [side.rule for side in probe.sides], self.rules)
+            _require(f"probe '{probe.name}' measures", [probe.measure], MEASURES)
+            paired = {isinstance(each, tuple) for each in probe.prompts + probe.frames}
+            if len(probe.sides) not in (1, 2) or paired != {probe.paired}:
+                raise ValueError(f"probe '{probe.name}' has {len(probe.sides)} sides: expected one, or two with pairs of prompts "
+                                 "and a list of frames for each")  # fmt: skip
 
     @property
-    def all(self) -> tuple[AnyProbe, ...]:
-        return self.content_probes + self.pair_probes
+    def content_probes(self) -> tuple[Probe, ...]:
+        """Those of one side."""
+        return tuple(probe for probe in self.probes if not probe.paired)
 
-    def __getitem__(self, name: str) -> AnyProbe:
-        return next(probe for probe in self.all if probe.name == name)
+    def __getitem__(self, name: str) -> Probe:
+        return next(probe for probe in self.probes if probe.name == name)
 
-    def chosen(self, only: str | None) -> tuple[AnyProbe, ...]:
+    def chosen(self, only: str | None) -> tuple[Probe, ...]:
         """Those of a group or with a name that begins so; all for None. Raises ValueError naming what there is."""
-        found = tuple(p for p in self.all if only is None or p.group == only or p.name.startswith(only))
+        found = tuple(p for p in self.probes if only is None or p.group == only or p.name.startswith(only))
         if not found:
-            names = "; ".join(probe.name for probe in self.all)
+            names = "; ".join(probe.name for probe in self.probes)
             raise ValueError(f"--only {only}: no such probe; there are {', '.join(GROUPS)}, and {names}")
         return found
 
     def texts(self) -> list[str]:
-        """Every wording, the two of a pair one after the other, in the order of the file's contents and pairs."""
-        return [sample.prompt for sample in self.plan(1)]
+        """Every wording, the two of a pair one after the other, in the order of the file."""
+        return [text for probe in self.probes for wording in probe.wordings for text in wording]
 
-    def passes(self, probe: AnyProbe, *descriptions: Description | None) -> bool:
+    def shows(self, rule: str, measures: Measures) -> bool:
+        """Whether a motion shows what a rule says."""
+        said = self.rules[rule]
+        shown = partial(self.shows, measures=measures)
+        return (
+            all(low <= measures[name] < high for name, (low, high) in said.within.items())
+            and all(map(shown, said.all_of))
+            and (not said.any_of or any(map(shown, said.any_of)))
+            and not any(map(shown, said.none_of))
+        )
+
+    def passes(self, probe: Probe, *motions: Measures | None) -> bool:
         """Whether the motion, or the slow and the fast one of a pair, shows what the probe asks."""
-        for side, description in zip(probe.sides, descriptions, strict=True):
-            if description is None:
-                return False
-            thresholds = dict(self.rules[side.rule])
-            if not RULES[thresholds.pop("shown")](description, **thresholds):
-                return False
-        if isinstance(probe, ContentProbe):
-            return True
-        slow, fast = (getattr(description, probe.measure) for description in descriptions)
-        return fast >= probe.ratio * slow
+        if not all(found is not None and self.shows(side.rule, found) for side, found in zip(probe.sides, motions, strict=True)):
+            return False
+        return motions[-1][probe.measure] >= probe.ratio * motions[0][probe.measure] if probe.paired else True
 
     def check(self, name: str, *motions: np.ndarray, fps: float) -> bool:
         """`passes` of joints (T, 22, 3) in metres, Y up."""
         return self.passes(self[name], *(describe(joints, fps) for joints in motions))
 
-    def plan(
-        self, repetitions: int, fps: float | None = None, chosen: tuple[AnyProbe, ...] | None = None
-    ) -> list[Sample]:
+    def plan(self, repetitions: int, fps: float | None = None, chosen: Sequence[Probe] | None = None) -> list[Trial]:
         """Every wording of every probe (or of those chosen) `repetitions` times, the typical lengths in turn, at so many fps."""
-        samples = []
-        for probe in self.all if chosen is None else chosen:
-            for wording, prompt in enumerate(probe.prompts):
-                for repetition in range(repetitions):
-                    paired = isinstance(probe, PairProbe)
-                    texts, lengths = (prompt, probe.frames) if paired else ((prompt,), (probe.frames,))
-                    for role, text, typical in zip(probe.roles, texts, lengths):
-                        frames = round(typical[repetition % len(typical)] * (fps or self.fps) / self.fps)
-                        samples.append(Sample(probe.name, wording, repetition, role, text, frames))
-        return samples
+        faster = (fps or self.fps) / self.fps
+        return [
+            Trial(probe.name, wording, repetition, prompts,
+                  tuple(round(typical[repetition % len(typical)] * faster) for typical in probe.lengths))
+            for probe in (self.probes if chosen is None else chosen)
+            for wording, prompts in enumerate(probe.wordings) for repetition in range(repetitions)
+        ]  # fmt: skip
 
-    def judge(self, samples: list[Sample], descriptions: list[Description | None]) -> list[Verdict]:
-        """One verdict per motion of a content probe and per complete pair, in the order of the samples."""
-        together: dict[tuple[str, int, int], dict[str, int]] = {}
-        for index, sample in enumerate(samples):
-            together.setdefault((sample.probe, sample.wording, sample.repetition), {})[sample.role] = index
-        verdicts = []
-        for (name, wording, _), members in together.items():
-            probe = self[name]
-            if all(role in members for role in probe.roles):
-                indices = tuple(members[role] for role in probe.roles)
-                passed = self.passes(probe, *(descriptions[i] for i in indices))
-                verdicts.append(Verdict(name, wording, indices, passed))
-        return verdicts
+
+def _require(what: str, names: Iterable[str], known: Iterable[str]) -> None:
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{what} '{name}', expected one of {', '.join(known)}")
 
 
 def with_probes() -> list[str]:

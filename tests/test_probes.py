@@ -15,12 +15,12 @@ from data_loaders.corpus import Corpus
 from data_loaders.humanml_features import mirror_joints
 from data_loaders.skeleton import load_skeleton
 from data_loaders.text import mirror_text
-from evaluations import probe_rules as rules
+from evaluations import motion_measures as measures
 from evaluations.eval_probes import EvalProbesOptions, main
 from evaluations.nearest_motion import MotionBank
-from evaluations.probe_run import judge_folder, validate_on
+from evaluations.probe_run import Probed, probe_folder, validate_on
 from evaluations.probe_validation import control_motions, real_clips, validate
-from evaluations.probes import DATASETS, ContentProbe, PairProbe, Probes, normalised, probes_for, probes_of
+from evaluations.probes import DATASETS, Probe, Probes, Rule, Side, normalised, probes_for, probes_of
 from protos.reading import FileError, read_toml
 from tests.shared import shared
 from tests.synthetic import raise_hand, standing, turn, walk
@@ -33,7 +33,7 @@ PROBES = probes_of("bandai_namco")
 
 def passing(joints: np.ndarray) -> set[str]:
     """Names of the content probes that a motion passes."""
-    description = rules.describe(joints, FPS)
+    description = measures.describe(joints, FPS)
     return {probe.name for probe in PROBES.content_probes if PROBES.passes(probe, description)}
 
 
@@ -130,18 +130,19 @@ def test_standing_broken_and_very_short_motions_show_nothing():
     assert passing(still) == set()
     broken = walking()
     broken[10, 3, 1] = np.nan
-    assert rules.describe(broken, FPS) is None and passing(broken) == set()
-    assert rules.describe(walking()[:5], FPS) is None
+    assert measures.describe(broken, FPS) is None and passing(broken) == set()
+    assert measures.describe(walking()[:5], FPS) is None
     with pytest.raises(ValueError, match=r"expect \(frames, 22, 3\)"):
-        rules.describe(np.zeros((30, 21, 3)), FPS)
+        measures.describe(np.zeros((30, 21, 3)), FPS)
 
 
 @pytest.mark.parametrize("motion", [walking(), raise_hand(60), waving("right"), bowing()])
 def test_place_and_heading_do_not_matter(motion):
     turned = motion @ np.array([[0.6, 0, 0.8], [0, 1, 0], [-0.8, 0, 0.6]]) + np.array([3.0, 0.0, -7.0])
-    before, after = rules.describe(motion, FPS), rules.describe(turned, FPS)
-    for name in rules.Description.__dataclass_fields__:
-        np.testing.assert_allclose(getattr(after, name), getattr(before, name), atol=1e-6, err_msg=name)
+    before, after = measures.describe(motion, FPS), measures.describe(turned, FPS)
+    assert list(before) == list(measures.MEASURES)
+    for name in before:
+        np.testing.assert_allclose(after[name], before[name], atol=1e-6, err_msg=name)
 
 
 def mirrored(joints: np.ndarray) -> np.ndarray:
@@ -160,10 +161,10 @@ def test_mirroring_swaps_left_and_right_and_nothing_else():
 def test_reversals_count_only_what_exceeds_the_amplitude():
     time = np.arange(200) / 20
     wave = np.sin(2 * np.pi * time)  # 10 s of 1 Hz: turns twice a second
-    assert rules.reversals(wave, 0.1) == pytest.approx(20, abs=1)
-    assert rules.reversals(0.04 * wave, 0.1) == 0
-    assert rules.reversals(wave + 0.03 * np.sin(60 * time), 0.1) == rules.reversals(wave, 0.1)
-    assert rules.reversals(time, 0.1) == 0
+    assert measures.reversals(wave, 0.1) == pytest.approx(20, abs=1)
+    assert measures.reversals(0.04 * wave, 0.1) == 0
+    assert measures.reversals(wave + 0.03 * np.sin(60 * time), 0.1) == measures.reversals(wave, 0.1)
+    assert measures.reversals(time, 0.1) == 0
 
 
 def test_a_pair_needs_both_contents_and_the_difference_in_speed():
@@ -180,24 +181,24 @@ def test_a_pair_needs_both_contents_and_the_difference_in_speed():
 # ---------------------------------------------------------------------------------------- wordings
 
 
-def texts_of(probe: ContentProbe | PairProbe) -> list[str]:
-    return [text for prompt in probe.prompts for text in ([prompt] if isinstance(prompt, str) else prompt)]
+def texts_of(probe: Probe) -> list[str]:
+    return [text for wording in probe.wordings for text in wording]
 
 
-@pytest.mark.parametrize("probe", PROBES.all, ids=lambda probe: probe.name)
+@pytest.mark.parametrize("probe", PROBES.probes, ids=lambda probe: probe.name)
 def test_every_probe_has_four_wordings_and_typical_lengths(probe):
-    assert len({normalised(" / ".join(p) if isinstance(p, tuple) else p) for p in probe.prompts}) >= 4
-    lengths = np.array(probe.frames)
+    assert len({normalised(" / ".join(wording)) for wording in probe.wordings}) >= 4
+    lengths = np.array(probe.lengths)
     assert (lengths >= 20).all() and (lengths <= 196).all()
 
 
 def test_every_wording_belongs_to_one_probe_and_its_default_is_ten_seeds():
-    texts = [normalised(text) for probe in PROBES.all for text in texts_of(probe)]
+    texts = [normalised(text) for probe in PROBES.probes for text in texts_of(probe)]
     assert len(texts) == len(set(texts))
     assert EvalProbesOptions().seeds >= 10
-    samples = PROBES.plan(10)
-    assert len(samples) == 10 * len(texts)
-    assert all(sum(s.prompt == text for s in samples) == 10 for text in texts_of(PROBES.all[0]))
+    prompts = [prompt for trial in PROBES.plan(10) for prompt in trial.prompts]
+    assert len(prompts) == 10 * len(texts)
+    assert all(prompts.count(text) == 10 for text in texts_of(PROBES.probes[0]))
 
 
 def test_no_wording_is_a_caption_or_the_mirror_of_one():
@@ -217,26 +218,27 @@ def test_probes_cover_what_the_corpus_can_show():
 
 def test_a_new_content_is_a_few_lines_of_the_file_and_slips_in_it_are_named(tmp_path):
     text = (DATASETS / "bandai_namco" / "probes.toml").read_text()
-    content = {"name": "kick high", "group": "actions", "content": "high-kick", "rule": "kicks high", "frames": [40],
-               "prompts": ["kick as high as you can"]}  # fmt: skip
-    lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in content.items())
+    lines = """name = "kick high"\ngroup = "actions"\nsides = [{ content = "high-kick", rule = "kicks high" }]\nframes = [40]
+prompts = ["kick as high as you can"]\n"""
     file = tmp_path / "probes.toml"
 
     def read(rule: str, content: str = lines) -> Probes:
-        file.write_text(text.replace("[rules]\n", f"[rules]\n{rule}\n") + f"\n[[content_probes]]\n{content}")
+        file.write_text(text.replace("[rules]\n", f"[rules]\n{rule}\n") + f"\n[[probes]]\n{content}")
         return read_toml(file, Probes)
 
-    rule = '"kicks high" = { shown = "kicks", height = 1.2 }'
+    rule = '"kicks high" = { none_of = [], within = { kick = [1.2, inf] } }'
     added = read(rule)
-    assert len(added.all) == len(PROBES.all) + 1 and not added.check("kick high", bowing(), fps=FPS)
-    with pytest.raises(FileError, match=r"rule 'kicks high': .*height"):
-        read(rule.replace("height", "heigth"))
-    with pytest.raises(FileError, match="rule 'kicks high' needs shown = one of travels"):
-        read(rule.replace('"kicks",', '"flies",'))
+    assert len(added.probes) == len(PROBES.probes) + 1 and not added.check("kick high", bowing(), fps=FPS)
+    with pytest.raises(FileError, match="rule 'kicks high' bounds 'kcik', expected one of seconds, speed"):
+        read(rule.replace("kick =", "kcik ="))
+    with pytest.raises(FileError, match="rule 'kicks high' names 'kicks high', which does not stand above it"):
+        read(rule.replace("[]", '["kicks high"]'))
     with pytest.raises(FileError, match="probe 'kick high' has rule 'kicks high', expected one of"):
         read("")
     with pytest.raises(FileError, match="group 'legs', expected one of locomotion"):
         read(rule, lines.replace('"actions"', '"legs"'))
+    with pytest.raises(FileError, match="probe 'kick high' has 2 sides: expected one, or two with pairs of prompts"):
+        read(rule, lines.replace("[{", '[{ content = "kick", rule = "kicks" }, {'))
 
 
 def test_a_dataset_has_its_own_probes_or_those_of_one_that_shows_the_same(small_dataset):
@@ -252,14 +254,13 @@ def test_a_dataset_has_its_own_probes_or_those_of_one_that_shows_the_same(small_
 # ---------------------------------------------------------------------------------------- judging, validation
 
 
-def test_verdicts_count_complete_pairs_only():
-    samples = PROBES.plan(2, chosen=PROBES.chosen("walk, elderly"))
-    slow, fast = (rules.describe(walking(speed), FPS) for speed in (0.7, 1.5))
-    descriptions = [slow if s.role == "slow" else fast for s in samples]
-    verdicts = PROBES.judge(samples, descriptions)
-    assert len(verdicts) == len(samples) // 2 and all(v.passed for v in verdicts)
-    assert len(PROBES.judge(samples[:-1], descriptions[:-1])) == len(verdicts) - 1
-    assert not any(v.passed for v in PROBES.judge(samples, [None] * len(samples)))
+def test_the_two_motions_of_a_pair_are_judged_together():
+    trials = PROBES.plan(2, chosen=PROBES.chosen("walk, elderly"))
+    assert {len(trial.prompts) for trial in trials} == {2}
+    motions = [walking(speed) for _ in trials for speed in (0.7, 1.5)]
+    assert all(Probed(trials, motions, FPS, PROBES).passed)
+    assert not any(Probed(trials, motions[::-1], FPS, PROBES).passed)
+    assert Probed(trials, [motions[0][:5], *motions[1:]], FPS, PROBES).passed.count(False) == 1
 
 
 @pytest.fixture(scope="module")
@@ -271,9 +272,10 @@ def clips(small_dataset):
 def test_validation_exposes_rules_that_are_too_lenient_or_too_strict(clips):
     real, controls = clips
     names = {"good": "raises left hand", "lenient": "kicks", "strict": "raises right hand"}
-    made = [replace(PROBES["raise left hand"], name=name, rule=rule) for name, rule in names.items()]
-    judging = replace(PROBES, rules={**PROBES.rules, "kicks": {"shown": "kicks", "height": -1}}, content_probes=tuple(made))
-    good, lenient, strict = validate(real, controls, judging, judging.content_probes)
+    content = PROBES["raise left hand"].content
+    made = [replace(PROBES["raise left hand"], name=name, sides=(Side(content, rule),)) for name, rule in names.items()]
+    judging = replace(PROBES, rules={**PROBES.rules, "kicks": Rule({"kick": (-1, np.inf)})}, probes=tuple(made))
+    good, lenient, strict = validate(real, controls, judging)
     assert good.valid and good.own == 1.0 and good.worst_other[1] == 0.0 and good.reasons == ()
     assert set(good.controls) == {"noise", "smooth noise", "mean pose", "shuffled prompts"}
     assert not lenient.valid and lenient.others["walk"] == 1.0 and lenient.controls["noise"] == 1.0
@@ -346,16 +348,16 @@ def test_motions_of_a_sampling_run_are_matched_by_their_text(small_dataset, tmp_
     texts = [probe.prompts[0], probe.prompts[1].upper(), "something else", probe.prompts[0]]
     motions = [raise_hand(60, "left"), raise_hand(50, "right"), walking(), raise_hand(40, "left")]
     write_results(tmp_path / "run", stack(motions, texts, len(texts), 1))
-    judged = judge_folder(tmp_path / "run", PROBES, FPS)
-    assert [(s.wording, s.repetition) for s in judged.samples] == [(0, 0), (1, 0), (0, 1)]
-    assert [len(joints) for joints in judged.motions] == [60, 50, 40]
+    judged = probe_folder(tmp_path / "run", PROBES, FPS)
+    assert [(trial.wording, trial.repetition) for trial in judged.trials] == [(0, 0), (0, 1), (1, 0)]
+    assert [len(joints) for joints in judged.motions] == [60, 40, 50]
     common = ["--dataset", str(small_dataset), "--motions", str(tmp_path / "run")]
     report = evaluate([*common, "--output_dir", str(tmp_path / "report")])
     wordings = report["summary"]["probes"]["raise left hand"]["wordings"]
     assert list(wordings.values()) == [1.0, 0.0]
     write_results(tmp_path / "other", stack([walking()], ["something else"], 1, 1))
     with pytest.raises(ValueError, match="wording of a probe"):
-        judge_folder(tmp_path / "other", PROBES, FPS)
+        probe_folder(tmp_path / "other", PROBES, FPS)
 
 
 def test_a_model_is_judged_from_its_checkpoint(small_dataset, tmp_path):
@@ -393,8 +395,8 @@ def test_validate_fails_when_a_probe_is_not_valid(small_dataset, tmp_path):
     ]  # fmt: skip
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 1 and "INVALID: no real clip of its content" in done.stdout, done.stderr
-    rows = {row["probe"]: row for row in json.loads((tmp_path / "validity" / "validity.json").read_text())}
-    assert len(rows) == len(PROBES.all) and rows["raise left hand"]["valid"] and not rows["bow"]["valid"]
+    rows = {row["probe"]: row for row in json.loads((tmp_path / "validity" / "validity.json").read_text())["probes"]}
+    assert len(rows) == len(PROBES.probes) and rows["raise left hand"]["valid"] and not rows["bow"]["valid"]
     assert "| raise left hand" in (tmp_path / "validity" / "validity.md").read_text()
 
 
