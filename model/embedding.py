@@ -15,15 +15,12 @@ from data_loaders.skeleton import Skeleton
 from data_loaders.text import Caption
 from model.capabilities import Embeds, ReadsWords
 from model.evaluator_words import GLOVE_FOLDER, WordSource, load_words
-from model.loading import CheckpointError
 from model.official.evaluators import load_evaluator
-from model.official.tmr import read_run_config
+from model.official.tmr import saved_words
 from model.pretrained import from_pretrained
 from model.registry import able
 from model.run_folder import checkpoint_in
 from model.text_encoders import TextEncoder
-from model.text_store import WORDS
-from model.text_towers import TOWERS, saved_beside
 from protos.reading import read_json
 
 
@@ -113,24 +110,7 @@ def open_space(
     if dataset and not (path / "config.json").is_file():
         networks = load_evaluator(path, dataset).to(device)
     else:
-        encoder = text_encoder or saved_run_words(path, annotations)
+        encoder = text_encoder or saved_words(path, annotations)
         networks = from_pretrained(path, device, systems=able(Embeds), text_encoder=encoder)
     words = load_words(networks.config.words, glove_folder) if isinstance(networks, ReadsWords) else None
     return TextMotionSpace(networks, words, settings_of(path))
-
-
-def saved_run_words(folder: Path, annotations: Path | None = None) -> TextEncoder | None:
-    """Word features saved with the data of a published run: in `annotations`, or where its configuration says, seen from
-    beside the run, from above it, or from here. None where there are none.
-    """
-    try:
-        named = read_run_config(folder)["data"]["text_to_token_emb"]
-        repository, path = str(named["modelname"]), Path(str(named["path"]))
-    except (CheckpointError, KeyError, TypeError):  # no published run, or one without; loading says what is wrong
-        return None
-    encoder = next((name for name, spec in TOWERS.items() if spec.repository == repository), None)
-    places = [] if annotations is None else [annotations]
-    for place in (*places, *(above / path for above in (*folder.resolve().parents[:3], Path()))):
-        if encoder and (found := saved_beside(place, WORDS, encoder)):
-            return found
-    return None

@@ -19,7 +19,8 @@ from data_loaders.corpus import Statistics
 from model.loading import CheckpointError, checkpoint_errors, load_checked, made_for
 from model.official.weights import read_state, read_tensor, read_training_checkpoint, rename, torch_layer_name
 from model.text_encoders import TextEncoder
-from model.text_towers import TOWERS
+from model.text_store import WORDS
+from model.text_towers import TOWERS, saved_beside
 from model.tmr import EPS, TMR, TMRConfig, build
 from protos.files import atomic_folder
 from protos.names import shown
@@ -136,6 +137,22 @@ def _tower(settings: Mapping[str, Any] | None, default: str, where: str) -> str:
     if wanted not in by_repository:
         raise CheckpointError(f"{where} names text encoder {shown(wanted)}, known: {', '.join(by_repository)}")
     return by_repository[wanted]
+
+
+def saved_words(folder: Path, annotations: Path | None = None) -> TextEncoder | None:
+    """The encoder of a run with the word features saved with its data: in `annotations`, or where the run's configuration says,
+    seen from beside the run, from above it, or from here. None where there are none, or no such run.
+    """
+    try:
+        named = read_run_config(folder)["data"]["text_to_token_emb"]
+        repository, path = str(named["modelname"]), Path(str(named["path"]))
+    except (CheckpointError, KeyError, TypeError):  # loading says what is wrong
+        return None
+    encoder = next((name for name, spec in TOWERS.items() if spec.repository == repository), None)
+    places = [] if annotations is None else [annotations]
+    places += [above / path for above in (*folder.resolve().parents[:3], Path())]
+    found = (saved_beside(place, WORDS, encoder) for place in places if encoder)
+    return next((each for each in found if each), None)
 
 
 def run_statistics(folder: Path, settings: Mapping[str, Any], config: TMRConfig) -> Statistics:
