@@ -70,13 +70,13 @@ def read_bvh(source: str | Path | BinaryIO | bytes, name: str | None = None) -> 
         raise MocapError(f"{name}: {announced} frames of {len(nodes)} joints; expected at most {MAX_JOINT_FRAMES} joints over "
                          "all frames: cut the recording into parts")  # fmt: skip
     first_line = data.count(b"\n", 0, body) + 1
-    frames, warnings = _read_frames(data[body:], first_line, announced, hierarchy.columns, name)
+    frames, told = _read_frames(data[body:], first_line, announced, hierarchy.columns, name)
     if dropped := drop_still_positions(nodes, frames):
-        warnings += (f"position channels of {dropped} joints are 0 in every frame, which would put them into one point: their "
-                     "OFFSET is used",)  # fmt: skip
+        told += (f"position channels of {dropped} joints are 0 in every frame, which would put them into one point: their "
+                 "OFFSET is used",)  # fmt: skip
     joints, rotations = forward_kinematics(nodes, frames)
     parents, offsets = tuple(node.parent for node in nodes), np.array([node.offset for node in nodes])
-    return BvhClip(name, _unique_names(nodes), parents, offsets, joints, rotations, _frames_per_second(frame_time), warnings)
+    return BvhClip(name, _unique_names(nodes), parents, offsets, joints, rotations, _frames_per_second(frame_time), told)
 
 
 def _frames_per_second(frame_time: float) -> float:
@@ -227,59 +227,57 @@ def _head_line(data: bytes, label: bytes, start: int) -> tuple[bytes, int, int]:
 def _read_frames(
     body: bytes, first_line: int, announced: int, channels: int, name: str
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Channel values (T, channels) and warnings.
+    """Channel values (T, channels) and warnings; a frame may go over several lines.
 
-    np.loadtxt parses fastest: 54 ns a number, np.fromstring 76, np.array(split) 94. A file with one whole frame more or less
-    than it announces, as some programs count them, is read as it is; one that may end inside a frame is not.
+    A file with one whole frame more or less than it announces, as some programs count them, is read as it is; one that may
+    end inside a frame is not.
     """
     if announced == 0 or not body.strip():
         raise MocapError(f"{name}, line {first_line}: {announced} frames announced, no numbers found; expected motion data")
-    try:
-        frames = np.loadtxt(io.BytesIO(body), ndmin=2, comments=None)
-    except ValueError:
-        frames = _read_wrapped(body, first_line, announced, channels, name)
-    if frames.size == announced * channels:
-        frames = frames.reshape(announced, channels)
-    if frames.shape[1] != channels:
-        raise MocapError(f"{name}, line {first_line}: {frames.shape[1]} numbers, expected {channels}, one for each channel")
-    count = len(frames)
+    values = _numbers(body)
+    if not values.size:
+        values = _numbers(body.replace(b"\n", b" "))
+    if values.size != announced * channels:
+        _require_whole_rows(_rows(body, first_line), channels, name)
+    count = values.size // channels
     cut = count < announced and not body.endswith(b"\n")  # its last number may lack digits
     if abs(count - announced) > 1 or cut:
-        raise MocapError(
-            f"{name}, line {_line_of(body, first_line, -1)}: the motion ends after {count} frames, expected "
-            f"{announced}, which the line 'Frames:' announces{' (file cut short?)' if cut else ''}"
-        )
+        raise MocapError(f"{name}, line {_rows(body, first_line)[-1][0]}: the motion ends after {count} frames, expected "
+                         f"{announced}, which the line 'Frames:' announces{' (file cut short?)' if cut else ''}")  # fmt: skip
+    frames = values.reshape(count, channels)
     bad = ~np.isfinite(frames)
     if bad.any():
         frame, channel = np.argwhere(bad)[0]
-        raise MocapError(
-            f"{name}, line {_line_of(body, first_line, frame)}: {frames[frame, channel]} in frame {frame}, "
-            f"number {channel + 1}; expected a finite number"
-        )
+        rows = _rows(body, first_line)
+        raise MocapError(f"{name}, line {rows[min(frame, len(rows) - 1)][0]}: {frames[frame, channel]} in frame {frame}, number "
+                         f"{channel + 1}; expected a finite number")  # fmt: skip
     return frames, () if count == announced else (f"holds {count} whole frames, 'Frames:' announces {announced}: all are read",)
 
 
-def _read_wrapped(body: bytes, first_line: int, announced: int, channels: int, name: str) -> np.ndarray:
-    """Frames written over several lines, or the error that says which line is wrong."""
-    lengths = {}
-    for line, content in enumerate(body.split(b"\n"), start=first_line):
-        words = content.split()
+def _numbers(text: bytes) -> np.ndarray:
+    """All numbers of a table; none where its lines differ in length or something else stands there. np.loadtxt parses fastest:
+    54 ns a number, np.fromstring 76, np.array(split) 94."""
+    try:
+        return np.loadtxt(io.BytesIO(text), ndmin=1, comments=None)
+    except ValueError:
+        return np.empty(0)
+
+
+def _rows(body: bytes, first_line: int) -> list[tuple[int, bytes]]:
+    """The lines that are not blank, each with its number in the file."""
+    return [(line, row) for line, row in enumerate(body.split(b"\n"), start=first_line) if row.strip()]
+
+
+def _require_whole_rows(rows: list[tuple[int, bytes]], channels: int, name: str) -> None:
+    """MocapError for the first of the lines that is not a whole frame of numbers."""
+    for line, row in rows:
+        words = row.split()
         for word in words:
             try:
                 float(word)
             except ValueError:
                 shown = word[:30].decode("utf-8", errors="replace")
                 raise MocapError(f"{name}, line {line}: {shown!r} is not a number; expected motion data") from None
-        if words:
-            lengths[line] = len(words)
-    if sum(lengths.values()) == announced * channels:
-        return np.array(body.split(), dtype=np.float64).reshape(announced, channels)
-    line, length = next((pair for pair in lengths.items() if pair[1] != channels), (first_line, 0))
-    last = " (file cut short?)" if line == max(lengths) else ""
-    raise MocapError(f"{name}, line {line}: {length} numbers, expected {channels}, one for each channel{last}")
-
-
-def _line_of(body: bytes, first_line: int, frame: int) -> int:
-    """Line of a frame in the file; blank lines do not count as frames."""
-    lines = [line for line, content in enumerate(body.split(b"\n"), start=first_line) if content.strip()]
-    return lines[min(frame, len(lines) - 1)]
+        if len(words) != channels:
+            last = " (file cut short?)" if line == rows[-1][0] else ""
+            raise MocapError(f"{name}, line {line}: {len(words)} numbers, expected {channels}, one for each channel{last}")
