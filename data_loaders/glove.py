@@ -27,10 +27,6 @@ POS_CLASSES = (
 POS_INDEX = {name: index for index, name in enumerate(POS_CLASSES)}
 
 
-class VocabularyError(FileError):
-    """A vocabulary whose files contradict each other or hold something else."""
-
-
 class Words(NamedTuple):
     """A caption as the evaluator takes it: `vectors` (22, 300), `pos_onehot` (22, 15), both float32; the first `length`
     of the 22 `tokens` are the caption with its start and end mark, the rest is padding.
@@ -62,30 +58,24 @@ class WordVectorizer:
     """Looks up `word/POS` tokens. A word that is not in the vocabulary counts as 'unk' of class OTHER."""
 
     def __init__(self, folder: str | Path, name: str = VOCABULARY):
-        """Raises FileNotFoundError naming the missing file, VocabularyError where the files do not fit together."""
+        """Raises FileNotFoundError naming the missing file, FileError where the files do not fit together."""
         folder = Path(folder)
         data, words, index = (folder / f"{name}_{part}" for part in ("data.npy", "words.pkl", "idx.pkl"))
         for path in (data, words, index):
             if not path.is_file():
-                raise FileNotFoundError(
-                    f"{path} is missing: the word vectors come with the evaluators (python -m protos.fetch --list)"
-                )
-        try:
-            self.vectors = read_array(data, kinds="f", finite=True)  # (N, 300)
-            self.words = convert(read_plain_pickle(words), list[str], str(words))
-            rows = convert(read_plain_pickle(index), dict[str, Any], str(index)).items()
-            rows = {word: row.item() if isinstance(row, np.integer) else row for word, row in rows}
-            self.row = convert(rows, dict[str, int], str(index))
-        except FileError as error:
-            raise VocabularyError(str(error)) from None
+                raise FileNotFoundError(f"{path} is missing: the word vectors come with the evaluators (python -m protos.fetch "
+                                        "--list)")  # fmt: skip
+        self.vectors = read_array(data, kinds="f", finite=True)  # (N, 300)
+        self.words = convert(read_plain_pickle(words), list[str], str(words))
+        rows = convert(read_plain_pickle(index), dict[str, Any], str(index)).items()
+        rows = {word: row.item() if isinstance(row, np.integer) else row for word, row in rows}
+        self.row = convert(rows, dict[str, int], str(index))
         if self.vectors.ndim != 2 or len(self.vectors) != len(self.words):
-            raise VocabularyError(
-                f"{data}: shape {self.vectors.shape}, expected {len(self.words)} rows as in {words.name}"
-            )
+            raise FileError(f"{data}: shape {self.vectors.shape}, expected {len(self.words)} rows as in {words.name}")
         if any(self.row.get(word) != row for row, word in enumerate(self.words)):
-            raise VocabularyError(f"{index}: rows differ from the order of the words in {words.name}")
+            raise FileError(f"{index}: rows differ from the order of the words in {words.name}")
         if missing := [word for word in ("sos", "eos", "unk") if word not in self.row]:
-            raise VocabularyError(f"{words}: no entry '{missing[0]}', expected sos, eos and unk")
+            raise FileError(f"{words}: no entry '{missing[0]}', expected sos, eos and unk")
 
     def __len__(self) -> int:
         return len(self.words)

@@ -12,7 +12,8 @@ from typing import TypeVar
 import numpy as np
 
 from data_loaders.clips import Clips, Report, readable_motions
-from data_loaders.text import Caption, CaptionFileError
+from data_loaders.text import Caption
+from protos.reading import FileError
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -72,7 +73,7 @@ def select_entries(
             continue
         try:
             captions = clips.captions(name)
-        except (KeyError, OSError, CaptionFileError) as error:
+        except (KeyError, OSError, FileError) as error:
             report.add(name, f"without caption: {error}")
             continue
         for caption in captions:

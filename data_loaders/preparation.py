@@ -196,15 +196,14 @@ class Preparation:
         from data_loaders.humanml_features import joints_from_features
 
         records, pieces = [], []
-        for loaded in batch:
-            clip = loaded.clip
-            record = Record(clip.file, clip.name, self.stamp(self.clips[clip.file]), left_out=loaded.left_out,
-                            reason=loaded.reason, notes=list(loaded.notes))  # fmt: skip
-            for line in (loaded.reason, *loaded.notes):
-                if line:
-                    log.warning("%s%s: %s", clip.name, " dropped" if line is loaded.reason else "", line)
+        for record, joints in batch:
+            record.stamp = self.stamp(self.clips[record.file])
+            if record.reason:
+                log.warning("%s dropped: %s", record.source, record.reason)
+            for line in record.notes:
+                log.warning("%s: %s", record.source, line)
             records.append(record)
-            pieces += self._pieces(loaded, record)
+            pieces += self._pieces(record, joints) if joints is not None else ()
         self.outputs.claim(*files_of([piece.name for piece in pieces]))
         for piece, rows in zip(pieces, self._features([piece.joints for piece in pieces]), strict=True):
             name, record = piece.name, piece.record
@@ -223,39 +222,35 @@ class Preparation:
         with open(self.folder / PROGRESS, "a", encoding="utf-8") as file:
             file.write("".join(json.dumps(asdict(record)) + "\n" for record in records))
 
-    def _pieces(self, loaded: Loaded, record: Record) -> Iterator[Piece]:
+    def _pieces(self, record: Record, joints: np.ndarray) -> Iterator[Piece]:
         """The clips that are made of a recording, mirrored twins included."""
         import torch
 
         from data_loaders.humanml_features import mirror_joints
 
-        for window, (start, stop), captions in self._parts(loaded, record):
-            joints = torch.from_numpy(loaded.joints[start:stop])
-            yield Piece(clip_name(loaded.clip.name, window), record, False, joints, captions)
+        for window, (start, stop), captions in self._parts(record, len(joints)):
+            part = torch.from_numpy(joints[start:stop])
+            yield Piece(clip_name(record.source, window), record, False, part, captions)
             if self.settings.mirror:
-                twin = mirror_joints(joints, self.skeleton)
-                yield Piece(clip_name(loaded.clip.name, window, True), record, True, twin, list(map(mirror_caption, captions)))
+                twin = mirror_joints(part, self.skeleton)
+                yield Piece(clip_name(record.source, window, True), record, True, twin, list(map(mirror_caption, captions)))
 
-    def _parts(self, loaded: Loaded, record: Record) -> Iterator[tuple[int | None, tuple[int, int], list[Caption]]]:
+    def _parts(self, record: Record, frames: int) -> Iterator[tuple[int | None, tuple[int, int], list[Caption]]]:
         """(number of the window or None, its frames, its captions) of a recording; the record gets what is left out."""
-        if loaded.joints is None:
-            return
-        fps, frames = self.settings.fps, len(loaded.joints)
-        spans = windows(frames, self.settings.max_frames)
-        duration = (frames - 1) / fps
-        for caption in loaded.clip.captions:
+        fps, said = self.settings.fps, self.clips[record.file].captions
+        spans, duration = windows(frames, self.settings.max_frames), (frames - 1) / fps
+        for caption in said:
             beyond = "left out" if caption.start >= duration else "cut" if duration + 0.5 < caption.end < math.inf else ""
             if not caption.whole and beyond:
                 record.notes.append(f"caption {caption.text[:60]!r} {beyond}: it goes from {caption.start:g} to {caption.end:g} "
                                     f"s, the recording ends at {duration:g} s")  # fmt: skip
         made = 0
         for k, (start, stop) in enumerate(spans):
-            captions = window_captions(loaded.clip.captions, start / fps, (stop - 1) / fps, duration)
-            if captions:
+            if captions := window_captions(said, start / fps, (stop - 1) / fps, duration):
                 made += 1
                 yield (k if len(spans) > 1 else None), (start, stop), captions
             elif len(spans) > 1:
-                name = clip_name(loaded.clip.name, k)
+                name = clip_name(record.source, k)
                 record.notes.append(f"{name} left out: no caption of {start / fps:g} to {(stop - 1) / fps:g} s")
         if not made:
             record.left_out, record.reason = "without caption", "no caption describes a part of it"

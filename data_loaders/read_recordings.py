@@ -8,13 +8,14 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import tyro
 
 from data_loaders.known_datasets import Recordings, known_datasets, read_description
+from data_loaders.prepare_report import Record
 from data_loaders.sources import SUFFIXES, SourceClip
 from protos.bounds import Range
 from protos.names import shown
@@ -75,15 +76,11 @@ class PreparationSettings:
         return described.recordings
 
 
-@dataclass
-class Loaded:
-    """A recording after reading: joints (T, J, 3) at the dataset's fps, or a word on why not and the reason."""
+class Loaded(NamedTuple):
+    """A recording after reading: what became of it so far, and joints (T, J, 3) at the dataset's fps where it can be used."""
 
-    clip: SourceClip
+    record: Record
     joints: "np.ndarray | None" = None
-    left_out: str = ""
-    reason: str = ""
-    notes: tuple[str, ...] = ()
 
 
 def load_clip(clip: SourceClip, settings: PreparationSettings) -> Loaded:
@@ -92,26 +89,28 @@ def load_clip(clip: SourceClip, settings: PreparationSettings) -> Loaded:
 
     from data_loaders.mocap import read_joints
 
-    warnings: list[str] = []
-    joints, left_out, reason = None, clip.left_out, clip.reason
+    record = Record(clip.file, clip.name, left_out=clip.left_out, reason=clip.reason)
+    if record.left_out:
+        return Loaded(record)
+    record.left_out = "damaged"
     try:
-        if not left_out:
-            published = settings.heading == "published"
-            joints = read_joints(clip, settings.fps, settings.body_model, published=published, warnings=warnings)
-            if len(joints) < max(2, settings.min_seconds * settings.fps):
-                shorter = f"shorter than {settings.min_seconds:g} s" if len(joints) > 1 else "a single frame"
-                left_out, reason = "too short", f"{len(joints) / settings.fps:.2f} s long, {shorter}"
+        joints = read_joints(clip, settings.fps, settings.body_model, published=settings.heading == "published",
+                             warnings=record.notes)  # fmt: skip
+        if len(joints) >= max(2, settings.min_seconds * settings.fps):
+            record.left_out = ""
+            return Loaded(record, joints.astype(np.float32))
+        shorter = f"shorter than {settings.min_seconds:g} s" if len(joints) > 1 else "a single frame"
+        record.left_out, record.reason = "too short", f"{len(joints) / settings.fps:.2f} s long, {shorter}"
     except MemoryError:
-        left_out, reason = "damaged", f"{clip.file or clip.name}: more than fits in memory"
+        record.reason = f"{clip.file or clip.name}: more than fits in memory"
     except (ValueError, OSError, KeyError) as error:
-        left_out, reason = "damaged", one_line(error)
-        if clip.kind == "joints" and "pickled" in reason:
-            reason += "; if it is a results file of sample.sample, take the files of its joints folder"
+        record.reason = one_line(error)
+        if clip.kind == "joints" and "pickled" in record.reason:
+            record.reason += "; if it is a results file of sample.sample, take the files of its joints folder"
     except Exception as error:  # one recording must not stop a folder, whatever is wrong with it or with us
         fault = f"a fault of this program ({type(error).__name__}: {one_line(error)[:200]})"
-        left_out, reason = "damaged", f"{clip.file or clip.name}: {fault}"
-    joints = None if left_out else joints.astype(np.float32)
-    return Loaded(replace(clip, data=b""), joints, left_out, reason, tuple(warnings))
+        record.reason = f"{clip.file or clip.name}: {fault}"
+    return Loaded(record)
 
 
 def read_all(clips: Iterable[SourceClip], settings: PreparationSettings) -> Iterator[Loaded]:
@@ -151,7 +150,7 @@ def _result(clip: SourceClip, future: Future[Loaded], settings: PreparationSetti
             return pool.submit(load_clip, clip, settings).result()
         except BrokenProcessPool:
             reason = f"{clip.file or clip.name}: the process that read it was ended (too little memory?)"
-            return Loaded(replace(clip, data=b""), None, "damaged", reason)
+            return Loaded(Record(clip.file, clip.name, left_out="damaged", reason=reason))
 
 
 def _pool(workers: int) -> ProcessPoolExecutor:

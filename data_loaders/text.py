@@ -24,10 +24,6 @@ LONGEST = 1e7  # seconds, beyond which a time is a slip; their frames still fit 
 LINE_FORM = "caption#word/POS word/POS ...#start#end"
 
 
-class CaptionFileError(FileError):
-    """A caption file that does not hold what it should; the message names file, line and what was expected."""
-
-
 @dataclass(frozen=True)
 class Caption:
     """What happens between `start` and `end` seconds of a clip; both zero: in the whole clip."""
@@ -113,25 +109,21 @@ def read_caption_file(path: str | Path, plain: bool = False, problems: list[str]
     """Captions of a file in line order; blank lines are passed over. plain: lines as people write them
     (`parse_own_caption`) do too.
 
-    Raises FileNotFoundError, or CaptionFileError naming file and line (also when there is no caption at all). With `problems`
-    a line that is none costs that caption only: the list gets what is wrong with it.
+    Raises FileNotFoundError, or FileError naming file and line (also when there is no caption at all). With `problems` a line
+    that is none costs that caption only: the list gets what is wrong with it.
     """
-    try:
-        lines = read_lines(path)
-    except FileError as error:
-        raise CaptionFileError(f"{error}, expected lines {LINE_FORM}") from None
     captions = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         if not line.strip():
             continue
         try:
             captions.append(_parse_plain(line) if plain else parse_caption(line))
         except ValueError as error:
             if problems is None:
-                raise CaptionFileError(f"{path}, line {number}: {error}") from None
+                raise FileError(f"{path}, line {number}: {error}") from None
             problems.append(f"{path}, line {number}: {error}")
     if not captions:
-        raise CaptionFileError(f"{path}: no caption, expected lines {LINE_FORM}")
+        raise FileError(f"{path}: no caption, expected lines {LINE_FORM}")
     return captions
 
 

@@ -9,7 +9,8 @@ from data_loaders.amass_annotations import AnnotationError, cut_span
 from data_loaders.amass_dataset import AmassDataset
 from data_loaders.clips import Report, clips_of_corpus, mirrored_twins, readable_motions
 from data_loaders.corpus import Corpus
-from data_loaders.text import Caption, CaptionFileError
+from data_loaders.text import Caption
+from protos.reading import FileError
 
 
 class Item(NamedTuple):
@@ -49,7 +50,7 @@ def _items_of_corpus(corpus: Corpus, split: str, report: Report) -> Iterator[Ite
     for name, motion in readable_motions(clips, corpus.features.width, report):
         try:
             caption = clips.captions(name)[0]
-        except (KeyError, IndexError, OSError, CaptionFileError) as error:
+        except (KeyError, IndexError, OSError, FileError) as error:
             report.add(name, f"without caption: {error}")
             continue
         start, end = sorted((caption.start, caption.end))

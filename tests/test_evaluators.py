@@ -7,7 +7,6 @@ import torch
 
 from data_loaders.corpus import Statistics
 from data_loaders.features import Features, FeaturesMismatch
-from data_loaders.glove import VocabularyError
 from data_loaders.text import Caption
 from model.evaluator_losses import draw_shift, matching_loss, pull, push
 from model.evaluator_words import GloveWords, MinilmWords, load_words
@@ -22,6 +21,7 @@ from model.evaluators import (
 from model.loading import CheckpointError
 from model.official import evaluators as official
 from model.pretrained import from_pretrained, save_pretrained
+from protos.reading import FileError
 from sample.generation import load
 
 SMALL = dict(movement_hidden=16, movement_latent=12, text_hidden=12, motion_hidden=14, embedding=10)
@@ -164,7 +164,7 @@ def test_glove_words_are_tagged_where_a_caption_has_no_tokens(tmp_path):
     assert given.vectors.shape == (1, 22, 300) and given.pos_onehot.shape == (1, 22, 15) and given.lengths.tolist() == [4]
     torch.testing.assert_close(given.vectors, tagged.vectors)
     (tmp_path / "our_vab_words.pkl").write_bytes(b"no pickle")
-    with pytest.raises(VocabularyError):
+    with pytest.raises(FileError):
         load_words("glove", tmp_path)
 
 

@@ -18,6 +18,7 @@ from data_loaders.clips import window_captions
 from data_loaders.corpus import Corpus
 from data_loaders.preparation import prepare
 from data_loaders.prepare import PrepareOptions
+from data_loaders.prepare_report import Record
 from data_loaders.read_recordings import Loaded, PreparationSettings, load_clip, read_all
 from data_loaders.sources import SourceClip
 from data_loaders.text import Caption
@@ -220,7 +221,8 @@ def test_a_process_that_dies_costs_the_recording_it_read(raw, tmp_path):
     deadly = SourceClip("deadly", Deadly(raw / "one.npy"), "joints", captions=(Caption("x"),), file="deadly.npy")
     found = list(read_all([clips[0], deadly, clips[1]], options(raw, tmp_path / "out", workers=2)))
     assert [loaded.joints is not None for loaded in found] == [True, False, True]
-    assert found[1].left_out == "damaged" and found[1].reason.startswith("deadly.npy: the process that read it was ended")
+    lost = found[1].record
+    assert lost.left_out == "damaged" and lost.reason.startswith("deadly.npy: the process that read it was ended")
 
 
 class Deadly(type(Path())):
@@ -246,7 +248,7 @@ def test_a_recording_that_memory_does_not_hold_is_named(raw, tmp_path, monkeypat
 
     monkeypatch.setattr("data_loaders.mocap.read_joints", too_large)
     loaded = load_clip(SourceClip("one", raw / "one.npy", "joints", file="one.npy"), options(raw, tmp_path / "out"))
-    assert loaded == Loaded(loaded.clip, None, "damaged", "one.npy: more than fits in memory")
+    assert loaded == Loaded(Record("one.npy", "one", left_out="damaged", reason="one.npy: more than fits in memory"))
 
 
 def test_a_clip_that_features_cannot_be_taken_of_costs_itself(raw, tmp_path, monkeypatch):

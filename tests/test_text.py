@@ -10,7 +10,8 @@ import pytest
 
 from data_loaders import glove, text
 from data_loaders.lexicon_tagger import lexicon
-from data_loaders.text import Caption, CaptionFileError, Tagger, mirror_caption, mirror_text
+from data_loaders.text import Caption, Tagger, mirror_caption, mirror_text
+from protos.reading import FileError
 from tests.shared import shared
 
 # Lines of the published HumanML3D texts (github.com/EricGuo5513/HumanML3D, MIT), tagged by spaCy 2.3.
@@ -61,7 +62,7 @@ class TestCaptionFiles:
     def test_a_malformed_line_is_named(self, tmp_path, line, complaint):
         path = tmp_path / "000001.txt"
         path.write_text(f"good#good/ADJ#0#0\n\n{line}\n")
-        with pytest.raises(CaptionFileError, match=complaint) as error:
+        with pytest.raises(FileError, match=complaint) as error:
             text.read_caption_file(path)
         assert str(error.value).startswith(f"{path}, line 3: ")
         assert "\n" not in str(error.value)
@@ -69,12 +70,12 @@ class TestCaptionFiles:
     @pytest.mark.parametrize("content", [b"", b"\n \n"])
     def test_a_file_without_captions_is_named(self, tmp_path, content):
         (tmp_path / "a.txt").write_bytes(content)
-        with pytest.raises(CaptionFileError, match=r"a\.txt: no caption, expected lines caption#"):
+        with pytest.raises(FileError, match=r"a\.txt: no caption, expected lines caption#"):
             text.read_caption_file(tmp_path / "a.txt")
 
     def test_a_file_of_bytes_is_named(self, tmp_path):
         (tmp_path / "a.txt").write_bytes(b"caf\xe9#a/DET#0#0")
-        with pytest.raises(CaptionFileError, match=r"a\.txt, line 1: not UTF-8 text"):
+        with pytest.raises(FileError, match=r"a\.txt, line 1: not UTF-8 text"):
             text.read_caption_file(tmp_path / "a.txt")
 
 
@@ -292,7 +293,7 @@ class TestWordVectors:
                 return os.system, (f"touch {vocabulary / 'hacked'}",)
 
         (vocabulary / "our_vab_words.pkl").write_bytes(pickle.dumps([Attack()]))
-        with pytest.raises(glove.VocabularyError, match=r"our_vab_words\.pkl: a pickle that asks for"):
+        with pytest.raises(FileError, match=r"our_vab_words\.pkl: a pickle that asks for"):
             glove.WordVectorizer(vocabulary)
         assert not (vocabulary / "hacked").exists()
 
@@ -303,7 +304,7 @@ class TestWordVectors:
 
     def test_files_that_do_not_fit_are_named(self, vocabulary):
         np.save(vocabulary / "our_vab_data.npy", np.zeros((4, 300)))
-        with pytest.raises(glove.VocabularyError, match=r"our_vab_data\.npy: shape \(4, 300\), expected 5 rows"):
+        with pytest.raises(FileError, match=r"our_vab_data\.npy: shape \(4, 300\), expected 5 rows"):
             glove.WordVectorizer(vocabulary)
         (vocabulary / "our_vab_idx.pkl").unlink()
         with pytest.raises(FileNotFoundError, match=r"our_vab_idx\.pkl is missing: .* protos\.fetch --list"):
