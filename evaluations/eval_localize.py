@@ -41,7 +41,7 @@ class LocalizeEvaluationOptions(Sliding):
 
 def run(options: LocalizeEvaluationOptions) -> None:
     from data_loaders.corpus import Corpus
-    from evaluations.localization import evaluate, long_motions
+    from evaluations.localization import localization_report, long_motions
     from evaluations.settings import chosen_dataset
     from model.embedding import open_space
     from protos.names import safe_name
@@ -53,7 +53,7 @@ def run(options: LocalizeEvaluationOptions) -> None:
     space.require(corpus.features, f"dataset {corpus.folder}")
     motions = long_motions(corpus, options.split, options.num_motions, options.clips_per_motion, options.transition_seconds,
                            options.seed)  # fmt: skip
-    report = evaluate(space, options.model_path, corpus, options.split, motions, options)
+    report = localization_report(space, options.model_path, corpus, options.split, motions, options)
     name = safe_name(f"localize_{file_name(options.model_path.resolve().name)}_{corpus.folder.name}_{options.split}")
     report.publish(options.output_dir or Path("outputs") / name, "report of localization")
 

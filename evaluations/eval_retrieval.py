@@ -57,7 +57,7 @@ def run(options: RetrievalOptions) -> dict[str, Any] | None:
     """The facts of the report, in the main process."""
     from data_loaders.amass_dataset import open_dataset
     from evaluations.judges import default_evaluator, load_judge
-    from evaluations.retrieval import evaluate, protocols_of, sentences_for, similarities_of
+    from evaluations.retrieval import protocols_of, retrieval_report, sentences_for, similarities_of
     from evaluations.retrieval_data import items_of
     from evaluations.settings import chosen_dataset
     from protos.names import safe_name
@@ -82,7 +82,7 @@ def run(options: RetrievalOptions) -> dict[str, Any] | None:
         "what": str(path), "dataset": data.folder.name, "split": options.split, "fold_mirrored": options.fold_mirrored,
         "left_out": str(left_out), "similarity": judge.similarity,
     }  # fmt: skip
-    report = evaluate(gallery, protocols, sentences, data, measured)
+    report = retrieval_report(gallery, protocols, sentences, data, measured)
     name = safe_name(f"retrieval_{file_name(path.name)}_{data.folder.name}_{options.split}")
     report.publish(options.output_dir or Path("outputs") / name, "report of retrieval")
     return report.facts

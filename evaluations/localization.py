@@ -87,7 +87,7 @@ def measures(first: np.ndarray, five: np.ndarray, inside: np.ndarray) -> dict[st
             "R@5 IoU 0.5": float((five >= 0.5).any()), "pointing": float(inside.mean())}  # fmt: skip
 
 
-def evaluate(
+def localization_report(
     space: TextMotionSpace, what: Path, corpus: Corpus, split: str, motions: Sequence[LongMotion], sliding: Sliding
 ) -> Report:
     """How well a model, of the checkpoint `what`, finds each clip of long motions by its caption, beside chance."""

@@ -54,7 +54,7 @@ def pool_distances(text: np.ndarray, motion: np.ndarray, pool: int = POOL) -> np
     return euclidean(*(x[: batches * pool].reshape(batches, pool, -1) for x in (text, motion)))
 
 
-def ranks(text: np.ndarray, motion: np.ndarray, pool: int = POOL) -> np.ndarray:
+def places_in_pools(text: np.ndarray, motion: np.ndarray, pool: int = POOL) -> np.ndarray:
     """Place (N,), from 0, of each text's own motion among the `pool` motions of its batch (see `pool_distances`).
 
     A motion just as near counts as nearer when it stands before.
@@ -64,7 +64,7 @@ def ranks(text: np.ndarray, motion: np.ndarray, pool: int = POOL) -> np.ndarray:
 
 def r_precision(text: np.ndarray, motion: np.ndarray, top_k: Sequence[int] = TOP_K, pool: int = POOL) -> np.ndarray:
     """Share (len(top_k),) of texts whose own motion is among the k nearest of its pool. Guo et al. 2022, §5."""
-    places = ranks(text, motion, pool)
+    places = places_in_pools(text, motion, pool)
     return np.array([(places < k).mean() for k in top_k])
 
 

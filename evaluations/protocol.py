@@ -168,7 +168,7 @@ class Evaluation:
         rng: np.random.Generator, data: EvaluationSet, drawn: Pass, seeds: Sequence[int | None] | None = None,
     ) -> None:  # fmt: skip
         found.rows[row] = figures_of(text, motion, reference, rng)
-        places, gaps = metrics.ranks(text, motion), np.linalg.norm(text - motion, axis=-1)
+        places, gaps = metrics.places_in_pools(text, motion), np.linalg.norm(text - motion, axis=-1)
         seeds = [None] * len(places) if seeds is None else seeds
         columns = (drawn.entry, data.captions(drawn), drawn.length, seeds, places, gaps)
         found.motions += [

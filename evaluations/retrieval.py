@@ -202,7 +202,7 @@ def yaml_name(protocol: str, threshold: float = retrieval_metrics.THRESHOLD) -> 
     return f"threshold_{threshold:g}.yaml" if protocol == "threshold" else f"{protocol}.yaml"
 
 
-def evaluate(
+def retrieval_report(
     gallery: Similarities, protocols: Sequence[str], sentences: Callable[[], Sentences], data: Corpus | AmassDataset,
     measured: dict[str, Any],
 ) -> Report:  # fmt: skip

@@ -33,7 +33,7 @@ from protos.randomness import derive_seed
 from protos.reading import read_json
 from sample.demo_uploads import AT_ONCE as UPLOADS_AT_ONCE
 from sample.demo_uploads import AUTO, LONGEST_FILE, MEGABYTES, SECONDS, Wanted, read_upload
-from sample.gallery import Gallery, GalleryError, require_free
+from sample.gallery import Gallery, GalleryError, require_place
 from sample.gallery_encode import bring_up_to_date, gallery_folder
 from sample.gallery_search import GallerySearch, Hit
 from sample.gallery_sources import DatasetSource, FileSource, clip_motions, missing_line
@@ -204,7 +204,7 @@ def open_search(gallery: Path | None = None, model_path: Path | None = None, dat
             absent = True  # a gallery that is there is of other files
         if absent:
             log.info("making the gallery %s, once", gallery)
-            require_free(gallery)
+            require_place(gallery)
             source = FileSource(made, space, Reading()) if made else DatasetSource(wanted, split, space)
             bring_up_to_date(gallery, source, model_path)
     try:

@@ -190,7 +190,7 @@ class Gallery:
 
         `protos.files.file_lock` keeps two that write at once apart. GalleryError where it cannot be written.
         """
-        require_free(folder)
+        require_place(folder)
         outputs, arrays = claimed(folder), {"motions": self.vectors, "texts": self.text_vectors}
         names = {kind: f"{kind}-{hashlib.sha256(array.tobytes()).hexdigest()[:16]}.npy" for kind, array in arrays.items()}
         number = {text: i for i, text in enumerate(self.texts)}
@@ -254,7 +254,7 @@ def claimed(folder: Path) -> Outputs:
         path.name for path in folder.glob("*") if path.name in (CONTENT, LOCK) or REPLACED.fullmatch(path.name)})  # fmt: skip
 
 
-def require_free(folder: Path) -> None:
+def require_place(folder: Path) -> None:
     """GalleryError for a folder that holds anything else than a gallery of ours, or that no gallery can be written to."""
     folder = Path(folder)
     try:

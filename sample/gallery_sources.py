@@ -127,7 +127,7 @@ class FileSource:
 
     def clips(self, place: str) -> tuple[list[ClipFeatures], list[str]]:
         path, fps = Path(place), self.space.fps
-        features, captions = usable(read_features(path, self.space, self.reading), self.space, cut=False), captions_of(path)
+        features, captions = usable(read_features(path, self.space, self.reading), self.space, cut=False), captions_beside(path)
         file, row = named_row(path)
         name = file.relative_to(self.folder or file.parent).with_suffix("").as_posix() + ("" if row is None else f"#{row}")
         # no part is shorter than what the model reads
@@ -156,7 +156,7 @@ def motion_files(folder: Path, unreadable: dict[str, str]) -> list[Path]:
     return sorted(path for path in found if path.is_file())
 
 
-def captions_of(motion: Path) -> list[Caption]:
+def captions_beside(motion: Path) -> list[Caption]:
     """The captions of a motion: its text in a results file, the lines of NAME.txt beside any other."""
     file, row = named_row(motion)
     if row is not None:

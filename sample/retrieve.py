@@ -233,13 +233,13 @@ def encode_dataset(options: EncodeDataset) -> None:
     """Exits with 1 where a file of a folder could not be read; the others are in the gallery."""
     from model.embedding import open_space
     from protos.processes import Processes
-    from sample.gallery import require_free
+    from sample.gallery import require_place
     from sample.gallery_encode import bring_up_to_date, gallery_folder
     from sample.gallery_sources import DatasetSource, FileSource
 
     processes = Processes(options.device)
     folder = options.gallery or gallery_folder(options.model_path, options.dataset, options.motions)
-    require_free(folder)
+    require_place(folder)
     space = open_space(options.model_path, processes.device)
     source = (FileSource(options.motions, space, options, options.longest_seconds) if options.dataset is None
               else DatasetSource(options.dataset, options.split, space))  # fmt: skip

@@ -15,7 +15,7 @@ def score(cosine: np.ndarray) -> np.ndarray:
     return np.clip(cosine / 2 + 0.5, 0.0, 1.0)
 
 
-def largest(values: np.ndarray, count: int) -> np.ndarray:
+def highest(values: np.ndarray, count: int) -> np.ndarray:
     """Indices of the `count` largest of values (N,), falling, ties in their order; fewer where there are fewer."""
     whole = len(values) // BLOCK * BLOCK
     peaks = values[:whole].reshape(-1, BLOCK).max(-1)
@@ -50,5 +50,5 @@ class SearchIndex:
     def nearest(self, query: np.ndarray, count: int = 10) -> tuple[np.ndarray, np.ndarray]:
         """(indices, cosines) of the `count` most similar to a query (C,), best first."""
         cosines = self.cosines(query)
-        best = largest(cosines, count)
+        best = highest(cosines, count)
         return best, cosines[best]

@@ -28,7 +28,7 @@ def test_r_precision_looks_at_whole_pools_in_the_order_of_the_rows():
 
 def test_a_motion_equally_near_that_stands_before_comes_first():
     motion = np.zeros((4, 2))
-    assert metrics.ranks(np.zeros((4, 2)), motion, pool=4).tolist() == [0, 1, 2, 3]
+    assert metrics.places_in_pools(np.zeros((4, 2)), motion, pool=4).tolist() == [0, 1, 2, 3]
 
 
 def test_any_motion_of_the_right_label_counts_and_chance_is_what_strangers_reach():
@@ -48,7 +48,7 @@ def test_ranks_are_those_of_a_stable_sort():
     for start in (0, 32):
         gaps = ((text[start : start + 32, None] - motion[None, start : start + 32]) ** 2).sum(-1)
         expected += [list(np.argsort(row, kind="stable")).index(i) for i, row in enumerate(gaps)]
-    assert metrics.ranks(text, motion).tolist() == expected
+    assert metrics.places_in_pools(text, motion).tolist() == expected
 
 
 def test_fid_of_a_set_with_itself_is_zero_and_a_shift_costs_its_square():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sample.search import SearchIndex, largest
+from sample.search import SearchIndex, highest
 
 
 @pytest.mark.parametrize("count", [3, 1000, 5000])
@@ -19,7 +19,7 @@ def test_a_search_finds_what_sorting_everything_finds(count):
 def test_a_search_finds_the_query_itself_ties_in_their_order_and_refuses_other_widths():
     gallery = np.eye(300, 8)
     assert SearchIndex(gallery).nearest(gallery[5], 2)[0].tolist()[0] == 5
-    assert largest(np.ones(4000), 3).tolist() == [0, 1, 2]
+    assert highest(np.ones(4000), 3).tolist() == [0, 1, 2]
     with pytest.raises(ValueError, match="a query of shape"):
         SearchIndex(gallery).nearest(np.ones(9))
     with pytest.raises(ValueError, match="expected finite rows"):
