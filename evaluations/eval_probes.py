@@ -59,7 +59,8 @@ class EvalProbesOptions:
 
 def run(options: EvalProbesOptions) -> None:
     """Writes the report, or the validity of the probes; ends with exit code 1 where a probe is not valid."""
-    from data_loaders.corpus import Corpus
+    from data_loaders.corpus import Corpus, Motion
+    from data_loaders.motion_files import write_results
     from evaluations import probe_run
     from evaluations.probe_report import probe_report, summarise, validity_report
     from evaluations.probes import probes_for, probes_of
@@ -69,7 +70,6 @@ def run(options: EvalProbesOptions) -> None:
     from protos.names import safe_name
     from protos.randomness import derive_seed
     from sample.generation import load
-    from sample.results import stack, write_results
 
     dataset = chosen_dataset(options.dataset, options.model_path)
     corpus, real, validity = None, [], []
@@ -129,7 +129,9 @@ def run(options: EvalProbesOptions) -> None:
     if options.save_motions:
         outputs.claim("motions.npy", "motions.npz", "motions.txt", "motions_len.txt")
         prompts = [prompt for trial in probed.trials for prompt in trial.prompts]
-        write_results(outputs.folder, stack(probed.motions, prompts, len(prompts), 1, probed.fps))
+        pairs = zip(probed.motions, prompts, strict=True)
+        motions = [Motion(joints[None], probed.fps, captions=(prompt,)) for joints, prompt in pairs]
+        write_results(outputs.folder, motions, len(motions))
 
 
 main = command(EvalProbesOptions, run, __doc__)

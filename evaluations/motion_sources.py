@@ -10,17 +10,17 @@ import numpy as np
 import torch
 
 from data_loaders.clips import Report
-from data_loaders.corpus import Corpus
+from data_loaders.corpus import Corpus, Motion
 from data_loaders.features import Features
 from data_loaders.humanml import MAX_FRAMES, UNIT_LENGTH, Entry
 from data_loaders.mocap import read_joints_npy, resample
 from data_loaders.motion_checks import bone_problem, orientation_problem
+from data_loaders.motion_files import RESULTS, read_results
 from data_loaders.text import Caption, read_caption_file
 from evaluations.evaluation_set import EvaluationSet, Motions
 from model.capabilities import OWN, Decoding, Generates, Request
 from protos.options import one_line
 from sample.generation import features_for
-from sample.results import Results, read_results
 
 log = logging.getLogger(__name__)
 UNREADABLE = "unreadable"
@@ -82,8 +82,8 @@ def given_set(folder: Path, fps: float | None, corpus: Corpus) -> tuple[Evaluati
     196 frames. FileNotFoundError without such files, ValueError where all are unreadable, not finite or too short.
     """
     report, entries, clips, odd = Report(), [], [], []
-    files, own_fps = _given_files(folder, corpus.skeleton.num_joints)
-    fps = fps or own_fps or corpus.fps
+    files, own_fps = _given_files(folder, corpus)
+    fps = fps or own_fps
     longest = math.ceil((MAX_FRAMES + 1) * fps / corpus.fps) + 100  # a spline through them is the same as through more
     for name, load in files.items():
         try:
@@ -116,25 +116,26 @@ def given_set(folder: Path, fps: float | None, corpus: Corpus) -> tuple[Evaluati
 Load = Callable[[], tuple[list[Caption], np.ndarray]]
 
 
-def _given_files(folder: Path, num_joints: int) -> tuple[dict[str, Load], float | None]:
-    """What reads captions and joints of each motion in a folder, and the frame rate where a results file says it."""
-    if folder.is_file() or any((folder / name).is_file() for name in ("motions.npy", "motions.npz", "results.npy")):
-        results = read_results(folder)
-        return {f"{row:04d}": partial(_row_of, results, row, num_joints) for row in range(len(results.text))}, results.fps
+def _given_files(folder: Path, corpus: Corpus) -> tuple[dict[str, Load], float]:
+    """What reads captions and joints of each motion in a folder, and the frame rate: the corpus's where no results file says."""
+    num_joints = corpus.skeleton.num_joints
+    if folder.is_file() or any((folder / name).is_file() for name in RESULTS):
+        motions = read_results(folder, corpus.fps).motions
+        fps = motions[0].fps if motions else corpus.fps
+        return {f"{row:04d}": partial(_of_run, motion, num_joints) for row, motion in enumerate(motions)}, fps
     files = sorted(folder.glob("*.npy"))
     if not files:
         raise FileNotFoundError(f"{folder}: no motions; expected NAME.npy with joints and NAME.txt with captions")
-    return {path.stem: partial(_file_with_captions, path, num_joints) for path in files}, None
+    return {path.stem: partial(_file_with_captions, path, num_joints) for path in files}, corpus.fps
 
 
 def _file_with_captions(path: Path, num_joints: int) -> tuple[list[Caption], np.ndarray]:
     return read_caption_file(path.with_suffix(".txt"), plain=True), read_joints_npy(path, num_joints, name=path.name)
 
 
-def _row_of(results: Results, row: int, num_joints: int) -> tuple[list[Caption], np.ndarray]:
-    joints, text = results.joints(row), results.text[row].strip()
-    if joints.shape[1] != num_joints:
-        raise ValueError(f"{joints.shape[1]} joints, expected {num_joints}")
-    if not np.isfinite(joints).all():
+def _of_run(motion: Motion, num_joints: int) -> tuple[list[Caption], np.ndarray]:
+    if motion.joints.shape[2] != num_joints or len(motion.joints) != 1:
+        raise ValueError(f"{motion.joints.shape[2]} joints of {len(motion.joints)} person(s), expected {num_joints} of one")
+    if not np.isfinite(motion.joints).all():
         raise ValueError("NaN or infinity in its joints, expected finite numbers")
-    return [Caption(text)] if text else [], joints
+    return [Caption(text) for text in motion.captions if text.strip()], motion.joints[0]

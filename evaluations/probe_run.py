@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_loaders.corpus import Corpus
+from data_loaders.motion_files import read_results
 from data_loaders.skeleton import load_skeleton
 from evaluations.motion_measures import Measures, describe
 from evaluations.nearest_motion import MotionBank
@@ -22,7 +23,6 @@ from evaluations.probes import Probe, Probes, Side, Trial, normalised
 from model.capabilities import Decoding, Generates, Request
 from protos.randomness import derive_seed
 from sample.generation import motions_for
-from sample.results import read_results
 
 log = logging.getLogger(__name__)
 Near = tuple[float, str]  # metres to the nearest training clip, and its name
@@ -84,20 +84,20 @@ def made_joints(model: Generates, requests: Sequence[Request], decoding: Decodin
 def probe_folder(folder: Path, probes: Probes, fps: float) -> Probed:
     """What a sampling run made for the probes' wordings, at `fps` where it does not say its own; motions of other texts, and of a
     pair of which only one is there, are left out. Raises ValueError where no text is a wording of a probe."""
-    results = read_results(folder)
+    results = read_results(folder, fps)
     rows: dict[str, list[int]] = {}
-    for row, text in enumerate(results.text):
+    for row, text in enumerate(results.texts):
         rows.setdefault(normalised(text), []).append(row)
     trials, motions = [], []
     for trial in probes.plan(1):
         for number, found in enumerate(zip(*(rows.get(normalised(prompt), ()) for prompt in trial.prompts))):
-            trials.append(replace(trial, repetition=number, frames=tuple(int(results.lengths[row]) for row in found)))
-            motions += [results.joints(row) for row in found]
+            trials.append(replace(trial, repetition=number, frames=tuple(results.motions[row].joints.shape[1] for row in found)))
+            motions += [results.motions[row].joints[0] for row in found]
     if not trials:
-        raise ValueError(f"{folder}: none of its {len(results.text)} texts is a wording of a probe")
-    if left_out := len(results.text) - len(motions):
-        log.info("%d of %d motions belong to no probe and are left out", left_out, len(results.text))
-    return Probed(trials, motions, results.fps or fps, probes)
+        raise ValueError(f"{folder}: none of its {len(results.motions)} texts is a wording of a probe")
+    if left_out := len(results.motions) - len(motions):
+        log.info("%d of %d motions belong to no probe and are left out", left_out, len(results.motions))
+    return Probed(trials, motions, results.motions[0].fps, probes)
 
 
 def probe_real(clips: Sequence[RealClip], probes: Probes, chosen: Sequence[Probe], fps: float) -> Probed:

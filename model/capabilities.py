@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from data_loaders.corpus import Motion
     from data_loaders.edit_masks import TargetLocation
     from data_loaders.text import Caption
     from diffusion.samplers import SampledStep, SamplerName
@@ -106,6 +105,3 @@ class Generates(Protocol):
 
     def generate(self, requests: Sequence[Request], decoding: Decoding = OWN) -> list[Tensor]:
         """Features [(frames, D)] in their units, all made at once. ValueError for a length or a setting that it cannot take."""
-
-    def motion(self, features: Tensor, *captions: str) -> Motion:
-        """Features (T, D) in their units as joints (1, T, J, 3) in metres."""

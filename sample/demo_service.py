@@ -18,6 +18,8 @@ import numpy as np
 from data_loaders.amass_dataset import open_dataset
 from data_loaders.corpus import Motion
 from data_loaders.joint_mapping import shipped_mappings
+from data_loaders.motion_features import Reading
+from data_loaders.motion_files import motion_of, write_joints
 from model.capabilities import Decoding, Generates, Request
 from model.embedding import TextMotionSpace, open_space
 from model.loading import CheckpointError
@@ -26,7 +28,6 @@ from model.official.tmr import config_from_run, read_run_config
 from model.pretrained import from_pretrained, read_config
 from model.registry import able
 from protos.confined import Confined, LimitError
-from protos.files import atomic_file
 from protos.options import one_line
 from protos.processes import pick_device
 from protos.randomness import derive_seed
@@ -38,9 +39,7 @@ from sample.gallery_encode import bring_up_to_date, gallery_folder
 from sample.gallery_search import GallerySearch, Hit
 from sample.gallery_sources import DatasetSource, FileSource, clip_motions, missing_line
 from sample.generation import STARTER, TMR, motions_for
-from sample.motion_files import motion_of
 from sample.prompts import clean_prompt, file_name, frames_of
-from sample.reading import Reading
 from sample.starter_motions import write_starter_motions
 from sample.unknown_prompts import unknown_prompts
 
@@ -153,7 +152,7 @@ class Search:
             raise LimitError(f"{path.name}: {error}") from None
         with self._networks:
             query = self.space.encode_motion([part])[0]
-        return self._nearest(query, count, split)._replace(own=motion_of(part, self.space))
+        return self._nearest(query, count, split)._replace(own=motion_of(part, self.space.features))
 
     def _check(self, count: int, split: str) -> None:
         whole_number(count, 1, MOST_HITS, "hits")
@@ -320,14 +319,12 @@ class Maker:
 
 
 def write_downloads(folder: Path, motions: Sequence[Motion], seed: int) -> list[Path]:
-    """An mp4 and a page of the motions side by side, and the joints (T, J, 3) in metres of each as npy."""
+    """An mp4 and a page of the motions side by side, and the joints in metres of each as npy."""
     from visualize.video import write_video
     from visualize.web_viewer import write_viewer
 
     name = f"{file_name(motions[0].captions[0] if motions[0].captions else '')}_seed{int(seed)}"
     written = [write_video(folder / f"{name}.mp4", motions), write_viewer(folder / f"{name}.html", motions)]
     for i, motion in enumerate(motions):
-        written.append(folder / (f"{name}.npy" if len(motions) == 1 else f"{name}_{i + 1}.npy"))
-        with atomic_file(written[-1]) as file:
-            np.save(file, motion.joints[0])
+        written.append(write_joints(folder / (f"{name}.npy" if len(motions) == 1 else f"{name}_{i + 1}.npy"), motion))
     return written

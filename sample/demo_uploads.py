@@ -2,7 +2,6 @@
 it was made, keeps the others waiting or takes this machine's memory."""
 
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +9,11 @@ import numpy as np
 from data_loaders.bvh import MocapError, read_bvh
 from data_loaders.features import Features
 from data_loaders.joint_mapping import fitting_mapping, load_mapping
-from data_loaders.skeleton import Skeleton
+from data_loaders.motion_features import Reading, read_features
+from data_loaders.motion_files import read_motion
 from model.embedding import TextMotionSpace
 from protos.reading import read_array
 from sample.gallery_sources import usable
-from sample.motion_files import read_features, run_results
-from sample.reading import Reading
 
 SECONDS = 20.0  # that reading a file may take
 MEGABYTES = 1024  # that it may take in memory
@@ -29,22 +27,12 @@ class Wanted:
     """What reading a file asks of a model, without its weights."""
 
     features: Features
-    num_features: int
-    reads_joints: bool
     longest_trained: int
     frame_limits: tuple[int, int]
 
     @staticmethod
     def of(space: TextMotionSpace) -> "Wanted":
-        return Wanted(space.features, space.num_features, space.reads_joints, space.longest_trained, space.frame_limits)
-
-    @cached_property
-    def skeleton(self) -> Skeleton:
-        return self.features.body
-
-    @property
-    def fps(self) -> float:
-        return self.features.fps
+        return Wanted(space.features, space.longest_trained, space.frame_limits)
 
 
 def read_upload(path: Path, wanted: Wanted, skeleton: str, fps: float, start: float) -> np.ndarray:
@@ -52,19 +40,19 @@ def read_upload(path: Path, wanted: Wanted, skeleton: str, fps: float, start: fl
 
     `fps` is of joints in a .npy file, `skeleton` the name of a mapping of a .bvh file, or AUTO. ValueError in one line.
     """
-    features = read_features(path, wanted, reading_of(path, skeleton, fps))
-    first = int(start * wanted.fps)
+    features = read_features(path, wanted.features, reading_of(path, skeleton, fps))
+    first = int(start * wanted.features.fps)
     if first >= len(features):
-        raise ValueError(f"the motion lasts {len(features) / wanted.fps:.1f} s: it cannot start at {start:g} s")
+        raise ValueError(f"the motion lasts {len(features) / wanted.features.fps:.1f} s: it cannot start at {start:g} s")
     return np.array(usable(features[first : first + wanted.longest_trained], wanted), np.float32)
 
 
 def reading_of(path: Path, skeleton: str, fps: float) -> Reading:
     """How to read a file; ValueError for one that is too long."""
-    if (results := run_results(path)) is not None:
-        frames, mapping, fps = results.motion.shape[-1], None, results.fps or fps
+    if (motion := read_motion(path, fps)) is not None:
+        frames, mapping, fps = motion.joints.shape[1], None, motion.fps
     elif path.suffix.lower() == ".npy":
-        frames, mapping = (read_array(path, kinds="fiubUSc", mmap=True).shape or (0,))[0], None
+        frames, mapping = len(read_array(path, kinds="fiubUSc", mmap=True)), None
     else:
         bvh = read_bvh(path)
         joint_mapping = fitting_mapping(bvh) if skeleton == AUTO else load_mapping(skeleton)

@@ -18,13 +18,13 @@ from data_loaders.amass_annotations import Annotation, cut_span
 from data_loaders.amass_dataset import ANNOTATIONS, REPRESENTATION, AmassDataset, open_dataset
 from data_loaders.clips import in_order, window_captions
 from data_loaders.corpus import Corpus, Motion
+from data_loaders.motion_features import SUFFIXES, Reading, read_features
+from data_loaders.motion_files import motion_of, motions_in, named_row, run_results
 from data_loaders.text import Caption, read_caption_file
-from model.embedding import TextMotionSpace
+from model.embedding import NoVectorError, TextMotionSpace
 from protos.options import one_line
 from protos.reading import convert
 from sample.gallery import CONTENT, MOST_SECONDS, Clip, Gallery, GalleryError, Stamp
-from sample.motion_files import SUFFIXES, motion_of, motions_in, named_row, read_features, run_results
-from sample.reading import Reading
 
 log = logging.getLogger(__name__)
 MOST_NAMES = 6  # of what is missing
@@ -127,7 +127,8 @@ class FileSource:
 
     def clips(self, place: str) -> tuple[list[ClipFeatures], list[str]]:
         path, fps = Path(place), self.space.fps
-        features, captions = usable(read_features(path, self.space, self.reading), self.space, cut=False), captions_beside(path)
+        features = usable(read_features(path, self.space.features, self.reading), self.space, cut=False)
+        captions = captions_beside(path)
         file, row = named_row(path)
         name = file.relative_to(self.folder or file.parent).with_suffix("").as_posix() + ("" if row is None else f"#{row}")
         # no part is shorter than what the model reads
@@ -161,7 +162,7 @@ def captions_beside(motion: Path) -> list[Caption]:
     file, row = named_row(motion)
     if row is not None:
         results = run_results(file)
-        return [] if results is None or not results.text[row].strip() else [Caption(results.text[row])]
+        return [] if results is None else [Caption(text) for text in results.motions[row].captions if text.strip()]
     beside = file.with_suffix(".txt")
     return list(map(in_order, read_caption_file(beside, plain=True))) if beside.is_file() else []
 
@@ -174,6 +175,24 @@ def usable(features: np.ndarray, space: TextMotionSpace, cut: bool = True) -> np
     if not np.isfinite(features).all():
         raise ValueError("its features hold NaN or infinite values")
     return features[:longest] if cut else features
+
+
+def motion_vector(path: Path, space: TextMotionSpace, reading: Reading, start: float | None = None,
+                  end: float | None = None) -> np.ndarray:
+    """(C,) of a motion file, or of the part of it between two seconds. ValueError where the model cannot read it."""
+    features, fps = read_features(path, space.features, reading), space.fps
+    part = features[int((start or 0) * fps) : None if end is None else int(end * fps)]
+    if not len(part):
+        raise ValueError(f"{path} lasts {len(features) / fps:.2f} s: no frame between --start {start or 0:g} and "
+                         f"--end {'its end' if end is None else format(end, 'g')}")  # fmt: skip
+    shortest, longest = space.frame_limits
+    if not shortest <= len(part) <= longest:
+        raise ValueError(f"{path} has {len(part)} frames, this model reads {shortest} to {longest}: "
+                         "choose a part with --start and --end, in seconds")  # fmt: skip
+    try:
+        return space.encode_motion([part])[0]
+    except NoVectorError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 # ---------------------------------------------------------------------------------------------------------------- stamps
@@ -233,7 +252,7 @@ def clip_motions(gallery: Gallery, rows: Sequence[int], space: TextMotionSpace) 
                 clip = gallery.clips[row]
                 first, stop = round(clip.start * gallery.fps), round(clip.end * gallery.fps)
                 if len(part := features(clip.name)[first : max(stop, first + 1)]):
-                    found[row] = motion_of(part, space, clip.captions[:1])
+                    found[row] = motion_of(part, space.features, clip.captions[:1])
         except (KeyError, ValueError, OSError) as error:
             log.debug("%s cannot be shown: %s", source, error)
     return {row: found[row] for row in rows if row in found}
@@ -247,7 +266,7 @@ def features_again(gallery: Gallery, source: str, space: TextMotionSpace) -> Cal
         how = convert(stored, FileStamp, f"the gallery's entry of {source}")
         reading = Reading(mapping=how.mapping, motion_fps=how.motion_fps, body_model=how.body_model and Path(how.body_model))
         now = asdict(file_stamp(Path(source), reading, how.longest))
-        features = cache(lambda _: read_features(Path(source), space, reading))
+        features = cache(lambda _: read_features(Path(source), space.features, reading))
     else:
         data = open_dataset(source)
         now, features = dataset_stamp(data), partial(whole_clip, data)

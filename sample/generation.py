@@ -60,9 +60,11 @@ def motions_for(model: Generates, requests: Sequence[Request], decoding: Decodin
     """A Motion for each request: joints (1, frames, J, 3) in metres. ValueError as `features_for`."""
     import numpy as np
 
+    from data_loaders.motion_files import motion_of
+
     made = features_for(model, requests, decoding, progress)
     captions = [(each.text,) if isinstance(each.text, str) else tuple(each.text) for each in requests]
-    motions = [model.motion(features, *words) for features, words in zip(made, captions, strict=True)]
+    motions = [motion_of(rows, model.config.motion_features, words) for rows, words in zip(made, captions, strict=True)]
     _require_finite((bool(np.isfinite(motion.joints).all()) for motion in motions), model, requests, decoding)
     return motions
 
@@ -150,3 +152,36 @@ def _test_split(model: Generates, model_path: Path, dataset: str, count: int) ->
         Request(corpus.captions(i)[0].text, fit_frames(int(corpus.lengths[i]), config.fps, config.max_frames))
         for i in clips[:: max(1, len(clips) // count)]
     ][:count]
+
+
+def write_motions(folder: Path, motions: "Sequence[Motion]", num_samples: int, video: bool, gif: bool, html: bool) -> None:
+    """Everything a sampling run leaves behind: its results, and each motion as joints/prompt##_rep##.npy.
+
+    `motions` in the order of the rows. video: prompt##_rep##.mp4, prompt##.mp4 with the repetitions side by side, prompt##.png
+    as a strip; gif: prompt##_rep##.gif beside them; html: prompt##.html, a page to turn and to step through.
+    """
+    from tqdm import tqdm
+
+    from data_loaders.motion_files import write_joints, write_results
+    from visualize.video import write_gif, write_strip, write_video
+    from visualize.web_viewer import write_viewer
+
+    write_results(folder, motions, num_samples)
+    names = [f"prompt{row % num_samples:02d}_rep{row // num_samples:02d}" for row in range(len(motions))]
+    for name, motion in zip(names, motions, strict=True):
+        write_joints(folder / "joints" / f"{name}.npy", motion)
+    if video:
+        bar = tqdm(motions, desc="videos", unit="video", disable=None if len(motions) > 4 else True)
+        for name, motion in zip(names, bar):
+            write_video(folder / f"{name}.mp4", [motion])
+            if gif:
+                write_gif(folder / f"{name}.gif", [motion])
+    for sample in range(num_samples):
+        path, row = folder / f"prompt{sample:02d}", motions[sample::num_samples]
+        if video:
+            if len(row) > 1:
+                write_video(path.with_suffix(".mp4"), row)
+            write_strip(path.with_suffix(".png"), row[0])
+        if html:
+            labels = [f"rep{repetition:02d}" for repetition in range(len(row))] if len(row) > 1 else None
+            write_viewer(path.with_suffix(".html"), row, labels=labels)

@@ -22,11 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from data_loaders.motion_features import Reading
 from protos.bounds import PROCESSES, Range
 from protos.options import command, run_command
 from sample.generation import TMR
 from sample.localize import Seconds, Sliding
-from sample.reading import Reading
 
 if TYPE_CHECKING:
     from model.embedding import TextMotionSpace
@@ -198,7 +198,7 @@ def encode_motion(options: EncodeMotion) -> None:
     """Writes the vector (C,) float32, not of unit length, of a motion."""
     from protos.outputs import require_new
     from sample.findings import write_vector
-    from sample.motion_files import motion_vector
+    from sample.gallery_sources import motion_vector
 
     require_new(options.output)
     part = "" if options.start is options.end is None else f" {options.start} to {options.end}"
@@ -219,7 +219,7 @@ def encode_text(options: EncodeText) -> None:
 
 def text_motion_sim(options: TextMotionSim) -> None:
     """Prints a line that ends with the score."""
-    from sample.motion_files import motion_vector
+    from sample.gallery_sources import motion_vector
     from sample.prompts import clean_prompt
     from sample.search import score, unit_rows
 
@@ -255,7 +255,7 @@ def search(options: Search) -> None:
     from sample.findings import listed, show, write_hits
     from sample.gallery import Gallery
     from sample.gallery_search import GallerySearch
-    from sample.motion_files import motion_vector
+    from sample.gallery_sources import motion_vector
     from sample.prompts import clean_prompt, file_name
 
     text = None if options.text is None else clean_prompt(options.text)
@@ -293,14 +293,14 @@ def search(options: Search) -> None:
 
 def localize(options: Localize) -> None:
     """Prints the moments of each text, and writes moments.json, moments.csv and scores.png."""
+    from data_loaders.motion_features import read_features
     from sample.findings import write_moments
     from sample.localize import embed_windows, moments, score_curve
-    from sample.motion_files import read_features
     from sample.prompts import clean_prompt, file_name, new_folder, read_texts
 
     texts = [clean_prompt(options.text)] if options.text is not None else read_texts(options.input_text)
     space = options.open_space()
-    features = read_features(options.motion, space, options)
+    features = read_features(options.motion, space.features, options)
     windows = embed_windows(features, space, options, options.batch_size)
     scores = [windows.scores(vector) for vector in space.encode_text(texts)]
     found = [moments(windows, of_text, options.k, options.refine) for of_text in scores]

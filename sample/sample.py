@@ -58,9 +58,8 @@ def run(options: SampleOptions) -> None:
     """What cannot be asked for is refused before anything is loaded; a run that fails leaves no folder."""
     from model.capabilities import Decoding
     from protos.randomness import derive_seed
-    from sample.generation import load, motions_for, requests_for
+    from sample.generation import load, motions_for, requests_for, write_motions
     from sample.prompts import PromptError, clean_prompt, default_folder, new_folder, require_total
-    from sample.results import write_motions
     from sample.unknown_prompts import unknown_prompts, warn
 
     if options.text_prompt is not None:
@@ -84,7 +83,7 @@ def run(options: SampleOptions) -> None:
     except BaseException:
         folder.rmdir()  # ours, and still empty
         raise
-    write_motions(folder, motions, [request.text for request in rows], len(requests), options.video, options.gif, options.html)
+    write_motions(folder, motions, len(requests), options.video, options.gif, options.html)
     log.info("%d motions in %s", len(motions), folder)
 
 

@@ -7,8 +7,7 @@ NAME.txt.
 from itertools import product
 from pathlib import Path
 
-import numpy as np
-
+from data_loaders.motion_files import write_joints
 from model.capabilities import Decoding, Request
 from protos.files import atomic_folder
 from sample.generation import STARTER, load, motions_for
@@ -36,6 +35,6 @@ def write_starter_motions(folder: Path, device: str = "auto") -> Path:
     with atomic_folder(folder) as temporary:
         for number, (text, motion) in enumerate(zip(texts, motions)):
             name = f"{number:02d}_{file_name(text)}"
-            np.save(temporary / f"{name}.npy", motion.joints[0])
+            write_joints(temporary / f"{name}.npy", motion)
             (temporary / f"{name}.txt").write_text(f"{text}\n", encoding="utf-8")
     return folder

@@ -1,13 +1,15 @@
 """Small made-up motions and datasets, so that a clone without any motion capture is really tested."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from data_loaders.corpus import Statistics
+from data_loaders.corpus import Motion, Statistics
 from data_loaders.corpus_writer import Entry, write_corpus
 from data_loaders.features import Features
+from data_loaders.motion_files import write_results
 from data_loaders.skeleton import load_skeleton
 from data_loaders.text import Caption
 
@@ -172,3 +174,12 @@ def pool_corpus(folder: Path, count: int = 40) -> Path:
     for split in ("train", "val", "test"):
         (folder / f"{split}.txt").write_text("\n".join(entry.name for entry in entries))
     return folder
+
+
+def write_run(folder: Path, clips: Sequence[np.ndarray], texts: Sequence[str], fps: float = 20.0, num_samples: int | None = None,
+              skeleton: str = "humanml") -> Path:  # fmt: skip
+    """The results of a sampling run: clips (T, J, 3) of one person, or (P, T, J, 3)."""
+    people = [np.asarray(clip, np.float32) for clip in clips]
+    motions = [Motion(each if each.ndim == 4 else each[None], fps, skeleton, (text,))
+               for each, text in zip(people, texts, strict=True)]  # fmt: skip
+    return write_results(folder, motions, num_samples or len(motions))

@@ -33,8 +33,7 @@ from evaluations.report import read_report
 from protos.options import run_command
 from protos.outputs import OutputError, Outputs
 from protos.reading import FileError
-from sample.results import stack, write_results
-from tests.synthetic import pool_motion
+from tests.synthetic import pool_motion, write_run
 from train.lsremgm_recipe import judging
 from train.train_lsremgm import LSReMGMOptions
 from train.train_lsremgm import run as train_lsremgm
@@ -196,7 +195,7 @@ def test_results_of_sampling_are_judged_at_their_own_frame_rate(dataset, tmp_pat
     corpus = Corpus.open(dataset)
     clips = [np.repeat(pool_motion(i)[0], 3, axis=0).astype(np.float32) for i in range(4)]
     clips[1] = clips[1] * np.float32("nan")
-    write_results(tmp_path / "run", stack(clips, ["walk", "run", " ", "jump"], 4, 1, fps=60.0))
+    write_run(tmp_path / "run", clips, ["walk", "run", " ", "jump"], fps=60.0)
     for where in (tmp_path / "run", tmp_path / "run" / "motions.npz"):
         found, report = given_set(where, None, corpus)
         assert [entry.name for entry in found.entries] == ["0000", "0003"]

@@ -14,9 +14,8 @@ from data_loaders.joint_mapping import MAPPINGS
 from model.embedding import open_space
 from sample.gallery import Gallery, GalleryError
 from sample.gallery_sources import clip_motions
-from sample.results import stack, write_results
 from sample.retrieve import main
-from tests.synthetic import raise_hand, walk
+from tests.synthetic import raise_hand, walk, write_run
 from tests.tiny_retrieval import TEXT, encode_folder, features_of, found, saved_tmr, write_motions
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -313,7 +312,7 @@ def test_galleries_and_hidden_folders_are_no_motions(tmr, motions):
 
 def test_the_folder_of_a_sampling_run_gives_each_motion_once_with_its_text(tmr, folder):
     clips = [walk(40), raise_hand(60)]
-    write_results(folder / "run", stack(clips, ["somebody walks", "a hand goes up"], 2, 1, 20.0, "humanml"))
+    write_run(folder / "run", clips, ["somebody walks", "a hand goes up"])
     (folder / "run/joints").mkdir()
     for number, clip in enumerate(clips):
         np.save(folder / f"run/joints/prompt0{number}_rep00.npy", clip)

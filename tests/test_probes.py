@@ -23,7 +23,7 @@ from evaluations.probe_validation import control_motions, real_clips, validate
 from evaluations.probes import DATASETS, Probe, Probes, Rule, Side, normalised, probes_for, probes_of
 from protos.reading import FileError, read_toml
 from tests.shared import shared
-from tests.synthetic import raise_hand, standing, turn, walk
+from tests.synthetic import raise_hand, standing, turn, walk, write_run
 
 FPS = 20.0
 ROOT = Path(__file__).resolve().parents[1]
@@ -342,12 +342,10 @@ def test_real_clips_take_the_place_of_a_model(small_dataset, tmp_path, capsys):
 
 
 def test_motions_of_a_sampling_run_are_matched_by_their_text(small_dataset, tmp_path):
-    from sample.results import stack, write_results
-
     probe = PROBES["raise left hand"]
     texts = [probe.prompts[0], probe.prompts[1].upper(), "something else", probe.prompts[0]]
     motions = [raise_hand(60, "left"), raise_hand(50, "right"), walking(), raise_hand(40, "left")]
-    write_results(tmp_path / "run", stack(motions, texts, len(texts), 1))
+    write_run(tmp_path / "run", motions, texts)
     judged = probe_folder(tmp_path / "run", PROBES, FPS)
     assert [(trial.wording, trial.repetition) for trial in judged.trials] == [(0, 0), (0, 1), (1, 0)]
     assert [len(joints) for joints in judged.motions] == [60, 40, 50]
@@ -355,7 +353,7 @@ def test_motions_of_a_sampling_run_are_matched_by_their_text(small_dataset, tmp_
     report = evaluate([*common, "--output_dir", str(tmp_path / "report")])
     wordings = report["summary"]["probes"]["raise left hand"]["wordings"]
     assert list(wordings.values()) == [1.0, 0.0]
-    write_results(tmp_path / "other", stack([walking()], ["something else"], 1, 1))
+    write_run(tmp_path / "other", [walking()], ["something else"])
     with pytest.raises(ValueError, match="wording of a probe"):
         probe_folder(tmp_path / "other", PROBES, FPS)
 

@@ -14,7 +14,7 @@ from model.evaluators import EvaluatorConfig, GuoEvaluator
 from model.pretrained import from_pretrained, save_pretrained
 from model.tmr import scores
 from sample.retrieve import main
-from tests.synthetic import bvh_text, walk
+from tests.synthetic import bvh_text, walk, write_run
 from tests.synthetic_bodies import write_amass, write_body_models
 from tests.tiny_retrieval import TEXT, encode_folder, features_of, found
 
@@ -101,10 +101,8 @@ def test_a_vector_at_its_default_place_is_made_anew_unless_somebody_else_wrote_i
 
 
 def test_results_of_sampling_go_into_the_tools(tmr, folder, capsys):
-    from sample.results import stack, write_results
-
     clips, texts = [walk(60), walk(50, 2.0)], ["a person walks", "a person runs"]
-    write_results(folder / "run", stack(clips, texts, 2, 1, fps=20.0, skeleton="humanml"))
+    write_run(folder / "run", clips, texts)
     for file in ("motions.npz", "motions.npy"):
         main(["text_motion_sim", "--run_dir", str(tmr), "--text", TEXT, "--motion", f"run/{file}#1"])
         main(["encode_motion", "--run_dir", str(tmr), "--motion", f"run/{file}#1", "--output", f"{file}.npy"])

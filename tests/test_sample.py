@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_loaders.motion_files import Results, read_results
 from sample import generation
 from sample import sample as command
 from sample.prompts import PromptError, clean_prompt, file_name, frames_of, new_folder, read_prompt_file
-from sample.results import read_results
 
 ROOT = Path(__file__).resolve().parents[1]
 FAST = ("--sampling_steps", "2", "--no_video")
@@ -38,7 +38,7 @@ def run(tmp_path, monkeypatch):
     return run_in_folder
 
 
-def result_of(folder: Path):
+def result_of(folder: Path) -> Results:
     (output,) = (folder / "outputs").iterdir()
     return read_results(output)
 
@@ -74,27 +74,26 @@ def test_html_writes_a_page_per_prompt_with_the_repetitions_side_by_side(run, tm
 def test_without_a_prompt_the_checkpoint_has_its_own(run):
     results = result_of(run(*FAST, "--num_repetitions", "1"))
     own = [line.split("#")[0] for line in (generation.STARTER / "prompts.txt").read_text().splitlines()]
-    assert results.text == own
+    assert results.texts == own
 
 
 def test_prompt_files_give_lengths_in_frames(run, tmp_path):
     (tmp_path / "prompts.txt").write_text("a person bows#60\n\nsomeone runs # fast#44\na person walks\n")
     results = result_of(run(*FAST, "--input_text", "prompts.txt", "--num_repetitions", "2", "--motion_length", "3"))
-    assert results.text == ["a person bows", "someone runs # fast", "a person walks"] * 2
-    assert list(results.lengths) == [60, 44, 60] * 2
-    assert results.joints(1).shape == (44, 22, 3)
+    assert results.texts == ["a person bows", "someone runs # fast", "a person walks"] * 2
+    assert [motion.joints.shape for motion in results.motions] == [(1, n, 22, 3) for n in (60, 44, 60)] * 2
 
 
 def test_num_samples_repeats_the_prompt(run):
     results = result_of(run(*FAST, "--text_prompt", "a person bows", "--num_samples", "3", "--num_repetitions", "1"))
-    assert results.motion.shape[0] == 3
-    assert np.abs(results.motion[0] - results.motion[1]).max() > 1e-3
+    first, second, _ = results.motions
+    assert np.abs(first.joints - second.joints).max() > 1e-3
 
 
 def test_prompts_from_the_test_split(run, small_dataset):
     results = result_of(run(*FAST, "--dataset", str(small_dataset), "--num_repetitions", "1", "--num_samples", "2"))
-    assert len(results.text) == 2
-    assert set(results.text) <= {"a person walks forward", "a person raises the left hand", "a person raises the right hand"}
+    assert len(results.texts) == 2
+    assert set(results.texts) <= {"a person walks forward", "a person raises the left hand", "a person raises the right hand"}
 
 
 def test_a_dataset_of_other_features_is_refused(run, recordings, tmp_path):
@@ -196,7 +195,7 @@ def test_a_very_long_prompt_is_cut_by_the_text_encoder_with_a_word(run, capsys):
 
 def test_a_prompt_in_another_language_is_made_with_a_warning(run, capsys):
     results = result_of(run(*FAST, "--text_prompt", "人が左手を上げる", "--num_repetitions", "1"))
-    assert results.text == ["人が左手を上げる"]
+    assert results.texts == ["人が左手を上げる"]
     assert "English" in capsys.readouterr().err
 
 
@@ -211,7 +210,7 @@ def test_a_length_that_is_no_length_is_an_error(run, seconds, capsys):
 
 def test_a_length_beyond_the_model_is_cut_and_said(run, capsys):
     results = result_of(run(*FAST, "--text_prompt", "a person walks", "--motion_length", "60", "--num_repetitions", "1"))
-    assert list(results.lengths) == [196]
+    assert [motion.joints.shape[1] for motion in results.motions] == [196]
     assert "cut to 9.8 s" in capsys.readouterr().err
 
 

@@ -187,10 +187,15 @@ def end_location(case: Case) -> dict:
 
 
 def results_file(case: Case) -> dict:
-    from sample.results import read_results
+    from data_loaders.motion_files import read_results
 
     results = read_results(case.path("file"))
-    return {name: getattr(results, name) for name in case.expected}
+    found = {
+        "motion": np.stack([motion.joints[0].transpose(1, 2, 0) for motion in results.motions]), "text": results.texts,
+        "lengths": np.array([motion.joints.shape[1] for motion in results.motions]), "num_samples": results.num_samples,
+        "num_repetitions": results.num_repetitions,
+    }  # fmt: skip
+    return {name: found[name] for name in case.expected}
 
 
 def motion_terms(case: Case) -> MotionTerms:

@@ -1,0 +1,106 @@
+"""Motion files of any kind as features: joints, results of a sampling run, AMASS, BVH, or features as they are."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+
+from data_loaders.bvh import MocapError
+from data_loaders.corpus import Motion
+from data_loaders.features import Features
+from data_loaders.joint_mapping import load_mapping
+from data_loaders.mocap import checked_joints, read_joints, report_warnings, resample
+from data_loaders.motion_files import named_row, read_motion, run_results
+from data_loaders.skeleton import ALIASES, Skeleton
+from data_loaders.sources import SourceClip
+from protos.bounds import Range, check_bounds
+from protos.reading import read_array
+
+SUFFIXES = (".npy", ".npz", ".bvh")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How motion files are read that do not say it themselves."""
+
+    mapping: str | None = None
+    """BVH: TOML/JSON file, or the name of a shipped one, that maps the file's joints to ours (default: the shipped one that
+    fits the joints' names)."""
+    motion_fps: Annotated[float, Range(0.1, 10_000)] | None = None
+    """Frames per second of joints in .npy or .npz files (default: what the file says, else that of the model)."""
+    body_model: Path | None = None
+    """AMASS: folder of the licensed SMPL+H / SMPL body model files."""
+
+    def __post_init__(self) -> None:
+        check_bounds(self, "--")
+
+
+def read_features(path: Path, features: Features, reading: Reading, warnings: list[str] | None = None) -> np.ndarray:
+    """Features (T, D) in their units, at their frame rate, of a file.
+
+    .npy: features as they are, or joints in metres, Y up; .npz: AMASS, or such joints with their `fps`; .bvh. The results of a
+    sampling run (`motions.npz`, `motions.npy`) hold several motions: `motions.npz#2` names the third. MocapError says what is
+    wrong with a file; what looks wrong is collected in `warnings`, or logged.
+    """
+    path, skeleton, fps = Path(path), features.body, features.fps
+    file, _ = named_row(path)
+    if file.is_dir() or file.suffix.lower() not in SUFFIXES:
+        raise MocapError(f"{path}: expected a motion file, one of {', '.join(SUFFIXES)}")
+    if not file.is_file():
+        raise MocapError(f"{path}: no such file")
+    if file.suffix.lower() == ".npy" and (stored := _stored_features(file, features)) is not None:
+        return stored
+    told: list[str] = []
+    motion = read_motion(path, reading.motion_fps or fps)
+    if motion is not None:
+        joints = resample(_joints_of(motion, skeleton, path), reading.motion_fps or motion.fps, fps)
+        joints = checked_joints(joints, skeleton, str(path), told)
+    elif skeleton.name != "humanml":
+        raise MocapError(f"{path}: {file.suffix} files are read as joints of humanml, this model reads those of {skeleton.name}")
+    else:
+        mapping = load_mapping(reading.mapping) if reading.mapping else None
+        kind = "bvh" if file.suffix.lower() == ".bvh" else "amass"
+        joints = read_joints(SourceClip(path.stem, path, kind), fps, reading.body_model, mapping, warnings=told)
+    report_warnings(str(path), told, warnings)
+    if len(joints) < 2:
+        raise MocapError(f"{path}: {len(joints)} frames at {fps:g} per second, expected at least 2")
+    return _finite(features.encode(joints).numpy(), path)
+
+
+def _joints_of(motion: Motion, skeleton: Skeleton, path: Path) -> np.ndarray:
+    """Joints (T, J, 3) of the only person; hands beyond those of the skeleton are left out. MocapError for other motions."""
+    if len(motion.joints) != 1:
+        raise MocapError(f"{path}: {len(motion.joints)} persons, this model reads one")
+    joints = motion.joints[0]
+    more = joints.shape[1] - skeleton.num_joints
+    if more < 0 or (more and not skeleton.left_hand):
+        raise MocapError(f"{path}: {joints.shape[1]} joints, this model reads the {skeleton.num_joints} of {skeleton.name}")
+    named = ALIASES.get(motion.skeleton.lower(), motion.skeleton)
+    if named and named != skeleton.name:
+        raise MocapError(f"{path}: motions of {motion.skeleton[:40]!r}, this model reads those of {skeleton.name}")
+    return joints[:, : skeleton.num_joints]
+
+
+def _stored_features(path: Path, features: Features) -> np.ndarray | None:
+    """Features of a file that holds a table (T, D); None where it holds something else."""
+    if run_results(path) is not None:
+        return None
+    content = read_array(path, kinds="fiubUSc", mmap=True)
+    if content.ndim != 2:
+        return None
+    if not len(content):
+        raise MocapError(f"{path}: holds no frame")
+    width = features.width * features.persons
+    if content.dtype.kind not in "fiu" or content.shape[1] != width:
+        raise MocapError(f"{path}: shape {content.shape} of {content.dtype}, expected (frames, {width}): "
+                         f"this model reads {features.skeleton} features at {features.fps:g} fps")  # fmt: skip
+    with np.errstate(over="ignore"):  # what does not fit into float32 is infinite, and named
+        return _finite(np.array(content, np.float32), path)
+
+
+def _finite(features: np.ndarray, path: Path) -> np.ndarray:
+    bad = ~np.isfinite(features)
+    if bad.any():
+        raise MocapError(f"{path}: NaN or infinity in frame {np.argwhere(bad)[0][0]} of its features")
+    return features
