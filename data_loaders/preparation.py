@@ -28,7 +28,6 @@ from data_loaders.known_datasets import known_datasets
 from data_loaders.official import pack_official
 from data_loaders.prepare_report import PROGRESS, Accounts, Record, report_text
 from data_loaders.read_recordings import Loaded, PreparationSettings, read_all
-from data_loaders.skeleton import load_skeleton
 from data_loaders.sources import SUFFIXES, SourceClip
 from data_loaders.text import Caption, Tagger, mirror_caption, mirror_text, read_caption_file, write_caption_file
 from protos.files import atomic_path, is_partial, write_atomically
@@ -116,7 +115,6 @@ class Preparation:
         """OutputError or ValueError, before anything is written, where the folder is not for this dataset."""
         self.settings, self.folder = settings, settings.output
         self.clips = {clip.file: clip for clip in clips}
-        self.skeleton = load_skeleton("humanml")
         self.features = Features("humanml", settings.fps, settings.heading)
         self.outputs = Outputs(self.folder, "dataset", overwrite=settings.overwrite, going_on=True, earlier=earlier_files)
         if self.outputs.found_before and PROGRESS not in self.outputs.found_before and not settings.overwrite:
@@ -193,8 +191,6 @@ class Preparation:
 
     def write(self, batch: Sequence[Loaded]) -> None:
         """Windows, mirrored twins, features, texts of a batch of recordings; then their lines in progress.jsonl."""
-        from data_loaders.humanml_features import joints_from_features
-
         records, pieces = [], []
         for record, joints in batch:
             record.stamp = self.stamp(self.clips[record.file])
@@ -213,7 +209,7 @@ class Preparation:
                 continue
             record.names[name] = "mirrored" if piece.mirrored else "as recorded"
             save_array(self.folder / f"new_joint_vecs/{name}.npy", rows.numpy())
-            save_array(self.folder / f"new_joints/{name}.npy", joints_from_features(rows, self.skeleton).numpy())
+            save_array(self.folder / f"new_joints/{name}.npy", self.features.joints(rows).numpy())
             write_caption_file(self.folder / f"texts/{name}.txt", map(self._tagged, piece.captions))
         for record in records:
             if not record.names and not record.left_out:
@@ -223,36 +219,32 @@ class Preparation:
             file.write("".join(json.dumps(asdict(record)) + "\n" for record in records))
 
     def _pieces(self, record: Record, joints: np.ndarray) -> Iterator[Piece]:
-        """The clips that are made of a recording, mirrored twins included."""
+        """The clips that are made of a recording, mirrored twins included; the record gets what is left out."""
         import torch
 
         from data_loaders.humanml_features import mirror_joints
 
-        for window, (start, stop), captions in self._parts(record, len(joints)):
-            part = torch.from_numpy(joints[start:stop])
-            yield Piece(clip_name(record.source, window), record, False, part, captions)
-            if self.settings.mirror:
-                twin = mirror_joints(part, self.skeleton)
-                yield Piece(clip_name(record.source, window, True), record, True, twin, list(map(mirror_caption, captions)))
-
-    def _parts(self, record: Record, frames: int) -> Iterator[tuple[int | None, tuple[int, int], list[Caption]]]:
-        """(number of the window or None, its frames, its captions) of a recording; the record gets what is left out."""
         fps, said = self.settings.fps, self.clips[record.file].captions
-        spans, duration = windows(frames, self.settings.max_frames), (frames - 1) / fps
+        spans, duration = windows(len(joints), self.settings.max_frames), (len(joints) - 1) / fps
         for caption in said:
             beyond = "left out" if caption.start >= duration else "cut" if duration + 0.5 < caption.end < math.inf else ""
             if not caption.whole and beyond:
                 record.notes.append(f"caption {caption.text[:60]!r} {beyond}: it goes from {caption.start:g} to {caption.end:g} "
                                     f"s, the recording ends at {duration:g} s")  # fmt: skip
-        made = 0
+        described = False
         for k, (start, stop) in enumerate(spans):
+            window = k if len(spans) > 1 else None
             if captions := window_captions(said, start / fps, (stop - 1) / fps, duration):
-                made += 1
-                yield (k if len(spans) > 1 else None), (start, stop), captions
-            elif len(spans) > 1:
-                name = clip_name(record.source, k)
+                described = True
+                part = torch.from_numpy(joints[start:stop])
+                yield Piece(clip_name(record.source, window), record, False, part, captions)
+                if self.settings.mirror:
+                    twin = mirror_joints(part, self.features.body)
+                    yield Piece(clip_name(record.source, window, True), record, True, twin, list(map(mirror_caption, captions)))
+            elif window is not None:
+                name = clip_name(record.source, window)
                 record.notes.append(f"{name} left out: no caption of {start / fps:g} to {(stop - 1) / fps:g} s")
-        if not made:
+        if not described:
             record.left_out, record.reason = "without caption", "no caption describes a part of it"
 
     def _features(self, joints: list["Tensor"]) -> list["Tensor | str"]:
@@ -294,7 +286,9 @@ class Preparation:
             self.outputs.write(f"{split}.txt", "".join(f"{name}\n" for name in names))
         current = {*FIXED_FILES, *files_of([name for record in records for name in record.names])}
         self.outputs.remove(*(name for name in self.outputs.listed - current if name.startswith(("new_joint", "texts/"))))
-        self._remove_partial()
+        for path in self.folder.glob("*/.*"):  # what killed runs left half-written
+            if is_partial(path.name):
+                path.unlink()
         log.info("%s (%s)", report.read_text(encoding="utf-8").partition("\n")[0], report)
         return Accounts(report, records, inventory.unreadable)
 
@@ -303,13 +297,6 @@ class Preparation:
         unread = Record(clip.file, clip.name, left_out=clip.left_out or "damaged", reason=clip.reason or "was not read")
         record = self.done.get(clip.file, unread)
         return replace(record, notes=[*clip.notes, *record.notes])
-
-    def _remove_partial(self) -> None:
-        """Removes what runs that were killed left half-written."""
-        for place in ("new_joint_vecs", "new_joints", "texts"):
-            for path in (self.folder / place).iterdir():
-                if is_partial(path.name):
-                    path.unlink()
 
     def entries(self, records: Sequence[Record]) -> Iterator[Entry]:
         """Clips for the corpus, in the order of their recordings' names."""
