@@ -45,11 +45,11 @@ def forward_kinematics(nodes: list[BvhNode], frames: np.ndarray) -> tuple[np.nda
     step = max(1, KINEMATICS_AT_ONCE // len(nodes))
     for start in range(0, len(frames), step):
         piece = slice(start, start + step)
-        _place_joints(nodes, frames[piece], positions[piece], rotations[piece])
+        _place_all(nodes, frames[piece], positions[piece], rotations[piece])
     return positions, rotations
 
 
-def _place_joints(nodes: list[BvhNode], frames: np.ndarray, positions: np.ndarray, rotations: np.ndarray) -> None:
+def _place_all(nodes: list[BvhNode], frames: np.ndarray, positions: np.ndarray, rotations: np.ndarray) -> None:
     """Fills positions (T, J, 3) and rotations (T, J, 3, 3): one pass over joints, all frames at once.
 
     Rotation channels multiply from left to right as listed (R = R1 R2 R3). Turning the parent's world matrix by one

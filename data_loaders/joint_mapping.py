@@ -42,10 +42,6 @@ class Mapping:
     fps: float | None = None
     first_frame: int = 0
 
-    def source_fps(self, clip: BvhClip) -> float:
-        """Frames per second of the clip: the mapping's word, or else the file's."""
-        return self.fps or clip.fps
-
     @property
     def sources(self) -> set[str]:
         """The joints of the source that it uses."""

@@ -148,7 +148,7 @@ def _joints_of_bvh(clip: SourceClip, name: str, mapping: Mapping | None, told: l
         mapping = fitting_mapping(bvh)
         if mapping.fps and abs(mapping.fps / bvh.fps - 1) > 0.01:
             told.append(f"read at {mapping.fps:g} fps, as mapping {mapping.name} says, although the file says {bvh.fps:g}")
-    return retarget(bvh, mapping, first_frame=clip.first_frame or None), clip.fps or mapping.source_fps(bvh)
+    return retarget(bvh, mapping, first_frame=clip.first_frame or None), clip.fps or mapping.fps or bvh.fps
 
 
 def checked_joints(joints: np.ndarray, skeleton: Skeleton, name: str, warnings: list[str]) -> np.ndarray:

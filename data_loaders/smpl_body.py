@@ -15,7 +15,7 @@ from typing import BinaryIO
 import numpy as np
 
 from data_loaders.bvh import MocapError
-from protos.reading import read_arrays
+from protos.reading import name_of, read_arrays
 
 # Z up to Y up as HumanML3D ends up with it: its reflection (x, z, y) followed by its negated x, together a rotation.
 _TO_Y_UP = np.array([[-1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
@@ -29,7 +29,6 @@ NUM_BETAS = 10  # as published, although AMASS gives 16
 class AmassClip:
     """joints (T, J, 3) float32 in metres, +Y up, left = +X when facing +Z; fps as recorded; gender of the body used."""
 
-    name: str
     joints: np.ndarray
     fps: float
     gender: str
@@ -58,7 +57,7 @@ def read_amass_npz(
     As HumanML3D: the male model for "male", otherwise the female one; 10 betas; no soft-tissue (DMPL) coefficients. The
     first 22 joints are the same in SMPL, SMPL+H and SMPL-X. MocapError for a file without motion or frame rate.
     """
-    name = name or (str(source) if isinstance(source, (str, Path)) else "AMASS file")
+    name = name or name_of(source)
     if body_models is None:
         raise MocapError(f"{name}: AMASS holds poses, not joints; name the folder of the body model (--body_model)")
     content = _arrays(source, name, MOTION_ARRAYS)
@@ -74,9 +73,8 @@ def read_amass_npz(
     if not 0.1 <= (rate := float(rates[0][0])) <= 10_000:
         raise MocapError(f"{name}: mocap_framerate is {rate:g}, expected 0.1 to 10000 frames per second")
     if poses.ndim != 2 or trans.shape != (len(poses), 3) or poses.shape[1] < 3 * num_joints or len(poses) == 0:
-        raise MocapError(
-            f"{name}: poses {poses.shape} and trans {trans.shape}; expected (T, {3 * num_joints} or more) and (T, 3)"
-        )
+        raise MocapError(f"{name}: poses {poses.shape} and trans {trans.shape}; expected (T, {3 * num_joints} or more) and "
+                         "(T, 3)")  # fmt: skip
     for key, values in (("poses", poses), ("trans", trans), ("betas", betas[None])):
         if not np.isfinite(values).all():
             frame = int(np.argwhere(~np.isfinite(values))[0, 0])
@@ -86,7 +84,7 @@ def read_amass_npz(
     joints = pose_joints(body, poses[:, : 3 * num_joints], betas) + trans[:, None]
     with np.errstate(over="ignore", invalid="ignore"):  # what does not fit into float32 is infinite, and refused
         joints = (joints @ _TO_Y_UP.T).astype(np.float32)
-    return AmassClip(name, joints, rate, used)
+    return AmassClip(joints, rate, used)
 
 
 def pose_joints(body: BodyModel, poses: np.ndarray, betas: np.ndarray) -> np.ndarray:
@@ -129,10 +127,8 @@ def find_body_model(folder: str | Path, gender: str) -> Path:
             return found[0]
     pickled = sorted(folder.rglob("*.pkl"))
     hint = f"; {pickled[0].name} is a pickle that runs code when read: take the .npz download" if pickled else ""
-    raise MocapError(
-        f"{folder}: no {gender} body model; expected {gender}/model.npz or SMPLH_{gender.upper()}.npz, "
-        f"licensed at https://mano.is.tue.mpg.de{hint}"
-    )
+    raise MocapError(f"{folder}: no {gender} body model; expected {gender}/model.npz or SMPLH_{gender.upper()}.npz, licensed at "
+                     f"https://mano.is.tue.mpg.de{hint}")  # fmt: skip
 
 
 @lru_cache(maxsize=4)
@@ -147,10 +143,8 @@ def load_body_model(path: str | Path) -> BodyModel:
     count = len(template)
     fits = template.shape == (count, 3) and shape.ndim == 3 and shape.shape[:2] == (count, 3)
     if not fits or regressor.shape != (len(parents), count):
-        raise MocapError(
-            f"{path}: v_template {template.shape}, shapedirs {shape.shape}, J_regressor {regressor.shape} and "
-            f"{len(parents)} joints do not belong together"
-        )
+        raise MocapError(f"{path}: v_template {template.shape}, shapedirs {shape.shape}, J_regressor {regressor.shape} and "
+                         f"{len(parents)} joints do not belong together")  # fmt: skip
     if not len(parents) or ((parents[1:] < 0) | (parents[1:] >= np.arange(1, len(parents)))).any():
         raise MocapError(f"{path}: kintree_table names parents that come after their children")
     parents[0] = -1  # written as 4294967295

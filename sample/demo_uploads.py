@@ -56,7 +56,7 @@ def reading_of(path: Path, skeleton: str, fps: float) -> Reading:
     else:
         bvh = read_bvh(path)
         joint_mapping = fitting_mapping(bvh) if skeleton == AUTO else load_mapping(skeleton)
-        mapping, frames, fps = joint_mapping.name, len(bvh.joints), joint_mapping.source_fps(bvh)
+        mapping, frames, fps = joint_mapping.name, len(bvh.joints), joint_mapping.fps or bvh.fps
     if not frames / fps <= LONGEST_FILE:
         raise MocapError(f"{path.name} lasts {frames / fps:.0f} s at {fps:g} frames per second, at most {LONGEST_FILE:g} s "
                          "are read: is its frame rate right?")  # fmt: skip

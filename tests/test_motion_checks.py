@@ -161,7 +161,7 @@ def test_the_salsa_of_cmu_runs_at_its_true_60_frames_per_second():
     clip = read_bvh(files["cmu_salsa/60_10_scaled.bvh"], name="60_10")
     assert clip.fps == 120
     mapping = fitting_mapping(clip)
-    assert (mapping.name, mapping.source_fps(clip)) == ("cmu_salsa", 60)
+    assert (mapping.name, mapping.fps) == ("cmu_salsa", 60)
     warnings: list[str] = []
     joints = read_joints(SourceClip("60_10", files["cmu_salsa/60_10_scaled.bvh"], "bvh"), 20, warnings=warnings)
     assert len(joints) / 20 == pytest.approx(19.95 - 6 / 60, abs=0.06)
