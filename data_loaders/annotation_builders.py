@@ -10,7 +10,7 @@ from typing import Any, Generic, Literal, TypeVar
 from tqdm import tqdm
 
 from data_loaders.annotation_folder import Span, caption_span, file_entry
-from data_loaders.clips import Report
+from data_loaders.clips import LeftOut
 from data_loaders.known_datasets import humanml3d_sources
 from data_loaders.text import read_caption_file
 from protos.names import inside, shown
@@ -43,7 +43,7 @@ def file_seconds(motions: Path, path: str) -> float:
     return round(frames / FPS, 3)
 
 
-def _seconds_of(motions: Path, path: str, name: str, report: Report) -> float | None:
+def _seconds_of(motions: Path, path: str, name: str, report: LeftOut) -> float | None:
     """Seconds of the file of a clip; None, told to the report, where there is no usable one."""
     try:
         return file_seconds(motions, path)
@@ -101,7 +101,7 @@ def humanml3d_splits(folder: Path) -> dict[str, list[str]]:
     return {split: read_names(path) for split, path in found.items()}
 
 
-def humanml3d_annotations(folder: Path, motions: Path, report: Report) -> Content:
+def humanml3d_annotations(folder: Path, motions: Path, report: LeftOut) -> Content:
     """Clips of index.csv by name, each followed by its mirrored one M<name>, which lies below M/ and has its own captions.
 
     `motions` holds pose_data or the features of guoh3dfeats, see `file_seconds`; mirrored files last as long as the others.
@@ -167,7 +167,7 @@ class BabelSequence:
 
 
 def babel_annotations(
-    folder: Path, mode: Literal["all", "seq", "seg"], motions: Path | None, report: Report
+    folder: Path, mode: Literal["all", "seq", "seg"], motions: Path | None, report: LeftOut
 ) -> tuple[Content, dict[str, list[str]]]:
     """(sequences by id of five digits, split lists) of train.json and val.json, with labels of whole sequences and of frames.
 
@@ -192,7 +192,7 @@ def babel_annotations(
     return content, {**splits, "all": list(content)}
 
 
-def _babel_entry(name: str, sequence: BabelSequence, mode: str, motions: Path | None, report: Report) -> dict | None:
+def _babel_entry(name: str, sequence: BabelSequence, mode: str, motions: Path | None, report: LeftOut) -> dict | None:
     path = sequence.feat_p.partition("/")[2].removesuffix(".npz")
     stated = duration = round(sequence.dur, 3)
     if motions:

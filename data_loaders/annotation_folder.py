@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data_loaders.amass_dataset import ANNOTATIONS, REPRESENTATION, default_motions
-from data_loaders.clips import Report
+from data_loaders.annotated_clips import ANNOTATIONS, REPRESENTATION, default_motions
+from data_loaders.clips import LeftOut
 from data_loaders.corpus import Corpus
 from data_loaders.text import Caption
 from protos.outputs import Outputs
@@ -28,7 +28,7 @@ class Span(NamedTuple):
     more: Mapping[str, Any] = {}
 
 
-def file_entry(path: str, duration: float, spans: Iterable[Span], report: Report, **more: Any) -> dict[str, Any] | None:
+def file_entry(path: str, duration: float, spans: Iterable[Span], report: LeftOut, **more: Any) -> dict[str, Any] | None:
     """The entry of a file; None where it has no span with a text and some time within it. `report` gets such spans."""
     annotations = []
     for span in spans:
@@ -57,7 +57,7 @@ def seconds_of(frame: int, fps: float) -> float:
     return seconds if int(seconds * fps) >= frame else round(seconds + 0.001, 3)
 
 
-def annotations_of(corpus: Corpus, prefix: str, report: Report) -> dict[str, dict[str, Any]]:
+def annotations_of(corpus: Corpus, prefix: str, report: LeftOut) -> dict[str, dict[str, Any]]:
     """The content of annotations.json: every clip with its captions and their seconds; files lie at prefix/NAME."""
     content = {}
     for name, frames, labels in zip(corpus.names, corpus.lengths.tolist(), corpus.labels, strict=True):
@@ -70,7 +70,7 @@ def annotations_of(corpus: Corpus, prefix: str, report: Report) -> dict[str, dic
 
 
 def write_annotations(
-    corpus: Corpus, output: Path, motions: Path | None = None, overwrite: bool = False, report: Report | None = None
+    corpus: Corpus, output: Path, motions: Path | None = None, overwrite: bool = False, report: LeftOut | None = None
 ) -> int:
     """Writes a dataset of ours and returns the number of captions. Features lie in motions/<name of the output folder>.
     `report` gets captions of no time within their clip.
@@ -79,7 +79,7 @@ def write_annotations(
     """
     output = Path(output)
     name = output.resolve().name
-    content = annotations_of(corpus, name, report or Report())
+    content = annotations_of(corpus, name, report or LeftOut())
     files = {clip: f"{clip}.npy" for clip in content}
     folder = outputs_of(output, overwrite)
     features = Outputs((Path(motions) if motions else default_motions(output)) / name, "set of features", overwrite=overwrite,

@@ -59,13 +59,13 @@ class Babel:
 
 
 def run(options: Dataset | Humanml3d | Babel) -> None:
-    from data_loaders.amass_dataset import default_motions
+    from data_loaders.annotated_clips import default_motions
     from data_loaders.annotation_builders import babel_annotations, humanml3d_annotations, humanml3d_splits
     from data_loaders.annotation_folder import outputs_of, write_annotations, write_folder
-    from data_loaders.clips import Report
+    from data_loaders.clips import LeftOut
     from data_loaders.corpus import Corpus
 
-    report, motions = Report(), options.motions
+    report, motions = LeftOut(), options.motions
     if isinstance(options, Dataset):
         corpus = Corpus.open(options.dataset)
         count = write_annotations(corpus, options.output, motions, options.overwrite, report)

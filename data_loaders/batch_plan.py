@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 
-class Sample(NamedTuple):
+class Drawn(NamedTuple):
     """What to train on: index into the dataset, and place in the run's endless stream of samples (unique; a seed)."""
 
     index: int
@@ -54,7 +54,7 @@ class BatchPlan:
     def steps_per_epoch(self) -> int:
         return -(-self.num_items // self.batch_size)
 
-    def batch(self, step: int, rank: int = 0, world: int = 1) -> list[Sample]:
+    def batch(self, step: int, rank: int = 0, world: int = 1) -> list[Drawn]:
         """Samples of one process at a step. Raises ValueError where the batch does not divide evenly."""
         if self.batch_size % world or not 0 <= rank < world:
             raise ValueError(f"a batch of {self.batch_size} cannot be shared evenly by {world} processes")
@@ -62,9 +62,9 @@ class BatchPlan:
             numbers = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
         else:
             numbers = self._remember("bucket", step // self.bucket)[step % self.bucket]
-        return [Sample(self._index(int(number)), int(number)) for number in numbers[rank::world]]
+        return [Drawn(self._index(int(number)), int(number)) for number in numbers[rank::world]]
 
-    def batches(self, first_step: int = 0, rank: int = 0, world: int = 1) -> Iterator[list[Sample]]:
+    def batches(self, first_step: int = 0, rank: int = 0, world: int = 1) -> Iterator[list[Drawn]]:
         """Batches from a step on, without end."""
         step = first_step
         while True:

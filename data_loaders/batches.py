@@ -6,39 +6,58 @@ number, so that a resumed run needs to know nothing but its step.
 
 import logging
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
+from data_loaders.annotated_clips import MAX_SECONDS, MIN_SECONDS
 from data_loaders.augmentation import can_repeat, repeat_clip
-from data_loaders.batch_plan import BatchPlan, Sample, balanced_weights
-from data_loaders.clips import Report, in_order, published_name
+from data_loaders.batch_plan import BatchPlan, Drawn, balanced_weights
+from data_loaders.clips import LeftOut
+from data_loaders.corpus import Batch, Corpus, span_frames
 from data_loaders.humanml import MAX_FRAMES, UNIT_LENGTH, Draws, crop
+from data_loaders.text import Caption
 from protos.randomness import derive_seed
-
-if TYPE_CHECKING:
-    from data_loaders.corpus import Batch, Corpus
 
 log = logging.getLogger(__name__)
 FADE = 8  # frames over which a repeated clip joins itself
 
 
+class Part(NamedTuple):
+    """Frames start..stop of a clip, and a text that describes them."""
+
+    start: int
+    stop: int
+    text: str
+
+
 class Span(NamedTuple):
-    """Frames start..stop of a clip of the corpus, played `times` in a row, and the texts that describe them.
+    """What is drawn at once: a clip, played `times` in a row, and the parts of it of which a draw takes one.
 
     `share` is how often it is drawn beside the others of the same frames, which sum to 1.
     """
 
     clip: int
-    start: int
-    stop: int
-    texts: tuple[str, ...]
+    parts: tuple[Part, ...]
     times: int = 1
     share: float = 1.0
 
     @property
+    def start(self) -> int:
+        return self.parts[0].start
+
+    @property
+    def stop(self) -> int:
+        return self.parts[0].stop
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        return tuple(part.text for part in self.parts)
+
+    @property
     def frames(self) -> int:
-        return self.times * (self.stop - self.start) - (self.times - 1) * FADE
+        longest = max(part.stop - part.start for part in self.parts)
+        return self.times * longest - (self.times - 1) * FADE
 
 
 class TrainingItem(NamedTuple):
@@ -53,35 +72,41 @@ class TrainingItem(NamedTuple):
 class TextMotionDataset:
     """Captioned motions of a corpus split. `crop_rule` 'published' also cuts a whole unit off in a third of the draws;
     'whole' keeps as many frames as whole units and `max_frames` allow. Longer clips give a random window.
+
+    Of a prepared clip its captions describe all of it or stretches, each of which is drawn by itself. Of a file of TMR's layout a
+    draw takes one caption, so that files count alike however many captions they have; outside of the train split the first.
     """
 
     def __init__(
         self,
-        corpus: "Corpus",
+        corpus: Corpus,
         split: str = "train",
         max_frames: int = MAX_FRAMES,
         min_frames: int | None = None,
         unit_length: int = UNIT_LENGTH,
         crop_rule: Literal["published", "whole"] = "published",
         repeat: float = 0.0,
+        seconds: tuple[float, float] = (MIN_SECONDS, MAX_SECONDS),
     ):
-        """min_frames: two units by default.
+        """min_frames: two units by default. seconds: of captions of files, the shortest and the longest.
 
         repeat: how often a short action on the spot is played several times in a row, so that a model learns what to do
         with more time than the recordings take. Raises ValueError where nothing of the split can be used.
         """
         self.corpus, self.unit_length, self.crop_rule = corpus, unit_length, crop_rule
         self.max_frames = max_frames // unit_length * unit_length
-        self.report = Report()
-        self.published = published_name(corpus.features, corpus.names) is not None
-        shortest = max(2 * unit_length, min_frames or 0)
-        whole = [span for clip in corpus.split(split) for span in self._spans(clip, shortest)]
+        self.first_text = corpus.of_files and split != "train"
+        self.left_out = LeftOut()
+        shortest = 1 if corpus.of_files else max(2 * unit_length, min_frames or 0)
+        captioned = corpus.captioned(split, *seconds, self.left_out if corpus.of_files else None)
+        of_clip = self._of_file if corpus.of_files else self._of_clip
+        whole = [span for clip in captioned for span in of_clip(clip, captioned[clip], shortest)]
         self.spans = [each for span in whole for each in self._with_repeats(span, repeat)]
         if not self.spans:
-            raise ValueError(f"{corpus.folder}: nothing in split '{split}' can be trained on: {self.report}")
-        log.info("%s: %d motions; %s", split, len(whole), self.report)
-        if not self.published:
-            self._say_whole(corpus.split(split))
+            raise ValueError(f"{corpus.folder}: nothing in split '{split}' can be trained on: {self.left_out}")
+        log.info("%s: %d motions; %s", split, len(whole), self.left_out)
+        if not corpus.of_files and not corpus.published:
+            self._say_whole(list(captioned))
 
     def _say_whole(self, clips: Sequence[int]) -> None:
         """Names the captions whose times tell no part of their clip."""
@@ -94,30 +119,50 @@ class TextMotionDataset:
     def _with_repeats(self, span: Span, repeat: float) -> Iterator[Span]:
         """The span and, if it is an action on the spot, itself played 2, 3, ... times as far as `max_frames` goes."""
         most = (self.max_frames - FADE) // max(span.frames - FADE, 1)
-        features = self.corpus[span.clip][span.start : span.stop]
-        if not repeat or most < 2 or not can_repeat(features, self.corpus.features, FADE):
+        if not repeat or most < 2 or not can_repeat(self._rows(span, span.parts[0]), self.corpus.features, FADE):
             yield span
         else:
             yield span._replace(share=1 - repeat)
             yield from (span._replace(times=n, share=repeat / (most - 1)) for n in range(2, most + 1))
 
-    def _spans(self, clip: int, shortest: int) -> Iterator[Span]:
-        name, frames, captions = self.corpus.names[clip], int(self.corpus.lengths[clip]), self.corpus.captions(clip)
-        whole, parts = [], []
-        for caption in captions if self.published else map(in_order, captions):
-            if caption.whole:
-                whole.append(caption.text)
-            else:
-                seconds = caption.start, caption.end
-                start, stop = (max(0, min(int(second * self.corpus.fps), frames)) for second in seconds)
-                parts.append((f"{name} at {caption.start:g}-{caption.end:g} s", start, stop, (caption.text,)))
-        for what, start, stop, texts in ((name, 0, frames, tuple(whole)), *parts):
+    def _of_clip(self, clip: int, captions: Sequence[Caption], shortest: int) -> Iterator[Span]:
+        """Of a prepared clip all of it, with the captions that describe it, and each stretch of a caption's own."""
+        name, frames = self.corpus.names[clip], int(self.corpus.lengths[clip])
+        captions = self.corpus.captions(clip) if self.corpus.published else captions
+        stretches = [(f"{name} at {each.start:g}-{each.end:g} s", [each]) for each in captions if not each.whole]
+        for what, described in ((name, [each for each in captions if each.whole]), *stretches):
+            start, stop = 0, frames
+            if what != name:
+                first, last = span_frames(described[0].start, described[0].end, self.corpus.fps)
+                start, stop = (max(0, min(frame, frames)) for frame in (first, last))
             if stop - start < shortest:
-                self.report.add(what, f"too short: {stop - start} frames, {shortest} needed")
-            elif texts:
-                yield Span(clip, start, stop, texts)
+                self.left_out.add(what, f"too short: {stop - start} frames, {shortest} needed")
+            elif described:
+                yield Span(clip, tuple(Part(start, stop, each.text) for each in described))
             elif not captions:
-                self.report.add(what, "without caption")
+                self.left_out.add(what, "without caption")
+
+    def _of_file(self, clip: int, captions: Sequence[Caption], shortest: int) -> Iterator[Span]:
+        """Of a file the captions that it has frames of, all of them finite."""
+        parts = []
+        for each in captions:
+            try:
+                rows = self.corpus.cut(clip, each)
+            except ValueError as error:
+                self.left_out.add(each.seg_id, f"unreadable: {error}")
+                continue
+            if len(rows) < shortest:
+                self.left_out.add(each.seg_id, "without a frame: the file ends before the caption begins")
+            elif not np.isfinite(rows).all():
+                self.left_out.add(each.seg_id, f"with NaN or infinite values: {self.corpus.clips.annotated[clip].path}")
+            else:
+                first, _ = span_frames(each.start, each.end, self.corpus.fps)
+                parts.append(Part(first, first + len(rows), each.text))
+        if parts:
+            yield Span(clip, tuple(parts))
+
+    def _rows(self, span: Span, part: Part) -> np.ndarray:
+        return self.corpus[span.clip][part.start : part.stop]
 
     def __len__(self) -> int:
         return len(self.spans)
@@ -138,7 +183,8 @@ class TextMotionDataset:
 
     def motions(self) -> Iterator[np.ndarray]:
         """Features (T, D) in their units of every motion, once and not repeated."""
-        return (self.corpus[clip][start:stop] for clip, start, stop in dict.fromkeys(span[:3] for span in self.spans))
+        places = dict.fromkeys((span.clip, part.start, part.stop) for span in self.spans for part in span.parts)
+        return (self.corpus[clip][start:stop] for clip, start, stop in places)
 
     def labels(self, key: str) -> list[str]:
         """A label of every motion's clip, such as content or style; '' where it has none."""
@@ -151,16 +197,16 @@ class TextMotionDataset:
         """
         span = self.spans[index]
         draws = Draws(np.random.default_rng((seed, number, index)))
-        text = draws.choice(span.texts)
-        features = self.corpus[span.clip][span.start : span.stop]
+        part = span.parts[0] if self.first_text else draws.choice(span.parts)
+        rows = self._rows(span, part)
         if span.times > 1:
-            features = repeat_clip(features, span.times, FADE, self.corpus.features)
-        start, length = self._crop(len(features), draws)
-        motion = np.array(features[start : start + length], np.float32)
+            rows = repeat_clip(rows, span.times, FADE, self.corpus.features)
+        start, length = self._crop(len(rows), draws)
+        motion = np.array(rows[start : start + length], np.float32)
         name = self.corpus.names[span.clip]
         if not np.isfinite(motion).all():
             raise ValueError(f"{name}: its features hold NaN or infinite values; prepare the dataset again")
-        return TrainingItem(motion, text, name, index)
+        return TrainingItem(motion, part.text, name, index)
 
     def _crop(self, frames: int, draws: Draws) -> tuple[int, int]:
         if self.crop_rule == "published" and frames < self.max_frames + self.unit_length:
@@ -168,16 +214,14 @@ class TextMotionDataset:
         length = min(frames // self.unit_length * self.unit_length, self.max_frames)
         return draws.randint(0, frames - length), length
 
-    def batch(self, samples: Sequence[Sample], seed: int = 0, pad_to: int | None = None) -> "Batch":
+    def batch(self, samples: Sequence[Drawn], seed: int = 0, pad_to: int | None = None) -> Batch:
         """The samples of a step of a `BatchPlan` as a Batch."""
         return collate([self.item(sample.index, sample.number, seed) for sample in samples], pad_to)
 
 
-def collate(items: Sequence[TrainingItem], pad_to: int | None = None) -> "Batch":
+def collate(items: Sequence[TrainingItem], pad_to: int | None = None) -> Batch:
     """Batch of items in their order, zero-padded to the longest of them or to `pad_to` frames."""
     import torch
-
-    from data_loaders.corpus import Batch
 
     lengths = torch.tensor([len(item.motion) for item in items])
     frames = pad_to or int(lengths.max())
@@ -213,7 +257,7 @@ class CaptionBatches:
         self.weights, self.lengths = weights, lengths
         self.plans: dict[int, BatchPlan] = {}
 
-    def __call__(self, step: int, part: int, parts: int) -> "Batch":
+    def __call__(self, step: int, part: int, parts: int) -> Batch:
         if parts not in self.plans:
             self.plans[parts] = BatchPlan(len(self.data), parts * self.size, self.seed, self.weights, self.lengths)
         samples = self.plans[parts].batch(step)[part * self.size : (part + 1) * self.size]
@@ -228,7 +272,7 @@ class WindowBatches:
 
     def __init__(
         self,
-        corpus: "Corpus",
+        corpus: Corpus,
         split: str,
         window: int,
         batch_size: int,
@@ -246,12 +290,10 @@ class WindowBatches:
         """Clips (T, D) of the split; evenly chosen ones where there are more than `limit` or so."""
         return (self.corpus[clip] for clip in self.clips[:: max(1, len(self.clips) // limit)])
 
-    def __call__(self, step: int, part: int, parts: int) -> "Batch":
+    def __call__(self, step: int, part: int, parts: int) -> Batch:
         import torch
 
-        from data_loaders.corpus import Batch
-
-        motion = np.zeros((self.batch_size, self.window, self.corpus.frames.shape[1]), np.float32)
+        motion = np.zeros((self.batch_size, self.window, self.corpus[0].shape[1]), np.float32)
         lengths = np.zeros(self.batch_size, np.int64)
         for row in range(self.batch_size):
             draw = np.random.default_rng(derive_seed(self.seed, "windows", step, part * self.batch_size + row))

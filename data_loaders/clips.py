@@ -1,20 +1,14 @@
-"""The clips of a split, in a HumanML3D folder or a packed corpus, and an account of those that cannot be used."""
+"""The clips of a split, an account of those that cannot be used, names of clips that are made of a recording, and windows."""
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice, pairwise
-from pathlib import Path
 
 import numpy as np
 
-from data_loaders.corpus import Corpus, read_split
-from data_loaders.features import Features
-from data_loaders.known_datasets import official_of
-from data_loaders.text import Caption, read_caption_file
-from protos.names import inside
-from protos.reading import read_array
+from data_loaders.text import Caption
 
 # Marks in the names of clips that are made of a recording; `recording_names` in data_loaders/input_files.py keeps "@" for them.
 MIRRORED = "@mirrored"
@@ -31,50 +25,8 @@ class Clips:
     captions: Callable[[str], list[Caption]]
 
 
-def clips_of_folder(folder: str | Path, split: str) -> Clips:
-    """Clips of a folder in the HumanML3D layout. Raises FileNotFoundError where it lacks the split list."""
-    folder = Path(folder)
-    return Clips(
-        read_split(folder, split),
-        lambda name: read_array(inside(folder, f"new_joint_vecs/{name}.npy", reading=True)),
-        lambda name: read_caption_file(inside(folder, f"texts/{name}.txt", reading=True)),
-    )
-
-
-def clips_of_corpus(corpus: Corpus, split: str) -> Clips:
-    """Clips of a packed corpus; names of the split list that it lacks count as missing. Captions of own data have their times
-    `in_order`, those of HumanML3D and KIT-ML are read as their published loaders have it."""
-    names = corpus.names if split == "all" else read_split(corpus.folder, split)
-    published = published_name(corpus.features, corpus.names) is not None
-    captions = corpus.captions if published else lambda name: [in_order(each) for each in corpus.captions(name)]
-    return Clips(names, lambda name: corpus[corpus.position(name)], captions)
-
-
-def published_name(features: Features, names: Iterable[str]) -> str | None:
-    """humanml or kit where these are its clips (their ids, perhaps mirrored) as published; None for data of another kind,
-    which may well have the same skeleton and heading."""
-    official = official_of(features.skeleton) if features.heading == "published" else None
-    if official is None or features.fps != official.fps:
-        return None
-    return official.skeleton if all(re.fullmatch(official.clip, name) for name in names) else None
-
-
-def published_limits(features: Features) -> tuple[int, int] | None:
-    """Frames of the clips that count where features are as published, the first included, the last not; None for others."""
-    official = official_of(features.skeleton) if features.heading == "published" else None
-    return official and official.length_limits
-
-
-def in_order(caption: Caption) -> Caption:
-    """The one rule for times of own captions: exchanged ones change places, equal ones, of whatever value, mean the whole
-    clip. So TMR's builder reads HumanML3D too; HumanML3D's own loader leaves out captions from a second to the same one.
-    """
-    start, end = sorted((caption.start, caption.end))
-    return replace(caption, start=0.0, end=0.0) if start == end else replace(caption, start=start, end=end)
-
-
 @dataclass
-class Report:
+class LeftOut:
     """Clips (or captioned parts) that a dataset left out, and why."""
 
     skipped: dict[str, str] = field(default_factory=dict)
@@ -92,21 +44,21 @@ class Report:
         return f"{len(self.skipped)} left out{': ' + ', '.join(parts) if parts else ''}"
 
 
-def readable_motions(clips: Clips, num_features: int, report: Report) -> Iterator[tuple[str, np.ndarray]]:
+def readable_motions(clips: Clips, num_features: int, left_out: LeftOut) -> Iterator[tuple[str, np.ndarray]]:
     """Readable clips without NaN, in split order."""
     for name in clips.names:
         try:
             motion = clips.motion(name)
         except (KeyError, OSError):
-            report.add(name, "missing")
+            left_out.add(name, "missing")
             continue
         except (ValueError, EOFError) as error:
-            report.add(name, f"unreadable: {error}")
+            left_out.add(name, f"unreadable: {error}")
             continue
         if motion.ndim != 2 or motion.shape[1] != num_features:
-            report.add(name, f"of another width: shape {motion.shape}, expected (T, {num_features})")
+            left_out.add(name, f"of another width: shape {motion.shape}, expected (T, {num_features})")
         elif not np.isfinite(motion).all():
-            report.add(name, "with NaN")
+            left_out.add(name, "with NaN")
         else:
             yield name, motion
 

@@ -1,38 +1,27 @@
-"""The packed, memory-mapped store of a dataset, and the records that travel between the layers.
+"""A dataset opened for reading, whatever its layout, and the records that travel between the layers."""
 
-A dataset folder has the HumanML3D layout (`new_joints/`, `new_joint_vecs/`, `texts/`, `Mean.npy`, `Std.npy`, split lists)
-and beside it `corpus/`: all feature rows in one array, so that opening a dataset costs milliseconds whatever its size.
-"""
-
-import hashlib
 import json
-import re
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data_loaders.annotated_clips import ANNOTATIONS, MAX_SECONDS, MIN_SECONDS, AnnotatedClips, within_seconds
+from data_loaders.clips import Clips, LeftOut
 from data_loaders.features import Features, kind_of_width
-from data_loaders.known_datasets import resolve_dataset
+from data_loaders.known_datasets import published_name, resolve_dataset
+from data_loaders.packed_clips import PREPARE_AGAIN, PackedClips
 from data_loaders.skeleton import Skeleton
-from protos.files import atomic_file, recover_folder
-from protos.names import leads_out, shown
-from protos.reading import FileError, read_array, read_arrays, read_json, read_names
+from data_loaders.text import Caption, in_order
+from protos.files import atomic_file
+from protos.reading import FileError, read_arrays
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from data_loaders.text import Caption
-
 PUBLISHED_STATISTICS = Path(__file__).with_name("published_statistics.json")
-FORMAT_VERSION = 1
-CORPUS_FILES = ("index.json", "captions.json", "features.npy", "stats.npz")
-EARLIER_FILES = (*CORPUS_FILES, "features.npy.partial")  # the last was left by a killed run of an earlier version
-REPORT = "report.txt"  # the one text file of a dataset folder that is no split list
-PLAIN_NAME = re.compile(r"\w[\w@+=,() .-]*")  # of a file, without folders; most are so
-PREPARE_AGAIN = "prepare the dataset again"
 
 
 @dataclass(frozen=True)
@@ -105,80 +94,30 @@ class Batch:
     text_features: dict[str, Any] = field(default_factory=dict)  # by role
 
 
-@dataclass(frozen=True)
-class Index:
-    """What corpus/index.json holds: the clips in the order of their frames, offsets of K + 1 rows, and a hash of the frames."""
-
-    version: int
-    skeleton: str
-    fps: float
-    heading: str
-    names: list[str]
-    offsets: list[int]
-    labels: list[dict[str, Any]]
-    kind: str = "humanml"
-    frames: str = ""  # sha256 of features.npy's rows; '' where an earlier version wrote it
-
-    def check(self, name: str) -> None:
-        """FileError where the parts contradict each other, or a clip's name could lead out of a folder."""
-        if len(self.offsets) != len(self.names) + 1 or len(self.labels) != len(self.names):
-            raise FileError(f"{name}: {len(self.names)} names, {len(self.offsets)} offsets, {len(self.labels)} labels, expected "
-                            f"as many labels as names and one offset more: {PREPARE_AGAIN}")  # fmt: skip
-        rising = all(one <= other for one, other in zip(self.offsets, self.offsets[1:], strict=False))
-        if self.offsets[0] != 0 or not rising or self.offsets[-1] >= 1 << 48:
-            raise FileError(f"{name}: offsets must rise from 0: {PREPARE_AGAIN}")
-        if len(set(self.names)) < len(self.names):
-            twice = next(each for i, each in enumerate(self.names) if each in self.names[:i])
-            raise FileError(f"{name}: two clips are called {shown(twice)}: {PREPARE_AGAIN}")
-        for each in self.names:
-            if not PLAIN_NAME.fullmatch(each) and (leads_out(each) or "\n" in each or "\r" in each):
-                raise FileError(f"{name}: the clip's name {shown(each)} is no name of a file: not used")
-
-
-@dataclass(frozen=True)
-class _Version:
-    """What is read of an index first."""
-
-    version: Any = None
-
-
 class Corpus:
-    """A dataset opened for reading. `corpus[i]` is the memory-mapped feature block (T, D) of clip i, denormalised."""
+    """An index over memory-mapped frames: `corpus[i]` are the features (T, D) of clip i, in their units.
 
-    def __init__(self, folder: Path):
-        """FileNotFoundError where there is no prepared dataset, FileError where its files are damaged or do not fit together."""
+    A clip is (array, start, stop), with captions and what they describe. Prepared data (HumanML3D, KIT, own recordings) are one
+    packed array; TMR's layout of annotations is indexed where it lies, on first use (`of_files`: its clips are files, of which
+    captions describe parts, and several may be one file).
+    """
+
+    def __init__(self, folder: str | Path, motions: Path | None = None):
+        """motions: where the feature files of annotations lie. FileNotFoundError where there is no dataset; FileError
+        where its files are damaged or do not fit together."""
         self.folder = Path(folder)
-        store = self.folder / "corpus"
-        index_file = store / "index.json"
-        recover_folder(store)
-        if not index_file.is_file():
-            raise FileNotFoundError(
-                f"{self.folder} holds no prepared dataset ({index_file} is missing): "
-                f"make one with python -m data_loaders.prepare --help"
-            )
-        version = read_json(index_file, _Version).version
-        if version != FORMAT_VERSION:
-            raise FileError(f"{index_file}: format {shown(version)}, expected {FORMAT_VERSION}: prepare it again")
-        index = read_json(index_file, Index)
-        index.check(str(index_file))
-        self.index = index
-        self.names: list[str] = index.names
-        self.offsets = np.asarray(index.offsets, dtype=np.int64)
-        self.labels: list[dict] = [_plain_labels(each) for each in index.labels]
-        self.features = Features(index.skeleton, float(index.fps), index.heading, index.kind)
-        self.features.check(str(index_file))
-        self.frames = read_array(store / "features.npy", kinds="f", mmap=True)
-        expected = int(self.offsets[-1]), self.features.persons * self.features.width
-        if self.frames.shape != expected:
-            raise FileError(f"{store / 'features.npy'}: shape {self.frames.shape}, expected {expected}: {PREPARE_AGAIN}")
-        self._store = store
-        self._captions: dict[str, list[Caption]] | None = None
+        annotated = (self.folder / ANNOTATIONS).is_file() and not (self.folder / "corpus").is_dir()
+        if motions is not None and not annotated:
+            raise ValueError(f"--motions belongs to a folder with annotations.json, and {folder} is none")
+        self.clips = AnnotatedClips(self.folder, motions) if annotated else PackedClips(self.folder)
+        self.names, self.labels, self.features = self.clips.names, self.clips.labels, self.clips.features
+        self.of_files = self.clips.of_files
         self._position = {name: i for i, name in enumerate(self.names)}
-        self._statistics: Statistics | None = None
 
     @staticmethod
-    def open(name_or_folder: str | Path) -> "Corpus":
-        return Corpus(resolve_dataset(name_or_folder))
+    def open(name_or_folder: str | Path, motions: Path | None = None) -> "Corpus":
+        """A dataset by name (humanml, kit, ...) or folder, prepared or in TMR's layout."""
+        return Corpus(resolve_dataset(name_or_folder), motions)
 
     @property
     def skeleton(self) -> Skeleton:
@@ -192,22 +131,33 @@ class Corpus:
     def heading(self) -> str:
         return self.features.heading
 
-    @property
-    def lengths(self) -> np.ndarray:
-        return np.diff(self.offsets)
+    @cached_property
+    def published(self) -> str | None:
+        """humanml or kit where these are the clips of that dataset as published; None for data of another kind."""
+        return published_name(self.features, self.names)
 
     @property
+    def frames(self) -> np.ndarray:
+        """All rows (N, D) of prepared data, one clip after the other."""
+        return self.clips.frames
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Frames (K,) of every clip."""
+        return self.clips.lengths
+
+    @cached_property
     def statistics(self) -> Statistics:
         """The dataset's own pair; refused if it was made for other features than the frames."""
-        if self._statistics is None:
-            self._statistics = Statistics.load(self._store / "stats.npz")
-            if len(self._statistics.mean) != self.frames.shape[1]:
-                raise FileError(f"{self._store / 'stats.npz'}: {len(self._statistics.mean)} features, expected "
-                                f"{self.frames.shape[1]}: {PREPARE_AGAIN}")  # fmt: skip
-            self.features.require(
-                self._statistics.features, f"{self.folder}'s features", f"{self._store / 'stats.npz'}"
-            )
-        return self._statistics
+        path = self.folder / "corpus" / "stats.npz"
+        if self.of_files:
+            raise FileNotFoundError(f"{self.folder} holds annotations, no statistics: prepare the dataset, see "
+                                    "python -m data_loaders.prepare --help")  # fmt: skip
+        found, width = Statistics.load(path), self.features.persons * self.features.width
+        if len(found.mean) != width:
+            raise FileError(f"{path}: {len(found.mean)} features, expected {width}: {PREPARE_AGAIN}")
+        self.features.require(found.features, f"{self.folder}'s features", str(path))
+        return found
 
     @property
     def mean(self) -> np.ndarray:
@@ -221,7 +171,8 @@ class Corpus:
         return len(self.names)
 
     def __getitem__(self, i: int) -> np.ndarray:
-        return self.frames[self.offsets[i] : self.offsets[i + 1]]
+        rows, start, stop = self.clips.place(i)
+        return rows[start:stop]
 
     def position(self, name: str) -> int:
         """Index of a clip; KeyError where it is absent."""
@@ -231,16 +182,50 @@ class Corpus:
         """What is known about a clip (content, style, mirrored, ...); KeyError where it is absent."""
         return self.labels[self._position[name]]
 
-    def captions(self, clip: int | str) -> "list[Caption]":
-        if self._captions is None:
-            import msgspec
+    def captions(self, clip: int | str) -> list[Caption]:
+        """The captions of a clip, their times as they stand in the data."""
+        return self.clips.captions(self._position[clip] if isinstance(clip, str) else clip)
 
-            from data_loaders.text import LONGEST, Caption
+    def described(self, clip: int) -> list[Caption]:
+        """The captions of a clip by the rule of its layout for times: those of prepared clips `in_order`."""
+        captions = self.clips.captions(clip)
+        return captions if self.of_files else [in_order(caption) for caption in captions]
 
-            seconds = Annotated[float, msgspec.Meta(ge=-LONGEST, le=LONGEST)]
-            stored = read_json(self._store / "captions.json", dict[str, list[tuple[str, list[str], seconds, seconds]]])
-            self._captions = {name: [Caption(*row) for row in stored.get(name, ())] for name in self.names}
-        return self._captions[clip if isinstance(clip, str) else self.names[clip]]
+    def cut(self, clip: int, caption: Caption) -> np.ndarray:
+        """The frames (T, D) that a caption describes; none where it begins behind the end of a file."""
+        rows = self[clip]
+        return rows if caption.whole else cut_span(rows, caption.start, caption.end, self.fps)
+
+    def captioned(self, split: str, shortest: float = MIN_SECONDS, longest: float = MAX_SECONDS,
+                  left_out: LeftOut | None = None) -> dict[int, list[Caption]]:
+        """The clips of a split, in the order of its list, each with its `described` captions.
+
+        Captions of files count where they last so many seconds, in test splits always, as TMR is trained and tested; files
+        without any are left out. `left_out` gets what is.
+        """
+        found = {}
+        for name in self.clips.listed(split):
+            if (clip := self._position.get(name)) is None:
+                if left_out is not None:
+                    left_out.add(name, "without annotations" if self.of_files else "missing")
+                continue
+            captions = self.described(clip)
+            if self.of_files and "test" not in split:
+                kept = within_seconds(captions, shortest, longest)
+                for each in captions if left_out is not None else ():
+                    if each not in kept:
+                        left_out.add(each.seg_id, f"of another length: {each.seconds:g} s, not {shortest:g} to {longest:g}")
+                if not (captions := kept):
+                    continue
+            found[clip] = captions
+        return found
+
+    def clips_of(self, split: str) -> Clips:
+        """The clips of a split as loaders of published datasets take them: the captions of HumanML3D and KIT-ML with their times
+        as they stand, those of own data `in_order`. Names that the list has and the data have not count as missing."""
+        captions = self.clips.captions if self.published else self.described
+        return Clips(self.clips.listed(split), lambda name: self[self._position[name]],
+                     lambda name: captions(self._position[name]))  # fmt: skip
 
     def joints(self, clip: int | str) -> np.ndarray:
         """Joints (T, J, 3) of a clip in metres, Y up, decoded from its features. FileError where these are not finite."""
@@ -249,66 +234,43 @@ class Corpus:
         i = self._position[clip] if isinstance(clip, str) else clip
         rows = np.array(self[i])
         if not np.isfinite(rows).all():
-            raise FileError(f"{self._store / 'features.npy'}: NaN or infinity in clip {self.names[i]}: {PREPARE_AGAIN}")
+            raise FileError(f"{self.folder}: NaN or infinity in clip {self.names[i]}: {PREPARE_AGAIN}")
         return self.features.joints(torch.from_numpy(rows)).numpy()
 
     def motion(self, clip: int | str) -> Motion:
         captions = tuple(caption.text for caption in self.captions(clip))
-        return Motion(self.joints(clip)[None], self.fps, self.skeleton.name, captions)
+        return Motion(self.joints(clip)[None], self.fps, self.features.skeleton, captions)
+
+    def listed(self, split: str) -> list[str]:
+        """Names of a split's list, also of clips that are not there. FileNotFoundError names the splits there are."""
+        return self.clips.listed(split)
 
     def split(self, name: str) -> list[int]:
         """Indices of the clips of a split (train, val, test, ...), in the order of its list; absent names are left out.
 
         Raises FileNotFoundError, naming the splits there are.
         """
-        if name == "all":
-            return list(range(len(self)))
-        return [self._position[line] for line in read_split(self.folder, name) if line in self._position]
+        return [self._position[line] for line in self.clips.listed(name) if line in self._position]
 
-    @cached_property
+    def files(self) -> tuple[list[Path], list[Path]]:
+        """The dataset's own files that frames and captions are read from, and the files of features of annotated ones."""
+        return self.clips.files()
+
+    @property
     def stamp(self) -> str:
         """16 characters that change when frames, captions, labels, splits or statistics do: what was computed from the data
         (evaluations, galleries, text features, a training that is resumed) is compared by it. The same data prepared again,
-        or copied, has the same. Of a corpus by an earlier version all frames are read for it.
+        or copied, has the same.
         """
-        digest = hashlib.sha256()
-        for name in ("index.json", "captions.json", "stats.npz"):
-            path = self._store / name
-            digest.update(name.encode() + (path.read_bytes() if path.is_file() else b""))
-        if not self.index.frames:
-            digest.update(_hash_of_rows(self.frames).encode())
-        for path in sorted(self.folder.glob("*.txt")):
-            if path.name != REPORT and (clips := self._listed(path)):
-                digest.update(path.name.encode() + np.asarray(clips, np.int64).tobytes())
-        return digest.hexdigest()[:16]
-
-    def _listed(self, path: Path) -> list[int]:
-        """Clips that a text file lists; none for one that is no split list."""
-        try:
-            return [self._position[line] for line in read_names(path) if line in self._position]
-        except FileError:
-            return []
+        return self.clips.stamp
 
 
-def read_split(folder: Path, split: str) -> list[str]:
-    """The names in a split list, one a line. FileNotFoundError names the splits there are."""
-    path = Path(folder) / f"{split}.txt"
-    if not path.is_file():
-        known = sorted(p.stem for p in Path(folder).glob("*.txt") if p.name != REPORT)
-        raise FileNotFoundError(f"{path}: no such split; this dataset has {', '.join(known) or 'none'}")
-    return read_names(path)
+def span_frames(start: float, end: float, fps: float) -> tuple[int, int]:
+    """First frame and the one after the last, of seconds: each product is cut, not rounded (0.58 s at 20 is 11)."""
+    return int(start * fps), int(end * fps)
 
 
-def _plain_labels(labels: dict[str, Any]) -> dict[str, Any]:
-    """Labels that can be compared and counted: lists and dicts, which a file may hold, as their text."""
-    if not any(type(value) in (list, dict) for value in labels.values()):
-        return labels
-    return {key: json.dumps(value) if isinstance(value, (list, dict)) else value for key, value in labels.items()}
-
-
-def _hash_of_rows(features: np.ndarray, rows: int = 1 << 14) -> str:
-    """sha256 of an array's float32 rows, read a part at a time."""
-    digest = hashlib.sha256()
-    for start in range(0, len(features), rows):
-        digest.update(np.ascontiguousarray(features[start : start + rows], "<f4").tobytes())
-    return digest.hexdigest()
+def cut_span(rows: np.ndarray, start: float, end: float, fps: float) -> np.ndarray:
+    """The frames (T, D) of a span; one that reaches beyond the file ends with it, one behind its end has none."""
+    first, stop = span_frames(start, end, fps)
+    return rows[first:stop]

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from data_loaders.corpus import EARLIER_FILES, FORMAT_VERSION, Index, Statistics
+from data_loaders.corpus import Statistics
 from data_loaders.features import Features
+from data_loaders.packed_clips import EARLIER_FILES, FORMAT_VERSION, Index
 from data_loaders.text import Caption
 from protos.files import encode_json, write_atomically
 from protos.outputs import new_folder
 
 
 @dataclass(frozen=True)
-class Entry:
+class NewClip:
     """One clip on its way into a corpus: denormalised features (T, D), captions, free labels (content, style, ...)."""
 
     name: str
@@ -24,7 +25,7 @@ class Entry:
     labels: dict = field(default_factory=dict)
 
 
-def write_corpus(folder: Path, entries: Iterable[Entry], features: Features, statistics: Statistics) -> None:
+def write_corpus(folder: Path, entries: Iterable[NewClip], features: Features, statistics: Statistics) -> None:
     """Packs entries into `folder/corpus`, one clip in memory at a time; complete or not there at all.
 
     A corpus that is there stays until the new one is whole, and is exchanged for it. OutputError, before any work, where

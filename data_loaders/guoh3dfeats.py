@@ -17,7 +17,7 @@ from protos.options import command, run_command
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from data_loaders.clips import Report
+    from data_loaders.clips import LeftOut
 
 log = logging.getLogger(__name__)
 BODY_JOINTS = 24  # of SMPL; files with more have fingers
@@ -65,7 +65,7 @@ def file_features(pose_data: "Tensor", path: str, *, mirror: bool = False, tgt_o
     return features_from_joints(joints[:, : skeleton.num_joints], skeleton, "published", tgt_offsets)
 
 
-def write_features(source: Path, output: Path, *, force: bool = False, report: "Report | None" = None) -> Iterator[Path]:
+def write_features(source: Path, output: Path, *, force: bool = False, report: "LeftOut | None" = None) -> Iterator[Path]:
     """Writes the features of every joints file below `source`, and of its mirror below output/M; yields what was written.
 
     Files that are there are kept unless `force`, which replaces only those that an earlier run listed (OutputError otherwise).
@@ -75,12 +75,12 @@ def write_features(source: Path, output: Path, *, force: bool = False, report: "
     import torch
     from tqdm import tqdm
 
-    from data_loaders.clips import Report
+    from data_loaders.clips import LeftOut
     from data_loaders.mocap import read_joints_npy
     from data_loaders.skeleton import load_skeleton
     from protos.outputs import Outputs
 
-    report, needed = report or Report(), load_skeleton("humanml").num_joints
+    report, needed = report or LeftOut(), load_skeleton("humanml").num_joints
     files = joints_files(source, output)
     outputs = Outputs(output, "set of features", going_on=True, earlier=[each for both in files.values() for each in both])
     missing = {file: [target for target in both if force or not (outputs.folder / target).is_file()]
@@ -124,9 +124,9 @@ def joints_files(source: Path, output: Path) -> dict[Path, tuple[str, str]]:
 
 
 def run(options: FeatureOptions) -> None:
-    from data_loaders.clips import Report
+    from data_loaders.clips import LeftOut
 
-    report = Report()
+    report = LeftOut()
     written = sum(1 for _ in write_features(options.input, options.output, force=options.force_redo, report=report))
     kept = 2 * (len(joints_files(options.input, options.output)) - len(report.skipped)) - written
     log.info("%d files written to %s, mirrored ones included; %d were there; of the input %s", written, options.output, kept,

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from data_loaders.clips import Clips, Report, readable_motions
+from data_loaders.clips import Clips, LeftOut, readable_motions
 from data_loaders.text import Caption
 from protos.reading import FileError
 
@@ -44,7 +44,7 @@ class Draws:
 
 
 @dataclass(frozen=True)
-class Entry:
+class CaptionedMotion:
     """A clip, or a captioned part of one, with the captions that describe all of it. motion (T, D), not normalised."""
 
     name: str
@@ -60,13 +60,13 @@ def _too_short_or_long(frames: int, limits: tuple[int, int]) -> str | None:
 
 def select_entries(
     clips: Clips, limits: tuple[int, int], num_features: int, draws: Draws, tag_fps: float = TAG_FPS
-) -> tuple[list[Entry], Report]:
+) -> tuple[list[CaptionedMotion], LeftOut]:
     """Entries by rising length (ties in split order) of the clips with limits[0] <= frames < limits[1].
 
     A caption with times makes an entry of its own, named by a drawn letter; the rest of a clip's captions share one.
     Raises ValueError where no clip is left.
     """
-    report, entries, taken = Report(), [], set()
+    report, entries, taken = LeftOut(), [], set()
     for name, motion in readable_motions(clips, num_features, report):
         if reason := _too_short_or_long(len(motion), limits):
             report.add(name, reason)
@@ -87,9 +87,9 @@ def select_entries(
             while part_name in taken:
                 part_name = f"{draws.choice(PART_LETTERS)}_{name}"
             taken.add(part_name)
-            entries.append(Entry(part_name, part, (caption,)))
+            entries.append(CaptionedMotion(part_name, part, (caption,)))
         if whole := tuple(caption for caption in captions if caption.whole):
-            entries.append(Entry(name, motion, whole))
+            entries.append(CaptionedMotion(name, motion, whole))
         elif not captions:
             report.add(name, "without caption")
     if not entries:

@@ -5,13 +5,14 @@ A dataset of recordings whose file names say what they are is such a file: see b
 
 import re
 import string
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
 
+from data_loaders.features import Features
 from protos.reading import FileError, read_toml
 
 DATASET_ROOT = Path("dataset")
@@ -138,6 +139,21 @@ def official_of(skeleton: str) -> Official | None:
     """The published dataset of a skeleton (by name), of which there is at most one."""
     known = (each.official for each in known_datasets().values())
     return next((official for official in known if official and official.skeleton == skeleton), None)
+
+
+def published_name(features: Features, names: Iterable[str]) -> str | None:
+    """humanml or kit where these are its clips (their ids, perhaps mirrored) as published; None for data of another kind,
+    which may well have the same skeleton and heading."""
+    official = official_of(features.skeleton) if features.heading == "published" else None
+    if official is None or features.fps != official.fps:
+        return None
+    return official.skeleton if all(re.fullmatch(official.clip, name) for name in names) else None
+
+
+def published_limits(features: Features) -> tuple[int, int] | None:
+    """Frames of the clips that count where features are as published, the first included, the last not; None for others."""
+    official = official_of(features.skeleton) if features.heading == "published" else None
+    return official and official.length_limits
 
 
 def humanml3d_sources() -> Sources:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data_loaders.corpus import EARLIER_FILES, REPORT, Statistics, read_split
-from data_loaders.corpus_writer import Entry, write_corpus
+from data_loaders.corpus import Statistics
+from data_loaders.corpus_writer import NewClip, write_corpus
 from data_loaders.features import Features
 from data_loaders.known_datasets import Official
+from data_loaders.packed_clips import EARLIER_FILES, REPORT, read_split
 from data_loaders.prepare_report import PROGRESS, Accounts, Record
 from data_loaders.text import read_caption_file
 from protos.names import inside
@@ -65,7 +66,7 @@ def pack_official(source: Path, output: Path, name: str, official: Official) -> 
     return Accounts(report, list(records.values()))
 
 
-def read_entries(source: Path, records: dict[str, Record], width: int, gaps: Collection[str]) -> Iterator[Entry]:
+def read_entries(source: Path, records: dict[str, Record], width: int, gaps: Collection[str]) -> Iterator[NewClip]:
     """Usable clips one by one; the records of the others get the reason."""
     from tqdm import tqdm
 
@@ -88,7 +89,7 @@ def read_entries(source: Path, records: dict[str, Record], width: int, gaps: Col
                 record.left_out, record.reason = "damaged", f"{path} holds NaN"
             else:
                 record.names[name] = "as recorded"
-                yield Entry(name, features, captions)
+                yield NewClip(name, features, captions)
         if record.left_out and name in gaps:
             record.left_out = "known gap"
 

@@ -19,13 +19,14 @@ from tqdm import tqdm
 
 from data_loaders.clip_labels import Labels
 from data_loaders.clips import clip_name, window_captions, windows
-from data_loaders.corpus import EARLIER_FILES, REPORT, Statistics
-from data_loaders.corpus_writer import Entry, write_corpus
+from data_loaders.corpus import Statistics
+from data_loaders.corpus_writer import NewClip, write_corpus
 from data_loaders.features import Features
 from data_loaders.input_files import SPLITS, Inventory, contents, survey
 from data_loaders.joint_mapping import load_mapping
 from data_loaders.known_datasets import known_datasets
 from data_loaders.official import pack_official
+from data_loaders.packed_clips import EARLIER_FILES, REPORT
 from data_loaders.prepare_report import PROGRESS, Accounts, Record, report_text
 from data_loaders.read_recordings import Loaded, PreparationSettings, read_all
 from data_loaders.sources import SUFFIXES, SourceClip
@@ -298,7 +299,7 @@ class Preparation:
         record = self.done.get(clip.file, unread)
         return replace(record, notes=[*clip.notes, *record.notes])
 
-    def entries(self, records: Sequence[Record]) -> Iterator[Entry]:
+    def entries(self, records: Sequence[Record]) -> Iterator[NewClip]:
         """Clips for the corpus, in the order of their recordings' names."""
         for record in records:
             clip = self.clips[record.file]
@@ -308,7 +309,7 @@ class Preparation:
                     facts = {key: mirror_text(value) if isinstance(value, str) else value for key, value in facts.items()}
                 facts |= {"source": record.source, "file": record.file, "mirrored": side == "mirrored"}
                 features = read_array(self.folder / f"new_joint_vecs/{name}.npy")
-                yield Entry(name, features, read_caption_file(self.folder / f"texts/{name}.txt"), facts)
+                yield NewClip(name, features, read_caption_file(self.folder / f"texts/{name}.txt"), facts)
 
 
 def save_array(path: Path, array: np.ndarray) -> None:

@@ -9,7 +9,7 @@ import logging
 import math
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -39,6 +39,14 @@ class Caption:
     @property
     def whole(self) -> bool:
         return self.start == 0.0 and self.end == 0.0
+
+
+def in_order(caption: Caption) -> Caption:
+    """The one rule for times of own captions: exchanged ones change places, equal ones, of whatever value, mean the whole
+    clip. So TMR's builder reads HumanML3D too; HumanML3D's own loader leaves out captions from a second to the same one.
+    """
+    start, end = sorted((caption.start, caption.end))
+    return replace(caption, start=0.0, end=0.0) if start == end else replace(caption, start=start, end=end)
 
 
 def parse_caption(line: str) -> Caption:

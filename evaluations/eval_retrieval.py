@@ -55,7 +55,7 @@ class RetrievalOptions:
 
 def run(options: RetrievalOptions) -> dict[str, Any] | None:
     """The facts of the report, in the main process."""
-    from data_loaders.amass_dataset import open_dataset
+    from data_loaders.corpus import Corpus
     from evaluations.judges import default_evaluator, load_judge
     from evaluations.retrieval import protocols_of, retrieval_report, sentences_for, similarities_of
     from evaluations.retrieval_data import items_of
@@ -65,7 +65,7 @@ def run(options: RetrievalOptions) -> dict[str, Any] | None:
     from sample.prompts import file_name
 
     processes = Processes(options.device)
-    data = open_dataset(chosen_dataset(options.dataset, options.model_path))
+    data = Corpus.open(chosen_dataset(options.dataset, options.model_path))
     path = options.model_path or default_evaluator(data)
     judge = load_judge(path, data, device=str(processes.device))
     judge.require(data.features, f"dataset {data.folder}")

@@ -5,13 +5,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from data_loaders.clips import clips_of_corpus, published_limits
 from data_loaders.corpus import Corpus
 from data_loaders.features import Features
-from data_loaders.humanml import MAX_FRAMES, UNIT_LENGTH, Draws, Entry, select_entries
+from data_loaders.humanml import MAX_FRAMES, UNIT_LENGTH, CaptionedMotion, Draws, select_entries
+from data_loaders.known_datasets import published_limits
 from data_loaders.text import Caption
 from evaluations import metrics
-from evaluations.judges import published_name
 from evaluations.report import stamp
 from model.embedding import TextMotionSpace
 from protos.randomness import derive_seed
@@ -58,7 +57,7 @@ class EvaluationSet:
 
     def __init__(
         self,
-        entries: Sequence[Entry],
+        entries: Sequence[CaptionedMotion],
         features: Features,
         unit_length: int = UNIT_LENGTH,
         cropped: bool = True,
@@ -129,7 +128,7 @@ def real_set(corpus: Corpus, split: str = "test") -> EvaluationSet:
 
     Published datasets keep the published limits of length; other data every clip of two units or more.
     """
-    limits = published_limits(corpus.features) if published_name(corpus) else (2 * UNIT_LENGTH, MAX_FRAMES + UNIT_LENGTH)
+    limits = published_limits(corpus.features) if corpus.published else (2 * UNIT_LENGTH, MAX_FRAMES + UNIT_LENGTH)
     draws = Draws(np.random.default_rng(derive_seed(0, "entries")))  # letters in the names of captioned parts
-    entries, _ = select_entries(clips_of_corpus(corpus, split), limits, corpus.features.width, draws)
+    entries, _ = select_entries(corpus.clips_of(split), limits, corpus.features.width, draws)
     return EvaluationSet(entries, corpus.features)

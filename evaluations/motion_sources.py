@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data_loaders.clips import Report
+from data_loaders.clips import LeftOut
 from data_loaders.corpus import Corpus, Motion
 from data_loaders.features import Features
-from data_loaders.humanml import MAX_FRAMES, UNIT_LENGTH, Entry
+from data_loaders.humanml import MAX_FRAMES, UNIT_LENGTH, CaptionedMotion
 from data_loaders.mocap import read_joints_npy, resample
 from data_loaders.motion_checks import bone_problem, orientation_problem
 from data_loaders.motion_files import RESULTS, read_results
@@ -74,14 +74,14 @@ def noise_motions(lengths: Sequence[int], rng: np.random.Generator, mean: np.nda
     return [(mean + std * rng.standard_normal((length, len(mean)))).astype(np.float32) for length in lengths]
 
 
-def given_set(folder: Path, fps: float | None, corpus: Corpus) -> tuple[EvaluationSet, Report]:
+def given_set(folder: Path, fps: float | None, corpus: Corpus) -> tuple[EvaluationSet, LeftOut]:
     """Motions of any other program, prepared as the corpus was, for a judge of that corpus; and what was left out.
 
     NAME.npy holds joints (T, J, 3) in metres, Y up, at `fps`, NAME.txt its captions, one a line; the results of a sampling
     run are read as well. fps: by default what results say of themselves, else that of the corpus. Longer motions are cut to
     196 frames. FileNotFoundError without such files, ValueError where all are unreadable, not finite or too short.
     """
-    report, entries, clips, odd = Report(), [], [], []
+    report, entries, clips, odd = LeftOut(), [], [], []
     files, own_fps = _given_files(folder, corpus)
     fps = fps or own_fps
     longest = math.ceil((MAX_FRAMES + 1) * fps / corpus.fps) + 100  # a spline through them is the same as through more
@@ -109,7 +109,7 @@ def given_set(folder: Path, fps: float | None, corpus: Corpus) -> tuple[Evaluati
     if odd:  # judged all the same: what another program gets wrong counts against it
         log.warning("%d of %d motions look wrong, the first %s", len(odd), len(entries), odd[0])
     made = corpus.features.encode(clips)
-    motions = [Entry(name, features.numpy(), captions) for (name, captions), features in zip(entries, made)]
+    motions = [CaptionedMotion(name, features.numpy(), captions) for (name, captions), features in zip(entries, made)]
     return EvaluationSet(motions, corpus.features, cropped=False), report
 
 

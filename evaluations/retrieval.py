@@ -12,11 +12,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from data_loaders.amass_dataset import AmassDataset
 from data_loaders.corpus import Corpus
 from data_loaders.text_similarity import Duplicates, duplicates_rule, meaning_codes, score_to_cosine
 from evaluations import retrieval_metrics
-from evaluations.judges import published_name
 from evaluations.metrics import euclidean
 from evaluations.protocol import Share, alone
 from evaluations.report import Report, checkpoint_stamp, command_line
@@ -73,17 +71,17 @@ class Sentences:
 
 
 def sentences_for(
-    data: Corpus | AmassDataset, encoder: str | None, threshold: float | None, duplicates: Literal["auto", "words", "published"]
+    data: Corpus, encoder: str | None, threshold: float | None, duplicates: Literal["auto", "words", "published"]
 ) -> Sentences:
     """How texts of a dataset are compared: by its own embeddings of mpnet where it holds some, else by the encoder.
 
     That is mpnet, as published, where its files are on this machine, else the minilm that comes with the program.
     """
     saved = None
-    if isinstance(data, AmassDataset) and encoder != "minilm":
+    if encoder != "minilm":
         saved = saved_beside(data.folder, SENTENCES, "mpnet")
     found = Sentences(saved or load_text_encoder(encoder or at_hand("mpnet", "minilm")), threshold)
-    published = published_name(data) is not None
+    published = data.published is not None
     if published and found.name != "mpnet":
         log.warning("sentences are compared by %s, not by mpnet: the threshold protocol is not that of the published tables "
                     "(python -m protos.fetch mpnet)", found.name)
@@ -180,12 +178,12 @@ def dissimilar_subset(found: Similarities, sentences: Sentences, listed: Sequenc
     return found.subset(first[sentences.dissimilar([found.texts[text] for text in used])])
 
 
-def subset_list(data: Corpus | AmassDataset, split: str) -> list[str]:
+def subset_list(data: Corpus, split: str) -> list[str]:
     """Names of a dissimilar subset: nsim_<split>.txt of the dataset, or TMR's of the test clips of humanml and kit; else none."""
     for folder in (data.folder, data.folder / "splits"):
         if (path := folder / f"nsim_{split}.txt").is_file():
             return read_names(path)
-    return read_json(PUBLISHED_SUBSETS)["subsets"].get(published_name(data), []) if split == "test" else []
+    return read_json(PUBLISHED_SUBSETS)["subsets"].get(data.published, []) if split == "test" else []
 
 
 def latex_row(figures: Figures) -> str:
@@ -203,7 +201,7 @@ def yaml_name(protocol: str, threshold: float = retrieval_metrics.THRESHOLD) -> 
 
 
 def retrieval_report(
-    gallery: Similarities, protocols: Sequence[str], sentences: Callable[[], Sentences], data: Corpus | AmassDataset,
+    gallery: Similarities, protocols: Sequence[str], sentences: Callable[[], Sentences], data: Corpus,
     measured: dict[str, Any],
 ) -> Report:  # fmt: skip
     """The figures of protocols and those of chance. measured: what a reader is to know of the model and the clips of `data`.

@@ -1,16 +1,12 @@
 """What a retrieval gallery is made of: each clip of a split with its first caption."""
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-from data_loaders.amass_annotations import AnnotationError, cut_span
-from data_loaders.amass_dataset import AmassDataset
-from data_loaders.clips import Report, clips_of_corpus, mirrored_twins, readable_motions
+from data_loaders.clips import LeftOut, mirrored_twins
 from data_loaders.corpus import Corpus
 from data_loaders.text import Caption
-from protos.reading import FileError
 
 
 class Item(NamedTuple):
@@ -22,56 +18,40 @@ class Item(NamedTuple):
 
 
 def items_of(
-    data: Corpus | AmassDataset, split: str, frame_limits: tuple[int, int], fold_mirrored: bool = False
-) -> tuple[list[Item], Report]:
+    data: Corpus, split: str, frame_limits: tuple[int, int], fold_mirrored: bool = False
+) -> tuple[list[Item], LeftOut]:
     """Each clip of a split with its first caption, in the order of the list, and what was left out and why.
 
     Clips beyond the longest are cut. fold_mirrored: without mirrored clips (M000123) whose original (000123) is there.
     ValueError where nothing is left.
     """
-    report, items, (shortest, longest) = Report(), [], frame_limits
-    read = _items_of_annotations if isinstance(data, AmassDataset) else _items_of_corpus
-    found = list(read(data, split, report))
+    left_out, found, (shortest, longest) = LeftOut(), [], frame_limits
+    captioned = data.captioned(split)
+    for name in set(data.listed(split)) - {data.names[clip] for clip in captioned}:
+        left_out.add(name, "missing: no annotation of a fitting length" if data.of_files else "missing")
+    for clip, captions in captioned.items():
+        name = data.names[clip]
+        if not captions:
+            left_out.add(name, "without caption")
+            continue
+        try:
+            motion = data.cut(clip, captions[0])
+        except (ValueError, OSError) as error:
+            left_out.add(name, f"unreadable: {error}")
+            continue
+        if np.isfinite(motion).all():
+            found.append(Item(name, captions[0], motion))
+        else:
+            left_out.add(name, "with NaN")
     folded = mirrored_twins([item.name for item in found], data.labels_of) if fold_mirrored else set()
+    items = []
     for item in found:
         if item.name in folded:
-            report.add(item.name, "mirrored")
+            left_out.add(item.name, "mirrored")
         elif len(item.motion) < shortest:
-            report.add(item.name, f"too short: {len(item.motion)} frames, {shortest} needed")
+            left_out.add(item.name, f"too short: {len(item.motion)} frames, {shortest} needed")
         else:
             items.append(item._replace(motion=item.motion[:longest]))
     if not items:
-        raise ValueError(f"{data.folder}: no clip of split {split} can be used: {report}")
-    return items, report
-
-
-def _items_of_corpus(corpus: Corpus, split: str, report: Report) -> Iterator[Item]:
-    clips = clips_of_corpus(corpus, split)
-    for name, motion in readable_motions(clips, corpus.features.width, report):
-        try:
-            caption = clips.captions(name)[0]
-        except (KeyError, IndexError, OSError, FileError) as error:
-            report.add(name, f"without caption: {error}")
-            continue
-        start, end = sorted((caption.start, caption.end))
-        if start < end:  # equal times mean the whole clip, as in TMR's annotations
-            motion = cut_span(motion, start, end, corpus.fps)
-        yield Item(name, caption, motion)
-
-
-def _items_of_annotations(data: AmassDataset, split: str, report: Report) -> Iterator[Item]:
-    files = data.split(split)
-    for key in data.keys(split):
-        if key not in files:
-            report.add(key, "missing: no annotation of a fitting length")
-            continue
-        annotation = files[key].annotations[0]
-        try:
-            motion = data.motion(files[key], annotation)
-        except AnnotationError as error:
-            report.add(key, f"unreadable: {error}")
-            continue
-        if not np.isfinite(motion).all():
-            report.add(key, "with NaN")
-            continue
-        yield Item(key, Caption(annotation.text, (), annotation.start, annotation.end), motion)
+        raise ValueError(f"{data.folder}: no clip of split {split} can be used: {left_out}")
+    return items, left_out

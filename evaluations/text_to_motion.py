@@ -16,7 +16,7 @@ from tqdm import tqdm
 from data_loaders.corpus import Corpus
 from data_loaders.skeleton import load_skeleton
 from evaluations.evaluation_set import EvaluationSet, real_set
-from evaluations.judges import default_evaluator, load_judge, published_name
+from evaluations.judges import default_evaluator, load_judge
 from evaluations.metrics_report import Measured, gap_to_published, metrics_report
 from evaluations.motion_sources import UNREADABLE, ModelSource, feature_joints, given_set, noise_motions
 from evaluations.physics import MEASURES, Physics, physics_of
@@ -80,7 +80,7 @@ def measure(
         seconds_per_motion=float(np.mean([each.seconds for each in found])) if found[0].seconds else None,
         parameters=sum(p.numel() for p in source.networks.parameters()) if source else None,
         physics=found[0].physics,
-        published=published_name(corpus) if evaluator == default_evaluator(corpus) else None,
+        published=corpus.published if evaluator == default_evaluator(corpus) else None,
         made_from=made_from, unreadable=unreadable,
     )  # fmt: skip
     for warning in gap_to_published(measured):

@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data_loaders.amass_dataset import open_dataset
-from data_loaders.corpus import Motion
+from data_loaders.corpus import Corpus, Motion
 from data_loaders.joint_mapping import shipped_mappings
 from data_loaders.motion_features import Reading
 from data_loaders.motion_files import motion_of, write_joints
@@ -111,7 +110,7 @@ class Search:
             if not Path(source).is_dir():  # a file
                 continue
             try:
-                data = open_dataset(source)
+                data = Corpus.open(source)
             except (ValueError, OSError) as error:
                 log.warning("%s cannot be read, its motions will not be shown: %s", source, one_line(error))
                 continue
@@ -226,7 +225,7 @@ def own_gallery(folder: Path, space: TextMotionSpace) -> Path:
 
 def is_prepared(dataset: str) -> bool:
     try:
-        open_dataset(dataset)
+        Corpus.open(dataset)
     except (ValueError, OSError):
         return False
     return True

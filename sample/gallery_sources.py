@@ -7,24 +7,22 @@ import logging
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache, partial
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from data_loaders.amass_annotations import Annotation, cut_span
-from data_loaders.amass_dataset import ANNOTATIONS, REPRESENTATION, AmassDataset, open_dataset
-from data_loaders.clips import in_order, window_captions
-from data_loaders.corpus import Corpus, Motion
+from data_loaders.clips import window_captions
+from data_loaders.corpus import Corpus, Motion, cut_span
 from data_loaders.motion_features import SUFFIXES, Reading, read_features
 from data_loaders.motion_files import motion_of, motions_in, named_row, run_results
-from data_loaders.text import Caption, read_caption_file
+from data_loaders.text import Caption, in_order, read_caption_file
 from model.embedding import NoVectorError, TextMotionSpace
 from protos.options import one_line
 from protos.reading import convert
-from sample.gallery import CONTENT, MOST_SECONDS, Clip, Gallery, GalleryError, Stamp
+from sample.gallery import CONTENT, Clip, Gallery, GalleryError, Stamp
 
 log = logging.getLogger(__name__)
 MOST_NAMES = 6  # of what is missing
@@ -52,31 +50,24 @@ class DatasetSource:
     """Clips of a split: each whole clip with its captions, and each stretch that captions of its own describe."""
 
     def __init__(self, dataset: str, split: str, space: TextMotionSpace):
-        self.data = data = open_dataset(dataset)
+        self.data = data = Corpus.open(dataset)
         space.require(data.features, f"dataset {data.folder}")
         self.space, self.folder, self.given, self.unreadable = space, str(data.folder.resolve()), str(data.folder), {}
-        found = data.split(split)
-        self.annotated = found if isinstance(data, AmassDataset) else None
-        self.names, wanted = (data.names, [data.names[i] for i in found]) if self.annotated is None else (data.files, found)
+        self.captioned = {data.names[clip]: captions for clip, captions in data.captioned(split).items()}
         self.stamp = dataset_stamp(data)
-        self.stamps = {f"{self.folder}/{name}": self.stamp for name in wanted}
+        self.stamps = {f"{self.folder}/{name}": self.stamp for name in self.captioned}
 
     def gone(self, gallery: Gallery) -> set[str]:
-        there = set(self.names) if gallery.files.get(self.folder) == self.stamp else set()
+        there = set(self.data.names) if gallery.files.get(self.folder) == self.stamp else set()
         return {gallery.place(clip) for clip in gallery.clips if clip.source == self.folder and clip.name not in there}
 
     def clips(self, place: str) -> tuple[list[ClipFeatures], list[str]]:
         name, found, problems = place.removeprefix(f"{self.folder}/"), [], []
-        whole, captions = whole_clip(self.data, name), []
-        spans: dict[tuple[float, float], list[str]] = {}
-        if self.annotated is None:
-            everything = 0.0, len(whole) / self.data.fps
-            spans[everything] = []  # described or not
-            captions = map(in_order, self.data.captions(name))
-        else:
-            everything, captions = None, self.annotated[name].annotations
-        for caption in captions:
-            span = everything if everything and caption.whole else (caption.start, caption.end)
+        whole = self.data[self.data.position(name)]
+        everything = 0.0, len(whole) / self.data.fps
+        spans: dict[tuple[float, float], list[str]] = {} if self.data.of_files else {everything: []}  # described or not
+        for caption in self.captioned[name]:
+            span = everything if caption.whole else (caption.start, caption.end)
             spans.setdefault(span, []).append(caption.text)
         for span, texts in spans.items():
             try:
@@ -220,13 +211,13 @@ def file_stamp(path: Path, reading: Reading, longest: int) -> FileStamp:
     )  # fmt: skip
 
 
-def dataset_stamp(data: Corpus | AmassDataset) -> Stamp:
+def dataset_stamp(data: Corpus) -> Stamp:
     """Changes where a dataset is prepared or annotated again, or one of its files is replaced."""
-    if isinstance(data, AmassDataset):
-        digest = hashlib.sha256(repr([mark(data.motions / f"{file.path}.npy") for file in data.files.values()]).encode())
-        return {name: mark(data.folder / name) for name in (ANNOTATIONS, REPRESENTATION)} | {"motions": digest.hexdigest()[:16]}
-    files = ("features.npy", "index.json", "captions.json")
-    return {name: mark(data.folder / "corpus" / name) for name in files} | {"stamp": data.stamp}
+    own, motions = data.files()
+    marks: Stamp = {path.name: mark(path) for path in own}
+    if not motions:
+        return marks | {"stamp": data.stamp}
+    return marks | {"motions": hashlib.sha256(repr([mark(path) for path in motions]).encode()).hexdigest()[:16]}
 
 
 def mark(path: Path) -> list[int] | None:
@@ -268,19 +259,12 @@ def features_again(gallery: Gallery, source: str, space: TextMotionSpace) -> Cal
         now = asdict(file_stamp(Path(source), reading, how.longest))
         features = cache(lambda _: read_features(Path(source), space.features, reading))
     else:
-        data = open_dataset(source)
-        now, features = dataset_stamp(data), partial(whole_clip, data)
+        data = Corpus.open(source)
+        now, features = dataset_stamp(data), lambda name: data[data.position(name)]
     for name in now.keys() & stored.keys() - OF_CAPTIONS:  # an earlier version did not keep all of them
         if stored[name] != now[name]:
             raise GalleryError(f"{name} has changed")
     return features
-
-
-def whole_clip(data: Corpus | AmassDataset, name: str) -> np.ndarray:
-    """Features (T, D) of a clip of a dataset, or of the file that its captions are of."""
-    if isinstance(data, AmassDataset):
-        return data.motion(data.files[name], Annotation("", "", 0.0, MOST_SECONDS))
-    return data[data.position(name)]
 
 
 def missing_line(gallery: Gallery, rows: Sequence[int], shown: dict[int, Motion]) -> str:

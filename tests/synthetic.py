@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from data_loaders.corpus import Motion, Statistics
-from data_loaders.corpus_writer import Entry, write_corpus
+from data_loaders.corpus_writer import NewClip, write_corpus
 from data_loaders.features import Features
 from data_loaders.motion_files import write_results
 from data_loaders.skeleton import load_skeleton
@@ -129,7 +129,7 @@ def random_corpus(folder: Path) -> Path:
     draw = np.random.default_rng(0)
     contents = ["walk"] * 14 + ["wave"] * 7 + ["bow"] * 3
     entries = [
-        Entry(
+        NewClip(
             f"{i:06d}", draw.normal(size=(24 + i, 263)).cumsum(0).astype(np.float32),
             [Caption(CONTENTS[content], ("a/DET",), 0.0, 0.0), Caption(f"{content} {i % 3}", ("a/DET",), 0.0, 0.0)],
             {"content": content},
@@ -166,7 +166,7 @@ def pool_corpus(folder: Path, count: int = 40) -> Path:
     clips = [torch.as_tensor(joints) for joints, _ in made]
     features = features_from_clips(clips, load_skeleton("humanml"), POOL_STATISTICS.features.heading)
     entries = [
-        Entry(f"{i:03d}", rows.numpy(), [Caption(text), Caption(f"somebody there: {text}")],
+        NewClip(f"{i:03d}", rows.numpy(), [Caption(text), Caption(f"somebody there: {text}")],
               {"content": "raise" if i % 2 else "walk"})
         for i, (rows, (_, text)) in enumerate(zip(features, made))
     ]  # fmt: skip

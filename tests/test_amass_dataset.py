@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from data_loaders.amass_annotations import AnnotationError
-from data_loaders.amass_dataset import AmassDataset, open_dataset
-from data_loaders.corpus import Statistics
+from data_loaders.corpus import Corpus, Statistics
 from evaluations.eval_retrieval import RetrievalOptions
 from evaluations.eval_retrieval import run as evaluate
 from evaluations.retrieval_data import items_of
@@ -48,7 +46,7 @@ def folder(tmp_path):
 
 
 def test_a_caption_is_the_frames_of_its_span_and_what_has_none_is_named(folder):
-    items, report = items_of(open_dataset(str(folder)), "test", (1, 1000))
+    items, report = items_of(Corpus.open(str(folder)), "test", (1, 1000))
     frames = {item.name: (int(item.motion[0, 0]), int(item.motion[-1, 0])) for item in items}
     assert frames == {"000001": (0, 179), "M000001": (0, 179), "000002": (11, 61), "000003": (20, 39), "000004": (180, 199)}
     assert report.skipped["000005"] == "too short: 0 frames, 1 needed" and report.skipped["unknown"].startswith("missing")
@@ -56,9 +54,9 @@ def test_a_caption_is_the_frames_of_its_span_and_what_has_none_is_named(folder):
 
 
 def test_only_test_splits_keep_captions_of_any_length(folder):
-    data = AmassDataset(folder)
-    assert [len(file.annotations) for file in data.split("test").values()] == [2] * 8
-    assert {key: len(file.annotations) for key, file in data.split("val").items()}["000003"] == 1
+    data = Corpus(folder)
+    assert [len(captions) for captions in data.captioned("test").values()] == [2] * 8
+    assert len(data.captioned("val")[data.position("000003")]) == 1
     items, _ = items_of(data, "val", (1, 1000))
     assert {item.name: item.caption.text for item in items}["000003"] == "another text"
     assert len(items_of(data, "test", (1, 1000), fold_mirrored=True)[0]) == 4
@@ -66,10 +64,10 @@ def test_only_test_splits_keep_captions_of_any_length(folder):
 
 def test_what_is_no_such_dataset_is_said_in_a_line(folder):
     with pytest.raises(FileNotFoundError, match="no such split; this dataset has nsim_test, test, val"):
-        AmassDataset(folder).split("train")
+        Corpus(folder).split("train")
     (folder / "annotations.json").write_text("[1]")
-    with pytest.raises(AnnotationError, match="is not an annotations file"):
-        open_dataset(str(folder))
+    with pytest.raises(FileError, match="is not an annotations file"):
+        Corpus.open(str(folder))
 
 
 def test_saved_features_are_read_where_they_hold_every_caption(folder):

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from data_loaders import annotations, guoh3dfeats
-from data_loaders.amass_dataset import AmassDataset
 from data_loaders.annotation_builders import file_seconds, sanitised
 from data_loaders.corpus import Corpus
 from model.loading import CheckpointError
@@ -105,24 +104,23 @@ def test_features_tell_the_same_durations_as_the_joints_they_come_from(humanml3d
 
 
 def test_captions_cut_their_frames_out_of_the_features(humanml3d, features, tmp_path):
-    data = AmassDataset(build_humanml3d(humanml3d, tmp_path))
-    assert {split: data.keys(split) for split in ("train", "val", "test", "all")} == {
+    data = Corpus(build_humanml3d(humanml3d, tmp_path))
+    assert {split: data.listed(split) for split in ("train", "val", "test", "all")} == {
         "train": ["000001", "M000001"], "val": ["000002"], "test": ["000003", "000004"], "all": ["000001"]}  # fmt: skip
-    assert list(data.split("test")) == ["000003"]
-    clip, mirrored, cut, whole = (data.files[key] for key in ("000001", "M000001", "000002", "000003"))
-    frames = [len(data.motion(clip, annotation)) for annotation in clip.annotations]
-    assert frames == [80, 80, 40, 40, 80, 35, 20, 10]
-    plain = np.load(features / "KIT/3/walk_poses.npy")
-    assert np.array_equal(data.motion(clip, clip.annotations[5]), plain[30:65])
-    assert np.array_equal(data.motion(mirrored, mirrored.annotations[0]), np.load(features / "M/KIT/3/walk_poses.npy")[20:100])
-    assert len(data.motion(cut, cut.annotations[0])) == 89  # frames 70 to 159, of which there are no features beyond 158
-    assert len(data.motion(whole, whole.annotations[0])) == 59
+    assert [data.names[clip] for clip in data.captioned("test")] == ["000003"]
+    clip, mirrored, cut, whole = ([data.cut(data.position(key), caption) for caption in data.captions(key)]
+                                  for key in ("000001", "M000001", "000002", "000003"))  # fmt: skip
+    assert [len(rows) for rows in clip] == [80, 80, 40, 40, 80, 35, 20, 10]
+    assert np.array_equal(clip[5], np.load(features / "KIT/3/walk_poses.npy")[30:65])
+    assert np.array_equal(mirrored[0], np.load(features / "M/KIT/3/walk_poses.npy")[20:100])
+    assert len(cut[0]) == 89  # frames 70 to 159, of which there are no features beyond 158
+    assert len(whole[0]) == 59
 
 
 def test_the_index_may_lie_above_as_in_the_repository_and_tmrs_own_list_is_taken_along(humanml3d, features, tmp_path):
     (humanml3d / "index.csv").rename(tmp_path / "index.csv")
     (humanml3d / "nsim_test.txt").write_text("000003\n")
-    assert AmassDataset(build_humanml3d(humanml3d, tmp_path)).keys("nsim_test") == ["000003"]
+    assert Corpus(build_humanml3d(humanml3d, tmp_path)).listed("nsim_test") == ["000003"]
 
 
 @pytest.mark.parametrize("source, seconds", [
@@ -230,10 +228,10 @@ def test_either_kind_of_label_can_be_had_alone(babel, tmp_path):
 
 
 def test_motion_files_tell_the_duration_unless_they_are_others_than_labelled(babel, features, tmp_path, capsys):
-    data = AmassDataset(build_babel(babel, tmp_path, "--motions", str(features)))
-    assert list(data.files) == ["00007"] and data.files["00007"].duration == 6.0
-    assert [(a.start, a.end) for a in data.files["00007"].annotations] == [(0.0, 6.0), (0.0, 1.0), (1.0, 6.0)]
-    assert [len(data.motion(data.files["00007"], a)) for a in data.files["00007"].annotations] == [119, 20, 99]
+    data = Corpus(build_babel(babel, tmp_path, "--motions", str(features)))
+    assert data.names == ["00007"] and data.clips.annotated[0].duration == 6.0
+    assert [(a.start, a.end) for a in data.captions(0)] == [(0.0, 6.0), (0.0, 1.0), (1.0, 6.0)]
+    assert [len(data.cut(0, a)) for a in data.captions(0)] == [119, 20, 99]
     said = capsys.readouterr().err
     for reason in ("of another duration (00012)", "without a motion file (00021)", "outside the file (00007_seg_3)"):
         assert f"1 {reason}" in said
@@ -283,11 +281,11 @@ def test_a_dataset_of_ours_is_written_with_its_features(tmp_path, capsys):
     output = tmp_path / "datasets" / "annotations" / "mine"
     annotations.main(["dataset", "--dataset", str(corpus.folder), "--output", str(output)])
     assert "48 captions of 24 clips" in capsys.readouterr().err
-    data = AmassDataset(output)
-    assert data.keys("val") == [corpus.names[i] for i in corpus.split("val")] and data.heading == "continuous"
-    for i, file in enumerate(data.files.values()):
-        assert [a.text for a in file.annotations] == [caption.text for caption in corpus.captions(file.key)]
-        assert all(np.array_equal(data.motion(file, annotation), corpus[i]) for annotation in file.annotations)
+    data = Corpus(output)
+    assert data.listed("val") == [corpus.names[i] for i in corpus.split("val")] and data.heading == "continuous"
+    for i, name in enumerate(data.names):
+        assert [a.text for a in data.captions(i)] == [caption.text for caption in corpus.captions(name)]
+        assert all(np.array_equal(data.cut(i, annotation), corpus[i]) for annotation in data.captions(i))
 
 
 def test_without_a_subcommand_they_are_named(capsys):

@@ -9,7 +9,7 @@ import pytest
 
 from data_loaders.clips import clip_name, mirrored_twins, original_name, window_number
 from data_loaders.corpus import Corpus, Statistics
-from data_loaders.corpus_writer import Entry, write_corpus
+from data_loaders.corpus_writer import NewClip, write_corpus
 from data_loaders.features import Features
 from data_loaders.text import Caption
 from protos.outputs import OutputError
@@ -61,7 +61,7 @@ def test_a_wrong_field_of_the_index_is_named(folder, fields, message):
 
 @pytest.mark.parametrize("spoil", [lambda o: [*o[:-1], 10**15], lambda o: [o[0], o[2], o[1], *o[3:]], lambda o: [5, *o[1:]]])
 def test_offsets_rise_and_fit_the_frames(folder, spoil):
-    change(folder, offsets=spoil(Corpus(folder).offsets.tolist()))
+    change(folder, offsets=spoil(Corpus(folder).clips.offsets.tolist()))
     with pytest.raises(FileError, match=r"index\.json|features\.npy"):
         Corpus(folder)
 
@@ -102,7 +102,7 @@ def test_a_clip_without_captions_has_none(folder):
 def test_a_split_is_read_a_line_a_name(folder):
     names = ["take 001", "Walking (1)"]
     rows = np.zeros((9, 263), np.float32)
-    write_corpus(folder, [Entry(name, rows, [Caption("walks")]) for name in names], OURS, PAIR)
+    write_corpus(folder, [NewClip(name, rows, [Caption("walks")]) for name in names], OURS, PAIR)
     (folder / "train.txt").write_text("\ufefftake 001\r\n\r\nWalking (1)\r\n", encoding="utf-8")
     assert Corpus(folder).split("train") == [0, 1]
     (folder / "val.txt").write_bytes("größer\n".encode("cp1252"))
@@ -112,7 +112,7 @@ def test_a_split_is_read_a_line_a_name(folder):
 
 def test_the_stamp_tells_frames_captions_splits_and_statistics_apart(folder, tmp_path):
     corpus = Corpus(folder)
-    entries = [Entry(n, np.array(corpus[i]), corpus.captions(i), corpus.labels[i]) for i, n in enumerate(corpus.names)]
+    entries = [NewClip(n, np.array(corpus[i]), corpus.captions(i), corpus.labels[i]) for i, n in enumerate(corpus.names)]
     statistics = corpus.statistics
 
     def stamp(entries=entries, statistics=statistics, train=None) -> str:
@@ -125,9 +125,9 @@ def test_the_stamp_tells_frames_captions_splits_and_statistics_apart(folder, tmp
         return Corpus(copy).stamp
 
     changed = [
-        stamp([Entry(entries[0].name, entries[0].features + 1, entries[0].captions, entries[0].labels), *entries[1:]]),
-        stamp([Entry(entries[0].name, entries[0].features, [Caption("else")], entries[0].labels), *entries[1:]]),
-        stamp([Entry(entries[0].name, entries[0].features, entries[0].captions, {"content": "x"}), *entries[1:]]),
+        stamp([NewClip(entries[0].name, entries[0].features + 1, entries[0].captions, entries[0].labels), *entries[1:]]),
+        stamp([NewClip(entries[0].name, entries[0].features, [Caption("else")], entries[0].labels), *entries[1:]]),
+        stamp([NewClip(entries[0].name, entries[0].features, entries[0].captions, {"content": "x"}), *entries[1:]]),
         stamp(statistics=Statistics(statistics.mean + 1, statistics.std, statistics.features)),
         stamp(train="000003\n"),
     ]
@@ -159,13 +159,13 @@ def test_a_write_that_fails_leaves_the_old_corpus(folder):
     before = Corpus(folder).stamp
 
     def torn():
-        yield Entry("a", np.zeros((4, 263), np.float32), [])
+        yield NewClip("a", np.zeros((4, 263), np.float32), [])
         raise OSError("disk full")
 
     with pytest.raises(OSError, match="disk full"):
         write_corpus(folder, torn(), OURS, PAIR)
     with pytest.raises(FileError, match=r"leads out|no name"):
-        write_corpus(folder, [Entry("../a", np.zeros((4, 263), np.float32), [])], OURS, PAIR)
+        write_corpus(folder, [NewClip("../a", np.zeros((4, 263), np.float32), [])], OURS, PAIR)
     assert Corpus(folder).stamp == before
     assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
 

@@ -65,11 +65,11 @@ def test_a_motion_is_found_by_its_own_file_of_any_kind(search, tmp_path):
 
 
 def search_features(search: Search, row: int) -> np.ndarray:
-    from data_loaders.amass_dataset import open_dataset
-    from sample.gallery_sources import whole_clip
+    from data_loaders.corpus import Corpus
 
     clip = search.gallery.clips[row]
-    return np.array(whole_clip(open_dataset(clip.source), clip.name))
+    data = Corpus.open(clip.source)
+    return np.array(data[data.position(clip.name)])
 
 
 def test_only_a_part_of_a_long_file_is_searched_by(search, tmp_path):

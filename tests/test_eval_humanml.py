@@ -23,7 +23,7 @@ from evaluations import board, judges, text_to_motion
 from evaluations.eval_humanml import EvalOptions, main
 from evaluations.eval_humanml import run as evaluate
 from evaluations.judge_quality import judge_evaluator, unseen_wordings
-from evaluations.judges import default_evaluator, load_judge, published_name
+from evaluations.judges import default_evaluator, load_judge
 from evaluations.metrics import Interval
 from evaluations.metrics_report import Measured, board_report, entrants_of_board, gap_to_published, published_rows
 from evaluations.motion_sources import complete_features, given_set
@@ -218,7 +218,7 @@ def test_own_recordings_with_the_heading_of_humanml3d_are_not_humanml3d(recordin
     prepare(PreparationSettings("bandai_namco", recordings, tmp_path / "own", workers=1, heading="published"))
     own = Corpus.open(tmp_path / "own")
     assert (own.heading, own.skeleton.name) == ("published", "humanml")
-    assert published_name(own) is None and default_evaluator(own).name == "own"
+    assert own.published is None and default_evaluator(own).name == "own"
 
 
 def test_what_motions_are_too_short_to_tell_is_said_and_no_nan_is_written(tmp_path):

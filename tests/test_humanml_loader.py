@@ -12,9 +12,8 @@ import torch
 from data_loaders import corpus as corpora
 from data_loaders.batch_plan import BatchPlan, balanced_weights
 from data_loaders.batches import TextMotionDataset, collate
-from data_loaders.clips import Clips, clips_of_corpus, clips_of_folder
-from data_loaders.corpus_writer import Entry as Clip
-from data_loaders.corpus_writer import write_corpus
+from data_loaders.clips import Clips
+from data_loaders.corpus_writer import NewClip, write_corpus
 from data_loaders.features import Features
 from data_loaders.glove import Words, padded_tokens
 from data_loaders.humanml import (
@@ -23,7 +22,13 @@ from data_loaders.humanml import (
     select_entries,
 )
 from data_loaders.text import Caption, write_caption_file
-from tests.golden.published_loaders import EvaluationDataset, WindowDataset, collate_evaluation, crop_for_length_estimator
+from tests.golden.published_loaders import (
+    EvaluationDataset,
+    WindowDataset,
+    clips_of_folder,
+    collate_evaluation,
+    crop_for_length_estimator,
+)
 
 LIMITS = (40, 200)
 WHOLE = (Caption("a man walks", ("a/DET", "man/NOUN", "walk/VERB")), Caption("walking", ("walk/VERB",)))
@@ -211,7 +216,7 @@ def corpus(tmp_path) -> corpora.Corpus:
     features = Features("humanml", 20.0, "continuous")
     captions = {"endless": [Caption("he spins", start=2.0, end=7.0), *WHOLE]}
     entries = [
-        Clip(name, ramp(n, 263), captions.get(name, WHOLE), {"content": "walk" if n < 100 else "spin"})
+        NewClip(name, ramp(n, 263), captions.get(name, WHOLE), {"content": "walk" if n < 100 else "spin"})
         for name, n in lengths.items()
     ]
     statistics = corpora.Statistics(np.full(263, 50, np.float32), np.full(263, 4, np.float32), features)
@@ -230,7 +235,7 @@ class TestTextMotionDataset:
             ("endless", 0, 300),
             ("endless", 40, 140),
         ]
-        assert data.report.skipped == {"tiny": "too short: 7 frames, 8 needed"}
+        assert data.left_out.skipped == {"tiny": "too short: 7 frames, 8 needed"}
         assert data.lengths.tolist() == [19, 61, 100, 196, 100]
         assert data.labels("content") == ["walk", "walk", "spin", "spin", "spin"]
 
@@ -263,15 +268,15 @@ class TestTextMotionDataset:
             features = Features("humanml", 20.0, heading)
             statistics = corpora.Statistics(np.zeros(263, np.float32), np.ones(263, np.float32), features)
             folder = tmp_path / name / heading
-            entries = [Clip(name, ramp(100, 263), captions), Clip("000001", ramp(90, 263), WHOLE)]
+            entries = [NewClip(name, ramp(100, 263), captions), NewClip("000001", ramp(90, 263), WHOLE)]
             write_corpus(folder, entries, features, statistics)
             (folder / "train.txt").write_text(f"{name}\n000001\n")
             with caplog.at_level("INFO"):
                 data = TextMotionDataset(corpora.Corpus.open(folder))
-            entries, _ = select_entries(clips_of_corpus(data.corpus, "train"), (8, 200), 263, draws())
+            entries, _ = select_entries(data.corpus.clips_of("train"), (8, 200), 263, draws())
             judged = {(len(each.motion), *(caption.text for caption in each.captions)) for each in entries}
             assert judged == {(s.stop - s.start, *s.texts) for s in data.spans}  # evaluation and training alike
-            found[name, heading] = [(s.start, s.stop, *s.texts) for s in data.spans if s.clip == 0], data.report.skipped
+            found[name, heading] = [(s.start, s.stop, *s.texts) for s in data.spans if s.clip == 0], data.left_out.skipped
         whole_and_part = [(0, 100, "he bows"), (20, 60, "he spins")]
         assert found["walk", "continuous"] == found["walk", "published"] == (whole_and_part, {})
         assert "1 captions that begin and end at the same second" in caplog.text and "walk at 1.5 s" in caplog.text
@@ -293,12 +298,12 @@ class TestTextMotionDataset:
         (corpus.folder / "val.txt").write_text("tiny")
         with pytest.raises(ValueError, match=r"split 'val' can be trained on: 1 left out: 1 too short \(tiny\)"):
             TextMotionDataset(corpus, "val")
-        corpus.frames = np.full_like(corpus.frames, np.nan)
+        corpus.clips.frames = np.full_like(corpus.frames, np.nan)
         with pytest.raises(ValueError, match="short: its features hold NaN"):
             TextMotionDataset(corpus).item(0, 0)
 
     def test_the_evaluation_loader_reads_a_corpus_too(self, corpus):
-        entries, report = select_entries(clips_of_corpus(corpus, "train"), LIMITS, 263, draws())
+        entries, report = select_entries(corpus.clips_of("train"), LIMITS, 263, draws())
         assert [entry.name for entry in entries] == ["middle", "long"]
         assert report.skipped["absent"] == "missing"
 

@@ -8,7 +8,7 @@ import torch
 
 from data_loaders.corpus import Statistics
 from data_loaders.features import Features, FeaturesMismatch
-from data_loaders.humanml import Entry
+from data_loaders.humanml import CaptionedMotion
 from data_loaders.text import Caption
 from evaluations import metrics
 from evaluations.evaluation_set import EvaluationSet, SetEmbeddings
@@ -32,7 +32,7 @@ def judge():
 def data():
     draw = np.random.default_rng(0)
     entries = [
-        Entry(f"{i:03d}", draw.normal(size=(20 + i, 263)).astype(np.float32),
+        CaptionedMotion(f"{i:03d}", draw.normal(size=(20 + i, 263)).astype(np.float32),
               tuple(Caption(f"a person does thing {i} for the {k}. time") for k in range(1 + i % 3)))
         for i in range(70)
     ]  # fmt: skip

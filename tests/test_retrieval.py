@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from data_loaders.corpus import Corpus, Statistics
-from data_loaders.corpus_writer import Entry, write_corpus
+from data_loaders.corpus_writer import NewClip, write_corpus
 from data_loaders.features import Features
 from data_loaders.text import Caption
 from evaluations import retrieval_metrics
 from evaluations.eval_retrieval import RetrievalOptions, main
 from evaluations.eval_retrieval import run as evaluate
-from evaluations.judges import default_evaluator, load_judge, published_name
+from evaluations.judges import default_evaluator, load_judge
 from evaluations.retrieval import (
     PUBLISHED_SUBSETS,
     Sentences,
@@ -191,10 +191,10 @@ def dataset(tmp_path_factory):
     folder = tmp_path_factory.mktemp("dataset") / "numbers"
     folder.mkdir()
     entries = [
-        Entry(f"{twin}{i:03d}", np.full((30 + i, 263), i // 2, np.float32), [Caption(f"number {i // 2}"), Caption("else 9")])
+        NewClip(f"{twin}{i:03d}", np.full((30 + i, 263), i // 2, np.float32), [Caption(f"number {i // 2}"), Caption("else 9")])
         for i in range(40) for twin in ("", "M")
     ]  # fmt: skip
-    entries.append(Entry("M900", np.full((20, 263), 50, np.float32), [Caption("number 50", start=0.58, end=0.2)]))
+    entries.append(NewClip("M900", np.full((20, 263), 50, np.float32), [Caption("number 50", start=0.58, end=0.2)]))
     write_corpus(folder, entries, FEATURES, STATISTICS)
     (folder / "test.txt").write_text("\n".join([*(entry.name for entry in entries), "absent"]))
     (folder / "few.txt").write_text("003\nM003\n007")
@@ -364,8 +364,8 @@ def test_only_the_published_clips_are_judged_as_humanml3d(tmp_path):
     statistics = Statistics(np.zeros(263, np.float32), np.ones(263, np.float32), features)
     folders = {"own": ("walk_01", "000021"), "humanml3d": ("000021", "M000021")}
     for folder, names in folders.items():
-        entries = [Entry(name, np.zeros((50, 263), np.float32), [Caption("a walk")]) for name in names]
+        entries = [NewClip(name, np.zeros((50, 263), np.float32), [Caption("a walk")]) for name in names]
         write_corpus(tmp_path / folder, entries, features, statistics)
     own, humanml3d = (Corpus.open(tmp_path / folder) for folder in folders)
-    assert published_name(humanml3d) == "humanml" and default_evaluator(humanml3d).name.startswith("t2m")
-    assert published_name(own) is None and default_evaluator(own).name == "own"
+    assert humanml3d.published == "humanml" and default_evaluator(humanml3d).name.startswith("t2m")
+    assert own.published is None and default_evaluator(own).name == "own"

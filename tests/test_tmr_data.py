@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from data_loaders import amass_annotations as annotations
+from data_loaders import annotated_clips as annotations
 from data_loaders import guoh3dfeats, rifke
+from data_loaders.corpus import Corpus, cut_span
 from data_loaders.skeleton import load_skeleton
 from evaluations.ape_ave import ape_ave
 from evaluations.eval_ape_ave import main as measure
@@ -28,31 +29,34 @@ def entry(*spans, path="KIT/3/walk_poses"):
 def test_spans_of_2_to_10_seconds_count_both_ends_included():
     files = annotations.parse_annotations({
         "a": entry((0, 2.0), (1, 11.0), (0, 11.5)), "b": entry((0.3, 2.3)), "c": entry((0.0, 1.9))})
-    kept = annotations.within_seconds(files)
-    assert [a.seg_id for a in kept["a"].annotations] == ["a_0", "a_1"]
-    assert set(kept) == {"a"}  # 2.3 - 0.3 is a little less than 2
+    kept = {key: [a.seg_id for a in annotations.within_seconds(file.annotations)] for key, file in files.items()}
+    assert kept == {"a": ["a_0", "a_1"], "b": [], "c": []}  # 2.3 - 0.3 is a little less than 2
 
 
-def test_test_splits_keep_every_duration_and_unknown_keys_are_left_out():
-    files = annotations.parse_annotations({"a": entry((0, 1.0)), "b": entry((0, 3.0))})
-    assert list(annotations.annotated_split(files, ["b", "x", "a"], "nsim_test")) == ["b", "a"]
-    assert list(annotations.annotated_split(files, ["b", "x", "a"], "all")) == ["b"]
+def test_test_splits_keep_every_duration_and_unknown_keys_are_left_out(tmp_path):
+    (tmp_path / "splits").mkdir()
+    (tmp_path / "annotations.json").write_text(json.dumps({"a": entry((0, 1.0)), "b": entry((0, 3.0))}))
+    for split in ("nsim_test", "all"):
+        (tmp_path / "splits" / f"{split}.txt").write_text("b\nx\na")
+    data = Corpus(tmp_path)
+    assert [data.names[clip] for clip in data.captioned("nsim_test")] == ["b", "a"]
+    assert [data.names[clip] for clip in data.captioned("all")] == ["b"]
 
 
 def test_a_span_ends_with_its_file_and_may_have_no_frame():
     features = np.arange(120)[:, None]
     spans = ((0.29, 0.58), (5.95, 9.0), (7.0, 8.0))
-    found = [annotations.cut_span(features, start, end, 20.0)[:, 0].tolist() for start, end in spans]
+    found = [cut_span(features, start, end, 20.0)[:, 0].tolist() for start, end in spans]
     assert found == [list(range(5, 11)), [119], []]  # products are cut, not rounded
 
 
 def test_an_annotations_file_that_is_none_is_named(tmp_path):
     path = tmp_path / "annotations.json"
-    with pytest.raises(annotations.AnnotationError, match="absent"):
+    with pytest.raises(annotations.FileError, match="absent"):
         annotations.read_annotations(path)
     for content in ("{", "[1]", '{"a": {"path": "x"}}', json.dumps({"a": {**entry(), "annotations": [{"text": "x"}]}})):
         path.write_text(content)
-        with pytest.raises(annotations.AnnotationError, match="not an annotations file"):
+        with pytest.raises(annotations.FileError, match="not an annotations file"):
             annotations.read_annotations(path)
     path.write_text(json.dumps({"a": entry((0, 3))}))
     assert annotations.read_annotations(path)["a"].annotations[0].seconds == 3

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from data_loaders.batch_plan import Sample
+from data_loaders.batch_plan import Drawn
 from data_loaders.corpus import Corpus, Statistics
-from data_loaders.corpus_writer import Entry, write_corpus
+from data_loaders.corpus_writer import NewClip, write_corpus
 from data_loaders.feature_statistics import feature_mean_std
 from data_loaders.features import Features
 from data_loaders.humanml_features import features_from_joints
@@ -53,7 +53,7 @@ def actions(tmp_path_factory):
     """8 clips of each of three kinds, two of them for validation: the hands differ in nothing but their side."""
     folder, skeleton = tmp_path_factory.mktemp("actions"), load_skeleton("humanml")
     entries = [
-        Entry(f"{kind}{i}", features_from_joints(torch.from_numpy(make(25 + 4 * i)), skeleton, "continuous").numpy(),
+        NewClip(f"{kind}{i}", features_from_joints(torch.from_numpy(make(25 + 4 * i)), skeleton, "continuous").numpy(),
               [Caption(text)], {"content": kind})
         for kind, (text, make) in KINDS.items() for i in range(8)
     ]  # fmt: skip
@@ -170,7 +170,7 @@ def test_groups_of_like_length_change_nothing_but_the_time(dataset, tmp_path, mo
     options = small(dataset, tmp_path, num_steps=1, eval_interval=0, frames_per_token=4)
     networks = run(options).networks
     motions = training_motions(corpus, "train", SECONDS)
-    batch = motions.batch([Sample(i, i) for i in (0, 19, 7, 12, 3)])
+    batch = motions.batch([Drawn(i, i) for i in (0, 19, 7, 12, 3)])
     found = []
     for rows in (2, 64):
         monkeypatch.setitem(tmr_losses.GROUP_ROWS, "cpu", rows)
@@ -186,7 +186,7 @@ def test_validation_is_the_same_each_time_and_knows_chance(dataset, tmp_path):
     evaluate = validation(training_motions(Corpus.open(dataset), "val", SECONDS), options.seed)
     assert evaluate(networks, 1) == evaluate(networks, 2)
     batch = training_motions(Corpus.open(dataset), "train", SECONDS).batch(
-        [Sample(i, i) for i in range(20)])
+        [Drawn(i, i) for i in range(20)])
     found = evaluate(networks, 1)
     assert found["rank_by"] == pytest.approx(-np.mean([found[name] for name in RECALLS]))  # the least is kept as the best
     same = replace(batch, texts=["a person walks", "somebody is walking"] * 10)  # of one meaning: any is a hit

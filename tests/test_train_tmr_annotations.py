@@ -5,15 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from data_loaders.amass_annotations import AnnotationError
-from data_loaders.amass_dataset import AmassDataset
-from data_loaders.annotated_motions import AnnotatedMotions
 from data_loaders.annotation_folder import seconds_of, write_annotations
 from data_loaders.corpus import Corpus
 from data_loaders.text_similarity import duplicates_rule
 from model.pretrained import from_pretrained
 from model.text_store import SENTENCES, WORDS
 from model.text_towers import TOWERS, at_hand, load_text_encoder, saved_beside
+from protos.reading import FileError
 from tests.saved_texts import save_text_features
 from tests.synthetic import random_corpus
 from tests.tiny_training_tmr import SECONDS, small
@@ -41,9 +39,9 @@ def test_a_run_keeps_its_normalisation_when_its_data_change(dataset, tmp_path, c
 def test_a_dataset_written_as_annotations_trains_the_same_kind_of_model(dataset, tmp_path):
     corpus, folder = Corpus.open(dataset), tmp_path / "annotations" / "made_up"
     assert write_annotations(corpus, folder) == 48
-    data = AmassDataset(folder)
+    data = Corpus(folder)
     assert data.features == corpus.features
-    motions = AnnotatedMotions(data, "train", 1.0, 9.8)
+    motions = training_motions(data, "train", (1.0, 9.8))
     for i, clip in enumerate(corpus.split("train")):
         np.testing.assert_array_equal(motions.item(i, 0).motion, corpus[clip])
     assert {motions.item(0, number).text for number in range(20)} == {caption.text for caption in corpus.captions(0)}
@@ -63,21 +61,21 @@ def test_of_a_longer_file_only_what_a_caption_describes_is_trained_on(dataset, t
         {"seg_id": "a", "text": "steps", "start": 0.1, "end": 1.1}, {"seg_id": "b", "text": "late", "start": 5.0, "end": 6.5}]
     content["000001"]["path"] = "absent"
     path.write_text(json.dumps(content))
-    motions = AnnotatedMotions(AmassDataset(folder), "train", 1.0, 9.8)
+    motions = training_motions(Corpus(folder), "train", (1.0, 9.8))
     np.testing.assert_array_equal(motions.item(0, 0).motion, Corpus.open(dataset)[0][2:22])
-    assert set(motions.report.skipped) == {"b", "000001_0", "000001_1"} and len(motions) == 19
+    assert set(motions.left_out.skipped) == {"b", "000001_0", "000001_1"} and len(motions) == 19
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_a_file_that_is_not_finite_is_left_out_by_name(dataset, tmp_path, value):
     folder = tmp_path / "annotations" / "broken"
     write_annotations(Corpus.open(dataset), folder)
-    data = AmassDataset(folder)
-    features = np.load(data.motions / "broken" / "000002.npy")
+    data = Corpus(folder)
+    features = np.load(data.clips.motions / "broken" / "000002.npy")
     features[7, 3] = value
-    np.save(data.motions / "broken" / "000002.npy", features)
-    motions = AnnotatedMotions(data, "train", 1.0, 9.8)
-    assert set(motions.report.skipped) == {"000002_0", "000002_1"} and "broken/000002" in motions.report.skipped["000002_0"]
+    np.save(data.clips.motions / "broken" / "000002.npy", features)
+    motions = training_motions(data, "train", (1.0, 9.8))
+    assert set(motions.left_out.skipped) == {"000002_0", "000002_1"} and "broken/000002" in motions.left_out.skipped["000002_0"]
     assert run(small(folder, tmp_path / "run", num_steps=2, eval_interval=0)).networks.mean.isfinite().all()
 
 
@@ -87,7 +85,7 @@ def test_what_a_split_lacks_is_counted(dataset, tmp_path):
     with (folder / "splits" / "train.txt").open("a") as file:
         file.write("unheard_of\n")
     with pytest.raises(ValueError, match=r"41 left out: 40 of another length \(.*1 without annotations \(unheard_of\)"):
-        AnnotatedMotions(AmassDataset(folder), "train", 50.0, 60.0)
+        training_motions(Corpus(folder), "train", (50.0, 60.0))
     (folder / "splits" / "val.txt").write_text("")
     with pytest.raises(ValueError, match=r"--eval_interval needs a validation split \(0: none\).*nothing in split 'val'"):
         run(small(folder, tmp_path / "run"))
@@ -103,14 +101,14 @@ def test_a_caption_without_words_or_time_is_named(dataset, tmp_path, change, mes
     content = json.loads((folder / "annotations.json").read_text())
     content["000000"]["annotations"][0].update(change)
     (folder / "annotations.json").write_text(json.dumps(content))
-    with pytest.raises(AnnotationError, match=message):
-        AmassDataset(folder)
+    with pytest.raises(FileError, match=message):
+        Corpus(folder)
 
 
 def test_datasets_written_under_two_names_do_not_share_features(dataset, tmp_path):
     for name in ("one", "two"):
         write_annotations(Corpus.open(dataset), tmp_path / "annotations" / name)
-    paths = [AmassDataset(tmp_path / "annotations" / name).files["000000"].path for name in ("one", "two")]
+    paths = [Corpus(tmp_path / "annotations" / name).clips.annotated[0].path for name in ("one", "two")]
     assert paths == ["one/000000", "two/000000"]
 
 
@@ -122,8 +120,8 @@ def test_seconds_give_back_the_frame_they_were_made_of(fps):
 def test_saved_text_features_of_the_layout_replace_the_language_model(dataset, tmp_path):
     folder = tmp_path / "annotations" / "saved"
     write_annotations(Corpus.open(dataset), folder)
-    texts, encoder = AnnotatedMotions(AmassDataset(folder), "train", 1.0).texts, load_text_encoder("minilm")
-    texts += [text for text in AnnotatedMotions(AmassDataset(folder), "val", 1.0).texts if text not in texts]
+    texts, encoder = training_motions(Corpus(folder), "train", (1.0, 10.0)).texts, load_text_encoder("minilm")
+    texts += [text for text in training_motions(Corpus(folder), "val", (1.0, 10.0)).texts if text not in texts]
     for kind, name in ((WORDS, "distilbert"), (SENTENCES, "mpnet")):
         path = folder / kind / TOWERS[name].repository
         save_text_features(path, texts, encoder, words=kind == WORDS)
@@ -144,7 +142,7 @@ def test_saved_words_say_which_rows_are_a_texts_and_texts_without_any_are_comput
     folder = tmp_path / "annotations" / "few"
     write_annotations(Corpus.open(dataset), folder)
     path = folder / WORDS / TOWERS["minilm"].repository
-    texts = AnnotatedMotions(AmassDataset(folder), "train", 1.0).texts
+    texts = training_motions(Corpus(folder), "train", (1.0, 10.0)).texts
     save_text_features(path, texts[1:], load_text_encoder("minilm"), words=True)
     assert run(small(folder, tmp_path / "run", num_steps=1, eval_interval=0)).networks.config.text_dim == 384
     assert f"1 captions have no saved features in {folder / WORDS}, such as {texts[0]!r}" in caplog.text

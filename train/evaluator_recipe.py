@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from data_loaders.batch_plan import BatchPlan
 from data_loaders.batches import CaptionBatches, TextMotionDataset, WindowBatches
-from data_loaders.clips import published_limits
 from data_loaders.corpus import Batch, Corpus, Statistics
+from data_loaders.known_datasets import published_limits
 from data_loaders.text import Caption
 from evaluations.metrics import POOL, matching_score, r_precision
 from model.evaluator_losses import draw_shift, matching_loss, movement_loss

@@ -47,14 +47,10 @@ def run(options: KnownTextsOptions) -> None:
 
 def captions(dataset: str, split: str) -> list[str]:
     """All captions of a split, each once."""
-    from data_loaders.amass_dataset import AmassDataset, open_dataset
+    from data_loaders.corpus import Corpus
 
-    data = open_dataset(dataset)
-    if isinstance(data, AmassDataset):
-        found = [annotation.text for file in data.split(split).values() for annotation in file.annotations]
-    else:
-        found = [caption.text for clip in data.split(split) for caption in data.captions(clip)]
-    return list(dict.fromkeys(found))
+    captioned = Corpus.open(dataset).captioned(split).values()
+    return list(dict.fromkeys(caption.text for captions in captioned for caption in captions))
 
 
 main = command(KnownTextsOptions, run, __doc__)

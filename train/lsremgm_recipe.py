@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from data_loaders.batches import CaptionBatches, TextMotionDataset, collate
-from data_loaders.clips import published_limits
 from data_loaders.corpus import Corpus, Statistics
+from data_loaders.known_datasets import published_limits
 from evaluations.evaluation_set import real_set
 from evaluations.judges import default_evaluator, load_judge
 from evaluations.motion_sources import ModelSource

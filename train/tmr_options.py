@@ -107,13 +107,13 @@ class TMROptions(TrainOptions):
 
 def run(options: TMROptions) -> "TrainResult":
     """Trains as the options say. Raises ValueError or OSError, in a user's words, for what cannot be trained."""
-    from data_loaders.amass_dataset import open_dataset
+    from data_loaders.corpus import Corpus
     from data_loaders.text_similarity import duplicates_rule
     from model.tmr import TMRConfig
     from train.loop import train
     from train.tmr_recipe import FALSE_NEGATIVES, frame_limits, language_models, tmr_recipe
 
-    data = open_dataset(options.dataset, options.motions)
+    data = Corpus.open(options.dataset, options.motions)
     seconds = options.min_seconds, options.max_seconds
     contrast = bool(options.lambda_contrastive)
     words, sentences = language_models(options.text_encoder, options.sentence_encoder, data, contrast)

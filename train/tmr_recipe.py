@@ -8,8 +8,6 @@ from functools import partial
 import numpy as np
 import torch
 
-from data_loaders.amass_dataset import AmassDataset
-from data_loaders.annotated_motions import AnnotatedMotions
 from data_loaders.batches import CaptionBatches, TextMotionDataset, collate
 from data_loaders.corpus import Batch, Corpus, Statistics
 from data_loaders.feature_statistics import feature_mean_std
@@ -31,12 +29,10 @@ VALIDATION_POOLS = 16
 # Scores above which captions may mean the same. That of mpnet is published (0.8, a cosine of 0.6). By minilm, of 574 pairs
 # of captions that say the same in their words, all lie above it, and so does a sixth of the others: words must decide too.
 FALSE_NEGATIVES = {"mpnet": 0.8, "minilm": 0.8}
-Data = Corpus | AmassDataset
-Motions = TextMotionDataset | AnnotatedMotions
 
 
 def tmr_recipe(
-    data: Data, config: TMRConfig, training: TrainOptions, seconds: tuple[float, float], balance: float = 0.0
+    data: Corpus, config: TMRConfig, training: TrainOptions, seconds: tuple[float, float], balance: float = 0.0
 ) -> Recipe:
     """How a model of `config` is trained on motions of `seconds`, shortest and longest; rare contents are lifted by `balance`.
 
@@ -63,12 +59,12 @@ def tmr_recipe(
     )  # fmt: skip
 
 
-def language_models(words: str, sentences: str, data: Data, contrast: bool = True) -> tuple[str, str]:
+def language_models(words: str, sentences: str, data: Corpus, contrast: bool = True) -> tuple[str, str]:
     """The language models asked for, with those of the published system, or the embedded one, in the place of `auto`."""
     chosen = {"text_encoder": words, "sentence_encoder": sentences}
     for name, kind, published in (("text_encoder", WORDS, "distilbert"), ("sentence_encoder", SENTENCES, "mpnet")):
         if chosen[name] == "auto":
-            saved = isinstance(data, AmassDataset) and saved_beside(data.folder, kind, published) is not None
+            saved = saved_beside(data.folder, kind, published) is not None
             chosen[name] = published if saved else at_hand(published, "minilm")
             if chosen[name] != published and (kind == WORDS or contrast):
                 logger.warning("--%s auto: minilm, since %s is not on this machine (python -m protos.fetch %s)", name, published,
@@ -76,15 +72,13 @@ def language_models(words: str, sentences: str, data: Data, contrast: bool = Tru
     return chosen["text_encoder"], chosen["sentence_encoder"]
 
 
-def training_motions(data: Data, split: str, seconds: tuple[float, float]) -> Motions:
+def training_motions(data: Corpus, split: str, seconds: tuple[float, float]) -> TextMotionDataset:
     """The captioned motions of a split, whole as they are described."""
-    if isinstance(data, AmassDataset):
-        return AnnotatedMotions(data, split, *seconds)
     shortest, longest = frames_of(seconds, data.fps)
-    return TextMotionDataset(data, split, longest, shortest, unit_length=1, crop_rule="whole")
+    return TextMotionDataset(data, split, longest, shortest, unit_length=1, crop_rule="whole", seconds=seconds)
 
 
-def validation_motions(data: Data, seconds: tuple[float, float]) -> Motions:
+def validation_motions(data: Corpus, seconds: tuple[float, float]) -> TextMotionDataset:
     try:
         return training_motions(data, "val", seconds)
     except (FileNotFoundError, ValueError) as error:
@@ -106,14 +100,14 @@ def frame_limits(seconds: tuple[float, float], fps: float) -> dict[str, int]:
     return {"min_frames": shortest, "max_frames": longest}
 
 
-def statistics_of(motions: Motions, data: Data) -> Statistics:
+def statistics_of(motions: TextMotionDataset, data: Corpus) -> Statistics:
     """Mean and std of each feature over all that is trained on: not the dataset's own, whose std is averaged in blocks."""
     return Statistics(*feature_mean_std(motions.motions(), data.features), data.features)
 
 
-def text_features(data: Data, kind: str, encoder: str, texts: Iterable[str]) -> TextEncoder:
+def text_features(data: Corpus, kind: str, encoder: str, texts: Iterable[str]) -> TextEncoder:
     """What makes features of all texts: those saved with the dataset where it has them all, else the encoder itself."""
-    saved = saved_beside(data.folder, kind, encoder) if isinstance(data, AmassDataset) else None
+    saved = saved_beside(data.folder, kind, encoder)
     if saved is None:
         return load_text_encoder(encoder)
     if missing := [text for text in texts if text not in saved.saved]:
@@ -123,7 +117,7 @@ def text_features(data: Data, kind: str, encoder: str, texts: Iterable[str]) -> 
     return saved
 
 
-def validation(motions: Motions, seed: int) -> Evaluate:
+def validation(motions: TextMotionDataset, seed: int) -> Evaluate:
     """evaluate(networks, step) -> loss terms and recalls in pools of 32 texts and motions, always the same ones.
 
     Terms are of sampled latents, as in training, recalls of mean latents, as in use. Captions that mean the same count

@@ -5,15 +5,20 @@ our rules, which are so compared with the originals item by item.
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from data_loaders.clips import Clips, Report, readable_motions
+from data_loaders.clips import Clips, LeftOut, readable_motions
 from data_loaders.glove import Words, WordVectorizer
-from data_loaders.humanml import MAX_FRAMES, UNIT_LENGTH, Draws, Entry, crop, select_entries
+from data_loaders.humanml import MAX_FRAMES, UNIT_LENGTH, CaptionedMotion, Draws, crop, select_entries
+from data_loaders.packed_clips import read_split
+from data_loaders.text import read_caption_file
+from protos.names import inside
+from protos.reading import read_array
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +35,16 @@ def crop_for_length_estimator(frames: int, longest: int, unit_length: int, draws
         return draws.randint(0, 0), longest
     label = longest + unit_length * (units - (coin == "double"))
     return draws.randint(0, frames - label), label
+
+
+def clips_of_folder(folder: str | Path, split: str) -> Clips:
+    """Clips of a folder in the HumanML3D layout. Raises FileNotFoundError where it lacks the split list."""
+    folder = Path(folder)
+    return Clips(
+        read_split(folder, split),
+        lambda name: read_array(inside(folder, f"new_joint_vecs/{name}.npy", reading=True)),
+        lambda name: read_caption_file(inside(folder, f"texts/{name}.txt", reading=True)),
+    )
 
 
 class Item(NamedTuple):
@@ -104,12 +119,12 @@ class EvaluationDataset:
         start, label = crop_for_length_estimator(len(entry.motion), self.longest, self.unit_length, draws)
         return Item(words, text, self._normalised(entry.motion[start : start + self.longest]), label, entry.name)
 
-    def _entry(self, index: int) -> Entry:
+    def _entry(self, index: int) -> CaptionedMotion:
         if not 0 <= index < len(self):
             raise IndexError(index)
         return self.entries[self.pointer + index]
 
-    def _words(self, entry: Entry, draws: Draws) -> tuple[Words, str]:
+    def _words(self, entry: CaptionedMotion, draws: Draws) -> tuple[Words, str]:
         caption = draws.choice(entry.captions)
         return self.vectorizer.encode(caption.tokens), caption.text
 
@@ -158,7 +173,7 @@ class WindowDataset:
         starts: Literal["published", "all"] = "published",
     ):
         self.window, self.mean, self.std, self.starts = window, mean, std, starts
-        self.report, self.motions = Report(), []
+        self.report, self.motions = LeftOut(), []
         for name, motion in readable_motions(clips, len(mean), self.report):
             if len(motion) < window:
                 self.report.add(name, f"too short: {len(motion)} frames, {window} needed")

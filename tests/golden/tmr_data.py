@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from data_loaders import guoh3dfeats
-from data_loaders.amass_annotations import cut_span, parse_annotations, within_seconds
+from data_loaders.annotated_clips import parse_annotations, within_seconds
 from data_loaders.batches import TrainingItem
 from data_loaders.batches import collate as collate_items
-from data_loaders.corpus import Statistics
+from data_loaders.corpus import Statistics, cut_span
 from data_loaders.humanml_features import joints_from_features
 from data_loaders.skeleton import load_skeleton
 from model.bert_tower import load_bert
@@ -58,8 +58,9 @@ def normalizer(case: Case) -> dict[str, Any]:
 
 def filter_annotations(case: Case) -> dict[str, Any]:
     files = parse_annotations(case.inputs["annotations"])
-    kept = within_seconds(files, case.config["min_seconds"], case.config["max_seconds"])
-    return {"kept": {key: [a.seg_id for a in file.annotations] for key, file in kept.items()}}
+    limits = case.config["min_seconds"], case.config["max_seconds"]
+    kept = {key: within_seconds(file.annotations, *limits) for key, file in files.items()}
+    return {"kept": {key: [a.seg_id for a in annotations] for key, annotations in kept.items() if annotations}}
 
 
 DATA = {

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from data_loaders.amass_dataset import AmassDataset
 from data_loaders.batches import TrainingItem, collate
+from data_loaders.corpus import Corpus
 from evaluations import retrieval_metrics
 from evaluations.eval_retrieval import RetrievalOptions
 from evaluations.eval_retrieval import run as evaluate
@@ -58,10 +58,10 @@ def metrics(case: Case) -> dict[str, Any]:
     }
 
 
-def project_of(case: Case) -> tuple[Path, AmassDataset]:
+def project_of(case: Case) -> tuple[Path, Corpus]:
     """The project's folder and its dataset."""
     folder = case.folder / case.config["project"]
-    return folder, AmassDataset(folder / "datasets" / "annotations" / "humanml3d")
+    return folder, Corpus(folder / "datasets" / "annotations" / "humanml3d")
 
 
 def run_of(case: Case) -> TMR:
@@ -76,10 +76,10 @@ def loader(case: Case) -> dict[str, Any]:
     words = saved_beside(data.folder, WORDS, "distilbert")
     if "items" in case.config:
         return first_batch(case, data, words)
-    files = data.split(split)
-    found = {"keyids": list(files), "len": len(files)}
+    captioned = data.captioned(split)
+    found = {"keyids": [data.names[clip] for clip in captioned], "len": len(captioned)}
     if case.config["caption"] == "random":
-        return {"split": {**found, "nb_annotations_kept": [len(file.annotations) for file in files.values()]}}
+        return {"split": {**found, "nb_annotations_kept": [len(captions) for captions in captioned.values()]}}
     items, _ = items_of(data, split, ANY_LENGTH)
     texts = [item.caption.text for item in items]
     return {"split": {
@@ -88,7 +88,7 @@ def loader(case: Case) -> dict[str, Any]:
     }}  # fmt: skip
 
 
-def first_batch(case: Case, data: AmassDataset, words) -> dict[str, Any]:
+def first_batch(case: Case, data: Corpus, words) -> dict[str, Any]:
     networks = run_of(case)
     items = [items_of(data, case.config["split"], ANY_LENGTH)[0][i] for i in case.config["items"]]
     normalised = [networks.normalise(torch.as_tensor(np.array(item.motion, np.float32))).numpy() for item in items]
