@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from data_loaders.features import Features
-from data_loaders.skeleton import Skeleton
 from data_loaders.text import Caption
 from model.capabilities import Embeds, ReadsWords
 from model.evaluator_words import GLOVE_FOLDER, WordSource, load_words
@@ -48,14 +47,7 @@ class TextMotionSpace:
         space, config = networks.space(), networks.config
         self.made_by, self.dim, self.frame_limits, self.similarity = astuple(space)
         self.features: Features = config.motion_features
-        self.skeleton: Skeleton = self.features.body
-        self.num_features: int = config.num_features
-        self.reads_joints = getattr(config, "features", "humanml") == "humanml"
         self.longest_trained: int = config.max_frames
-
-    @property
-    def fps(self) -> float:
-        return self.features.fps
 
     def require(self, features: Features, what: str) -> None:
         """FeaturesMismatch unless `what` has the features that this model was trained on."""

@@ -101,7 +101,8 @@ def search_tab(search: Search) -> None:
             file.async_move_resource_to_block_cache = only_uploads(file.async_move_resource_to_block_cache)
             with gr.Accordion("How to read the file", open=False):
                 skeleton = gr.Dropdown(list(SKELETONS), value=AUTO, label="Joint names of a .bvh file")
-                fps = gr.Number(search.space.fps, minimum=1, maximum=1000, label="Frames per second of joints in a .npy file")
+                fps = gr.Number(search.space.features.fps, minimum=1, maximum=1000,
+                                label="Frames per second of joints in a .npy file")
                 start = gr.Number(0, minimum=0, label="Start, seconds")
                 again = gr.Button("Search by this file")
     with gr.Row():

@@ -32,7 +32,7 @@ from protos.processes import pick_device
 from protos.randomness import derive_seed
 from protos.reading import read_json
 from sample.demo_uploads import AT_ONCE as UPLOADS_AT_ONCE
-from sample.demo_uploads import AUTO, LONGEST_FILE, MEGABYTES, SECONDS, Wanted, read_upload
+from sample.demo_uploads import AUTO, LONGEST_FILE, MEGABYTES, SECONDS, read_upload
 from sample.gallery import Gallery, GalleryError, require_place
 from sample.gallery_encode import bring_up_to_date, gallery_folder
 from sample.gallery_search import GallerySearch, Hit
@@ -142,11 +142,12 @@ class Search:
         """By a .npy file (joints or features; `fps` of joints) or a .bvh file (`skeleton`: one of SKELETONS), from `start`
         seconds on as long as the model's longest training motion."""
         self._check(count, split)
-        path, fps = Path(path), self.space.fps if fps is None else fps
+        path, fps = Path(path), self.space.features.fps if fps is None else fps
         self._require_upload(path, skeleton, fps)
         start = number(start, 0, LONGEST_FILE, "start")
         try:
-            part = self.read_upload(path, Wanted.of(self.space), skeleton, fps, start)
+            limits = self.space.frame_limits[0], self.space.longest_trained
+            part = self.read_upload(path, self.space.features, limits, skeleton, fps, start)
         except LimitError as error:
             raise LimitError(f"{path.name}: {error}") from None
         with self._networks:

@@ -1,7 +1,6 @@
 """Motion files that visitors of the demo send, as features. Read in a process with limits (`protos.confined`): no file, however
 it was made, keeps the others waiting or takes this machine's memory."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,6 @@ from data_loaders.features import Features
 from data_loaders.joint_mapping import fitting_mapping, load_mapping
 from data_loaders.motion_features import Reading, read_features
 from data_loaders.motion_files import read_motion
-from model.embedding import TextMotionSpace
 from protos.reading import read_array
 from sample.gallery_sources import usable
 
@@ -22,29 +20,16 @@ LONGEST_FILE = 900.0  # seconds: what a file says of its frame rate must not mak
 AUTO = "find out"
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """What reading a file asks of a model, without its weights."""
-
-    features: Features
-    longest_trained: int
-    frame_limits: tuple[int, int]
-
-    @staticmethod
-    def of(space: TextMotionSpace) -> "Wanted":
-        return Wanted(space.features, space.longest_trained, space.frame_limits)
-
-
-def read_upload(path: Path, wanted: Wanted, skeleton: str, fps: float, start: float) -> np.ndarray:
-    """Features (T, D) of a file from `start` seconds on, at most as many as the model's longest training motion.
+def read_upload(path: Path, wanted: Features, limits: tuple[int, int], skeleton: str, fps: float, start: float) -> np.ndarray:
+    """Features (T, D) of a file from `start` seconds on, at least and at most so many frames.
 
     `fps` is of joints in a .npy file, `skeleton` the name of a mapping of a .bvh file, or AUTO. ValueError in one line.
     """
-    features = read_features(path, wanted.features, reading_of(path, skeleton, fps))
-    first = int(start * wanted.features.fps)
+    features = read_features(path, wanted, reading_of(path, skeleton, fps))
+    first = int(start * wanted.fps)
     if first >= len(features):
-        raise ValueError(f"the motion lasts {len(features) / wanted.features.fps:.1f} s: it cannot start at {start:g} s")
-    return np.array(usable(features[first : first + wanted.longest_trained], wanted), np.float32)
+        raise ValueError(f"the motion lasts {len(features) / wanted.fps:.1f} s: it cannot start at {start:g} s")
+    return np.array(usable(features[first : first + limits[1]], limits), np.float32)
 
 
 def reading_of(path: Path, skeleton: str, fps: float) -> Reading:

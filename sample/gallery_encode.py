@@ -132,7 +132,7 @@ def opened_gallery(folder: Path, model_path: Path, source: Source) -> Gallery:
     space = source.space
     if not (folder / CONTENT).is_file():
         nothing = np.zeros((0, space.dim), np.float16)
-        return Gallery(str(model_path.resolve()), space.fingerprint, space.fps, [], nothing, [], nothing, {})
+        return Gallery(str(model_path.resolve()), space.fingerprint, space.features.fps, [], nothing, [], nothing, {})
     gallery = Gallery.load(folder)
     gallery.require(space, str(model_path))
     return gallery

@@ -62,7 +62,7 @@ class DatasetSource:
         return {gallery.place(clip) for clip in gallery.clips if clip.source == self.folder and clip.name not in there}
 
     def clips(self, place: str) -> tuple[list[ClipFeatures], list[str]]:
-        name, found, problems = place.removeprefix(f"{self.folder}/"), [], []
+        name, limits, found, problems = place.removeprefix(f"{self.folder}/"), self.space.frame_limits, [], []
         whole = self.data[self.data.position(name)]
         everything = 0.0, len(whole) / self.data.fps
         spans: dict[tuple[float, float], list[str]] = {} if self.data.of_files else {everything: []}  # described or not
@@ -71,7 +71,7 @@ class DatasetSource:
             spans.setdefault(span, []).append(caption.text)
         for span, texts in spans.items():
             try:
-                features = usable(whole if span == everything else stretch(whole, *span, self.data.fps), self.space)
+                features = usable(whole if span == everything else stretch(whole, *span, self.data.fps), limits)[: limits[1]]
             except ValueError as error:
                 problems.append(f"{span[0]:g} to {span[1]:g} s: {error}")
             else:
@@ -94,10 +94,10 @@ class FileSource:
         """FileNotFoundError where there is no motion file, ValueError for parts that are too short for the model."""
         self.space, self.reading, self.given, self.unreadable = space, reading, str(path), {}
         shortest, limit = space.frame_limits
-        frames = space.longest_trained if longest_seconds is None else int(longest_seconds * space.fps)
+        frames = space.longest_trained if longest_seconds is None else int(longest_seconds * space.features.fps)
         if frames < shortest:
             raise ValueError(f"--longest_seconds {longest_seconds:g}: {frames} frames, this model reads {shortest} or more: "
-                             f"give at least {shortest / space.fps:g}")  # fmt: skip
+                             f"give at least {shortest / space.features.fps:g}")  # fmt: skip
         self.longest = min(frames, limit)
         # links stay links, since the name given says what a file is and what lies beside it
         path = path.resolve() if ".." in path.parts else path.absolute()
@@ -117,8 +117,8 @@ class FileSource:
                 and not any(Path(clip.source).is_relative_to(place) for place in self.unreadable)}  # fmt: skip
 
     def clips(self, place: str) -> tuple[list[ClipFeatures], list[str]]:
-        path, fps = Path(place), self.space.fps
-        features = usable(read_features(path, self.space.features, self.reading), self.space, cut=False)
+        path, fps = Path(place), self.space.features.fps
+        features = usable(read_features(path, self.space.features, self.reading), self.space.frame_limits)
         captions = captions_beside(path)
         file, row = named_row(path)
         name = file.relative_to(self.folder or file.parent).with_suffix("").as_posix() + ("" if row is None else f"#{row}")
@@ -158,20 +158,19 @@ def captions_beside(motion: Path) -> list[Caption]:
     return list(map(in_order, read_caption_file(beside, plain=True))) if beside.is_file() else []
 
 
-def usable(features: np.ndarray, space: TextMotionSpace, cut: bool = True) -> np.ndarray:
-    """Features that the model can read, cut to its longest motion. ValueError for too few frames, or NaN."""
-    shortest, longest = space.frame_limits
-    if len(features) < shortest:
-        raise ValueError(f"too short: {len(features)} frames, this model reads {shortest} or more")
+def usable(features: np.ndarray, frame_limits: tuple[int, int]) -> np.ndarray:
+    """The features. ValueError where a model of these limits cannot read even a part of them: too few frames, or NaN."""
+    if len(features) < frame_limits[0]:
+        raise ValueError(f"too short: {len(features)} frames, this model reads {frame_limits[0]} or more")
     if not np.isfinite(features).all():
         raise ValueError("its features hold NaN or infinite values")
-    return features[:longest] if cut else features
+    return features
 
 
 def motion_vector(path: Path, space: TextMotionSpace, reading: Reading, start: float | None = None,
                   end: float | None = None) -> np.ndarray:
     """(C,) of a motion file, or of the part of it between two seconds. ValueError where the model cannot read it."""
-    features, fps = read_features(path, space.features, reading), space.fps
+    features, fps = read_features(path, space.features, reading), space.features.fps
     part = features[int((start or 0) * fps) : None if end is None else int(end * fps)]
     if not len(part):
         raise ValueError(f"{path} lasts {len(features) / fps:.2f} s: no frame between --start {start or 0:g} and "

@@ -80,11 +80,11 @@ def embed_windows(features: np.ndarray, space: "TextMotionSpace", sliding: Slidi
     """The windows of features (T, D), encoded once for any number of texts; lengths that the model cannot read are fitted
     to what it can, and a stride to the shortest. ValueError for a motion shorter than that."""
     sliding = sliding or Sliding()
-    shortest, longest = space.frame_limits
+    (shortest, longest), fps = space.frame_limits, space.features.fps
     if len(features) < shortest:
         raise ValueError(f"the motion has {len(features)} frames, this model reads {shortest} or more")
-    sizes = [min(max(round(seconds * space.fps), shortest), longest) for seconds in sliding.window_seconds]
-    stride = min(max(1, round(sliding.stride_seconds * space.fps)), *sizes)  # so that no frame is passed over
+    sizes = [min(max(round(seconds * fps), shortest), longest) for seconds in sliding.window_seconds]
+    stride = min(max(1, round(sliding.stride_seconds * fps)), *sizes)  # so that no frame is passed over
     spans, owner = window_spans(len(features), sizes, stride)
     vectors = space.encode_motion([features[first:stop] for first, stop in spans], batch_size)
     return Windows(len(features), spans, owner, unit_rows(vectors))

@@ -305,8 +305,9 @@ def localize(options: Localize) -> None:
     scores = [windows.scores(vector) for vector in space.encode_text(texts)]
     found = [moments(windows, of_text, options.k, options.refine) for of_text in scores]
     folder = new_folder(options.output_dir or OUTPUTS / f"localize_{file_name(options.motion.stem)}")
-    heading = {"motion": str(options.motion), "seconds": round(len(features) / space.fps, 3), "windows": len(windows.spans)}
-    write_moments(folder, heading, texts, found, [score_curve(windows, of_text) for of_text in scores], space.fps)
+    fps = space.features.fps
+    heading = {"motion": str(options.motion), "seconds": round(len(features) / fps, 3), "windows": len(windows.spans)}
+    write_moments(folder, heading, texts, found, [score_curve(windows, of_text) for of_text in scores], fps)
 
 
 STEPS = {EncodeMotion: encode_motion, EncodeText: encode_text, TextMotionSim: text_motion_sim, EncodeDataset: encode_dataset,
