@@ -7,23 +7,12 @@ changed, repaired, captioned or removed since is done again. It ends with 1 wher
 
 import subprocess
 import sys
-from dataclasses import dataclass
-from typing import Annotated
 
 from data_loaders.read_recordings import PreparationSettings
-from protos.bounds import Range
 from protos.options import command, run_command
 
 
-@dataclass(frozen=True)
-class PrepareOptions(PreparationSettings):
-    """Turn raw motion capture (or an official HumanML3D / KIT-ML folder) into a dataset folder."""
-
-    preview: Annotated[int, Range(0, 10_000)] = 0
-    """Render so many prepared clips with their captions into OUTPUT/preview."""
-
-
-def run(options: PrepareOptions) -> None:
+def run(options: PreparationSettings) -> None:
     from data_loaders.preparation import prepare
 
     accounts = prepare(options)
@@ -35,7 +24,7 @@ def run(options: PrepareOptions) -> None:
         raise ValueError(problem)
 
 
-main = command(PrepareOptions, run, __doc__)
+main = command(PreparationSettings, run, __doc__)
 
 if __name__ == "__main__":
     run_command(main)

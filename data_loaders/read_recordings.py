@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class PreparationSettings:
-    """What a dataset folder is made of, and how."""
+    """Turn raw motion capture (or an official HumanML3D / KIT-ML folder) into a dataset folder."""
 
     source: Annotated[str, tyro.conf.Positional]
     """What the input is: bvh, amass or joints files, the official humanml3d or kit folder, a dataset that data_loaders/datasets
@@ -59,6 +59,8 @@ class PreparationSettings:
     """Longer clips are cut into equal windows <name>@w0, <name>@w1, ... of at most so many frames."""
     workers: Annotated[int, Range(0, 1024)] = max(1, min(8, os.cpu_count() or 1))
     """Processes that read and retarget."""
+    preview: Annotated[int, Range(0, 10_000)] = 0
+    """Render so many prepared clips with their captions into OUTPUT/preview."""
     overwrite: bool = False
     """Make a dataset of ours anew that was made with another source, --fps or --heading, or of other recordings."""
 

@@ -17,7 +17,6 @@ import pytest
 from data_loaders.clips import window_captions
 from data_loaders.corpus import Corpus
 from data_loaders.preparation import prepare
-from data_loaders.prepare import PrepareOptions
 from data_loaders.prepare_report import Record
 from data_loaders.read_recordings import Loaded, PreparationSettings, load_clip, read_all
 from data_loaders.sources import SourceClip
@@ -591,7 +590,7 @@ def test_numbers_out_of_range_are_one_line(raw, tmp_path, flags, capsys):
     from protos.options import parse
 
     with pytest.raises(SystemExit) as stopped:
-        parse(PrepareOptions, ["joints", "--input", str(raw), "--output", str(tmp_path / "out"), *flags])
+        parse(PreparationSettings, ["joints", "--input", str(raw), "--output", str(tmp_path / "out"), *flags])
     assert stopped.value.code == 2 and f"{flags[0]} must be" in capsys.readouterr().err
 
 
