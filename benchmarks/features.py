@@ -8,22 +8,20 @@ kinematics again, joint after joint. A line also says how far the two results ar
 """
 
 import ctypes
-import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 
+from benchmarks.timing import cost, least
 from data_loaders.skeleton import Skeleton, load_skeleton
 from protos.bounds import Range
-from protos.options import parse, run_command
+from protos.options import command, run_command
+from tests.synthetic import synthetic_clip
 
-CLIPS_IN_BATCH = 32
+CLIPS_IN_BATCH, ROUNDS = 32, 25
 PACK_CLIPS, PACK_FRAMES = 3076, 278_000  # the Bandai-Namco pack at 20 fps
 
 
@@ -138,38 +136,17 @@ def reference_features(joints: np.ndarray, skeleton: Skeleton, target: np.ndarra
         + [foot[:, None] for foot in feet], axis=1)  # fmt: skip
 
 
-def synthetic_clip(frames: int, skeleton: Skeleton, seed: int) -> np.ndarray:
-    """A body of its own bone lengths that sways, steps and slowly turns, (T, J, 3) float32."""
-    random = np.random.default_rng(seed)
-    time_axis = np.arange(frames)[:, None, None] / skeleton.contact_fps
-    rest = np.array(skeleton.raw_offsets)[None] + 0.15 * random.standard_normal((1, skeleton.num_joints, 3))
-    swing = 0.4 * np.sin(2 * np.pi * random.uniform(0.2, 1.2, (1, skeleton.num_joints, 3)) * time_axis)
-    lengths = np.array(skeleton.bone_lengths) * random.uniform(0.9, 1.1)
-    bones = unit(rest + swing * random.uniform(0, 1, (1, skeleton.num_joints, 3))) * lengths[None, :, None]
-    joints = np.zeros((frames, skeleton.num_joints, 3))
-    for joint in range(1, skeleton.num_joints):
-        joints[:, joint] = joints[:, skeleton.parents[joint]] + bones[:, joint]
-    yaw = random.uniform(-3, 3) + np.cumsum(0.01 * random.standard_normal(frames))
-    cos, sin = np.cos(yaw)[:, None], np.sin(yaw)[:, None]
-    x, z = joints[..., 0] * cos + joints[..., 2] * sin, joints[..., 2] * cos - joints[..., 0] * sin
-    path = np.cumsum(0.03 * random.standard_normal((frames, 3)) * [1, 0.1, 1], 0)
-    return (np.stack([x, joints[..., 1], z], -1) + path[:, None]).astype(np.float32)
-
-
-def synthetic_pack(skeleton: Skeleton, clips: int, frames: int) -> list[np.ndarray]:
-    """`clips` clips of `frames` frames in all, most about two to eight seconds long, some much longer."""
-    lengths = np.random.default_rng(0).lognormal(0, 0.6, clips)
-    lengths = np.maximum((lengths / lengths.sum() * frames).astype(int), 13)
-    return [synthetic_clip(int(length), skeleton, seed) for seed, length in enumerate(lengths)]
-
-
-def read_pack(folder: Path, skeleton: Skeleton) -> list[np.ndarray]:
-    """Joints of a prepared folder: new_joints/*.npy."""
-    paths = sorted((folder / "new_joints").glob("*.npy"))
-    clips = [np.load(path) for path in paths]
+def joints_of(options: "FeatureBenchmark", skeleton: Skeleton) -> list[np.ndarray]:
+    """Clips (T, J, 3) in metres: of a prepared folder, or made up, most about two to eight seconds long, some much longer."""
+    if options.corpus is None:
+        lengths = np.random.default_rng(0).lognormal(0, 0.6, options.clips)
+        lengths = np.maximum((lengths / lengths.sum() * options.frames).astype(int), 13)
+        return [synthetic_clip(int(length), skeleton, seed) for seed, length in enumerate(lengths)]
+    clips = [np.load(path) for path in sorted((options.corpus / "new_joints").glob("*.npy"))]
     clips = [clip for clip in clips if clip.ndim == 3 and clip.shape[1] == skeleton.num_joints and len(clip) > 1]
     if not clips:
-        raise ValueError(f"{folder}: no new_joints/*.npy of {skeleton.num_joints} joints; make it with data_loaders.prepare")
+        raise ValueError(f"{options.corpus}: no new_joints/*.npy of {skeleton.num_joints} joints; "
+                         "make it with data_loaders.prepare")  # fmt: skip
     return clips
 
 
@@ -182,28 +159,16 @@ def keep_freed_memory() -> None:
         libc.mallopt(m_trim_threshold, (1 << 31) - 1)
 
 
-def fastest(works: list[Callable[[], object]], rounds: int = 25) -> list[float]:
-    """CPU seconds of one call of each work: the least of `rounds`, taken in turns so that all meet the same machine."""
-    best = [float("inf")] * len(works)
-    for _ in range(rounds):
-        for number, work in enumerate(works):
-            work()  # caches and allocator as in a loop over clips
-            start = time.process_time()
-            work()
-            best[number] = min(best[number], time.process_time() - start)
-    return best
-
-
 @dataclass(frozen=True)
 class FeatureBenchmark:
     """Time joints -> features."""
 
     corpus: Path | None = None
-    """Prepared folder whose joints make the pack (default: synthetic)."""
+    """Prepared folder whose joints make the pack (default: made up)."""
     clips: Annotated[int, Range(1, 100_000)] = PACK_CLIPS
-    """Clips of the synthetic pack."""
+    """Clips of the made-up pack."""
     frames: Annotated[int, Range(1, 10_000_000)] = PACK_FRAMES
-    """Frames of the synthetic pack."""
+    """Frames of the made-up pack."""
     lengths: tuple[Annotated[int, Range(2, 100_000)], ...] = (40, 100, 200, 1000)
     """Single clips to time."""
     reference_share: Annotated[float, Range(1e-4, 1)] = 1.0
@@ -212,8 +177,7 @@ class FeatureBenchmark:
     """Threads of torch."""
 
 
-def main(argv: list[str] | None = None) -> None:
-    options = parse(FeatureBenchmark, argv, __doc__)
+def run(options: FeatureBenchmark) -> None:
     import torch
 
     from data_loaders.humanml_features import features_from_clips
@@ -222,49 +186,38 @@ def main(argv: list[str] | None = None) -> None:
     keep_freed_memory()
     skeleton = load_skeleton("humanml")
     target = (np.array(skeleton.raw_offsets) * np.array(skeleton.bone_lengths)[:, None]).astype(np.float32)
-    out = sys.stdout
-    out.write(f"CPU ms per clip, {options.threads} thread(s)\n")
-    out.write(f"{'joints -> features':34}{'reference':>12}{'ours':>10}{'times':>8}{'difference':>12}\n")
+
+    def ours(clips: list[np.ndarray]) -> list[np.ndarray]:
+        return [features.numpy() for features in features_from_clips([torch.from_numpy(clip) for clip in clips], skeleton)]
+
+    def reference(clips: list[np.ndarray]) -> list[np.ndarray]:
+        return [reference_features(clip, skeleton, target) for clip in clips]
+
+    def show(what: str, theirs: float, mine: float, found: list[np.ndarray], expected: list[np.ndarray]) -> None:
+        # the root and joint columns; the 6D of bones near their antipode is not comparable
+        apart = max(float(np.abs(a[:, :67] - b[:, :67]).max()) for a, b in zip(found, expected))
+        print(f"{what:34}{1e3 * theirs:12.2f}{1e3 * mine:10.2f}{theirs / mine:7.1f}x{apart:12.1e}", flush=True)
+
+    print(f"CPU ms per clip, {options.threads} thread(s)")
+    print(f"{'joints -> features':34}{'reference':>12}{'ours':>10}{'times':>8}{'difference':>12}")
     for length in options.lengths:
-        clip = synthetic_clip(length, skeleton, seed=length)
-        one, many = [torch.from_numpy(clip)], [torch.from_numpy(clip)] * CLIPS_IN_BATCH
-        theirs, alone, together = fastest(
-            [
-                partial(reference_features, clip, skeleton, target),
-                partial(features_from_clips, one, skeleton),
-                partial(features_from_clips, many, skeleton),
-            ]
-        )
-        apart = _difference(features_from_clips(one, skeleton)[0].numpy(), clip, skeleton, target)
-        _line(out, f"{length} frames, one clip a call", theirs, alone, apart)
-        _line(out, f"{length} frames, {CLIPS_IN_BATCH} clips a call", theirs, together / CLIPS_IN_BATCH, apart)
+        one = [synthetic_clip(length, skeleton, seed=length)]
+        many = one * CLIPS_IN_BATCH
+        theirs, alone, together = least(lambda one=one: reference(one), lambda one=one: ours(one), lambda many=many: ours(many),
+                                        rounds=ROUNDS, warm=True)  # fmt: skip
+        show(f"{length} frames, one clip a call", theirs.cpu, alone.cpu, alone.result, theirs.result)
+        show(f"{length} frames, {len(many)} clips a call", theirs.cpu, together.cpu / len(many), together.result, theirs.result)
 
-    pack = read_pack(options.corpus, skeleton) if options.corpus else synthetic_pack(skeleton, options.clips, options.frames)
-    tensors = [torch.from_numpy(np.ascontiguousarray(clip, np.float32)) for clip in pack]
-    start = time.process_time()
-    features = features_from_clips(tensors, skeleton)
-    ours = time.process_time() - start
-    sample = list(range(0, len(pack), max(round(1 / options.reference_share), 1)))
-    start = time.process_time()
-    expected = [reference_features(pack[number], skeleton, target) for number in sample]
-    theirs = time.process_time() - start
-    frames = sum(map(len, pack))
-    theirs *= len(pack) / len(sample)
-    apart = max(float(np.abs(features[n].numpy()[:, :67] - e[:, :67]).max()) for n, e in zip(sample, expected))
-    _line(out, f"{len(pack)} clips, {frames} frames", theirs, ours, apart)
-    if len(sample) < len(pack):
-        out.write(f"(reference: {len(sample)} evenly spread clips timed, scaled to all)\n")
+    pack = [np.ascontiguousarray(clip, np.float32) for clip in joints_of(options, skeleton)]
+    sample = slice(None, None, max(round(1 / options.reference_share), 1))
+    mine, theirs = cost(lambda: ours(pack)), cost(lambda: reference(pack[sample]))
+    share = len(theirs.result) / len(pack)
+    show(f"{len(pack)} clips, {sum(map(len, pack))} frames", theirs.cpu / share, mine.cpu, mine.result[sample], theirs.result)
+    if share < 1:
+        print(f"(reference: {len(theirs.result)} evenly spread clips timed, scaled to all)")
 
 
-def _difference(features: np.ndarray, clip: np.ndarray, skeleton: Skeleton, target: np.ndarray) -> float:
-    """Largest difference of the root and joint columns; the 6D of bones near their antipode is not comparable."""
-    return float(np.abs(features[:, :67] - reference_features(clip, skeleton, target)[:, :67]).max())
-
-
-def _line(out, name: str, theirs: float, ours: float, apart: float) -> None:
-    out.write(f"{name:34}{1e3 * theirs:12.2f}{1e3 * ours:10.2f}{theirs / ours:7.1f}x{apart:12.1e}\n")
-    out.flush()
-
+main = command(FeatureBenchmark, run, __doc__)
 
 if __name__ == "__main__":
     run_command(main)

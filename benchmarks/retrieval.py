@@ -9,14 +9,15 @@ motions and matrices, and have to come to the same numbers.
 import time
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
 
 import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.evaluation import cpu_seconds
 from benchmarks.padded_tmr import PaddedTMR
+from benchmarks.timing import Cost, least
 from data_loaders.corpus import Batch, Statistics
 from evaluations import retrieval_metrics
 from model.motion_autoencoder import Posterior
@@ -54,12 +55,6 @@ def reference_metrics(similarity: np.ndarray, alike: np.ndarray | None = None) -
     return figures
 
 
-def best_of(repeats: int, work) -> tuple[float, object]:
-    """Fewest CPU seconds of some runs, and what the work gives."""
-    runs = [cpu_seconds(work) for _ in range(repeats)]
-    return min(seconds for seconds, _ in runs), runs[0][1]
-
-
 def random_motions(count: int, draw: np.random.Generator) -> list[np.ndarray]:
     """Features [(T, 263)], T from 40 to 196: what HumanML3D has."""
     return [draw.normal(size=(frames, 263)).astype(np.float32) for frames in draw.integers(40, 197, size=count)]
@@ -85,79 +80,73 @@ def padded(motions: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
     return nn.utils.rnn.pad_sequence([torch.from_numpy(each) for each in motions], batch_first=True), mask
 
 
-def compare(what: str, unit: str, ours: float, theirs: float, apart: float, allowed: float = 1e-3) -> None:
+def compare(what: str, ours: Cost, theirs: Cost, apart: float, allowed: float = 1e-3) -> None:
+    """Prints what both cost; ends where their results are further apart than that."""
     if not apart <= allowed:
         raise SystemExit(f"{what}: the results are {apart:.2g} apart")
-    print(f"{what:44} ours {ours:.3f}, published {theirs:.3f} {unit}: {theirs / ours:.1f} times as much; apart by {apart:.1g}")
+    print(f"{what:54} ours {ours.cpu:.3f}, published {theirs.cpu:.3f} CPU s: {theirs.cpu / ours.cpu:.1f} times as much; "
+          f"apart by {apart:.1g}")  # fmt: skip
 
 
-def benchmark_encoding(repeats: int, count: int, draw: np.random.Generator) -> None:
+def benchmark_encoding(rounds: int, count: int, draw: np.random.Generator) -> None:
     ours = random_model(draw, ["a text"]).eval()
-    theirs, motions = PaddedTMR(ours).eval(), random_motions(count, draw)
+    reference, motions = PaddedTMR(ours).eval(), random_motions(count, draw)
 
     @torch.no_grad()
-    def reference() -> np.ndarray:
+    def in_padded_batches() -> np.ndarray:
         batches = (padded(motions[start : start + BATCH]) for start in range(0, count, BATCH))
-        return np.concatenate([theirs.motion_encoder(motion, mask)[:, 0].numpy() for motion, mask in batches])
+        return np.concatenate([reference.motion_encoder(motion, mask)[:, 0].numpy() for motion, mask in batches])
 
-    mine, found = best_of(repeats, lambda: ours.encode_motion(motions).numpy())
     for fused in (True, False):
         torch.backends.mha.set_fastpath_enabled(fused)
-        other, expected = best_of(repeats, reference)
+        mine, theirs = least(lambda: ours.encode_motion(motions).numpy(), in_padded_batches, rounds=rounds)
         what = f"encoding {count} motions" + (", torch's fused inference" if fused else "")
-        unit = f"CPU s ({count / mine:.0f} and {count / other:.0f} motions/s)"
-        compare(what, unit, mine, other, np.abs(found - expected).max())
+        compare(what, mine, theirs, np.abs(mine.result - theirs.result).max())
     torch.backends.mha.set_fastpath_enabled(True)
 
 
-def benchmark_training(repeats: int, draw: np.random.Generator) -> None:
+def benchmark_training(rounds: int, draw: np.random.Generator) -> None:
     texts = [f"text {i}" for i in range(BATCH)]
     ours = random_model(draw, texts)
-    theirs = PaddedTMR(ours)
-    motions = random_motions(BATCH, draw)
-    motion, mask = padded(motions)
+    reference = PaddedTMR(ours)
+    motion, mask = padded(random_motions(BATCH, draw))
     batch = Batch(motion=motion, lengths=mask.sum(1), mask=mask, texts=texts)
     words, captions = ours.word_features(texts), Captions(ours.sentence_features(texts))
-    steps = {networks: torch.optim.AdamW(networks.parameters(), lr=1e-4) for networks in (ours, theirs)}
+    optimizers = {networks: torch.optim.AdamW(networks.parameters(), lr=1e-4) for networks in (ours, reference)}
 
-    def our_loss() -> torch.Tensor:
-        return loss(ours, batch, torch.Generator().manual_seed(0))["loss"]
+    def our_step() -> float:
+        return step(ours, loss(ours, batch, torch.Generator().manual_seed(0))["loss"])
 
-    def their_loss() -> torch.Tensor:
-        outputs = theirs.text_encoder(words.tokens, words.mask), theirs.motion_encoder(motion, mask)
+    def their_step() -> float:
+        outputs = reference.text_encoder(words.tokens, words.mask), reference.motion_encoder(motion, mask)
         text, moved = (Posterior(each[:, 0], each[:, 1]) for each in outputs)
         noise = LatentNoise.draw(text.mean, torch.Generator().manual_seed(0))
-        return loss_terms(text, moved, noise, lambda z: theirs.motion_decoder(z, mask), motion, ours.config, captions)["loss"]
+        terms = loss_terms(text, moved, noise, lambda z: reference.motion_decoder(z, mask), motion, ours.config, captions)
+        return step(reference, terms["loss"])
 
-    def step(networks: nn.Module, of) -> float:
-        value = of()
-        steps[networks].zero_grad()
+    def step(networks: nn.Module, value: torch.Tensor) -> float:
+        optimizers[networks].zero_grad()
         value.backward()
-        steps[networks].step()
+        optimizers[networks].step()
         return value.item()
 
-    ours.eval(), theirs.eval()  # no dropout: the same loss, the same step, the same loss after it
-    apart = max(abs(step(ours, our_loss) - step(theirs, their_loss)), abs(step(ours, our_loss) - step(theirs, their_loss)))
-    ours.train(), theirs.train()
-    mine, _ = best_of(repeats, lambda: step(ours, our_loss))
-    other, _ = best_of(repeats, lambda: step(theirs, their_loss))
-    compare(f"training step, batch of {BATCH}", "CPU s", mine, other, apart)
+    ours.eval(), reference.eval()  # no dropout: the same loss, the same step, the same loss after it
+    apart = max(abs(our_step() - their_step()) for _ in range(2))
+    ours.train(), reference.train()
+    compare(f"training step, batch of {BATCH}", *least(our_step, their_step, rounds=rounds), apart)
 
 
-def benchmark_metrics(repeats: int, count: int, draw: np.random.Generator) -> None:
+def benchmark_metrics(rounds: int, count: int, draw: np.random.Generator) -> None:
     similarity = draw.uniform(-1, 1, size=(count, count)).astype(np.float32)
     similarity[np.diag_indices(count)] += np.float32(0.95)
     alike = draw.random((count, count)) < 2 / count
     alike |= alike.T | np.eye(count, dtype=bool)
-    for what, matrix, own in (
-        ("all", similarity, None),
-        ("all, with ties", similarity.round(2), None),
-        ("near-duplicates count", similarity, alike),
-    ):
-        ours, mine = best_of(repeats, lambda m=matrix, o=own: retrieval_metrics.retrieval_metrics(m, o))
-        theirs, reference = best_of(repeats, lambda m=matrix, o=own: reference_metrics(m, o))
-        apart = max(abs(mine[name] - value) for name, value in reference.items())
-        compare(f"metrics, {count} x {count}, {what}", "CPU s", ours, theirs, apart, allowed=0)
+    for what, given in (("all", (similarity,)), ("all, with ties", (similarity.round(2),)),
+                        ("near-duplicates count", (similarity, alike))):  # fmt: skip
+        ours, theirs = least(partial(retrieval_metrics.retrieval_metrics, *given), partial(reference_metrics, *given),
+                             rounds=rounds)  # fmt: skip
+        apart = max(abs(ours.result[name] - value) for name, value in theirs.result.items())
+        compare(f"metrics, {count} x {count}, {what}", ours, theirs, apart, allowed=0)
 
 
 def benchmark_query(size: int, channels: int, draw: np.random.Generator) -> None:

@@ -2,50 +2,24 @@
 
 The usual recipe is what text-to-motion repositories do: a 3D axes cleared and filled anew for every frame, saved by
 matplotlib's FuncAnimation. Both write 480 x 480 at 20 fps with floor, trail and caption in one process and its ffmpeg child
-(user + system time). The motion is made here: somebody who walks in a curve, so that camera and floor move throughout.
+(user + system time). The motion is made up: somebody who walks in a curve, so that camera and floor move throughout.
 """
 
-import resource
 import tempfile
-import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 
+from benchmarks.timing import least
 from protos.bounds import Range
-from protos.options import parse, run_command
+from protos.options import command, run_command
+from tests.synthetic import walk_in_a_curve
 
 CAPTION = "a person walks in a wide curve to the left, swinging both arms"
 SIZE, FPS = 480, 20
-
-
-def walking(frames: int, speed: float = 1.2, turn: float = 0.4) -> np.ndarray:
-    """Joints (T, 22, 3) in metres of a made-up walk; 0 for both numbers walks on the spot."""
-    from data_loaders.skeleton import load_skeleton
-
-    skeleton = load_skeleton("humanml")
-    offsets = np.array(skeleton.raw_offsets) * np.array(skeleton.bone_lengths)[:, None]
-    time_ = np.arange(frames) / FPS
-    swing = np.sin(2 * np.pi * 0.9 * time_)
-    bend = {1: 0.5 * swing, 2: -0.5 * swing, 4: 0.5 - 0.4 * swing, 5: 0.5 + 0.4 * swing}
-    bend |= {16: -0.5 * swing, 17: 0.5 * swing, 18: -0.3 + 0 * swing, 19: -0.3 + 0 * swing}
-    joints, angle = np.zeros((frames, 22, 3)), np.zeros((frames, 22))
-    joints[:, 0, 1] = 0.93 + 0.02 * np.abs(swing)
-    for joint, parent in list(enumerate(skeleton.parents))[1:]:
-        angle[:, joint] = angle[:, parent] + bend.get(parent, 0 * swing)  # about the hip axis, inherited
-        cos, sin = np.cos(angle[:, joint]), np.sin(angle[:, joint])
-        x, y, z = offsets[joint]
-        joints[:, joint] = joints[:, parent] + np.stack([x + 0 * cos, cos * y - sin * z, sin * y + cos * z], axis=1)
-    heading = turn * time_
-    cos, sin = np.cos(heading), np.sin(heading)
-    x, z = joints[..., 0].copy(), joints[..., 2].copy()
-    joints[..., 0], joints[..., 2] = cos[:, None] * x + sin[:, None] * z, cos[:, None] * z - sin[:, None] * x
-    joints[..., 0] += (np.cumsum(sin) * speed / FPS)[:, None]
-    joints[..., 2] += (np.cumsum(cos) * speed / FPS)[:, None]
-    joints[..., 1] -= joints[..., 1].min()
-    return joints.astype(np.float32)
 
 
 def usual_recipe(path: Path | None, joints: np.ndarray, title: str) -> None:
@@ -116,26 +90,6 @@ def ours(path: Path | None, joints: np.ndarray, title: str) -> None:
         write_video(path, joints, captions=[title], size=SIZE)
 
 
-def cpu_seconds(work, *arguments, repeats: int) -> tuple[float, float, float]:
-    """Least (this process, children, wall) seconds of several runs: what the machine does besides only adds."""
-    best = (np.inf, np.inf, np.inf)
-    for _ in range(repeats):
-        before, start = _usage(), time.perf_counter()
-        work(*arguments)
-        after, wall = _usage(), time.perf_counter() - start
-        own, child = after[0] - before[0], after[1] - before[1]
-        if own + child < best[0] + best[1]:
-            best = (own, child, wall)
-    return best
-
-
-def _usage() -> tuple[float, float]:
-    return tuple(
-        usage.ru_utime + usage.ru_stime
-        for usage in (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
-    )
-
-
 @dataclass(frozen=True)
 class VideoBenchmark:
     """Time stick-figure videos."""
@@ -146,27 +100,25 @@ class VideoBenchmark:
     """Videos of each kind, of which the quickest counts."""
 
 
-def main(argv: list[str] | None = None) -> None:
-    options = parse(VideoBenchmark, argv, __doc__)
+def run(options: VideoBenchmark) -> None:
     print(f"{'':24}{'frames':>7}{'drawing':>9}{'python':>8}{'ffmpeg':>8}{'all CPU s':>11}{'wall s':>8}{'file KB':>9}{'ratio':>7}")
     with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "video.mp4"
         for warm in (usual_recipe, ours):  # fonts and imports, for both
-            warm(Path(folder) / "warm.mp4", walking(4), CAPTION)
+            warm(path, walk_in_a_curve(4), CAPTION)
         for frames in options.frames:
-            reference = None
-            rows = [("usual recipe", usual_recipe, walking(frames), 1), ("ours, walking", ours, walking(frames), 2)]
-            rows += [("ours, on the spot", ours, walking(frames, 0, 0), 2)]
-            for name, work, joints, factor in rows:
-                path = Path(folder) / "video.mp4"
-                drawing = cpu_seconds(work, None, joints, CAPTION, repeats=max(options.repeats * factor // 2, 1))[0]
-                own, child, wall = cpu_seconds(work, path, joints, CAPTION, repeats=options.repeats * factor)
-                reference = reference or own + child
-                print(
-                    f"{name:24}{frames:7d}{drawing:9.3f}{own:8.3f}{child:8.3f}{own + child:11.3f}{wall:8.2f}"
-                    f"{path.stat().st_size / 1024:9.0f}{reference / (own + child):7.1f}",
-                    flush=True,
-                )
+            usual = None
+            for name, draw, joints in (("usual recipe", usual_recipe, walk_in_a_curve(frames)),
+                                       ("ours, walking", ours, walk_in_a_curve(frames)),
+                                       ("ours, on the spot", ours, walk_in_a_curve(frames, 0, 0))):  # fmt: skip
+                drawn, written = least(partial(draw, None, joints, CAPTION), partial(draw, path, joints, CAPTION),
+                                       rounds=options.repeats)  # fmt: skip
+                usual = usual or written.cpu
+                print(f"{name:24}{frames:7d}{drawn.own:9.3f}{written.own:8.3f}{written.children:8.3f}{written.cpu:11.3f}"
+                      f"{written.wall:8.2f}{path.stat().st_size / 1024:9.0f}{usual / written.cpu:7.1f}", flush=True)  # fmt: skip
 
+
+main = command(VideoBenchmark, run, __doc__)
 
 if __name__ == "__main__":
     run_command(main)

@@ -10,7 +10,7 @@ from data_loaders.corpus import Motion, Statistics
 from data_loaders.corpus_writer import NewClip, write_corpus
 from data_loaders.features import Features
 from data_loaders.motion_files import write_results
-from data_loaders.skeleton import load_skeleton
+from data_loaders.skeleton import Skeleton, load_skeleton
 from data_loaders.text import Caption
 
 # Source joints of the shipped bandai_namco mapping, parent first, and the joints of ours that they carry.
@@ -51,6 +51,50 @@ def walk(num_frames: int, speed: float = 1.0, fps: float = 20.0) -> np.ndarray:
         turn(joints, pivot, limb, sign * swing)
     joints[..., 2] += (speed * time)[:, None]
     return joints
+
+
+def walk_in_a_curve(frames: int, speed: float = 1.2, turn: float = 0.4, fps: float = 20.0) -> np.ndarray:
+    """Joints (T, 22, 3) in metres of a made-up walk; 0 for both numbers walks on the spot."""
+    skeleton = load_skeleton("humanml")
+    offsets = np.array(skeleton.raw_offsets) * np.array(skeleton.bone_lengths)[:, None]
+    time_ = np.arange(frames) / fps
+    swing = np.sin(2 * np.pi * 0.9 * time_)
+    bend = {1: 0.5 * swing, 2: -0.5 * swing, 4: 0.5 - 0.4 * swing, 5: 0.5 + 0.4 * swing}
+    bend |= {16: -0.5 * swing, 17: 0.5 * swing, 18: -0.3 + 0 * swing, 19: -0.3 + 0 * swing}
+    joints, angle = np.zeros((frames, 22, 3)), np.zeros((frames, 22))
+    joints[:, 0, 1] = 0.93 + 0.02 * np.abs(swing)
+    for joint, parent in list(enumerate(skeleton.parents))[1:]:
+        angle[:, joint] = angle[:, parent] + bend.get(parent, 0 * swing)  # about the hip axis, inherited
+        cos, sin = np.cos(angle[:, joint]), np.sin(angle[:, joint])
+        x, y, z = offsets[joint]
+        joints[:, joint] = joints[:, parent] + np.stack([x + 0 * cos, cos * y - sin * z, sin * y + cos * z], axis=1)
+    heading = turn * time_
+    cos, sin = np.cos(heading), np.sin(heading)
+    x, z = joints[..., 0].copy(), joints[..., 2].copy()
+    joints[..., 0], joints[..., 2] = cos[:, None] * x + sin[:, None] * z, cos[:, None] * z - sin[:, None] * x
+    joints[..., 0] += (np.cumsum(sin) * speed / fps)[:, None]
+    joints[..., 2] += (np.cumsum(cos) * speed / fps)[:, None]
+    joints[..., 1] -= joints[..., 1].min()
+    return joints.astype(np.float32)
+
+
+def synthetic_clip(frames: int, skeleton: Skeleton, seed: int) -> np.ndarray:
+    """A body of its own bone lengths that sways, steps and slowly turns, (T, J, 3) float32."""
+    random = np.random.default_rng(seed)
+    time_axis = np.arange(frames)[:, None, None] / skeleton.contact_fps
+    rest = np.array(skeleton.raw_offsets)[None] + 0.15 * random.standard_normal((1, skeleton.num_joints, 3))
+    swing = 0.4 * np.sin(2 * np.pi * random.uniform(0.2, 1.2, (1, skeleton.num_joints, 3)) * time_axis)
+    lengths = np.array(skeleton.bone_lengths) * random.uniform(0.9, 1.1)
+    bones = rest + swing * random.uniform(0, 1, (1, skeleton.num_joints, 3))
+    bones *= lengths[None, :, None] / np.linalg.norm(bones, axis=-1, keepdims=True)
+    joints = np.zeros((frames, skeleton.num_joints, 3))
+    for joint in range(1, skeleton.num_joints):
+        joints[:, joint] = joints[:, skeleton.parents[joint]] + bones[:, joint]
+    yaw = random.uniform(-3, 3) + np.cumsum(0.01 * random.standard_normal(frames))
+    cos, sin = np.cos(yaw)[:, None], np.sin(yaw)[:, None]
+    x, z = joints[..., 0] * cos + joints[..., 2] * sin, joints[..., 2] * cos - joints[..., 0] * sin
+    path = np.cumsum(0.03 * random.standard_normal((frames, 3)) * [1, 0.1, 1], 0)
+    return (np.stack([x, joints[..., 1], z], -1) + path[:, None]).astype(np.float32)
 
 
 def raise_hand(num_frames: int, side: str = "left") -> np.ndarray:

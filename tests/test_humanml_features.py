@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.features import main as benchmark
-from benchmarks.features import reference_features, synthetic_clip
+from benchmarks.features import reference_features
 from data_loaders.bone_rotations import bone_lengths
 from data_loaders.feature_blocks import humanml_blocks
 from data_loaders.feature_statistics import denormalise, feature_mean_std, mean_std, renormalise, with_feature_bias
@@ -27,7 +27,7 @@ from data_loaders.humanml_features import (
     root_from_features,
 )
 from data_loaders.skeleton import load_skeleton
-from tests.synthetic import walk
+from tests.synthetic import synthetic_clip, walk
 
 FEATURES = Features("humanml", 20.0, "published")
 HUMANML, KIT = load_skeleton("humanml"), load_skeleton("kit")
