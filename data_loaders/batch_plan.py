@@ -1,7 +1,7 @@
 """Which samples a training step takes, by arithmetic on (seed, step): nothing to remember, nothing to lose."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -18,8 +18,8 @@ class BatchPlan:
     """Which samples each step takes, by arithmetic on (seed, step).
 
     The stream of samples is one shuffled pass over the data after another; with `weights`, passes of as many draws with
-    replacement. `batch_size` counts all processes: rank r of W takes every W-th sample, so W processes see together
-    what one would. With `lengths`, samples of similar length share a batch within runs of `bucket` batches.
+    replacement. `batch_size` counts all processes. With `lengths`, samples of similar length share a batch in runs of `bucket`
+    batches.
     """
 
     def __init__(
@@ -50,26 +50,13 @@ class BatchPlan:
         self._recent: dict[tuple[str, int], np.ndarray] = {}
         self._lock = threading.RLock()  # batches are made by several threads; a bucket asks for passes
 
-    @property
-    def steps_per_epoch(self) -> int:
-        return -(-self.num_items // self.batch_size)
-
-    def batch(self, step: int, rank: int = 0, world: int = 1) -> list[Drawn]:
-        """Samples of one process at a step. Raises ValueError where the batch does not divide evenly."""
-        if self.batch_size % world or not 0 <= rank < world:
-            raise ValueError(f"a batch of {self.batch_size} cannot be shared evenly by {world} processes")
+    def batch(self, step: int) -> list[Drawn]:
+        """Samples of all processes at a step."""
         if self.lengths is None:
             numbers = np.arange(step * self.batch_size, (step + 1) * self.batch_size)
         else:
             numbers = self._remember("bucket", step // self.bucket)[step % self.bucket]
-        return [Drawn(self._index(int(number)), int(number)) for number in numbers[rank::world]]
-
-    def batches(self, first_step: int = 0, rank: int = 0, world: int = 1) -> Iterator[list[Drawn]]:
-        """Batches from a step on, without end."""
-        step = first_step
-        while True:
-            yield self.batch(step, rank, world)
-            step += 1
+        return [Drawn(self._index(int(number)), int(number)) for number in numbers]
 
     def _index(self, number: int) -> int:
         return int(self._remember("pass", number // self.num_items)[number % self.num_items])

@@ -43,18 +43,6 @@ class Span(NamedTuple):
     share: float = 1.0
 
     @property
-    def start(self) -> int:
-        return self.parts[0].start
-
-    @property
-    def stop(self) -> int:
-        return self.parts[0].stop
-
-    @property
-    def texts(self) -> tuple[str, ...]:
-        return tuple(part.text for part in self.parts)
-
-    @property
     def frames(self) -> int:
         longest = max(part.stop - part.start for part in self.parts)
         return self.times * longest - (self.times - 1) * FADE
@@ -179,7 +167,7 @@ class TextMotionDataset:
     @property
     def texts(self) -> list[str]:
         """All captions, each once."""
-        return list(dict.fromkeys(text for span in self.spans for text in span.texts))
+        return list(dict.fromkeys(part.text for span in self.spans for part in span.parts))
 
     def motions(self) -> Iterator[np.ndarray]:
         """Features (T, D) in their units of every motion, once and not repeated."""

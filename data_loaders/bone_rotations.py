@@ -11,8 +11,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from data_loaders.headings import Spans, forward_directions, smooth_in_time, unit_headings
-from data_loaders.rotations import NEARLY_ZERO, qbetween, qconj, qmul
+from data_loaders.rotations import NEARLY_ZERO
 from data_loaders.skeleton import Skeleton
 
 NEARLY_OPPOSITE = 1e-4  # |rest + bone|², below which rounding shows
@@ -58,56 +57,6 @@ def bone_lengths(joints: Tensor, skeleton: Skeleton) -> Tensor:
     joints = joints[..., : skeleton.num_joints, :]
     parents = [max(parent, 0) for parent in skeleton.parents]
     return (joints - joints[..., parents, :]).norm(dim=-1)
-
-
-def offsets_from_joints(joints: Tensor, skeleton: Skeleton) -> Tensor:
-    """Rest offsets (..., J, 3): rest directions with the bone lengths of joints (..., >= J, 3)."""
-    lengths = bone_lengths(joints, skeleton)
-    return joints.new_tensor(skeleton.raw_offsets) * lengths[..., None]
-
-
-def inverse_kinematics(joints: Tensor, skeleton: Skeleton, smooth_forward: bool = True) -> Tensor:
-    """Local rotations (T, J, 4) of joints (T, J, 3) as published: hips swapped in the heading, frame 0 not rotated.
-
-    The root rotation turns the body's heading to +Z, so it is the inverse of the heading.
-    """
-    spans = Spans.of([len(joints)], joints.device)
-    forward = forward_directions(joints.permute(1, 2, 0), skeleton, swapped_hips=True)
-    if smooth_forward:
-        forward = smooth_in_time(forward, spans)
-    forward = unit_headings(forward, spans.starts)
-    forward = torch.stack((forward.imag, torch.zeros_like(forward.imag), forward.real), -1)
-    root = qbetween(forward, forward.new_tensor((0.0, 0.0, 1.0)))  # (T, 4)
-    root[0] = root.new_tensor((1.0, 0.0, 0.0, 0.0))
-    bones = joints - joints[:, [max(parent, 0) for parent in skeleton.parents]]
-    world = qbetween(joints.new_tensor(skeleton.raw_offsets), bones)
-    world[:, 0] = root
-    local = qmul(qconj(world[:, list(skeleton.rotation_parents[1:])]), world[:, 1:])
-    return torch.cat((root[:, None], local), 1)
-
-
-def forward_kinematics(
-    rotations: Tensor, root_positions: Tensor, offsets: Tensor, skeleton: Skeleton, root_rotation: bool = True
-) -> Tensor:
-    """Joints (..., J, 3) from local rotation matrices (..., J, 3, 3), root (..., 3), offsets (J, 3) or (..., J, 3).
-
-    With `root_rotation` off the chains start unrotated. Differentiable.
-    """
-    root = rotations[..., 0, :, :]
-    if not root_rotation:
-        root = torch.eye(3, dtype=root.dtype, device=root.device).expand_as(root)
-    chains = sorted(skeleton.chains, key=len, reverse=True)
-    world = root.unsqueeze(-3).expand(*root.shape[:-2], len(chains), 3, 3)
-    levels, joints = [root.unsqueeze(-3)], [0]
-    for depth in range(1, len(chains[0])):
-        ends = [chain[depth] for chain in chains if len(chain) > depth]
-        world = world[..., : len(ends), :, :] @ rotations[..., ends, :, :]
-        levels.append(world)
-        joints += ends
-    order = torch.tensor(joints, device=root.device).argsort()
-    bones = (torch.cat(levels, -3)[..., order, :, :] @ offsets.unsqueeze(-1)).squeeze(-1)  # (..., J, 3)
-    paths = skeleton_tensors(skeleton, bones.device).paths.to(bones.dtype)
-    return paths @ bones[..., 1:, :] + root_positions.unsqueeze(-2)
 
 
 def local_sixd(directions: Tensor, heading: Tensor, skeleton: Skeleton, out: Tensor | None = None) -> Tensor:

@@ -4,8 +4,9 @@ A new kind is its columns in `feature_blocks`, its file beside this one, and an 
 (..., T, persons * width), person 1 first.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,46 +28,21 @@ class FeaturesMismatch(ValueError):
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of features. Joints enter and leave in the skeleton's own unit; without these functions they need a body model."""
+    """A kind of features. `codec`: the module beside this one, loaded when used, whose `joints_from_features` and
+    `features_from_clips` lead from rows to joints in the skeleton's unit and back; none where rotations need a body model."""
 
     blocks: Callable[[str], dict[str, slice]]  # columns of one person, by the name of a skeleton
+    codec: str = ""
     last_read: str = ""  # the block with which the columns end that joints are decoded from
-    decode: "Callable[[Tensor, Skeleton], Tensor] | None" = None  # (..., T, D) -> (..., T, J, 3)
-    encode: "Callable[[Sequence[Tensor], Skeleton, str], list[Tensor]] | None" = None  # clips (T, J, 3), heading -> (T', D)
     persons: int = 1
 
 
-def _decode_humanml(x: "Tensor", body: Skeleton) -> "Tensor":
-    from data_loaders.humanml_features import joints_from_features
-
-    return joints_from_features(x, body)
-
-
-def _encode_humanml(clips: "Sequence[Tensor]", body: Skeleton, heading: str) -> "list[Tensor]":
-    from data_loaders.humanml_features import features_from_clips
-
-    return features_from_clips(clips, body, heading)  # type: ignore[arg-type]
-
-
-def _decode_rifke(x: "Tensor", _: Skeleton) -> "Tensor":
-    from data_loaders.rifke import joints_from_rifke
-
-    return joints_from_rifke(x)
-
-
-def _encode_rifke(clips: "Sequence[Tensor]", _: Skeleton, heading: str) -> "list[Tensor]":
-    from data_loaders.rifke import rifke_from_joints
-
-    return [rifke_from_joints(clip) for clip in clips]
-
-
 KINDS = {
-    "humanml": Kind(lambda skeleton: humanml_blocks(load_skeleton(skeleton).num_joints), "ric", _decode_humanml,
-                    _encode_humanml),
-    "rifke": Kind(lambda skeleton: RIFKE, "velocity", _decode_rifke, _encode_rifke),
+    "humanml": Kind(lambda skeleton: humanml_blocks(load_skeleton(skeleton).num_joints), "humanml_features", "ric"),
+    "rifke": Kind(lambda skeleton: RIFKE, "rifke", "velocity"),
     "rotations": Kind(lambda skeleton: TEMOS_ROTATIONS),
     "smpl_rot6d": Kind(lambda skeleton: MDM_ROTATIONS),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -99,18 +75,18 @@ class Features:
     @property
     def read_columns(self) -> int:
         """How many of the first columns joints are decoded from. FeaturesMismatch for rotations alone."""
-        self._need_joints()
+        self._codec()
         return self.blocks[KINDS[self.kind].last_read].stop
 
     def joints(self, x: "Tensor") -> "Tensor":
         """Joints (..., T, J, 3) in metres, Y up, of features (..., T, width) in their units, of which the first
         `read_columns` are enough. Differentiable. FeaturesMismatch where they hold rotations only, or have another width.
         """
-        self._need_joints()
+        codec = self._codec()
         if self.persons == 1 and x.shape[-1] not in (self.width, self.read_columns):
             raise FeaturesMismatch(f"{self.skeleton} motions have {self.width} features (joints are decoded from the first "
                                    f"{self.read_columns}), these have {x.shape[-1]}")  # fmt: skip
-        return KINDS[self.kind].decode(x[..., : self.read_columns], self.body) * self.body.metres_per_unit
+        return codec.joints_from_features(x[..., : self.read_columns], self.body) * self.body.metres_per_unit
 
     def encode(self, joints: "Tensor | np.ndarray | list") -> "Tensor | list[Tensor]":
         """Features (T-1, width) float32 of joints (T, J, 3) in metres, Y up, or of each of a list of such: the last frame has
@@ -118,10 +94,10 @@ class Features:
         """
         import torch
 
-        self._need_joints()
+        codec = self._codec()
         clips = joints if isinstance(joints, list) else [joints]
         clips = [torch.as_tensor(clip) / self.body.metres_per_unit for clip in clips]
-        made = KINDS[self.kind].encode(clips, self.body, self.heading)
+        made = codec.features_from_clips(clips, self.body, self.heading)
         return made if isinstance(joints, list) else made[0]
 
     def check(self, name: str) -> None:
@@ -152,9 +128,10 @@ class Features:
         fields = asdict(self)
         return {name: value for name, value in fields.items() if (name, value) != ("kind", "humanml")}
 
-    def _need_joints(self) -> None:
-        if KINDS[self.kind].decode is None:
+    def _codec(self) -> Any:
+        if not (module := KINDS[self.kind].codec):
             raise FeaturesMismatch(f"{self.kind} motion has rotations, no joints: it needs a body model")
+        return import_module(f"data_loaders.{module}")
 
 
 def kind_of_width(skeleton: str, width: int) -> str:

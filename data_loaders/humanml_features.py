@@ -11,15 +11,10 @@ import torch
 from torch import Tensor
 
 from data_loaders import headings
-from data_loaders.bone_rotations import (
-    forward_kinematics,
-    local_sixd,
-    skeleton_tensors,
-    squared_length,
-)
+from data_loaders.bone_rotations import local_sixd, skeleton_tensors, squared_length
 from data_loaders.feature_blocks import humanml_blocks
 from data_loaders.headings import Heading, Spans, check_heading
-from data_loaders.rotations import NEARLY_ZERO, quaternion_to_matrix, sixd_to_matrix
+from data_loaders.rotations import NEARLY_ZERO
 from data_loaders.skeleton import Skeleton
 
 FRAMES_AT_ONCE = 4096  # about what a core's cache holds; clips are never cut
@@ -51,11 +46,6 @@ class CanonicalClips:
         joints[:, 2].add_(self.place.real)
         return headings.turn_(joints, self.facing)
 
-    def local_positions(self) -> Tensor:
-        """(N, J, 3) about the root's place and heading of each frame (step 7 of process_file); y stays absolute."""
-        return headings.turn(self.about_root, self.facing * self.heading).permute(2, 0, 1)
-
-
 def features_from_clips(
     clips: Sequence[Tensor], skeleton: Skeleton, heading: Heading = "published", tgt_offsets: Tensor | None = None
 ) -> list[Tensor]:
@@ -78,19 +68,6 @@ def features_from_joints(
 ) -> Tensor:
     """Features (T-1, D) float32 of one clip (T, J, 3); see `features_from_clips`."""
     return features_from_clips([joints], skeleton, heading, tgt_offsets)[0]
-
-
-def canonical_joints(
-    clips: Sequence[Tensor], skeleton: Skeleton, heading: Heading = "published", tgt_offsets: Tensor | None = None
-) -> list[Tensor]:
-    """The clips [(T, J, 3), ...] as the features describe them: target body, lowest joint at y = 0, root of frame 0 at
-    x = z = 0, facing +Z. With `continuous` headings decoding the features gives exactly these (but the last frame)."""
-    return [
-        joints[start : start + length]
-        for canonical in _canonical_groups(clips, skeleton, heading, tgt_offsets)
-        for joints in (canonical.joints().permute(2, 0, 1).clone(memory_format=torch.contiguous_format),)
-        for start, length in _pieces(canonical.spans)
-    ]
 
 
 def _canonical_groups(
@@ -172,13 +149,6 @@ def _on_target_body(
     return about_root.view_as(joints), joints[0] * scale.index_select(0, spans.clip), directions
 
 
-def uniform_skeleton(joints: Tensor, skeleton: Skeleton, tgt_offsets: Tensor | None = None) -> Tensor:
-    """One clip (T, J, 3) on the target body, where it was and as it faced (step 1 of process_file)."""
-    layout = joints.to(torch.float32).permute(1, 2, 0).contiguous()
-    about_root, root, _ = _on_target_body(layout, Spans.of([len(joints)], joints.device), skeleton, tgt_offsets)
-    return (about_root + root).permute(2, 0, 1)
-
-
 @torch.inference_mode()
 def _encode(clips: CanonicalClips, skeleton: Skeleton) -> Tensor:
     """Features (D, N) of all frames; the last column of each clip mixes two clips and is to be left out."""
@@ -214,19 +184,6 @@ def foot_contacts(joints: Tensor, skeleton: Skeleton) -> Tensor:
 
 def _planted(squared_steps: Tensor, skeleton: Skeleton) -> Tensor:
     return (squared_steps < skeleton.contact_threshold).to(squared_steps.dtype)
-
-
-def root_from_features(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Root rotation (..., T, 4), world to body, and root position (..., T, 3) from features (..., T, >= 4).
-
-    Angles and places are running sums, kept in float64; results have the dtype of the features (float32 for halves).
-    """
-    half, place = _accumulate(features[..., :3])
-    dtype = _precise(features)
-    zero = torch.zeros_like(half)
-    quaternion = torch.stack((half.cos(), zero, half.sin(), zero), -1)
-    position = torch.stack((place[0], features[..., 3].to(place[0].dtype), place[1]), -1)
-    return quaternion.to(dtype), position.to(dtype)
 
 
 def _precise(features: Tensor) -> torch.dtype:
@@ -273,20 +230,6 @@ def joints_from_features(features: Tensor, skeleton: Skeleton | int) -> Tensor:
         ),
         -1,
     )
-
-
-def joints_from_rotations(features: Tensor, skeleton: Skeleton, tgt_offsets: Tensor | None = None) -> Tensor:
-    """Joints (..., T, J, 3) from the rotation columns (`recover_from_rot`), on the body `tgt_offsets` (J, 3), by
-    default the skeleton's own. On generated features it disagrees with `joints_from_features`, which the field uses."""
-    if tgt_offsets is None:
-        if skeleton.bone_lengths is None:
-            raise FeatureError(f"skeleton {skeleton.name} has no bone lengths of its own: pass tgt_offsets (J, 3)")
-        tgt_offsets = torch.tensor(skeleton.raw_offsets) * torch.tensor(skeleton.bone_lengths)[:, None]
-    quaternion, position = root_from_features(features)
-    rot = features[..., humanml_blocks(skeleton.num_joints)["rot"]].to(quaternion.dtype)
-    local = sixd_to_matrix(rot.unflatten(-1, (skeleton.num_joints - 1, 6)))
-    rotations = torch.cat((quaternion_to_matrix(quaternion).unsqueeze(-3), local), -3)
-    return forward_kinematics(rotations, position, tgt_offsets.to(rotations), skeleton)
 
 
 def mirror_joints(joints: Tensor, skeleton: Skeleton) -> Tensor:

@@ -4,10 +4,13 @@ Root height, 20 joints about the root in its heading, turn per frame, root veloc
 in millimetres, Y up, at 12.5 frames per second. Petrovich et al. 2022, after Holden et al. 2016.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from data_loaders.feature_blocks import RIFKE
+from data_loaders.skeleton import Skeleton
 
 MMM_JOINTS = (
     "root", "BP", "BT", "BLN", "BUN", "LS", "LE", "LW", "RS", "RE", "RW",
@@ -57,12 +60,16 @@ def rifke_from_joints(joints: Tensor) -> Tensor:
     return torch.cat([height[..., :1], local.flatten(-2), turn[..., None], turned(velocity, sine, cosine)], dim=-1)
 
 
+def features_from_clips(clips: Sequence[Tensor], body: Skeleton, heading: str) -> list[Tensor]:
+    return [rifke_from_joints(clip) for clip in clips]
+
+
 def local_joints(features: Tensor) -> Tensor:
     """The 20 joints other than the root (..., T, 20, 3): about the root and in its heading, heights absolute."""
     return features[..., RIFKE["joints"]].unflatten(-1, (-1, 3))
 
 
-def joints_from_rifke(features: Tensor) -> Tensor:
+def joints_from_features(features: Tensor, body: Skeleton | None = None) -> Tensor:
     """Joints (..., T, 21, 3) from features (..., T, 64): heading and place of the root start from 0."""
     turn, velocity, height = (features[..., RIFKE[name]] for name in ("turn", "velocity", "root_height"))
     angle = turn[..., 0].cumsum(-1)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from data_loaders.mocap import read_joints_npy
-from data_loaders.rifke import MMM_JOINTS, joints_from_rifke, local_joints, rifke_from_joints, upsampled
+from data_loaders.rifke import MMM_JOINTS, joints_from_features, local_joints, rifke_from_joints, upsampled
 from protos.options import one_line
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ Pick = Literal["first", "best", "worst"]
 def parts_of(joints: Tensor) -> dict[str, Tensor]:
     """Metres (T, K, axes) of the root, its path on the floor, the pose about it and all joints in the world."""
     features = rifke_from_joints(joints)
-    world = joints_from_rifke(features) / MILLIMETRES  # (T, 21, 3)
+    world = joints_from_features(features) / MILLIMETRES  # (T, 21, 3)
     root = world[:, :1]
     return {"root": root, "traj": root[..., [0, 2]], "pose": local_joints(features) / MILLIMETRES, "joints": world}
 

@@ -17,16 +17,14 @@ from data_loaders.features import Features
 from data_loaders.headings import Spans, smooth_in_time
 from data_loaders.humanml_features import (
     FeatureError,
-    canonical_joints,
     features_from_clips,
     features_from_joints,
     foot_contacts,
     joints_from_features,
-    joints_from_rotations,
     mirror_joints,
-    root_from_features,
 )
 from data_loaders.skeleton import load_skeleton
+from tests.published_rotations import canonical_joints, joints_from_rotations, root_from_features
 from tests.synthetic import synthetic_clip, walk
 
 FEATURES = Features("humanml", 20.0, "published")

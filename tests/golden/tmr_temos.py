@@ -104,7 +104,7 @@ def rifke_forward(case: Case) -> dict[str, Any]:
 
 def rifke_inverse(case: Case) -> dict[str, Any]:
     require_ours(case.config, OUR_RIFKE)
-    return {"joints": rifke.joints_from_rifke(given(case)["features"])}
+    return {"joints": rifke.joints_from_features(given(case)["features"])}
 
 
 def errors(case: Case) -> dict[str, Any]:
