@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_loaders.known_datasets import humanml3d_sources
+from data_loaders.skeleton import load_skeleton
 from protos.options import command, run_command
+from protos.outputs import OutputError, Outputs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,7 +45,6 @@ def reflected(joints: "Tensor", path: str) -> "Tensor":
 def mirrored(joints: "Tensor") -> "Tensor":
     """Joints (T, J, 3) of SMPL (24) or SMPL+H (52) with left and right exchanged, fingers where there are some."""
     from data_loaders.humanml_features import mirror_joints
-    from data_loaders.skeleton import load_skeleton
 
     skeleton = load_skeleton("humanml")
     if joints.shape[-2] <= BODY_JOINTS:
@@ -57,7 +58,6 @@ def file_features(pose_data: "Tensor", path: str, *, mirror: bool = False, tgt_o
     tgt_offsets (22, 3): the body it is brought to, by default that of HumanML3D.
     """
     from data_loaders.humanml_features import features_from_joints
-    from data_loaders.skeleton import load_skeleton
 
     skeleton = load_skeleton("humanml")
     joints = reflected(pose_data, path)
@@ -77,8 +77,6 @@ def write_features(source: Path, output: Path, *, force: bool = False, report: "
 
     from data_loaders.clips import LeftOut
     from data_loaders.mocap import read_joints_npy
-    from data_loaders.skeleton import load_skeleton
-    from protos.outputs import Outputs
 
     report, needed = report or LeftOut(), load_skeleton("humanml").num_joints
     files = joints_files(source, output)
@@ -110,8 +108,6 @@ def joints_files(source: Path, output: Path) -> dict[Path, tuple[str, str]]:
     """The .npy files below a folder, without those of an output within it, sorted, with the names of their features and of
     their mirror's. FileNotFoundError where there is none, OutputError where the output is the folder itself.
     """
-    from protos.outputs import OutputError
-
     within = Path(output).resolve()
     if within == Path(source).resolve():
         raise OutputError(f"--output {output} is the folder of the joints: give another one")

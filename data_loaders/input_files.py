@@ -30,6 +30,7 @@ class RecordingFile(NamedTuple):
 
     @property
     def stem(self) -> str:
+        """Its name without folders and suffix."""
         return PurePosixPath(self.file).stem
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from data_loaders.bvh import BvhClip, MocapError
-from data_loaders.motion_checks import bone_problem
+from data_loaders.motion_checks import bone_problem, bone_vectors
 from data_loaders.skeleton import Skeleton, load_skeleton
 from protos.reading import read_json, read_toml
 
@@ -140,8 +140,7 @@ def _leg_length_scale(joints: np.ndarray, target: Skeleton, name: str) -> float:
     if target.bone_lengths is None:
         raise MocapError(f"skeleton {target.name} has no bone lengths: give the mapping a scale in metres per unit")
     legs = list(target.leg_joints)
-    parents = [target.parents[joint] for joint in legs]
-    source = np.median(np.linalg.norm(joints[:, legs] - joints[:, parents], axis=-1), axis=0).sum()
+    source = np.median(np.linalg.norm(bone_vectors(joints, target)[:, legs], axis=-1), axis=0).sum()
     if source <= 0:
         raise MocapError(f"{name}: legs have no length, cannot scale to a leg length; give the mapping a scale")
     return float(np.asarray(target.bone_lengths)[legs].sum() * target.metres_per_unit / source)

@@ -47,6 +47,7 @@ class Recordings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=T
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:
+        """The form of file names."""
         return re.compile(self.file_name)
 
     def check(self, name: str) -> None:

@@ -313,5 +313,6 @@ class Preparation:
 
 
 def save_array(path: Path, array: np.ndarray) -> None:
+    """Writes a .npy file, whole or not at all."""
     with atomic_path(path) as temporary:
         np.save(temporary, array)

@@ -38,6 +38,7 @@ class Caption:
 
     @property
     def whole(self) -> bool:
+        """Whether it describes the whole clip."""
         return self.start == 0.0 and self.end == 0.0
 
 
