@@ -39,8 +39,7 @@ def qnormalize(q: Tensor) -> Tensor:
 
 def qrotate(q: Tensor, v: Tensor) -> Tensor:
     """Vectors v (..., 3) turned by q (..., 4). q is not normalised: v + 2 (w (u x v) + u x (u x v))."""
-    q, v = _broadcast_leading(q, v)
-    u = q[..., 1:]
+    u, v = torch.broadcast_tensors(q[..., 1:], v)
     uv = torch.linalg.cross(u, v)
     return v + 2 * (q[..., :1] * uv + torch.linalg.cross(u, uv))
 
@@ -95,15 +94,12 @@ def matrix_to_quaternion(matrix: Tensor) -> Tensor:
     """Unit quaternions (..., 4) of rotation matrices (..., 3, 3), computed from the largest of the four components."""
     m00, m01, m02, m10, m11, m12, m20, m21, m22 = matrix.flatten(-2).unbind(-1)
     # four times the squares and products of (w, x, y, z): every row is the quaternion times one of its components
-    candidates = torch.stack(
-        (
-            torch.stack((1 + m00 + m11 + m22, m21 - m12, m02 - m20, m10 - m01), -1),
-            torch.stack((m21 - m12, 1 + m00 - m11 - m22, m10 + m01, m02 + m20), -1),
-            torch.stack((m02 - m20, m10 + m01, 1 - m00 + m11 - m22, m12 + m21), -1),
-            torch.stack((m10 - m01, m20 + m02, m21 + m12, 1 - m00 - m11 + m22), -1),
-        ),
-        -2,
-    )  # (..., 4, 4)
+    candidates = torch.stack((
+        1 + m00 + m11 + m22, m21 - m12, m02 - m20, m10 - m01,
+        m21 - m12, 1 + m00 - m11 - m22, m10 + m01, m02 + m20,
+        m02 - m20, m10 + m01, 1 - m00 + m11 - m22, m12 + m21,
+        m10 - m01, m20 + m02, m21 + m12, 1 - m00 - m11 + m22,
+    ), -1).unflatten(-1, (4, 4))  # fmt: skip
     largest = candidates.diagonal(dim1=-2, dim2=-1).argmax(-1)
     index = largest[..., None, None].expand(*largest.shape, 1, 4)
     return qnormalize(candidates.gather(-2, index).squeeze(-2))
@@ -195,8 +191,3 @@ def quaternion_to_axis_angle(q: Tensor) -> Tensor:
     sin = q[..., 1:].norm(dim=-1, keepdim=True)
     half = torch.atan2(sin, q[..., :1])
     return q[..., 1:] * (2 / torch.sinc(half / torch.pi))
-
-
-def _broadcast_leading(q: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-    shape = torch.broadcast_shapes(q.shape[:-1], v.shape[:-1])
-    return q.expand(*shape, 4), v.expand(*shape, 3)
