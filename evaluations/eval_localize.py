@@ -44,9 +44,8 @@ def run(options: LocalizeEvaluationOptions) -> None:
     from evaluations.localization import localization_report, long_motions
     from evaluations.settings import chosen_dataset
     from model.embedding import open_space
-    from protos.names import safe_name
+    from protos.names import file_name, safe_name
     from protos.processes import pick_device
-    from sample.prompts import file_name
 
     corpus = Corpus.open(chosen_dataset(options.dataset, options.model_path))
     space = open_space(options.model_path, pick_device(options.device))

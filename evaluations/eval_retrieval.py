@@ -60,9 +60,8 @@ def run(options: RetrievalOptions) -> dict[str, Any] | None:
     from evaluations.retrieval import protocols_of, retrieval_report, sentences_for, similarities_of
     from evaluations.retrieval_data import items_of
     from evaluations.settings import chosen_dataset
-    from protos.names import safe_name
+    from protos.names import file_name, safe_name
     from protos.processes import Processes
-    from sample.prompts import file_name
 
     processes = Processes(options.device)
     data = Corpus.open(chosen_dataset(options.dataset, options.model_path))

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from model.run_folder import checkpoint_in
+from protos.files import numbered_folder
 from protos.outputs import MANIFEST, Outputs
 from protos.reading import FileError, read_json
-from sample.prompts import new_folder
 
 log = logging.getLogger(__name__)
 Facts = TypeVar("Facts")
@@ -70,7 +70,7 @@ class Report:
 
 def fresh_outputs(wanted: Path, what: str) -> Outputs:
     """A new folder for a report: `wanted`, or `wanted_2`, ... where that exists."""
-    return Outputs(new_folder(wanted), what, flag="--output_dir")
+    return Outputs(numbered_folder(wanted), what, flag="--output_dir")
 
 
 def read_report(path: Path, kind: type[Facts], module: str, name: str = "report") -> Facts:

@@ -26,11 +26,10 @@ from evaluations.settings import MODES, REAL_MOTION, EvaluationSettings, chosen_
 from model.capabilities import Decoding, Generates
 from model.registry import able
 from protos.files import encode_json
-from protos.names import safe_name
+from protos.names import file_name, safe_name
 from protos.outputs import OutputError, Outputs
 from protos.processes import Processes
 from protos.reading import FileError, read_json
-from sample.prompts import file_name
 
 log = logging.getLogger(__name__)
 

@@ -74,6 +74,27 @@ def _plain(value: object) -> object:
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
+def numbered_folder(wanted: Path) -> Path:
+    """Makes and returns `wanted`, or `wanted_2`, `wanted_3`, ... where it exists: nothing is ever overwritten.
+
+    Raises NotADirectoryError when a part of the path is a file, OSError when it cannot be made.
+    """
+    for parent in wanted.parents:
+        if parent.exists() and not parent.is_dir():
+            raise NotADirectoryError(f"{wanted}: {parent} is a file, not a folder; give another --output_dir")
+    folder, number = wanted, 1
+    while True:
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            number += 1
+            folder = wanted.with_name(f"{wanted.name}_{number}")
+        else:
+            if number > 1:
+                log.info("%s exists: writing to %s", wanted, folder)
+            return folder
+
+
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """An empty temporary folder beside `path`, renamed to it on success and removed on failure.

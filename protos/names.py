@@ -41,6 +41,17 @@ def safe_name(text: str, taken: Container[str] = (), longest: int = LONGEST) -> 
     return unique
 
 
+def file_name(text: str, longest: int = 48) -> str:
+    """A short file name for a text of people: lower-case words joined by '-', never a path; other texts may have the same."""
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
+    name = ""
+    for word in re.findall(r"[a-z0-9]+", plain):
+        if name and len(name) + 1 + len(word) > longest:
+            break
+        name = f"{name}-{word[:longest]}" if name else word[:longest]
+    return name or "prompt"
+
+
 def inside(folder: Path, name: str, reading: bool = False) -> Path:
     """The path of `name` (it may have `/` in it) inside `folder`, links followed. FileError where it leads out of it.
 

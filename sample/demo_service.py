@@ -27,6 +27,7 @@ from model.official.tmr import config_from_run, read_run_config
 from model.pretrained import from_pretrained, read_config
 from model.registry import able
 from protos.confined import Confined, LimitError
+from protos.names import file_name
 from protos.options import one_line
 from protos.processes import pick_device
 from protos.randomness import derive_seed
@@ -37,10 +38,8 @@ from sample.gallery import Gallery, GalleryError, require_place
 from sample.gallery_encode import bring_up_to_date, gallery_folder
 from sample.gallery_search import GallerySearch, Hit
 from sample.gallery_sources import DatasetSource, FileSource, clip_motions, missing_line
-from sample.generation import STARTER, TMR, motions_for
-from sample.prompts import clean_prompt, file_name, frames_of
+from sample.generation import STARTER, TMR, clean_prompt, frames_of, motions_for, unknown_prompts
 from sample.starter_motions import write_starter_motions
-from sample.unknown_prompts import unknown_prompts
 
 log = logging.getLogger(__name__)
 LONGEST_PROMPT = 300  # characters

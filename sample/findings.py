@@ -10,14 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from model.embedding import TextMotionSpace
-from protos.files import encode_json, file_lock, write_atomically
-from protos.names import printable, safe_name, short_hash
+from protos.files import encode_json, file_lock, numbered_folder, write_atomically
+from protos.names import file_name, printable, safe_name, short_hash
 from protos.outputs import Outputs, require_new
 from sample.gallery import Gallery
 from sample.gallery_search import Hit
 from sample.gallery_sources import clip_motions, missing_line
 from sample.localize import Moment
-from sample.prompts import LONGEST_NAME, file_name, new_folder
 
 log = logging.getLogger(__name__)
 LOCK = ".lock"
@@ -34,9 +33,9 @@ def write_vector(output: Path | None, model_path: Path, name: str, exactly: str,
         require_new(output)
         write_atomically(output, content.getvalue())
     else:
-        kept = file_name(name, 10**6)
-        if kept.replace("-", " ") != exactly or len(kept) > LONGEST_NAME:
-            kept = f"{file_name(name)}-{short_hash(exactly)}"
+        kept = file_name(name)
+        if kept.replace("-", " ") != exactly:
+            kept = f"{kept}-{short_hash(exactly)}"
         folder = Path("outputs") / "encoded" / file_name(model_path.resolve().name)
         folder.mkdir(parents=True, exist_ok=True)
         with file_lock(folder / LOCK, str(folder)):
@@ -90,7 +89,7 @@ def show(hits: Sequence[Hit], gallery: Gallery, space: TextMotionSpace, folder: 
     if not motions:
         log.warning("no video or page is written")
         return
-    folder = new_folder(folder)
+    folder = numbered_folder(folder)
     shown = [(i, hit, motions[hit.row]) for i, hit in enumerate(hits, 1) if hit.row in motions]
     if video:
         for i, hit, motion in shown:

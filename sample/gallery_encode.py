@@ -10,11 +10,10 @@ from tqdm import tqdm
 
 from model.embedding import NoVectorError
 from protos.files import file_lock
-from protos.names import printable, short_hash
+from protos.names import file_name, printable, short_hash
 from protos.processes import Processes
 from sample.gallery import CONTENT, LOCK, Clip, Gallery
 from sample.gallery_sources import Source
-from sample.prompts import file_name
 
 log = logging.getLogger(__name__)
 OUTPUTS = Path("outputs")

@@ -210,7 +210,7 @@ def encode_text(options: EncodeText) -> None:
     """Writes the vector (C,) float32, not of unit length, of a text."""
     from protos.outputs import require_new
     from sample.findings import write_vector
-    from sample.prompts import clean_prompt
+    from sample.generation import clean_prompt
 
     text = clean_prompt(options.text)
     require_new(options.output)
@@ -220,7 +220,7 @@ def encode_text(options: EncodeText) -> None:
 def text_motion_sim(options: TextMotionSim) -> None:
     """Prints a line that ends with the score."""
     from sample.gallery_sources import motion_vector
-    from sample.prompts import clean_prompt
+    from sample.generation import clean_prompt
     from sample.search import score, unit_rows
 
     text, space = clean_prompt(options.text), options.open_space()
@@ -250,13 +250,14 @@ def encode_dataset(options: EncodeDataset) -> None:
 def search(options: Search) -> None:
     """Prints the hits, best first, and writes the files that were asked for."""
     from model.embedding import open_space
+    from protos.names import file_name
     from protos.outputs import require_new
     from protos.processes import pick_device
     from sample.findings import listed, show, write_hits
     from sample.gallery import Gallery
     from sample.gallery_search import GallerySearch
     from sample.gallery_sources import motion_vector
-    from sample.prompts import clean_prompt, file_name
+    from sample.generation import clean_prompt
 
     text = None if options.text is None else clean_prompt(options.text)
     require_new(options.json, "--json")
@@ -294,9 +295,11 @@ def search(options: Search) -> None:
 def localize(options: Localize) -> None:
     """Prints the moments of each text, and writes moments.json, moments.csv and scores.png."""
     from data_loaders.motion_features import read_features
+    from protos.files import numbered_folder
+    from protos.names import file_name
     from sample.findings import write_moments
+    from sample.generation import clean_prompt, read_texts
     from sample.localize import embed_windows, moments, score_curve
-    from sample.prompts import clean_prompt, file_name, new_folder, read_texts
 
     texts = [clean_prompt(options.text)] if options.text is not None else read_texts(options.input_text)
     space = options.open_space()
@@ -304,7 +307,7 @@ def localize(options: Localize) -> None:
     windows = embed_windows(features, space, options, options.batch_size)
     scores = [windows.scores(vector) for vector in space.encode_text(texts)]
     found = [moments(windows, of_text, options.k, options.refine) for of_text in scores]
-    folder = new_folder(options.output_dir or OUTPUTS / f"localize_{file_name(options.motion.stem)}")
+    folder = numbered_folder(options.output_dir or OUTPUTS / f"localize_{file_name(options.motion.stem)}")
     fps = space.features.fps
     heading = {"motion": str(options.motion), "seconds": round(len(features) / fps, 3), "windows": len(windows.spans)}
     write_moments(folder, heading, texts, found, [score_curve(windows, of_text) for of_text in scores], fps)

@@ -57,10 +57,20 @@ class SampleOptions:
 def run(options: SampleOptions) -> None:
     """What cannot be asked for is refused before anything is loaded; a run that fails leaves no folder."""
     from model.capabilities import Decoding
+    from protos.files import numbered_folder
+    from protos.names import file_name
     from protos.randomness import derive_seed
-    from sample.generation import load, motions_for, requests_for, write_motions
-    from sample.prompts import PromptError, clean_prompt, default_folder, new_folder, require_total
-    from sample.unknown_prompts import unknown_prompts, warn
+    from sample.generation import (
+        PromptError,
+        clean_prompt,
+        load,
+        motions_for,
+        requests_for,
+        require_total,
+        unknown_prompts,
+        warn_unknown,
+        write_motions,
+    )
 
     if options.text_prompt is not None:
         clean_prompt(options.text_prompt)
@@ -72,9 +82,11 @@ def run(options: SampleOptions) -> None:
         model, checkpoint, options.text_prompt, options.input_text, options.dataset, options.motion_length, options.num_samples
     )
     require_total((request.frames for request in requests), options.num_repetitions)
-    warn(unknown_prompts(checkpoint, [request.text for request in requests], model))
-    name = checkpoint.name if checkpoint.is_dir() else checkpoint.parent.name
-    folder = new_folder(options.output_dir or default_folder(name, requests, options.seed, options.input_text))
+    warn_unknown(unknown_prompts(checkpoint, [request.text for request in requests], model))
+    name = file_name(checkpoint.name if checkpoint.is_dir() else checkpoint.parent.name)
+    texts = {request.text for request in requests}
+    what = options.input_text.stem if options.input_text else texts.pop() if len(texts) == 1 else f"{len(requests)} prompts"
+    folder = numbered_folder(options.output_dir or Path("outputs") / f"{name}_{file_name(what)}_seed{options.seed}")
     rows = [replace(request, seed=derive_seed(options.seed, "sample", sample, repetition))
             for repetition in range(options.num_repetitions) for sample, request in enumerate(requests)]  # fmt: skip
     decoding = Decoding(options.guidance_scale, options.sampler, options.sampling_steps, batch_size=options.batch_size)

@@ -10,8 +10,8 @@ from pathlib import Path
 from data_loaders.motion_files import write_joints
 from model.capabilities import Decoding, Request
 from protos.files import atomic_folder
-from sample.generation import STARTER, load, motions_for
-from sample.prompts import file_name, frames_of
+from protos.names import file_name
+from sample.generation import STARTER, frames_of, load, motions_for
 
 ACTIONS = {  # seconds of each
     "walks forward": 5.0, "walks forward and turns left": 6.0, "walks forward and turns right": 6.0, "walks backward": 4.0,

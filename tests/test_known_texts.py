@@ -12,8 +12,7 @@ from evaluations.eval_known_texts import prompts
 from model.known_texts import FILE, THRESHOLD, KnownTexts, clauses, everyday_actions
 from protos.reading import FileError
 from sample.demo_service import Maker, text_to_motion_checkpoints
-from sample.generation import STARTER
-from sample.unknown_prompts import unknown_prompts
+from sample.generation import STARTER, unknown_prompts
 
 ROOT = Path(__file__).resolve().parents[1]
 PUDDLE = "someone jumps over a puddle and sits down on a chair"

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from data_loaders.motion_files import Results, read_results
+from protos.files import numbered_folder
+from protos.names import file_name
 from sample import generation
 from sample import sample as command
-from sample.prompts import PromptError, clean_prompt, file_name, frames_of, new_folder, read_prompt_file
+from sample.generation import PromptError, clean_prompt, frames_of, read_prompt_file
 
 ROOT = Path(__file__).resolve().parents[1]
 FAST = ("--sampling_steps", "2", "--no_video")
@@ -309,4 +311,4 @@ def test_names_and_numbers():
 
 
 def test_new_folders_count_up(tmp_path):
-    assert [new_folder(tmp_path / "run").name for _ in range(3)] == ["run", "run_2", "run_3"]
+    assert [numbered_folder(tmp_path / "run").name for _ in range(3)] == ["run", "run_2", "run_3"]

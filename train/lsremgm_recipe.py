@@ -24,9 +24,9 @@ from model.motion_autoencoder import MotionAutoencoder, load_autoencoder
 from model.pretrained import from_pretrained
 from model.text_encoders import TextEncoder
 from model.text_towers import load_text_encoder
+from protos.names import file_name
 from protos.randomness import derive_seed, sample_generators
 from sample.generation import NotFiniteError, motions_for
-from sample.prompts import file_name
 from train.options import TrainOptions
 from train.prefetch import to_device
 from train.recipe import Evaluate, Recipe, kept_statistics
