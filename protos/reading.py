@@ -13,7 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeVar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -230,19 +230,20 @@ def read_array(
     import numpy as np
 
     name = name or name_of(source)
-    if isinstance(source, (str, Path)):
-        with open(source, "rb") as file:
-            total = file.seek(0, io.SEEK_END)
-            file.seek(0)
-            header = _npy_header(file, total, name, kinds, most)
-            if mmap and math.prod(header.shape) and header.dtype.isnative:
-                array = np.memmap(source, header.dtype, "r", header.offset, header.shape, "F" if header.fortran else "C")
-            else:
-                array = _npy_body(file, header)
-    else:
-        data = source if isinstance(source, bytes) else read_bytes(source, most, name)
-        array = _npy_body(stream := io.BytesIO(data), _npy_header(stream, len(data), name, kinds, most))
+    with _opened(source, most, name) as file:
+        total = file.seek(0, io.SEEK_END)
+        file.seek(0)
+        header = _npy_header(file, total, name, kinds, most)
+        if mmap and isinstance(source, (str, Path)) and math.prod(header.shape) and header.dtype.isnative:
+            array = np.memmap(source, header.dtype, "r", file.tell(), header.shape, "F" if header.fortran else "C")
+        else:
+            array = _npy_body(file, header)
     return check_array(array, name, shape=shape, finite=finite)
+
+
+def _opened(source: Source, most: int, name: str) -> BinaryIO:
+    """A binary file of the source, from its start."""
+    return open(source, "rb") if isinstance(source, (str, Path)) else io.BytesIO(read_bytes(source, most, name))
 
 
 def check_array(array: "np.ndarray", name: str, *, shape: tuple[int | None, ...] | None = None, finite: bool = False) -> Any:
@@ -276,9 +277,8 @@ def read_arrays(
     only: the names that are wanted; others are neither unpacked nor checked, and one that is absent is left out.
     """
     name = name or name_of(source)
-    stream = open(source, "rb") if isinstance(source, (str, Path)) else io.BytesIO(read_bytes(source, most, name))  # noqa: SIM115
     arrays: dict[str, np.ndarray] = {}
-    with stream:
+    with _opened(source, most, name) as stream:
         _refuse_other_formats(stream.read(MOST_START), name)
         try:
             with zipfile.ZipFile(stream) as archive:
@@ -295,59 +295,42 @@ def read_arrays(
     return arrays
 
 
-class _Header:
+class _Header(NamedTuple):
     """What a .npy header states, after it was checked against the size of its file."""
 
-    def __init__(self, shape: tuple[int, ...], fortran: bool, dtype: "np.dtype", offset: int, name: str):
-        self.shape, self.fortran, self.dtype, self.offset, self.name = shape, fortran, dtype, offset, name
+    shape: tuple[int, ...]
+    fortran: bool
+    dtype: "np.dtype"
+    name: str
 
 
 def _npy_header(file: Any, total: int, name: str, kinds: str, most: int) -> _Header:
     """Reads and checks the header at the start of `file`, which holds `total` bytes."""
-    import numpy as np
     from numpy.lib import format as npy
 
     start = file.read(8)
     if start[:6] != npy.MAGIC_PREFIX:
         _refuse_other_formats(start + file.read(MOST_START), name)
         raise FileError(f"{name}: not a .npy array" if total else f"{name}: is empty, expected a .npy array")
-    version = (*start[6:8], 0, 0)[:2]
-    size_format = {(1, 0): "<H", (2, 0): "<I", (3, 0): "<I"}.get(version)
-    if size_format is None:
-        raise FileError(f"{name}: .npy format {version[0]}.{version[1]}, expected 1.0 to 3.0")
-    count = file.read(struct.calcsize(size_format))
-    length = struct.unpack(size_format, count)[0] if len(count) == struct.calcsize(size_format) else MOST_HEADER + 1
-    text = file.read(min(length, MOST_HEADER))
-    if length > MOST_HEADER or len(text) < length:
-        raise FileError(f"{name}: its .npy header is cut short or too long")
-    header = re.fullmatch(_HEADER, text.decode("latin1").strip())
-    if header is None:
-        if b"|O" in text or b"'O'" in text:
-            raise FileError(f"{name}: holds pickled Python objects, expected an array of numbers")
-        raise FileError(f"{name}: holds an array of structured or unknown values, expected numbers")
-    kind = header["descr"]
+    if start[6:] not in (b"\1\0", b"\2\0", b"\3\0"):  # 3.0 differs in names of columns, which are refused
+        raise FileError(f"{name}: .npy format {'.'.join(map(str, start[6:]))}, expected 1.0 to 3.0")
+    read_header = npy.read_array_header_1_0 if start[6] == 1 else npy.read_array_header_2_0
     try:
-        dtype = np.dtype(kind)
-    except TypeError:
-        raise FileError(f"{name}: unknown kind of numbers {kind!r}") from None
+        shape, fortran, dtype = read_header(file, max_header_size=MOST_HEADER)
+    except Exception as error:  # numpy reads a literal of Python, which can be wrong in any way; of 10,000 letters at most
+        raise FileError(f"{name}: its .npy header is cut short, too long or damaged ({first_line(error)})") from None
     if dtype.hasobject:
         raise FileError(f"{name}: holds pickled Python objects, expected an array of numbers")
     if not dtype.itemsize or dtype.kind not in kinds:
         raise FileError(f"{name}: holds {dtype} values, expected {_KINDS.get(kinds, 'numbers')}")
-    shape = tuple(int(part) for part in header["shape"].replace("L", "").split(",") if part.strip())
-    claimed = math.prod(shape) * dtype.itemsize
-    offset = len(start) + len(count) + length
-    if len(shape) > 32 or max(shape, default=0) > 1 << 40 or claimed > total - offset:
-        raise FileError(f"{name}: claims an array {shape} of {size(claimed)}, the file holds {size(total - offset)} (cut short?)")
+    claimed, left = math.prod(shape) * dtype.itemsize, total - file.tell()
+    if len(shape) > 32 or not all(type(n) is int and 0 <= n <= 1 << 40 for n in shape) or claimed > left:
+        raise FileError(f"{name}: claims an array {shape} of {size(claimed)}, the file holds {size(left)} (cut short?)")
     if claimed > most:
         raise FileError(f"{name}: an array {shape} of {size(claimed)}, more than the {size(most)} allowed")
-    return _Header(shape, header["fortran"] == "True", dtype, offset, name)
+    return _Header(shape, fortran, dtype, name)
 
 
-_HEADER = (  # a dict of three entries in any order is written by no program: numpy sorts them
-    r"\{\s*'descr'\s*:\s*'(?P<descr>[<>|=]?[A-Za-z]\d{0,9})'\s*,\s*'fortran_order'\s*:\s*(?P<fortran>True|False)\s*,"
-    r"\s*'shape'\s*:\s*\((?P<shape>(?:\d{1,18}L?\s*,\s*){0,40}(?:\d{1,18}L?)?)\s*\)\s*,?\s*\}"
-)
 _KINDS = {"f": "floating-point numbers", "iu": "whole numbers", "U": "text"}
 
 
