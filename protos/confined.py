@@ -6,6 +6,8 @@ import os
 import queue
 import shutil
 import signal
+import sys
+import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -114,7 +116,8 @@ class _Helper:
 def _serve(pipe: Connection, work: Callable[..., Any], seconds: float, megabytes: int, scratch: Path | None) -> None:
     """What the process does until its caller is gone. All that `work` imports is here by now."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the caller, who then ends this process
-    _use_one_thread()
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)  # each thread reserves memory of its own, which the limit would count
     _limit_memory(megabytes)
     try:
         pipe.send("ready")
@@ -131,8 +134,6 @@ def _serve(pipe: Connection, work: Callable[..., Any], seconds: float, megabytes
 
 
 def _answer(work: Callable[..., Any], arguments: tuple) -> tuple[str, Any]:
-    import traceback
-
     try:
         return "done", work(*arguments)
     except (ValueError, OSError) as error:
@@ -141,14 +142,6 @@ def _answer(work: Callable[..., Any], arguments: tuple) -> tuple[str, Any]:
         if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
             return "memory", ""
         return "fault", traceback.format_exc()
-
-
-def _use_one_thread() -> None:
-    """Each thread of torch reserves memory of its own, which the limit would count."""
-    import sys
-
-    if torch := sys.modules.get("torch"):
-        torch.set_num_threads(1)
 
 
 def _limit_memory(megabytes: int) -> None:

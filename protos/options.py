@@ -16,6 +16,8 @@ import logging
 import os
 import re
 import sys
+import tempfile
+import traceback
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -37,7 +39,6 @@ LEGACY_FLAGS: Mapping[str, str] = {
     "opt_beta2": "adam_beta2",
     "max_grad_norm": "grad_clip",
     "gradient_accumulation_steps": "accumulation",
-    "gen_during_training": "sample_during_training",
     "dataset_name": "dataset",
     "data_dir": "dataset_folder",
     "out_dir": "output_dir",
@@ -79,11 +80,17 @@ def parse(
     aliases = {**LEGACY_FLAGS, **(aliases or {})}
     aliases = {old: new for old, new in aliases.items() if new in fields and old not in fields}
     ignored = {name: why for name, why in (ignored or {}).items() if name not in fields}
-    arguments, left = _normalise(list(sys.argv[1:] if argv is None else argv), fields, aliases, ignored)
+    by_device = "device" in fields and "cuda" not in fields  # then --cuda False is --device cpu
+    known = {**fields, "cuda": bool} if by_device else fields
+    arguments, left = _normalise(list(sys.argv[1:] if argv is None else argv), known, aliases, ignored)
+    if by_device:
+        cpu = ["--device=cpu"] if "--no_cuda" in arguments else []
+        arguments = [each for each in arguments if each not in ("--cuda", "--no_cuda")] + cpu
     if left:
         print(f"ignored: {_said(left)}", file=sys.stderr)
+    older = {**aliases, **({"cuda False": "device cpu"} if by_device else {})}
     make = tyro.cli(
-        options_type, args=arguments, prog=_program_name(), description=_described(description, aliases, ignored),
+        options_type, args=arguments, prog=_program_name(), description=_described(description, older, ignored),
         use_underscores=True, registry=registry_of(kinds, _preset(arguments, presets or {}), _make),
     )  # fmt: skip
     try:
@@ -169,7 +176,6 @@ def _normalise(
     return result, left
 
 
-
 def _boolean(name: str, value: str | None, optional: bool) -> list[str]:
     truth = True if value is None or value.lower() in _TRUE else False if value.lower() in _FALSE else None
     if truth is None:
@@ -247,9 +253,6 @@ def _out_of_memory(error: Exception) -> bool:
 
 def _save_traceback(error: Exception) -> str:
     """Writes the traceback to a new file in the temporary folder and returns its path; no prompts or options go into it."""
-    import tempfile
-    import traceback
-
     try:
         with tempfile.NamedTemporaryFile("w", encoding="utf-8", prefix="moveo-fault-", suffix=".txt", delete=False) as file:
             file.write("".join(traceback.format_exception(error)))

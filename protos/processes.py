@@ -88,15 +88,13 @@ def setup_logging(verbose: bool = False, main_process: bool = True) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 
-def pick_device(name: str = "auto", cuda: bool = True) -> "torch.device":
+def pick_device(name: str = "auto") -> "torch.device":
     """The device to work on. 'auto' is the first GPU, or the CPU where there is none; a bare number is that GPU.
 
-    `cuda=False` (the older `--cuda False`) means the CPU. Raises ValueError for a device this machine has not.
+    Raises ValueError for a device this machine has not.
     """
     import torch
 
-    if not cuda:
-        return torch.device("cpu")
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -5,9 +5,9 @@ So a sample gets the same noise whatever the batch size, the padding, the number
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -37,9 +37,8 @@ def sample_generators(
 
 
 def randn(
-    generators: "Generators", shape: Sequence[int], device: "torch.device | str | None" = None,
-    dtype: "torch.dtype | None" = None,
-) -> "Tensor":  # fmt: skip
+    generators: "Generators", shape: Sequence[int], device: "torch.device | str | None" = None, dtype: "torch.dtype | None" = None
+) -> "Tensor":
     """Normal noise of `shape` (B, ...): row b from generator b, or all of it from a single generator.
 
     On the CPU the first frames of a row do not depend on how far the row is padded.
@@ -73,13 +72,11 @@ def seeded_randn(seeds: Sequence[int], shape: Sequence[int], device: "torch.devi
     def fill(row: int) -> None:
         noise[row].normal_(generator=torch.Generator().manual_seed(seeds[row]))
 
-    workers = min(torch.get_num_threads(), len(seeds)) if noise.numel() >= _WORTH_THREADS else 1
-    if workers == 1:
-        for row in range(len(seeds)):
-            fill(row)
-    else:  # torch draws numbers in one thread, and leaves Python's lock while it does
-        with ThreadPoolExecutor(workers) as pool:
+    if noise.numel() >= _WORTH_THREADS:  # torch draws numbers in one thread, and leaves Python's lock while it does
+        with ThreadPoolExecutor(min(torch.get_num_threads(), len(seeds))) as pool:
             list(pool.map(fill, range(len(seeds))))
+    else:
+        list(map(fill, range(len(seeds))))
     return noise[:, :size].reshape(*shape)
 
 
@@ -116,33 +113,34 @@ def rand(generators: "Generators", shape: Sequence[int], device: "torch.device |
     """Uniform numbers in [0, 1) of `shape` (B, ...), row b from generator b."""
     import torch
 
-    if isinstance(generators, torch.Generator):
-        return torch.rand(*shape, generator=generators, device=generators.device).to(device)
-    size = _row_size(generators, shape)
-    return torch.stack([torch.rand(size, generator=g, device=g.device) for g in generators]).reshape(*shape).to(device)
+    return _by_rows(lambda size, source: torch.rand(size, generator=source, device=source.device), generators, shape, device)
 
 
 def randint(
-    generators: "Generators", high: int, shape: Sequence[int], low: int = 0,
-    device: "torch.device | str | None" = None,
-) -> "Tensor":  # fmt: skip
+    generators: "Generators", high: int, shape: Sequence[int], low: int = 0, device: "torch.device | str | None" = None
+) -> "Tensor":
     """Whole numbers in [low, high) of `shape` (B, ...), int64, row b from generator b."""
     import torch
 
+    def draw(size: tuple[int, ...], generator: "torch.Generator") -> "Tensor":
+        return torch.randint(low, high, size, generator=generator, device=generator.device)
+
+    return _by_rows(draw, generators, shape, device)
+
+
+def _by_rows(draw: "Callable[..., Tensor]", generators: "Generators", shape: Sequence[int], device: Any) -> "Tensor":
+    import torch
+
     if isinstance(generators, torch.Generator):
-        return torch.randint(low, high, tuple(shape), generator=generators, device=generators.device).to(device)
+        return draw(tuple(shape), generators).to(device)
     size = _row_size(generators, shape)
-    rows = [torch.randint(low, high, (size,), generator=g, device=g.device) for g in generators]
-    return torch.stack(rows).reshape(*shape).to(device)
+    return torch.stack([draw((size,), generator) for generator in generators]).reshape(*shape).to(device)
 
 
 def _row_size(generators: "Sequence[torch.Generator] | Sequence[int]", shape: Sequence[int]) -> int:
     if len(generators) != shape[0]:
         raise ValueError(f"{len(generators)} generators cannot fill {shape[0]} samples: one generator per sample")
-    size = 1
-    for length in shape[1:]:
-        size *= length
-    return size
+    return math.prod(shape[1:])
 
 
 def seed_everything(seed: int) -> None:

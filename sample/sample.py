@@ -42,8 +42,6 @@ class SampleOptions:
     """Motions made at once."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or 1."""
-    cuda: bool = True
-    """False: stay on the CPU."""
     output_dir: Path | None = None
     """Folder for the files (default: outputs/<checkpoint>_<prompt>_seed<seed>); an existing one is kept, `_2` is added."""
     video: bool = True
@@ -77,7 +75,7 @@ def run(options: SampleOptions) -> None:
     if sum((options.text_prompt is not None, options.input_text is not None, options.dataset is not None)) > 1:
         raise PromptError("give one of --text_prompt, --input_text and --dataset")
     checkpoint = options.model_path
-    model = load(checkpoint, options.device if options.cuda else "cpu")
+    model = load(checkpoint, options.device)
     requests = requests_for(
         model, checkpoint, options.text_prompt, options.input_text, options.dataset, options.motion_length, options.num_samples
     )

@@ -270,11 +270,14 @@ def test_ignored_flags_are_said_once_stand_in_help_and_yield_to_a_field(capsys):
     assert "ignored: --old (no use), --train_platform_type (the log goes to log.jsonl)." in said and "never" not in said
 
 
-def test_denoising_steps_have_an_older_name_where_no_optimiser_has_steps(capsys):
+def test_flags_of_published_scripts_are_taken_by_commands_that_have_other_names_for_them(capsys):
     from evaluations.eval_humanml import EvalOptions
     from sample.sample import SampleOptions
     from train.train_lsremgm import LSReMGMOptions
 
+    for typed in ("--cuda False --device 0", "--no_cuda", "--device cpu --cuda True", "--cuda=0 --num_samples 3"):
+        assert parse(SampleOptions, typed.split()).device == "cpu"
+    assert parse(EvalOptions, ["--cuda", "True", "--device", "1"]).device == "1"
     for kind in (SampleOptions, EvalOptions):
         for older in ("--sampling_steps", "--num_steps", "--time_steps"):
             assert parse(kind, [older, "7"]).sampling_steps == 7
@@ -336,7 +339,6 @@ def test_devices():
     import torch
 
     assert pick_device("cpu").type == "cpu"
-    assert pick_device("auto", cuda=False).type == "cpu"
     assert pick_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
     with pytest.raises(ValueError, match="--device gpu: unknown device"):
         pick_device("gpu")

@@ -147,13 +147,9 @@ class LSReMGMOptions(TrainOptions):
     --eval_interval at every checkpoint."""
     gen_during_training: bool = False
     """Sample videos at every checkpoint; as --sample_interval with the value of --save_interval."""
-    cuda: bool = True
-    """False: stay on the CPU."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.cuda:  # here, since processes join on their devices before anything is run
-            object.__setattr__(self, "device", "cpu")
         if self.latent_dim % self.num_heads:
             raise ValueError(f"--latent_dim {self.latent_dim} must be a multiple of --num_heads {self.num_heads}")
         if self.latent_dim % 2:
