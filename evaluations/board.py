@@ -32,7 +32,6 @@ class BoardOptions(ProtocolSettings):
     """Folder for board.md, board.json, board.csv and board.png (default: outputs/board_<dataset>)."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if not self.model_paths and not self.reports:
             raise ValueError("nothing to put on a board: give --model_paths or --reports")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from protos.bounds import Range, check_bounds
+from protos.bounds import Range
 from protos.options import command, run_command
 
 
@@ -27,9 +27,6 @@ class ApeAveOptions:
     """Put so many frames in the place of each generated one, on straight lines between two (8: from 12.5 to 100 fps)."""
     output: Path | None = None
     """YAML file to write the figures to, in metres; one that is there is not replaced."""
-
-    def __post_init__(self) -> None:
-        check_bounds(self, "--")
 
 
 def run(options: ApeAveOptions) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from protos.bounds import BATCH_SIZE, GUIDANCE, REPLICATIONS, SAMPLING_STEPS, SEED, Range, check_bounds
+from protos.bounds import BATCH_SIZE, GUIDANCE, REPLICATIONS, SAMPLING_STEPS, SEED, Range
 from protos.options import command, run_command
 from sample.generation import STARTER
 
@@ -52,9 +52,6 @@ class EvalProbesOptions:
     """Folder for the reports (default: outputs/probes_<what>); an existing one is kept, `_2` is added."""
     save_motions: bool = False
     """Also write the motions as a results file, to be judged again with --motions or to be looked at."""
-
-    def __post_init__(self) -> None:
-        check_bounds(self, "--")
 
 
 def run(options: EvalProbesOptions) -> None:

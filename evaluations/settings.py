@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from model.run_folder import dataset_of
-from protos.bounds import FPS, GUIDANCE, SAMPLING_STEPS, SEED, Range, check_bounds
+from protos.bounds import FPS, GUIDANCE, SAMPLING_STEPS, SEED, Range
 from sample.generation import STARTER
 
 log = logging.getLogger(__name__)
@@ -47,9 +47,6 @@ class ProtocolSettings:
     seed: Annotated[int, SEED] = 10
     """Seed: the same seed gives the same numbers."""
 
-    def __post_init__(self) -> None:
-        check_bounds(self, "--")
-
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationSettings(ProtocolSettings):
@@ -74,6 +71,5 @@ class EvaluationSettings(ProtocolSettings):
     """Denoising steps (default: the checkpoint's)."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
         if self.fps is not None and self.motions is None:
             raise ValueError("--fps says how fast --motions run; a model has its own frame rate")

@@ -91,7 +91,7 @@ def parse(
     older = {**aliases, **({"cuda False": "device cpu"} if by_device else {})}
     make = tyro.cli(
         options_type, args=arguments, prog=_program_name(), description=_described(description, older, ignored),
-        use_underscores=True, registry=registry_of(kinds, _preset(arguments, presets or {}), _make),
+        use_underscores=True, registry=registry_of(kinds, _preset(arguments, presets or {}), make_options),
     )  # fmt: skip
     try:
         return make()
@@ -127,8 +127,9 @@ def _preset(arguments: Sequence[str], presets: Mapping[str, Mapping[str, Any] | 
     return values
 
 
-def _make(kind: type, values: Mapping[str, Any]) -> Any:
-    """Options of these values. ValueError naming the flag of a number out of its range, or of a path with a zero byte in it."""
+def make_options(kind: type, values: Mapping[str, Any]) -> Any:
+    """Options of these values, by the names of their flags. ValueError names the flag of a number out of its range, or of a path
+    with a zero byte in it."""
     for name, (bounds, _) in bounds_of(kind).items():
         if name in values and (problem := bounds.problem(values[name])):
             raise ValueError(f"--{name} {problem}")

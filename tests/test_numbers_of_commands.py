@@ -12,12 +12,13 @@ import pytest
 
 from protos import options
 from protos.bounds import Range, bounds_of
-from protos.options import parse
+from protos.options import make_options, parse
 
 ROOT = Path(__file__).resolve().parents[1]
 BAD = ("nan", "inf", "1e308", "-1", "0", "1" + 30 * "0", "9" * 5000)
 # What a subcommand asks for before it looks at a number.
-NEEDED = {"Search": {"text": "walk"}, "Localize": {"text": "walk"}, "EncodeDataset": {"dataset": "x"}}
+NEEDED = {"Search": {"text": "walk"}, "Localize": {"text": "walk"}, "EncodeDataset": {"dataset": "x"},
+          "RetrievalOptions": {"dataset": "x"}}  # fmt: skip
 
 
 def modules_with_options() -> list[str]:
@@ -56,14 +57,14 @@ def options_of(module: str, monkeypatch: pytest.MonkeyPatch) -> list[type]:
 
 
 def plain_instance(kind: type, **changes: object) -> object:
-    """Options with their defaults, and any value where one is needed."""
+    """Options with their defaults, and any value where one is needed, as the command line makes them."""
     needed = {
         field.name: Path("x") if hints[field.name] is Path else "x"
         for hints in [typing.get_type_hints(kind)]
         for field in dataclasses.fields(kind)
         if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
     }
-    return kind(**{**needed, **NEEDED.get(kind.__name__, {}), **changes})
+    return make_options(kind, {**needed, **NEEDED.get(kind.__name__, {}), **changes})
 
 
 COMMANDS = modules_with_options()

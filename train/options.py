@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from protos.bounds import BATCH_SIZE, PROCESSES, SEED, STEPS, WEIGHT, Range, check_bounds
+from protos.bounds import BATCH_SIZE, PROCESSES, SEED, STEPS, WEIGHT, Range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +76,6 @@ class TrainOptions:
     """Background threads that prepare batches; 0 prepares them in the loop."""
 
     def __post_init__(self) -> None:
-        check_bounds(self, "--")
         if not self.save_dir:
             raise ValueError("--save_dir must name a folder")
         run = Path(self.save_dir).resolve()
