@@ -21,6 +21,7 @@ from evaluations.nearest_motion import MotionBank
 from evaluations.probe_run import Probed, probe_folder, validate_on
 from evaluations.probe_validation import control_motions, real_clips, validate
 from evaluations.probes import DATASETS, Probe, Probes, Rule, Side, normalised, probes_for, probes_of
+from protos.options import make_options
 from protos.reading import FileError, read_toml
 from tests.shared import shared
 from tests.synthetic import raise_hand, standing, turn, walk, write_run
@@ -402,7 +403,7 @@ def test_wrong_requests_are_named():
     with pytest.raises(ValueError, match="--only jump: no such probe; there are locomotion, hands"):
         PROBES.chosen("jump")
     with pytest.raises(ValueError, match="--seeds must be from 1"):
-        EvalProbesOptions(seeds=0)
+        make_options(EvalProbesOptions, {"seeds": 0})
     assert {p.group for p in PROBES.chosen("hands")} == {"hands"}
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from protos.options import make_options
 from protos.outputs import OutputError
 from tests import tiny_training
 from tests.tiny_training import TinyDenoiser, TinyOptions, run
@@ -405,7 +406,7 @@ def test_learning_rates():
 )
 def test_options_that_make_no_sense_are_refused(wrong):
     with pytest.raises(ValueError, match=f"--{next(iter(wrong))}"):
-        TrainOptions(save_dir="x", **wrong)
+        make_options(TrainOptions, {"save_dir": "x", **wrong})
 
 
 # ------------------------------------------------------------------------------------------------- whose files are whose
