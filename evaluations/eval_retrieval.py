@@ -57,8 +57,7 @@ def run(options: RetrievalOptions) -> dict[str, Any] | None:
     """The facts of the report, in the main process."""
     from data_loaders.corpus import Corpus
     from evaluations.judges import default_evaluator, load_judge
-    from evaluations.retrieval import protocols_of, retrieval_report, sentences_for, similarities_of
-    from evaluations.retrieval_data import items_of
+    from evaluations.retrieval import captioned_motions, protocols_of, retrieval_report, sentences_for, similarities_of
     from evaluations.settings import chosen_dataset
     from protos.names import file_name, safe_name
     from protos.processes import Processes
@@ -68,11 +67,11 @@ def run(options: RetrievalOptions) -> dict[str, Any] | None:
     path = options.model_path or default_evaluator(data)
     judge = load_judge(path, data, device=str(processes.device))
     judge.require(data.features, f"dataset {data.folder}")
-    items, left_out = items_of(data, options.split, judge.frame_limits, options.fold_mirrored)
+    motions, left_out = captioned_motions(data, options.split, judge.frame_limits, options.fold_mirrored)
     if left_out.skipped:
-        log.info("%d clips; %s", len(items), left_out)
-    protocols = protocols_of(options.protocol, len(items))
-    gallery = similarities_of(items, judge, processes.share)
+        log.info("%d clips; %s", len(motions), left_out)
+    protocols = protocols_of(options.protocol, len(motions))
+    gallery = similarities_of(motions, judge, processes.share)
     if not processes.main:
         return None
     # made when first used: only two of the protocols compare sentences

@@ -16,7 +16,7 @@ from data_loaders.corpus import Corpus
 from data_loaders.features import Features
 from data_loaders.text_similarity import meaning_codes
 from evaluations.report import Report, checkpoint_stamp, command_line
-from evaluations.retrieval_data import items_of
+from evaluations.retrieval import captioned_motions
 from model.embedding import TextMotionSpace
 from protos.randomness import derive_seed
 from sample.localize import Sliding, embed_windows, moments, overlap, score_curve
@@ -60,8 +60,8 @@ def long_motions(
     corpus: Corpus, split: str, most: int = 50, clips_per_motion: int = 5, transition_seconds: float = 0.5, seed: int = 10
 ) -> list[LongMotion]:
     """At most so many long motions of clips in random order, each clip in one. ValueError where the split gives none."""
-    captioned, _ = items_of(corpus, split, (1, MOST_FRAMES), fold_mirrored=True)
-    meanings = meaning_codes([each.caption.text for each in captioned])
+    captioned, _ = captioned_motions(corpus, split, (1, MOST_FRAMES), fold_mirrored=True)
+    meanings = meaning_codes([each.captions[0].text for each in captioned])
     waiting = list(np.random.default_rng(derive_seed(seed, "clips")).permutation(len(captioned)))
     gap, made = round(transition_seconds * corpus.fps), []
     while len(made) < most:
@@ -74,7 +74,7 @@ def long_motions(
         waiting = [i for i in waiting if i not in set(chosen.values())]
         clips = [captioned[i] for i in chosen.values()]
         features, spans = joined([clip.motion for clip in clips], corpus.features, gap)
-        made.append(LongMotion(features, [clip.caption.text for clip in clips], spans))
+        made.append(LongMotion(features, [clip.captions[0].text for clip in clips], spans))
     if not made:
         raise ValueError(f"{corpus.folder}: split {split} has too few clips with captions of different meaning for "
                          f"a motion of {clips_per_motion}: fewer --clips_per_motion")  # fmt: skip

@@ -12,13 +12,15 @@ from typing import Any, Literal
 
 import numpy as np
 
+from data_loaders.clips import LeftOut, mirrored_twins
 from data_loaders.corpus import Corpus
+from data_loaders.humanml import CaptionedMotion
+from data_loaders.text import Caption
 from data_loaders.text_similarity import Duplicates, duplicates_rule, meaning_codes, score_to_cosine
 from evaluations import retrieval_metrics
 from evaluations.metrics import euclidean
 from evaluations.protocol import Share, alone
 from evaluations.report import Report, checkpoint_stamp, command_line
-from evaluations.retrieval_data import Item
 from model.embedding import TextMotionSpace
 from model.text_encoders import TextEncoder
 from model.text_store import SENTENCES
@@ -36,6 +38,47 @@ COLUMNS = (*(f"R{k:02d}" for k in retrieval_metrics.TOP_K), "MedR")
 HEADINGS = (*(f"R@{k} ↑" for k in retrieval_metrics.TOP_K), "MedR ↓")
 WAYS = {"t2m": "text → motion", "m2t": "motion → text"}
 Figures = dict[str, float]
+
+
+def captioned_motions(
+    data: Corpus, split: str, frame_limits: tuple[int, int], fold_mirrored: bool = False
+) -> tuple[list[CaptionedMotion], LeftOut]:
+    """Each clip of a split with its first caption, or the part of it that this describes, in the order of the list; and what was
+    left out and why.
+
+    Clips beyond the longest are cut. fold_mirrored: without mirrored clips (M000123) whose original (000123) is there.
+    ValueError where nothing is left.
+    """
+    left_out, found, kept = LeftOut(), [], []
+    captioned = {data.names[clip]: (clip, captions) for clip, captions in data.captioned(split).items()}
+    for name in data.listed(split):
+        if name not in captioned:
+            left_out.add(name, "missing: no annotation of a fitting length" if data.of_files else "missing")
+            continue
+        clip, captions = captioned[name]
+        if not captions:
+            left_out.add(name, "without caption")
+            continue
+        try:
+            motion = data.cut(clip, captions[0])
+        except (ValueError, OSError) as error:
+            left_out.add(name, f"unreadable: {error}")
+            continue
+        if np.isfinite(motion).all():
+            found.append(CaptionedMotion(name, motion[: frame_limits[1]], (captions[0],)))
+        else:
+            left_out.add(name, "with NaN")
+    folded = mirrored_twins([each.name for each in found], data.labels_of) if fold_mirrored else set()
+    for each in found:
+        if each.name in folded:
+            left_out.add(each.name, "mirrored")
+        elif len(each.motion) < frame_limits[0]:
+            left_out.add(each.name, f"too short: {len(each.motion)} frames, {frame_limits[0]} needed")
+        else:
+            kept.append(each)
+    if not kept:
+        raise ValueError(f"{data.folder}: no clip of split {split} can be used: {left_out}")
+    return kept, left_out
 
 
 class Sentences:
@@ -91,7 +134,7 @@ def sentences_for(
 
 @dataclass(frozen=True)
 class Similarities:
-    """Items with the similarities of their texts. `text_index` (N,): which of the distinct texts an item has."""
+    """Motions with the similarities of their texts. `text_index` (N,): which of the distinct texts a motion has."""
 
     names: tuple[str, ...]
     texts: tuple[str, ...]
@@ -116,21 +159,18 @@ class Similarities:
         return replace(self, names=names, text_index=self.text_index[chosen], by_text=self.by_text[:, chosen])
 
 
-def similarities_of(items: Sequence[Item], judge: TextMotionSpace, share: Share = alone) -> Similarities:
+def similarities_of(motions: Sequence[CaptionedMotion], judge: TextMotionSpace, share: Share = alone) -> Similarities:
     """Embeds each distinct text and each motion once; `share` hands them to several processes."""
-    captions = {}
-    for item in items:
-        captions.setdefault(item.caption.text, item.caption)
-    place = {text: i for i, text in enumerate(captions)}
-    text = share(lambda own: list(judge.encode_text(own)), list(captions.values()))
-    motion = share(lambda own: list(judge.encode_motion(own)), [item.motion for item in items])
+    captions = [each.captions[0] for each in motions]
+    distinct: dict[str, Caption] = {}
+    for caption in captions:
+        distinct.setdefault(caption.text, caption)
+    place = {text: i for i, text in enumerate(distinct)}
+    text = share(lambda own: list(judge.encode_text(own)), list(distinct.values()))
+    motion = share(lambda own: list(judge.encode_motion(own)), [each.motion for each in motions])
     compare = retrieval_metrics.cosine if judge.similarity == "cosine" else lambda a, b: -euclidean(a, b)
-    return Similarities(
-        names=tuple(item.name for item in items),
-        texts=tuple(captions),
-        text_index=np.array([place[item.caption.text] for item in items]),
-        by_text=compare(np.stack(text), np.stack(motion)),
-    )
+    return Similarities(tuple(each.name for each in motions), tuple(distinct), np.array([place[each.text] for each in captions]),
+                        compare(np.stack(text), np.stack(motion)))  # fmt: skip
 
 
 PAPER_NAMES = {

@@ -10,7 +10,7 @@ import torch
 from data_loaders.corpus import Corpus, Statistics
 from evaluations.eval_retrieval import RetrievalOptions
 from evaluations.eval_retrieval import run as evaluate
-from evaluations.retrieval_data import items_of
+from evaluations.retrieval import captioned_motions
 from model.pretrained import save_pretrained
 from model.text_store import SENTENCES
 from model.text_towers import saved_beside
@@ -46,7 +46,7 @@ def folder(tmp_path):
 
 
 def test_a_caption_is_the_frames_of_its_span_and_what_has_none_is_named(folder):
-    items, report = items_of(Corpus.open(str(folder)), "test", (1, 1000))
+    items, report = captioned_motions(Corpus.open(str(folder)), "test", (1, 1000))
     frames = {item.name: (int(item.motion[0, 0]), int(item.motion[-1, 0])) for item in items}
     assert frames == {"000001": (0, 179), "M000001": (0, 179), "000002": (11, 61), "000003": (20, 39), "000004": (180, 199)}
     assert report.skipped["000005"] == "too short: 0 frames, 1 needed" and report.skipped["unknown"].startswith("missing")
@@ -57,9 +57,9 @@ def test_only_test_splits_keep_captions_of_any_length(folder):
     data = Corpus(folder)
     assert [len(captions) for captions in data.captioned("test").values()] == [2] * 8
     assert len(data.captioned("val")[data.position("000003")]) == 1
-    items, _ = items_of(data, "val", (1, 1000))
-    assert {item.name: item.caption.text for item in items}["000003"] == "another text"
-    assert len(items_of(data, "test", (1, 1000), fold_mirrored=True)[0]) == 4
+    items, _ = captioned_motions(data, "val", (1, 1000))
+    assert {item.name: item.captions[0].text for item in items}["000003"] == "another text"
+    assert len(captioned_motions(data, "test", (1, 1000), fold_mirrored=True)[0]) == 4
 
 
 def test_what_is_no_such_dataset_is_said_in_a_line(folder):

@@ -22,11 +22,11 @@ from evaluations.retrieval import (
     PUBLISHED_SUBSETS,
     Sentences,
     Similarities,
+    captioned_motions,
     dissimilar_subset,
     run_protocol,
     similarities_of,
 )
-from evaluations.retrieval_data import items_of
 from evaluations.retrieval_metrics import ranks
 from model.evaluators import EvaluatorConfig, GuoEvaluator
 from model.pretrained import save_pretrained
@@ -204,7 +204,7 @@ def dataset(tmp_path_factory):
 
 def gallery(dataset, split="test", judge=None, **keywords):
     judge = judge or Numbers()
-    return similarities_of(items_of(Corpus.open(dataset), split, judge.frame_limits, **keywords)[0], judge)
+    return similarities_of(captioned_motions(Corpus.open(dataset), split, judge.frame_limits, **keywords)[0], judge)
 
 
 def test_each_distinct_text_is_read_once_and_clips_that_share_it_tie(dataset):
@@ -217,12 +217,12 @@ def test_each_distinct_text_is_read_once_and_clips_that_share_it_tie(dataset):
 
 
 def test_what_cannot_be_used_is_named_and_long_clips_are_cut(dataset):
-    items, report = items_of(Corpus.open(dataset), "test", (4, 50))
+    items, report = captioned_motions(Corpus.open(dataset), "test", (4, 50))
     assert report.skipped == {"absent": "missing"}
     assert max(len(item.motion) for item in items) == 50
     assert len(items[-1].motion) == 11 - 4  # 0.2 to 0.58 s at 20 fps, both cut down to frames
     with pytest.raises(ValueError, match="no clip of split few can be used"):
-        items_of(Corpus.open(dataset), "few", (100, 200))
+        captioned_motions(Corpus.open(dataset), "few", (100, 200))
 
 
 def test_a_mirrored_twin_is_folded_where_its_original_is_there(dataset):
@@ -316,7 +316,7 @@ def test_two_processes_measure_what_one_does(dataset, evaluator, tmp_path):
 def test_equal_captions_tie_to_the_last_bit_with_a_real_evaluator(dataset, evaluator):
     corpus = Corpus.open(dataset)
     judge = load_judge(evaluator, corpus)
-    made = similarities_of(items_of(corpus, "test", judge.frame_limits)[0], judge)
+    made = similarities_of(captioned_motions(corpus, "test", judge.frame_limits)[0], judge)
     for text in range(len(made.texts)):
         rows = made.similarity[made.text_index == text]
         assert (rows == rows[0]).all()

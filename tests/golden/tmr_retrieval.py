@@ -14,8 +14,7 @@ from data_loaders.corpus import Corpus
 from evaluations import retrieval_metrics
 from evaluations.eval_retrieval import RetrievalOptions
 from evaluations.eval_retrieval import run as evaluate
-from evaluations.retrieval import latex_row, similarities_of, yaml_name, yaml_text
-from evaluations.retrieval_data import items_of
+from evaluations.retrieval import captioned_motions, latex_row, similarities_of, yaml_name, yaml_text
 from model.embedding import TextMotionSpace
 from model.official.tmr import load_tmr
 from model.text_store import WORDS
@@ -80,8 +79,8 @@ def loader(case: Case) -> dict[str, Any]:
     found = {"keyids": [data.names[clip] for clip in captioned], "len": len(captioned)}
     if case.config["caption"] == "random":
         return {"split": {**found, "nb_annotations_kept": [len(captions) for captions in captioned.values()]}}
-    items, _ = items_of(data, split, ANY_LENGTH)
-    texts = [item.caption.text for item in items]
+    items, _ = captioned_motions(data, split, ANY_LENGTH)
+    texts = [item.captions[0].text for item in items]
     return {"split": {
         **found, "length": [len(item.motion) for item in items], "text": texts,
         "text_length": words.encode(texts).mask.sum(1),
@@ -90,9 +89,9 @@ def loader(case: Case) -> dict[str, Any]:
 
 def first_batch(case: Case, data: Corpus, words) -> dict[str, Any]:
     networks = run_of(case)
-    items = [items_of(data, case.config["split"], ANY_LENGTH)[0][i] for i in case.config["items"]]
+    items = [captioned_motions(data, case.config["split"], ANY_LENGTH)[0][i] for i in case.config["items"]]
     normalised = [networks.normalise(torch.as_tensor(np.array(item.motion, np.float32))).numpy() for item in items]
-    batch = collate([TrainingItem(x, item.caption.text, item.name, i) for i, (x, item) in enumerate(zip(normalised, items))])
+    batch = collate([TrainingItem(x, item.captions[0].text, item.name, i) for i, (x, item) in enumerate(zip(normalised, items))])
     text = words.encode(batch.texts)
     return {"motion_x": batch.motion, "motion_mask": batch.mask, "motion_len": batch.lengths,
             "text_mask": text.mask, "text_len": text.mask.sum(1)}  # fmt: skip
@@ -101,7 +100,7 @@ def first_batch(case: Case, data: Corpus, words) -> dict[str, Any]:
 def cosine_matrix(case: Case) -> dict[str, Any]:
     split = case.config["split"]
     judge = TextMotionSpace(run_of(case))
-    items, _ = items_of(project_of(case)[1], split, judge.frame_limits)
+    items, _ = captioned_motions(project_of(case)[1], split, judge.frame_limits)
     return {"sim_matrix": similarities_of(items, judge).similarity}
 
 
@@ -131,7 +130,7 @@ def tool(case: Case) -> dict[str, Any]:
 
 
 def encode_dataset(case: Case) -> dict[str, Any]:
-    items, _ = items_of(project_of(case)[1], case.config["split"], ANY_LENGTH)
+    items, _ = captioned_motions(project_of(case)[1], case.config["split"], ANY_LENGTH)
     latents = run_of(case).encode_motion([item.motion for item in items]).numpy()
     names = [item.name for item in items]
     return {
