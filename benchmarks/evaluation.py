@@ -29,8 +29,8 @@ from protos.randomness import derive_seed
 @torch.no_grad()
 def reference_pass(data: EvaluationSet, judge: TextMotionSpace, drawn: Pass) -> list[tuple[np.ndarray, np.ndarray]]:
     """Embeddings of texts and motions, batch by batch of 32, by falling number of words and of frames, padded to 196 frames."""
-    networks, batches, captions = judge.networks, [], data.captions(drawn)
-    mean, std = networks.mean.numpy(), networks.std.numpy()
+    model, batches, captions = judge.networks, [], data.captions(drawn)
+    mean, std = model.mean.numpy(), model.std.numpy()
     for start in range(0, len(captions), metrics.POOL):
         rows = np.arange(start, start + metrics.POOL)
         lengths = drawn.length[rows]
@@ -40,8 +40,8 @@ def reference_pass(data: EvaluationSet, judge: TextMotionSpace, drawn: Pass) -> 
         by_words = np.argsort([-int(judge.words.encode([captions[i]]).lengths[0]) for i in rows], kind="stable")
         by_frames = np.argsort(-lengths, kind="stable")
         text, motion = np.empty((2, len(rows), judge.dim), np.float32)
-        text[by_words] = networks.text_encoder(judge.words.encode([captions[i] for i in rows[by_words]])).numpy()
-        motion[by_frames] = networks.embed_motion(torch.from_numpy(padded[by_frames]), torch.tensor(lengths[by_frames])).numpy()
+        text[by_words] = model.networks["text_encoder"](judge.words.encode([captions[i] for i in rows[by_words]])).numpy()
+        motion[by_frames] = model.embed_motion(torch.from_numpy(padded[by_frames]), torch.tensor(lengths[by_frames])).numpy()
         batches.append((text, motion))
     return batches
 

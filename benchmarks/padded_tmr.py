@@ -6,7 +6,8 @@ from torch.nn import functional as F
 
 from model.layers import sinusoidal_table
 from model.official.tmr import tmr_name
-from model.tmr import TMR, TMRConfig
+from model.tmr import TMR
+from model.tmr_config import TMRConfig
 
 
 class PaddedEncoder(nn.Module):
@@ -37,7 +38,7 @@ class PaddedDecoder(nn.Module):
         dim = config.latent_dim
         layer = nn.TransformerDecoderLayer(dim, config.num_heads, config.ff_size, config.dropout, "gelu", batch_first=True)
         self.seqTransDecoder = nn.TransformerDecoder(layer, config.num_layers)
-        self.final_layer = nn.Linear(dim, config.num_features)
+        self.final_layer = nn.Linear(dim, config.features.width)
         self.dropout = nn.Dropout(config.dropout)
         self.register_buffer("positions", sinusoidal_table(config.max_positions, dim), persistent=False)
 
@@ -54,6 +55,6 @@ class PaddedTMR(nn.Module):
         super().__init__()
         config = ours.config
         self.text_encoder = PaddedEncoder(config.text_dim, config)
-        self.motion_encoder = PaddedEncoder(config.num_features, config)
+        self.motion_encoder = PaddedEncoder(config.features.width, config)
         self.motion_decoder = PaddedDecoder(config)
-        self.load_state_dict({tmr_name(name): value for name, value in ours.state_dict().items()})
+        self.load_state_dict({tmr_name(name): value for name, value in ours.networks.state_dict().items()})

@@ -20,14 +20,16 @@ from benchmarks.padded_tmr import PaddedTMR
 from benchmarks.timing import Cost, least
 from data_loaders.corpus import Batch, Statistics
 from evaluations import retrieval_metrics
-from model.motion_autoencoder import Posterior
+from model.layers import Posterior
 from model.text_encoders import TextEncoder
 from model.text_store import SavedTexts
 from model.text_towers import load_text_encoder
-from model.tmr import TMR, TMRConfig, build, lengths_to_mask
-from model.tmr_losses import Captions, LatentNoise, loss, loss_terms
+from model.tmr import TMR, lengths_to_mask
+from model.tmr_config import TMRConfig
+from model.tmr_losses import Captions, LatentNoise, loss_terms
 from protos.bounds import CHANNELS, SEED, Range
 from protos.options import command, run_command
+from protos.randomness import sample_generators
 from sample.search import SearchIndex
 
 BATCH = 32
@@ -62,16 +64,16 @@ def random_motions(count: int, draw: np.random.Generator) -> list[np.ndarray]:
 
 def random_model(draw: np.random.Generator, texts: list[str]) -> TMR:
     """Official size, fresh weights; texts of 8 to 30 words have features of their own."""
-    config = TMRConfig()
+    config = TMRConfig(false_negative_threshold=0.8, duplicates="published")
     ends = np.cumsum(draw.integers(8, 31, size=len(texts)))
     words = draw.normal(size=(ends[-1], config.text_dim)).astype(np.float32)
     index = {text: i for i, text in enumerate(texts)}
     slices = np.stack([np.concatenate([[0], ends[:-1]]), ends], axis=1)
     sentences = draw.normal(size=(len(texts), 768)).astype(np.float32)
-    statistics = Statistics(np.zeros(263, np.float32), np.ones(263, np.float32), config.motion_features)
+    statistics = Statistics(np.zeros(263, np.float32), np.ones(263, np.float32), config.features)
     encoders = [TextEncoder("made up", 768, load_text_encoder, saved=SavedTexts(*each))
                 for each in ((words, index, slices), (sentences, index))]  # fmt: skip
-    return build(config, statistics, *encoders)
+    return TMR(config, statistics, None, *encoders)
 
 
 def padded(motions: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -112,15 +114,15 @@ def benchmark_training(rounds: int, draw: np.random.Generator) -> None:
     motion, mask = padded(random_motions(BATCH, draw))
     batch = Batch(motion=motion, lengths=mask.sum(1), mask=mask, texts=texts)
     words, captions = ours.word_features(texts), Captions(ours.sentence_features(texts))
-    optimizers = {networks: torch.optim.AdamW(networks.parameters(), lr=1e-4) for networks in (ours, reference)}
+    optimizers = {networks: torch.optim.AdamW(networks.parameters(), lr=1e-4) for networks in (ours.networks, reference)}
 
     def our_step() -> float:
-        return step(ours, loss(ours, batch, torch.Generator().manual_seed(0))["loss"])
+        return step(ours.networks, ours.loss_terms(batch, sample_generators(0, range(BATCH)))["loss"])
 
     def their_step() -> float:
         outputs = reference.text_encoder(words.tokens, words.mask), reference.motion_encoder(motion, mask)
         text, moved = (Posterior(each[:, 0], each[:, 1]) for each in outputs)
-        noise = LatentNoise.draw(text.mean, torch.Generator().manual_seed(0))
+        noise = LatentNoise.draw(text.mean, sample_generators(0, range(BATCH)))
         terms = loss_terms(text, moved, noise, lambda z: reference.motion_decoder(z, mask), motion, ours.config, captions)
         return step(reference, terms["loss"])
 

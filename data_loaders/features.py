@@ -4,10 +4,10 @@ A new kind is its columns in `feature_blocks`, its file beside this one, and an 
 (..., T, persons * width), person 1 first.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_loaders.feature_blocks import MDM_ROTATIONS, RIFKE, TEMOS_ROTATIONS, humanml_blocks
@@ -49,9 +49,9 @@ KINDS = {
 class Features:
     """Skeleton (name), frames per second, how the heading was taken (data_loaders/headings.py), and the kind."""
 
-    skeleton: str
-    fps: float
-    heading: str
+    skeleton: str = "humanml"
+    fps: float = 20.0
+    heading: str = "published"
     kind: str = "humanml"
 
     @property
@@ -103,7 +103,7 @@ class Features:
     def check(self, name: str) -> None:
         """FileError, naming the file `name`, where skeleton, fps, heading or kind are none that this program knows."""
         try:
-            if Path(self.skeleton).name != self.skeleton or self.skeleton.endswith(".json"):
+            if not re.fullmatch(r"[\w-]{1,64}", self.skeleton):
                 raise FileError(f"skeleton {shown(self.skeleton)}, expected a name such as humanml, not a path")
             load_skeleton(self.skeleton)
             check_heading(self.heading)
@@ -138,3 +138,6 @@ def kind_of_width(skeleton: str, width: int) -> str:
     """The kind of features of a file that says only its skeleton and has so many columns; humanml where none has."""
     fitting = (kind for kind, each in KINDS.items() if max(block.stop for block in each.blocks(skeleton).values()) == width)
     return next(fitting, "humanml")
+
+
+HUMANML3D = Features()  # as published

@@ -47,7 +47,7 @@ class ModelSource:
         made = self.networks.columns()
         if isinstance(made, slice):
             return motion.numpy()
-        return complete_features(motion, made, self.networks.config.motion_features)
+        return complete_features(motion, made, self.networks.features)
 
 
 def complete_features(made: torch.Tensor, columns: Sequence[int], features: Features) -> np.ndarray:

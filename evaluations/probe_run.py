@@ -61,12 +61,12 @@ def probe_model(
     model: Generates, probes: Probes, chosen: Sequence[Probe], repetitions: int, seed: int, decoding: Decoding
 ) -> Probed:
     """Every wording so many times; both motions of a pair share their seed. ValueError where a model makes other skeletons."""
-    trials = probes.plan(repetitions, model.config.fps, chosen)
+    trials = probes.plan(repetitions, model.features.fps, chosen)
     requests = [
         Request(prompt, frames, derive_seed(seed, "probe", trial.probe, trial.wording, trial.repetition))
         for trial in trials for prompt, frames in zip(trial.prompts, trial.frames)
     ]  # fmt: skip
-    return Probed(trials, made_joints(model, requests, decoding), model.config.fps, probes)
+    return Probed(trials, made_joints(model, requests, decoding), model.features.fps, probes)
 
 
 def made_joints(model: Generates, requests: Sequence[Request], decoding: Decoding) -> list[np.ndarray]:

@@ -77,7 +77,7 @@ def measure(
         rows={row: summary([each.rows[row] for each in found]) for row in found[0].rows},
         values=[each.rows for each in found],
         seconds_per_motion=float(np.mean([each.seconds for each in found])) if found[0].seconds else None,
-        parameters=sum(p.numel() for p in source.networks.parameters()) if source else None,
+        parameters=source.networks.num_parameters if source else None,
         physics=found[0].physics,
         published=corpus.published if evaluator == default_evaluator(corpus) else None,
         made_from=made_from, unreadable=unreadable,
@@ -106,7 +106,7 @@ def entrants_of(
         return None, Entrants(given=given, noise=noise), unreadable
     if settings.model_path == REAL_MOTION:
         return None, Entrants(noise=noise), {}
-    from model.pretrained import from_pretrained
+    from model.checkpoints import from_pretrained
 
     networks = from_pretrained(settings.model_path, processes.device, dataset_folder=corpus.folder, systems=able(Generates))
     decoding = Decoding(settings.guidance_scale, settings.sampler, settings.sampling_steps, batch_size=batch_size)

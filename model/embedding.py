@@ -13,10 +13,10 @@ import torch
 from data_loaders.features import Features
 from data_loaders.text import Caption
 from model.capabilities import Embeds, ReadsWords
+from model.checkpoints import from_pretrained
 from model.evaluator_words import GLOVE_FOLDER, WordSource, load_words
 from model.official.evaluators import load_evaluator
 from model.official.tmr import saved_words
-from model.pretrained import from_pretrained
 from model.registry import able
 from model.run_folder import checkpoint_in
 from model.text_encoders import TextEncoder
@@ -46,7 +46,7 @@ class TextMotionSpace:
         self.networks, self.words, self.settings = networks.eval(), words, settings
         space, config = networks.space(), networks.config
         self.made_by, self.dim, self.frame_limits, self.similarity = astuple(space)
-        self.features: Features = config.motion_features
+        self.features: Features = networks.features
         self.longest_trained: int = config.max_frames
 
     def require(self, features: Features, what: str) -> None:
@@ -75,7 +75,7 @@ class TextMotionSpace:
         """Changes with any weight, mean, std or setting of the checkpoint, not with versions of this program: vectors of two
         models must not meet in one gallery."""
         digest = hashlib.sha256(self.settings.encode())
-        state = self.networks.state_dict() | {name: getattr(self.networks, name) for name in ("mean", "std")}
+        state = self.networks.networks.state_dict() | {name: getattr(self.networks, name) for name in ("mean", "std")}
         for name in sorted(state):
             digest.update(name.encode())
             digest.update(state[name].detach().cpu().contiguous().numpy().tobytes())

@@ -1,9 +1,7 @@
 """What the evaluator is trained with: a movement autoencoder, then a margin between texts and motions. Guo et al. 2022."""
 
 import torch
-from torch import Tensor
-
-from model.evaluators import NUM_CONTACTS, MovementDecoder, MovementEncoder
+from torch import Tensor, nn
 
 MARGIN = 10.0
 DISTANCE_EPS = 1e-6  # added to every component of a difference, so that equal vectors have a gradient
@@ -40,9 +38,11 @@ def matching_loss(text: Tensor, motion: Tensor, shift: int, margin: float = MARG
     return {"positive": pull(text, motion), "negative": push(text, motion.roll(-shift, dims=0), margin)}
 
 
-def movement_loss(encoder: MovementEncoder, decoder: MovementDecoder, motion: Tensor) -> dict[str, Tensor]:
-    """Weighted terms of the movement autoencoder on normalised windows (B, T, D): contacts are made, but not read."""
-    latents = encoder(motion[..., :-NUM_CONTACTS])  # (B, T/4, C)
+def movement_loss(encoder: nn.Module, decoder: nn.Module, motion: Tensor, contacts: int = 4) -> dict[str, Tensor]:
+    """Weighted terms of the movement autoencoder on normalised windows (B, T, D): the last columns, `contacts`, are made, but
+    not read.
+    """
+    latents = encoder(motion[..., :-contacts])  # (B, T/4, C)
     return {
         "reconstruction": (decoder(latents) - motion).abs().mean(),
         "sparsity": SPARSITY * latents.abs().mean(),

@@ -5,56 +5,29 @@ own mean and std, whatever made them, lose their contacts and are followed by ze
 frames beyond the end, so what stands there is part of every published number.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Any, Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from data_loaders.corpus import Statistics
-from data_loaders.features import Features, FeaturesMismatch
-from data_loaders.glove import POS_CLASSES, VECTOR_DIM
+from data_loaders.corpus import Batch, Statistics
+from data_loaders.features import FeaturesMismatch
 from data_loaders.text import Caption
 from model.capabilities import VectorSpace
-from protos.bounds import CHANNELS, FPS, Range, check_bounds
+from model.evaluator_config import LENGTH_CLASSES, UNIT_LENGTH, EvaluatorConfig, LengthEstimatorConfig
+from model.evaluator_losses import draw_shift, matching_loss, movement_loss
+from model.model import Draws, Model
 
 NUM_CONTACTS = 4  # last columns of the features, which the evaluator does not see
-UNIT_LENGTH = 4  # frames per movement latent
 LOOK_AHEAD = 4  # frames beyond a motion's end, in whole units, that its last latent covers
-LENGTH_CLASSES = 50
 MOTIONS_AT_ONCE, TEXTS_AT_ONCE = 128, 256
 SLOPE, DROPOUT = 0.2, 0.2
-
-
-@dataclass(frozen=True)
-class EvaluatorConfig:
-    """Sizes of the networks, the words they read and the motion they were trained on. Defaults: HumanML3D's evaluator."""
-
-    num_features: Annotated[int, Range(NUM_CONTACTS + 1, 16_384)] = 263
-    movement_hidden: Annotated[int, CHANNELS] = 512
-    movement_latent: Annotated[int, CHANNELS] = 512
-    text_hidden: Annotated[int, CHANNELS] = 512
-    motion_hidden: Annotated[int, CHANNELS] = 1024
-    embedding: Annotated[int, CHANNELS] = 512
-    words: Literal["glove", "minilm"] = "glove"
-    word_dim: Annotated[int, CHANNELS] = VECTOR_DIM
-    pos_dim: Annotated[int, Range(0, 1000)] = len(POS_CLASSES)  # 0: words without part-of-speech classes
-    dataset: str = "humanml"
-    skeleton: str = "humanml"
-    fps: Annotated[float, FPS] = 20.0
-    heading: Literal["published", "continuous"] = "published"
-    max_frames: Annotated[int, Range(UNIT_LENGTH, 100_000)] = 196
-
-    def __post_init__(self):
-        check_bounds(self)
-
-    @property
-    def motion_features(self) -> Features:
-        return Features(self.skeleton, self.fps, self.heading)
 
 
 @dataclass(frozen=True)
@@ -84,7 +57,7 @@ class WordSource(Protocol):
     word_dim: int
     pos_dim: int
 
-    def encode(self, captions: Sequence[Caption]) -> WordFeatures: ...
+    def encode(self, captions: Sequence[str | Caption]) -> WordFeatures: ...
 
 
 def _initialise(network: nn.Module) -> None:
@@ -125,15 +98,6 @@ class MovementDecoder(nn.Module):
 
     def forward(self, latents: Tensor) -> Tensor:
         return self.output(self.convolutions(latents.mT).mT)
-
-
-class MovementAutoencoder(nn.Module):
-    """Movement encoder and decoder, as they are trained; of them an evaluator keeps the encoder."""
-
-    def __init__(self, config: EvaluatorConfig):
-        super().__init__()
-        self.encoder = MovementEncoder(config.num_features - NUM_CONTACTS, config.movement_hidden, config.movement_latent)
-        self.decoder = MovementDecoder(config.movement_latent, config.movement_hidden, config.num_features)
 
 
 class SequenceReader(nn.Module):
@@ -200,37 +164,46 @@ class TextEncoder(nn.Module):
         return self.output(self.words(words))
 
 
-@dataclass(frozen=True)
-class LengthEstimatorConfig:
-    """Sizes of the network and the words it reads. Lengths count frames of the dataset it was trained on."""
+class MovementAutoencoder(Model):
+    """Movement encoder and decoder, as they are trained; of them an evaluator keeps the encoder."""
 
-    hidden: Annotated[int, CHANNELS] = 512
-    words: Literal["glove", "minilm"] = "glove"
-    word_dim: Annotated[int, CHANNELS] = VECTOR_DIM
-    pos_dim: Annotated[int, Range(0, 1000)] = len(POS_CLASSES)
-    dataset: str = "humanml"
-    fps: Annotated[float, FPS] = 20.0
-    shortest_units: Annotated[int, Range(0, LENGTH_CLASSES - 1)] = 10  # 6 for KIT: shorter lengths are drawn again
+    def __init__(self, config: EvaluatorConfig, statistics: Statistics | None = None, parts: Mapping[str, Model] | None = None):
+        super().__init__(config, statistics, {
+            "encoder": movement_encoder(config),
+            "decoder": MovementDecoder(config.movement_latent, config.movement_hidden, config.features.width),
+        })  # fmt: skip
 
-    def __post_init__(self):
-        check_bounds(self)
+    def loss(self, batch: Batch, draws: Draws | None = None) -> dict[str, Tensor]:
+        """Weighted terms of windows of motion: contacts are made, but not read."""
+        return movement_loss(self.networks["encoder"], self.networks["decoder"], self.masked(batch)[0], NUM_CONTACTS)
 
 
-class LengthEstimator(nn.Module):
-    """Logits (B, 50) of how many units of 4 frames a text's motion takes (Guo et al. 2022, text2length).
+class LengthEstimator(Model):
+    """How many units of 4 frames a text's motion takes (Guo et al. 2022, text2length).
 
-    `statistics` are those of the dataset, of which only the features counts.
+    `statistics` are those of the dataset, of which only the features count.
     """
 
-    def __init__(self, config: LengthEstimatorConfig, statistics: Statistics | None = None):
-        super().__init__()
-        self.config, self.statistics = config, statistics
-        self.words = WordReader(config.word_dim, config.pos_dim, config.hidden)
-        self.output = _projection(2 * config.hidden, 512, 256, 128, LENGTH_CLASSES)
-        _initialise(self)
+    def __init__(self, config: LengthEstimatorConfig, statistics: Statistics | None = None,
+                 parts: Mapping[str, Model] | None = None):
+        output = _projection(2 * config.hidden, 512, 256, 128, LENGTH_CLASSES)
+        super().__init__(config, statistics, {"words": WordReader(config.word_dim, config.pos_dim, config.hidden),
+                                              "output": output})  # fmt: skip
+        _initialise(self.networks)
+        self.words: WordSource | None = None
 
-    def forward(self, words: WordFeatures) -> Tensor:
-        return self.output(self.words(words))
+    def loss(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+        """Cross entropy (B,) of the lengths of the motions of a batch."""
+        return {"cross_entropy": F.cross_entropy(*self.logits_and_units(batch), reduction="none")}
+
+    def logits_and_units(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Logits (B, 50) of a batch's texts, and the units (B,) that its motions take."""
+        units = (batch.lengths // UNIT_LENGTH).clamp(max=LENGTH_CLASSES - 1).to(self.device)
+        return self.logits(self.words.encode(batch.texts)), units
+
+    def logits(self, words: WordFeatures) -> Tensor:
+        """(B, 50), of how many units of 4 frames each text takes."""
+        return self.networks["output"](self.networks["words"](words.to(self.device)))
 
 
 def sample_lengths(logits: Tensor, shortest: int, generator: torch.Generator | None = None) -> Tensor:
@@ -242,27 +215,33 @@ def sample_lengths(logits: Tensor, shortest: int, generator: torch.Generator | N
     return UNIT_LENGTH * units
 
 
-class GuoEvaluator(nn.Module):
+def movement_encoder(config: EvaluatorConfig) -> MovementEncoder:
+    """Of features without contacts."""
+    return MovementEncoder(config.features.width - NUM_CONTACTS, config.movement_hidden, config.movement_latent)
+
+
+class GuoEvaluator(Model):
     """Text, movement and motion encoder with the statistics they were trained with, as one object.
 
     `encode_motion` takes features of any system in their units; `encode_words` takes `WordFeatures`.
     """
 
-    def __init__(self, config: EvaluatorConfig, statistics: Statistics):
-        super().__init__()
-        self.config = c = config
-        self.text_encoder = TextEncoder(c.word_dim, c.pos_dim, c.text_hidden, c.embedding)
-        self.movement_encoder = MovementEncoder(c.num_features - NUM_CONTACTS, c.movement_hidden, c.movement_latent)
-        self.motion_encoder = MotionEncoder(c.movement_latent, c.motion_hidden, c.embedding)
-        c.motion_features.require(statistics.features, "the evaluator", "its mean and std")
-        if statistics.mean.shape != (c.num_features,):
-            raise FeaturesMismatch(f"mean and std of {statistics.mean.shape[-1]} features, "
-                                         f"this evaluator reads {c.num_features}")
-        self.statistics = statistics
-        self.register_buffer("mean", torch.as_tensor(statistics.mean, dtype=torch.float64), persistent=False)
-        self.register_buffer("std", torch.as_tensor(statistics.std, dtype=torch.float64), persistent=False)
-        self.movement_encoder.requires_grad_(False)  # trained before, with a decoder
+    def __init__(self, config: EvaluatorConfig, statistics: Statistics, parts: Mapping[str, Model] | None = None):
+        c = config
+        super().__init__(config, statistics, {
+            "text_encoder": TextEncoder(c.word_dim, c.pos_dim, c.text_hidden, c.embedding),
+            "movement_encoder": movement_encoder(c),
+            "motion_encoder": MotionEncoder(c.movement_latent, c.motion_hidden, c.embedding),
+        }, frozen=("movement_encoder",))  # fmt: skip  # trained before, with a decoder
         self.words: WordSource | None = None
+
+    def _checked(self, statistics: Statistics) -> tuple[Tensor, Tensor]:
+        super()._checked(statistics)
+        return tuple(torch.as_tensor(array, dtype=torch.float64) for array in (statistics.mean, statistics.std))
+
+    def normalise(self, features: Tensor) -> Tensor:
+        """In float64, as published, then float32."""
+        return super().normalise(features.double()).float()
 
     def read_through(self, words: WordSource) -> None:
         """Texts are read as words of that source. ValueError where it is not the one of the training."""
@@ -273,25 +252,25 @@ class GuoEvaluator(nn.Module):
     def space(self) -> VectorSpace:
         return VectorSpace("the evaluator", self.config.embedding, (UNIT_LENGTH, self.config.max_frames), "euclidean")
 
-    def train(self, mode: bool = True) -> "GuoEvaluator":
-        super().train(mode)
-        self.movement_encoder.eval()
-        return self
+    def loss(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+        """Terms between the embeddings of a batch's texts and motions, and of texts and the motions of others."""
+        text, motion = self.embeddings(batch)
+        return matching_loss(text, motion, draw_shift(len(text), draws.samples[0]), self.config.negative_margin)
 
-    @property
-    def device(self) -> torch.device:
-        return self.motion_encoder.output[0].weight.device
-
-    def require(self, features: Features, what: str) -> None:
-        """FeaturesMismatch unless `what` has the features that this evaluator was trained on."""
-        self.config.motion_features.require(features, "the evaluator", what)
+    def embeddings(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Embeddings (B, C) of a batch's texts and of its motions, which zeros follow as when motions are judged."""
+        motion, _ = self.masked(batch)
+        frames = min(motion.shape[1] + LOOK_AHEAD, self.config.max_frames)
+        motion = F.pad(motion, (0, 0, 0, frames - motion.shape[1]))
+        text = self.networks["text_encoder"](self.words.encode(batch.texts).to(self.device))
+        return text, self.embed_motion(motion, batch.lengths.to(self.device))
 
     def normalised(self, motions: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
         """Motion (B, T, D) with zeros after each end, and lengths (B,), of features [(T, D)] in their units.
 
         ValueError names a motion that is shorter than a unit, too wide or narrow, or not finite.
         """
-        width, longest = self.config.num_features, self.config.max_frames
+        width, longest = self.features.width, self.config.max_frames
         for i, features in enumerate(motions):
             if features.ndim != 2 or features.shape[1] != width:
                 raise FeaturesMismatch(f"motion {i} has shape {tuple(features.shape)}, "
@@ -303,15 +282,14 @@ class GuoEvaluator(nn.Module):
         lengths = torch.tensor([len(features) for features in motions])
         frames = min(-(-int(lengths.max()) // UNIT_LENGTH) * UNIT_LENGTH + LOOK_AHEAD, longest)
         motion = torch.zeros(len(motions), frames, width)
-        mean, std = self.mean.cpu(), self.std.cpu()
         for row, features in zip(motion, motions):
-            row[: len(features)] = ((torch.as_tensor(np.array(features)).double() - mean) / std).float()
+            row[: len(features)] = self.normalise(torch.as_tensor(np.array(features)))
         return motion.to(self.device), lengths.to(self.device)
 
     def embed_motion(self, motion: Tensor, lengths: Tensor) -> Tensor:
         """Embeddings (B, C) of normalised, padded motion (B, T, D) of `lengths` (B,) frames, T a multiple of 4."""
-        latents = self.movement_encoder(motion[..., :-NUM_CONTACTS])  # (B, T/4, C)
-        return self.motion_encoder(latents, lengths // UNIT_LENGTH)
+        latents = self.networks["movement_encoder"](motion[..., :-NUM_CONTACTS])  # (B, T/4, C)
+        return self.networks["motion_encoder"](latents, lengths // UNIT_LENGTH)
 
     @torch.no_grad()
     def encode_motion(self, motions: Sequence[np.ndarray], batch_size: int | None = None) -> Tensor:
@@ -337,15 +315,5 @@ class GuoEvaluator(nn.Module):
     def encode_words(self, words: WordFeatures, batch_size: int = TEXTS_AT_ONCE) -> Tensor:
         """Embeddings (N, C) on the CPU of texts given as words."""
         starts = range(0, len(words), batch_size)
-        found = [self.text_encoder(words[start : start + batch_size].to(self.device)).cpu() for start in starts]
+        found = [self.networks["text_encoder"](words[start : start + batch_size].to(self.device)).cpu() for start in starts]
         return torch.cat(found) if found else torch.zeros(0, self.config.embedding)
-
-
-def build_evaluator(config: EvaluatorConfig, statistics: Statistics, _: Any = None) -> GuoEvaluator:
-    """An evaluator with fresh weights. Its words come from `model.evaluator_words`."""
-    return GuoEvaluator(config, statistics)
-
-
-def build_length_estimator(config: LengthEstimatorConfig, statistics: Statistics, _: Any = None) -> LengthEstimator:
-    """A length estimator with fresh weights."""
-    return LengthEstimator(config, statistics)

@@ -1,13 +1,16 @@
-"""Layers shared by the systems: attention, transformer layers, sinusoidal tables. Batch-first, (B, N, C) throughout."""
+"""Layers shared by the systems: attention, transformers, sinusoidal tables, Gaussians over latents. Batch-first, (B, N, C)."""
 
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+
+EPS = 1e-12  # the least length of a vector that has a direction
 
 
 def sinusoidal_table(length: int, dim: int, base: float = 10000.0) -> Tensor:
@@ -20,9 +23,37 @@ def sinusoidal_table(length: int, dim: int, base: float = 10000.0) -> Tensor:
     return table
 
 
+def cosines(a: Tensor, b: Tensor) -> Tensor:
+    """Cosines (N, M) of rows of a (N, C) and b (M, C); 0 where a row is zero."""
+    return F.normalize(a, dim=-1, eps=EPS) @ F.normalize(b, dim=-1, eps=EPS).T
+
+
+def scores(a: Tensor, b: Tensor) -> Tensor:
+    """Scores in [0, 1], 0.5 for what has nothing in common: (N, M) of rows, or one of two vectors (C,). No probability."""
+    if a.ndim == 1:
+        return scores(a[None], b[None])[0, 0]
+    return cosines(a, b) / 2 + 0.5
+
+
 def quick_gelu(x: Tensor) -> Tensor:
     """x · sigmoid(1.702 x), the approximation of GELU that CLIP was trained with."""
     return x * torch.sigmoid(1.702 * x)
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Gaussian over latents: mean and log variance (..., C)."""
+
+    mean: Tensor
+    log_variance: Tensor
+
+    def sample(self, noise: Tensor, added: Tensor | float = 0.0) -> Tensor:
+        """A draw; `added` (C,): standard deviation of noise on top of the posterior's own."""
+        return self.mean + noise * (self.log_variance.exp() + added**2).sqrt()
+
+    def kl(self) -> Tensor:
+        """KL to the unit Gaussian per element (..., C). Kingma & Welling 2014, App. B."""
+        return 0.5 * (self.mean.square() + self.log_variance.exp() - 1 - self.log_variance)
 
 
 class Attention(nn.Module):

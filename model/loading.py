@@ -40,7 +40,9 @@ def convert_settings(content: Any, config_type: type, where: str) -> Any:
     known = {field.name for field in fields(config_type)}
     if unknown := sorted(shown(name) for name in content if name not in known) if isinstance(content, dict) else []:
         raise CheckpointError(f"{where} has unknown settings ({', '.join(unknown[:4])}): a newer version wrote it")
-    return convert(content, config_type, where)
+    config = convert(content, config_type, where)
+    config.features.check(where)
+    return config
 
 
 class _Budget(TorchFunctionMode):

@@ -1,8 +1,8 @@
 """The systems that a checkpoint can hold, a record each: a new system is one more. Nothing is imported before it is needed."""
 
 import importlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,24 +23,26 @@ def named(place: str) -> Any:
 class Layout:
     """How a system's authors published it. `recognises(path)` looks at names of files and at JSON only.
 
-    `load` names a function (path, **given) -> model, `given` those of `takes`.
+    `load` names a function (path, **given) -> model, `given` those of `takes`; `config` one (path) -> configuration, where that
+    can be told without the weights.
     """
 
     recognises: Callable[[Path], bool]
     load: str
+    config: str = ""
     takes: tuple[str, ...] = ("text_encoder",)
 
 
 @dataclass(frozen=True)
 class System:
-    """`config` names the dataclass of its settings, `build` the function (config, statistics, text_encoder) -> model, `model`
-    the class of that, by which it is known what it can do (`model/capabilities.py`).
+    """`config` names the dataclass of its settings, `model` the class of its models, made as model(config, statistics, parts),
+    by which it is known what they can do (`model/capabilities.py`). `parts`: the models it stands on, name -> system.
     """
 
     name: str
     config: str
-    build: str
     model: str
+    parts: Mapping[str, str] = field(default_factory=dict)
     published: tuple[Layout, ...] = ()
 
 
@@ -77,18 +79,29 @@ def evaluator_at(path: Path) -> str | None:
 
 SYSTEMS = {
     system.name: system for system in (
-        System("tmr", "model.tmr:TMRConfig", "model.tmr:build", "model.tmr:TMR", (
-            Layout(is_tmr_run, "model.official.tmr:load_tmr"),
+        System("lsremgm", "model.lsremgm_config:LSReMGMConfig", "model.lsremgm:LSReMGM", published=(
+            Layout(is_mdm, "model.official.mdm:load_mdm", "model.official.mdm:config_at", ("text_encoder", "dataset_folder")),)),
+        System("latent", "model.latent_config:LatentConfig", "model.latent:Latent", {"autoencoder": "motion_autoencoder"}),
+        System("motion_autoencoder", "model.autoencoder_config:AutoencoderConfig", "model.autoencoder:MotionAutoencoder"),
+        System("tmr", "model.tmr_config:TMRConfig", "model.tmr:TMR", published=(
+            Layout(is_tmr_run, "model.official.tmr:load_tmr", "model.official.tmr:config_at"),
             Layout(is_first_temos, "model.official.temos:load_temos"))),
-        System("lsremgm", "model.lsremgm:LSReMGMConfig", "model.lsremgm_system:build", "model.lsremgm_system:LSReMGM", (
-            Layout(is_mdm, "model.official.mdm:load_mdm", ("text_encoder", "dataset_folder")),)),
-        System("evaluator", "model.evaluators:EvaluatorConfig", "model.evaluators:build_evaluator",
-               "model.evaluators:GuoEvaluator", (
-                   Layout(lambda path: evaluator_at(path) is not None, "model.official.evaluators:load_evaluator", ()),)),
-        System("length_estimator", "model.evaluators:LengthEstimatorConfig", "model.evaluators:build_length_estimator",
-               "model.evaluators:LengthEstimator"),
+        System("evaluator", "model.evaluator_config:EvaluatorConfig", "model.evaluators:GuoEvaluator", published=(
+            Layout(lambda path: evaluator_at(path) is not None, "model.official.evaluators:load_evaluator", takes=()),)),
+        System("movement_autoencoder", "model.evaluator_config:EvaluatorConfig", "model.evaluators:MovementAutoencoder"),
+        System("length_estimator", "model.evaluator_config:LengthEstimatorConfig", "model.evaluators:LengthEstimator"),
     )
 }  # fmt: skip
+
+
+def system_of(model: object) -> System:
+    """The system of a model, or of a class of models. KeyError for one that no record names."""
+    kind = model if isinstance(model, type) else type(model)
+    place = f"{kind.__module__}:{kind.__qualname__}"
+    found = next((system for system in SYSTEMS.values() if system.model == place), None)
+    if found is None:
+        raise KeyError(f"{place} is the model of no system in model/registry.py")
+    return found
 
 
 def published_at(path: Path) -> tuple[System, Layout] | None:

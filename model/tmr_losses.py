@@ -6,7 +6,6 @@ Means over a batch are over that of all processes: each text is contrasted with 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -15,8 +14,8 @@ from torch.nn import functional as F
 from data_loaders.corpus import Batch
 from data_loaders.text_similarity import meaning_key, score_to_cosine
 from model.across_processes import all_rows, largest
-from model.motion_autoencoder import Posterior
-from model.tmr import TMR, TMRConfig, cosines
+from model.layers import Posterior, cosines
+from model.tmr_config import TMRConfig
 from protos.randomness import randn
 
 Generators = torch.Generator | Sequence[torch.Generator]
@@ -167,48 +166,34 @@ def weighted_sum(terms: dict[str, Tensor], config: TMRConfig) -> Tensor:
     return sum(weight * terms[name] for name, weight in weights.items() if name in terms)
 
 
-def loss(nets: TMR, batch: Batch, generator: Generators, *, together: bool = False) -> dict[str, Tensor]:
-    """Terms of a training step, "loss" their weighted sum, of motion in feature units and its captions."""
-    mask = batch.mask.to(nets.device)
-    motion = nets.normalised(batch.motion, mask)
-    text = nets.text_posterior(nets.word_features(batch.texts))
-    groups = LengthGroups(batch.lengths, GROUP_ROWS.get(nets.device.type, ROWS_ON_ACCELERATORS))
-    posterior = groups.encode(nets, motion, mask)
-    noise = LatentNoise.draw(text.mean, generator)
-    decode = partial(groups.decode, nets, mask=mask)
-    return loss_terms(text, posterior, noise, decode, motion, nets.config, captions_of(nets, batch), together=together)
-
-
-def captions_of(nets: TMR, batch: Batch) -> Captions | None:
-    """What the contrast must know of a batch's captions; None where every other motion is a negative."""
-    config = nets.config
-    if not (config.lambda_contrastive and config.false_negative_threshold):
-        return None
-    sentences = nets.sentence_features(batch.texts)
-    if config.duplicates == "published":
+def captions_of(batch: Batch, sentences: Tensor, duplicates: str) -> Captions:
+    """What tells which captions of a batch mean the same, of their unit vectors (B, C) and the rule for `duplicates`."""
+    if duplicates != "words":
         return Captions(sentences)
-    meanings = torch.tensor([meaning_key(text) for text in batch.texts], device=nets.device)
-    return Captions(sentences, meanings, None if batch.indices is None else batch.indices.to(nets.device))
+    meanings = torch.tensor([meaning_key(text) for text in batch.texts], device=sentences.device)
+    return Captions(sentences, meanings, None if batch.indices is None else batch.indices.to(sentences.device))
 
 
 class LengthGroups:
     """Rows of a batch in groups of like length, each padded by itself: the same outcome as at once, in less time."""
 
-    def __init__(self, lengths: Tensor, size: int):
-        """lengths (B,), on the CPU or not; groups of `size` rows."""
+    def __init__(self, lengths: Tensor, device: str):
+        """lengths (B,), on the CPU or not; device: the type of that on which the networks are."""
         lengths = lengths.cpu()
         order = lengths.argsort(stable=True)
         self.back = order.argsort()
+        size = GROUP_ROWS.get(device, ROWS_ON_ACCELERATORS)
         self.groups = [(rows, int(lengths[rows].max())) for rows in order.split(size)]
 
-    def encode(self, nets: TMR, motion: Tensor, mask: Tensor) -> Posterior:
-        found = [nets.motion_posterior(motion[rows, :frames], mask[rows, :frames]) for rows, frames in self.groups]
+    def encode(self, encode: Callable[[Tensor, Tensor], Posterior], motion: Tensor, mask: Tensor) -> Posterior:
+        """encode(motion (B, T, D), mask (B, T)) of all rows."""
+        found = [encode(motion[rows, :frames], mask[rows, :frames]) for rows, frames in self.groups]
         mean, log_variance = (torch.cat([getattr(each, name) for each in found])[self.back]
                               for name in ("mean", "log_variance"))
         return Posterior(mean, log_variance)
 
-    def decode(self, nets: TMR, latents: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, D) from latents (B, C), zero where mask (B, T) is False."""
-        made = [F.pad(nets.decode(latents[rows], mask[rows, :frames]), (0, 0, 0, mask.shape[1] - frames))
+    def decode(self, decode: Callable[[Tensor, Tensor], Tensor], latents: Tensor, mask: Tensor) -> Tensor:
+        """(B, T, D), zero where mask (B, T) is False, of decode(latents (B, C), mask (B, T))."""
+        made = [F.pad(decode(latents[rows], mask[rows, :frames]), (0, 0, 0, mask.shape[1] - frames))
                 for rows, frames in self.groups]
         return torch.cat(made)[self.back]

@@ -5,6 +5,7 @@ Whether something may be replaced at all is decided in protos/outputs.py.
 
 import ctypes
 import glob
+import hashlib
 import json
 import logging
 import os
@@ -20,6 +21,12 @@ log = logging.getLogger(__name__)
 
 
 _PARTIAL = re.compile(r"\..+\.\d+\.partial(\.\w+)?")
+
+
+def file_sha256(path: str | Path) -> str:
+    """Hexadecimal sha256 of a file's bytes."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def is_partial(name: str) -> bool:

@@ -66,7 +66,8 @@ def parse(
     """An instance of `options_type` (a dataclass or a union of them, which are subcommands) from the command line.
 
     Flags have underscores; hyphens, the older names of `LEGACY_FLAGS` and `aliases` (old -> field), and real booleans
-    (`--cuda False`, `--use_ema`, `--no_video` for a field `video`) are understood. `ignored` (name -> why) are flags of older
+    (`--cuda False`, `--use_ema`, `--no_video` for a field `video`) are understood. An alias for "field=value" is a switch that
+    stands for that setting, unless the field's own flag is given beside it. `ignored` (name -> why) are flags of older
     scripts that are taken with their value, said on stderr and left. With `presets`, `--preset NAME` (a field of the dataclass)
     replaces defaults, which other flags still override, also in --help; in place of a preset that has become another command
     stands the line that replaces it. --help shows the fields of each class that options inherit from as a group of their own.
@@ -78,7 +79,7 @@ def parse(
     kinds = dataclasses_in(options_type)
     fields = {field.name: typing.get_type_hints(kind)[field.name] for kind in kinds for field in flags_of(kind)}
     aliases = {**LEGACY_FLAGS, **(aliases or {})}
-    aliases = {old: new for old, new in aliases.items() if new in fields and old not in fields}
+    aliases = {old: new for old, new in aliases.items() if new.partition("=")[0] in fields and old not in fields}
     ignored = {name: why for name, why in (ignored or {}).items() if name not in fields}
     by_device = "device" in fields and "cuda" not in fields  # then --cuda False is --device cpu
     known = {**fields, "cuda": bool} if by_device else fields
@@ -147,13 +148,14 @@ def _normalise(
 
     Those of `ignored` are taken out, and returned beside.
     """
+    switches: list[str] = []
     result: list[str] = []
     left: dict[str, str] = {}
     known = {*fields, *aliases, *ignored}
     while arguments:
         token = arguments.pop(0)
         if token == "--":
-            return [*result, token, *arguments], left
+            return [*switches, *result, token, *arguments], left
         match = re.fullmatch(r"--([A-Za-z][\w.-]*)(?:=(.*))?", token, flags=re.DOTALL)
         if not match:
             result.append(token)
@@ -166,16 +168,18 @@ def _normalise(
             left[name] = ignored[name]
             if value is None and follows is not None and not follows.startswith("--"):
                 arguments.pop(0)
-        elif kind is bool or kind == (bool | None):
+        elif "=" in name or kind is bool or kind == (bool | None):
             if value is None and follows is not None and follows.lower() in _TRUE | _FALSE:
                 value = arguments.pop(0)
+            if "=" in name:
+                switches += [f"--{name}"] * (_boolean(match[1], value, optional=True)[1] == "True")
+                continue
             result += _boolean(name, value, optional=kind is not bool)
         elif value is None and kind in (str, str | None) and _is_text_with_hyphen(follows, known):
             result.append(f"--{name}={arguments.pop(0)}")
         else:
             result.append(f"--{name}" if value is None else f"--{name}={value}")
-    return result, left
-
+    return [*switches, *result], left
 
 def _boolean(name: str, value: str | None, optional: bool) -> list[str]:
     truth = True if value is None or value.lower() in _TRUE else False if value.lower() in _FALSE else None

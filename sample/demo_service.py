@@ -20,11 +20,11 @@ from data_loaders.joint_mapping import shipped_mappings
 from data_loaders.motion_features import Reading
 from data_loaders.motion_files import motion_of, write_joints
 from model.capabilities import Decoding, Generates, Request
+from model.checkpoints import from_pretrained, read_config
 from model.embedding import TextMotionSpace, open_space
 from model.loading import CheckpointError
 from model.official.mdm import config_from_args
 from model.official.tmr import config_from_run, read_run_config
-from model.pretrained import from_pretrained, read_config
 from model.registry import able
 from protos.confined import Confined, LimitError
 from protos.names import file_name
@@ -272,7 +272,7 @@ def _checkpoint(folder: Path) -> Checkpoint | None:
     if system not in able(Generates) or (system == "lsremgm" and config.condition != "text"):
         return None
     guidance = None if system == "tmr" or config.cond_mask_prob == 0 else float(config.guidance_scale)
-    return Checkpoint(folder, config.max_frames / config.fps, guidance)
+    return Checkpoint(folder, config.max_frames / config.features.fps, guidance)
 
 
 class Maker:
@@ -298,7 +298,7 @@ class Maker:
         seeds = [derive_seed(seed, "sample", 0, repetition) for repetition in range(count)]
         with self._networks:
             networks = self._open(chosen)
-            frames = frames_of(seconds, networks.config.fps, networks.config.max_frames)
+            frames = frames_of(seconds, networks.features.fps, networks.config.max_frames)
             decoding = Decoding(None if chosen.guidance is None else guidance)
             return motions_for(networks, [Request(prompt, frames, seed) for seed in seeds], decoding)
 

@@ -40,7 +40,7 @@ class NotFiniteError(ValueError):
 
 def load(model_path: Path | str = STARTER, device: str = "auto") -> Generates:
     """The model of a checkpoint, ready to sample. Raises FileNotFoundError or ValueError saying what is wrong."""
-    from model.pretrained import from_pretrained
+    from model.checkpoints import from_pretrained
     from model.registry import able
     from protos.processes import pick_device
 
@@ -79,7 +79,7 @@ def motions_for(model: Generates, requests: Sequence[Request], decoding: Decodin
 
     made = features_for(model, requests, decoding, progress)
     captions = [(each.text,) if isinstance(each.text, str) else tuple(each.text) for each in requests]
-    motions = [motion_of(rows, model.config.motion_features, words) for rows, words in zip(made, captions, strict=True)]
+    motions = [motion_of(rows, model.features, words) for rows, words in zip(made, captions, strict=True)]
     _require_finite((bool(np.isfinite(motion.joints).all()) for motion in motions), model, requests, decoding)
     return motions
 
@@ -103,7 +103,7 @@ def generate(prompts: Sequence[str], lengths: Sequence[int] | None = None, model
     `Decoding`. Raises PromptError.
     """
     model = load(model, device) if isinstance(model, (str, Path)) else model
-    fps, longest = model.config.fps, model.config.max_frames
+    fps, longest = model.features.fps, model.config.max_frames
     lengths = [frames_of(6.0, fps, longest)] * len(prompts) if lengths is None else lengths
     seeds = range(len(prompts)) if seeds is None else seeds
     if not len(prompts) == len(lengths) == len(seeds):
@@ -217,7 +217,7 @@ def requests_for(
     config = model.config
     if (text_prompt is not None or input_text is not None) and not config.reads_text:
         log.warning("this model reads no text: it was trained without, so the prompt changes nothing but the files' names")
-    frames = frames_of(seconds, config.fps, config.max_frames)
+    frames = frames_of(seconds, config.features.fps, config.max_frames)
     if text_prompt is not None:
         return [Request(clean_prompt(text_prompt), frames)] * (num_samples or 1)
     if input_text is None and dataset is None:
@@ -228,7 +228,7 @@ def requests_for(
             input_text = own
     if input_text is None:
         return _test_split(model, model_path, dataset or config.dataset, num_samples or 10)
-    requests = read_prompt_file(input_text, frames, config.fps, config.max_frames)
+    requests = read_prompt_file(input_text, frames, config.features.fps, config.max_frames)
     return [requests[i % len(requests)] for i in range(num_samples or len(requests))]
 
 
@@ -238,7 +238,7 @@ def _test_split(model: Generates, model_path: Path, dataset: str, count: int) ->
 
     config = model.config
     corpus = Corpus.open(dataset)
-    config.motion_features.require(corpus.features, f"the checkpoint {model_path}", f"the dataset {corpus.folder}")
+    model.features.require(corpus.features, f"the checkpoint {model_path}", f"the dataset {corpus.folder}")
     split = corpus.split("test")
     clips = [clip for clip in split if corpus.captions(clip)]
     if not clips:
@@ -247,7 +247,7 @@ def _test_split(model: Generates, model_path: Path, dataset: str, count: int) ->
             f"the test split of {corpus.folder} {lack}: no prompt to take from it (give --text_prompt or --input_text)"
         )
     return [
-        Request(corpus.captions(i)[0].text, fit_frames(int(corpus.lengths[i]), config.fps, config.max_frames))
+        Request(corpus.captions(i)[0].text, fit_frames(int(corpus.lengths[i]), config.features.fps, config.max_frames))
         for i in clips[:: max(1, len(clips) // count)]
     ][:count]
 

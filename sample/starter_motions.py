@@ -29,7 +29,7 @@ def write_starter_motions(folder: Path, device: str = "auto") -> Path:
     model = load(STARTER, device)
     config = model.config
     texts = [f"a person {action} {manner}".rstrip() for action, manner in product(ACTIONS, MANNERS)]
-    lengths = [frames_of(seconds, config.fps, config.max_frames) for seconds in ACTIONS.values() for _ in MANNERS]
+    lengths = [frames_of(seconds, config.features.fps, config.max_frames) for seconds in ACTIONS.values() for _ in MANNERS]
     requests = [Request(text, frames, seed) for seed, (text, frames) in enumerate(zip(texts, lengths, strict=True))]
     motions = motions_for(model, requests, Decoding(batch_size=12))
     with atomic_folder(folder) as temporary:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from data_loaders.features import Features
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small tensors everywhere: more threads only wait for each other
 
 _cache = tempfile.TemporaryDirectory(prefix="moveo_tests_")
@@ -57,15 +59,16 @@ def tiny_evaluator(tmp_path_factory) -> Path:
     """Checkpoint folder of an untrained evaluator of motions as `pool_dataset` has them."""
     import torch
 
-    from model.evaluators import EvaluatorConfig, GuoEvaluator
-    from model.pretrained import save_pretrained
+    from model.checkpoints import save_pretrained
+    from model.evaluator_config import EvaluatorConfig
+    from model.evaluators import GuoEvaluator
     from tests.synthetic import POOL_STATISTICS
 
     torch.manual_seed(0)
     config = EvaluatorConfig(movement_hidden=8, movement_latent=8, text_hidden=8, motion_hidden=8, embedding=8,
-                             words="minilm", word_dim=384, pos_dim=0, heading="continuous")  # fmt: skip
+                             words="minilm", word_dim=384, pos_dim=0, features=Features(heading="continuous"))  # fmt: skip
     folder = tmp_path_factory.mktemp("evaluator") / "tiny"
-    save_pretrained(folder, config, GuoEvaluator(config, POOL_STATISTICS).state_dict(), POOL_STATISTICS)
+    save_pretrained(folder, GuoEvaluator(config, POOL_STATISTICS))
     return folder
 
 

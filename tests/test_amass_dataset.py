@@ -11,10 +11,11 @@ from data_loaders.corpus import Corpus, Statistics
 from evaluations.eval_retrieval import RetrievalOptions
 from evaluations.eval_retrieval import run as evaluate
 from evaluations.retrieval import captioned_motions
-from model.pretrained import save_pretrained
+from model.checkpoints import save_pretrained
 from model.text_store import SENTENCES
 from model.text_towers import saved_beside
-from model.tmr import TMRConfig, build
+from model.tmr import TMR
+from model.tmr_config import TMRConfig
 from protos.reading import FileError
 from tests.saved_texts import write_text_features
 
@@ -85,8 +86,8 @@ def test_a_model_is_measured_on_such_a_folder(folder, tmp_path, caplog):
     torch.manual_seed(0)
     config = TMRConfig(latent_dim=16, ff_size=16, num_layers=1, num_heads=2, text_dim=384, text_encoder="minilm",
                        sentence_encoder="minilm")  # fmt: skip
-    statistics = Statistics(np.zeros(263, np.float32), np.ones(263, np.float32), config.motion_features)
-    save_pretrained(tmp_path / "tmr", config, build(config, statistics).state_dict(), statistics)
+    statistics = Statistics(np.zeros(263, np.float32), np.ones(263, np.float32), config.features)
+    save_pretrained(tmp_path / "tmr", TMR(config, statistics))
     with caplog.at_level(logging.WARNING):
         report = evaluate(RetrievalOptions(model_path=tmp_path / "tmr", dataset=str(folder), sentence_encoder="minilm",
                                            device="cpu", output_dir=tmp_path / "out"))  # fmt: skip

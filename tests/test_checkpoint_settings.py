@@ -11,20 +11,26 @@ import torch
 
 from data_loaders.corpus import Statistics
 from data_loaders.features import Features
-from model import evaluators, tmr
-from model.lsremgm import LSReMGMConfig
-from model.lsremgm_system import build
-from model.motion_autoencoder import AutoencoderConfig, MotionAutoencoder, load_autoencoder, save_autoencoder
-from model.pretrained import from_pretrained, save_pretrained
+from model.autoencoder import MotionAutoencoder
+from model.autoencoder_config import AutoencoderConfig
+from model.checkpoints import from_pretrained, save_pretrained
+from model.evaluator_config import EvaluatorConfig, LengthEstimatorConfig
+from model.evaluators import GuoEvaluator, LengthEstimator
+from model.latent import Latent
+from model.latent_config import LatentConfig
+from model.lsremgm import LSReMGM
+from model.lsremgm_config import LSReMGMConfig
+from model.tmr import TMR
+from model.tmr_config import TMRConfig
 from protos.reading import FileError
+from tests.test_checkpoints import ARGS, published
 from tests.test_official_tmr import run_settings
-from tests.test_pretrained import ARGS, published
 
 VALUES = [
     None, "", "x", "../../x", -1, 0, 0.5, 10**9, 10**30, 1e308, -1e308, True, False, [], {}, [1], {"a": {"a": [None]}},
     "y\n\x1b[31m" * 900,
 ]  # fmt: skip
-SIZES = AutoencoderConfig(num_columns=71, latent_channels=8, width=8, num_blocks=1, fine_width=8, num_fine_blocks=1)
+SIZES = AutoencoderConfig(latent_channels=8, width=8, num_blocks=1, fine_width=8, num_fine_blocks=1)
 
 
 def statistics(width=263) -> Statistics:
@@ -34,23 +40,32 @@ def statistics(width=263) -> Statistics:
 def small(system):
     """A small model of a system."""
     torch.manual_seed(0)
-    sizes = dict(latent_dim=8, ff_size=8, num_layers=1, num_heads=2, text_dim=8, max_positions=200)
+    sizes = dict(latent_dim=8, ff_size=8, num_layers=1, num_heads=2, text_dim=8)
     if system == "tmr":
-        return tmr.build(tmr.TMRConfig(**sizes), statistics())
+        return TMR(TMRConfig(**sizes, max_positions=200), statistics())
     if system == "evaluator":
-        config = evaluators.EvaluatorConfig(movement_hidden=8, movement_latent=8, text_hidden=8, motion_hidden=8, embedding=8)
-        return evaluators.build_evaluator(config, statistics())
+        config = EvaluatorConfig(movement_hidden=8, movement_latent=8, text_hidden=8, motion_hidden=8, embedding=8)
+        return GuoEvaluator(config, statistics())
     if system == "length_estimator":
-        return evaluators.build_length_estimator(evaluators.LengthEstimatorConfig(hidden=8), statistics())
-    autoencoder = SIZES if system == "latent" else None
-    return build(LSReMGMConfig(**sizes, num_features=8 if autoencoder else 263, autoencoder=autoencoder), statistics())
+        return LengthEstimator(LengthEstimatorConfig(hidden=8), statistics())
+    autoencoder = MotionAutoencoder(SIZES, statistics())
+    if system == "motion_autoencoder":
+        return autoencoder
+    if system == "latent":
+        return Latent(LatentConfig(**sizes), statistics(), {"autoencoder": autoencoder})
+    return LSReMGM(LSReMGMConfig(**sizes, max_positions=1000), statistics())
 
 
-def loads_or_names(folder, load=from_pretrained) -> bool:
+def saved(system, folder):
+    save_pretrained(folder, small(system))
+    return folder
+
+
+def loads_or_names(folder) -> bool:
     """Whether the checkpoint loads; if not, its error is one line that names a file in it, given within a second or two."""
     began = time.monotonic()
     try:
-        load(folder)
+        from_pretrained(folder)
     except FileError as error:
         assert str(folder) in str(error) and len(str(error).splitlines()) == 1 and len(str(error)) < 1000
         loaded = False
@@ -62,25 +77,17 @@ def loads_or_names(folder, load=from_pretrained) -> bool:
 
 @pytest.mark.parametrize("system", ["lsremgm", "latent", "tmr", "evaluator", "length_estimator", "motion_autoencoder"])
 def test_settings_that_cannot_be_are_named(system, tmp_path):
-    folder, load = tmp_path / "model", from_pretrained
-    if system == "motion_autoencoder":
-        folder.mkdir()
-        save_autoencoder(folder, SIZES, MotionAutoencoder(SIZES), statistics())
-        load = load_autoencoder
-    else:
-        networks = small(system)
-        save_pretrained(folder, networks.config, networks.state_dict(), networks.statistics)
-    file = folder / "config.json"
+    file = saved(system, tmp_path / "model") / "config.json"
     settings = json.loads(file.read_text())
-    assert loads_or_names(folder, load)
+    assert loads_or_names(tmp_path / "model")
     refused = 0
-    for places in ((settings,), (settings, "autoencoder")):
-        inner = places[0] if len(places) == 1 else settings.get("autoencoder")
-        for name in inner or ():
+    for within in (None, "features", "parts"):
+        inner = settings if within is None else settings.get(within, {})
+        for name in inner:
             for value in VALUES:
                 changed = {**inner, name: value}
-                file.write_text(json.dumps(changed if len(places) == 1 else {**settings, "autoencoder": changed}))
-                refused += not loads_or_names(folder, load)
+                file.write_text(json.dumps(changed if within is None else {**settings, within: changed}))
+                refused += not loads_or_names(tmp_path / "model")
     assert refused > 10 * len(settings)  # of 18 values each
 
 
@@ -89,8 +96,7 @@ def test_settings_that_cannot_be_are_named(system, tmp_path):
     "\x00", "\xff", "<html>", "version https://git-lfs.github.com/spec/v1",
 ])  # fmt: skip
 def test_a_file_of_settings_that_is_none_is_named(text, tmp_path):
-    networks = small("tmr")
-    save_pretrained(tmp_path / "model", networks.config, networks.state_dict(), networks.statistics)
+    saved("tmr", tmp_path / "model")
     for name in ("config.json", "args.json"):
         (tmp_path / "model" / "config.json").unlink(missing_ok=True)
         (tmp_path / "model" / name).write_bytes(text.encode("latin1"))
@@ -130,8 +136,7 @@ def test_networks_far_larger_than_the_weights_are_refused_before_they_are_made(t
     for system, sizes in (("lsremgm", {"latent_dim": 16384, "ff_size": 65536, "num_layers": 64, "num_heads": 1}),
                           ("tmr", {"latent_dim": 16384, "ff_size": 65536, "num_layers": 64, "num_heads": 1}),
                           ("evaluator", {"motion_hidden": 16384, "embedding": 16384})):  # fmt: skip
-        networks = small(system)
-        save_pretrained(tmp_path / system, networks.config, networks.state_dict(), networks.statistics)
+        saved(system, tmp_path / system)
         file = tmp_path / system / "config.json"
         file.write_text(json.dumps({**json.loads(file.read_text()), **sizes}))
         with pytest.raises(FileError, match="far larger than"):
@@ -141,7 +146,7 @@ def test_networks_far_larger_than_the_weights_are_refused_before_they_are_made(t
 def test_every_number_of_a_configuration_has_an_end():
     from protos.bounds import bounds_of
 
-    for kind in (LSReMGMConfig, tmr.TMRConfig, evaluators.EvaluatorConfig, evaluators.LengthEstimatorConfig, AutoencoderConfig):
+    for kind in (LSReMGMConfig, LatentConfig, TMRConfig, EvaluatorConfig, LengthEstimatorConfig, AutoencoderConfig):
         assert is_dataclass(kind) and fields(kind)
         for name, (bounds, _) in bounds_of(kind).items():
             assert bounds.low is not None and (bounds.high is not None or name == "temperature"), (kind, name)
@@ -165,28 +170,21 @@ DAMAGES = {
 def test_weights_that_cannot_be_are_named(system, tmp_path):
     from safetensors.torch import load_file, save_file
 
-    folder, load = tmp_path / "model", from_pretrained
-    if system == "motion_autoencoder":
-        folder.mkdir()
-        save_autoencoder(folder, SIZES, MotionAutoencoder(SIZES), statistics())
-        load = load_autoencoder
-    else:
-        networks = small(system)
-        save_pretrained(folder, networks.config, networks.state_dict(), networks.statistics)
+    folder = saved(system, tmp_path / "model")
     file = folder / "model.safetensors"
     weights = load_file(file)
     name = next(key for key, value in weights.items() if value.ndim == 2)
     for words, damage in DAMAGES.items():
         save_file(damage(weights, name), file)
         with pytest.raises(FileError, match=rf"model\.safetensors: .*{words}"):
-            load(folder)
+            from_pretrained(folder)
     whole = file.read_bytes()
     for words, content in (("empty", b""), ("git-LFS pointer", b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n"),
                            ("HTML page", b"<!DOCTYPE html><html>"), ("damaged", whole[:-9]), ("damaged", b"\xff" * 99),
                            ("damaged", b"\xff\xff\xff\xff\xff\xff\xff\x7f{}"), ("absent", None)):  # fmt: skip
         file.unlink() if content is None else file.write_bytes(content)
         with pytest.raises(FileError, match=rf"model\.safetensors.*{words}"):
-            load(folder)
+            from_pretrained(folder)
 
 
 @pytest.mark.parametrize("change, words", [
@@ -197,8 +195,7 @@ def test_weights_that_cannot_be_are_named(system, tmp_path):
     ({"std": np.full(263, 1e-320)}, "float32"),
 ])  # fmt: skip
 def test_statistics_that_cannot_be_are_named(change, words, tmp_path):
-    networks = small("tmr")
-    save_pretrained(tmp_path / "model", networks.config, networks.state_dict(), networks.statistics)
+    saved("tmr", tmp_path / "model")
     file = tmp_path / "model" / "stats.npz"
     with np.load(file) as arrays:
         arrays = {**arrays, **change}

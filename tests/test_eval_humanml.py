@@ -34,7 +34,7 @@ from protos.options import run_command
 from protos.outputs import OutputError, Outputs
 from protos.reading import FileError
 from tests.synthetic import pool_motion, write_run
-from train.lsremgm_recipe import judging
+from train.generator_recipe import judging
 from train.train_lsremgm import LSReMGMOptions
 from train.train_lsremgm import run as train_lsremgm
 

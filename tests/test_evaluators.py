@@ -1,6 +1,5 @@
 """The evaluator: what its embeddings depend on and what not, its words, its files, what it refuses."""
 
-
 import numpy as np
 import pytest
 import torch
@@ -8,19 +7,14 @@ import torch
 from data_loaders.corpus import Statistics
 from data_loaders.features import Features, FeaturesMismatch
 from data_loaders.text import Caption
+from model.checkpoints import from_pretrained, save_pretrained
+from model.embedding import TextMotionSpace
+from model.evaluator_config import EvaluatorConfig, LengthEstimatorConfig
 from model.evaluator_losses import draw_shift, matching_loss, pull, push
 from model.evaluator_words import GloveWords, MinilmWords, load_words
-from model.evaluators import (
-    EvaluatorConfig,
-    GuoEvaluator,
-    LengthEstimator,
-    LengthEstimatorConfig,
-    WordFeatures,
-    sample_lengths,
-)
+from model.evaluators import GuoEvaluator, LengthEstimator, WordFeatures, sample_lengths
 from model.loading import CheckpointError
 from model.official import evaluators as official
-from model.pretrained import from_pretrained, save_pretrained
 from protos.reading import FileError
 from sample.generation import load
 
@@ -28,7 +22,7 @@ SMALL = dict(movement_hidden=16, movement_latent=12, text_hidden=12, motion_hidd
 
 
 def statistics(mean=0.5, std=2.0):
-    return Statistics(np.full(263, mean), np.full(263, std), EvaluatorConfig().motion_features)
+    return Statistics(np.full(263, mean), np.full(263, std), EvaluatorConfig().features)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +76,7 @@ def test_contacts_are_not_read_and_normalisation_is_the_evaluators_own(evaluator
     changed[:, -4:] += 1.0
     torch.testing.assert_close(evaluator.encode_motion([clip]), evaluator.encode_motion([changed]))
     other = GuoEvaluator(evaluator.config, statistics(mean=0.0, std=1.0)).eval()
-    other.load_state_dict(evaluator.state_dict())
+    other.networks.load_state_dict(evaluator.networks.state_dict())
     torch.testing.assert_close(other.encode_motion([(clip - 0.5) / 2.0]), evaluator.encode_motion([clip]),
                                rtol=1e-5, atol=1e-6)
 
@@ -107,20 +101,22 @@ def test_words_beyond_the_length_of_a_text_have_no_influence(evaluator):
 
 
 def test_other_features_are_refused(evaluator):
-    evaluator.require(Features("humanml", 20.0, "published"), "dataset a")
+    space = TextMotionSpace(evaluator)
+    space.require(Features("humanml", 20.0, "published"), "dataset a")
     for other in (Features("humanml", 20.0, "continuous"), Features("kit", 12.5, "published")):
         with pytest.raises(FeaturesMismatch, match="the evaluator"):
-            evaluator.require(other, "dataset b")
+            space.require(other, "dataset b")
     with pytest.raises(FeaturesMismatch):
-        GuoEvaluator(EvaluatorConfig(**SMALL, heading="continuous"), statistics())
+        GuoEvaluator(EvaluatorConfig(**SMALL, features=Features(heading="continuous")), statistics())
     with pytest.raises(FeaturesMismatch, match="251"):
-        GuoEvaluator(EvaluatorConfig(**SMALL, num_features=251), statistics())
+        GuoEvaluator(EvaluatorConfig(**SMALL), Statistics(np.zeros(251), np.ones(251), EvaluatorConfig().features))
 
 
 def test_the_movement_encoder_stays_as_it_was_trained(evaluator):
     training = GuoEvaluator(evaluator.config, statistics()).train()
-    assert not any(module.training for module in training.movement_encoder.modules()) and training.text_encoder.training
-    assert not any(p.requires_grad for p in training.movement_encoder.parameters())
+    frozen = training.networks["movement_encoder"]
+    assert not any(module.training for module in frozen.modules()) and training.networks["text_encoder"].training
+    assert not any(p.requires_grad for p in frozen.parameters())
 
 
 def test_negatives_are_other_motions_and_count_only_within_the_margin():
@@ -177,12 +173,12 @@ def test_words_come_through_minilm_where_no_vectors_are(tmp_path):
 
 
 def test_a_checkpoint_keeps_weights_statistics_and_features(evaluator, tmp_path):
-    save_pretrained(tmp_path / "evaluator", evaluator.config, evaluator.state_dict(), evaluator.statistics, "# Card", half=True)
+    save_pretrained(tmp_path / "evaluator", evaluator, "# Card", half=True)
     again = from_pretrained(tmp_path / "evaluator", systems=("evaluator",))
-    assert again.config == evaluator.config and not again.training
+    assert again.config == evaluator.config and not again.networks.training
     clips = motions(40, 80)
     torch.testing.assert_close(again.encode_motion(clips), evaluator.encode_motion(clips), rtol=0, atol=5e-3)
-    with pytest.raises(CheckpointError, match="kind evaluator, needed is tmr or lsremgm"):
+    with pytest.raises(CheckpointError, match="kind evaluator, needed is lsremgm or latent or tmr"):
         load(tmp_path / "evaluator", "cpu")
 
 
@@ -195,16 +191,16 @@ def published_file(path, content, **parts):
 
 
 def test_the_published_evaluator_loads_with_its_own_statistics(tmp_path):
-    network = GuoEvaluator(EvaluatorConfig(), official.evaluator_statistics("humanml"))
+    model = GuoEvaluator(EvaluatorConfig(), official.evaluator_statistics("humanml"))
     file = tmp_path / "t2m" / official.EVALUATOR_FILE
     names = ("text_encoder", "motion_encoder", "movement_encoder")
     published_file(file, {"epoch": 28, "iter": 1, "opt_text_encoder": {}, "opt_motion_encoder": {}},
-                   **{name: (name, getattr(network, name)) for name in names})
+                   **{name: (name, model.networks[name]) for name in names})
     for folder in (tmp_path, tmp_path / "t2m"):
         loaded = official.load_evaluator(folder, "humanml")
         assert from_pretrained(folder, systems=("evaluator",)).config == loaded.config  # told by its files
         clips = motions(40, 60)
-        torch.testing.assert_close(loaded.encode_motion(clips), network.eval().encode_motion(clips))
+        torch.testing.assert_close(loaded.encode_motion(clips), model.eval().encode_motion(clips))
     assert loaded.std[0] < loaded.std[3] < loaded.std[4:67].mean()  # root weighs 25 times as much
     with pytest.raises(CheckpointError, match="absent"):
         official.load_evaluator(tmp_path, "kit")
@@ -214,11 +210,11 @@ def test_the_published_evaluator_loads_with_its_own_statistics(tmp_path):
 
 
 def test_the_published_length_estimator_loads(tmp_path):
-    network, file = LengthEstimator(LengthEstimatorConfig()), tmp_path / "t2m" / official.LENGTHS
-    published_file(file, {"epoch": 1, "niter": 2, "opt_estimator": {}}, estimator=("length_estimator", network))
+    model, file = LengthEstimator(LengthEstimatorConfig()), tmp_path / "t2m" / official.LENGTHS
+    published_file(file, {"epoch": 1, "niter": 2, "opt_estimator": {}}, estimator=("length_estimator", model.networks))
     loaded = official.load_length_estimator(tmp_path, "humanml")
     given = words(5, 9)
-    torch.testing.assert_close(loaded(given), network.eval()(given))
+    torch.testing.assert_close(loaded.logits(given), model.eval().logits(given))
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match=r"damaged or not a file of torch\.save"):
         official.load_length_estimator(tmp_path, "humanml")

@@ -12,7 +12,7 @@ import torch
 from data_loaders.clips import original_name
 from data_loaders.corpus import Corpus
 from model.embedding import open_space
-from model.tmr import scores
+from model.layers import scores
 from sample import gallery_search, gallery_sources
 from sample.findings import listed
 from sample.gallery import Clip, Gallery, GalleryError

@@ -8,19 +8,27 @@ from data_loaders.corpus import Batch, Statistics
 from data_loaders.edit_masks import TARGET_JOINTS, EditError, TargetLocation, edit_mask, target_location, target_rows
 from data_loaders.features import Features, FeaturesMismatch
 from data_loaders.skeleton import load_skeleton
+from model.autoencoder import MotionAutoencoder
+from model.autoencoder_config import AutoencoderConfig
 from model.capabilities import OWN, Decoding, Request
-from model.lsremgm import LSReMGMConfig, MotionDenoiser
-from model.lsremgm_generate import LengthError, autoregress
-from model.lsremgm_loss import goal_error, loss, perturbed
-from model.lsremgm_system import LSReMGM, build, denoiser
-from model.motion_autoencoder import AutoencoderConfig
+from model.latent import Latent, LatentDenoiser, perturbed
+from model.latent_config import LatentConfig
+from model.lsremgm import LSReMGM
+from model.lsremgm_config import LSReMGMConfig
+from model.lsremgm_generate import LengthError, autoregress, denoiser
+from model.lsremgm_network import MotionDenoiser
+from model.model import Draws
 from model.text_encoders import TextFeatures
 from model.text_towers import load_text_encoder
 from protos.randomness import sample_generators
 from sample.generation import motions_for
 
-SMALL = dict(latent_dim=32, ff_size=48, num_layers=2, num_heads=4, diffusion_steps=5, dropout=0.0)
-WORDS = dict(arch="trans_dec", text_encoder="minilm", text_dim=384, text_memory="tokens", mask_frames=True)
+SMALL = dict(latent_dim=32, ff_size=48, num_layers=2, num_heads=4, diffusion_steps=5, dropout=0.0, arch="trans_enc",
+             text_encoder="clip-b32", text_dim=512)  # fmt: skip
+WORDS = {**SMALL, **dict(arch="trans_dec", text_encoder="minilm", text_dim=384, text_memory="tokens", mask_frames=True)}
+# What the system `latent` adds, left out.
+PLAIN = dict(norm_first=False, modulation=False, output_skip=False, text_noise=0.0, word_drop=0.0, min_snr_gamma=0.0,
+             snr_power=1.0, snr_floor=0.0, calm_power=0.0, mask_frames=False, sampler="ddpm", sampling_steps=None)  # fmt: skip
 VARIANTS = {
     "encoder": dict(),
     "encoder, masked": dict(mask_frames=True),
@@ -33,9 +41,9 @@ VARIANTS = {
     "encoder, modulated": dict(norm_first=True, modulation=True),
     "decoder with a share of its input": dict(**WORDS, output_skip=True),
     "gru": dict(arch="gru"),
-    "kit": dict(num_features=251),
-    "action": dict(num_features=150, condition="action", num_actions=12),
-    "unconstrained": dict(num_features=150, condition="none"),
+    "kit": dict(width=251),
+    "action": dict(width=150, condition="action", num_actions=12),
+    "unconstrained": dict(width=150, condition="none"),
     "prefix, one target network": dict(**WORDS, context_len=4, pred_len=8, target_encoder="single"),
     "prefix, split target": dict(**WORDS, context_len=4, pred_len=8, target_encoder="split"),
     "prefix, summed target": dict(**WORDS, context_len=4, pred_len=8, target_encoder="multi"),
@@ -66,14 +74,25 @@ def statistics(width=263, skeleton="humanml", fps=20.0, heading="published"):
 @pytest.fixture(scope="module")
 def nets(minilm):
     torch.manual_seed(0)
-    return build(LSReMGMConfig(**SMALL, **WORDS), statistics(), minilm).eval()
+    return LSReMGM(LSReMGMConfig(**WORDS), statistics(), text_encoder=minilm).eval()
 
 
 @pytest.fixture(scope="module")
 def unmasked(minilm):
     torch.manual_seed(0)
-    config = LSReMGMConfig(**SMALL, text_encoder="minilm", text_dim=384)
-    return build(config, statistics(), minilm).eval()
+    config = LSReMGMConfig(**{**SMALL, "text_encoder": "minilm", "text_dim": 384})
+    return LSReMGM(config, statistics(), text_encoder=minilm).eval()
+
+
+def network_of(width=263, **settings):
+    """A network of LS-ReMGM, or of `latent` where a setting is one of those that this adds."""
+    if settings.keys() & {"norm_first", "modulation", "output_skip"}:
+        return LatentDenoiser(LatentConfig(**{**PLAIN, **settings}), width).eval()
+    return MotionDenoiser(LSReMGMConfig(**settings), width).eval()
+
+
+def loss(model, batch, generators):
+    return model.loss(batch, Draws(generators, generators[0]))
 
 
 def text(batch, dim, length=5):
@@ -83,11 +102,11 @@ def text(batch, dim, length=5):
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_variant_answers_in_the_shape_it_was_asked(name):
-    config = LSReMGMConfig(**{**SMALL, **VARIANTS[name]})
-    network = MotionDenoiser(config).eval()
-    if config.modulation:  # without effect at first
+    network = network_of(**{**SMALL, **VARIANTS[name]})
+    config = network.config
+    if getattr(config, "modulation", False):  # without effect at first
         torch.nn.init.normal_(network.modulation.projection.weight, std=0.1)
-    x = torch.randn(3, 8, config.num_features)
+    x = torch.randn(3, 8, network.output_projection.out_features)
     given = dict(text=text(3, config.text_dim)) if config.condition == "text" else {}
     if config.condition == "action":
         given["action"] = torch.tensor([0, 3, 11])
@@ -105,17 +124,19 @@ def test_every_variant_answers_in_the_shape_it_was_asked(name):
 
 def test_contradicting_configurations_are_refused():
     for wrong in (dict(text_memory="tokens"), dict(decoder_token="time"), dict(condition="action"),
-                  dict(context_len=20), dict(autoencoder=AutoencoderConfig()), dict(latent_dim=30),
-                  dict(modulation=True), dict(modulation=True, norm_first=True, arch="gru")):
+                  dict(text_dim=0), dict(latent_dim=30), dict(latent_dim=31, num_heads=31)):
         with pytest.raises(ValueError):
-            MotionDenoiser(LSReMGMConfig(**{**SMALL, **wrong}))
+            network_of(**{**SMALL, **wrong})
+    for wrong in (dict(modulation=True, norm_first=False), dict(context_len=20)):
+        with pytest.raises(ValueError):
+            LatentConfig(**{**WORDS, **wrong})
 
 
 def modulated():
     """A modulated network and the plain one with the same weights, in which the modulation is then set to work."""
     torch.manual_seed(3)
-    network = MotionDenoiser(LSReMGMConfig(**SMALL, **WORDS, norm_first=True, modulation=True)).eval()
-    plain = MotionDenoiser(LSReMGMConfig(**SMALL, **WORDS, norm_first=True)).eval()
+    network = network_of(**WORDS, norm_first=True, modulation=True)
+    plain = network_of(**WORDS, norm_first=True)
     shared = {name: value for name, value in network.state_dict().items() if not name.startswith("modulation.")}
     plain.load_state_dict(shared)
     return network, plain
@@ -137,8 +158,8 @@ def test_modulation_begins_without_effect_and_then_tells_steps_and_whole_texts()
 
 def test_a_share_of_the_input_begins_without_effect_and_then_follows_the_step():
     torch.manual_seed(0)
-    network = MotionDenoiser(LSReMGMConfig(**SMALL, **WORDS, output_skip=True)).eval()
-    plain = MotionDenoiser(LSReMGMConfig(**SMALL, **WORDS)).eval()
+    network = network_of(**WORDS, output_skip=True)
+    plain = network_of(**WORDS)
     shared = {name: value for name, value in network.state_dict().items() if not name.startswith("output_skip.")}
     plain.load_state_dict(shared)
     x, words = torch.randn(2, 8, 263), text(2, 384)
@@ -174,7 +195,7 @@ def test_masked_models_do_not_see_padding_and_unmasked_ones_do():
     changed[0, 8:] = 5.0
     for mask_frames in (True, False):
         torch.manual_seed(1)
-        network = MotionDenoiser(LSReMGMConfig(**SMALL, mask_frames=mask_frames)).eval()
+        network = network_of(**SMALL, mask_frames=mask_frames)
         words = text(2, 512)
         with torch.no_grad():
             a, b = (network(y, t, words, mask)[0, :8] for y in (x, changed))
@@ -182,7 +203,7 @@ def test_masked_models_do_not_see_padding_and_unmasked_ones_do():
 
 
 def test_padding_of_words_has_no_influence():
-    network = MotionDenoiser(LSReMGMConfig(**SMALL, **WORDS)).eval()
+    network = network_of(**WORDS)
     words = text(1, 384)
     padded = TextFeatures(words.pooled, torch.nn.functional.pad(words.tokens, (0, 0, 0, 3), value=9.0),
                           torch.nn.functional.pad(words.mask, (0, 3)))
@@ -192,7 +213,7 @@ def test_padding_of_words_has_no_influence():
 
 
 def test_dropped_text_leaves_no_trace_of_the_prompt():
-    network = MotionDenoiser(LSReMGMConfig(**SMALL)).eval()
+    network = network_of(**SMALL)
     x, t, drop = torch.randn(2, 8, 263), torch.tensor([2, 2]), torch.ones(2, dtype=torch.bool)
     with torch.no_grad():
         without = network(x, t)
@@ -202,7 +223,7 @@ def test_dropped_text_leaves_no_trace_of_the_prompt():
 
 
 def test_bfloat16_autocast_stays_close():
-    network = MotionDenoiser(LSReMGMConfig(**SMALL, **WORDS, norm_first=True)).eval()
+    network = network_of(**WORDS, norm_first=True)
     x, t, words = torch.randn(2, 8, 263), torch.tensor([1, 3]), text(2, 384)
     with torch.no_grad():
         exact = network(x, t, words)
@@ -221,8 +242,8 @@ def test_motion_is_in_metres_with_the_length_and_frame_rate_asked_for(nets):
 def test_kit_motion_is_given_in_metres(minilm):
     torch.manual_seed(0)
     kit = load_skeleton("kit")
-    config = LSReMGMConfig(**SMALL, **WORDS, num_features=251, skeleton="kit", fps=12.5)
-    nets = build(config, statistics(251, "kit", 12.5), minilm)
+    config = LSReMGMConfig(**WORDS, features=Features("kit", 12.5))
+    nets = LSReMGM(config, statistics(251, "kit", 12.5), text_encoder=minilm)
     made = nets.generate([Request("a walk", 10, 3)])[0]
     motion = generate(nets, ["a walk"], [10], [3])[0]
     assert motion.joints.shape == (1, 10, 21, 3)
@@ -283,7 +304,7 @@ def test_guidance_scales_of_0_and_1_ask_the_network_once(nets):
 
 
 def test_guidance_is_ignored_by_models_that_always_had_their_condition(minilm, caplog):
-    nets = build(LSReMGMConfig(**SMALL, **WORDS, cond_mask_prob=0.0), statistics(), minilm)
+    nets = LSReMGM(LSReMGMConfig(**WORDS, cond_mask_prob=0.0), statistics(), text_encoder=minilm)
     plain = features(nets, decoding=Decoding(guidance_scale=1.0))
     assert torch.equal(features(nets, decoding=Decoding(guidance_scale=4.0)), plain)
     assert "ignored" in caplog.text
@@ -298,7 +319,7 @@ def test_settings_that_a_sampler_does_not_take_are_refused(nets):
 
 def test_in_between_keeps_start_and_end(nets):
     given = torch.randn(1, 20, 263) * 0.02
-    keep = edit_mask("in_between", nets.config.motion_features, torch.tensor([20]), 20)
+    keep = edit_mask("in_between", nets.config.features, torch.tensor([20]), 20)
     made = features(nets, frames=20, motion=given[0], keep=keep[0])
     assert torch.allclose(made[:5], given[0, :5], atol=1e-6) and torch.allclose(made[15:], given[0, 15:], atol=1e-6)
     assert not torch.allclose(made[5:15], given[0, 5:15], atol=1e-3)
@@ -306,7 +327,7 @@ def test_in_between_keeps_start_and_end(nets):
 
 def test_upper_body_edit_keeps_legs_and_root(unmasked):
     given = torch.randn(1, 30, 263) * 0.02
-    keep = edit_mask("upper_body", unmasked.config.motion_features, torch.tensor([30]), 30)
+    keep = edit_mask("upper_body", unmasked.config.features, torch.tensor([30]), 30)
     made = features(unmasked, "waving", 30, motion=given[0], keep=keep[0])
     assert torch.allclose(made[keep[0]], given[0][keep[0]], atol=1e-6)
     assert not torch.allclose(made[~keep[0]], given[0][~keep[0]], atol=1e-3)
@@ -324,11 +345,11 @@ def test_motions_with_and_without_something_given_are_made_together(nets):
             features(nets, **{name: value})
 
 
-def latent_model(minilm) -> LSReMGM:
+def latent_model(minilm) -> Latent:
     torch.manual_seed(0)
-    autoencoder = AutoencoderConfig(latent_channels=16, width=32, num_blocks=1, fine_width=16, num_fine_blocks=1)
-    config = LSReMGMConfig(**{**SMALL, **WORDS, "num_features": 16, "norm_first": True, "autoencoder": autoencoder})
-    return build(config, statistics(), minilm)
+    sizes = AutoencoderConfig(latent_channels=16, width=32, num_blocks=1, fine_width=16, num_fine_blocks=1)
+    parts = {"autoencoder": MotionAutoencoder(sizes, statistics())}
+    return Latent(LatentConfig(**WORDS, sampling_steps=None), statistics(), parts, text_encoder=minilm)
 
 
 def test_latent_models_give_frames_of_any_length(minilm):
@@ -346,13 +367,13 @@ def test_latent_models_train_the_denoiser_only(minilm):
     nets = latent_model(minilm)
     loss(nets, make_batch(), sample_generators(0, range(4)))["loss"].mean().backward()
     assert all(parameter.grad is not None for parameter in nets.denoiser.parameters() if parameter.numel() > 16)
-    assert not any(parameter.requires_grad for parameter in nets.autoencoder.parameters())
+    assert not any(parameter.requires_grad for parameter in nets.autoencoder.networks.parameters())
 
 
 def prefix_model(minilm, **more) -> LSReMGM:
     torch.manual_seed(0)
-    config = LSReMGMConfig(**{**SMALL, **WORDS, "context_len": 4, "pred_len": 10, **more})
-    return build(config, statistics(), minilm)
+    config = LSReMGMConfig(**{**WORDS, "context_len": 4, "pred_len": 10, **more})
+    return LSReMGM(config, statistics(), text_encoder=minilm)
 
 
 def test_prefix_models_go_on_from_what_they_made(minilm):
@@ -416,7 +437,8 @@ def test_loss_of_a_sample_does_not_depend_on_its_batch(nets):
 
 def test_training_lowers_the_loss(minilm):
     torch.manual_seed(0)
-    nets = build(LSReMGMConfig(**{**SMALL, **WORDS, "lambda_vel": 1.0, "min_snr_gamma": 5.0}), statistics(), minilm)
+    config = LatentConfig(**{**PLAIN, **WORDS, "lambda_vel": 1.0, "min_snr_gamma": 5.0})
+    nets = Latent(config, statistics(), text_encoder=minilm)
     optimizer = torch.optim.AdamW(nets.denoiser.parameters(), 3e-3)
     batch, losses = make_batch(), []
     swing = torch.sin(torch.arange(40) / 5)[None, :, None]
@@ -446,25 +468,25 @@ def test_prefix_models_learn_to_end_at_a_target(minilm):
     x0 = torch.randn(2, 12, 263)
     mask = torch.ones(2, 12, dtype=torch.bool)
     valid = target_rows([["pelvis"], ["right_wrist"]], [True, True])
-    reached = target_location(nets.denormalise(x0), mask.sum(1), valid, nets.config.motion_features)
-    assert torch.allclose(goal_error(nets, reached, mask, x0), torch.zeros(2), atol=1e-8)
+    reached = target_location(nets.denormalise(x0), mask.sum(1), valid, nets.config.features)
+    assert torch.allclose(nets.goal_error(reached, mask, x0), torch.zeros(2), atol=1e-8)
     moved = TargetLocation(reached.values + 0.5, valid)
-    assert (goal_error(nets, moved, mask, x0) > 0.1).all()
+    assert (nets.goal_error(moved, mask, x0) > 0.1).all()
 
 
 def test_joint_losses_need_joints(minilm):
-    config = LSReMGMConfig(**{**SMALL, "num_features": 150, "condition": "none", "features": "smpl_rot6d",
-                              "skeleton": "smpl", "lambda_rcxyz": 1.0})
+    config = LSReMGMConfig(**{**SMALL, "condition": "none", "lambda_rcxyz": 1.0},
+                           features=Features("smpl", kind="smpl_rot6d"))
     batch = Batch(torch.randn(1, 8, 150), torch.tensor([8]), torch.ones(1, 8, dtype=torch.bool), [""])
     with pytest.raises(FeaturesMismatch, match="body model"):
-        loss(build(config), batch, sample_generators(0, [0]))
+        loss(LSReMGM(config), batch, sample_generators(0, [0]))
 
 
 @pytest.mark.parametrize("change", [dict(skeleton="kit", width=251, fps=12.5), dict(fps=30.0),
                                     dict(heading="continuous"), dict(width=251)])
 def test_statistics_of_other_features_are_refused(change):
     with pytest.raises(FeaturesMismatch):
-        build(LSReMGMConfig(**SMALL), statistics(**change))
+        LSReMGM(LSReMGMConfig(**SMALL), statistics(**change))
 
 
 def test_smoothing_keeps_what_is_steady_and_calms_what_is_not():

@@ -10,15 +10,19 @@ import pytest
 import torch
 
 from data_loaders.corpus import Statistics
+from data_loaders.features import Features
+from data_loaders.motion_files import motion_of
+from model.checkpoints import from_pretrained
 from model.loading import CheckpointError
 from model.official import temos as official
 from model.official.tmr import MODULES, config_from_run, extract, load_tmr, tmr_name
-from model.pretrained import from_pretrained
-from model.tmr import TMRConfig, build, lengths_to_mask
+from model.tmr import TMR, lengths_to_mask
+from model.tmr_config import TMRConfig
 from protos.outputs import OutputError
 
 SIZES = dict(latent_dim=16, ff_size=24, num_layers=2, num_heads=2, dropout=0.1)
-CONFIG = TMRConfig(**SIZES, dataset="humanml3d")
+CONFIG = TMRConfig(**SIZES, dataset="humanml3d", text_encoder="distilbert", sentence_encoder="mpnet",
+                   false_negative_threshold=0.8, duplicates="published")  # fmt: skip
 SEQUENCE = torch.randn(2, 12, 263, generator=torch.Generator().manual_seed(0))
 MASK = lengths_to_mask(torch.tensor([12, 7]))
 
@@ -43,21 +47,21 @@ def run_settings():
 
 
 @pytest.fixture(scope="module")
-def networks():
+def model():
     torch.manual_seed(0)
     draw = np.random.default_rng(0)
     mean, std = draw.normal(size=263).astype(np.float32), draw.uniform(0.5, 2, 263).astype(np.float32)
-    return build(CONFIG, Statistics(mean, std, CONFIG.motion_features)).eval()
+    return TMR(CONFIG, Statistics(mean, std, CONFIG.features)).eval()
 
 
 @pytest.fixture
-def run(tmp_path, networks):
+def run(tmp_path, model):
     """A published run with statistics where its configuration says, weights per module and its last checkpoint."""
     folder = tmp_path / "models" / "run"
     (folder / "last_weights").mkdir(parents=True)
     (folder / "logs" / "checkpoints").mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(run_settings(), indent=4))
-    whole = {tmr_name(name): value for name, value in networks.state_dict().items()}
+    whole = {tmr_name(name): value for name, value in model.networks.state_dict().items()}
     for module in MODULES:
         part = {name.removeprefix(f"{module}."): value for name, value in whole.items() if name.startswith(module)}
         torch.save(part, folder / "last_weights" / f"{module}.pt")
@@ -65,7 +69,7 @@ def run(tmp_path, networks):
     stats = tmp_path / "stats" / "humanml3d" / "guoh3dfeats"
     stats.mkdir(parents=True)
     for name in ("mean", "std"):
-        torch.save(getattr(networks, name).clone(), stats / f"{name}.pt")
+        torch.save(torch.from_numpy(getattr(model.statistics, name)), stats / f"{name}.pt")
     return folder
 
 
@@ -73,11 +77,11 @@ def same(a, b) -> bool:
     return torch.equal(a.motion_posterior(SEQUENCE, MASK).mean, b.motion_posterior(SEQUENCE, MASK).mean)
 
 
-def test_a_run_folder_loads_with_the_statistics_beside_it(run, networks):
+def test_a_run_folder_loads_with_the_statistics_beside_it(run, model):
     loaded = from_pretrained(run, systems=("tmr",))
-    assert loaded.config == CONFIG and not loaded.training
-    assert same(loaded, networks) and torch.equal(loaded.mean, networks.mean) and torch.equal(loaded.std, networks.std)
-    assert all(torch.equal(a, b) for a, b in zip(loaded.state_dict().values(), networks.state_dict().values()))
+    assert loaded.config == CONFIG and not loaded.networks.training
+    assert same(loaded, model) and torch.equal(loaded.mean, model.mean) and torch.equal(loaded.std, model.std)
+    assert all(torch.equal(a, b) for a, b in zip(loaded.networks.state_dict().values(), model.networks.state_dict().values()))
     with pytest.raises(CheckpointError, match="kind tmr"):
         from_pretrained(run, systems=("lsremgm",))
 
@@ -106,14 +110,14 @@ def test_the_published_pair_stands_in_where_a_run_came_without_statistics(run, m
         load_tmr(run)
 
 
-def test_weights_come_from_the_training_checkpoint_too(run, networks):
+def test_weights_come_from_the_training_checkpoint_too(run, model):
     for module in MODULES:
         (run / "last_weights" / f"{module}.pt").unlink()
     (run / "last_weights").rmdir()
-    assert same(load_tmr(run), networks)
+    assert same(load_tmr(run), model)
     assert not (run / "last_weights").exists()  # loading writes nothing
     assert sorted(file.name for file in extract(run).glob("*.pt")) == sorted(f"{module}.pt" for module in MODULES)
-    assert same(load_tmr(run), networks)
+    assert same(load_tmr(run), model)
     with pytest.raises(OutputError, match="add --overwrite"):  # they may be the published ones
         extract(run)
     extract(run, overwrite=True)
@@ -139,18 +143,18 @@ def _remember(value):
     return Settings()
 
 
-def test_what_a_checkpoint_pickled_beside_its_weights_is_not_run(run, networks):
+def test_what_a_checkpoint_pickled_beside_its_weights_is_not_run(run, model):
     path = run / "logs" / "checkpoints" / "last.ckpt"
     content = torch.load(path, weights_only=True)
     torch.save({**content, "hyper_parameters": Settings()}, path)
     ran.clear()
     extract(run, overwrite=True)
-    assert same(load_tmr(run), networks) and not ran
+    assert same(load_tmr(run), model) and not ran
     torch.load(path, weights_only=False)
     assert ran == ["ran"]  # it would have been
 
 
-def test_damaged_and_incomplete_files_are_one_clear_line(run, networks):
+def test_damaged_and_incomplete_files_are_one_clear_line(run, model):
     file = run / "last_weights" / "text_encoder.pt"
     whole = file.read_bytes()
     other = torch.load(file, weights_only=True)
@@ -184,7 +188,7 @@ def test_damaged_and_incomplete_files_are_one_clear_line(run, networks):
     (("model", "text_encoder", "latent_dim"), 8, "latent_dim differs"),
     (("model", "motion_decoder", "activation"), "relu", "activation"),
     (("model", "lmd"), None, "no configuration of TMR"),
-    (("model", "temperature"), -1.0, r"json: temperature must be above 0, got -1\.0"),
+    (("model", "temperature"), -1.0, r"json: temperature must be from 0.0001 to 1000, got -1\.0"),
     (("data", "text_to_token_emb", "modelname"), "gpt", "names text encoder 'gpt'"),
     (("data", "motion_loader", "normalizer", "eps"), 0.1, "normalizer eps 0.1"),
 ])  # fmt: skip
@@ -211,9 +215,9 @@ def test_a_run_of_temos_has_no_contrast():
 # ------------------------------------------------------------------------------------------ TEMOS as first published
 
 
-def first_published(networks):
-    """The state that the first release of TEMOS would save for these networks."""
-    state = {official.temos_name(name): value for name, value in networks.state_dict().items()}
+def first_published(model):
+    """The state that the first release of TEMOS would save for this model."""
+    state = {official.temos_name(name): value for name, value in model.networks.state_dict().items()}
     for module in ("textencoder", "motionencoder"):
         state[f"{module}.mu_token"], state[f"{module}.logvar_token"] = state.pop(f"{module}.tokens")
         state[f"{module}.sequence_pos_encoding.pe"] = torch.zeros(5000, 1, 16)
@@ -226,8 +230,9 @@ def first_published(networks):
 def temos():
     torch.manual_seed(0)
     sizes = {**SIZES, "num_heads": 4}
-    return build(TMRConfig(**sizes, num_features=64, text_relu=True, lambda_contrastive=0.0, dataset="kit", skeleton="kit",
-                           fps=12.5, features="rifke", min_frames=10, max_frames=500)).eval()  # fmt: skip
+    return TMR(TMRConfig(**sizes, text_relu=True, lambda_contrastive=0.0, dataset="kit", false_negative_threshold=0.0,
+                         features=Features("kit", 12.5, kind="rifke"), duplicates="published",
+                         min_frames=10, max_frames=500)).eval()  # fmt: skip
 
 
 def test_the_first_release_of_temos_loads_without_its_configuration(temos, tmp_path):
@@ -240,7 +245,7 @@ def test_the_first_release_of_temos_loads_without_its_configuration(temos, tmp_p
     loaded = official.load_temos(tmp_path)
     assert asdict(loaded.config) == asdict(temos.config)
     assert same_weights(loaded, temos) and (loaded.std == 1).all()
-    motion = loaded.motion(torch.zeros(12, 64), "a person stands")
+    motion = motion_of(torch.zeros(12, 64), loaded.features, ["a person stands"])
     assert motion.joints.shape == (1, 12, 21, 3) and motion.fps == 12.5
     for path in (tmp_path, tmp_path / "checkpoints" / "last.ckpt"):  # as --model_path of every command
         assert same_weights(from_pretrained(path, systems=("lsremgm", "tmr")), temos)
@@ -249,22 +254,22 @@ def test_the_first_release_of_temos_loads_without_its_configuration(temos, tmp_p
 
 
 def same_weights(a, b) -> bool:
-    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
+    return all(torch.equal(x, y) for x, y in zip(a.networks.state_dict().values(), b.networks.state_dict().values(), strict=True))
 
 
 def test_what_weights_of_the_first_release_do_not_show_comes_from_a_configuration_and_misspelt_keys_from_nowhere():
     torch.manual_seed(1)
-    sizes = dict(latent_dim=24, ff_size=16, num_layers=1, num_features=64, text_relu=True, features="rifke", skeleton="kit")
-    networks = build(TMRConfig(**sizes, num_heads=3, activation="relu", dropout=0.2, fps=12.5)).eval()
-    state, motion, mask = first_published(networks), torch.randn(2, 9, 64), torch.ones(2, 9, dtype=torch.bool)
+    sizes = dict(latent_dim=24, ff_size=16, num_layers=1, text_relu=True, features=Features("kit", 12.5, kind="rifke"))
+    model = TMR(TMRConfig(**sizes, num_heads=3, activation="relu", dropout=0.2)).eval()
+    state, motion, mask = first_published(model), torch.randn(2, 9, 64), torch.ones(2, 9, dtype=torch.bool)
     stated = {"num_heads": 3, "activation": "relu", "dropout": 0.2, "nfeats": 64}
     made = official.from_state(state, unseen=stated)
-    assert torch.equal(made.motion_posterior(motion, mask).mean, networks.motion_posterior(motion, mask).mean)
-    assert made.motion_encoder.dropout.p == 0.2
+    assert torch.equal(made.motion_posterior(motion, mask).mean, model.motion_posterior(motion, mask).mean)
+    assert made.networks["motion_encoder"].dropout.p == 0.2
     misspelt = official.from_state(state, unseen={"num_head": 6, "droupout": 0.5})
     assert (misspelt.config.num_heads, misspelt.config.dropout, misspelt.config.activation) == (4, 0.1, "gelu")
-    assert not torch.allclose(misspelt.motion_posterior(motion, mask).mean, networks.motion_posterior(motion, mask).mean)
-    with pytest.raises(CheckpointError, match="not a multiple of 5 attention heads"):
+    assert not torch.allclose(misspelt.motion_posterior(motion, mask).mean, model.motion_posterior(motion, mask).mean)
+    with pytest.raises(CheckpointError, match="latent_dim 24 must be even and a multiple of num_heads 5"):
         official.from_state(state, unseen={"num_heads": 5})
 
 
@@ -272,8 +277,9 @@ def test_words_that_no_rectifier_lets_pass_leave_the_text_of_the_first_release_u
     words = torch.randn(1, 4, 768, generator=torch.Generator().manual_seed(0))
     mask = torch.ones(1, 4, dtype=torch.bool)
     lower = torch.where(words < 0, words - 1, words)
-    torch.testing.assert_close(temos.text_encoder(words, mask), temos.text_encoder(lower, mask))
-    assert (temos.motion_encoder(words[..., :64], mask) != temos.motion_encoder(lower[..., :64], mask)).any()
+    text_encoder, motion_encoder = temos.networks["text_encoder"], temos.networks["motion_encoder"]
+    torch.testing.assert_close(text_encoder(words, mask), text_encoder(lower, mask))
+    assert (motion_encoder(words[..., :64], mask) != motion_encoder(lower[..., :64], mask)).any()
 
 
 def test_a_checkpoint_of_another_model_is_no_temos():

@@ -282,7 +282,7 @@ def test_flags_of_published_scripts_are_taken_by_commands_that_have_other_names_
         for older in ("--sampling_steps", "--num_steps", "--time_steps"):
             assert parse(kind, [older, "7"]).sampling_steps == 7
     trained = parse(LSReMGMOptions, ["--save_dir", "a", "--num_steps", "7"])
-    assert (trained.num_steps, trained.sampling_steps) == (7, 0)
+    assert (trained.num_steps, trained.sampling_steps) == (7, None)
     with pytest.raises(SystemExit):
         parse(SampleOptions, ["--num_steps", "0"])
     assert "--sampling_steps must be" in capsys.readouterr().err
@@ -381,3 +381,11 @@ def test_a_fault_of_the_program_is_said_to_be_one_and_its_traceback_is_saved(cap
     said = capsys.readouterr().err
     assert ended.value.code == 70 and said.count("\n") == 1 and "fault of this program" in said and str(saved) in said
     assert "in faulty" in saved.read_text()
+
+
+@pytest.mark.parametrize("typed, sampler", [
+    ("--fast", "ddim"), ("--fast True", "ddim"), ("--fast False", "ddpm"), ("", "ddpm"), ("--fast --sampler ddpm", "ddpm"),
+    ("--sampler ddpm --fast", "ddpm"),
+])  # fmt: skip
+def test_an_older_switch_stands_for_a_setting_unless_that_is_given_too(typed, sampler):
+    assert parse(Example, typed.split(), aliases={"fast": "sampler=ddim"}).sampler == sampler

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from data_loaders.corpus import Corpus
+from data_loaders.features import Features
 from data_loaders.humanml_features import mirror_joints
 from data_loaders.skeleton import load_skeleton
 from data_loaders.text import mirror_text
@@ -360,19 +361,19 @@ def test_motions_of_a_sampling_run_are_matched_by_their_text(small_dataset, tmp_
 
 
 def test_a_model_is_judged_from_its_checkpoint(small_dataset, tmp_path):
-    from model.lsremgm import LSReMGMConfig
-    from model.lsremgm_system import build
-    from model.pretrained import save_pretrained
+    from model.checkpoints import save_pretrained
+    from model.lsremgm import LSReMGM
+    from model.lsremgm_config import LSReMGMConfig
     from model.text_towers import load_text_encoder
 
     torch.manual_seed(0)
     config = LSReMGMConfig(
         latent_dim=32, ff_size=48, num_layers=1, diffusion_steps=2, arch="trans_dec", text_encoder="minilm",
-        text_dim=384, text_memory="tokens", mask_frames=True, heading="continuous",
+        text_dim=384, text_memory="tokens", mask_frames=True, features=Features(heading="continuous"),
     )  # fmt: skip
     statistics = Corpus.open(small_dataset).statistics
-    nets = build(config, statistics, load_text_encoder("minilm", disk_cache=False))
-    save_pretrained(tmp_path / "model", config, nets.state_dict(), statistics, "# Untrained")
+    nets = LSReMGM(config, statistics, text_encoder=load_text_encoder("minilm", disk_cache=False))
+    save_pretrained(tmp_path / "model", nets, "# Untrained")
     report = evaluate([
         "--model_path", str(tmp_path / "model"), "--dataset", str(small_dataset), "--seeds", "1", "--physics_clips", "2",
         "--only", "raise left", "--save_motions", "--device", "cpu", "--output_dir", str(tmp_path / "report"),

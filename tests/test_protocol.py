@@ -14,8 +14,9 @@ from evaluations import metrics
 from evaluations.evaluation_set import EvaluationSet, SetEmbeddings
 from evaluations.protocol import GENERATED, GIVEN, NOISE, PROTOCOLS, REAL, SHUFFLED, Entrants, Evaluation, evaluate, summary
 from model.embedding import TextMotionSpace
+from model.evaluator_config import EvaluatorConfig
 from model.evaluator_words import MinilmWords
-from model.evaluators import EvaluatorConfig, GuoEvaluator
+from model.evaluators import GuoEvaluator
 
 FEATURES = Features("humanml", 20.0, "continuous")
 SIZES = dict(movement_hidden=8, movement_latent=8, text_hidden=8, motion_hidden=8, embedding=8)
@@ -24,7 +25,7 @@ SIZES = dict(movement_hidden=8, movement_latent=8, text_hidden=8, motion_hidden=
 @pytest.fixture(scope="module")
 def judge():
     torch.manual_seed(0)
-    config = EvaluatorConfig(**SIZES, words="minilm", word_dim=384, pos_dim=0, heading="continuous")
+    config = EvaluatorConfig(**SIZES, words="minilm", word_dim=384, pos_dim=0, features=Features(heading="continuous"))
     return TextMotionSpace(GuoEvaluator(config, Statistics(np.zeros(263), np.ones(263), FEATURES)), MinilmWords())
 
 

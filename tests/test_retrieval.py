@@ -28,8 +28,9 @@ from evaluations.retrieval import (
     similarities_of,
 )
 from evaluations.retrieval_metrics import ranks
-from model.evaluators import EvaluatorConfig, GuoEvaluator
-from model.pretrained import save_pretrained
+from model.checkpoints import save_pretrained
+from model.evaluator_config import EvaluatorConfig
+from model.evaluators import GuoEvaluator
 from model.text_towers import load_text_encoder
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -280,9 +281,9 @@ def test_the_default_encoder_brings_its_own_threshold():
 def evaluator(tmp_path_factory):
     torch.manual_seed(0)
     config = EvaluatorConfig(movement_hidden=8, movement_latent=8, text_hidden=8, motion_hidden=8, embedding=8,
-                             words="minilm", word_dim=384, pos_dim=0, heading="continuous")  # fmt: skip
+                             words="minilm", word_dim=384, pos_dim=0, features=FEATURES)  # fmt: skip
     folder = tmp_path_factory.mktemp("evaluator") / "tiny"
-    save_pretrained(folder, config, GuoEvaluator(config, STATISTICS).state_dict(), STATISTICS)
+    save_pretrained(folder, GuoEvaluator(config, STATISTICS))
     return folder
 
 
@@ -323,12 +324,13 @@ def test_equal_captions_tie_to_the_last_bit_with_a_real_evaluator(dataset, evalu
 
 
 def test_tmr_judges_like_the_evaluator(dataset, tmp_path):
-    from model.tmr import TMRConfig, build
+    from model.tmr import TMR
+    from model.tmr_config import TMRConfig
 
     torch.manual_seed(0)
     config = TMRConfig(latent_dim=16, ff_size=16, num_layers=1, num_heads=2, text_dim=384, text_encoder="minilm",
-                       sentence_encoder="minilm", heading="continuous")  # fmt: skip
-    save_pretrained(tmp_path / "tmr", config, build(config, STATISTICS).state_dict(), STATISTICS)
+                       sentence_encoder="minilm", features=FEATURES)  # fmt: skip
+    save_pretrained(tmp_path / "tmr", TMR(config, STATISTICS))
     report = evaluate(RetrievalOptions(model_path=tmp_path / "tmr", dataset=str(dataset), protocol="normal", device="cpu",
                                        output_dir=tmp_path / "out"))  # fmt: skip
     assert report["similarity"] == "cosine" and report["protocols"]["normal"]["t2m/len"] == 81

@@ -10,9 +10,10 @@ from data_loaders.corpus import Statistics
 from data_loaders.features import Features
 from data_loaders.mocap import read_joints
 from data_loaders.sources import SourceClip
-from model.evaluators import EvaluatorConfig, GuoEvaluator
-from model.pretrained import from_pretrained, save_pretrained
-from model.tmr import scores
+from model.checkpoints import from_pretrained, save_pretrained
+from model.evaluator_config import EvaluatorConfig
+from model.evaluators import GuoEvaluator
+from model.layers import scores
 from sample.retrieve import main
 from tests.synthetic import bvh_text, walk, write_run
 from tests.synthetic_bodies import write_amass, write_body_models
@@ -157,10 +158,10 @@ def test_bad_input_is_an_error_that_says_what_to_do(tmr, motions, arguments, mes
 
 def test_an_evaluator_serves_as_well(tmp_path, motions):
     config = EvaluatorConfig(movement_hidden=8, movement_latent=8, text_hidden=8, motion_hidden=8, embedding=8, words="minilm",
-                             word_dim=384, pos_dim=0, heading="continuous")  # fmt: skip
+                             word_dim=384, pos_dim=0, features=Features(heading="continuous"))  # fmt: skip
     features = Features("humanml", 20.0, "continuous")
     networks = GuoEvaluator(config, Statistics(np.zeros(263), np.ones(263), features))
-    save_pretrained(tmp_path / "evaluator", config, networks.state_dict(), networks.statistics)
+    save_pretrained(tmp_path / "evaluator", networks)
     assert encode_folder(tmp_path / "evaluator").vectors.shape[1] == 8
     assert found("--gallery", "gallery", "--motion", "motions/fast.npy")[0]["score"] > 0.999
     with pytest.raises(ValueError, match=r"--longest_seconds 0\.1: 2 frames, this model reads 4 or more: give at least 0\.2"):

@@ -126,7 +126,7 @@ def test_a_motion_that_is_not_finite_is_an_error_and_leaves_nothing(run, starter
     if what == "weight":
         next(iter(model.denoiser.parameters())).data.view(-1)[0] = float("nan")
     else:
-        model.std[0] = float("nan")
+        model.autoencoder.std[0] = float("nan")
     monkeypatch.setattr(generation, "load", lambda *_: model)
     with pytest.raises(ValueError, match=r"'a person walks' came out with NaN or infinite values.*guidance scale.*weights"):
         run(*FAST, "--text_prompt", "a person walks", "--motion_length", "1", "--output_dir", "made")
@@ -150,11 +150,11 @@ def test_an_empty_test_split_is_one_line_and_leaves_no_folder(run, small_dataset
 
 
 def test_a_model_without_texts_says_that_it_reads_none(starter, caplog):
-    from model.lsremgm import LSReMGMConfig
-    from model.lsremgm_system import build
+    from model.lsremgm import LSReMGM
+    from model.lsremgm_config import LSReMGMConfig
 
     config = LSReMGMConfig(condition="none", latent_dim=16, ff_size=16, num_layers=1, num_heads=2, diffusion_steps=2)
-    assert generation.requests_for(build(config), text_prompt="a person waves") and "this model reads no text" in caplog.text
+    assert generation.requests_for(LSReMGM(config), text_prompt="a person waves") and "this model reads no text" in caplog.text
     caplog.clear()
     generation.requests_for(starter, text_prompt="a person waves")
     assert "reads no text" not in caplog.text

@@ -9,22 +9,26 @@ from torch.nn import functional as F
 
 from data_loaders.batches import TrainingItem, collate
 from data_loaders.corpus import Statistics
-from data_loaders.features import FeaturesMismatch
+from data_loaders.features import Features, FeaturesMismatch
+from data_loaders.motion_files import motion_of
 from model import tmr_losses as losses
 from model.capabilities import Request
+from model.checkpoints import from_pretrained, save_pretrained
+from model.layers import Posterior, cosines, scores
 from model.loading import CheckpointError
-from model.motion_autoencoder import Posterior
-from model.pretrained import from_pretrained, save_pretrained
 from model.text_towers import load_text_encoder
-from model.tmr import TMRConfig, build, cosines, lengths_to_mask, scores
+from model.tmr import TMR, lengths_to_mask
+from model.tmr_config import TMRConfig
+from train.recipe import draws_of
 
-SMALL = dict(latent_dim=16, ff_size=24, num_layers=2, num_heads=2, text_encoder="minilm", sentence_encoder="minilm", text_dim=384)
+SMALL = dict(latent_dim=16, ff_size=24, num_layers=2, num_heads=2, text_encoder="minilm", sentence_encoder="minilm", text_dim=384,
+             false_negative_threshold=0.8)  # fmt: skip
 TEXTS = ["a person walks forward", "someone jumps", "a man slowly raises the left hand and then waves it", "someone bows"]
 
 
 def statistics():
     draw = np.random.default_rng(0)
-    return Statistics(draw.normal(size=263), draw.uniform(0.5, 2.0, 263), TMRConfig().motion_features)
+    return Statistics(draw.normal(size=263), draw.uniform(0.5, 2.0, 263), TMRConfig().features)
 
 
 @pytest.fixture(scope="module")
@@ -33,9 +37,9 @@ def minilm():
 
 
 @pytest.fixture(scope="module")
-def networks(minilm):
+def model(minilm):
     torch.manual_seed(0)
-    return build(TMRConfig(**SMALL), statistics(), minilm, minilm).eval()
+    return TMR(TMRConfig(**SMALL), statistics(), text_encoder=minilm, sentence_encoder=minilm).eval()
 
 
 def motions(*lengths, seed=0):
@@ -43,47 +47,50 @@ def motions(*lengths, seed=0):
     return [draw.normal(size=(frames, 263)).astype(np.float32) for frames in lengths]
 
 
+BATCH = collate([TrainingItem(motion, text, "", i) for i, (motion, text) in enumerate(zip(motions(40, 44, 61, 50), TEXTS))])
+
+
 def close(a, b):
     torch.testing.assert_close(a, b, rtol=1e-4, atol=2e-6)
 
 
-def test_a_motion_has_one_latent_whatever_stands_beside_it(networks):
+def test_a_motion_has_one_latent_whatever_stands_beside_it(model):
     clips = motions(60, 200, 24, 1, 61)
-    together = networks.encode_motion(clips)
+    together = model.encode_motion(clips)
     for batch_size in (1, 2, 5):
-        close(networks.encode_motion(clips, batch_size), together)
+        close(model.encode_motion(clips, batch_size), together)
     order = [3, 0, 4, 1, 2]
-    close(networks.encode_motion([clips[i] for i in order]), together[order])
-    close(networks.encode_motion(clips[2:3])[0], together[2])
+    close(model.encode_motion([clips[i] for i in order]), together[order])
+    close(model.encode_motion(clips[2:3])[0], together[2])
 
 
-def test_a_text_has_one_latent_and_equal_texts_have_equal_bits(networks):
-    together = networks.encode_text([*TEXTS, TEXTS[1]])
+def test_a_text_has_one_latent_and_equal_texts_have_equal_bits(model):
+    together = model.encode_text([*TEXTS, TEXTS[1]])
     assert torch.equal(together[1], together[4])
     for i, text in enumerate(TEXTS):
-        close(networks.encode_text([text])[0], together[i])
-    assert networks.encode_text([]).shape == (0, 16) and networks.encode_motion([]).shape == (0, 16)
+        close(model.encode_text([text])[0], together[i])
+    assert model.encode_text([]).shape == (0, 16) and model.encode_motion([]).shape == (0, 16)
 
 
-def test_what_padding_holds_has_no_influence(networks):
+def test_what_padding_holds_has_no_influence(model):
     motion = torch.randn(2, 30, 263, generator=torch.Generator().manual_seed(0))
     mask = lengths_to_mask(torch.tensor([30, 12]))
     changed = torch.where(mask[..., None], motion, 9.0)
-    close(networks.motion_posterior(motion, mask).mean, networks.motion_posterior(changed, mask).mean)
+    close(model.motion_posterior(motion, mask).mean, model.motion_posterior(changed, mask).mean)
 
 
-def test_the_order_of_frames_and_of_words_is_heard(networks):
+def test_the_order_of_frames_and_of_words_is_heard(model):
     (clip,) = motions(40)
-    forward, backward = networks.encode_motion([clip, clip[::-1].copy()])
+    forward, backward = model.encode_motion([clip, clip[::-1].copy()])
     assert (forward - backward).abs().max() > 1e-3
-    first, second = networks.encode_text(["he sits, then he jumps", "he jumps, then he sits"])
+    first, second = model.encode_text(["he sits, then he jumps", "he jumps, then he sits"])
     assert (first - second).abs().max() > 1e-4
 
 
-def test_the_mean_is_the_same_at_every_call_and_samples_are_not(networks):
+def test_the_mean_is_the_same_at_every_call_and_samples_are_not(model):
     clips = motions(40)
-    assert torch.equal(networks.encode_motion(clips), networks.encode_motion(clips))
-    posterior = networks.text_posterior(networks.word_features(TEXTS))
+    assert torch.equal(model.encode_motion(clips), model.encode_motion(clips))
+    posterior = model.text_posterior(model.word_features(TEXTS))
     noise = torch.randn(4, 16, generator=torch.Generator().manual_seed(0))
     assert torch.equal(posterior.sample(0 * noise), posterior.mean)
     spread = posterior.sample(2 * noise) - posterior.mean
@@ -91,39 +98,39 @@ def test_the_mean_is_the_same_at_every_call_and_samples_are_not(networks):
 
 
 def test_without_a_vae_a_sample_is_the_vector_itself(minilm):
-    plain = build(TMRConfig(**SMALL, vae=False), statistics(), minilm, minilm).eval()
+    plain = TMR(TMRConfig(**SMALL, vae=False), statistics(), text_encoder=minilm, sentence_encoder=minilm).eval()
     posterior = plain.text_posterior(plain.word_features(TEXTS))
     assert torch.equal(posterior.sample(torch.ones(4, 16)), posterior.mean)
-    terms = losses.loss(plain, batch_of(plain), torch.Generator().manual_seed(0))
+    terms = plain.loss(BATCH, draws_of(0, range(4)))
     assert "kl" not in terms
     terms["loss"].backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in plain.parameters())
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in plain.networks.parameters())
 
 
-def test_a_decoded_motion_is_as_long_as_asked_for_and_zero_beyond(networks):
+def test_a_decoded_motion_is_as_long_as_asked_for_and_zero_beyond(model):
     mask = lengths_to_mask(torch.tensor([7, 20]))
-    made = networks.decode(torch.randn(2, 16), mask)
+    made = model.decode(torch.randn(2, 16), mask)
     assert made.shape == (2, 20, 263) and (made[0, 7:] == 0).all() and (made[0, :7] != 0).any()
 
 
-def test_a_generated_motion_follows_from_its_seed_alone(networks):
+def test_a_generated_motion_follows_from_its_seed_alone(model):
     requests = [Request(text, frames, seed) for text, frames, seed in zip(TEXTS, (20, 48, 8, 30), (1, 2, 3, 4), strict=True)]
-    made = networks.generate(requests)
+    made = model.generate(requests)
     assert [len(features) for features in made] == [20, 48, 8, 30]
-    close(networks.generate(requests[2:3])[0], made[2])
-    assert (networks.generate([replace(requests[2], seed=5)])[0] - made[2]).abs().max() > 1e-3
-    motion = networks.motion(made[0], TEXTS[0])
+    close(model.generate(requests[2:3])[0], made[2])
+    assert (model.generate([replace(requests[2], seed=5)])[0] - made[2]).abs().max() > 1e-3
+    motion = motion_of(made[0], model.features, TEXTS[:1])
     assert motion.joints.shape == (1, 20, 22, 3) and motion.fps == 20.0
     with pytest.raises(ValueError, match="1 to 5000 frames, not 0"):
-        networks.generate([Request(TEXTS[0], 0)])
+        model.generate([Request(TEXTS[0], 0)])
 
 
-def test_motion_is_normalised_by_the_models_own_statistics(networks):
+def test_motion_is_normalised_by_the_models_own_statistics(model):
     (clip,) = motions(40)
-    other = build(networks.config, Statistics(np.zeros(263), np.ones(263), networks.config.motion_features)).eval()
-    other.load_state_dict(networks.state_dict())
-    own = networks.statistics
-    close(other.encode_motion([(clip - own.mean) / own.std]), networks.encode_motion([clip]))
+    other = TMR(model.config, Statistics(np.zeros(263), np.ones(263), model.config.features)).eval()
+    other.networks.load_state_dict(model.networks.state_dict())
+    own = model.statistics
+    close(other.encode_motion([(clip - own.mean) / own.std]), model.encode_motion([clip]))
 
 
 @pytest.mark.parametrize("bad, message", [
@@ -131,9 +138,9 @@ def test_motion_is_normalised_by_the_models_own_statistics(networks):
     (np.zeros((40, 251)), r"shape \(40, 251\), this model reads \(frames, 263\)"),
     (np.full((40, 263), np.nan), "motion 1 holds NaN"),
 ])  # fmt: skip
-def test_motions_that_cannot_be_read_are_named(networks, bad, message):
+def test_motions_that_cannot_be_read_are_named(model, bad, message):
     with pytest.raises(ValueError, match=message):
-        networks.encode_motion([motions(40)[0], bad])
+        model.encode_motion([motions(40)[0], bad])
 
 
 def test_scores_lie_between_0_and_1_with_one_half_for_what_is_unrelated():
@@ -188,9 +195,9 @@ def test_noise_is_drawn_for_texts_first():
         assert torch.equal(each, torch.randn(3, 5, generator=draw))
 
 
-def test_posteriors_are_float32_whatever_the_networks_compute_in(networks):
+def test_posteriors_are_float32_whatever_the_networks_compute_in(model):
     with torch.autocast("cpu", torch.bfloat16):
-        posterior = networks.motion_posterior(torch.randn(2, 8, 263), torch.ones(2, 8, dtype=torch.bool))
+        posterior = model.motion_posterior(torch.randn(2, 8, 263), torch.ones(2, 8, dtype=torch.bool))
     assert posterior.mean.dtype == posterior.log_variance.dtype == torch.float32
 
 
@@ -225,20 +232,13 @@ def test_divergence_of_gaussians_is_torchs():
     torch.testing.assert_close(losses.gaussian_kl(q), losses.gaussian_kl(q, unit_gaussian))
 
 
-def batch_of(networks, texts=tuple(TEXTS)):
-    clips = motions(40, 44, 61, 50)
-    normalised = [networks.normalise(torch.from_numpy(clip)).numpy() for clip in clips]
-    return collate([TrainingItem(motion, text, "", i) for i, (motion, text) in enumerate(zip(normalised, texts))])
-
-
-def test_the_loss_is_the_weighted_sum_of_its_terms_and_temos_has_no_contrast(networks, minilm):
-    batch = batch_of(networks)
-    terms = losses.loss(networks, batch, torch.Generator().manual_seed(0))
+def test_the_loss_is_the_weighted_sum_of_its_terms_and_temos_has_no_contrast(model, minilm):
+    terms = model.loss(BATCH, draws_of(0, range(4)))
     expected = terms["recons"] + 1e-5 * (terms["kl"] + terms["latent"]) + 0.1 * terms["contrastive"]
     torch.testing.assert_close(terms["loss"], expected)
-    temos = build(TMRConfig(**SMALL, lambda_contrastive=0.0), statistics(), minilm).eval()
-    temos.load_state_dict(networks.state_dict())
-    without = losses.loss(temos, batch, torch.Generator().manual_seed(0))
+    temos = TMR(TMRConfig(**SMALL, lambda_contrastive=0.0), statistics(), text_encoder=minilm).eval()
+    temos.networks.load_state_dict(model.networks.state_dict())
+    without = temos.loss(BATCH, draws_of(0, range(4)))
     assert "contrastive" not in without
     torch.testing.assert_close(without["recons"], terms["recons"])
 
@@ -246,38 +246,37 @@ def test_the_loss_is_the_weighted_sum_of_its_terms_and_temos_has_no_contrast(net
 def test_training_brings_a_text_to_its_own_motion(minilm):
     torch.manual_seed(1)
     config = TMRConfig(**{**SMALL, "num_layers": 1}, vae=False, dropout=0.0, lambda_contrastive=1.0)
-    networks = build(config, statistics(), minilm, minilm).train()
-    batch, optimizer = batch_of(networks), torch.optim.AdamW(networks.parameters(), 3e-3)
-    generator = torch.Generator().manual_seed(0)
-    for _ in range(60):
+    model = TMR(config, statistics(), text_encoder=minilm, sentence_encoder=minilm).train()
+    optimizer = torch.optim.AdamW(model.networks.parameters(), 3e-3)
+    for step in range(60):
         optimizer.zero_grad()
-        losses.loss(networks, batch, generator)["loss"].backward()
+        model.loss(BATCH, draws_of(0, range(4), step))["loss"].backward()
         optimizer.step()
-    networks.eval()
-    found = cosines(networks.encode_text(TEXTS), networks.encode_motion(motions(40, 44, 61, 50)))
+    model.eval()
+    found = cosines(model.encode_text(TEXTS), model.encode_motion(motions(40, 44, 61, 50)))
     assert found.argmax(1).tolist() == [0, 1, 2, 3]
 
 
 # ------------------------------------------------------------------------------------------------------- checkpoints
 
 
-def test_a_checkpoint_folder_alone_is_enough(networks, tmp_path):
-    save_pretrained(tmp_path / "tmr", networks.config, networks.state_dict(), networks.statistics, "# Card")
+def test_a_checkpoint_folder_alone_is_enough(model, tmp_path):
+    save_pretrained(tmp_path / "tmr", model, "# Card")
     assert sorted(file.name for file in (tmp_path / "tmr").iterdir()) == [
         "README.md", "config.json", "manifest.json", "model.safetensors", "stats.npz"]  # fmt: skip
     again = from_pretrained(tmp_path / "tmr", systems=("tmr",))
-    assert again.config == networks.config and not again.training
-    assert torch.equal(again.encode_motion(motions(40)), networks.encode_motion(motions(40)))
-    assert torch.equal(again.encode_text(TEXTS), networks.encode_text(TEXTS))
+    assert again.config == model.config and not again.networks.training
+    assert torch.equal(again.encode_motion(motions(40)), model.encode_motion(motions(40)))
+    assert torch.equal(again.encode_text(TEXTS), model.encode_text(TEXTS))
     with pytest.raises(CheckpointError, match="kind tmr, needed is lsremgm"):
         from_pretrained(tmp_path / "tmr", systems=("lsremgm",))
 
 
 def test_statistics_of_other_features_are_refused():
     with pytest.raises(FeaturesMismatch, match="the model"):
-        build(TMRConfig(**SMALL, heading="continuous"), statistics())
-    with pytest.raises(FeaturesMismatch, match="263 features"):
-        build(TMRConfig(**SMALL, num_features=251), statistics())
+        TMR(TMRConfig(**SMALL, features=Features(heading="continuous")), statistics())
+    with pytest.raises(FeaturesMismatch, match="of 251 features, this model reads 263"):
+        TMR(TMRConfig(**SMALL), Statistics(np.zeros(251), np.ones(251), TMRConfig().features))
 
 
 @pytest.mark.parametrize("wrong", [{"temperature": 0.0}, {"false_negative_threshold": 1.5}])
@@ -288,7 +287,7 @@ def test_settings_without_meaning_are_refused(wrong):
 
 def test_the_default_has_the_published_size():
     with torch.device("meta"):
-        networks = build(TMRConfig())
-    sizes = [sum(p.numel() for p in getattr(networks, name).parameters())
+        model = TMR(TMRConfig())
+    sizes = [sum(p.numel() for p in model.networks[name].parameters())
              for name in ("motion_encoder", "text_encoder", "motion_decoder")]
     assert sizes == [4_806_656, 4_935_936, 6_388_231]

@@ -10,8 +10,8 @@ import torch
 from data_loaders.corpus import Corpus
 from data_loaders.text import Caption
 from evaluations.judges import load_judge
+from model.checkpoints import from_pretrained
 from model.evaluator_words import load_words
-from model.pretrained import from_pretrained
 from tests.synthetic import CONTENTS, random_corpus
 from train.checkpoints import complete
 from train.export import ExportOptions
@@ -47,10 +47,10 @@ def test_both_stages_leave_an_evaluator_that_judges_the_kind_of_motion_it_was_tr
     result = train_evaluator(small(dataset, tmp_path))
     evaluator = from_pretrained(result.checkpoint, systems=("evaluator",))
     corpus = Corpus.open(dataset)
-    evaluator.require(corpus.features, "the dataset")
+    assert evaluator.features == corpus.features
     assert evaluator.std[0] == pytest.approx(corpus.std[0] / 25) and evaluator.std[100] == corpus.std[100]
     trained = torch.load(complete(tmp_path / "movement")[-1] / "training_state.pt", weights_only=True)["networks"]
-    for name, value in evaluator.movement_encoder.state_dict().items():
+    for name, value in evaluator.networks["movement_encoder"].state_dict().items():
         assert torch.equal(value, trained[f"encoder.{name}"])
     assert evaluator.encode_motion([corpus[0], corpus[1]]).shape == (2, 16)
     assert json.loads((tmp_path / "matching" / "best" / "metrics.json").read_text())["step"] in (3, 6)
@@ -58,7 +58,7 @@ def test_both_stages_leave_an_evaluator_that_judges_the_kind_of_motion_it_was_tr
 
 def test_training_brings_motions_near_what_is_said_of_them(dataset, tmp_path):
     evaluator = train_evaluator(small(dataset, tmp_path, movement_steps=60, num_steps=120, movement_lr=1e-3, lr=3e-3,
-                                      batch_size=16, save_interval=1000, eval_interval=0)).networks
+                                      batch_size=16, save_interval=1000, eval_interval=0)).model
     reconstruction = logged(tmp_path / "movement", "reconstruction")
     assert np.mean(reconstruction[-5:]) < 0.9 * np.mean(reconstruction[:5])
     corpus = Corpus.open(dataset)
@@ -104,7 +104,7 @@ def test_a_length_estimator_learns_which_texts_take_longer(dataset, tmp_path):
     )  # fmt: skip
     result = train_length_estimator(options)
     estimator = from_pretrained(result.checkpoint, systems=("length_estimator",))
-    assert estimator.config.fps == 20.0 and estimator.config.shortest_units == 2
+    assert estimator.features.fps == 20.0 and estimator.config.shortest_units == 2
     losses = logged(tmp_path, "loss")
     assert np.mean(losses[-5:]) < 0.6 * losses[0]
     assert logged(tmp_path, "eval/mean_error_seconds")[0] < 1.0

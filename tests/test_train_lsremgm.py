@@ -13,12 +13,20 @@ import pytest
 import torch
 
 from data_loaders.corpus import Corpus, Statistics
-from model.pretrained import from_pretrained
+from model.autoencoder import MotionAutoencoder
+from model.autoencoder_config import AutoencoderConfig
+from model.checkpoints import from_pretrained, save_pretrained
+from model.lsremgm import LSReMGM
+from model.lsremgm_config import LSReMGMConfig
+from protos.flags import configured, flags_of
 from tests.synthetic import CONTENTS, random_corpus
-from tests.test_pretrained import ARGS, published
+from tests.test_checkpoints import ARGS, published
 from train.checkpoints import complete, read_state
-from train.lsremgm_recipe import latents_of
-from train.train_lsremgm import LSReMGMOptions, effective, main, recipe, run
+from train.generator_recipe import generator_recipe
+from train.recipe import Recipe
+from train.train_latent import LatentOptions
+from train.train_latent import run as run_latent
+from train.train_lsremgm import LSReMGMOptions, main, run
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -33,12 +41,36 @@ def small(folder: Path, save_dir: Path, **changes) -> LSReMGMOptions:
         save_dir=str(save_dir), dataset=str(folder), num_layers=1, latent_dim=16, ff_size=32, num_heads=2, dropout=0.0,
         diffusion_steps=10, mask_frames=True, batch_size=4, num_steps=6, log_interval=1, save_interval=3, device="cpu",
     )  # fmt: skip
-    return effective(replace(options, **changes))
+    return replace(options, **changes)
+
+
+def small_latent(folder: Path, save_dir: Path, autoencoder: Path, **changes) -> LatentOptions:
+    options = LatentOptions(
+        save_dir=str(save_dir), dataset=str(folder), autoencoder=str(autoencoder), num_layers=1, latent_dim=16, ff_size=32,
+        num_heads=2, diffusion_steps=10, sampling_steps=5, batch_size=4, num_steps=2, log_interval=1, save_interval=3,
+        eval_interval=0, device="cpu",
+    )  # fmt: skip
+    return replace(options, **changes)
+
+
+def recipe(options: LSReMGMOptions) -> Recipe:
+    return generator_recipe(LSReMGM, Corpus.open(options.dataset), configured(LSReMGMConfig, options), options)
+
+
+@pytest.fixture(scope="module")
+def autoencoder(dataset, tmp_path_factory) -> Path:
+    """A checkpoint with a mean that is not the dataset's: it is of the data that the autoencoder was trained on."""
+    own = Corpus.open(dataset).statistics
+    config = AutoencoderConfig(latent_channels=8, width=16, num_blocks=1, fine_width=8, num_fine_blocks=1, features=own.features)
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("autoencoder") / "trained"
+    save_pretrained(folder, MotionAutoencoder(config, Statistics(own.mean + 0.5, own.std, own.features)))
+    return folder
 
 
 def flags(options: LSReMGMOptions) -> list[str]:
-    values = {name: getattr(options, name) for name in options.__dataclass_fields__}
-    return [w for name, value in values.items() if value not in ("", ()) for w in (f"--{name}", str(value))]
+    values = {field.name: getattr(options, field.name) for field in flags_of(type(options))}
+    return [w for name, value in values.items() if value not in ("", (), None) for w in (f"--{name}", str(value))]
 
 
 def losses(save_dir: Path) -> list[float]:
@@ -51,12 +83,12 @@ def test_a_checkpoint_folder_alone_is_enough_to_sample(dataset, tmp_path):
     result = run(small(dataset, tmp_path, eval_interval=3))
     networks = from_pretrained(result.checkpoint)
     assert networks.config.arch == "trans_dec" and networks.config.text_encoder == "minilm"
-    assert networks.config.heading == "continuous" and networks.config.max_frames == 196
+    assert networks.features.heading == "continuous" and networks.config.max_frames == 196
     prompts = (result.checkpoint / "prompts.txt").read_text().splitlines()
     assert prompts and set(prompts) <= {*CONTENTS.values(), *(f"{c} {i}" for c in CONTENTS for i in range(3))}
     (motion,) = generate(prompts[:1], [20], networks, [0])
     assert motion.joints.shape == (1, 20, 22, 3) and np.isfinite(motion.joints).all()
-    for ours, saved in zip(result.networks.denoiser.parameters(), networks.denoiser.parameters()):
+    for ours, saved in zip(result.model.denoiser.parameters(), networks.denoiser.parameters()):
         assert torch.equal(ours, saved)
     assert json.loads((tmp_path / "best" / "metrics.json").read_text())["step"] in (3, 6)
 
@@ -65,47 +97,42 @@ def test_a_checkpoint_folder_alone_is_enough_to_sample(dataset, tmp_path):
     "changes",
     [
         {"arch": "trans_enc", "mask_frames": False},
-        {"arch": "trans_enc", "unconstrained": True, "prediction": "eps", "min_snr_gamma": 5.0},
+        {"arch": "trans_enc", "condition": "none", "prediction": "eps"},
         {"arch": "gru", "lambda_vel": 1.0, "noise_schedule": "linear", "diffusion_steps": 30},
-        {"emb_trans_dec": True, "balance": 1.0, "precision": "bf16", "use_ema": False},
-        {"norm_first": True, "modulation": True, "min_snr_gamma": 5.0, "snr_power": 0.5, "snr_floor": 1e-3},
-        {"text_noise": 0.5, "word_drop": 0.2},
-        {"context_len": 4, "pred_len": 12, "lambda_target_loc": 1.0, "multi_encoder_type": "multi"},
+        {"decoder_token": "time", "precision": "bf16", "use_ema": False},
+        {"context_len": 4, "pred_len": 12, "lambda_target_loc": 1.0, "target_encoder": "multi"},
     ],
     ids=lambda changes: "-".join(map(str, changes.values())),
 )
 def test_every_kind_of_model_trains_and_loads_again(dataset, tmp_path, changes):
     result = run(small(dataset, tmp_path, num_steps=2, **changes))
     assert np.isfinite(losses(tmp_path)).all()
-    assert from_pretrained(result.checkpoint).config == result.networks.config
+    assert from_pretrained(result.checkpoint).config == result.model.config
 
 
-def test_latents_of_an_autoencoder_can_be_diffused(dataset, tmp_path):
-    from model.motion_autoencoder import AutoencoderConfig, MotionAutoencoder, save_autoencoder
-
-    config = AutoencoderConfig(latent_channels=8, width=16, num_blocks=1, fine_width=8, num_fine_blocks=1)
-    folder = tmp_path / "autoencoder"
-    folder.mkdir()
-    torch.manual_seed(0)
-    autoencoder = MotionAutoencoder(config)
-    own = Corpus.open(dataset).statistics
-    statistics = Statistics(own.mean + 0.5, own.std, own.features)  # of the data that the autoencoder was trained on
-    save_autoencoder(folder, config, autoencoder, statistics)
-    _, found = latents_of(str(folder), Corpus.open(dataset))
-    np.testing.assert_array_equal(found.mean, statistics.mean)
-    asked = recipe(small(dataset, tmp_path / "run", autoencoder=str(folder)))
-    np.testing.assert_array_equal(asked.build().statistics.mean, statistics.mean)
-    result = run(small(dataset, tmp_path / "run", autoencoder=str(folder), num_steps=2))
-    networks = from_pretrained(result.checkpoint)
-    np.testing.assert_array_equal(networks.statistics.mean, statistics.mean)
-    assert networks.config.num_features == 8 and networks.config.autoencoder == config
-    for ours, saved in zip(autoencoder.parameters(), networks.autoencoder.parameters()):
+@pytest.mark.parametrize("changes", [
+    {}, {"arch": "trans_enc", "modulation": False, "text_noise": 0.0, "word_drop": 0.0}, {"output_skip": False, "smoothing": 1.0},
+    {"norm_first": False, "modulation": False, "min_snr_gamma": 0.0, "calm_power": 0.0, "repeat": 0.0, "lambda_vel": 1.0},
+])  # fmt: skip
+def test_latents_of_an_autoencoder_can_be_diffused(dataset, tmp_path, autoencoder, changes):
+    result = run_latent(small_latent(dataset, tmp_path / "run", autoencoder, **changes))
+    made, part = from_pretrained(result.checkpoint), from_pretrained(autoencoder)
+    assert made.config == result.model.config and np.isfinite(losses(tmp_path / "run")).all()
+    np.testing.assert_array_equal(made.statistics.mean, part.statistics.mean)
+    assert made.num_channels == 8 and made.autoencoder.config == part.config
+    for ours, saved in zip(part.networks.parameters(), made.autoencoder.networks.parameters()):
         assert torch.equal(ours, saved)  # frozen
+
+
+def test_the_starters_former_preset_names_its_command(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--save_dir", "x", "--preset", "starter"])
+    assert ended.value.code == 2 and "python -m train.train_latent" in capsys.readouterr().err
 
 
 def test_two_processes_train_the_same_model_as_one_with_twice_the_batch(dataset, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
-    options = small(dataset, two, batch_size=4, text_noise=0.5, word_drop=0.2, processes=2)
+    options = small(dataset, two, batch_size=4, processes=2)
     done = subprocess.run(
         [sys.executable, "-m", "train.train_lsremgm", *flags(options)], cwd=ROOT, capture_output=True, text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -145,9 +172,9 @@ def test_a_run_keeps_the_statistics_it_began_with_and_says_so(dataset, tmp_path,
     changed.save(folder / "corpus" / "stats.npz")
     again = run(small(folder, tmp_path / "run", num_steps=6))
     assert "the dataset has changed since" in caplog.text and "motions are still normalised as then" in caplog.text
-    np.testing.assert_array_equal(again.networks.statistics.mean, first.networks.statistics.mean)
+    np.testing.assert_array_equal(again.model.statistics.mean, first.model.statistics.mean)
     fresh = run(small(folder, tmp_path / "run", num_steps=1, overwrite=True))
-    np.testing.assert_array_equal(fresh.networks.statistics.mean, changed.mean)
+    np.testing.assert_array_equal(fresh.model.statistics.mean, changed.mean)
 
 
 def test_sample_videos_of_the_given_prompts_are_written(dataset, tmp_path, monkeypatch):
@@ -167,7 +194,7 @@ def test_training_may_begin_from_the_weights_of_another_run(dataset, tmp_path):
     (first.checkpoint / "training_state.pt").unlink()
     options = small(dataset, tmp_path / "second", resume_checkpoint=str(first.checkpoint), num_steps=1, lr=1e-12)
     second = run(options)
-    for a, b in zip(first.networks.denoiser.parameters(), second.networks.denoiser.parameters()):
+    for a, b in zip(first.model.denoiser.parameters(), second.model.denoiser.parameters()):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
 
 
@@ -179,10 +206,10 @@ def test_training_may_begin_from_published_weights(dataset, tmp_path):
     np.save(folder / "Std.npy", np.ones(263))
     for named in (tmp_path / "mdm", tmp_path / "mdm" / "model000100000.pt"):
         options = small(
-            folder, tmp_path / f"run_{named.stem}", resume_checkpoint=str(named), arch="trans_enc", unconstrained=True,
+            folder, tmp_path / f"run_{named.stem}", resume_checkpoint=str(named), arch="trans_enc", condition="none",
             num_layers=2, latent_dim=32, ff_size=1024, num_heads=4, mask_frames=False, diffusion_steps=5, num_steps=1, lr=1e-12,
         )  # fmt: skip
-        for ours, theirs in zip(run(options).networks.denoiser.parameters(), network.parameters(), strict=True):
+        for ours, theirs in zip(run(options).model.denoiser.parameters(), network.parameters(), strict=True):
             torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
 
 
@@ -211,33 +238,33 @@ def test_older_flags_still_work(dataset, tmp_path):
     typed = (
         f"--save_dir {tmp_path} --dataset {dataset} --layers 1 --latent_dim 16 --text_encoder_type minilm --cuda False "
         "--avg_model_beta 0.5 --guidance_param 3 --device 0 --num_steps 1 --diffusion_steps 5 --use_ema --mask_frames "
-        "--train_platform_type NoPlatform --lr_anneal_steps 10 --batch_size 2"
+        "--train_platform_type NoPlatform --lr_anneal_steps 10 --batch_size 2 --emb_trans_dec True --multi_target_cond "
+        "--multi_encoder_type multi --context_len 4 --pred_len 12"
     )
     main(typed.split())
     config = from_pretrained(complete(tmp_path)[-1]).config
     assert (config.num_layers, config.guidance_scale, config.mask_frames) == (1, 3.0, True)
+    assert (config.decoder_token, config.target_encoder) == ("time", "multi")
     assert json.loads((tmp_path / "options.json").read_text())["ema_decay"] == 0.5
 
 
 def test_flags_that_stand_for_others():
     options = LSReMGMOptions(save_dir="x", save_interval=7)
-    assert effective(options).arch == "trans_dec"
-    clip = effective(replace(options, text_encoder_type="clip", eval_during_training=True, gen_during_training=True))
-    assert (clip.text_encoder_type, clip.arch) == ("clip-b32", "trans_enc")
+    assert (options.resolved().arch, options.resolved().text_memory) == ("trans_dec", "tokens")
+    clip = replace(options, text_encoder="clip", eval_during_training=True, gen_during_training=True).resolved()
+    assert (clip.text_encoder, clip.arch, clip.text_memory) == ("clip-b32", "trans_enc", "pooled")
     assert (clip.eval_interval, clip.sample_interval) == (7, 7)
-    assert effective(replace(options, context_len=20)).pred_len == 20
-    with pytest.raises(ValueError, match="needs --arch trans_dec"):
-        effective(replace(options, text_encoder_type="bert", arch="trans_enc"))
+    assert replace(options, context_len=20).resolved().pred_len == 20
+    with pytest.raises(ValueError, match="needs arch trans_dec"):
+        replace(options, text_encoder="bert", arch="trans_enc")
 
 
 @pytest.mark.parametrize(
     "wrong, said",
     [
         ({"dataset": "no_such"}, r"dataset 'no_such' not found .* data_loaders\.prepare"),
-        ({"text_encoder_type": "elmo"}, "unknown text encoder 'elmo'"),
+        ({"text_encoder": "elmo"}, "unknown text encoder 'elmo'"),
         ({"context_len": 3, "pred_len": 2}, "expected a multiple of 4"),
-        ({"autoencoder": "nowhere"}, "no autoencoder checkpoint"),
-        ({"autoencoder": "nowhere", "context_len": 4, "pred_len": 4}, "leave out --autoencoder"),
         ({"resume_checkpoint": "nowhere"}, "no training_state.pt"),
     ],
 )
@@ -247,9 +274,18 @@ def test_what_cannot_be_trained_is_said_in_one_line(dataset, tmp_path, wrong, sa
     assert "\n" not in str(error.value)
 
 
+def test_a_latent_model_needs_an_autoencoder_of_the_same_motion(dataset, tmp_path, autoencoder):
+    with pytest.raises(ValueError, match="no checkpoint at nowhere"):
+        run_latent(small_latent(dataset, tmp_path, Path("nowhere")))
+    with pytest.raises(ValueError, match="nor of one that stands on such a model"):
+        run_latent(small_latent(dataset, tmp_path, ROOT / "checkpoints" / "tmr"))
+    with pytest.raises(ValueError, match="prefix of frames"):
+        small_latent(dataset, tmp_path, autoencoder, context_len=4, pred_len=4)
+
+
 @pytest.mark.parametrize(
     "wrong", [{"diffusion_steps": 1}, {"noise_schedule": "linear", "diffusion_steps": 10}, {"latent_dim": 30}]
 )
 def test_options_that_make_no_model_are_refused(wrong):
-    with pytest.raises(ValueError, match=r"--(diffusion_steps|latent_dim)"):
+    with pytest.raises(ValueError, match=r"(diffusion_steps|latent_dim)"):
         LSReMGMOptions(save_dir="x", **wrong)

@@ -8,7 +8,7 @@ import pytest
 from data_loaders.annotation_folder import seconds_of, write_annotations
 from data_loaders.corpus import Corpus
 from data_loaders.text_similarity import duplicates_rule
-from model.pretrained import from_pretrained
+from model.checkpoints import from_pretrained
 from model.text_store import SENTENCES, WORDS
 from model.text_towers import TOWERS, at_hand, load_text_encoder, saved_beside
 from protos.reading import FileError
@@ -29,9 +29,9 @@ def test_a_run_keeps_its_normalisation_when_its_data_change(dataset, tmp_path, c
     write_annotations(Corpus.open(dataset), folder)
     whole = (folder / "splits" / "train.txt").read_text()
     (folder / "splits" / "train.txt").write_text("\n".join(whole.split()[:6]))
-    before = run(small(folder, tmp_path / "run", num_steps=3, eval_interval=0)).networks.statistics
+    before = run(small(folder, tmp_path / "run", num_steps=3, eval_interval=0)).model.statistics
     (folder / "splits" / "train.txt").write_text(whole)
-    after = run(small(folder, tmp_path / "run", num_steps=6, eval_interval=0)).networks.statistics
+    after = run(small(folder, tmp_path / "run", num_steps=6, eval_interval=0)).model.statistics
     assert "the data have changed since this run began" in caplog.text
     np.testing.assert_array_equal(after.std, before.std)
 
@@ -48,8 +48,8 @@ def test_a_dataset_written_as_annotations_trains_the_same_kind_of_model(dataset,
     options = small(folder, tmp_path / "run", balance=0.5)
     np.testing.assert_allclose(statistics_of(training_motions(data, "train", SECONDS), data).std,
                                statistics_of(training_motions(corpus, "train", SECONDS), corpus).std, rtol=1e-5)
-    networks = from_pretrained(run(options).checkpoint)
-    assert networks.config.heading == "continuous" and networks.statistics.features == corpus.features
+    model = from_pretrained(run(options).checkpoint)
+    assert model.features.heading == "continuous" and model.statistics.features == corpus.features
 
 
 def test_of_a_longer_file_only_what_a_caption_describes_is_trained_on(dataset, tmp_path):
@@ -76,7 +76,7 @@ def test_a_file_that_is_not_finite_is_left_out_by_name(dataset, tmp_path, value)
     np.save(data.clips.motions / "broken" / "000002.npy", features)
     motions = training_motions(data, "train", (1.0, 9.8))
     assert set(motions.left_out.skipped) == {"000002_0", "000002_1"} and "broken/000002" in motions.left_out.skipped["000002_0"]
-    assert run(small(folder, tmp_path / "run", num_steps=2, eval_interval=0)).networks.mean.isfinite().all()
+    assert run(small(folder, tmp_path / "run", num_steps=2, eval_interval=0)).model.mean.isfinite().all()
 
 
 def test_what_a_split_lacks_is_counted(dataset, tmp_path):
@@ -126,7 +126,7 @@ def test_saved_text_features_of_the_layout_replace_the_language_model(dataset, t
         path = folder / kind / TOWERS[name].repository
         save_text_features(path, texts, encoder, words=kind == WORDS)
     options = small(folder, tmp_path / "run", text_encoder="auto", sentence_encoder="auto", num_steps=1)
-    config = run(options).networks.config
+    config = run(options).model.config
     assert (config.text_encoder, config.text_dim, config.duplicates) == ("distilbert", 384, "words")
 
 
@@ -144,7 +144,7 @@ def test_saved_words_say_which_rows_are_a_texts_and_texts_without_any_are_comput
     path = folder / WORDS / TOWERS["minilm"].repository
     texts = training_motions(Corpus(folder), "train", (1.0, 10.0)).texts
     save_text_features(path, texts[1:], load_text_encoder("minilm"), words=True)
-    assert run(small(folder, tmp_path / "run", num_steps=1, eval_interval=0)).networks.config.text_dim == 384
+    assert run(small(folder, tmp_path / "run", num_steps=1, eval_interval=0)).model.config.text_dim == 384
     assert f"1 captions have no saved features in {folder / WORDS}, such as {texts[0]!r}" in caplog.text
     path.with_name(f"{path.name}_slice.npy").unlink()
     with pytest.raises(ValueError, match=r"_slice\.npy is absent"):

@@ -7,12 +7,14 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 
+from protos.flags import flags_of
 from protos.options import make_options
 from protos.outputs import OutputError
 from tests import tiny_training
@@ -35,7 +37,8 @@ def options(tmp_path) -> TinyOptions:
 
 
 def flags(options: TinyOptions) -> list[str]:
-    return [word for name, value in asdict(options).items() if value != "" for word in (f"--{name}", str(value))]
+    values = {field.name: getattr(options, field.name) for field in flags_of(type(options))}
+    return [word for name, value in values.items() if value != "" for word in (f"--{name}", str(value))]
 
 
 def start(options: TinyOptions) -> subprocess.Popen:
@@ -198,7 +201,7 @@ def test_the_newest_checkpoints_and_the_best_are_kept(options, tmp_path):
     judged = iter([3.0, 1.0, 2.0])
     result = run(
         replace(options, keep_last=2, save_interval=2, eval_interval=4),
-        evaluate=lambda networks, step: {"loss": next(judged), "training": float(networks.training)},
+        evaluate=lambda model, step: {"loss": next(judged), "training": float(model.networks.training)},
     )
     folder = Path(options.save_dir)
     assert [path.name for path in checkpoints.complete(folder)] == ["step_000000010", "step_000000012"]
@@ -209,8 +212,8 @@ def test_the_newest_checkpoints_and_the_best_are_kept(options, tmp_path):
 
 
 def test_the_best_figure_survives_a_resume(options):
-    run(replace(options, num_steps=4, eval_interval=4), evaluate=lambda networks, step: {"loss": 1.0})
-    run(replace(options, num_steps=8, eval_interval=4), evaluate=lambda networks, step: {"loss": 2.0})
+    run(replace(options, num_steps=4, eval_interval=4), evaluate=lambda model, step: {"loss": 1.0})
+    run(replace(options, num_steps=8, eval_interval=4), evaluate=lambda model, step: {"loss": 2.0})
     assert json.loads((Path(options.save_dir) / "best" / "metrics.json").read_text())["step"] == 4
 
 
@@ -239,7 +242,7 @@ def test_a_best_folder_of_someone_else_is_not_replaced(options):
     mine.parent.mkdir(parents=True)
     mine.write_text("mine")
     with pytest.raises(OutputError, match=r"best .*did not write|best holds files"):
-        run(replace(options, eval_interval=1), evaluate=lambda networks, step: {"loss": 1.0})
+        run(replace(options, eval_interval=1), evaluate=lambda model, step: {"loss": 1.0})
     assert mine.read_text() == "mine" and not checkpoints.complete(Path(options.save_dir))
 
 
@@ -287,7 +290,7 @@ def test_weights_without_a_training_state_are_a_starting_point(options, tmp_path
     other = replace(options, save_dir=str(tmp_path / "other"), resume_checkpoint=str(first.checkpoint), lr=1e-12)
     second = run(replace(other, num_steps=1))
     assert second.step == 1
-    for a, b in zip(second.networks.parameters(), first.networks.parameters()):
+    for a, b in zip(second.model.networks.parameters(), first.model.networks.parameters()):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
 
 
@@ -311,7 +314,7 @@ def test_an_error_in_the_data_reaches_the_user(options):
         raise ValueError(f"clip 17 has no frames (step {step})")
 
     with pytest.raises(ValueError, match="clip 17 has no frames"):
-        train(Recipe(TinyDenoiser, tiny_training.loss, batches, write=tiny_training.save), options)
+        train(Recipe(partial(tiny_training.tiny, options), batches), options)
 
 
 def test_samples_that_cannot_be_drawn_do_not_end_the_run(options, caplog):
@@ -325,15 +328,14 @@ def test_samples_that_cannot_be_drawn_do_not_end_the_run(options, caplog):
 def test_bf16_computes_in_bfloat16_and_keeps_weights_in_float32(options):
     seen = set()
 
-    def loss(networks, batch, generators):
-        out = networks(batch.motion, torch.zeros(len(batch.motion)))
-        seen.add(out.dtype)
-        return {"mse": (out - batch.motion).pow(2).mean()}
+    def watched():
+        model = tiny_training.tiny(options)
+        model.networks["denoiser"].register_forward_hook(lambda module, given, out: seen.add(out.dtype))
+        return model
 
-    data = tiny_training.TinyData(options)
-    result = train(Recipe(TinyDenoiser, loss, data, write=tiny_training.save), replace(options, precision="bf16"))
+    result = train(Recipe(watched, tiny_training.TinyData(options)), replace(options, precision="bf16", use_ema=False))
     assert seen == {torch.bfloat16}
-    assert {p.dtype for p in result.networks.parameters()} == {torch.float32}
+    assert {p.dtype for p in result.model.networks.parameters()} == {torch.float32}
     assert weights(options).dtype == torch.float32
 
 
@@ -351,13 +353,12 @@ def test_background_threads_change_nothing(options, tmp_path):
 
 
 def test_frozen_weights_stay_and_the_average_is_optional(options):
-    networks = TinyDenoiser()
-    networks.net[0].requires_grad_(False)
-    frozen = networks.net[0].weight.clone()
-    recipe = Recipe(lambda: networks, tiny_training.loss, tiny_training.TinyData(options), write=tiny_training.save)
-    result = train(recipe, replace(options, use_ema=False))
-    assert result.networks is networks and not networks.training
-    assert torch.equal(networks.net[0].weight, frozen)
+    model = tiny_training.tiny(options)
+    first = model.networks["denoiser"].net[0].requires_grad_(False)
+    frozen = first.weight.clone()
+    result = train(Recipe(lambda: model, tiny_training.TinyData(options)), replace(options, use_ema=False))
+    assert result.model is model and not model.networks.training
+    assert torch.equal(first.weight, frozen)
 
 
 def test_each_network_is_clipped_by_itself_and_so_are_weights_of_no_network():
@@ -455,12 +456,12 @@ def test_training_goes_on_where_somebody_put_notes_beside_the_best_weights(optio
 
 
 def test_a_run_of_an_earlier_version_is_gone_on_with(options):
-    run(replace(options, num_steps=8, eval_interval=4), evaluate=lambda networks, step: {"loss": 1.0 / step})
+    run(replace(options, num_steps=8, eval_interval=4), evaluate=lambda model, step: {"loss": 1.0 / step})
     folder = Path(options.save_dir)
     for manifest in [*folder.glob("*/manifest.json"), folder / "manifest.json"]:
         manifest.unlink()
     (folder / "notes.txt").write_text("mine")
-    assert run(replace(options, eval_interval=4, keep_last=1), evaluate=lambda networks, step: {"loss": 1.0 / step}).step == 12
+    assert run(replace(options, eval_interval=4, keep_last=1), evaluate=lambda model, step: {"loss": 1.0 / step}).step == 12
     assert [path.name for path in checkpoints.complete(folder)] == ["step_000000012"]
     assert [line["step"] for line in log(options) if "loss" in line] == list(range(1, 13))
     assert json.loads((folder / "best" / "metrics.json").read_text())["step"] == 12

@@ -7,10 +7,12 @@ import numpy as np
 import torch
 
 from data_loaders.corpus import Statistics
+from data_loaders.features import Features
 from data_loaders.humanml_features import features_from_joints
 from data_loaders.skeleton import load_skeleton
-from model.pretrained import save_pretrained
-from model.tmr import TMRConfig, build
+from model.checkpoints import save_pretrained
+from model.tmr import TMR
+from model.tmr_config import TMRConfig
 from sample.gallery import Gallery
 from sample.retrieve import main
 from tests.synthetic import bvh_text, raise_hand, walk
@@ -26,11 +28,11 @@ def features_of(joints: np.ndarray, heading: str = "continuous") -> np.ndarray:
 
 def saved_tmr(folder: Path, seed: int = 0, heading: str = "continuous") -> Path:
     torch.manual_seed(seed)
-    config = TMRConfig(**SMALL, heading=heading)
+    config = TMRConfig(**SMALL, features=Features(heading=heading))
     clips = np.concatenate([features_of(walk(80)), features_of(raise_hand(60)), features_of(walk(60, 2.0))])
-    statistics = Statistics(clips.mean(0), clips.std(0) + 0.05, config.motion_features)
-    networks = build(config, statistics)
-    save_pretrained(folder, config, networks.state_dict(), statistics)
+    statistics = Statistics(clips.mean(0), clips.std(0) + 0.05, config.features)
+    networks = TMR(config, statistics)
+    save_pretrained(folder, networks)
     return folder
 
 

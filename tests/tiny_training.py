@@ -2,13 +2,16 @@
 
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Annotated
 
 import torch
 from torch import nn
 
+from data_loaders.features import HUMANML3D, Features
+from model.model import Draws, Model
+from model.registry import SYSTEMS, System
 from protos.bounds import Range
+from protos.flags import configured, decided
 from protos.options import command, run_command
 from protos.randomness import derive_seed, rand, randn_like
 from train.loop import TrainResult, train
@@ -26,9 +29,14 @@ class Batch:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TinyOptions(TrainOptions):
+class TinyConfig:
     dropout: Annotated[float, Range(0, 1, below=True)] = 0.0
     width: Annotated[int, Range(1, 64)] = 16
+    features: Features = decided(HUMANML3D)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TinyOptions(TinyConfig, TrainOptions):
     bad_step: Annotated[int, Range(-1, 1_000_000)] = -1
     """Step from which on the loss is not a number."""
 
@@ -44,13 +52,21 @@ class TinyDenoiser(nn.Module):
         return self.net(torch.cat([x, t[:, None, None].expand(-1, x.shape[1], 1)], dim=-1))
 
 
-def loss(networks: nn.Module, batch: Batch, generators: list[torch.Generator]) -> dict[str, torch.Tensor]:
-    """Squared error of a clean motion guessed from a noisy one, per sample."""
-    t = rand(generators, (len(batch.motion),), device=batch.motion.device)
-    noise = randn_like(generators, batch.motion)
-    noisy = batch.motion * (1 - t)[:, None, None] + noise * t[:, None, None]
-    error = (networks(noisy, t) - batch.motion).pow(2) * batch.mask[..., None]
-    return {"mse": error.sum((1, 2)) / (batch.lengths * FEATURES), "size": 0.01 * networks.net[0].weight.pow(2).mean()}
+class Tiny(Model):
+    def __init__(self, config: TinyConfig, statistics=None, parts=None):
+        super().__init__(config, statistics, {"denoiser": TinyDenoiser(config.width, config.dropout)})
+
+    def loss(self, batch: Batch, draws: Draws) -> dict[str, torch.Tensor]:
+        """Squared error of a clean motion guessed from a noisy one, per sample."""
+        denoiser = self.networks["denoiser"]
+        t = rand(draws.samples, (len(batch.motion),), device=batch.motion.device)
+        noise = randn_like(draws.samples, batch.motion)
+        noisy = batch.motion * (1 - t)[:, None, None] + noise * t[:, None, None]
+        error = (denoiser(noisy, t) - batch.motion).pow(2) * batch.mask[..., None]
+        return {"mse": error.sum((1, 2)) / (batch.lengths * FEATURES), "size": 0.01 * denoiser.net[0].weight.pow(2).mean()}
+
+
+SYSTEMS["tiny"] = System("tiny", f"{__name__}:TinyConfig", f"{__name__}:Tiny")
 
 
 class TinyData:
@@ -73,15 +89,12 @@ class TinyData:
         return Batch(motion, lengths, torch.arange(motion.shape[1])[None] < lengths[:, None])
 
 
-def save(folder: Path, networks: nn.Module) -> None:
-    from safetensors.torch import save_file
-
-    save_file(networks.state_dict(), folder / "model.safetensors")
+def tiny(options: TinyOptions) -> Tiny:
+    return Tiny(configured(TinyConfig, options))
 
 
 def run(options: TinyOptions, **callbacks) -> TrainResult:
-    fresh = partial(TinyDenoiser, options.width, options.dropout)
-    return train(Recipe(fresh, loss, TinyData(options), write=save, **callbacks), options)
+    return train(Recipe(partial(tiny, options), TinyData(options), **callbacks), options)
 
 
 main = command(TinyOptions, run, __doc__)

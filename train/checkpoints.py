@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from model.pretrained import EARLIER_FILES
+from model.checkpoints import EARLIER_FILES
+from model.model import Model
 from model.run_folder import WEIGHTS_FILE, steps
 from protos.files import encode_json, recover_folder, write_atomically
 from protos.outputs import MANIFEST, OutputError, Outputs, new_folder, remove_folder, require_replaceable, written_earlier
@@ -39,8 +40,8 @@ STATE_KINDS = {  # what a training state holds, of what type
     "step": int, "best": (int, float), "meter": dict, "networks": dict, "optimizer": dict, "average": (dict, type(None)),
 }  # fmt: skip
 
-# Writes what sampling needs (configuration, weights, statistics, card) of the given networks into an empty folder.
-SaveNetworks = Callable[[Path, nn.Module], None]
+# Writes what sampling needs (configuration, weights, statistics, card) of a model into an empty folder.
+SaveModel = Callable[[Path, Model], None]
 
 logger = logging.getLogger(__name__)
 
@@ -95,17 +96,17 @@ def _has_keys(path: Path, keys: tuple[str, ...]) -> bool:
     return isinstance(content, dict) and all(key in content for key in keys)
 
 
-def write_checkpoint(save_dir: Path, step: int, networks: nn.Module, save: SaveNetworks, state: dict[str, Any]) -> Path:
-    """Writes save_dir/step_#########: the sampling files of `networks` and the training state."""
+def write_checkpoint(save_dir: Path, step: int, model: Model, save: SaveModel, state: dict[str, Any]) -> Path:
+    """Writes save_dir/step_#########: the sampling files of `model` and the training state."""
     path = save_dir / f"step_{step:09d}"
     with _explained(path), new_folder(path, CHECKPOINT, overwrite=True, earlier=STEP_FILES, flag="--save_dir") as folder:
-        save(folder, networks)
+        save(folder, model)
         torch.save({**state, "version": STATE_VERSION}, folder / STATE_FILE)
     return path
 
 
-def write_best(save_dir: Path, networks: nn.Module, save: SaveNetworks, metrics: dict[str, float]) -> Path:
-    """Replaces save_dir/best by the sampling files of `networks` with the figures that made them best.
+def write_best(save_dir: Path, model: Model, save: SaveModel, metrics: dict[str, float]) -> Path:
+    """Replaces save_dir/best by the sampling files of `model` with the figures that made them best.
 
     Where somebody has put files of their own into it, it stays as it is, with a warning: training goes on.
     """
@@ -116,7 +117,7 @@ def write_best(save_dir: Path, networks: nn.Module, save: SaveNetworks, metrics:
         logger.warning("the best checkpoint is not kept: %s", error)
         return path
     with _explained(path), new_folder(path, CHECKPOINT, overwrite=True, earlier=BEST_FILES, flag="--save_dir") as folder:
-        save(folder, networks)
+        save(folder, model)
         write_atomically(folder / METRICS_FILE, encode_json(metrics, str(path / METRICS_FILE)))
     return path
 

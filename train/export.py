@@ -10,7 +10,7 @@ from protos.options import command, run_command
 from protos.reading import read_text
 
 if TYPE_CHECKING:
-    from model.lsremgm_system import LSReMGM
+    from model.model import Model
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class ExportOptions:
     """Guidance that samples use unless told otherwise (default: as trained)."""
     sampler: Literal["ddpm", "ddim", "plms", "dpmpp"] | None = None
     """Sampler that samples use unless told otherwise (default: as trained)."""
-    num_steps: Annotated[int, SAMPLING_STEPS] | None = None
+    sampling_steps: Annotated[int, SAMPLING_STEPS] | None = None
     """Denoising steps that samples take unless told otherwise (default: as trained)."""
     smoothing: Annotated[float, Range(0, 1000)] | None = None
     """Gaussian over sampled motions, sigma in frames (default: as trained)."""
@@ -45,8 +45,8 @@ class ExportOptions:
 
 def run(options: ExportOptions) -> Path:
     """Writes the folder and returns the checkpoint it came from. Raises FileNotFoundError, CheckpointError or OutputError."""
+    from model.checkpoints import EARLIER_FOLDER, from_pretrained, load_part, save_pretrained
     from model.known_texts import KnownTexts
-    from model.pretrained import EARLIER_FOLDER, from_pretrained, save_pretrained
     from model.run_folder import checkpoint_in
     from protos.outputs import require_replaceable
     from train.checkpoints import complete
@@ -55,19 +55,19 @@ def run(options: ExportOptions) -> Path:
     source = found[-1] if found else checkpoint_in(options.checkpoint)
     require_apart(options.output, options.checkpoint)
     require_replaceable(options.output, "checkpoint", overwrite=options.overwrite, earlier=EARLIER_FOLDER)
-    networks = from_pretrained(source)
+    model = from_pretrained(source)
     if options.autoencoder:
-        replace_decoder(networks, options.autoencoder)
+        replace_decoder(model, load_part(options.autoencoder, "autoencoder", "motion_autoencoder"), options.autoencoder)
     own_card, own_prompts = source / "README.md", source / "prompts.txt"
     card = _read(options.card) if options.card else _read(own_card) if own_card.is_file() else ""
     prompts = _read(options.prompts) if options.prompts else _read(own_prompts) if own_prompts.is_file() else ""
-    asked = {name: getattr(options, name) for name in ("guidance_scale", "sampler", "num_steps", "smoothing")}
+    asked = {name: getattr(options, name) for name in ("guidance_scale", "sampler", "sampling_steps", "smoothing")}
     asked = {name: value for name, value in asked.items() if value is not None}
-    if unknown := [name for name in asked if not hasattr(networks.config, name)]:
+    if unknown := [name for name in asked if not hasattr(model.config, name)]:
         raise ValueError(f"--{unknown[0]}: {source} holds no model that samples")
-    config = replace(networks.config, **asked)
-    save_pretrained(options.output, config, networks.state_dict(), networks.statistics, card, half=options.half,
-                    overwrite=options.overwrite, prompts=prompts, known_texts=KnownTexts.beside(source))
+    model.config = replace(model.config, **asked)
+    save_pretrained(options.output, model, card, half=options.half, overwrite=options.overwrite, prompts=prompts,
+                    known_texts=KnownTexts.beside(source))
     size = sum(path.stat().st_size for path in options.output.rglob("*") if path.is_file()) / 1e6
     log.info("%s -> %s (%.1f MB)", source, options.output, size)
     return source
@@ -83,20 +83,18 @@ def require_apart(output: Path, checkpoint: Path) -> None:
                           "what it is made from; give another --output")
 
 
-def replace_decoder(networks: "LSReMGM", folder: Path) -> None:
+def replace_decoder(model: "Model", autoencoder: "Model", folder: Path) -> None:
     """Puts the decoder of the autoencoder in `folder` into a model. ValueError unless the latents are the same."""
     import torch
 
-    from model.motion_autoencoder import load_autoencoder
-
-    autoencoder, _ = load_autoencoder(folder)
-    own = getattr(networks, "autoencoder", None)
-    if own is None or own.config != autoencoder.config:
+    own = model.parts.get("autoencoder")
+    if own is None or replace(own.config, dataset="") != replace(autoencoder.config, dataset=""):
         raise ValueError(f"--autoencoder {folder}: the model has no autoencoder of that kind")
-    for name, value in autoencoder.state_dict().items():
-        if name.startswith(own.LATENTS) and not torch.equal(value, own.state_dict()[name]):
+    before = own.networks.state_dict()
+    for name, value in autoencoder.networks.state_dict().items():
+        if name.removeprefix("autoencoder.").startswith(own.network.LATENTS) and not torch.equal(value, before[name]):
             raise ValueError(f"--autoencoder {folder}: makes other latents than the model works in ({name} differs)")
-    own.load_state_dict(autoencoder.state_dict())
+    model.parts["autoencoder"] = autoencoder
 
 
 def _read(path: Path) -> str:
@@ -105,7 +103,7 @@ def _read(path: Path) -> str:
     return read_text(path)
 
 
-main = command(ExportOptions, run, __doc__)
+main = command(ExportOptions, run, __doc__, {"num_steps": "sampling_steps"})
 
 if __name__ == "__main__":
     run_command(main)

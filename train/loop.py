@@ -1,4 +1,4 @@
-"""The one training loop. Systems bring a `Recipe`: networks, `loss(networks, batch, generators)`, `batches(step, part, parts)`.
+"""The one training loop. A `Recipe` brings a model, which has a `loss(batch, draws)`, and its `batches(step, part, parts)`.
 
 Everything random is a function of (seed, step, position of the sample in the global batch): which samples a step sees,
 their noise and timesteps, dropout. So a step number is all that resuming needs to go on exactly, and P processes with
@@ -11,7 +11,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from model.model import Draws, Model
 from protos.processes import Processes
-from protos.randomness import derive_seed, sample_generators, seed_everything
+from protos.randomness import derive_seed, seed_everything
 from train import checkpoints
 from train.checkpoints import STATE_FILE
 from train.options import TrainOptions
 from train.prefetch import prefetched, to_device
 from train.progress import Meter, Progress
-from train.recipe import Evaluate, Loss, Recipe, Sample
+from train.recipe import Evaluate, Recipe, Sample, draws_of
 
 MAX_BAD_STEPS = 20
 NOTHING, SAVE, STOP = 0, 1, 2
@@ -36,11 +36,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainResult:
-    """Where a run ended: its last checkpoint folder and the networks to sample from (the moving average)."""
+    """Where a run ended: its last checkpoint folder and the model to sample from (the moving average)."""
 
     step: int
     checkpoint: Path
-    networks: nn.Module
+    model: Model
 
 
 class DivergedError(ValueError):
@@ -48,14 +48,14 @@ class DivergedError(ValueError):
 
 
 class LossModule(nn.Module):
-    """Makes `loss` the forward pass of a module, so that data-parallel wrappers see every use of the networks."""
+    """Makes the loss of a model the forward pass of a module, so that data-parallel wrappers see every use of its networks."""
 
-    def __init__(self, networks: nn.Module, loss: Loss):
+    def __init__(self, model: Model):
         super().__init__()
-        self.networks, self.loss = networks, loss
+        self.networks, self.loss = model.networks, model.loss
 
-    def forward(self, batch: Any, generators: "list[torch.Generator]") -> dict[str, Tensor]:
-        terms = {name: term.float().mean() for name, term in self.loss(self.networks, batch, generators).items()}
+    def forward(self, batch: Any, draws: Draws) -> dict[str, Tensor]:
+        terms = {name: term.float().mean() for name, term in self.loss(batch, draws).items()}
         if "loss" not in terms:
             terms["loss"] = torch.stack(list(terms.values())).sum()
         return terms
@@ -92,7 +92,7 @@ def clip_gradients(networks: nn.Module, limit: float, each: bool = False) -> flo
 
 
 def train(recipe: Recipe, options: TrainOptions) -> TrainResult:
-    """Trains fresh networks; goes on with the newest complete checkpoint in options.save_dir if there is one.
+    """Trains a fresh model; goes on with the newest complete checkpoint in options.save_dir if there is one.
 
     After --max_minutes, Ctrl-C or SIGTERM the run finishes its step and saves; the latter two then raise KeyboardInterrupt and
     SystemExit. Raises DivergedError, and ValueError for a checkpoint that does not fit.
@@ -109,7 +109,7 @@ def train(recipe: Recipe, options: TrainOptions) -> TrainResult:
 class _Run:
     """One call of `train`: the state that a checkpoint holds, and the steps that change it."""
 
-    def __init__(self, networks: nn.Module, recipe: Recipe, options: TrainOptions):
+    def __init__(self, model: Model, recipe: Recipe, options: TrainOptions):
         from accelerate import Accelerator
 
         self.device = Processes(options.device).device
@@ -125,18 +125,19 @@ class _Run:
             checkpoints.begin_run(self.save_dir, options.overwrite)
         self.accelerator.wait_for_everyone()
 
-        self.networks = networks.to(self.device)
+        self.model = model.to(self.device)
+        self.networks = model.networks
         parameters = [p for p in self.networks.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
             parameters, lr=options.lr, betas=(0.9, options.adam_beta2), weight_decay=options.weight_decay,
             fused=self.device.type in ("cpu", "cuda"),
         )  # fmt: skip
-        self.average = deepcopy(self.networks).requires_grad_(False).eval() if options.use_ema else None
+        self.average = model.copied() if options.use_ema else None
         self.meter, self.step, self.best = Meter(), 0, math.inf
         self.checkpoint = self._restore()
         if self.main:
             checkpoints.remember_options(self.save_dir, asdict(options))
-        self.module = self.accelerator.prepare_model(LossModule(self.networks, recipe.loss), device_placement=False)
+        self.module = self.accelerator.prepare_model(LossModule(model), device_placement=False)
         samples_per_step = options.batch_size * options.accumulation * self.world
         self.progress = Progress(self.save_dir, self.step, options.num_steps, samples_per_step, self.main)
         if self.main:
@@ -158,12 +159,12 @@ class _Run:
         if not found and not (folder / STATE_FILE).is_file():
             checkpoints.load_initial_weights(self.networks, folder, self.recipe.published(folder))
             if self.average is not None:
-                self.average.load_state_dict(self.networks.state_dict())
+                self.average.networks.load_state_dict(self.networks.state_dict())
             return None
         state = checkpoints.read_state(folder)
         checkpoints.load_weights(self.networks, state["networks"], folder)
         if self.average is not None:
-            checkpoints.load_weights(self.average, state["average"] or state["networks"], folder)
+            checkpoints.load_weights(self.average.networks, state["average"] or state["networks"], folder)
         checkpoints.load_optimizer(self.optimizer, state["optimizer"], folder)
         for group in self.optimizer.param_groups:  # these may have been changed on purpose
             group.update(weight_decay=self.options.weight_decay, betas=(0.9, self.options.adam_beta2))
@@ -216,18 +217,18 @@ class _Run:
     def _update(self, next_batch: Callable[[], Any]) -> float:
         """One optimiser step; returns the norm of the gradient. A gradient that is not finite changes nothing."""
         options = self.options
-        self.networks.train()
+        self.model.train()
         all_terms = []
         for micro in range(options.accumulation):
             part = micro * self.world + self.accelerator.process_index
             seed_everything(derive_seed(options.seed, "step", self.step, part))
             positions = range(part * options.batch_size, (part + 1) * options.batch_size)
-            generators = sample_generators(options.seed, positions, "train", self.step, device=self.device)
+            draws = draws_of(options.seed, positions, "train", self.step, device=self.device)
             batch = to_device(next_batch(), self.device)
             last = micro == options.accumulation - 1
             with nullcontext() if last else self.accelerator.no_sync(self.module):
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=options.precision == "bf16"):
-                    terms = self.module(batch, generators)
+                    terms = self.module(batch, draws)
                 (terms["loss"] / options.accumulation).backward()
             all_terms.append(terms)
         norm = clip_gradients(self.networks, options.grad_clip or math.inf, options.clip_each)
@@ -241,15 +242,15 @@ class _Run:
                 decay = options.ema_decay
                 if options.ema_warmup:
                     decay = min(decay, (1 + self.step) / (10 + self.step))
-                update_average(self.average, self.networks, decay)
+                update_average(self.average.networks, self.networks, decay)
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         return norm
 
     @property
-    def judged(self) -> nn.Module:
-        """The networks to sample, judge and save."""
-        return (self.average if self.average is not None else self.networks).eval()
+    def judged(self) -> Model:
+        """The model to sample, judge and save."""
+        return (self.average if self.average is not None else self.model).eval()
 
     def _share_meter(self) -> None:
         if self.world > 1:
@@ -304,7 +305,7 @@ class _Run:
             state = {
                 "step": self.step, "best": self.best, "meter": self.meter.state(), "stamp": self.recipe.stamp,
                 "networks": self.networks.state_dict(), "optimizer": self.optimizer.state_dict(),
-                "average": self.average.state_dict() if self.average is not None else None,
+                "average": self.average.networks.state_dict() if self.average is not None else None,
             }  # fmt: skip
             self.checkpoint = checkpoints.write_checkpoint(self.save_dir, self.step, self.judged, self.recipe.save, state)
             checkpoints.prune(self.save_dir, self.options.keep_last)

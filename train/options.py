@@ -82,3 +82,24 @@ class TrainOptions:
         if self.overwrite and self.resume_checkpoint and Path(self.resume_checkpoint).resolve().is_relative_to(run):
             raise ValueError(f"--overwrite would delete {self.resume_checkpoint}, from which the run is to begin: give another "
                              "--save_dir, or leave --overwrite out to go on with the run")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorOptions(TrainOptions):
+    """Motions made while training"""
+
+    dataset_folder: str = ""
+    """Where the dataset lies, if not at dataset/."""
+    sample_prompts: tuple[str, ...] = ()
+    """Prompts of the videos of --sample_interval (default: captions of the data), one motion of 6 s each."""
+    eval_during_training: bool = False
+    """Judge motions made for captions of the val split too (R-precision, FID, ...), by the dataset's evaluator; without
+    --eval_interval at every checkpoint."""
+    gen_during_training: bool = False
+    """Sample videos at every checkpoint; as --sample_interval with the value of --save_interval."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for asked, interval in ((self.eval_during_training, "eval_interval"), (self.gen_during_training, "sample_interval")):
+            if asked and not getattr(self, interval):
+                object.__setattr__(self, interval, self.save_interval)

@@ -1,7 +1,7 @@
 """What training adds to a model, and what every training command does alike: `train.loop.train` runs a `Recipe`."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -9,36 +9,35 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from data_loaders.corpus import Statistics
+from model.checkpoints import write_files
 from model.known_texts import FILE as KNOWN_TEXTS_FILE
 from model.known_texts import KnownTexts
-from model.pretrained import write_files
+from model.model import Draws, Model
 from model.text_encoders import TextEncoder, with_text_features
 from protos.files import write_atomically
-from train.checkpoints import SaveNetworks, complete
+from protos.randomness import derive_seed, sample_generators
+from train.checkpoints import complete
 from train.options import TrainOptions
 from train.prefetch import Batches
 
-# (networks, batch, a generator per sample) -> terms, scalar or (B,); "loss" is the total, where it is absent their sum.
-Loss = Callable[[nn.Module, Any, "list[torch.Generator]"], dict[str, Tensor]]
-# (networks to judge, step) -> figures; "rank_by", or without it "loss", tells which checkpoint is best, lower being better.
-Evaluate = Callable[[nn.Module, int], dict[str, float]]
-Sample = Callable[[nn.Module, int], None]
+# (model to judge, step) -> figures; "rank_by", or without it "loss", tells which checkpoint is best, lower being better.
+Evaluate = Callable[[Any, int], dict[str, float]]
+Sample = Callable[[Any, int], None]
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Networks, data, loss and callbacks of a training. The callbacks run on the main process, without gradient.
+    """Model, data and callbacks of a training. The callbacks run on the main process, without gradient.
 
-    The networks that are judged, sampled and saved are the moving average, where there is one, in eval mode.
+    The model that is judged, sampled and saved has the moving average of the weights, where there is one, and is in eval mode.
     """
 
-    build: Callable[[], nn.Module]  # fresh networks; called right after seeding, so whatever else draws numbers comes before
-    loss: Loss
+    build: Callable[[], Model]  # a fresh model; called right after seeding, so whatever else draws numbers comes before
     batches: Batches
     evaluate: Evaluate | None = None
     sample: Sample | None = None
@@ -46,7 +45,7 @@ class Recipe:
     card: str = ""  # README.md of a checkpoint folder
     captions: Sequence[str] = ()  # whose sketch lies beside the weights, so that a prompt beyond them is told
     prompts: Sequence[str] = ()  # that sampling uses when none is given
-    write: SaveNetworks | None = None  # the sampling files of networks that are no registered system
+    before_saving: Callable[[Any], None] = lambda model: None  # what is measured of a trained model once, such as its latents
     published: Callable[[Path], dict[str, Tensor] | None] = lambda path: None  # weights of another project's checkpoint
     encoders: Mapping[str, TextEncoder] = field(default_factory=dict)  # by role, of whose features the loss reads
 
@@ -55,12 +54,10 @@ class Recipe:
         made = self.batches(step, part, parts)
         return with_text_features(made, self.encoders) if self.encoders else made
 
-    def save(self, folder: Path, networks: nn.Module) -> None:
+    def save(self, folder: Path, model: Model) -> None:
         """Writes what sampling needs into an empty folder."""
-        if self.write is not None:
-            self.write(folder, networks)
-            return
-        write_files(folder, networks.config, networks.state_dict(), networks.statistics, self.card)
+        self.before_saving(model)
+        write_files(folder, model, self.card)
         if self.captions:
             self._known_texts.save(folder / KNOWN_TEXTS_FILE)
         if self.prompts:
@@ -69,6 +66,12 @@ class Recipe:
     @cached_property
     def _known_texts(self) -> KnownTexts:
         return KnownTexts.make(self.captions)
+
+
+def draws_of(seed: int, positions: Iterable[int], *context: str | int, device: torch.device | str = "cpu") -> Draws:
+    """The randomness of the samples at `positions` of the global batch, and of a step, in a context such as ("train", step)."""
+    step = torch.Generator(device).manual_seed(derive_seed(seed, "step", *context))
+    return Draws(sample_generators(seed, positions, *context, device=device), step)
 
 
 def kept_statistics(own: Statistics, options: TrainOptions) -> Statistics:

@@ -11,12 +11,14 @@ import torch
 from data_loaders.batches import CaptionBatches, TextMotionDataset, collate
 from data_loaders.corpus import Batch, Corpus, Statistics
 from data_loaders.feature_statistics import feature_mean_std
+from data_loaders.text_similarity import duplicates_rule
 from evaluations import retrieval_metrics
+from model.layers import cosines
 from model.text_encoders import TextEncoder
 from model.text_store import SENTENCES, WORDS
 from model.text_towers import at_hand, load_text_encoder, saved_beside
-from model.tmr import TMR, TMRConfig, build, cosines
-from model.tmr_losses import captions_of, loss
+from model.tmr import TMR
+from model.tmr_config import NUM_POSITIONS, TMRConfig
 from protos.randomness import sample_generators
 from train.options import TrainOptions
 from train.prefetch import to_device
@@ -26,9 +28,6 @@ logger = logging.getLogger(__name__)
 
 POOL = retrieval_metrics.SMALL_BATCH
 VALIDATION_POOLS = 16
-# Scores above which captions may mean the same. That of mpnet is published (0.8, a cosine of 0.6). By minilm, of 574 pairs
-# of captions that say the same in their words, all lie above it, and so does a sixth of the others: words must decide too.
-FALSE_NEGATIVES = {"mpnet": 0.8, "minilm": 0.8}
 
 
 def tmr_recipe(
@@ -38,6 +37,7 @@ def tmr_recipe(
 
     ValueError or OSError, in a user's words, for what cannot be trained.
     """
+    config = completed(config, data, seconds)
     motions = training_motions(data, "train", seconds)
     statistics = kept_statistics(statistics_of(motions, data), training)
     held_out = validation_motions(data, seconds) if training.eval_interval else None
@@ -52,10 +52,20 @@ def tmr_recipe(
         logger.warning("--balance %g does nothing: the clips of %s have no content labels", balance, config.dataset)
     weights = motions.weights(balance) if balance else None
     return Recipe(
-        partial(build, config, statistics, words, sentences), partial(loss, together=True),
+        partial(TMR, config, statistics, text_encoder=words, sentence_encoder=sentences),
         CaptionBatches(motions, training.batch_size, training.seed, weights),
         validation(held_out, training.seed) if held_out else None, stamp=data.stamp, card=card(config, seconds),
         captions=motions.texts, encoders={"words": words, **({"sentences": sentences} if sentences else {})},
+    )  # fmt: skip
+
+
+def completed(config: TMRConfig, data: Corpus, seconds: tuple[float, float]) -> TMRConfig:
+    """The configuration with what data and language models decide, and what `auto` stands for."""
+    words, sentences = language_models(config.text_encoder, config.sentence_encoder, data, bool(config.lambda_contrastive))
+    return replace(
+        config, features=data.features, text_encoder=words, sentence_encoder=sentences,
+        duplicates=duplicates_rule(config.duplicates, data.heading == "published", sentences),
+        **frame_limits(seconds, data.fps),
     )  # fmt: skip
 
 
@@ -93,7 +103,7 @@ def frames_of(seconds: tuple[float, float], fps: float) -> tuple[int, int]:
 def frame_limits(seconds: tuple[float, float], fps: float) -> dict[str, int]:
     """min_frames and max_frames of motions of `seconds`. ValueError where the networks cannot read as many."""
     shortest, longest = frames_of(seconds, fps)
-    positions = TMRConfig.max_positions - 2
+    positions = NUM_POSITIONS - 2
     if longest > positions:
         raise ValueError(f"--max_seconds {seconds[1]:g}: {longest} frames at {fps:g} fps, these networks read at most "
                          f"{positions}")  # fmt: skip
@@ -129,15 +139,15 @@ def validation(motions: TextMotionDataset, seed: int) -> Evaluate:
     pools = order[: count // size * size].reshape(-1, size)
 
     @torch.no_grad()
-    def evaluate(networks: TMR, step: int) -> dict[str, float]:
+    def evaluate(model: TMR, step: int) -> dict[str, float]:
         sums: dict[str, float] = {}
         for number, pool in enumerate(pools):
-            batch = to_device(collate([motions.item(int(i), 0, seed) for i in pool]), networks.device)
-            generators = sample_generators(seed, range(size), "val", number, device=networks.device)
-            terms = {name: float(term) for name, term in loss(networks, batch, generators).items()}
-            for name, value in {**terms, **recalls(networks, batch)}.items():
+            batch = to_device(collate([motions.item(int(i), 0, seed) for i in pool]), model.device)
+            generators = sample_generators(seed, range(size), "val", number, device=model.device)
+            terms = {name: float(term) for name, term in model.loss_terms(batch, generators).items()}
+            for name, value in {**terms, **recalls(model, batch)}.items():
                 sums[name] = sums.get(name, 0.0) + value / len(pools)
-        if networks.config.lambda_contrastive:
+        if model.config.lambda_contrastive:
             sums["rank_by"] = -float(np.mean([sums[name] for name in RECALLS]))
         return sums
 
@@ -148,14 +158,13 @@ RECALLS = ("t2m_R01", "t2m_R03", "m2t_R01", "m2t_R03")
 
 
 @torch.no_grad()
-def recalls(networks: TMR, batch: Batch) -> dict[str, float]:
+def recalls(model: TMR, batch: Batch) -> dict[str, float]:
     """RECALLS in percent within a batch."""
-    text = networks.text_posterior(networks.word_features(batch.texts)).mean
-    motion = networks.motion_posterior(networks.normalised(batch.motion, batch.mask), batch.mask).mean
-    similarity = cosines(text, motion).float().cpu().numpy()
+    text = model.text_posterior(model.word_features(batch.texts)).mean
+    similarity = cosines(text, model.motion_posterior(*model.masked(batch)).mean).float().cpu().numpy()
     same = np.array(batch.texts)[:, None] == np.array(batch.texts)
-    if captions := captions_of(networks, batch):
-        same |= captions.false_negatives(networks.config.false_negative_threshold).cpu().numpy()
+    if captions := model.captions_of(batch):
+        same |= captions.false_negatives(model.config.false_negative_threshold).cpu().numpy()
     found = retrieval_metrics.retrieval_metrics(similarity, same, rounding=None)
     return {name: found[name.replace("_", "/")] for name in RECALLS}
 
@@ -166,10 +175,11 @@ def card(config: TMRConfig, seconds: tuple[float, float]) -> str:
     name, command = ("TMR text-motion retrieval", "train_tmr") if tmr else ("TEMOS text to motion", "train_temos")
     use = ('sample.retrieve text_motion_sim --model_path THIS_FOLDER --text "a person walks forward" --motion FILE' if tmr
            else 'sample.sample --model_path THIS_FOLDER --text_prompt "a person walks forward"')  # fmt: skip
+    features = config.features
     return f"""# {name}
 
-Trained by `python -m train.{command}` on `{config.dataset}` ({config.skeleton} skeleton, {config.fps:g} fps,
-{config.heading} heading; motions of {seconds[0]:g} to {seconds[1]:g} s; words by {config.text_encoder}).
+Trained by `python -m train.{command}` on `{config.dataset}` ({features.skeleton} skeleton, {features.fps:g} fps,
+{features.heading} heading; motions of {seconds[0]:g} to {seconds[1]:g} s; words by {config.text_encoder}).
 The terms of that dataset's licence hold for these weights.
 
 This folder alone is enough:

@@ -1,9 +1,12 @@
-"""python -m train.train_autoencoder: the motion autoencoder in whose latents the starter model diffuses."""
+"""python -m train.train_autoencoder --save_dir save/autoencoder --dataset NAME: the autoencoder in whose latents
+train.train_latent diffuses.
+"""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from protos.bounds import BATCH_SIZE, CHANNELS, STEPS, WEIGHT, Range
+from model.autoencoder_config import AutoencoderConfig
+from protos.bounds import BATCH_SIZE, STEPS, WEIGHT, Range
 from protos.flags import configured
 from protos.options import command, run_command
 from train.options import TrainOptions
@@ -13,29 +16,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoencoderOptions(TrainOptions):
-    """Train the motion autoencoder on a prepared dataset."""
+class AutoencoderOptions(AutoencoderConfig, TrainOptions):
+    """Data and course of the training"""
 
+    dataset: str
+    """Dataset folder made by data_loaders.prepare, or a known name."""
     autoencoder: str = ""
     """Checkpoint of an autoencoder, or of a model that has one, to begin from; its sizes then count, not the flags'
     (--kl_weight and --latent_noise do)."""
     decoder_only: bool = False
     """Train only the decoder of --autoencoder: its latents stay what they are, and so do models trained on them."""
-    dataset: str = "bandai_namco"
-    """Dataset folder made by data_loaders.prepare, or a known name."""
     window_size: Annotated[int, Range(8, 100_000)] = 64
-    """Frames per training window, a multiple of 4."""
+    """Frames per training window, a multiple of --downsampling."""
     balance: Annotated[float, Range(0, 10)] = 0.5
     """How far contents are evened out: 0 draws clips as often as they occur, 1 every content equally often."""
-    latent_channels: Annotated[int, CHANNELS] = 64
-    """Channels of one latent (4 frames)."""
-    width: Annotated[int, CHANNELS] = 256
-    """Channels inside the network."""
-    kl_weight: Annotated[float, WEIGHT] = 1e-4
-    """Weight of the KL term that keeps latents bounded."""
-
-    latent_noise: Annotated[float, Range(0, 100)] = 0.1
-    """Noise on latents in training, relative to their spread: what lies below it, a generator need not get right."""
 
     num_steps: Annotated[int, STEPS] = 8000
     """Optimiser steps in all."""
@@ -63,9 +57,10 @@ class AutoencoderOptions(TrainOptions):
     """Steps between lines of the log."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.window_size % 4:
-            raise ValueError(f"--window_size {self.window_size}: expected a multiple of 4")
+        TrainOptions.__post_init__(self)
+        AutoencoderConfig.__post_init__(self)
+        if self.window_size % self.downsampling:
+            raise ValueError(f"--window_size {self.window_size}: expected a multiple of {self.downsampling}")
         if self.decoder_only and not self.autoencoder:
             raise ValueError("--decoder_only needs an --autoencoder whose decoder is to be trained")
 
@@ -73,12 +68,11 @@ class AutoencoderOptions(TrainOptions):
 def run(options: AutoencoderOptions) -> "TrainResult":
     """Trains and saves the autoencoder; the checkpoint folder holds config, weights, statistics and latent spread."""
     from data_loaders.corpus import Corpus
-    from model.motion_autoencoder import AutoencoderConfig, autoencoder_columns
     from train.autoencoder_recipe import autoencoder_recipe
     from train.loop import train
 
     corpus = Corpus.open(options.dataset)
-    config = configured(AutoencoderConfig, options, num_columns=len(autoencoder_columns(corpus.features)))
+    config = configured(AutoencoderConfig, options, features=corpus.features)
     recipe = autoencoder_recipe(
         corpus, config, options, options.window_size, options.balance, options.autoencoder, options.decoder_only
     )

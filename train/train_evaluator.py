@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from protos.bounds import BATCH_SIZE, CHANNELS, STEPS, WEIGHT, Range
+from model.evaluator_config import EvaluatorConfig
+from protos.bounds import BATCH_SIZE, STEPS, WEIGHT, Range
 from protos.flags import configured
 from protos.options import command, run_command
 from train.options import TrainOptions
@@ -32,8 +33,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluatorOptions(TrainOptions):
-    """Train an evaluator on a prepared dataset. The shared flags speak of the second stage, matching."""
+class EvaluatorOptions(EvaluatorConfig, TrainOptions):
+    """What is trained, and on what. The shared flags speak of the second stage, matching."""
 
     preset: Literal["published", "small"] = "published"
     """Recipe that sets the defaults of the other flags."""
@@ -48,17 +49,6 @@ class EvaluatorOptions(TrainOptions):
     balance: Annotated[float, Range(0, 10)] = 0.0
     """How far rare contents are lifted: 0 draws clips as often as they occur, 1 every content equally often."""
 
-    movement_hidden: Annotated[int, CHANNELS] = 512
-    """Channels inside the movement autoencoder."""
-    movement_latent: Annotated[int, CHANNELS] = 512
-    """Channels of a movement latent (4 frames)."""
-    text_hidden: Annotated[int, CHANNELS] = 512
-    """Channels of the text encoder's GRU, in each direction."""
-    motion_hidden: Annotated[int, CHANNELS] = 1024
-    """Channels of the motion encoder's GRU, in each direction."""
-    embedding: Annotated[int, CHANNELS] = 512
-    """Channels of the common space."""
-
     window_size: Annotated[int, Range(8, 100_000)] = 24
     """Frames per window of the movement autoencoder, a multiple of 4."""
     movement_steps: Annotated[int, STEPS] = 300_000
@@ -68,8 +58,6 @@ class EvaluatorOptions(TrainOptions):
     movement_lr: Annotated[float, Range(0, 100, above=True)] = 1e-4
     """Learning rate of the movement autoencoder."""
 
-    negative_margin: Annotated[float, Range(0, 1_000_000, above=True)] = 10.0
-    """Distance that motions of other texts are pushed to."""
     num_steps: Annotated[int, STEPS] = 300_000
     """Steps of the matching (published: 300 epochs, 877,000 steps of 8 motions)."""
     batch_size: Annotated[int, Range(2, 65_536)] = 32
@@ -88,7 +76,8 @@ class EvaluatorOptions(TrainOptions):
     """Steps between evaluations on the validation split; the best is kept in save_dir/matching/best."""
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        TrainOptions.__post_init__(self)
+        EvaluatorConfig.__post_init__(self)
         if self.window_size % 4:
             raise ValueError(f"--window_size {self.window_size}: expected a multiple of 4")
 
@@ -97,28 +86,24 @@ def run(options: EvaluatorOptions) -> "TrainResult":
     """Trains both stages, each gone on with where it was left. ValueError or OSError, in a user's words."""
     from data_loaders.corpus import Corpus, Statistics
     from data_loaders.feature_statistics import with_feature_bias
-    from model.evaluators import EvaluatorConfig
     from train.evaluator_recipe import CaptionWords, Settings, matching_recipe, movement_recipe
     from train.loop import train
 
     corpus = Corpus.open(options.dataset)
     captions = CaptionWords(corpus, options.words, options.glove_folder)
-    config = configured(
-        EvaluatorConfig, options, num_features=corpus.features.width, **captions.settings(),
-        **corpus.features.record(),
-    )  # fmt: skip
+    config = configured(EvaluatorConfig, options, features=corpus.features, **captions.settings())
     std = with_feature_bias(corpus.std, corpus.features, options.feat_bias, times=2)
     statistics = Statistics(corpus.mean, std, corpus.features)
-    settings = Settings(options.window_size, options.balance, options.negative_margin)
+    settings = Settings(options.window_size, options.balance)
     first = replace(
         options, save_dir=str(Path(options.save_dir) / "movement"), num_steps=options.movement_steps, resume_checkpoint="",
         batch_size=options.movement_batch_size, lr=options.movement_lr, grad_clip=0.0, clip_each=False,
     )  # fmt: skip
     logger.info("movement autoencoder: %d steps", first.num_steps)
-    movement = train(movement_recipe(corpus, config, first, statistics, settings), first).networks
+    movement = train(movement_recipe(corpus, config, first, statistics, settings), first).model
     second = replace(options, save_dir=str(Path(options.save_dir) / "matching"))
     logger.info("matching: %d steps", second.num_steps)
-    return train(matching_recipe(corpus, captions, config, second, statistics, movement.encoder, settings), second)
+    return train(matching_recipe(corpus, captions, config, second, statistics, movement, settings), second)
 
 
 main = command(EvaluatorOptions, run, __doc__, presets=PRESETS)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from protos.bounds import BATCH_SIZE, CHANNELS, STEPS, WEIGHT, Range
+from model.evaluator_config import UNIT_LENGTH, LengthEstimatorConfig
+from protos.bounds import BATCH_SIZE, STEPS, WEIGHT, Range
 from protos.flags import configured
 from protos.options import command, run_command
 from train.options import TrainOptions
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LengthEstimatorOptions(TrainOptions):
-    """Train a length estimator on a prepared dataset."""
+class LengthEstimatorOptions(LengthEstimatorConfig, TrainOptions):
+    """What is trained, and on what."""
 
     dataset: str = "humanml"
     """humanml, kit, bandai_namco, or a folder made by data_loaders.prepare."""
@@ -26,8 +27,6 @@ class LengthEstimatorOptions(TrainOptions):
     """What is read of texts: the published word vectors, or MiniLM's; auto takes the former where they are."""
     glove_folder: Path = Path("checkpoints/official/glove")
     """Folder of our_vab_data.npy, our_vab_words.pkl and our_vab_idx.pkl."""
-    hidden: Annotated[int, CHANNELS] = 512
-    """Channels of the GRU, in each direction."""
 
     num_steps: Annotated[int, STEPS] = 100_000
     """Steps in all (published: 300 epochs of 64 texts, 110,000 steps)."""
@@ -44,18 +43,21 @@ class LengthEstimatorOptions(TrainOptions):
     log_interval: Annotated[int, STEPS] = 100
     """Steps between lines of the log."""
 
+    def __post_init__(self) -> None:
+        TrainOptions.__post_init__(self)
+        LengthEstimatorConfig.__post_init__(self)
+
 
 def run(options: LengthEstimatorOptions) -> "TrainResult":
     """Trains and saves. ValueError or OSError, in a user's words, for what cannot be trained."""
     from data_loaders.corpus import Corpus
-    from model.evaluators import UNIT_LENGTH, LengthEstimatorConfig
     from train.evaluator_recipe import CaptionWords, length_recipe, shortest_motion
     from train.loop import train
 
     corpus = Corpus.open(options.dataset)
     captions = CaptionWords(corpus, options.words, options.glove_folder)
     config = configured(
-        LengthEstimatorConfig, options, fps=corpus.fps, shortest_units=shortest_motion(corpus) // UNIT_LENGTH,
+        LengthEstimatorConfig, options, features=corpus.features, shortest_units=shortest_motion(corpus) // UNIT_LENGTH,
         **captions.settings(),
     )  # fmt: skip
     return train(length_recipe(corpus, captions, config, options), options)

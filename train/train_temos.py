@@ -6,9 +6,10 @@ TMR without its contrast (Petrovich et al. 2022): see train.train_tmr, whose fla
 from dataclasses import dataclass
 from typing import Annotated
 
+from model.tmr_config import PRESETS
 from protos.bounds import WEIGHT
 from protos.options import command, run_command
-from train.tmr_options import PRESETS, TMROptions, run
+from train.tmr_options import TMROptions, run
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,9 @@ processes every text is contrasted with the motions of all of them, so they trai
 --accumulation are contrasted apart.
 """
 
+from model.tmr_config import PRESETS
 from protos.options import command, run_command
-from train.tmr_options import PRESETS, TMROptions, run
+from train.tmr_options import TMROptions, run
 
 main = command(TMROptions, run, __doc__, presets=PRESETS)
 

@@ -7,20 +7,23 @@ import numpy as np
 from torch import Tensor, nn
 
 from data_loaders.corpus import Statistics
-from model.evaluators import EvaluatorConfig, GuoEvaluator, LengthEstimator, LengthEstimatorConfig
+from data_loaders.features import Features
+from model.evaluator_config import EvaluatorConfig, LengthEstimatorConfig
+from model.evaluators import GuoEvaluator, LengthEstimator
 from model.loading import CheckpointError, as_state, checkpoint_errors, load_checked
 from model.official.weights import first_match, rename
 from model.registry import EVALUATOR_FILE, evaluator_at
 from protos.names import shown
 from protos.weights import read_torch
 
+KIT = Features(skeleton="kit", fps=12.5)
 DATASETS = {
     "humanml": ("t2m", EvaluatorConfig()),
-    "kit": ("kit", EvaluatorConfig(num_features=251, dataset="kit", skeleton="kit", fps=12.5)),
+    "kit": ("kit", EvaluatorConfig(dataset="kit", features=KIT)),
 }
 LENGTH_CONFIGS = {
     "humanml": LengthEstimatorConfig(),
-    "kit": LengthEstimatorConfig(dataset="kit", fps=12.5, shortest_units=6),
+    "kit": LengthEstimatorConfig(dataset="kit", features=KIT, shortest_units=6),
 }
 MOVEMENT = "Decomp_SP001_SM001_H512/model/latest.tar"
 LENGTHS = "length_est_bigru/model/latest.tar"
@@ -73,7 +76,7 @@ def read_tar(path: Path, *networks: str) -> list[dict[str, Tensor]]:
 def evaluator_statistics(dataset: str) -> Statistics:
     """The evaluator's own mean and std for humanml or kit, carried with the code: no other pair gives published numbers."""
     _, config = DATASETS[dataset]
-    return Statistics.published(f"evaluator {dataset}", config.motion_features, np.float64)
+    return Statistics.published(f"evaluator {dataset}", config.features, np.float64)
 
 
 def load_evaluator(folder: Path, dataset: str | None = None) -> GuoEvaluator:
@@ -86,17 +89,17 @@ def load_evaluator(folder: Path, dataset: str | None = None) -> GuoEvaluator:
     path = _find(folder, name, EVALUATOR_FILE)
     networks = ("text_encoder", "motion_encoder", "movement_encoder")
     for kind, state in zip(networks, read_tar(path, *networks)):
-        load_network(getattr(evaluator, kind), kind, state, f"{path}, {kind}")
+        load_network(evaluator.networks[kind], kind, state, f"{path}, {kind}")
     return evaluator.eval()
 
 
 def load_length_estimator(folder: Path, dataset: str = "humanml") -> LengthEstimator:
     """The published length estimator in `folder`, in eval mode."""
     path = _find(folder, DATASETS[dataset][0], LENGTHS)
-    network = LengthEstimator(LENGTH_CONFIGS[dataset])
+    estimator = LengthEstimator(LENGTH_CONFIGS[dataset])
     (state,) = read_tar(path, "estimator")
-    load_network(network, "length_estimator", state, str(path))
-    return network.eval()
+    load_network(estimator.networks, "length_estimator", state, str(path))
+    return estimator.eval()
 
 
 def _find(folder: Path, name: str, file: str) -> Path:

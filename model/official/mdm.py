@@ -10,10 +10,11 @@ from torch import Tensor
 
 from data_loaders.corpus import Statistics
 from data_loaders.edit_masks import TARGET_ROWS
+from data_loaders.features import Features
 from data_loaders.known_datasets import DATASET_ROOT, dataset_named
 from model.loading import CheckpointError, as_state, checkpoint_errors, load_checked, made_for, read_settings
-from model.lsremgm import LSReMGMConfig
-from model.lsremgm_system import LSReMGM, build
+from model.lsremgm import LSReMGM
+from model.lsremgm_config import LSReMGMConfig
 from model.official.weights import first_match, rename, torch_layer_name
 from model.text_encoders import TextEncoder
 from protos.names import shown
@@ -61,11 +62,12 @@ def read_published(path: Path, *, use_average: bool) -> dict[str, Tensor]:
 
 
 # What a published dataset name implies for a frame, and how long a sample may be.
-DATASETS = {
-    "humanml": {"num_features": 263, "skeleton": "humanml", "fps": 20.0, "features": "humanml", "max_frames": 196},
-    "kit": {"num_features": 251, "skeleton": "kit", "fps": 12.5, "features": "humanml", "max_frames": 196},
-    "humanact12": {"num_features": 150, "skeleton": "smpl", "fps": 20.0, "features": "smpl_rot6d", "max_frames": 60},
-    "uestc": {"num_features": 150, "skeleton": "smpl", "fps": 20.0, "features": "smpl_rot6d", "max_frames": 60},
+ROTATIONS = Features(kind="smpl_rot6d", skeleton="smpl")
+DATASETS: dict[str, dict[str, Any]] = {
+    "humanml": {"features": Features(), "max_frames": 196},
+    "kit": {"features": Features(skeleton="kit", fps=12.5), "max_frames": 196},
+    "humanact12": {"features": ROTATIONS, "max_frames": 60},
+    "uestc": {"features": ROTATIONS, "max_frames": 60},
 }
 
 
@@ -165,6 +167,12 @@ def config_from_args(args: dict, where: str = "args.json") -> LSReMGMConfig:
         raise CheckpointError(f"{where}: {error}") from None
 
 
+def config_at(path: Path) -> LSReMGMConfig:
+    """Our configuration of a published folder, or of one model*.pt in it."""
+    args_file = (path if path.is_dir() else path.parent) / "args.json"
+    return config_from_args(read_settings(args_file), str(args_file))
+
+
 def newest_model(folder: Path) -> Path:
     """The model*.pt with the highest step."""
     found = [p for p in folder.glob("model*.pt") if re.fullmatch(r"model\d*\.pt", p.name)]
@@ -184,15 +192,15 @@ def load_mdm(path: Path, text_encoder: TextEncoder | None = None, dataset_folder
     args = read_settings(args_file)
     config = config_from_args(args, str(args_file))
     state = read_published(model_file, use_average=bool(args.get("use_ema", False)))
-    statistics = published_statistics(config, dataset_folder) if config.features == "humanml" else None
+    statistics = published_statistics(config, dataset_folder) if config.features.kind == "humanml" else None
     with made_for(state, str(model_file)):
-        networks = build(config, statistics, text_encoder)
+        model = LSReMGM(config, statistics, text_encoder=text_encoder)
     to_published = partial(mdm_name, config=config)
-    renamed = rename(state, networks.denoiser.state_dict(), to_published, NOT_LOADED, str(model_file))
-    load_checked(networks.denoiser, renamed, str(model_file))
+    renamed = rename(state, model.denoiser.state_dict(), to_published, NOT_LOADED, str(model_file))
+    load_checked(model.denoiser, renamed, str(model_file))
     log.info("%s: %s, %s, %d steps%s", model_file.name, config.arch, config.text_encoder, config.diffusion_steps,
              "" if config.mask_frames else f", sampled at {config.max_frames} frames and cut")
-    return networks
+    return model
 
 
 def published_statistics(config: Any, dataset_folder: str | Path | None = None) -> Statistics:
@@ -204,11 +212,10 @@ def published_statistics(config: Any, dataset_folder: str | Path | None = None) 
     folder = Path(dataset_folder) if dataset_folder else DATASET_ROOT / alias
     files = [folder / "Mean.npy", folder / "Std.npy"]
     if not all(file.is_file() for file in files):
-        features = config.motion_features
-        if not dataset_folder and (carried := Statistics.published(alias, features)):
+        if not dataset_folder and (carried := Statistics.published(alias, config.features)):
             return carried
         raise CheckpointError(
             f"published {config.dataset} weights need that dataset's Mean.npy and Std.npy: put them into {folder}, "
             "or name the folder that holds them")
-    mean, std = (read_array(file, kinds="f", shape=(config.num_features,), finite=True).astype("float32") for file in files)
-    return Statistics(mean, std, config.motion_features)
+    mean, std = (read_array(file, kinds="f", shape=(config.features.width,), finite=True).astype("float32") for file in files)
+    return Statistics(mean, std, config.features)

@@ -13,16 +13,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from data_loaders import rifke
 from data_loaders.corpus import Statistics
+from data_loaders.features import Features
 from model.loading import CheckpointError, load_checked, made_for
 from model.official.tmr import tmr_name
 from model.official.weights import read_tensor, read_training_checkpoint, rename
 from model.text_encoders import TextEncoder
-from model.tmr import TMR, TMRConfig, build
+from model.tmr import TMR
+from model.tmr_config import TMRConfig
 
 EFFECTIVE = {"num_heads": 4, "dropout": 0.1, "activation": "gelu"}  # of what was published, whatever its files say
-FEATURES = {64: ("rifke", "kit"), 135: ("rotations", "humanml")}  # kit-mmm-xyz and kit-amass-xyz; kit-amass-rot
+FPS = 12.5
+FEATURES = {  # of kit-mmm-xyz and kit-amass-xyz, and of kit-amass-rot, by their width
+    each.width: each for each in (Features("kit", FPS, kind="rifke"), Features("humanml", FPS, kind="rotations"))
+}
 NOT_LOADED = (r"^_losses\.", r"sequence_pos_encoding\.pe$", r"^textencoder\.text_model\.")  # counters, sinusoids, DistilBERT
 PROJECTIONS = {"textencoder": "projection.1.", "motionencoder": "skel_embedding."}
 
@@ -62,13 +66,12 @@ def config_from_state(state: dict[str, Tensor], where: str = "the checkpoint",
         raise CheckpointError(f"{where} holds weights of other shapes than those of TEMOS") from None
     if num_features not in FEATURES:
         raise CheckpointError(f"{where} reads {num_features} features, known: {', '.join(map(str, FEATURES))}")
-    features, skeleton = FEATURES[num_features]
     layers = {match[1] for name in state if (match := re.match(r"motionencoder\.seqTransEncoder\.layers\.(\d+)\.", name))}
     try:
         return TMRConfig(
-            num_features=num_features, text_dim=text_dim, latent_dim=latent_dim, ff_size=ff_size, num_layers=len(layers),
+            features=FEATURES[num_features], text_dim=text_dim, latent_dim=latent_dim, ff_size=ff_size, num_layers=len(layers),
             **unseen, vae=num_tokens == 2, text_relu=True, lambda_contrastive=0.0, dataset="kit",
-            skeleton=skeleton, fps=rifke.FPS, features=features, min_frames=10, max_frames=500)  # fmt: skip
+            false_negative_threshold=0.0, duplicates="published", min_frames=10, max_frames=500)  # fmt: skip
     except ValueError as error:
         raise CheckpointError(f"{where}: {error}") from None
 
@@ -79,9 +82,9 @@ def from_state(state: dict[str, Tensor], statistics: Statistics | None = None, t
     fit."""
     state = joined_tokens(state)
     with made_for(state, where):
-        networks = build(config_from_state(state, where, unseen), statistics, text_encoder)
-    load_checked(networks, rename(state, networks.state_dict(), temos_name, NOT_LOADED, where), where)
-    return networks.eval()
+        model = TMR(config_from_state(state, where, unseen), statistics, text_encoder=text_encoder)
+    load_checked(model.networks, rename(state, model.networks.state_dict(), temos_name, NOT_LOADED, where), where)
+    return model.eval()
 
 
 def load_temos(folder: Path, statistics_folder: Path | None = None, text_encoder: TextEncoder | None = None) -> TMR:
@@ -94,11 +97,11 @@ def load_temos(folder: Path, statistics_folder: Path | None = None, text_encoder
     state = read_training_checkpoint(path)
     config = config_from_state(joined_tokens(state), str(path))
     run = folder if folder.is_dir() else folder.parent.parent if folder.parent.name == "checkpoints" else folder.parent
-    kind = "jfeats" if config.features == "rifke" else "rfeats"
+    kind = "jfeats" if config.features.kind == "rifke" else "rfeats"
     for place in (*([statistics_folder] if statistics_folder else []), run, run / "stats"):
         files = [Path(place) / f"{kind}_{name}.pt" for name in ("mean", "std")]
         if all(file.is_file() for file in files):
             mean, std = (read_tensor(file) for file in files)
-            return from_state(state, Statistics(mean, std, config.motion_features), text_encoder, str(path))
+            return from_state(state, Statistics(mean, std, config.features), text_encoder, str(path))
     raise CheckpointError(f"{run} has no {kind}_mean.pt and {kind}_std.pt: copy those of its data from the folder deps of "
                           "TEMOS, or name their folder")

@@ -16,12 +16,14 @@ import torch
 from torch import Tensor
 
 from data_loaders.corpus import Statistics
+from model.layers import EPS
 from model.loading import CheckpointError, checkpoint_errors, load_checked, made_for
 from model.official.weights import read_state, read_tensor, read_training_checkpoint, rename, torch_layer_name
 from model.text_encoders import TextEncoder
 from model.text_store import WORDS
 from model.text_towers import TOWERS, saved_beside
-from model.tmr import EPS, TMR, TMRConfig, build
+from model.tmr import TMR
+from model.tmr_config import TMRConfig
 from protos.files import atomic_folder
 from protos.names import shown
 from protos.outputs import require_replaceable
@@ -31,7 +33,7 @@ log = logging.getLogger(__name__)
 
 MODULES = ("motion_encoder", "text_encoder", "motion_decoder")
 KINDS = ("TMR", "TEMOS")
-SKELETONS = {263: "humanml", 251: "kit"}
+SKELETONS = {263: "humanml", 251: "kit"}  # by the width of the features
 SIZES = ("latent_dim", "ff_size", "num_layers", "num_heads", "dropout")
 
 
@@ -55,9 +57,14 @@ def load_tmr(folder: Path, ckpt: str = "last", *, text_encoder: TextEncoder | No
     statistics = run_statistics(folder, settings, config)
     state, where = read_weights(folder, ckpt)
     with made_for(state, where):
-        networks = build(config, statistics, text_encoder, sentence_encoder)
-    load_checked(networks, rename(state, networks.state_dict(), tmr_name, (), where), where)
-    return networks.eval()
+        model = TMR(config, statistics, text_encoder=text_encoder, sentence_encoder=sentence_encoder)
+    load_checked(model.networks, rename(state, model.networks.state_dict(), tmr_name, (), where), where)
+    return model.eval()
+
+
+def config_at(folder: Path) -> TMRConfig:
+    """Our configuration of a published run."""
+    return config_from_run(read_run_config(folder), str(folder / "config.json"))
 
 
 def read_run_config(folder: Path) -> dict[str, Any]:
@@ -105,11 +112,13 @@ def _config_from_run(settings: Mapping[str, Any], where: str) -> TMRConfig:
         raise CheckpointError(f"{where}: activation differs between encoders and decoder, which no published model has")
     weights, data = model["lmd"], settings["data"]
     loader, annotations = data["motion_loader"], str(data["path"])
-    width = int(motion["nfeats"])
+    skeleton = SKELETONS.get(int(motion["nfeats"]))
+    if skeleton is None:
+        raise CheckpointError(f"{where} reads {motion['nfeats']} features, known: {', '.join(map(str, SKELETONS))}")
     if loader["normalizer"].get("eps", EPS) != EPS:
         raise CheckpointError(f"{where}: normalizer eps {str(loader['normalizer']['eps'])[:40]}, known: {EPS}")
     return convert({
-        "num_features": width,
+        "features": {"skeleton": skeleton, "fps": float(loader["fps"])},
         "text_dim": int(text["nfeats"]),
         **{name: motion[name] for name in SIZES},
         "activation": activations.pop(),
@@ -123,8 +132,7 @@ def _config_from_run(settings: Mapping[str, Any], where: str) -> TMRConfig:
         "temperature": model.get("temperature", 0.7),  # what the published class takes where nothing is said
         "false_negative_threshold": model.get("threshold_selfsim") or 0.0,
         "dataset": annotations.rstrip("/").rpartition("/")[2],
-        "skeleton": SKELETONS.get(width, "humanml"),
-        "fps": float(loader["fps"]),
+        "duplicates": "published",
     }, TMRConfig, where)  # fmt: skip
 
 
@@ -168,7 +176,7 @@ def run_statistics(folder: Path, settings: Mapping[str, Any], config: TMRConfig)
             log.info("normalisation of %s", place)
             return _statistics(mean, std, config, str(place))
     name = "/".join(named.parts[-2:])
-    if carried := Statistics.published(name, config.motion_features):
+    if carried := Statistics.published(name, config.features):
         log.info("normalisation of %s as published, carried with the code", name)
         return _statistics(carried.mean, carried.std, config, f"{folder / 'config.json'}, {name}")
     raise CheckpointError(f"{folder} has no mean.pt and std.pt of its training: put them into {places[1]} "
@@ -176,11 +184,11 @@ def run_statistics(folder: Path, settings: Mapping[str, Any], config: TMRConfig)
 
 
 def _statistics(mean: np.ndarray, std: np.ndarray, config: TMRConfig, where: str) -> Statistics:
-    if mean.shape != (config.num_features,) or std.shape != mean.shape:
-        raise CheckpointError(f"{where}: mean and std of {mean.size} features, the weights read {config.num_features}")
+    if mean.shape != (config.features.width,) or std.shape != mean.shape:
+        raise CheckpointError(f"{where}: mean and std of {mean.size} features, the weights read {config.features.width}")
     if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std >= 0).all()):
         raise CheckpointError(f"{where}: mean and std hold NaN, infinite or negative values")
-    return Statistics(mean, std, config.motion_features)
+    return Statistics(mean, std, config.features)
 
 
 def read_weights(folder: Path, ckpt: str = "last") -> tuple[dict[str, Tensor], str]:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from data_loaders.features import Features
+
 
 @dataclass(frozen=True)
 class Scenario:
@@ -210,9 +212,10 @@ def make_inputs(folder: Path, run: Callable[..., object]) -> None:
 
 
 def _evaluator(folder: Path, statistics: object) -> None:
-    from model.evaluators import EvaluatorConfig, GuoEvaluator
-    from model.pretrained import save_pretrained
+    from model.checkpoints import save_pretrained
+    from model.evaluator_config import EvaluatorConfig
+    from model.evaluators import GuoEvaluator
 
     config = EvaluatorConfig(movement_hidden=8, movement_latent=8, text_hidden=8, motion_hidden=8, embedding=8,
-                             words="minilm", word_dim=384, pos_dim=0, heading="continuous")  # fmt: skip
-    save_pretrained(folder, config, GuoEvaluator(config, statistics).state_dict(), statistics)
+                             words="minilm", word_dim=384, pos_dim=0, features=Features(heading="continuous"))  # fmt: skip
+    save_pretrained(folder, GuoEvaluator(config, statistics))

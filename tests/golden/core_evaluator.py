@@ -6,24 +6,23 @@ import numpy as np
 import torch
 
 from model import evaluator_losses as losses
+from model.evaluator_config import UNIT_LENGTH, EvaluatorConfig, LengthEstimatorConfig
 from model.evaluators import (
-    UNIT_LENGTH,
-    EvaluatorConfig,
     LengthEstimator,
-    LengthEstimatorConfig,
     MotionEncoder,
     MovementDecoder,
-    MovementEncoder,
     TextEncoder,
     WordFeatures,
+    movement_encoder,
 )
 from model.official import evaluators as official
+from tests.golden.columns import Columns
 from tests.golden.runner import Case
 
 
 def config_of(dims: dict[str, int]) -> EvaluatorConfig:
     return EvaluatorConfig(
-        num_features=dims["pose"], movement_hidden=dims["movement_hidden"], movement_latent=dims["movement_latent"],
+        features=Columns(count=dims["pose"]), movement_hidden=dims["movement_hidden"], movement_latent=dims["movement_latent"],
         text_hidden=dims["text_hidden"], motion_hidden=dims["motion_hidden"], embedding=dims["co_embedding"],
         word_dim=dims["word"], pos_dim=dims["pos"],
     )  # fmt: skip
@@ -32,13 +31,13 @@ def config_of(dims: dict[str, int]) -> EvaluatorConfig:
 def network(kind: str, dims: dict[str, int]) -> torch.nn.Module:
     if kind == "length_estimator":
         hidden = dims.get("length_hidden", dims.get("hidden"))
-        return LengthEstimator(LengthEstimatorConfig(hidden, word_dim=dims["word"], pos_dim=dims["pos"]))
+        return LengthEstimator(LengthEstimatorConfig(hidden=hidden, word_dim=dims["word"], pos_dim=dims["pos"])).networks
     c = config_of(dims)
     if kind == "movement_encoder":
-        return MovementEncoder(c.num_features - 4, c.movement_hidden, c.movement_latent)
+        return movement_encoder(c)
     if kind == "movement_decoder":
         hidden = dims["decoder"][1] if "decoder" in dims else dims["decoder_hidden"]
-        return MovementDecoder(c.movement_latent, hidden, c.num_features)
+        return MovementDecoder(c.movement_latent, hidden, c.features.width)
     if kind == "text_encoder":
         return TextEncoder(c.word_dim, c.pos_dim, c.text_hidden, c.embedding)
     return MotionEncoder(c.movement_latent, c.motion_hidden, c.embedding)
@@ -144,7 +143,8 @@ def contrastive_loss(case: Case) -> dict[str, Any]:
 
 @torch.no_grad()
 def length_logits(case: Case) -> dict[str, Any]:
-    return {"length_logits": loaded(case, "estimator")(words_of(case))}
+    networks = loaded(case, "estimator")
+    return {"length_logits": networks["output"](networks["words"](words_of(case)))}
 
 
 def state_dict_shapes(case: Case) -> dict[str, Any]:

@@ -13,8 +13,9 @@ from diffusion.gaussian import Diffusion
 from diffusion.guidance import dropped_rows, guided
 from diffusion.losses import LossWeights, MotionTerms, training_loss
 from diffusion.samplers import sample
-from model.lsremgm import LSReMGMConfig, MotionDenoiser
+from model.lsremgm_config import LSReMGMConfig
 from model.lsremgm_generate import autoregress
+from model.lsremgm_network import MotionDenoiser
 from model.official.mdm import NOT_LOADED, mdm_name, read_args
 from model.official.weights import rename
 from model.text_encoders import TextFeatures
@@ -28,14 +29,12 @@ def config_of(model: dict) -> LSReMGMConfig:
     text = "text" in model["cond_mode"]
     words = text and model["text_encoder_type"] == "bert"
     return LSReMGMConfig(
-        num_features=model["njoints"] * model["nfeats"],
         arch=model["arch"],
         latent_dim=model["latent_dim"],
         ff_size=model["ff_size"],
         num_layers=model["num_layers"],
         num_heads=model["num_heads"],
         dropout=model["dropout"],
-        norm_first=model["norm_first"],
         max_positions=model["pos_embed_max_len"],
         gru_over="batch",
         condition="text" if text else "action" if "action" in model["cond_mode"] else "none",
@@ -53,10 +52,14 @@ def config_of(model: dict) -> LSReMGMConfig:
     )
 
 
+def width_of(model: dict) -> int:
+    return model["njoints"] * model["nfeats"]
+
+
 def network_of(case: Case) -> MotionDenoiser:
     """The case's network with its weights, in eval mode."""
     config = config_of(case.config["model"])
-    network = MotionDenoiser(config)
+    network = MotionDenoiser(config, width_of(case.config["model"]))
     to_published = partial(mdm_name, config=config)
     network.load_state_dict(rename(case.weights, network.state_dict(), to_published, NOT_LOADED, case.name))
     return network.eval()
@@ -152,7 +155,7 @@ def state_dict_shapes(case: Case) -> dict:
     """Published names and shapes of our full-size network; fixed tables (`ignore_suffix`) are no parameters of ours."""
     config = config_of(case.config["model"])
     with torch.device("meta"):
-        network = MotionDenoiser(config)
+        network = MotionDenoiser(config, width_of(case.config["model"]))
     keys = {mdm_name(name, config): list(value.shape) for name, value in network.state_dict().items()}
     fixed = tuple(case.config["ignore_suffix"])
     keys |= {key: shape for key, shape in case.expected["keys"].items() if key.endswith(fixed)}

@@ -15,11 +15,14 @@ from data_loaders.corpus import Statistics, cut_span
 from data_loaders.humanml_features import joints_from_features
 from data_loaders.skeleton import load_skeleton
 from model.bert_tower import load_bert
+from model.layers import EPS
 from model.text_encoders import TextEncoder
 from model.text_store import SavedTexts
 from model.text_towers import load_mpnet
-from model.tmr import EPS, TMRConfig, build
+from model.tmr import TMR
+from model.tmr_config import TMRConfig
 from tests.golden import references
+from tests.golden.columns import Columns
 from tests.golden.runner import Case
 from tests.golden.tmr_model import require_ours
 from tests.saved_texts import save_text_features
@@ -50,10 +53,10 @@ def crop_disabled(case: Case) -> dict[str, Any]:
 def normalizer(case: Case) -> dict[str, Any]:
     require_ours(case.config, {"eps": EPS})
     mean, std, x = (case.inputs[name] for name in ("mean", "std", "x"))
-    config = TMRConfig(num_features=len(mean), latent_dim=4, num_layers=1, num_heads=1, max_positions=8)
-    networks = build(config, Statistics(mean, std, config.motion_features))
-    normalised = networks.normalise(torch.as_tensor(x))
-    return {"normalised": normalised, "back": networks.denormalise(normalised)}
+    config = TMRConfig(features=Columns(count=len(mean)), latent_dim=4, num_layers=1, num_heads=1, max_positions=8)
+    model = TMR(config, Statistics(mean, std, config.features))
+    normalised = model.normalise(torch.as_tensor(x))
+    return {"normalised": normalised, "back": model.denormalise(normalised)}
 
 
 def filter_annotations(case: Case) -> dict[str, Any]:

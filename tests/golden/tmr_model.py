@@ -7,11 +7,13 @@ import torch
 from torch import Tensor
 
 from model import tmr_losses as losses
-from model.motion_autoencoder import Posterior
+from model.layers import Posterior, cosines, scores
 from model.official.tmr import MODULES, tmr_name
 from model.official.weights import rename
 from model.text_encoders import TextFeatures
-from model.tmr import TMR, TMRConfig, build, cosines, lengths_to_mask, scores
+from model.tmr import TMR, lengths_to_mask
+from model.tmr_config import TMRConfig
+from tests.golden.columns import Columns
 from tests.golden.runner import Case
 
 OUR_NETWORKS = {  # what cases may state of the networks beyond their sizes
@@ -34,19 +36,19 @@ def config_of(model: dict[str, Any], loss: dict[str, Any] | None = None) -> TMRC
     weights, contrastive = loss.get("lmd", {}), loss.get("contrastive") or {}
     require_ours(contrastive, OUR_CONTRAST)
     return TMRConfig(
-        num_features=model["nfeats_motion"], text_dim=model["nfeats_text"], vae=model["vae"],
+        features=Columns(count=model["nfeats_motion"]), text_dim=model["nfeats_text"], vae=model["vae"],
         activation=model.get("activation", "gelu"),
         **{name: model[name] for name in ("latent_dim", "ff_size", "num_layers", "num_heads", "dropout")},
         **{f"lambda_{name}": weights.get(name, 0.0) for name in ("recons", "kl", "latent", "contrastive")},
         temperature=contrastive.get("temperature", 0.1),
-        false_negative_threshold=contrastive.get("threshold_selfsim") or 0.0,
+        false_negative_threshold=contrastive.get("threshold_selfsim") or 0.0, duplicates="published",
     )  # fmt: skip
 
 
-def networks_of(case: Case) -> TMR:
-    networks = build(config_of(case.config["model"], case.config.get("loss")))
-    networks.load_state_dict(rename(case.weights, networks.state_dict(), tmr_name, (), case.name))
-    return networks.eval()
+def model_of(case: Case) -> TMR:
+    model = TMR(config_of(case.config["model"], case.config.get("loss")))
+    model.networks.load_state_dict(rename(case.weights, model.networks.state_dict(), tmr_name, (), case.name))
+    return model.eval()
 
 
 def given(case: Case) -> dict[str, Tensor]:
@@ -58,24 +60,24 @@ def text_of(values: dict[str, Tensor]) -> TextFeatures:
     return TextFeatures(tokens.mean(1), tokens, values["text_mask"])
 
 
-def posteriors(networks: TMR, values: dict[str, Tensor]) -> dict[str, Posterior]:
+def posteriors(model: TMR, values: dict[str, Tensor]) -> dict[str, Posterior]:
     return {
-        "text": networks.text_posterior(text_of(values)),
-        "motion": networks.motion_posterior(values["motion_x"], values["motion_mask"]),
+        "text": model.text_posterior(text_of(values)),
+        "motion": model.motion_posterior(values["motion_x"], values["motion_mask"]),
     }
 
 
 @torch.no_grad()
 def encoder(case: Case) -> dict[str, Any]:
-    networks, values, config = networks_of(case), given(case), case.config
+    model, values, config = model_of(case), given(case), case.config
     if "rows" in config:
         motion = values["motion_x"][config["rows"], : config["frames"]]
-        alone = networks.motion_posterior(motion, torch.ones(motion.shape[:2], dtype=torch.bool))
+        alone = model.motion_posterior(motion, torch.ones(motion.shape[:2], dtype=torch.bool))
         return {"motion0_alone_latent_mean": alone.mean}
-    found = posteriors(networks, values)
+    found = posteriors(model, values)
     return {
-        "motion_tokens": networks.motion_encoder(values["motion_x"], values["motion_mask"]),
-        "text_tokens": networks.text_encoder(values["text_x"], values["text_mask"]),
+        "motion_tokens": model.networks["motion_encoder"](values["motion_x"], values["motion_mask"]),
+        "text_tokens": model.networks["text_encoder"](values["text_x"], values["text_mask"]),
         "motion_latent_mean": found["motion"].mean,
         "text_latent_mean": found["text"].mean,
     }
@@ -91,7 +93,7 @@ def noise_of(case: Case, values: dict[str, Tensor]) -> dict[str, Tensor | float]
 @torch.no_grad()
 def latent(case: Case) -> dict[str, Any]:
     values = given(case)
-    found, noise = posteriors(networks_of(case), values), noise_of(case, values)
+    found, noise = posteriors(model_of(case), values), noise_of(case, values)
     return {
         name: found[name.partition("_")[0]].sample(scale * noise[name.partition("_")[0]])
         for name, scale in case.config["fact"].items()
@@ -100,11 +102,11 @@ def latent(case: Case) -> dict[str, Any]:
 
 @torch.no_grad()
 def decoder(case: Case) -> dict[str, Any]:
-    networks, values = networks_of(case), given(case)
-    found, noise = posteriors(networks, values), noise_of(case, values)
+    model, values = model_of(case), given(case)
+    found, noise = posteriors(model, values), noise_of(case, values)
     masks = {"motion_mask": values["motion_mask"], "motion_len": lengths_to_mask(values["motion_len"])}
     return {
-        name: networks.decode(found[source].sample(noise[source]), masks[case.config["length_source"][name]])
+        name: model.decode(found[source].sample(noise[source]), masks[case.config["length_source"][name]])
         for name, source in case.config["latent_source"].items()
     }
 
@@ -122,29 +124,29 @@ def similarity(case: Case) -> dict[str, Any]:
     return got | {"sim_matrix_mean": got["cosine"], "score_matrix_mean": got["score_matrix"]}
 
 
-def training_terms(case: Case, networks: TMR) -> dict[str, Tensor]:
+def training_terms(case: Case, model: TMR) -> dict[str, Tensor]:
     values = given(case)
-    found, noise = posteriors(networks, values), noise_of(case, values)
+    found, noise = posteriors(model, values), noise_of(case, values)
     shape = found["text"].mean.shape
     drawn = losses.LatentNoise(noise["text"].expand(shape), noise["motion"].expand(shape))
 
     def decode(z: Tensor) -> Tensor:
-        return networks.decode(z, values["motion_mask"])
+        return model.decode(z, values["motion_mask"])
 
     captions = losses.Captions(values["sent_emb"]) if "sent_emb" in values else None
-    return losses.loss_terms(found["text"], found["motion"], drawn, decode, values["motion_x"], networks.config, captions)
+    return losses.loss_terms(found["text"], found["motion"], drawn, decode, values["motion_x"], model.config, captions)
 
 
 @torch.no_grad()
 def system_loss(case: Case) -> dict[str, Any]:
-    networks, values = networks_of(case), given(case)
-    terms = training_terms(case, networks)
+    model, values = model_of(case), given(case)
+    terms = training_terms(case, model)
     names = {"recons": "loss_recons", "kl": "loss_kl", "latent": "loss_latent", "contrastive": "loss_contrastive",
              "loss": "loss_loss"}
     got = {names.get(name, name): value for name, value in terms.items()}
     if "sent_emb" in values:
-        config, noise = networks.config, noise_of(case, values)
-        z = {name: p.sample(noise[name]) for name, p in posteriors(networks, values).items()}
+        config, noise = model.config, noise_of(case, values)
+        z = {name: p.sample(noise[name]) for name, p in posteriors(model, values).items()}
         logits = losses.contrast_logits(z["text"], z["motion"], config.temperature)
         got |= {
             "contrastive_logits_unmasked": logits,
@@ -187,14 +189,14 @@ def loss(case: Case) -> dict[str, Any]:
 
 def train_step(case: Case) -> dict[str, Any]:
     """One AdamW step on the weighted sum, dropout off, with the norms of its gradients."""
-    networks, settings = networks_of(case), case.config["optimizer"]
-    optimizer = torch.optim.AdamW(networks.parameters(), settings["lr"], tuple(settings["betas"]), settings["eps"],
+    model, settings = model_of(case), case.config["optimizer"]
+    optimizer = torch.optim.AdamW(model.networks.parameters(), settings["lr"], tuple(settings["betas"]), settings["eps"],
                                   settings["weight_decay"], settings["amsgrad"])
-    training_terms(case, networks)["loss"].backward()
-    gradients = {tmr_name(name): p.grad for name, p in networks.named_parameters()}
+    training_terms(case, model)["loss"].backward()
+    gradients = {tmr_name(name): p.grad for name, p in model.networks.named_parameters()}
     norms = {name: float(gradient.norm()) for name, gradient in gradients.items() if gradient is not None}
     optimizer.step()
-    after = {f"after_step/{tmr_name(name)}": p.detach() for name, p in networks.named_parameters()}
+    after = {f"after_step/{tmr_name(name)}": p.detach() for name, p in model.networks.named_parameters()}
     return {
         **after,
         "grad_norm": norms,
@@ -206,8 +208,8 @@ def train_step(case: Case) -> dict[str, Any]:
 def checkpoint(case: Case) -> dict[str, Any]:
     """Published names and shapes of the networks at their published size, per file and in the training checkpoint."""
     with torch.device("meta"):
-        networks = build(config_of(case.config))
-    whole = {tmr_name(name): list(value.shape) for name, value in networks.state_dict().items()}
+        model = TMR(config_of(case.config))
+    whole = {tmr_name(name): list(value.shape) for name, value in model.networks.state_dict().items()}
     files = {
         f"{module}.pt": {name.removeprefix(f"{module}."): shape for name, shape in whole.items() if name.startswith(module)}
         for module in MODULES

@@ -88,9 +88,9 @@ def loader(case: Case) -> dict[str, Any]:
 
 
 def first_batch(case: Case, data: Corpus, words) -> dict[str, Any]:
-    networks = run_of(case)
+    model = run_of(case)
     items = [captioned_motions(data, case.config["split"], ANY_LENGTH)[0][i] for i in case.config["items"]]
-    normalised = [networks.normalise(torch.as_tensor(np.array(item.motion, np.float32))).numpy() for item in items]
+    normalised = [model.normalise(torch.as_tensor(np.array(item.motion, np.float32))).numpy() for item in items]
     batch = collate([TrainingItem(x, item.captions[0].text, item.name, i) for i, (x, item) in enumerate(zip(normalised, items))])
     text = words.encode(batch.texts)
     return {"motion_x": batch.motion, "motion_mask": batch.mask, "motion_len": batch.lengths,

@@ -9,14 +9,16 @@ from torch.nn import functional as F
 
 from data_loaders import rifke
 from data_loaders.corpus import Statistics
+from data_loaders.features import Features
 from data_loaders.smpl_body import published_stride
 from evaluations.ape_ave import ape_ave
 from model import tmr_losses as losses
 from model.bert_tower import load_bert
-from model.motion_autoencoder import Posterior
+from model.layers import EPS, Posterior
 from model.official.temos import from_state
 from model.text_encoders import TextEncoder
-from model.tmr import EPS, TMR, TMRConfig, build, lengths_to_mask
+from model.tmr import TMR, lengths_to_mask
+from model.tmr_config import TMRConfig
 from tests.golden import references
 from tests.golden.runner import Case
 from tests.golden.tmr_model import OUR_NETWORKS, given, require_ours
@@ -29,7 +31,7 @@ OUR_RIFKE = {
 }  # fmt: skip
 
 
-def networks_of(case: Case) -> TMR:
+def model_of(case: Case) -> TMR:
     require_ours(case.config, OUR_NETWORKS)
     return from_state(case.weights, where=case.name, unseen=case.config)
 
@@ -39,8 +41,8 @@ def encode_text(case: Case) -> dict[str, Any]:
     tower = case.config["text_model"]
     folder = references.path_of(case.folder, tower["folder"])
     encoder = TextEncoder("distilbert", tower["hidden"], lambda: load_bert(folder, 512, sentence=False))
-    networks, text = networks_of(case), encoder.encode(list(case.inputs["texts"]))
-    posterior = networks.text_posterior(text)
+    model, text = model_of(case), encoder.encode(list(case.inputs["texts"]))
+    posterior = model.text_posterior(text)
     return {
         "text_hidden": text.tokens, "text_mask": text.mask, "text_mu": posterior.mean,
         "text_std": (posterior.log_variance / 2).exp(),
@@ -50,7 +52,7 @@ def encode_text(case: Case) -> dict[str, Any]:
 @torch.no_grad()
 def encode_motion(case: Case) -> dict[str, Any]:
     values = given(case)
-    posterior = networks_of(case).motion_posterior(values["features"], lengths_to_mask(values["lengths"]))
+    posterior = model_of(case).motion_posterior(values["features"], lengths_to_mask(values["lengths"]))
     return {"motion_mu": posterior.mean, "motion_std": (posterior.log_variance / 2).exp()}
 
 
@@ -60,11 +62,11 @@ def recorded(values: dict[str, Tensor]) -> dict[str, Posterior]:
 
 @torch.no_grad()
 def sample_decode(case: Case) -> dict[str, Any]:
-    networks, values, got = networks_of(case), given(case), {}
+    model, values, got = model_of(case), given(case), {}
     mask = lengths_to_mask(values["lengths"])
     for name, posterior in recorded(values).items():
         z = posterior.sample(values[f"eps_{name}"])
-        got |= {f"z_{name}": z, f"decoded_{name}": networks.decode(z, mask)}
+        got |= {f"z_{name}": z, f"decoded_{name}": model.decode(z, mask)}
     return got
 
 
@@ -96,10 +98,10 @@ def rifke_forward(case: Case) -> dict[str, Any]:
     features = rifke.rifke_from_joints(values["joints"])
     if not case.config["normalise"]:
         return {"features": features}
-    config = TMRConfig(num_features=64, latent_dim=4, num_layers=1, num_heads=1, max_positions=8,
-                       features="rifke", skeleton="kit", fps=rifke.FPS)
-    statistics = Statistics(values["mean"].numpy(), values["std"].numpy(), config.motion_features)
-    return {"features": build(config, statistics).normalise(features)}
+    config = TMRConfig(features=Features("kit", rifke.FPS, kind="rifke"), latent_dim=4, num_layers=1, num_heads=1,
+                       max_positions=8)
+    statistics = Statistics(values["mean"].numpy(), values["std"].numpy(), config.features)
+    return {"features": TMR(config, statistics).normalise(features)}
 
 
 def rifke_inverse(case: Case) -> dict[str, Any]:

@@ -14,21 +14,26 @@ import torch
 
 from data_loaders.corpus import Statistics
 from data_loaders.features import Features
+from model.autoencoder import MotionAutoencoder
+from model.autoencoder_config import AutoencoderConfig
 from model.capabilities import Decoding, Request
+from model.checkpoints import from_pretrained, load_part, read_config, save_pretrained
+from model.latent import Latent
+from model.latent_config import LatentConfig
 from model.loading import CheckpointError
-from model.lsremgm import LSReMGMConfig, MotionDenoiser
-from model.lsremgm_system import build
-from model.motion_autoencoder import AutoencoderConfig
+from model.lsremgm import LSReMGM
+from model.lsremgm_config import LSReMGMConfig
+from model.lsremgm_network import MotionDenoiser
 from model.official.mdm import config_from_args, mdm_name, read_args
-from model.pretrained import from_pretrained, read_config, save_pretrained
 from model.text_encoders import TextFeatures
 from model.text_towers import load_text_encoder
 from protos.outputs import OutputError, files_in, read_manifest
 
 CHECKPOINTS = Path(__file__).resolve().parents[1] / "checkpoints"
 
-SMALL = dict(latent_dim=32, ff_size=48, num_layers=2, diffusion_steps=5)
-WORDS = dict(arch="trans_dec", text_encoder="minilm", text_dim=384, text_memory="tokens", mask_frames=True)
+SMALL = dict(latent_dim=32, ff_size=48, num_layers=2, diffusion_steps=5, arch="trans_enc", text_encoder="clip-b32", text_dim=512)
+WORDS = {**SMALL, **dict(arch="trans_dec", text_encoder="minilm", text_dim=384, text_memory="tokens", mask_frames=True)}
+EARLIER = Path(__file__).with_name("earlier")
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +51,9 @@ def statistics(heading="published", width=263):
 @pytest.fixture
 def saved(tmp_path, minilm):
     torch.manual_seed(0)
-    config = LSReMGMConfig(**SMALL, **WORDS, heading="continuous")
-    nets = build(config, statistics("continuous"), minilm).eval()
-    save_pretrained(tmp_path / "model", config, nets.state_dict(), statistics("continuous"), "# A card")
+    config = LSReMGMConfig(**WORDS, features=Features(heading="continuous"))
+    nets = LSReMGM(config, statistics("continuous"), text_encoder=minilm).eval()
+    save_pretrained(tmp_path / "model", nets, "# A card")
     return tmp_path / "model", nets
 
 
@@ -60,7 +65,7 @@ def same_sample(a, b) -> float:
 def test_a_checkpoint_folder_alone_is_enough_to_sample(saved, minilm):
     folder, nets = saved
     again = from_pretrained(folder, text_encoder=minilm)
-    assert again.config == nets.config and not again.training
+    assert again.config == nets.config and not again.networks.training
     assert same_sample(nets, again) == 0
     assert {file.name for file in folder.iterdir()} == {
         "config.json", "model.safetensors", "stats.npz", "README.md", "manifest.json"}
@@ -70,49 +75,88 @@ def test_a_checkpoint_folder_alone_is_enough_to_sample(saved, minilm):
 
 def test_half_precision_takes_half_the_bytes_and_reads_back_as_float32(saved, minilm, tmp_path):
     folder, nets = saved
-    save_pretrained(tmp_path / "half", nets.config, nets.state_dict(), nets.statistics, half=True)
+    save_pretrained(tmp_path / "half", nets, half=True)
     sizes = [(f / "model.safetensors").stat().st_size for f in (tmp_path / "half", folder)]
     assert sizes[0] < 0.55 * sizes[1]
     again = from_pretrained(tmp_path / "half", text_encoder=minilm)
-    assert next(again.parameters()).dtype == torch.float32
-    weights = dict(nets.named_parameters())
-    assert all(torch.allclose(p, weights[n], atol=1e-3) for n, p in again.named_parameters())
+    weights = nets.networks.state_dict()
+    for name, value in again.networks.state_dict().items():
+        torch.testing.assert_close(value, weights[name], atol=1e-3, rtol=0)  # and of one type
 
 
-def test_autoencoder_and_its_latent_spread_travel_with_the_checkpoint(tmp_path, minilm):
+@pytest.fixture
+def latent(tmp_path, minilm):
     sizes = AutoencoderConfig(latent_channels=16, width=32, num_blocks=1, fine_width=16, num_fine_blocks=1)
-    config = LSReMGMConfig(**SMALL, **WORDS, num_features=16, autoencoder=sizes)
-    nets = build(config, statistics(), minilm)
-    nets.autoencoder.latent_std.fill_(3.0)
-    save_pretrained(tmp_path / "latent", config, nets.state_dict(), nets.statistics)
-    again = from_pretrained(tmp_path / "latent", text_encoder=minilm)
-    assert again.config.autoencoder == sizes and (again.autoencoder.latent_std == 3).all()
+    autoencoder = MotionAutoencoder(sizes, statistics())
+    autoencoder.network.latent_std.fill_(3.0)
+    nets = Latent(LatentConfig(**WORDS, sampling_steps=None), statistics(), {"autoencoder": autoencoder}, text_encoder=minilm)
+    save_pretrained(tmp_path / "latent", nets)
+    return tmp_path / "latent", nets
+
+
+def test_a_part_and_what_was_measured_of_it_travel_with_the_checkpoint(latent, minilm):
+    folder, nets = latent
+    again = from_pretrained(folder, text_encoder=minilm)
+    assert again.autoencoder.config == nets.autoencoder.config and (again.autoencoder.network.latent_std == 3).all()
     assert same_sample(nets, again) == 0
+    alone = load_part(folder / "parts" / "autoencoder", "autoencoder", "motion_autoencoder")
+    lent = load_part(folder, "autoencoder", "motion_autoencoder")
+    for name, value in again.autoencoder.networks.state_dict().items():
+        assert torch.equal(value, alone.networks.state_dict()[name]) and torch.equal(value, lent.networks.state_dict()[name])
+    with pytest.raises(CheckpointError, match="nor of one that stands on such a model"):
+        load_part(CHECKPOINTS / "tmr", "autoencoder", "motion_autoencoder")
+
+
+def test_a_part_other_than_that_of_the_training_is_refused(latent):
+    folder, nets = latent
+    nets.autoencoder.network.latent_std.fill_(4.0)
+    save_pretrained(folder / "parts" / "autoencoder", nets.autoencoder, overwrite=True)
+    with pytest.raises(CheckpointError, match="not what the model was trained on"):
+        from_pretrained(folder)
+    shutil.rmtree(folder / "parts")
+    with pytest.raises(CheckpointError, match="autoencoder is absent"):
+        from_pretrained(folder)
+
+
+def test_checkpoints_of_an_earlier_version_are_what_they_were(minilm):
+    expected = json.loads((EARLIER / "expected.json").read_text())
+    models = {name: from_pretrained(EARLIER / name, text_encoder=None if name == "evaluator" else minilm) for name in expected}
+    found = {}
+    for name in ("lsremgm", "latent"):
+        made = models[name].generate([Request("a person walks", 12, 3)], Decoding(sampler="ddim"))[0]
+        found[name] = made[[0, 11], :6].tolist()
+    assert read_config(EARLIER / "latent")[0] == "latent" and models["latent"].config.smoothing == 0.5
+    assert models["lsremgm"].config.sampling_steps == 3 and models["lsremgm"].features.heading == "continuous"
+    found["tmr"] = models["tmr"].encode_text(["a person walks"])[0].tolist()
+    mean = models["evaluator"].statistics.mean
+    found["evaluator"] = models["evaluator"].encode_motion([np.outer(np.ones(20), mean).astype(np.float32)])[0].tolist()
+    found["motion_autoencoder"] = models["motion_autoencoder"].network.decode(torch.ones(1, 2, 4))[0, 0, :6].tolist()
+    for name, values in expected.items():
+        np.testing.assert_allclose(found[name], values, atol=1e-4, err_msg=name)
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path):
-    config = LSReMGMConfig(**SMALL)
-    state = build(config).state_dict()
-    state["denoiser.output_projection.bias"][0] = 1e6  # beyond float16
+    nets = LSReMGM(LSReMGMConfig(**SMALL), statistics())
+    nets.denoiser.output_projection.bias.data[0] = 1e6  # beyond float16
     with pytest.raises(CheckpointError, match="not finite"):
-        save_pretrained(tmp_path / "bad", config, state, statistics(), half=True)
+        save_pretrained(tmp_path / "bad", nets, half=True)
     assert not list(tmp_path.iterdir())
 
 
 def test_saving_replaces_a_checkpoint_when_asked_and_nothing_else_ever(saved, tmp_path):
     folder, nets = saved
     with pytest.raises(OutputError, match="add --overwrite"):
-        save_pretrained(folder, nets.config, nets.state_dict(), nets.statistics)
-    save_pretrained(folder, nets.config, nets.state_dict(), nets.statistics, "# Another card", overwrite=True)
+        save_pretrained(folder, nets)
+    save_pretrained(folder, nets, "# Another card", overwrite=True)
     assert (folder / "README.md").read_text() == "# Another card\n"
     (folder / "manifest.json").unlink()  # as an earlier version wrote it
-    save_pretrained(folder, nets.config, nets.state_dict(), nets.statistics, "# A third card", overwrite=True)
+    save_pretrained(folder, nets, "# A third card", overwrite=True)
     assert (folder / "README.md").read_text() == "# A third card\n"
     for name in ("notes.txt", "src/main.py"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("keep me")
         with pytest.raises(OutputError, match="did not write"):
-            save_pretrained(folder, nets.config, nets.state_dict(), nets.statistics, overwrite=True)
+            save_pretrained(folder, nets, overwrite=True)
         assert (folder / name).read_text() == "keep me" and (folder / "README.md").read_text() == "# A third card\n"
         (folder / name).unlink()
 
@@ -127,7 +171,7 @@ def test_damaged_and_foreign_folders_are_named(saved, tmp_path):
     config = json.loads((folder / "config.json").read_text())
     for change, message in (({"system": "other"}, "names system 'other'"), ({"colour": 1}, "colour"),
                             ({"latent_dim": 64}, r"has shape .*, its configuration says"),
-                            ({"skeleton": "kit"}, "skeleton")):
+                            ({"features": {"skeleton": "kit"}}, "skeleton")):
         (folder / "config.json").write_text(json.dumps({**config, **change}))
         with pytest.raises(ValueError, match=message):
             from_pretrained(folder)
@@ -151,7 +195,7 @@ def published(folder, args, average=False):
     """A folder as the original writes it, with random weights; returns our network of the same weights."""
     config = config_from_args(args)
     torch.manual_seed(1)
-    network = MotionDenoiser(config).eval()
+    network = MotionDenoiser(config, config.features.width).eval()
     state = {mdm_name(name, config): value for name, value in network.state_dict().items()}
     state["sequence_pos_encoder.pe"] = torch.zeros(5000, 1, 32)
     state["embed_timestep.sequence_pos_encoder.pe"] = torch.zeros(5000, 1, 32)
@@ -195,7 +239,7 @@ def test_published_unmasked_weights_are_sampled_at_196_frames_with_clip_cut_to_2
     config = from_pretrained(tmp_path / "p").config
     assert (config.mask_frames, config.max_frames, config.text_encoder, config.text_max_tokens) == \
         (False, 196, "clip-b32", 22)
-    assert config.heading == "published"
+    assert config.features.heading == "published"
 
 
 def test_published_humanml_statistics_come_with_the_code_and_kit_ones_do_not(tmp_path, monkeypatch):
@@ -272,7 +316,7 @@ def test_args_of_older_code():
 def test_names_are_one_to_one():
     for change in VARIANTS.values():
         config = config_from_args({**ARGS, **change})
-        names = [partial(mdm_name, config=config)(name) for name in MotionDenoiser(config).state_dict()]
+        names = [partial(mdm_name, config=config)(name) for name in MotionDenoiser(config, 263).state_dict()]
         assert len(set(names)) == len(names)
 
 
@@ -348,9 +392,11 @@ def run_folder(saved, tmp_path):
     """The folder of a training run of two steps, the newer one with zeros in place of weights that matter."""
     _, nets = saved
     run = tmp_path / "run"
-    state = {name: torch.zeros_like(value) for name, value in nets.state_dict().items()}
-    for step in (5, 10):
-        save_pretrained(run / f"step_{step:09d}", nets.config, nets.state_dict() if step == 5 else state, nets.statistics)
+    zeros = nets.copied()
+    for parameter in zeros.networks.parameters():
+        parameter.zero_()
+    for step, model in ((5, nets), (10, zeros)):
+        save_pretrained(run / f"step_{step:09d}", model)
     (run / "options.json").write_text("{}")
     (run / "step_notes").mkdir()
     return run

@@ -9,23 +9,18 @@ import torch
 from data_loaders.augmentation import can_repeat, loop_gap, repeat_clip
 from data_loaders.batch_plan import balanced_weights
 from data_loaders.batches import FADE, TextMotionDataset
-from data_loaders.corpus import Corpus
+from data_loaders.corpus import Batch, Corpus, Statistics
 from data_loaders.features import Features
 from data_loaders.humanml_features import features_from_joints, joints_from_features
 from data_loaders.skeleton import load_skeleton
-from model.lsremgm import LSReMGMConfig
-from model.lsremgm_system import build
-from model.motion_autoencoder import (
-    AutoencoderConfig,
-    MotionAutoencoder,
-    Posterior,
-    autoencoder_columns,
-    autoencoder_loss,
-    load_autoencoder,
-    reconstruction_terms,
-    spread,
-)
-from model.pretrained import from_pretrained, save_pretrained
+from model.autoencoder import AutoencoderNetwork, MotionAutoencoder, columns_of, spread
+from model.autoencoder_config import AutoencoderConfig
+from model.checkpoints import from_pretrained, load_part, save_pretrained
+from model.latent import Latent
+from model.latent_config import LatentConfig
+from model.layers import Posterior
+from model.loading import CheckpointError
+from model.model import Draws
 from tests.synthetic import raise_hand, walk
 from train.export import ExportOptions
 from train.export import run as export
@@ -34,16 +29,26 @@ from train.train_autoencoder import run as train_autoencoder
 
 CONTINUOUS = Features("humanml", 20.0, "continuous")
 SKELETON = load_skeleton("humanml")
-TINY = AutoencoderConfig(latent_channels=8, width=16, num_blocks=1, fine_width=8, num_fine_blocks=1)
+TINY = AutoencoderConfig(latent_channels=8, width=16, num_blocks=1, fine_width=8, num_fine_blocks=1,
+                         features=CONTINUOUS)  # fmt: skip
 
 
-def network(seed: int = 0) -> MotionAutoencoder:
-    torch.manual_seed(seed)
-    made = MotionAutoencoder(TINY)
-    for name, parameter in made.named_parameters():
+def model(config: AutoencoderConfig = TINY, statistics: Statistics | None = None) -> MotionAutoencoder:
+    torch.manual_seed(0)
+    made = MotionAutoencoder(config, statistics)
+    for name, parameter in made.networks.named_parameters():
         if "conv2" in name:  # zero at the start, so that blocks would not be seen
             torch.nn.init.normal_(parameter, std=0.1)
     return made.eval()
+
+
+def network() -> AutoencoderNetwork:
+    return model().network
+
+
+def reconstruction_terms(predicted, target, mask, features=CONTINUOUS) -> dict:
+    """Of columns in their units."""
+    return model(replace(TINY, features=features)).reconstruction_terms(predicted, target, mask)
 
 
 def features(joints: np.ndarray) -> np.ndarray:
@@ -51,8 +56,8 @@ def features(joints: np.ndarray) -> np.ndarray:
 
 
 def test_its_columns_are_what_joints_are_decoded_from():
-    columns = autoencoder_columns(CONTINUOUS)
-    assert len(columns) == AutoencoderConfig().num_columns == 71
+    columns = columns_of(CONTINUOUS)
+    assert len(columns) == model().network.columns_out[1].out_features == 71
     assert columns[:67] == list(range(67)) and columns[67:] == [259, 260, 261, 262]
     rows = torch.from_numpy(features(walk(41)))
     torch.testing.assert_close(joints_from_features(rows[:, columns[:67]], SKELETON), joints_from_features(rows, SKELETON))
@@ -75,31 +80,31 @@ def test_padding_changes_nothing():
 
 
 def test_a_perfect_reconstruction_costs_nothing_but_the_feet_of_the_recording():
-    rows = torch.from_numpy(features(walk(41)))[None][..., autoencoder_columns(CONTINUOUS)]
+    rows = torch.from_numpy(features(walk(41)))[None][..., columns_of(CONTINUOUS)]
     mask = torch.ones(1, 40, dtype=torch.bool)
-    terms = reconstruction_terms(rows, rows, mask, torch.zeros(71), torch.ones(71), CONTINUOUS)
+    terms = reconstruction_terms(rows, rows, mask)
     assert all(float(value) < 1e-6 for name, value in terms.items() if name != "plant")
     sliding = rows.clone()
     sliding[..., 2] += 0.05  # one metre per second more
-    more = reconstruction_terms(sliding, rows, mask, torch.zeros(71), torch.ones(71), CONTINUOUS)
+    more = reconstruction_terms(sliding, rows, mask)
     assert more["path"] > 0.1 and more["velocity"] > 0.3
-    standing = torch.from_numpy(features(raise_hand(41)))[None][..., autoencoder_columns(CONTINUOUS)]
+    standing = torch.from_numpy(features(raise_hand(41)))[None][..., columns_of(CONTINUOUS)]
     pushed = standing.clone()
     pushed[..., 2] += 0.05
-    still, moved = (reconstruction_terms(p, standing, mask, torch.zeros(71), torch.ones(71), CONTINUOUS)["plant"]
+    still, moved = (reconstruction_terms(p, standing, mask)["plant"]
                     for p in (standing, pushed))  # fmt: skip
     assert still < 1e-4 and moved == pytest.approx(1.0, rel=0.02)  # m/s
 
 
 def test_a_small_movement_of_a_resting_joint_counts_like_a_large_one_of_a_fast_joint():
-    rows = torch.from_numpy(features(raise_hand(41)))[None][..., autoencoder_columns(CONTINUOUS)]
+    rows = torch.from_numpy(features(raise_hand(41)))[None][..., columns_of(CONTINUOUS)]
     mask = torch.ones(1, 40, dtype=torch.bool)
 
     def lost(joint: str, metres: float) -> tuple[float, float]:
         """velocity and subtle terms where a joint trembles by so much that the recording does not."""
         shaken = rows.clone()
         shaken[:, ::2, 4 + 3 * (SKELETON.index(joint) - 1)] += metres
-        terms = reconstruction_terms(shaken, rows, mask, torch.zeros(71), torch.ones(71), CONTINUOUS)
+        terms = reconstruction_terms(shaken, rows, mask)
         return float(terms["velocity"]), float(terms["subtle"])
 
     resting, moving = lost("right_wrist", 0.01), lost("left_wrist", 0.01)
@@ -121,13 +126,12 @@ def test_noise_on_latents_is_measured_by_their_spread_over_real_ones():
 
 def test_a_decoder_is_trained_to_bear_the_noise_that_is_asked_for(small_dataset):
     corpus = Corpus.open(small_dataset)
-    columns = autoencoder_columns(CONTINUOUS)
-    mean, std = (torch.from_numpy(v[columns]) for v in (corpus.mean, corpus.std))
-    x = torch.from_numpy(((corpus[0][:32, columns] - mean.numpy()) / std.numpy()).astype(np.float32))[None]
-    mask, noise = torch.ones(1, 32, dtype=torch.bool), torch.randn(1, 8, 8)
-    plain, noisy = network(), network()
-    noisy.config = replace(TINY, latent_noise=0.5)
-    terms = [autoencoder_loss(each, x, mask, noise, mean, std, CONTINUOUS) for each in (plain, noisy)]
+    batch = Batch(torch.from_numpy(corpus[0][:32].copy())[None], torch.tensor([32]), torch.ones(1, 32, dtype=torch.bool))
+    terms = []
+    for noise in (0.0, 0.5):
+        generator = torch.Generator().manual_seed(0)
+        made = model(replace(TINY, latent_noise=noise), corpus.statistics)
+        terms.append(made.loss(batch, Draws([generator], generator)))
     assert terms[0]["kl"] == terms[1]["kl"] and terms[0]["columns"] != terms[1]["columns"]
 
 
@@ -139,7 +143,7 @@ def test_training_the_decoder_alone_leaves_latents_and_the_models_in_them_as_the
     train_autoencoder(options)
     first = tmp_path / "first" / "step_000000002"
     train_autoencoder(replace(options, save_dir=str(tmp_path / "second"), autoencoder=str(first), decoder_only=True))
-    before, after = (load_autoencoder(folder)[0] for folder in (first, tmp_path / "second" / "step_000000002"))
+    before, after = (from_pretrained(folder).network for folder in (first, tmp_path / "second" / "step_000000002"))
     x, mask = torch.randn(1, 32, 71), torch.ones(1, 32, dtype=torch.bool)
     z = before.normalise(before.encode(x, mask).mean)
     assert torch.equal(after.normalise(after.encode(x, mask).mean), z)
@@ -147,21 +151,19 @@ def test_training_the_decoder_alone_leaves_latents_and_the_models_in_them_as_the
     with pytest.raises(ValueError, match="needs an --autoencoder"):
         replace(options, decoder_only=True)
 
-    model = tmp_path / "model"
-    config = LSReMGMConfig(num_features=8, latent_dim=16, ff_size=16, num_layers=1, num_heads=2, text_encoder="minilm",
-                           text_dim=384, heading="continuous", autoencoder=before.config)
-    networks = build(config, Corpus.open(small_dataset).statistics)
-    networks.autoencoder.load_state_dict(before.state_dict())
-    save_pretrained(model, config, networks.state_dict(), networks.statistics)
+    folder = tmp_path / "model"
+    config = LatentConfig(latent_dim=16, ff_size=16, num_layers=1, num_heads=2, text_dim=384, features=CONTINUOUS)
+    latent = Latent(config, Corpus.open(small_dataset).statistics, {"autoencoder": from_pretrained(first)})
+    save_pretrained(folder, latent)
     second = tmp_path / "second" / "step_000000002"
-    export(ExportOptions(checkpoint=model, output=tmp_path / "new", autoencoder=second, half=False))
+    export(ExportOptions(checkpoint=folder, output=tmp_path / "new", autoencoder=second, half=False))
     exported = from_pretrained(tmp_path / "new")
-    assert torch.equal(exported.autoencoder.decode(z), after.decode(z))
-    assert torch.equal(exported.denoiser.output_projection.weight, networks.denoiser.output_projection.weight)
+    assert torch.equal(exported.autoencoder.network.decode(z), after.decode(z))
+    assert torch.equal(exported.denoiser.output_projection.weight, latent.denoiser.output_projection.weight)
     train_autoencoder(replace(options, save_dir=str(tmp_path / "other"), seed=11))
     with pytest.raises(ValueError, match="makes other latents"):
         other = tmp_path / "other" / "step_000000002"
-        export(ExportOptions(checkpoint=model, output=tmp_path / "wrong", autoencoder=other))
+        export(ExportOptions(checkpoint=folder, output=tmp_path / "wrong", autoencoder=other))
 
 
 def test_training_writes_a_folder_that_loads_and_encodes_with_unit_spread(tmp_path, small_dataset):
@@ -170,14 +172,11 @@ def test_training_writes_a_folder_that_loads_and_encodes_with_unit_spread(tmp_pa
         latent_channels=8, log_interval=1, device="cpu",
     )  # fmt: skip
     train_autoencoder(options)
-    net, statistics = load_autoencoder(tmp_path / "run" / "step_000000003")
-    assert statistics.features.heading == "continuous"
-    corpus = Corpus.open(small_dataset)
-    columns = autoencoder_columns(CONTINUOUS)
-    latents = []
+    autoencoder = from_pretrained(tmp_path / "run" / "step_000000003")
+    net, corpus, latents = autoencoder.network, Corpus.open(small_dataset), []
+    assert autoencoder.features == corpus.features and autoencoder.config.dataset == str(small_dataset)
     for i in corpus.split("train"):
-        rows = ((corpus[i] - corpus.mean) / corpus.std)[None, : len(corpus[i]) // 4 * 4, columns]
-        x = torch.from_numpy(rows.astype(np.float32))
+        x = autoencoder.normalise(torch.from_numpy(corpus[i][: len(corpus[i]) // 4 * 4].copy())[None])
         with torch.no_grad():
             latents.append(net.normalise(net.encode(x, torch.ones(x.shape[:2], dtype=torch.bool)).mean)[0])
     latents = torch.cat(latents)
@@ -187,15 +186,15 @@ def test_training_writes_a_folder_that_loads_and_encodes_with_unit_spread(tmp_pa
 def test_the_starter_weights_lend_their_autoencoder():
     from sample.generation import STARTER, load
 
-    net, statistics = load_autoencoder(STARTER)
-    ours = load().autoencoder.state_dict()
-    assert all(torch.equal(value, ours[name]) for name, value in net.state_dict().items())
-    assert len(statistics.mean) == 263
+    lent = load_part(STARTER, "autoencoder", "motion_autoencoder")
+    ours = load().autoencoder.networks.state_dict()
+    assert all(torch.equal(value, ours[name]) for name, value in lent.networks.state_dict().items())
+    assert len(lent.statistics.mean) == 263
 
 
 def test_a_folder_without_autoencoder_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"train_autoencoder"):
-        load_autoencoder(tmp_path)
+    with pytest.raises(CheckpointError, match="is no checkpoint"):
+        load_part(tmp_path, "autoencoder", "motion_autoencoder")
 
 
 def test_a_raised_hand_can_be_repeated_and_a_walk_cannot():
@@ -211,7 +210,7 @@ def test_what_stands_still_and_how_fast_joints_are_goes_by_the_frame_rate_of_the
     rows = torch.from_numpy(features(walk(41))[:, :71].copy())[None]
     shaken, mask = rows + 0.01 * torch.randn(rows.shape), torch.ones(rows.shape[:2], dtype=torch.bool)
     slow, fast = (
-        reconstruction_terms(shaken, rows, mask, torch.zeros(71), torch.ones(71), each) for each in (CONTINUOUS, at_60)
+        reconstruction_terms(shaken, rows, mask, each) for each in (CONTINUOUS, at_60)
     )
     assert fast["velocity"] == pytest.approx(3 * float(slow["velocity"]), rel=1e-5)
     assert fast["acceleration"] == pytest.approx(9 * float(slow["acceleration"]), rel=1e-5) and fast["path"] == slow["path"]

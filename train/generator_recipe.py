@@ -1,35 +1,34 @@
-"""What LS-ReMGM adds to the training loop: captioned motions, networks, validation with fixed noise, sample videos, judge."""
+"""What text to motion by diffusion adds to the training loop: captioned motions, validation with fixed noise, videos, judge."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from data_loaders.batches import CaptionBatches, TextMotionDataset, collate
-from data_loaders.corpus import Corpus, Statistics
+from data_loaders.corpus import Corpus
 from data_loaders.known_datasets import published_limits
 from evaluations.evaluation_set import real_set
 from evaluations.judges import default_evaluator, load_judge
 from evaluations.motion_sources import ModelSource
 from evaluations.protocol import GENERATED, PROTOCOLS, Entrants, Evaluation
 from model.capabilities import Request
-from model.lsremgm import LSReMGMConfig
-from model.lsremgm_loss import loss
-from model.lsremgm_system import LSReMGM, build
-from model.motion_autoencoder import MotionAutoencoder, load_autoencoder
-from model.pretrained import from_pretrained
-from model.text_encoders import TextEncoder
+from model.checkpoints import from_pretrained
+from model.lsremgm import LSReMGM
+from model.lsremgm_config import LSReMGMConfig
+from model.model import Model
+from model.registry import system_of
 from model.text_towers import load_text_encoder
 from protos.names import file_name
-from protos.randomness import derive_seed, sample_generators
+from protos.randomness import derive_seed
 from sample.generation import NotFiniteError, motions_for
-from train.options import TrainOptions
+from train.options import GeneratorOptions, TrainOptions
 from train.prefetch import to_device
-from train.recipe import Evaluate, Recipe, kept_statistics
+from train.recipe import Evaluate, Recipe, draws_of, kept_statistics
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +36,9 @@ SAMPLE_SECONDS = 6.0
 NUM_PROMPTS = 4
 VALIDATION_CLIPS = 256
 JUDGED_MOTIONS = 256  # that --eval_during_training makes
+
+
+TITLES = {"lsremgm": "LS-ReMGM text to motion", "latent": "Text to motion in latents"}
 
 
 @dataclass(frozen=True)
@@ -49,57 +51,54 @@ class Drawing:
     bucket: bool = False
 
 
-def lsremgm_recipe(
-    corpus: Corpus, config: LSReMGMConfig, training: TrainOptions, drawing: Drawing, autoencoder: str = "",
-    prompts: Iterable[str] = (), judged: bool = False,
-) -> Recipe:  # fmt: skip
-    """How a model of `config` is trained, whose parts that data, text encoder and autoencoder decide are filled in here.
+PLAIN = Drawing()
 
-    autoencoder: checkpoint in whose latents it diffuses; prompts: those of sample videos, by default captions; judged: whether
-    an evaluator judges generated motions too. ValueError or OSError, in a user's words, for what cannot be trained.
+
+def generator_recipe(
+    kind: type[LSReMGM], corpus: Corpus, config: LSReMGMConfig, training: GeneratorOptions, drawing: Drawing = PLAIN,
+    parts: Mapping[str, Model] | None = None,
+) -> Recipe:  # fmt: skip
+    """How a model of `kind` and `config` is trained, what data and texts decide being filled in here.
+
+    parts: the models that it stands on, whose mean and std count. ValueError or OSError, in a user's words, for what cannot be
+    trained.
     """
-    latents, own = latents_of(autoencoder, corpus)
+    parts = dict(parts or {})
+    own = next((part.statistics for part in parts.values()), corpus.statistics)
+    own.features.require(corpus.features, "the model's part", f"dataset {corpus.folder}")
     statistics = kept_statistics(own, training)
     data = training_data(corpus, "train", config, drawing.repeat)
     texts = data.texts
-    config, encoder = completed(config, corpus, latents)
-    prompts = list(prompts) or [texts[i] for i in np.linspace(0, len(texts) - 1, min(NUM_PROMPTS, len(texts))).astype(int)]
-    judge = judging(corpus, training.seed) if judged else None
+    config = replace(config.resolved(), features=corpus.features)
+    encoder = None
+    if config.condition == "text":
+        encoder = load_text_encoder(config.text_encoder, max_tokens=config.text_max_tokens or None)
+        config = replace(config, text_encoder=encoder.name, text_dim=encoder.dim)
+    prompts = list(training.sample_prompts)
+    prompts = prompts or [texts[i] for i in np.linspace(0, len(texts) - 1, min(NUM_PROMPTS, len(texts))).astype(int)]
+    judge = judging(corpus, training.seed) if training.eval_during_training else None
     held_out = validation(corpus, config, training) if training.eval_interval else None
 
     def fresh() -> LSReMGM:
-        networks = build(config, statistics, encoder)
-        if latents is not None:
-            networks.autoencoder.load_state_dict(latents.state_dict())
-        return networks
+        model = kind(config, statistics, parts)
+        model.text_encoder = encoder
+        return model
 
-    def evaluate(trained: nn.Module, step: int) -> dict[str, float]:
-        return held_out(trained, step) | (judge(trained, step) if judge else {})
+    def evaluate(model: LSReMGM, step: int) -> dict[str, float]:
+        return held_out(model, step) | (judge(model, step) if judge else {})
 
-    def sample(trained: nn.Module, step: int) -> None:
-        write_samples(Path(training.save_dir) / "samples" / f"step_{step:09d}", trained, prompts, training.seed)
+    def sample(model: LSReMGM, step: int) -> None:
+        write_samples(Path(training.save_dir) / "samples" / f"step_{step:09d}", model, prompts, training.seed)
 
     def published(path: Path) -> dict[str, Tensor] | None:
         told = path.suffix == ".pt" or (path / "args.json").is_file()
-        return from_pretrained(path, dataset_folder=corpus.folder).state_dict() if told else None
+        return from_pretrained(path, dataset_folder=corpus.folder).networks.state_dict() if told else None
 
     return Recipe(
-        fresh, loss, batches(data, config, training, drawing), evaluate if held_out else None,
-        sample, corpus.stamp, card(config, corpus), texts if encoder else (), prompts, published=published,
+        fresh, batches(data, config, training, drawing), evaluate if held_out else None, sample, corpus.stamp,
+        card(kind, config, corpus), texts if encoder else (), prompts, published=published,
         encoders={"text": encoder} if encoder else {},
     )  # fmt: skip
-
-
-def latents_of(folder: str, corpus: Corpus) -> tuple[MotionAutoencoder | None, Statistics]:
-    """The autoencoder whose latents are diffused, and the mean and std that it was trained with; else None and the corpus's."""
-    if not folder:
-        return None, corpus.statistics
-    autoencoder, statistics = load_autoencoder(Path(folder))
-    corpus.features.require(statistics.features, f"dataset {corpus.folder}", folder)
-    if statistics.mean.shape != corpus.mean.shape:
-        raise ValueError(f"{folder}: mean and std of {statistics.mean.size} features, dataset {corpus.folder} has "
-                         f"{corpus.mean.size}")  # fmt: skip
-    return autoencoder, statistics
 
 
 def training_data(corpus: Corpus, split: str, config: LSReMGMConfig, repeat: float = 0.0) -> TextMotionDataset:
@@ -108,26 +107,12 @@ def training_data(corpus: Corpus, split: str, config: LSReMGMConfig, repeat: flo
     Models with a prefix train on crops of exactly context_len + pred_len frames.
     """
     if config.context_len:
-        frames = config.context_len + config.pred_len
+        frames = config.context_len + config.resolved().pred_len
         if frames % 4:
             raise ValueError(f"--context_len + --pred_len is {frames}: expected a multiple of 4")
         return TextMotionDataset(corpus, split, frames, frames, crop_rule="whole")
     limits = published_limits(corpus.features)
     return TextMotionDataset(corpus, split, min_frames=limits and limits[0], repeat=repeat)
-
-
-def completed(
-    config: LSReMGMConfig, corpus: Corpus, autoencoder: MotionAutoencoder | None = None
-) -> tuple[LSReMGMConfig, TextEncoder | None]:
-    """The configuration with what the data and the parts decide, and the encoder of its texts."""
-    encoder = None
-    if config.condition == "text":
-        encoder = load_text_encoder(config.text_encoder, max_tokens=config.text_max_tokens or None)
-    return replace(
-        config, num_features=corpus.features.width if autoencoder is None else autoencoder.config.latent_channels,
-        autoencoder=None if autoencoder is None else autoencoder.config, skeleton=corpus.skeleton.name, fps=corpus.fps,
-        heading=corpus.heading, text_encoder=encoder.name if encoder else "none", text_dim=encoder.dim if encoder else 0,
-    ), encoder  # fmt: skip
 
 
 def padding(config: LSReMGMConfig) -> int | None:
@@ -162,9 +147,9 @@ def validation(corpus: Corpus, config: LSReMGMConfig, training: TrainOptions) ->
             rows = range(start, min(start + size, count))
             items = [data.item(int(chosen[i]), 0, training.seed) for i in rows]
             batch = to_device(collate(items, pad_to), trained.device)
-            generators = sample_generators(training.seed, rows, "val", device=trained.device)
+            draws = draws_of(training.seed, rows, "val", device=trained.device)
             with torch.autocast(trained.device.type, torch.bfloat16, enabled=training.precision == "bf16"):
-                terms = loss(trained, batch, generators)
+                terms = trained.loss(batch, draws)
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0.0) + float(term.float().sum())
         return {name: total / count for name, total in sums.items()}
@@ -204,7 +189,7 @@ def write_samples(folder: Path, networks: LSReMGM, prompts: list[str], seed: int
     from visualize.video import write_video
 
     config = networks.config
-    frames = min(int(SAMPLE_SECONDS * config.fps), config.max_frames)
+    frames = min(int(SAMPLE_SECONDS * config.features.fps), config.max_frames)
     requests = [Request(prompt, frames, derive_seed(seed, "prompt", i)) for i, prompt in enumerate(prompts)]
     motions = motions_for(networks, requests)
     for i, (prompt, motion) in enumerate(zip(prompts, motions)):
@@ -212,12 +197,13 @@ def write_samples(folder: Path, networks: LSReMGM, prompts: list[str], seed: int
     logger.info("%d sample videos in %s", len(motions), folder)
 
 
-def card(config: LSReMGMConfig, corpus: Corpus) -> str:
+def card(kind: type[LSReMGM], config: LSReMGMConfig, corpus: Corpus) -> str:
     """README.md of a checkpoint folder: what it is, what it was trained on, how to use it."""
     scale = f"guidance {config.guidance_scale:g}, {config.diffusion_steps} diffusion steps"
-    return f"""# LS-ReMGM text to motion
+    system = system_of(kind).name
+    return f"""# {TITLES.get(system, system)}
 
-Trained by `python -m train.train_lsremgm` on `{config.dataset}` ({corpus.skeleton.name} skeleton, {corpus.fps:g} fps,
+Trained by `python -m train.train_{system}` on `{config.dataset}` ({corpus.skeleton.name} skeleton, {corpus.fps:g} fps,
 {corpus.heading} heading; text encoder {config.text_encoder}; {scale}).
 The terms of that dataset's licence hold for these weights.
 

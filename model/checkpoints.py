@@ -1,0 +1,191 @@
+"""Checkpoints: our folders (config.json, model.safetensors, stats.npz, README.md) and those of the published systems.
+
+A folder alone is enough to sample. `from_pretrained` reads either kind, and takes a training run's folder for its best step.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from data_loaders.corpus import Statistics
+from model.earlier import as_of_today, weights_of_today
+from model.known_texts import FILE as KNOWN_TEXTS_FILE
+from model.known_texts import KnownTexts
+from model.loading import CheckpointError, checkpoint_errors, convert_settings, load_checked, made_for, read_settings
+from model.model import Model
+from model.registry import SYSTEMS, System, is_ours, named, published_at, system_of
+from model.run_folder import WEIGHTS_FILE, checkpoint_in
+from protos.files import encode_json, file_sha256, write_atomically
+from protos.names import shown
+from protos.outputs import new_folder, written_earlier
+from protos.reading import FileError, convert
+from protos.weights import read_safetensors
+
+if TYPE_CHECKING:
+    from model.text_encoders import TextEncoder
+
+PARTS = "parts"  # the folder of those that a model stands on
+# What an earlier version wrote into a checkpoint folder, which had no manifest.
+EARLIER_FILES = ("config.json", WEIGHTS_FILE, "stats.npz", "README.md", "prompts.txt", KNOWN_TEXTS_FILE)
+EARLIER_FOLDER = written_earlier(EARLIER_FILES, "config.json", WEIGHTS_FILE)
+
+
+def save_pretrained(folder: Path, model: Model, card: str = "", *, half: bool = False, overwrite: bool = False,
+                    prompts: str = "", known_texts: KnownTexts | None = None) -> None:
+    """Writes a checkpoint folder, whole or not at all. One that is there is replaced with `overwrite`, if all it holds is ours.
+
+    `card` becomes README.md, `prompts` prompts.txt, `known_texts` known_texts.npz; `half` stores float16 weights.
+    """
+    with new_folder(folder, "checkpoint", overwrite=overwrite, earlier=EARLIER_FOLDER) as temporary:
+        write_files(temporary, model, card, half=half)
+        if prompts:
+            write_atomically(temporary / "prompts.txt", prompts)
+        if known_texts is not None:
+            known_texts.save(temporary / KNOWN_TEXTS_FILE)
+
+
+def write_files(folder: Path, model: Model, card: str = "", *, half: bool = False) -> None:
+    """The files of `save_pretrained` in a folder that the caller makes complete (a checkpoint being written)."""
+    from safetensors.torch import save
+
+    weights = {}
+    for name, value in model.networks.state_dict().items():
+        value = value.detach().cpu().contiguous()
+        weights[name] = value.half() if half and value.is_floating_point() else value
+    too_large = [name for name, value in weights.items() if value.is_floating_point() and not value.isfinite().all()]
+    if too_large:
+        raise CheckpointError(f"not saved: {too_large[0]} holds values that are not finite"
+                              + (" in float16" if half else ""))
+    settings = {"system": system_of(model).name, **asdict(model.config)}
+    for name, part in model.parts.items():
+        write_files(folder / PARTS / name, part, half=half)
+    if model.parts:
+        settings["parts"] = {name: file_sha256(folder / PARTS / name / WEIGHTS_FILE) for name in model.parts}
+    write_atomically(folder / "config.json", encode_json(settings, "config.json", indent=2))
+    write_atomically(folder / WEIGHTS_FILE, save(weights))
+    if model.statistics is not None:
+        model.statistics.save(folder / "stats.npz")
+    if card:
+        write_atomically(folder / "README.md", card if card.endswith("\n") else card + "\n")
+
+
+def from_pretrained(path: str | Path, device: torch.device | str = "cpu", *, dataset_folder: str | Path | None = None,
+                    text_encoder: "TextEncoder | None" = None, systems: Sequence[str] = ()) -> Any:
+    """The networks of a checkpoint folder (or of one `model*.pt` or `.ckpt` in a published one), in eval mode, float32.
+
+    The folder of a training run stands for its best checkpoint, else for its newest. Published folders hold no statistics:
+    those of the dataset are taken from `dataset_folder`, by default dataset/HumanML3D or dataset/KIT-ML; runs of TMR and TEMOS
+    have their own. `systems`: the only ones that will do. CheckpointError says what is wrong.
+    """
+    path = checkpoint_in(path)
+    folder = path if path.is_dir() else path.parent
+    if not path.exists():
+        raise CheckpointError(f"no checkpoint at {path}: expected a folder with config.json and model.safetensors, "
+                              "or a published one with args.json and model*.pt")
+    with checkpoint_errors():
+        if is_ours(path):
+            model = _from_folder(folder, systems)
+            if text_encoder is not None:
+                model.text_encoder = text_encoder
+        elif published := published_at(path):
+            system, layout = published
+            _require(system.name, systems, path)
+            given = {"text_encoder": text_encoder, "dataset_folder": dataset_folder}
+            model = named(layout.load)(path, **{name: given[name] for name in layout.takes})
+        else:
+            raise CheckpointError(f"{folder} is no checkpoint: it holds neither config.json nor args.json nor "
+                                  "checkpoints/last.ckpt, nor the steps of a training run")
+    return model.to(device).eval()
+
+
+def load_part(path: str | Path, name: str, system: str) -> Model:
+    """A model of `system` from its own checkpoint, or from that of a model that stands on it as its part `name`."""
+    model = from_pretrained(path)
+    part = model if system_of(model).name == system else model.parts.get(name)
+    if part is None:
+        raise CheckpointError(f"{path} is not the checkpoint of a model of kind {system}, nor of one that stands on such a model")
+    return part
+
+
+def read_config(path: str | Path) -> tuple[str, Any]:
+    """(system, configuration) of a checkpoint, ours or published, without its weights. CheckpointError where there is none, or
+    where only the weights tell.
+    """
+    path = checkpoint_in(path)
+    with checkpoint_errors():
+        if is_ours(path):
+            system, config, _ = _read_settings(path if path.is_dir() else path.parent)
+            return system.name, config
+        published = published_at(path)
+        if published is None or not published[1].config:
+            raise CheckpointError(f"{path} is no checkpoint whose settings can be read")
+        system, layout = published
+        return system.name, named(layout.config)(path)
+
+
+def _read_settings(folder: Path) -> tuple[System, Any, dict[str, Any]]:
+    """(system, configuration, parts) of a folder of ours. Of a part the sha256 of its weights, or, where these lie among the
+    model's own as an earlier version wrote them, its configuration.
+    """
+    path = folder / "config.json"
+    content = as_of_today(read_settings(path), folder)
+    system = content.pop("system", None)
+    if not isinstance(system, str) or system not in SYSTEMS:
+        raise CheckpointError(f"{path} names system {shown(system)}, known here: {', '.join(SYSTEMS)}")
+    system = SYSTEMS[system]
+    with checkpoint_errors():
+        parts = convert(content.pop("parts", {}), dict[str, str | dict[str, Any]], f"{path}: parts")
+        for name, part in parts.items():
+            if name not in system.parts:
+                raise CheckpointError(f"{path} names a part {shown(name)}, which no model of kind {system.name} has")
+            if isinstance(part, dict):
+                parts[name] = convert_settings(part, named(SYSTEMS[system.parts[name]].config), f"{path}: {name}")
+        return system, convert_settings(content, named(system.config), str(path)), parts
+
+
+def _from_folder(folder: Path, systems: Sequence[str]) -> Model:
+    system, config, named_parts = _read_settings(folder)
+    _require(system.name, systems, folder)
+    stats, weights_file = folder / "stats.npz", folder / WEIGHTS_FILE
+    if not stats.is_file():
+        raise CheckpointError(f"{stats} is absent: the checkpoint is incomplete")
+    statistics = Statistics.load(stats)
+    state = weights_of_today(system.name, read_safetensors(weights_file))
+    parts = {}
+    for name, part in named_parts.items():
+        if isinstance(part, str):
+            parts[name] = _part(folder / PARTS / name, system.parts[name], part)
+        else:
+            own = {key: state.pop(key) for key in list(state) if key.startswith(f"{name}.")}
+            parts[name] = _made(SYSTEMS[system.parts[name]], part, statistics, {}, own, weights_file)
+    return _made(system, config, statistics, parts, state, weights_file)
+
+
+def _part(folder: Path, system: str, sha256: str) -> Model:
+    """A model that another stands on. CheckpointError where it is absent, or another than in training."""
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} is absent: the checkpoint is incomplete")
+    if file_sha256(folder / WEIGHTS_FILE) != sha256:
+        raise CheckpointError(f"{folder / WEIGHTS_FILE} is not what the model was trained on: take its folder as a whole")
+    return _from_folder(folder, (system,))
+
+
+def _made(system: System, config: Any, statistics: Statistics, parts: Mapping[str, Model], state: dict[str, Tensor],
+          where: Path) -> Model:
+    try:
+        with made_for(state, str(where)):
+            model = named(system.model)(config, statistics, parts)
+    except ValueError as error:  # settings that contradict each other, or the statistics
+        raise error if isinstance(error, FileError) else CheckpointError(f"{where.parent / 'config.json'}: {error}") from None
+    load_checked(model.networks, state, str(where))
+    return model
+
+
+def _require(system: str, systems: Sequence[str], path: Path) -> None:
+    """CheckpointError unless a model of that system will do."""
+    if systems and system not in systems:
+        raise CheckpointError(f"{path} holds a model of kind {system}, needed is {' or '.join(systems)}")
