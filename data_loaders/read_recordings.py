@@ -107,8 +107,6 @@ def load_clip(clip: SourceClip, settings: PreparationSettings) -> Loaded:
         record.reason = f"{clip.file or clip.name}: more than fits in memory"
     except (ValueError, OSError, KeyError) as error:
         record.reason = one_line(error)
-        if clip.kind == "joints" and "pickled" in record.reason:
-            record.reason += "; if it is a results file of sample.sample, take the files of its joints folder"
     except Exception as error:  # one recording must not stop a folder, whatever is wrong with it or with us
         fault = f"a fault of this program ({type(error).__name__}: {one_line(error)[:200]})"
         record.reason = f"{clip.file or clip.name}: {fault}"

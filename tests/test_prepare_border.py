@@ -238,7 +238,7 @@ def _die():
 def test_a_results_file_among_the_recordings_is_named_for_what_it_is(raw, tmp_path):
     np.save(raw / "motions.npy", np.array({"motion": np.zeros((1, 22, 3, 8))}, dtype=object))
     (raw / "motions.txt").write_text("a person walks\n")
-    assert "take the files of its joints folder" in prepare(options(raw, tmp_path / "out")).problem()
+    assert "if it is the results file of a sampling run, take joints/prompt" in prepare(options(raw, tmp_path / "out")).problem()
 
 
 def test_a_recording_that_memory_does_not_hold_is_named(raw, tmp_path, monkeypatch):
