@@ -49,3 +49,11 @@ def test_texts_and_motions_have_the_vectors_they_had(folder):
     np.testing.assert_allclose(text[:6], of_text, atol=2e-3)
     np.testing.assert_allclose(motion[:6], of_motion, atol=2e-3)
     np.testing.assert_allclose([np.linalg.norm(text), np.linalg.norm(motion)], [long_text, long_motion], rtol=1e-3)
+
+
+@pytest.mark.parametrize("folder, mark", [
+    ("checkpoints/tmr", "bb896c3c4c8ff09259ae18c080a67685"),
+    ("checkpoints/evaluators/bandai_namco", "1b8dfcd34ea46f5007c68bfb32264288"),
+])  # fmt: skip
+def test_galleries_made_with_them_still_open(folder, mark):
+    assert open_space(folder).fingerprint == mark
