@@ -13,12 +13,6 @@ from torch import Tensor
 from data_loaders.features import Features
 from data_loaders.skeleton import Skeleton
 
-LOWER_BODY = {
-    "humanml": ("pelvis", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle",
-                "left_foot", "right_foot"),
-    "kit": ("root", "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle",
-            "left_midfoot", "right_midfoot", "left_toe", "right_toe"),
-}  # fmt: skip
 EDITS = ("in_between", "upper_body", "lower_body", "root", "root_horizontal")
 TARGET_JOINTS = ("pelvis", "left_foot", "right_foot", "left_wrist", "right_wrist", "head")
 TARGET_ROWS = (*TARGET_JOINTS, "traj", "heading")
@@ -40,11 +34,8 @@ class TargetLocation:
 
 
 def lower_body_joints(skeleton: Skeleton) -> list[int]:
-    """Indices of root, hips, knees and feet."""
-    if skeleton.name not in LOWER_BODY:
-        raise EditError(f"lower and upper body are not told apart for skeleton {skeleton.name}: "
-                        f"known are {', '.join(LOWER_BODY)}")
-    return [skeleton.index(name) for name in LOWER_BODY[skeleton.name]]
+    """Indices of root, hips, knees and feet: what lies between the root and the toes."""
+    return sorted({0, *skeleton.ancestors[skeleton.left_feet[1]], *skeleton.ancestors[skeleton.right_feet[1]]})
 
 
 def joint_columns(features: Features, joints: Sequence[int], *, root: bool, contacts: bool) -> Tensor:

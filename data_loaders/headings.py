@@ -17,9 +17,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from data_loaders.skeleton import HEADINGS, Heading, Skeleton, check_heading
+from data_loaders.skeleton import Skeleton
 
-__all__ = ["HEADINGS", "Heading", "Spans", "check_heading"]
 SMOOTHING_SIGMA = 20.0  # frames, whatever the frame rate
 SMOOTHING_RADIUS = 80  # scipy's gaussian_filter1d: int(truncate 4 * sigma + 0.5)
 SMOOTHING_BLOCK = 64  # frames smoothed by one row of a matrix product

@@ -1,7 +1,7 @@
-"""What joints say without a model: speeds, contacts, sliding, floating, jerk, bone drift.
+"""What joints say without a model: contacts, sliding, floating, jerk, bone drift.
 
 Joints are (..., T, J, 3) in metres, Y up, as numpy arrays or torch tensors. Numpy in gives numpy (or a float) out,
-torch in gives torch, differentiable. Losses, foot lock, metrics and probes all measure with these functions.
+torch in gives torch, differentiable. Whatever is measured on joints is measured with these functions.
 """
 
 import functools
@@ -28,18 +28,6 @@ def _numpy_or_torch(measure: Callable) -> Callable:
         return result.item() if result.ndim == 0 else result.numpy()
 
     return wrapper
-
-
-@_numpy_or_torch
-def speeds(joints: Joints, fps: float) -> Joints:
-    """Speed of every joint (..., T-1, J) in m/s, from a frame to the next."""
-    return joints.diff(dim=-3).norm(dim=-1) * fps
-
-
-@_numpy_or_torch
-def root_speed(joints: Joints, fps: float) -> Joints:
-    """Horizontal speed of the root (..., T-1) in m/s."""
-    return joints[..., 0, ::2].diff(dim=-2).norm(dim=-1) * fps
 
 
 @_numpy_or_torch

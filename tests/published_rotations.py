@@ -9,7 +9,7 @@ from torch import Tensor
 
 from data_loaders.bone_rotations import bone_lengths, skeleton_tensors
 from data_loaders.feature_blocks import humanml_blocks
-from data_loaders.headings import Heading, Spans, forward_directions, smooth_in_time, turn, unit_headings
+from data_loaders.headings import Spans, forward_directions, smooth_in_time, turn, unit_headings
 from data_loaders.humanml_features import (
     CanonicalClips,
     FeatureError,
@@ -20,7 +20,7 @@ from data_loaders.humanml_features import (
     _precise,
 )
 from data_loaders.rotations import qbetween, qconj, qmul, quaternion_to_matrix, sixd_to_matrix
-from data_loaders.skeleton import Skeleton
+from data_loaders.skeleton import Heading, Skeleton
 
 
 def canonical_joints(
