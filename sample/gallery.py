@@ -84,11 +84,9 @@ class Content:
                 return f"clip {place} lasts from {start:g} to {end:g} s"
             if not all(0 <= i < len(self.texts) for i in texts):
                 return f"a clip has a caption that is none of the {len(self.texts)}"
-        if self.version == 1:
-            return None if self.arrays == UNHASHED else "arrays in a gallery of format 1"
-        for kind in UNHASHED:
+        for kind, plain in UNHASHED.items():
             name = self.arrays.get(kind, "")
-            if not (ARRAYS.fullmatch(name) and name.startswith(kind)):
+            if not (name == plain if self.version == 1 else ARRAYS.fullmatch(name) and name.startswith(kind)):
                 return f"arrays: {kind} in {name[:60]!r}, expected {kind}-HASH.npy"
         return None
 

@@ -92,24 +92,32 @@ def embed_windows(features: np.ndarray, space: "TextMotionSpace", sliding: Slidi
 
 def score_curve(windows: Windows, scores: np.ndarray) -> np.ndarray:
     """(T,) score of each frame: per window length the mean over the windows that cover it, of these means the highest."""
-    curves = []
+    curves, edges = [], windows.num_frames + 1
     for size in np.unique(windows.sizes):
         rows = windows.sizes == size
-        change, covered = np.zeros(windows.num_frames + 1), np.zeros(windows.num_frames + 1)
-        for edge, sign in ((0, 1.0), (1, -1.0)):
-            np.add.at(change, windows.spans[rows, edge], sign * scores[rows])
-            np.add.at(covered, windows.spans[rows, edge], sign)
-        covered = covered.cumsum()[:-1]
-        curves.append(np.where(covered > 0, change.cumsum()[:-1] / np.maximum(covered, 1), -np.inf))
+        starts, stops = windows.spans[rows].T
+        total, covered = (np.cumsum(np.bincount(starts, each, edges) - np.bincount(stops, each, edges))[:-1]
+                          for each in (scores[rows], np.ones(len(starts))))  # fmt: skip
+        curves.append(np.where(covered > 0, total / np.maximum(covered, 1), -np.inf))
     return np.max(curves, axis=0)
+
+
+def shared(spans: np.ndarray, span: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Frames (N,) that spans (N, 2) share with one, and the lengths (N,) of the spans."""
+    frames = np.minimum(spans[:, 1], span[1]) - np.maximum(spans[:, 0], span[0])
+    return np.maximum(frames, 0), spans[:, 1] - spans[:, 0]
 
 
 def overlap(spans: np.ndarray, span: Sequence[int]) -> np.ndarray:
     """(N,) intersection over union in time of spans (N, 2) with one."""
-    spans = np.asarray(spans, float)
-    shared = np.minimum(spans[:, 1], span[1]) - np.maximum(spans[:, 0], span[0])
-    union = (spans[:, 1] - spans[:, 0]) + (span[1] - span[0]) - np.maximum(shared, 0)
-    return np.maximum(shared, 0) / np.maximum(union, 1e-9)
+    both, lengths = shared(spans, span)
+    return both / (lengths + (span[1] - span[0]) - both)
+
+
+def shared_with_shorter(spans: np.ndarray, span: Sequence[int]) -> np.ndarray:
+    """(N,) of how much of the shorter of each span (N, 2) and one lies in the other: 1 where one contains the other."""
+    both, lengths = shared(spans, span)
+    return both / np.minimum(lengths, span[1] - span[0])
 
 
 def moments(windows: Windows, scores: np.ndarray, count: int, refine: bool = True) -> list[Moment]:
@@ -134,12 +142,6 @@ def moments(windows: Windows, scores: np.ndarray, count: int, refine: bool = Tru
     return found
 
 
-def shared_with_shorter(spans: np.ndarray, moment: Moment) -> np.ndarray:
-    """(N,) of how much of the shorter of each span (N, 2) and a moment lies in the other: 1 where one contains the other."""
-    shared = np.minimum(spans[:, 1], moment.stop) - np.maximum(spans[:, 0], moment.first)
-    return np.maximum(shared, 0) / np.minimum(spans[:, 1] - spans[:, 0], moment.stop - moment.first)
-
-
 def grown(moment: Moment, high: np.ndarray) -> Moment:
     """Its ends, moved outwards over the frames next to them where `high` (T,) holds."""
     first, stop = moment.first, moment.stop
@@ -148,4 +150,3 @@ def grown(moment: Moment, high: np.ndarray) -> Moment:
     while stop < len(high) and high[stop]:
         stop += 1
     return Moment(first, stop, moment.score)
-
