@@ -16,7 +16,21 @@ LENGTH_CLASSES = 50  # lengths that the estimator tells apart, in units
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluatorConfig:
+class WordsConfig:
+    """What texts are read as, and the data that decide it. `pos_dim` 0: words without part-of-speech classes."""
+
+    words: Literal["glove", "minilm"] = decided("glove")
+    word_dim: Annotated[int, CHANNELS] = decided(WORD_DIM)
+    pos_dim: Annotated[int, Range(0, 1000)] = decided(NUM_POS_CLASSES)
+    features: Features = decided(HUMANML3D)
+    dataset: str = decided("humanml")
+
+    def __post_init__(self):
+        check_bounds(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluatorConfig(WordsConfig):
     """Networks of the evaluator"""
 
     movement_hidden: Annotated[int, CHANNELS] = 512
@@ -31,29 +45,13 @@ class EvaluatorConfig:
     """Channels of the common space."""
     negative_margin: Annotated[float, Range(0, 1_000_000, above=True)] = 10.0
     """Distance that motions of other texts are pushed to."""
-    words: Literal["glove", "minilm"] = decided("glove")
-    word_dim: Annotated[int, CHANNELS] = decided(WORD_DIM)
-    pos_dim: Annotated[int, Range(0, 1000)] = decided(NUM_POS_CLASSES)  # 0: words without part-of-speech classes
-    features: Features = decided(HUMANML3D)
-    dataset: str = decided("humanml")
     max_frames: Annotated[int, Range(UNIT_LENGTH, 100_000)] = decided(196)
-
-    def __post_init__(self):
-        check_bounds(self)
 
 
 @dataclass(frozen=True, kw_only=True)
-class LengthEstimatorConfig:
+class LengthEstimatorConfig(WordsConfig):
     """Network of the length estimator"""
 
     hidden: Annotated[int, CHANNELS] = 512
     """Channels of the GRU, in each direction."""
-    words: Literal["glove", "minilm"] = decided("glove")
-    word_dim: Annotated[int, CHANNELS] = decided(WORD_DIM)
-    pos_dim: Annotated[int, Range(0, 1000)] = decided(NUM_POS_CLASSES)
-    features: Features = decided(HUMANML3D)
-    dataset: str = decided("humanml")
     shortest_units: Annotated[int, Range(0, LENGTH_CLASSES - 1)] = decided(10)  # 6 for KIT: shorter lengths are drawn again
-
-    def __post_init__(self):
-        check_bounds(self)

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -33,11 +34,11 @@ class TextEncoderError(FileError):
 @dataclass(frozen=True)
 class TextFeatures:
     """Features of B texts: pooled (B, C), tokens (B, L, C) zero at padding, mask (B, L) True at real tokens, and ids (B, L) of
-    the tokens where they are known.
+    the tokens. None for what an encoder does not make.
     """
 
-    pooled: Tensor
-    tokens: Tensor
+    pooled: Tensor | None
+    tokens: Tensor | None
     mask: Tensor
     ids: Tensor | None = None
 
@@ -45,18 +46,24 @@ class TextFeatures:
         return len(self.mask)
 
     @property
+    def lengths(self) -> Tensor:
+        """(B,): tokens of each text, on the CPU."""
+        return self.mask.sum(1).cpu()
+
+    @property
     def last(self) -> Tensor:
         """(B,): place of each text's last token, the mark of its end."""
         return self.mask.shape[1] - 1 - self.mask.flip(1).int().argmax(1)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> "TextFeatures":
-        ids = None if self.ids is None else self.ids.to(device)
-        return TextFeatures(self.pooled.to(device, dtype), self.tokens.to(device, dtype), self.mask.to(device), ids)
+        return self._each(lambda x: x.to(device, dtype if x.is_floating_point() else None))
 
     def __getitem__(self, index) -> "TextFeatures":
         """Rows by slice, list or tensor of indices (also repeated ones)."""
-        ids = None if self.ids is None else self.ids[index]
-        return TextFeatures(self.pooled[index], self.tokens[index], self.mask[index], ids)
+        return self._each(lambda x: x[index])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "TextFeatures":
+        return TextFeatures(*(None if x is None else change(x) for x in (self.pooled, self.tokens, self.mask, self.ids)))
 
     @staticmethod
     def collate(rows: Sequence[Row]) -> "TextFeatures":
@@ -162,6 +169,12 @@ class TextEncoder:
         return rows
 
 
-def with_text_features(batch: Batch, encoders: Mapping[str, TextEncoder]) -> Batch:
+class EncodesTexts(Protocol):
+    """What makes features of texts, the same ones whenever it is asked."""
+
+    def encode(self, texts: Sequence[str]) -> TextFeatures: ...
+
+
+def with_text_features(batch: Batch, encoders: Mapping[str, EncodesTexts]) -> Batch:
     """The batch with features of its texts, by role."""
     return replace(batch, text_features={role: encoder.encode(batch.texts) for role, encoder in encoders.items()})

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -12,35 +11,15 @@ from data_loaders.batch_plan import BatchPlan
 from data_loaders.batches import CaptionBatches, TextMotionDataset, WindowBatches
 from data_loaders.corpus import Corpus, Statistics
 from data_loaders.known_datasets import published_limits
-from data_loaders.text import Caption
 from evaluations.metrics import POOL, matching_score, r_precision
 from model.evaluator_config import LENGTH_CLASSES, UNIT_LENGTH, EvaluatorConfig, LengthEstimatorConfig
 from model.evaluator_losses import matching_loss
-from model.evaluator_words import WordSource, load_words
-from model.evaluators import GuoEvaluator, LengthEstimator, MovementAutoencoder, WordFeatures
+from model.evaluators import GuoEvaluator, LengthEstimator, MovementAutoencoder, WordSource
+from model.text_encoders import with_text_features
 from train.options import TrainOptions
 from train.recipe import Recipe
 
 VALIDATION_POOLS = 8
-
-
-class CaptionWords:
-    """Words of the captions of a corpus, by their text."""
-
-    def __init__(self, corpus: Corpus, words: str, glove_folder: Path):
-        self.source: WordSource = load_words(words, glove_folder)
-        self.captions = {caption.text: caption for name in corpus.names for caption in corpus.captions(name)}
-
-    @property
-    def name(self) -> str:
-        return self.source.name
-
-    def encode(self, texts: list[str]) -> WordFeatures:
-        return self.source.encode([self.captions.get(text, Caption(text)) for text in texts])
-
-    def settings(self) -> dict[str, str | int]:
-        """What configurations of networks say of the words they read."""
-        return {"words": self.source.name, "word_dim": self.source.word_dim, "pos_dim": self.source.pos_dim}
 
 
 @dataclass(frozen=True)
@@ -67,22 +46,22 @@ def movement_recipe(
 
 
 def matching_recipe(
-    corpus: Corpus, captions: CaptionWords, config: EvaluatorConfig, training: TrainOptions, statistics: Statistics,
+    corpus: Corpus, words: WordSource, config: EvaluatorConfig, training: TrainOptions, statistics: Statistics,
     movement: MovementAutoencoder, settings: Settings,
 ) -> Recipe:  # fmt: skip
     """Second stage: texts and motions that belong together become near, others far, over the encoder of the first."""
     data, held_out = (TextMotionDataset(corpus, split) for split in ("train", "val"))
+    encoders = {"words": words}
 
     def fresh() -> GuoEvaluator:
         model = GuoEvaluator(config, statistics)
-        model.read_through(captions)
         model.networks["movement_encoder"].load_state_dict(movement.networks["encoder"].state_dict())
         return model
 
     def evaluate(model: GuoEvaluator, step: int) -> dict[str, float]:
         count = min(len(held_out) // POOL, VALIDATION_POOLS) * POOL or len(held_out)
         chosen = BatchPlan(len(held_out), count, seed=training.seed).batch(0)
-        text, motion = model.embeddings(held_out.batch(chosen, training.seed))
+        text, motion = model.embeddings(with_text_features(held_out.batch(chosen, training.seed), encoders))
         figures = with_total(matching_loss(text, motion, 1, config.negative_margin))
         text, motion = text.cpu().numpy(), motion.cpu().numpy()
         if count >= POOL:
@@ -92,22 +71,17 @@ def matching_recipe(
     weights = data.weights(settings.balance) if settings.balance else None
     batches = CaptionBatches(data, training.batch_size, training.seed, weights)
     judged = evaluate if training.eval_interval else None
-    return Recipe(fresh, batches, judged, stamp=corpus.stamp, card=card(config, len(captions.captions)))
+    card = f"""# Text-motion evaluator
+
+Trained by `python -m train.train_evaluator` on `{config.dataset}` ({corpus.features.skeleton} skeleton, {corpus.fps:g} fps,
+{corpus.heading} heading; {len(data.texts)} different captions, read through {config.words}). It judges motions of that kind only.
+The terms of that dataset's licence hold for these weights.
+"""
+    return Recipe(fresh, batches, judged, stamp=corpus.stamp, card=card, encoders=encoders)
 
 
 def with_total(terms: dict[str, Tensor]) -> dict[str, float]:
     return {"loss": float(sum(terms.values())), **{name: float(value) for name, value in terms.items()}}
-
-
-def card(config: EvaluatorConfig, num_captions: int) -> str:
-    """README.md of a checkpoint folder."""
-    features = config.features
-    return f"""# Text-motion evaluator
-
-Trained by `python -m train.train_evaluator` on `{config.dataset}` ({features.skeleton} skeleton, {features.fps:g} fps,
-{features.heading} heading; {num_captions} different captions, read through {config.words}). It judges motions of that kind only.
-The terms of that dataset's licence hold for these weights.
-"""
 
 
 def shortest_motion(corpus: Corpus) -> int:
@@ -116,24 +90,20 @@ def shortest_motion(corpus: Corpus) -> int:
     return limits[0] if limits else 2 * UNIT_LENGTH
 
 
-def length_recipe(corpus: Corpus, captions: CaptionWords, config: LengthEstimatorConfig, training: TrainOptions) -> Recipe:
+def length_recipe(corpus: Corpus, words: WordSource, config: LengthEstimatorConfig, training: TrainOptions) -> Recipe:
     """A classifier of how many units of 4 frames a text's motion takes."""
     data, held_out = (
         TextMotionDataset(corpus, split, min_frames=shortest_motion(corpus), crop_rule="whole") for split in ("train", "val")
     )
+    encoders = {"words": words}
 
     def evaluate(model: LengthEstimator, step: int) -> dict[str, float]:
         batch = CaptionBatches(held_out, min(len(held_out), 512), training.seed)(0, 0, 1)
-        logits, units = model.logits_and_units(batch)
+        logits, units = model.logits_and_units(with_text_features(batch, encoders))
         expected = logits.softmax(-1) @ torch.arange(LENGTH_CLASSES, device=logits.device, dtype=logits.dtype)
         error = UNIT_LENGTH / corpus.fps * (expected - units).abs().mean()
         return {"loss": F.cross_entropy(logits, units).item(), "mean_error_seconds": error.item()}
 
-    def fresh() -> LengthEstimator:
-        model = LengthEstimator(config, corpus.statistics)
-        model.words = captions
-        return model
-
     batches = CaptionBatches(data, training.batch_size, training.seed)
     judged = evaluate if training.eval_interval else None
-    return Recipe(fresh, batches, judged, stamp=corpus.stamp)
+    return Recipe(partial(LengthEstimator, config, corpus.statistics), batches, judged, stamp=corpus.stamp, encoders=encoders)

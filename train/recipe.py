@@ -16,7 +16,7 @@ from model.checkpoints import write_files
 from model.known_texts import FILE as KNOWN_TEXTS_FILE
 from model.known_texts import KnownTexts
 from model.model import Draws, Model
-from model.text_encoders import TextEncoder, with_text_features
+from model.text_encoders import EncodesTexts, with_text_features
 from protos.files import write_atomically
 from protos.randomness import derive_seed, sample_generators
 from train.checkpoints import complete
@@ -47,7 +47,7 @@ class Recipe:
     prompts: Sequence[str] = ()  # that sampling uses when none is given
     before_saving: Callable[[Any], None] = lambda model: None  # what is measured of a trained model once, such as its latents
     published: Callable[[Path], dict[str, Tensor] | None] = lambda path: None  # weights of another project's checkpoint
-    encoders: Mapping[str, TextEncoder] = field(default_factory=dict)  # by role, of whose features the loss reads
+    encoders: Mapping[str, EncodesTexts] = field(default_factory=dict)  # by role, of whose features the loss reads
 
     def batch(self, step: int, part: int, parts: int) -> Any:
         """A batch with its text features. It is called by the threads that make batches ahead of time."""

@@ -86,12 +86,13 @@ def run(options: EvaluatorOptions) -> "TrainResult":
     """Trains both stages, each gone on with where it was left. ValueError or OSError, in a user's words."""
     from data_loaders.corpus import Corpus, Statistics
     from data_loaders.feature_statistics import with_feature_bias
-    from train.evaluator_recipe import CaptionWords, Settings, matching_recipe, movement_recipe
+    from model.evaluator_words import words_of
+    from train.evaluator_recipe import Settings, matching_recipe, movement_recipe
     from train.loop import train
 
     corpus = Corpus.open(options.dataset)
-    captions = CaptionWords(corpus, options.words, options.glove_folder)
-    config = configured(EvaluatorConfig, options, features=corpus.features, **captions.settings())
+    words, read = words_of(corpus, options.words, options.glove_folder)
+    config = configured(EvaluatorConfig, options, features=corpus.features, **read)
     std = with_feature_bias(corpus.std, corpus.features, options.feat_bias, times=2)
     statistics = Statistics(corpus.mean, std, corpus.features)
     settings = Settings(options.window_size, options.balance)
@@ -103,7 +104,7 @@ def run(options: EvaluatorOptions) -> "TrainResult":
     movement = train(movement_recipe(corpus, config, first, statistics, settings), first).model
     second = replace(options, save_dir=str(Path(options.save_dir) / "matching"))
     logger.info("matching: %d steps", second.num_steps)
-    return train(matching_recipe(corpus, captions, config, second, statistics, movement, settings), second)
+    return train(matching_recipe(corpus, words, config, second, statistics, movement, settings), second)
 
 
 main = command(EvaluatorOptions, run, __doc__, presets=PRESETS)

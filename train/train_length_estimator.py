@@ -51,16 +51,17 @@ class LengthEstimatorOptions(LengthEstimatorConfig, TrainOptions):
 def run(options: LengthEstimatorOptions) -> "TrainResult":
     """Trains and saves. ValueError or OSError, in a user's words, for what cannot be trained."""
     from data_loaders.corpus import Corpus
-    from train.evaluator_recipe import CaptionWords, length_recipe, shortest_motion
+    from model.evaluator_words import words_of
+    from train.evaluator_recipe import length_recipe, shortest_motion
     from train.loop import train
 
     corpus = Corpus.open(options.dataset)
-    captions = CaptionWords(corpus, options.words, options.glove_folder)
+    words, read = words_of(corpus, options.words, options.glove_folder)
     config = configured(
         LengthEstimatorConfig, options, features=corpus.features, shortest_units=shortest_motion(corpus) // UNIT_LENGTH,
-        **captions.settings(),
+        **read,
     )  # fmt: skip
-    return train(length_recipe(corpus, captions, config, options), options)
+    return train(length_recipe(corpus, words, config, options), options)
 
 
 main = command(LengthEstimatorOptions, run, __doc__)
