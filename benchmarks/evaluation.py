@@ -40,7 +40,7 @@ def reference_pass(data: EvaluationSet, judge: TextMotionSpace, drawn: Pass) -> 
         by_words = np.argsort([-int(judge.words.encode([captions[i]]).lengths[0]) for i in rows], kind="stable")
         by_frames = np.argsort(-lengths, kind="stable")
         text, motion = np.empty((2, len(rows), judge.dim), np.float32)
-        text[by_words] = model.networks["text_encoder"](judge.words.encode([captions[i] for i in rows[by_words]])).numpy()
+        text[by_words] = model.embed_texts([captions[i] for i in rows[by_words]]).numpy()
         motion[by_frames] = model.embed_motion(torch.from_numpy(padded[by_frames]), torch.tensor(lengths[by_frames])).numpy()
         batches.append((text, motion))
     return batches

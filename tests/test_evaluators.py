@@ -1,5 +1,7 @@
 """The evaluator: what its embeddings depend on and what not, its words, its files, what it refuses."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,9 +14,10 @@ from model.embedding import TextMotionSpace
 from model.evaluator_config import EvaluatorConfig, LengthEstimatorConfig
 from model.evaluator_losses import draw_shift, matching_loss, pull, push
 from model.evaluator_words import GloveWords, MinilmWords, load_words
-from model.evaluators import GuoEvaluator, LengthEstimator, WordFeatures, sample_lengths
+from model.evaluators import GuoEvaluator, LengthEstimator, sample_lengths
 from model.loading import CheckpointError
 from model.official import evaluators as official
+from model.text_encoders import TextFeatures
 from protos.reading import FileError
 from sample.generation import load
 
@@ -40,7 +43,8 @@ def motions(*lengths, seed=0):
 def words(*lengths, dim=300, seed=0):
     generator = torch.Generator().manual_seed(seed)
     pos = torch.eye(15)[torch.randint(0, 15, (len(lengths), 22), generator=generator)]
-    return WordFeatures(torch.randn(len(lengths), 22, dim, generator=generator), torch.tensor(lengths), pos)
+    tokens = torch.cat([torch.randn(len(lengths), 22, dim, generator=generator), pos], dim=-1)
+    return TextFeatures(None, tokens, torch.arange(22) < torch.tensor(lengths)[:, None])
 
 
 def test_a_motion_has_one_embedding_whatever_stands_beside_it(evaluator):
@@ -94,10 +98,10 @@ def test_motions_that_cannot_be_judged_are_named(evaluator, bad, message):
 
 def test_words_beyond_the_length_of_a_text_have_no_influence(evaluator):
     given = words(5, 22, 9)
-    changed = WordFeatures(given.vectors.clone(), given.lengths, given.pos_onehot)
-    changed.vectors[0, 5:] = 7.0
-    torch.testing.assert_close(evaluator.encode_words(given), evaluator.encode_words(changed))
-    torch.testing.assert_close(evaluator.encode_words(given[[2, 0]]), evaluator.encode_words(given)[[2, 0]])
+    changed = replace(given, tokens=given.tokens.clone())
+    changed.tokens[0, 5:] = 7.0
+    torch.testing.assert_close(evaluator.embed_words(given), evaluator.embed_words(changed))
+    torch.testing.assert_close(evaluator.embed_words(given[[2, 0]]), evaluator.embed_words(given)[[2, 0]])
 
 
 def test_other_features_are_refused(evaluator):
@@ -143,7 +147,7 @@ def test_lengths_follow_their_chances_and_short_ones_are_drawn_again():
 def test_minilm_reads_texts_without_a_tagger():
     source = MinilmWords()
     features = source.encode([Caption("a person waves the left hand"), Caption("someone bows")])
-    assert features.vectors.shape[::2] == (2, source.word_dim) and features.pos_onehot is None
+    assert features.tokens.shape[::2] == (2, source.word_dim) and source.pos_dim == 0
     assert features.lengths[0] > features.lengths[1] > 2
 
 
@@ -156,9 +160,13 @@ def test_glove_words_are_tagged_where_a_caption_has_no_tokens(tmp_path):
     (tmp_path / "our_vab_idx.pkl").write_bytes(pickle.dumps({word: i for i, word in enumerate(vocabulary)}))
     source = load_words("auto", tmp_path)
     assert isinstance(source, GloveWords)
-    given, tagged = source.encode([Caption("walks left", ("walk/VERB", "left/ADV"))]), source.encode([Caption("walks left")])
-    assert given.vectors.shape == (1, 22, 300) and given.pos_onehot.shape == (1, 22, 15) and given.lengths.tolist() == [4]
-    torch.testing.assert_close(given.vectors, tagged.vectors)
+    told = Caption("walks left", ("walk/VERB", "left/ADV"))
+    given, tagged = source.encode([told]), source.encode(["walks left"])
+    assert given.tokens.shape == (1, 22, 300 + 15) and given.lengths.tolist() == [4]
+    torch.testing.assert_close(given.tokens[..., :300], tagged.tokens[..., :300])
+    known = load_words("glove", tmp_path, [told])
+    torch.testing.assert_close(known.encode(["walks left"]).tokens, given.tokens)
+    assert "tagger" in vars(source) and "tagger" not in vars(known)
     (tmp_path / "our_vab_words.pkl").write_bytes(b"no pickle")
     with pytest.raises(FileError):
         load_words("glove", tmp_path)

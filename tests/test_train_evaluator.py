@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from data_loaders.corpus import Corpus
-from data_loaders.text import Caption
 from evaluations.judges import load_judge
 from model.checkpoints import from_pretrained
 from model.evaluator_words import load_words
@@ -63,7 +62,8 @@ def test_training_brings_motions_near_what_is_said_of_them(dataset, tmp_path):
     assert np.mean(reconstruction[-5:]) < 0.9 * np.mean(reconstruction[:5])
     corpus = Corpus.open(dataset)
     train = corpus.split("train")
-    texts = evaluator.encode_words(load_words("minilm").encode([Caption(text) for text in CONTENTS.values()]))
+    evaluator.read_through(load_words("minilm"))
+    texts = evaluator.encode_text(list(CONTENTS.values()))
     gaps = torch.cdist(texts, evaluator.encode_motion([corpus[i] for i in train]))  # (3, 20)
     said = [list(CONTENTS)[i] for i in gaps.argmin(0)]
     assert np.mean([corpus.labels[i]["content"] == content for i, content in zip(train, said)]) > 0.85

@@ -7,14 +7,8 @@ import torch
 
 from model import evaluator_losses as losses
 from model.evaluator_config import UNIT_LENGTH, EvaluatorConfig, LengthEstimatorConfig
-from model.evaluators import (
-    LengthEstimator,
-    MotionEncoder,
-    MovementDecoder,
-    TextEncoder,
-    WordFeatures,
-    movement_encoder,
-)
+from model.evaluator_networks import CaptionEncoder, MotionEncoder, MovementDecoder
+from model.evaluators import LengthEstimator, movement_encoder
 from model.official import evaluators as official
 from tests.golden.columns import Columns
 from tests.golden.runner import Case
@@ -39,7 +33,7 @@ def network(kind: str, dims: dict[str, int]) -> torch.nn.Module:
         hidden = dims["decoder"][1] if "decoder" in dims else dims["decoder_hidden"]
         return MovementDecoder(c.movement_latent, hidden, c.features.width)
     if kind == "text_encoder":
-        return TextEncoder(c.word_dim, c.pos_dim, c.text_hidden, c.embedding)
+        return CaptionEncoder(c.word_dim, c.pos_dim, c.text_hidden, c.embedding)
     return MotionEncoder(c.movement_latent, c.motion_hidden, c.embedding)
 
 
@@ -55,9 +49,10 @@ def loaded(case: Case, published: str) -> torch.nn.Module:
     return made.eval()
 
 
-def words_of(case: Case) -> WordFeatures:
+def words_of(case: Case) -> tuple[torch.Tensor, torch.Tensor]:
+    """Vectors and classes of words (B, L, C + K), and how many each text has."""
     vectors, pos, lengths = (torch.as_tensor(case.inputs[name]) for name in ("word_embs", "pos_onehot", "cap_lens"))
-    return WordFeatures(vectors.float(), lengths.long(), pos.float())
+    return torch.cat([vectors, pos], dim=-1).float(), lengths.long()
 
 
 def motion_of(case: Case) -> tuple[torch.Tensor, torch.Tensor]:
@@ -75,7 +70,7 @@ def co_embeddings(case: Case) -> dict[str, Any]:
     motion, lengths = motion_of(case)
     latents = loaded(case, "movement_encoder")(motion[..., :-4])
     return {
-        "text_embedding": loaded(case, "text_encoder")(words_of(case)),
+        "text_embedding": loaded(case, "text_encoder")(*words_of(case)),
         "motion_embedding": loaded(case, "motion_encoder")(latents, lengths // UNIT_LENGTH),
     }
 
@@ -112,7 +107,7 @@ def matching_steps(case: Case) -> dict[str, Any]:
     }
     got: dict[str, Any] = {"match_shifts": []}
     for step in range(config["steps"]):
-        text = nets["text_encoder"](words_of(case))[order]
+        text = nets["text_encoder"](*words_of(case))[order]
         moved = nets["motion_encoder"](latents, lengths // UNIT_LENGTH)[order]
         shift = int(draws.randint(*config["shift_draws"]["args"]))
         got["match_shifts"].append(shift)
@@ -144,7 +139,7 @@ def contrastive_loss(case: Case) -> dict[str, Any]:
 @torch.no_grad()
 def length_logits(case: Case) -> dict[str, Any]:
     networks = loaded(case, "estimator")
-    return {"length_logits": networks["output"](networks["words"](words_of(case)))}
+    return {"length_logits": networks["output"](networks["words"](*words_of(case)))}
 
 
 def state_dict_shapes(case: Case) -> dict[str, Any]:
