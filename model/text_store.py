@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from protos.files import file_sha256
 from protos.names import shown
 from protos.reading import FileError, read_array, read_json
 
@@ -50,8 +51,7 @@ def sha256_of(path: Path) -> str:
                 return line.removeprefix(known)
     except (OSError, ValueError):
         pass
-    with open(path, "rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = file_sha256(path)
     try:
         record.parent.mkdir(parents=True, exist_ok=True)
         with record.open("a") as file:
