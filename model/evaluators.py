@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from data_loaders.corpus import Batch, Statistics
-from data_loaders.features import FeaturesMismatch
 from data_loaders.text import Caption
 from model.capabilities import VectorSpace
+from model.embedder import Embedder
 from model.evaluator_config import LENGTH_CLASSES, UNIT_LENGTH, EvaluatorConfig, LengthEstimatorConfig
 from model.evaluator_losses import draw_shift, matching_loss, movement_loss
 from model.evaluator_networks import (
@@ -33,7 +33,7 @@ from model.text_encoders import TextFeatures
 
 NUM_CONTACTS = 4  # last columns of the features, which the evaluator does not see
 LOOK_AHEAD = 4  # frames beyond a motion's end, in whole units, that its last latent covers
-MOTIONS_AT_ONCE, TEXTS_AT_ONCE = 128, 256
+MOTIONS_AT_ONCE = 128
 
 
 class WordSource(Protocol):
@@ -103,7 +103,7 @@ def movement_encoder(config: EvaluatorConfig) -> MovementEncoder:
     return MovementEncoder(config.features.width - NUM_CONTACTS, config.movement_hidden, config.movement_latent)
 
 
-class GuoEvaluator(Model):
+class GuoEvaluator(Embedder):
     """Text, movement and motion encoder with the statistics they were trained with, as one object.
 
     `encode_motion` takes features of any system in their units, `encode_text` texts, of which `read_through` says how.
@@ -150,22 +150,10 @@ class GuoEvaluator(Model):
         return self.embed_words(batch.text_features["words"]), self.embed_motion(motion, batch.lengths.to(self.device))
 
     def normalised(self, motions: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
-        """Motion (B, T, D) with zeros after each end, and lengths (B,), of features [(T, D)] in their units.
-
-        ValueError names a motion that is shorter than a unit, too wide or narrow, or not finite.
-        """
-        width, longest = self.features.width, self.config.max_frames
-        for i, features in enumerate(motions):
-            if features.ndim != 2 or features.shape[1] != width:
-                raise FeaturesMismatch(f"motion {i} has shape {tuple(features.shape)}, "
-                                             f"this evaluator reads (frames, {width})")
-            if not UNIT_LENGTH <= len(features) <= longest:
-                raise ValueError(f"motion {i} has {len(features)} frames, this evaluator reads {UNIT_LENGTH} to {longest}")
-            if not np.isfinite(features).all():
-                raise ValueError(f"motion {i} holds NaN or infinite values")
+        """Motion (B, T, D) with zeros after each end, and lengths (B,), of features [(T, D)] in their units."""
         lengths = torch.tensor([len(features) for features in motions])
-        frames = min(-(-int(lengths.max()) // UNIT_LENGTH) * UNIT_LENGTH + LOOK_AHEAD, longest)
-        motion = torch.zeros(len(motions), frames, width)
+        frames = min(-(-int(lengths.max()) // UNIT_LENGTH) * UNIT_LENGTH + LOOK_AHEAD, self.config.max_frames)
+        motion = torch.zeros(len(motions), frames, self.features.width)
         for row, features in zip(motion, motions):
             row[: len(features)] = self.normalise(torch.as_tensor(np.array(features)))
         return motion.to(self.device), lengths.to(self.device)
@@ -179,21 +167,11 @@ class GuoEvaluator(Model):
         latents = self.networks["movement_encoder"](motion[..., :-NUM_CONTACTS])  # (B, T/4, C)
         return self.networks["motion_encoder"](latents, lengths // UNIT_LENGTH)
 
-    @torch.no_grad()
-    def encode_motion(self, motions: Sequence[np.ndarray], batch_size: int | None = None) -> Tensor:
-        """Embeddings (N, C) on the CPU of features [(T, D)] in their units, in their order whatever their lengths."""
-        if not len(motions):
-            return torch.zeros(0, self.config.embedding)
-        order = sorted(range(len(motions)), key=lambda i: len(motions[i]))  # little padding
-        found, batch_size = [], batch_size or MOTIONS_AT_ONCE
-        for start in range(0, len(order), batch_size):
-            found.append(self.embed_motion(*self.normalised([motions[i] for i in order[start : start + batch_size]])).cpu())
-        return torch.cat(found)[torch.argsort(torch.tensor(order))]
+    def embed_motions(self, motions: Sequence[np.ndarray]) -> Tensor:
+        return self.embed_motion(*self.normalised(motions))
 
-    @torch.no_grad()
-    def encode_text(self, texts: Sequence[str | Caption]) -> Tensor:
-        """Embeddings (N, C) on the CPU of texts, with their words and parts of speech where known. Equal ones have equal rows."""
-        row = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-        distinct, starts = list(row), range(0, len(row), TEXTS_AT_ONCE)
-        parts = [self.embed_words(self.words.encode(distinct[i : i + TEXTS_AT_ONCE])).cpu() for i in starts]
-        return torch.cat(parts)[[row[text] for text in texts]] if parts else torch.zeros(0, self.config.embedding)
+    def motions_at_once(self, frames: int) -> int:
+        return MOTIONS_AT_ONCE
+
+    def embed_texts(self, texts: Sequence[str | Caption]) -> Tensor:
+        return self.embed_words(self.words.encode(texts))

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data_loaders.corpus import Batch, Statistics
-from data_loaders.features import FeaturesMismatch
 from data_loaders.text import Caption
 from model.capabilities import OWN, Decoding, Request, VectorSpace, require_only
+from model.embedder import Embedder
 from model.layers import EPS, Posterior, TransformerLayer, sinusoidal_table
 from model.model import Draws, Model
 from model.text_encoders import TextEncoder, TextFeatures
@@ -88,7 +88,7 @@ def frames_side_by_side(motion: Tensor, mask: Tensor, count: int) -> tuple[Tenso
     return rearrange(motion, "b (n k) d -> b n (k d)", k=count), mask[:, ::count]
 
 
-class TMR(Model):
+class TMR(Embedder):
     """The three networks with the statistics they were trained with and the frozen language models they read through.
 
     `text_posterior`, `motion_posterior` and `decode` work on tensors and are differentiable; `encode_text`,
@@ -160,35 +160,21 @@ class TMR(Model):
         """Normalised motion (B, T, D), zero where mask (B, T) is False, from latents (B, C)."""
         return self.networks["motion_decoder"](latents, mask)
 
-    @torch.no_grad()
-    def encode_text(self, texts: Sequence[str | Caption], batch_size: int = 256) -> Tensor:
-        """Mean latents (N, C) on the CPU, not of unit length. Equal texts get equal bits: ties of ranks depend on it."""
-        texts = [text if isinstance(text, str) else text.text for text in texts]
-        distinct = list(dict.fromkeys(texts))
-        found = [self.text_posterior(self.word_features(distinct[i : i + batch_size])).mean.cpu()
-                 for i in range(0, len(distinct), batch_size)]
-        row = {text: i for i, text in enumerate(distinct)}
-        return torch.cat(found)[[row[text] for text in texts]] if found else torch.zeros(0, self.config.latent_dim)
+    def encode_text(self, texts: Sequence[str | Caption]) -> Tensor:
+        """Mean latents (N, C) on the CPU."""
+        return super().encode_text([text if isinstance(text, str) else text.text for text in texts])
 
-    @torch.no_grad()
-    def encode_motion(self, motions: Sequence[np.ndarray], batch_size: int | None = None) -> Tensor:
-        """Mean latents (N, C) on the CPU, in the order of the features [(T, D)] in their units, whatever their lengths.
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
+        return self.text_posterior(self.word_features(texts)).mean
 
-        batch_size: how many at once (default: what is fast on the device). ValueError names a motion that is empty, too
-        long, of another width, or not finite.
-        """
-        self._check_motions(motions)
-        order = sorted(range(len(motions)), key=lambda i: len(motions[i]))  # little padding
-        frames = FRAMES_AT_ONCE.get(self.device.type, FRAMES_ON_ACCELERATORS)
-        found, start = [], 0
-        while start < len(order):
-            stop = start + (batch_size or max(1, frames // len(motions[order[start]])))
-            rows = [torch.as_tensor(np.array(motions[i], np.float32)) for i in order[start:stop]]
-            start = stop
-            mask = lengths_to_mask(torch.tensor([len(row) for row in rows])).to(self.device)
-            motion = self.normalise(nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.device))  # (B, T, D)
-            found.append(self.motion_posterior(motion * mask[..., None], mask).mean.cpu())
-        return torch.cat(found)[torch.argsort(torch.tensor(order))] if found else torch.zeros(0, self.config.latent_dim)
+    def embed_motions(self, motions: Sequence[np.ndarray]) -> Tensor:
+        rows = [torch.as_tensor(np.array(motion, np.float32)) for motion in motions]
+        mask = lengths_to_mask(torch.tensor([len(row) for row in rows])).to(self.device)
+        motion = self.normalise(nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.device))  # (B, T, D)
+        return self.motion_posterior(motion * mask[..., None], mask).mean
+
+    def motions_at_once(self, frames: int) -> int:
+        return max(1, FRAMES_AT_ONCE.get(self.device.type, FRAMES_ON_ACCELERATORS) // frames)
 
     @torch.no_grad()
     def generate(self, requests: Sequence[Request], decoding: Decoding = OWN) -> list[Tensor]:
@@ -217,17 +203,6 @@ class TMR(Model):
         if not self.config.vae:
             return Posterior(mean, torch.full_like(mean, -torch.inf))
         return Posterior(mean, outputs[:, 1] + self.config.log_variance_shift)
-
-    def _check_motions(self, motions: Sequence[np.ndarray]) -> None:
-        width, longest = self.features.width, self.space().frame_limits[1]
-        for i, features in enumerate(motions):
-            if features.ndim != 2 or features.shape[1] != width:
-                raise FeaturesMismatch(f"motion {i} has shape {tuple(features.shape)}, "
-                                             f"this model reads (frames, {width})")
-            if not 1 <= len(features) <= longest:
-                raise ValueError(f"motion {i} has {len(features)} frames, this model reads 1 to {longest}")
-            if not np.isfinite(features).all():
-                raise ValueError(f"motion {i} holds NaN or infinite values")
 
 
 def lengths_to_mask(lengths: Tensor) -> Tensor:

@@ -86,9 +86,9 @@ def test_contacts_are_not_read_and_normalisation_is_the_evaluators_own(evaluator
 
 
 @pytest.mark.parametrize("bad, message", [
-    (np.zeros((3, 263)), "3 frames, this evaluator reads 4 to 196"),
+    (np.zeros((3, 263)), "3 frames, this model reads 4 to 196"),
     (np.zeros((197, 263)), "197 frames"),
-    (np.zeros((40, 251)), r"shape \(40, 251\), this evaluator reads \(frames, 263\)"),
+    (np.zeros((40, 251)), r"shape \(40, 251\), this model reads \(frames, 263\)"),
     (np.full((40, 263), np.nan), "motion 1 holds NaN"),
 ])  # fmt: skip
 def test_motions_that_cannot_be_judged_are_named(evaluator, bad, message):
