@@ -11,9 +11,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from data_loaders.rotations import NEARLY_ZERO
 from data_loaders.skeleton import Skeleton
 
+NEARLY_ZERO = 1e-30  # of a squared length: there is none
 NEARLY_OPPOSITE = 1e-4  # |rest + bone|², below which rounding shows
 
 

@@ -11,10 +11,9 @@ import torch
 from torch import Tensor
 
 from data_loaders import headings
-from data_loaders.bone_rotations import local_sixd, skeleton_tensors, squared_length
+from data_loaders.bone_rotations import NEARLY_ZERO, local_sixd, skeleton_tensors, squared_length
 from data_loaders.feature_blocks import humanml_blocks
 from data_loaders.headings import Spans
-from data_loaders.rotations import NEARLY_ZERO
 from data_loaders.skeleton import Heading, Skeleton, check_heading
 
 FRAMES_AT_ONCE = 4096  # about what a core's cache holds; clips are never cut

@@ -19,8 +19,8 @@ from data_loaders.humanml_features import (
     _pieces,
     _precise,
 )
-from data_loaders.rotations import qbetween, qconj, qmul, quaternion_to_matrix, sixd_to_matrix
 from data_loaders.skeleton import Heading, Skeleton
+from tests.rotations import qbetween, qconj, qmul, quaternion_to_matrix, sixd_to_matrix
 
 
 def canonical_joints(

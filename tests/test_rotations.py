@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from data_loaders import rotations
+from tests import rotations
 
 RANDOM = Rotation.random(200, random_state=3)
 QUATERNIONS = torch.tensor(RANDOM.as_quat(scalar_first=True))

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data_loaders import feature_blocks, feature_statistics, headings, humanml_features, rotations
+from data_loaders import feature_blocks, feature_statistics, headings, humanml_features
 from data_loaders.features import Features
 from data_loaders.skeleton import Skeleton, load_skeleton
-from tests import published_rotations
+from tests import published_rotations, rotations
 from tests.golden import references
 from tests.golden.runner import Case
 

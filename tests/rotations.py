@@ -1,4 +1,4 @@
-"""The only rotation maths of the project.
+"""Quaternions and the forms of rotations, as the originals compute with them; our features need none of it.
 
 Quaternions are (w, x, y, z), Hamilton product, any leading dimensions; matrices act on column vectors. `6d` means the
 first and second COLUMN of the matrix (the HumanML3D convention); `6d_rows` means the first two rows (PyTorch3D).
