@@ -96,8 +96,8 @@ def require_only(record: Request | Decoding, taken: Sequence[str], why: str) -> 
 
 @runtime_checkable
 class Generates(Protocol):
-    """Makes motion. Its configuration says `fps`, `max_frames`, whether it `reads_text`, and its `own_guidance`: the strength
-    with which it follows what is asked, None where that is not to be chosen.
+    """Makes motion. Its configuration says `max_frames`, whether it `reads_text`, and its `own_guidance`: the strength with
+    which it follows what is asked, None where that is not to be chosen.
     """
 
     def columns(self) -> list[int] | slice:

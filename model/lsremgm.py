@@ -61,10 +61,6 @@ class LSReMGM(Model):
             self.text_encoder = load_text_encoder(self.config.text_encoder, max_tokens=self.config.text_max_tokens or None)
         return self.text_encoder.encode(list(texts)).to(self.device)
 
-    def columns(self) -> list[int] | slice:
-        """The feature columns that the model makes."""
-        return slice(None)
-
     def generate(self, requests: Sequence[Request], decoding: Decoding = OWN) -> list[Tensor]:
         """Features [(frames, D)] in their units, of the columns that the model makes. Raises LengthError, EditError.
 

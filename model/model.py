@@ -80,6 +80,10 @@ class Model:
         """Terms, scalar or (B,), of a training step on features in their units; "loss" is the total, or else their sum."""
         raise ValueError(f"{type(self).__name__} is not trained by itself")
 
+    def columns(self) -> list[int] | slice:
+        """The feature columns that it makes, if it makes motion."""
+        return slice(None)
+
     def normalise(self, features: Tensor) -> Tensor:
         """(..., D) in units of the model's own mean and std; as they are where it has none."""
         if self.mean is None:

@@ -193,10 +193,6 @@ class TMR(Embedder):
         features = self.denormalise(self.decode(latents, mask))  # (B, T, D)
         return [row[:n] for row, n in zip(features, lengths, strict=True)]
 
-    def columns(self) -> slice:
-        """The feature columns that the model makes: all."""
-        return slice(None)
-
     def _posterior(self, outputs: Tensor) -> Posterior:
         outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))  # also where the networks run in bfloat16
         mean = outputs[:, 0]  # (B, C)

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,16 +22,12 @@ from data_loaders.motion_files import motion_of, write_joints
 from model.capabilities import Decoding, Generates, Request
 from model.checkpoints import from_pretrained, read_config
 from model.embedding import TextMotionSpace, open_space
-from model.loading import CheckpointError
-from model.official.mdm import config_from_args
-from model.official.tmr import config_from_run, read_run_config
-from model.registry import able
+from model.registry import able, is_ours, published_at
 from protos.confined import Confined, LimitError
 from protos.names import file_name
 from protos.options import one_line
 from protos.processes import pick_device
 from protos.randomness import derive_seed
-from protos.reading import read_json
 from sample.demo_uploads import AT_ONCE as UPLOADS_AT_ONCE
 from sample.demo_uploads import AUTO, LONGEST_FILE, MEGABYTES, SECONDS, read_upload
 from sample.gallery import Gallery, GalleryError, require_place
@@ -258,21 +254,15 @@ def text_to_motion_checkpoints(roots: Sequence[Path] = CHECKPOINT_FOLDERS) -> di
 def _checkpoint(folder: Path) -> Checkpoint | None:
     """None for a folder that holds no text-to-motion model; a damaged one is named."""
     try:
-        if (folder / "model.safetensors").is_file():
-            system, config = read_config(folder)
-        elif (folder / "config.json").is_file():
-            system, config = "tmr", config_from_run(read_run_config(folder))
-        elif (folder / "args.json").is_file() and any(folder.glob("model*.pt")):
-            system, config = "lsremgm", config_from_args(read_json(folder / "args.json", dict[str, Any]))
-        else:
+        if not is_ours(folder) and published_at(folder) is None:
             return None
-    except (CheckpointError, ValueError, OSError, KeyError, TypeError, AttributeError) as error:
+        system, config = read_config(folder)
+    except (ValueError, OSError) as error:
         log.warning("%s is left out of the checkpoints to make motions with: %s", folder, one_line(error)[:300])
         return None
-    if system not in able(Generates) or (system == "lsremgm" and config.condition != "text"):
+    if system not in able(Generates) or not config.reads_text:
         return None
-    guidance = None if system == "tmr" or config.cond_mask_prob == 0 else float(config.guidance_scale)
-    return Checkpoint(folder, config.max_frames / config.features.fps, guidance)
+    return Checkpoint(folder, config.max_frames / config.features.fps, config.own_guidance)
 
 
 class Maker:
