@@ -31,7 +31,7 @@ class Part(NamedTuple):
     text: str
 
 
-class Span(NamedTuple):
+class Example(NamedTuple):
     """What is drawn at once: a clip, played `times` in a row, and the parts of it of which a draw takes one.
 
     `share` is how often it is drawn beside the others of the same frames, which sum to 1.
@@ -88,9 +88,9 @@ class TextMotionDataset:
         shortest = 1 if corpus.of_files else max(2 * unit_length, min_frames or 0)
         captioned = corpus.captioned(split, *seconds, self.left_out if corpus.of_files else None)
         of_clip = self._of_file if corpus.of_files else self._of_clip
-        whole = [span for clip in captioned for span in of_clip(clip, captioned[clip], shortest)]
-        self.spans = [each for span in whole for each in self._with_repeats(span, repeat)]
-        if not self.spans:
+        whole = [example for clip in captioned for example in of_clip(clip, captioned[clip], shortest)]
+        self.examples = [each for example in whole for each in self._with_repeats(example, repeat)]
+        if not self.examples:
             raise ValueError(f"{corpus.folder}: nothing in split '{split}' can be trained on: {self.left_out}")
         log.info("%s: %d motions; %s", split, len(whole), self.left_out)
         if not corpus.of_files and not corpus.published:
@@ -104,16 +104,16 @@ class TextMotionDataset:
             log.info("%d captions that begin and end at the same second are taken to describe their whole clip (%s%s)",
                      len(found), ", ".join(found[:3]), ", ..." if len(found) > 3 else "")  # fmt: skip
 
-    def _with_repeats(self, span: Span, repeat: float) -> Iterator[Span]:
-        """The span and, if it is an action on the spot, itself played 2, 3, ... times as far as `max_frames` goes."""
-        most = (self.max_frames - FADE) // max(span.frames - FADE, 1)
-        if not repeat or most < 2 or not can_repeat(self._rows(span, span.parts[0]), self.corpus.features, FADE):
-            yield span
+    def _with_repeats(self, example: Example, repeat: float) -> Iterator[Example]:
+        """The example and, if it is an action on the spot, itself played 2, 3, ... times as far as `max_frames` goes."""
+        most = (self.max_frames - FADE) // max(example.frames - FADE, 1)
+        if not repeat or most < 2 or not can_repeat(self._rows(example, example.parts[0]), self.corpus.features, FADE):
+            yield example
         else:
-            yield span._replace(share=1 - repeat)
-            yield from (span._replace(times=n, share=repeat / (most - 1)) for n in range(2, most + 1))
+            yield example._replace(share=1 - repeat)
+            yield from (example._replace(times=n, share=repeat / (most - 1)) for n in range(2, most + 1))
 
-    def _of_clip(self, clip: int, captions: Sequence[Caption], shortest: int) -> Iterator[Span]:
+    def _of_clip(self, clip: int, captions: Sequence[Caption], shortest: int) -> Iterator[Example]:
         """Of a prepared clip all of it, with the captions that describe it, and each stretch of a caption's own."""
         name, frames = self.corpus.names[clip], int(self.corpus.lengths[clip])
         captions = self.corpus.captions(clip) if self.corpus.published else captions
@@ -126,11 +126,11 @@ class TextMotionDataset:
             if stop - start < shortest:
                 self.left_out.add(what, f"too short: {stop - start} frames, {shortest} needed")
             elif described:
-                yield Span(clip, tuple(Part(start, stop, each.text) for each in described))
+                yield Example(clip, tuple(Part(start, stop, each.text) for each in described))
             elif not captions:
                 self.left_out.add(what, "without caption")
 
-    def _of_file(self, clip: int, captions: Sequence[Caption], shortest: int) -> Iterator[Span]:
+    def _of_file(self, clip: int, captions: Sequence[Caption], shortest: int) -> Iterator[Example]:
         """Of a file the captions that it has frames of, all of them finite."""
         parts = []
         for each in captions:
@@ -147,51 +147,51 @@ class TextMotionDataset:
                 first, _ = span_frames(each.start, each.end, self.corpus.fps)
                 parts.append(Part(first, first + len(rows), each.text))
         if parts:
-            yield Span(clip, tuple(parts))
+            yield Example(clip, tuple(parts))
 
-    def _rows(self, span: Span, part: Part) -> np.ndarray:
-        return self.corpus[span.clip][part.start : part.stop]
+    def _rows(self, example: Example, part: Part) -> np.ndarray:
+        return self.corpus[example.clip][part.start : part.stop]
 
     def __len__(self) -> int:
-        return len(self.spans)
+        return len(self.examples)
 
     @property
     def lengths(self) -> np.ndarray:
         """Frames of every motion, at most `max_frames`: what batches are bucketed by."""
-        return np.array([min(span.frames, self.max_frames) for span in self.spans])
+        return np.array([min(example.frames, self.max_frames) for example in self.examples])
 
     def weights(self, balance: float = 0.0) -> np.ndarray:
         """How often each motion is to be drawn: repeats share with their original, rare contents are lifted by `balance`."""
-        return balanced_weights(self.labels("content"), balance, np.array([span.share for span in self.spans]))
+        return balanced_weights(self.labels("content"), balance, np.array([example.share for example in self.examples]))
 
     @property
     def texts(self) -> list[str]:
         """All captions, each once."""
-        return list(dict.fromkeys(part.text for span in self.spans for part in span.parts))
+        return list(dict.fromkeys(part.text for example in self.examples for part in example.parts))
 
     def motions(self) -> Iterator[np.ndarray]:
         """Features (T, D) in their units of every motion, once and not repeated."""
-        places = dict.fromkeys((span.clip, part.start, part.stop) for span in self.spans for part in span.parts)
+        places = dict.fromkeys((example.clip, part.start, part.stop) for example in self.examples for part in example.parts)
         return (self.corpus[clip][start:stop] for clip, start, stop in places)
 
     def labels(self, key: str) -> list[str]:
         """A label of every motion's clip, such as content or style; '' where it has none."""
-        return [str(self.corpus.labels[span.clip].get(key, "")) for span in self.spans]
+        return [str(self.corpus.labels[example.clip].get(key, "")) for example in self.examples]
 
     def item(self, index: int, number: int, seed: int = 0) -> TrainingItem:
         """The sample of (index, number, seed); `number` tells repetitions apart (an epoch, or a place in the run).
 
         Raises ValueError naming the clip if its features are not finite.
         """
-        span = self.spans[index]
+        example = self.examples[index]
         draws = Draws(np.random.default_rng((seed, number, index)))
-        part = span.parts[0] if self.first_text else draws.choice(span.parts)
-        rows = self._rows(span, part)
-        if span.times > 1:
-            rows = repeat_clip(rows, span.times, FADE, self.corpus.features)
+        part = example.parts[0] if self.first_text else draws.choice(example.parts)
+        rows = self._rows(example, part)
+        if example.times > 1:
+            rows = repeat_clip(rows, example.times, FADE, self.corpus.features)
         start, length = self._crop(len(rows), draws)
         motion = np.array(rows[start : start + length], np.float32)
-        name = self.corpus.names[span.clip]
+        name = self.corpus.names[example.clip]
         if not np.isfinite(motion).all():
             raise ValueError(f"{name}: its features hold NaN or infinite values; prepare the dataset again")
         return TrainingItem(motion, part.text, name, index)

@@ -96,7 +96,7 @@ class PackedClips:
         if self.frames.shape != expected:
             raise FileError(f"{self.store / 'features.npy'}: shape {self.frames.shape}, expected {expected}: {PREPARE_AGAIN}")
 
-    @property
+    @cached_property
     def lengths(self) -> np.ndarray:
         return np.diff(self.offsets)
 

@@ -237,9 +237,9 @@ def test_repeats_share_the_weight_of_their_clip(small_dataset):
     plain, repeated = (TextMotionDataset(corpus, "train", repeat=chance) for chance in (0.0, 0.5))
     assert len(plain) < len(repeated) and set(repeated.labels("content")) == set(plain.labels("content"))
     weights = repeated.weights()
-    for clip in {span.clip for span in repeated.spans}:
-        rows = [i for i, span in enumerate(repeated.spans) if span.clip == clip]
-        assert sum(repeated.spans[i].share for i in rows) == pytest.approx(1)
+    for clip in {span.clip for span in repeated.examples}:
+        rows = [i for i, span in enumerate(repeated.examples) if span.clip == clip]
+        assert sum(repeated.examples[i].share for i in rows) == pytest.approx(1)
         assert weights[rows].sum() == pytest.approx(weights.sum() / len(plain))
     longest = int(np.argmax(repeated.lengths))
     assert repeated.item(longest, 0).motion.shape[0] >= repeated.lengths[longest] - 8

@@ -227,7 +227,7 @@ def corpus(tmp_path) -> corpora.Corpus:
 class TestTextMotionDataset:
     def test_parts_and_clips_too_short_to_crop(self, corpus):
         data = TextMotionDataset(corpus)
-        assert [(corpus.names[s.clip], *s.parts[0][:2]) for s in data.spans] == [
+        assert [(corpus.names[s.clip], *s.parts[0][:2]) for s in data.examples] == [
             ("short", 0, 19),
             ("middle", 0, 61),
             ("long", 0, 100),
@@ -274,8 +274,8 @@ class TestTextMotionDataset:
                 data = TextMotionDataset(corpora.Corpus.open(folder))
             entries, _ = select_entries(data.corpus.clips_of("train"), (8, 200), 263, draws())
             judged = {(len(each.motion), *(caption.text for caption in each.captions)) for each in entries}
-            assert judged == {(s.frames, *(part.text for part in s.parts)) for s in data.spans}  # evaluation and training alike
-            found[name, heading] = [s.parts[0] for s in data.spans if s.clip == 0], data.left_out.skipped
+            assert judged == {(s.frames, *(part.text for part in s.parts)) for s in data.examples}  # as trained on
+            found[name, heading] = [s.parts[0] for s in data.examples if s.clip == 0], data.left_out.skipped
         whole_and_part = [(0, 100, "he bows"), (20, 60, "he spins")]
         assert found["walk", "continuous"] == found["walk", "published"] == (whole_and_part, {})
         assert "1 captions that begin and end at the same second" in caplog.text and "walk at 1.5 s" in caplog.text
