@@ -75,6 +75,7 @@ class Diffusion:
 
     @property
     def num_timesteps(self) -> int:
+        """T."""
         return len(self.betas)
 
     def _make_tables(self) -> None:
@@ -122,6 +123,7 @@ class Diffusion:
         return self.at("posterior_mean_coef1", t, x) * x0 + self.at("posterior_mean_coef2", t, x) * x
 
     def x0_from_eps(self, x: Tensor, t: Step, eps: Tensor) -> Tensor:
+        """x0 (B, ...) from which this noise leads to x."""
         return self.at("sqrt_recip_alphas_cumprod", t, x) * x - self.at("sqrt_recipm1_alphas_cumprod", t, x) * eps
 
     def eps_from_x0(self, x: Tensor, t: Step, x0: Tensor) -> Tensor:
@@ -139,6 +141,7 @@ class Diffusion:
         return self.at("sqrt_alphas_cumprod", t, x) * x - self.at("sqrt_one_minus_alphas_cumprod", t, x) * v
 
     def x0_from_previous(self, x: Tensor, t: Step, previous: Tensor) -> Tensor:
+        """x0 (B, ...) for which `previous` is the mean of x_{t−1}. Ho et al. 2020, Eq. 7."""
         coef1, coef2 = self.at("posterior_mean_coef1", t, x), self.at("posterior_mean_coef2", t, x)
         return previous / coef1 - coef2 / coef1 * x
 
@@ -169,26 +172,22 @@ class Diffusion:
         return convert[self.prediction](x, t, output)
 
     def predict_x0(self, denoise: Denoise, x: Tensor, t: Step, edit_x0: EditX0 | None = None) -> Tensor:
-        """The network's x0 at x, edited; all that the deterministic samplers need."""
-        output, _ = self._split(denoise(x, self.original_steps(t, x)))
-        x0 = self.x0_from_output(output, x, t)
-        return x0 if edit_x0 is None else edit_x0(x0)
+        """The network's x0 (B, ...) at x, edited; all that the deterministic samplers need."""
+        return self._asked(denoise, x, t, edit_x0)[0]
 
     def p_mean_variance(self, denoise: Denoise, x: Tensor, t: Step, edit_x0: EditX0 | None = None) -> Reverse:
         """Mean and variance of p(x_{t−1} | x_t); `edit_x0` changes the predicted x0 before the mean is taken."""
-        output, raw_variance = self._split(denoise(x, self.original_steps(t, x)))
-        x0 = self.x0_from_output(output, x, t)
-        if edit_x0 is not None:
-            x0 = edit_x0(x0)
+        x0, output, raw_variance = self._asked(denoise, x, t, edit_x0)
         mean = output if self.prediction == "previous_x" else self.q_posterior_mean(x0, x, t)
-        variance, log_variance = self._reverse_variance(raw_variance, x, t)
-        return Reverse(mean, variance, log_variance, x0)
+        return Reverse(mean, *self._reverse_variance(raw_variance, x, t), x0)
 
-    def _split(self, output: Tensor) -> tuple[Tensor, Tensor | None]:
-        if not self.variance.startswith("learned"):
-            return output, None
-        mean, raw_variance = output.chunk(2, dim=self.channel_axis)
-        return mean, raw_variance
+    def _asked(self, denoise: Denoise, x: Tensor, t: Step, edit_x0: EditX0 | None) -> tuple[Tensor, Tensor, Tensor | None]:
+        """x0, edited, the network's prediction, and what it says of the variance where that is learned."""
+        output, raw_variance = denoise(x, self.original_steps(t, x)), None
+        if self.variance.startswith("learned"):
+            output, raw_variance = output.chunk(2, dim=self.channel_axis)
+        x0 = self.x0_from_output(output, x, t)
+        return x0 if edit_x0 is None else edit_x0(x0), output, raw_variance
 
     def _reverse_variance(self, raw: Tensor | None, x: Tensor, t: Step) -> tuple[Tensor | float, Tensor | float]:
         if self.variance == "fixed_small":

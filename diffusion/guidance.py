@@ -1,11 +1,13 @@
-"""Classifier-free guidance as a wrapper of the denoiser: conditions are stacked along the batch, one network call."""
+"""What steers a sampler: classifier-free guidance, with conditions stacked along the batch for one network call, and
+in-painting.
+"""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from diffusion.gaussian import Denoise
+from diffusion.gaussian import Denoise, EditX0
 
 Scale = float | Tensor
 
@@ -49,3 +51,14 @@ def _per_sample(scale: Scale, x: Tensor) -> Scale:
     if scale.shape != (x.shape[0],):
         raise ValueError(f"guidance scales of shape {tuple(scale.shape)} for {x.shape[0]} samples: expected one each")
     return scale.to(x).reshape(-1, *[1] * (x.dim() - 1))
+
+
+def keep_given(given: Tensor, mask: Tensor) -> EditX0:
+    """In-painting by replacement: predicted x0 (B, ...) takes the values of `given` wherever `mask` is True.
+
+    For `edit_x0` of every sampler; the masks are made in data_loaders/edit_masks.py. Tevet et al. 2023, §4.1. The given part is
+    not noised; root velocities are integrated later, so a given start fixes where a motion begins, and a given end does not fix
+    where it stops.
+    """
+    mask = mask.bool()
+    return lambda x0: torch.where(mask, given, x0)

@@ -108,16 +108,6 @@ def dpmpp_steps(denoise: Denoise, x: Tensor, diffusion: Diffusion, *, order: int
         yield SampledStep(k, x, x0)
 
 
-def ddim_reverse_steps(denoise: Denoise, x0: Tensor, diffusion: Diffusion, *, last: int | None = None,
-                       edit_x0: EditX0 | None = None) -> Iterator[SampledStep]:
-    """From a sample to the noise that DDIM at eta 0 turns back into it: steps 0 ... T−1, x after each."""
-    x = x0
-    for k in range(diffusion.num_timesteps if last is None else last + 1):
-        predicted = diffusion.predict_x0(denoise, x, k, edit_x0)
-        x = ddim_reverse_update(diffusion, x, predicted, k)
-        yield SampledStep(k, x, predicted)
-
-
 def add_noise(mean: Tensor, log_variance: Tensor | float, noise: Tensor) -> Tensor:
     """A draw from N(mean, exp(log_variance))."""
     if isinstance(log_variance, float):
@@ -134,7 +124,7 @@ def ddim_update(diffusion: Diffusion, x: Tensor, x0: Tensor, t: int | Tensor, et
 
 
 def ddim_reverse_update(diffusion: Diffusion, x: Tensor, x0: Tensor, t: int | Tensor) -> Tensor:
-    """x_{t+1} on the deterministic path through x."""
+    """x_{t+1} on the deterministic path through x: DDIM at eta 0, from a sample to its noise."""
     after = diffusion.at("alphas_cumprod_next", t, x)
     return _root(after) * x0 + _root(1 - after) * diffusion.eps_from_x0(x, t, x0)
 
@@ -182,7 +172,7 @@ def sample(denoise: Denoise, start: Tensor | Sequence[int], diffusion: Diffusion
     `start` is x_T, or the shape to draw it in (on `device`). `noise` is a generator per sample (a sample is then the
     same whatever the batch size), one generator for all, or a function x -> noise; ddpm, and ddim with eta > 0, draw
     from it at every step. `eta` belongs to ddim, `order` to plms (2–4, default 4) and dpmpp. `edit_x0` changes every
-    predicted x0 (clipping, in-painting: diffusion.inpainting). With `init` the process starts at a noised init, after
+    predicted x0 (in-painting: diffusion.guidance). With `init` the process starts at a noised init, after
     leaving out the first `skip_timesteps` steps. `on_step` sees each SampledStep.
 
     >>> sample(denoise, (8, 196, 263), diffusion, sampler="ddim", sampling_steps=20, noise=sample_generators(10, range(8)))

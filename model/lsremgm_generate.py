@@ -13,8 +13,7 @@ from torch import Tensor
 
 from data_loaders.edit_masks import EditError, TargetLocation
 from diffusion.gaussian import Denoise
-from diffusion.guidance import dropped_rows, guided, stack_conditions
-from diffusion.inpainting import keep_given
+from diffusion.guidance import dropped_rows, guided, keep_given, stack_conditions
 from diffusion.samplers import sample
 from model.capabilities import Decoding, Request, require_only
 from model.model import Model

@@ -140,15 +140,13 @@ class Outputs:
         """Removes all that earlier runs of ours listed: what --overwrite asks for."""
         self.remove(*self.listed)
 
-    def adopt(self, *names: str) -> None:
-        """Lists files that an earlier version wrote among others: the caller has seen by what they hold that they are ours."""
-        self.listed.update(names)
-        self._save()
-
     def _save(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        manifest = Manifest(self.what, tuple(sorted(self.listed)))
-        write_atomically(self.folder / MANIFEST, encode_json(asdict(manifest), MANIFEST))
+        write_manifest(self.folder, self.what, self.listed)
+
+
+def write_manifest(folder: Path, what: str, names: Iterable[str]) -> None:
+    """Says in a folder which of its files are ours, and what they are together."""
+    write_atomically(folder / MANIFEST, encode_json(asdict(Manifest(what, tuple(sorted(names)))), MANIFEST))
 
 
 def read_manifest(path: Path) -> Manifest | None:
@@ -176,12 +174,6 @@ def files_in(folder: Path) -> set[str]:
     return found
 
 
-def list_files(folder: Path, what: str) -> None:
-    """Writes the manifest of a folder that this run has made whole."""
-    names = tuple(sorted(files_in(folder) - {MANIFEST}))
-    write_atomically(folder / MANIFEST, encode_json(asdict(Manifest(what, names)), MANIFEST))
-
-
 @contextmanager
 def new_folder(
     path: str | Path, what: str, *, overwrite: bool = False, earlier: Earlier = (), flag: str = "--output"
@@ -195,12 +187,10 @@ def new_folder(
     require_replaceable(path, what, overwrite=overwrite, earlier=earlier, flag=flag)
     with atomic_folder(path) as temporary:
         yield temporary
-        list_files(temporary, what)
+        write_manifest(temporary, what, files_in(temporary) - {MANIFEST})
 
 
-def require_replaceable(
-    path: Path, what: str, *, overwrite: bool = False, earlier: Earlier = (), flag: str = "--output"
-) -> None:
+def require_replaceable(path: Path, what: str, *, overwrite: bool = False, earlier: Earlier = (), flag: str = "--output") -> None:
     """OutputError unless a whole folder may be written at `path`: it is absent, empty, or wholly ours and to be replaced."""
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return

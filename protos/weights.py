@@ -56,19 +56,9 @@ def check_weights(found: "Mapping[str, Tensor]", expected: "Mapping[str, Tensor]
         tensor = found.get(key)
         if tensor is None:
             raise FileError(f"{name}: tensor {key} is absent; these are other networks than its configuration describes")
-        if tensor.shape != own.shape:
-            raise FileError(f"{name}: tensor {key} has shape {tuple(tensor.shape)}, its configuration says {tuple(own.shape)}")
-        if tensor.layout != own.layout or tensor.is_quantized or tensor.is_meta:
-            raise FileError(f"{name}: tensor {key} is sparse, quantised or without values, expected plain numbers")
-        if tensor.is_floating_point() != own.is_floating_point() or tensor.is_complex() != own.is_complex():
-            raise FileError(f"{name}: tensor {key} holds {_kind(tensor)}, expected {_kind(own)}")
-        if (tensor.dtype.is_floating_point and own.dtype.is_floating_point) or tensor.dtype == own.dtype:
-            tensor = tensor.to(own.dtype)
-        else:
-            raise FileError(f"{name}: tensor {key} holds {_kind(tensor)}, expected {_kind(own)}")
-        if tensor.is_floating_point() and not tensor.isfinite().all():
-            raise FileError(f"{name}: tensor {key} holds NaN or infinite values: damaged weights")
-        weights[key] = tensor
+        if problem := _problem(tensor, own):
+            raise FileError(f"{name}: tensor {key} {problem}")
+        weights[key] = tensor.to(own.dtype)
     return weights
 
 
@@ -89,5 +79,14 @@ def _refuse_packed(path: str | Path) -> None:
         raise FileError(f"{path}: unpacks to {size(total)}, far more than the file itself: torch does not write such files")
 
 
-def _kind(tensor: "Tensor") -> str:
-    return str(tensor.dtype).removeprefix("torch.")
+def _problem(tensor: "Tensor", own: "Tensor") -> str | None:
+    """What is wrong with a tensor that is to take the place of `own`."""
+    if tensor.shape != own.shape:
+        return f"has shape {tuple(tensor.shape)}, its configuration says {tuple(own.shape)}"
+    if tensor.layout != own.layout or tensor.is_quantized or tensor.is_meta:
+        return "is sparse, quantised or without values, expected plain numbers"
+    if tensor.dtype != own.dtype and not (tensor.is_floating_point() and own.is_floating_point()):
+        return f"holds {tensor.dtype}, expected {own.dtype}".replace("torch.", "")
+    if tensor.is_floating_point() and not tensor.isfinite().all():
+        return "holds NaN or infinite values: damaged weights"
+    return None

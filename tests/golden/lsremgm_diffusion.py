@@ -10,9 +10,11 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from diffusion import inpainting, likelihood, losses, samplers
+from diffusion import losses, samplers
 from diffusion.gaussian import Diffusion
+from diffusion.guidance import dropped_rows, guided, keep_given, stack_conditions
 from diffusion.schedules import space_timesteps
+from tests.golden import likelihood
 from tests.golden.runner import Case
 
 PREDICTIONS = {"START_X": "x0", "EPSILON": "eps", "PREVIOUS_X": "previous_x"}
@@ -20,6 +22,10 @@ PREDICTIONS = {"START_X": "x0", "EPSILON": "eps", "PREVIOUS_X": "previous_x"}
 
 def tensor(array) -> Tensor:
     return torch.from_numpy(np.asarray(array))
+
+
+def _clipped(x0: Tensor) -> Tensor:
+    return x0.clamp(-1, 1)
 
 
 def frames_first(array) -> Tensor:
@@ -90,7 +96,7 @@ def reverse_step(case: Case) -> dict:
     config = case.config
     diffusion = build_diffusion(config, channel_axis=1)
     x, t = tensor(case.inputs["xt"]), tensor(case.inputs["t"])
-    edit_x0 = inpainting.clip_x0() if config["clip_denoised"] else None
+    edit_x0 = _clipped if config["clip_denoised"] else None
     reverse = diffusion.p_mean_variance(stand_in(config["model"], config["learned_part"]), x, t, edit_x0)
     not_last = (t != 0).to(x).reshape(-1, 1, 1, 1)
 
@@ -139,13 +145,13 @@ def sample_loop(case: Case) -> dict:
     start = tensor(inputs["x_T"]) if "x_T" in inputs else draws[index["x_T"]]
     if "init_image" in inputs:
         settings["init"] = tensor(inputs["init_image"])
-    edits = [inpainting.clip_x0() if config["clip_denoised"] else None]
+    edit = _clipped if config["clip_denoised"] else None
     if "inpainted_motion" in inputs:
         given, mask = frames_first(inputs["inpainted_motion"]), frames_first(inputs["inpainting_mask"])
-        edits.insert(0, inpainting.keep_given(given, mask))
+        keep = keep_given(given, mask)
+        edit = (lambda x0: _clipped(keep(x0))) if config["clip_denoised"] else keep
     denoise = guided_network(case) if network else stand_in(config["model"], config["learned_part"])
-    steps = list(samplers.sample_steps(
-        denoise, start, build_diffusion(config), edit_x0=inpainting.in_order(*edits), **settings))
+    steps = list(samplers.sample_steps(denoise, start, build_diffusion(config), edit_x0=edit, **settings))
     found = {"first_sample": steps[0].x, "first_pred_xstart": steps[0].x0, "final": steps[-1].x}
     if network:
         found = {name: rearrange(x, "b t (j f) -> b j f t", j=config["shape"][1]) for name, x in found.items()}
@@ -158,7 +164,6 @@ def frames_first_loop(noise) -> Tensor:
 
 def guided_network(case: Case) -> Callable[[Tensor, Tensor], Tensor]:
     """The case's network behind classifier-free guidance, both passes in one call."""
-    from diffusion.guidance import dropped_rows, guided, stack_conditions
     from model.text_encoders import TextFeatures
     from tests.golden.lsremgm_model import network_of
 
@@ -180,7 +185,7 @@ def vlb_terms(case: Case) -> dict:
     config = case.config
     diffusion = build_diffusion(config, channel_axis=1)
     x0, x, t = (tensor(case.inputs[name]) for name in ("x0", "xt", "t"))
-    edit_x0 = inpainting.clip_x0() if config["clip_denoised"] else None
+    edit_x0 = _clipped if config["clip_denoised"] else None
     output, pred = likelihood.vlb_terms(diffusion, stand_in(config["model"], config["learned_part"]), x0, x, t, edit_x0)
     return {"output": output, "pred_xstart": pred, "prior_bpd": likelihood.prior_bpd(diffusion, x0)}
 
