@@ -104,11 +104,6 @@ def _shifted(z: "Tensor", bits: int) -> "Tensor":
     return (z >> bits) & ((1 << (64 - bits)) - 1)
 
 
-def randn_like(generators: "Generators", x: "Tensor") -> "Tensor":
-    """Normal noise with the shape, device and dtype of `x` (B, ...)."""
-    return randn(generators, x.shape, device=x.device, dtype=x.dtype)
-
-
 def rand(generators: "Generators", shape: Sequence[int], device: "torch.device | str | None" = None) -> "Tensor":
     """Uniform numbers in [0, 1) of `shape` (B, ...), row b from generator b."""
     import torch

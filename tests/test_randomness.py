@@ -11,7 +11,6 @@ from protos.randomness import (
     rand,
     randint,
     randn,
-    randn_like,
     sample_generators,
     seeded_randn,
 )
@@ -56,7 +55,7 @@ def test_noise_is_standard_normal_and_uniform_numbers_are_uniform():
 
 def test_a_single_generator_fills_the_batch():
     x = torch.zeros(3, 4, dtype=torch.float64)
-    noise = randn_like(torch.Generator().manual_seed(1), x)
+    noise = randn(torch.Generator().manual_seed(1), x.shape, dtype=x.dtype)
     assert noise.shape == x.shape and noise.dtype == x.dtype
     assert torch.equal(noise, randn(torch.Generator().manual_seed(1), (3, 4), dtype=torch.float64))
 

@@ -13,7 +13,7 @@ from model.registry import SYSTEMS, System
 from protos.bounds import Range
 from protos.flags import configured, decided
 from protos.options import command, run_command
-from protos.randomness import derive_seed, rand, randn_like
+from protos.randomness import derive_seed, rand, randn
 from train.loop import TrainResult, train
 from train.options import TrainOptions
 from train.recipe import Recipe
@@ -60,7 +60,7 @@ class Tiny(Model):
         """Squared error of a clean motion guessed from a noisy one, per sample."""
         denoiser = self.networks["denoiser"]
         t = rand(draws.samples, (len(batch.motion),), device=batch.motion.device)
-        noise = randn_like(draws.samples, batch.motion)
+        noise = randn(draws.samples, batch.motion.shape, batch.motion.device)
         noisy = batch.motion * (1 - t)[:, None, None] + noise * t[:, None, None]
         error = (denoiser(noisy, t) - batch.motion).pow(2) * batch.mask[..., None]
         return {"mse": error.sum((1, 2)) / (batch.lengths * FEATURES), "size": 0.01 * denoiser.net[0].weight.pow(2).mean()}
