@@ -228,7 +228,8 @@ class Corpus:
                      lambda name: captions(self._position[name]))  # fmt: skip
 
     def joints(self, clip: int | str) -> np.ndarray:
-        """Joints (T, J, 3) of a clip in metres, Y up, decoded from its features. FileError where these are not finite."""
+        """Joints (T, J, 3), or (P, T, J, 3) of several persons, in metres, Y up, decoded from a clip's features. FileError where
+        these are not finite."""
         import torch
 
         i = self._position[clip] if isinstance(clip, str) else clip
@@ -239,7 +240,8 @@ class Corpus:
 
     def motion(self, clip: int | str) -> Motion:
         captions = tuple(caption.text for caption in self.captions(clip))
-        return Motion(self.joints(clip)[None], self.fps, self.features.skeleton, captions)
+        joints = self.joints(clip)
+        return Motion(joints if self.features.persons > 1 else joints[None], self.fps, self.features.skeleton, captions)
 
     def listed(self, split: str) -> list[str]:
         """Names of a split's list, also of clips that are not there. FileNotFoundError names the splits there are."""

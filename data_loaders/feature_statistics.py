@@ -23,8 +23,9 @@ def mean_std(clips: Iterable, features: Features) -> tuple[np.ndarray, np.ndarra
     Clips that hold NaN are left out and logged. Sums run in float64. ValueError where no clip is left.
     """
     mean, std, _ = _moments(clips, features)
-    for block in features.blocks.values():
-        std[block] = _floored(std[block].mean())
+    for person in np.split(std, features.persons):
+        for block in features.blocks.values():
+            person[block] = _floored(person[block].mean())
     return mean.astype(np.float32), std.astype(np.float32)
 
 
@@ -45,7 +46,7 @@ def _floored(std: np.ndarray) -> np.ndarray:
 
 def _moments(clips: Iterable, features: Features) -> tuple[np.ndarray, np.ndarray, int]:
     """Mean and std (D,) of each feature over all frames, in float64, and the number of frames."""
-    width = features.width
+    width = features.persons * features.width
     total, squares, frames, dropped = np.zeros(width), np.zeros(width), 0, 0
     shift = None  # sums are taken about the first frame, which keeps the variance exact
     for clip in clips:

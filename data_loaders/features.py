@@ -80,10 +80,13 @@ class Features:
 
     def joints(self, x: "Tensor") -> "Tensor":
         """Joints (..., T, J, 3) in metres, Y up, of features (..., T, width) in their units, of which the first
-        `read_columns` are enough. Differentiable. FeaturesMismatch where they hold rotations only, or have another width.
+        `read_columns` are enough; of several persons (..., P, T, J, 3). Differentiable. FeaturesMismatch where they hold
+        rotations only, or have another width.
         """
         codec = self._codec()
-        if self.persons == 1 and x.shape[-1] not in (self.width, self.read_columns):
+        if self.persons > 1:
+            x = x.unflatten(-1, (self.persons, -1)).transpose(-3, -2)  # (..., P, T, width)
+        if x.shape[-1] not in (self.width, self.read_columns):
             raise FeaturesMismatch(f"{self.skeleton} motions have {self.width} features (joints are decoded from the first "
                                    f"{self.read_columns}), these have {x.shape[-1]}")  # fmt: skip
         return codec.joints_from_features(x[..., : self.read_columns], self.body) * self.body.metres_per_unit

@@ -2,15 +2,18 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from data_loaders.batches import CaptionBatches, TextMotionDataset
 from data_loaders.clips import clip_name, mirrored_twins, original_name, window_number
 from data_loaders.corpus import Corpus, Statistics
 from data_loaders.corpus_writer import NewClip, write_corpus
-from data_loaders.features import Features
+from data_loaders.features import KINDS, Features
 from data_loaders.text import Caption
 from protos.outputs import OutputError
 from protos.reading import FileError
@@ -190,3 +193,23 @@ def test_a_name_that_begins_with_m_is_an_image_only_where_nothing_says_otherwise
     assert mirrored_twins(["ike", "Mike"], lambda name: recorded) == set()
     assert mirrored_twins(["ike", "Mike"], {"ike": recorded, "Mike": image}.get) == {"Mike"}  # by an earlier version
     assert mirrored_twins(["000123", "M000123", "M000900"]) == {"M000123"}
+
+
+def test_motions_of_two_people_lie_side_by_side_in_the_columns(tmp_path, monkeypatch):
+    """A kind of features is an entry of one table; here each person's are those of HumanML3D."""
+    monkeypatch.setitem(KINDS, "pair", replace(KINDS["humanml"], persons=2))
+    pair = replace(OURS, kind="pair")
+    one, other = (np.random.default_rng(seed).normal(size=(12, 263)).astype(np.float32) for seed in (0, 1))
+    clip = NewClip("hug", np.concatenate([one, other], 1), [Caption("two people hug")])
+    write_corpus(tmp_path, [clip], pair, Statistics(np.zeros(526, np.float32), np.ones(526, np.float32), pair))
+    (tmp_path / "train.txt").write_text("hug\n")
+    corpus = Corpus(tmp_path)
+    assert corpus.features == corpus.statistics.features == pair
+    motion = corpus.motion("hug")
+    assert motion.joints.shape == (2, 12, 22, 3)
+    np.testing.assert_array_equal(motion.joints[1], OURS.joints(torch.from_numpy(other)).numpy())
+    batch = CaptionBatches(TextMotionDataset(corpus), 2)(0, 0, 1)
+    assert batch.motion.shape[-1] == 526 and batch.texts == ["two people hug"] * 2
+    with pytest.raises(FileError, match="expected one of humanml"):
+        monkeypatch.delitem(KINDS, "pair")
+        Corpus(tmp_path)
