@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated
 
-from evaluations.settings import EvaluationSettings, ProtocolSettings
+from evaluations.settings import EvaluationSettings, ProtocolSettings, chosen_dataset
 from protos.bounds import REPLICATIONS, Range
 from protos.options import command, run_command
 from sample.generation import STARTER
@@ -37,10 +37,10 @@ class BoardOptions(ProtocolSettings):
 
 
 def run(options: BoardOptions) -> None:
+    """Writes the board. ValueError where two entrants cannot stand side by side."""
     from evaluations.metrics_report import Measured, board_chart, board_report
     from evaluations.probe_report import pass_rates
     from evaluations.report import command_line, read_report
-    from evaluations.settings import chosen_dataset
     from evaluations.text_to_motion import measure
     from protos.names import safe_name
     from protos.processes import Processes

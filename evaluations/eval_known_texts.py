@@ -8,7 +8,9 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from evaluations.settings import chosen_dataset
 from protos.options import command, run_command
+from sample.generation import STARTER
 
 log = logging.getLogger(__name__)
 
@@ -17,8 +19,10 @@ log = logging.getLogger(__name__)
 class KnownTextsEvaluationOptions:
     """Measure how often known wordings are warned of, and how often actions that the data lack."""
 
-    model_path: Path = Path("checkpoints/starter")
+    model_path: Path = STARTER
     """Checkpoint folder with known_texts.npz."""
+    dataset: str | None = None
+    """Dataset whose prompts are judged (default: that which the checkpoint was trained on)."""
     list_wrong: bool = False
     """Also print the prompts that are judged wrongly."""
 
@@ -45,15 +49,15 @@ def threshold_of(known: list[float], lacking: list[float]) -> float:
 
 
 def run(options: KnownTextsEvaluationOptions) -> None:
+    """Prints the shares that are warned of. ValueError where there are no prompts of the dataset."""
     import numpy as np
 
     from evaluations.report import table
     from model.known_texts import FILE, KnownTexts
-    from model.run_folder import dataset_of
 
     sketch = KnownTexts.load(options.model_path / FILE)
     rows = []
-    for part, kinds in prompts(dataset_of(options.model_path)).items():
+    for part, kinds in prompts(chosen_dataset(options.dataset, options.model_path)).items():
         found = {kind: np.array([verdict.score for verdict in sketch.judge(texts)]) for kind, texts in kinds.items()}
         rows += [[part, kind, len(each), f"{100 * np.mean(each > sketch.threshold):.1f}"] for kind, each in found.items()]
         if part == "calibration":

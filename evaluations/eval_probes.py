@@ -9,17 +9,18 @@ import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
-from protos.bounds import BATCH_SIZE, GUIDANCE, REPLICATIONS, SAMPLING_STEPS, SEED, Range
+from evaluations.settings import DecodingSettings, chosen_dataset
+from protos.bounds import BATCH_SIZE, REPLICATIONS, SEED, Range
 from protos.options import command, run_command
 from sample.generation import STARTER
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class EvalProbesOptions:
+@dataclass(frozen=True, kw_only=True)
+class EvalProbesOptions(DecodingSettings):
     """Judge a text-to-motion model by rules on its joints."""
 
     model_path: Path = STARTER
@@ -38,12 +39,6 @@ class EvalProbesOptions:
     """Make motions for so many captions of the test split too, to compare physics with those very clips (0: none)."""
     only: str | None = None
     """Only the probes of a group (locomotion, hands, actions, pairs) or whose name begins so."""
-    guidance_scale: Annotated[float, GUIDANCE] | None = None
-    """Strength of classifier-free guidance (default: the checkpoint's)."""
-    sampler: Literal["ddpm", "ddim", "plms", "dpmpp"] | None = None
-    """How the diffusion is run backwards (default: the checkpoint's)."""
-    sampling_steps: Annotated[int, SAMPLING_STEPS] | None = None
-    """Denoising steps (default: the checkpoint's)."""
     batch_size: Annotated[int, BATCH_SIZE] = 64
     """Motions made at once."""
     device: str = "auto"
@@ -62,8 +57,7 @@ def run(options: EvalProbesOptions) -> None:
     from evaluations.probe_report import probe_report, summarise, validity_report
     from evaluations.probes import probes_for, probes_of
     from evaluations.report import checkpoint_stamp, command_line, stamp
-    from evaluations.settings import chosen_dataset
-    from model.capabilities import Decoding, Request
+    from model.capabilities import Request
     from protos.names import safe_name
     from protos.randomness import derive_seed
     from sample.generation import load
@@ -98,7 +92,7 @@ def run(options: EvalProbesOptions) -> None:
         probed = probe_run.probe_folder(Path(options.motions), probes, fps)
     else:
         model = load(options.model_path, options.device)
-        decoding = Decoding(options.guidance_scale, options.sampler, options.sampling_steps, batch_size=options.batch_size)
+        decoding = options.decoding(options.batch_size)
         probed = probe_run.probe_model(model, probes, chosen, options.seeds, options.seed, decoding)
         if options.physics_clips and corpus is not None:
             asked = [Request(text, int(corpus.lengths[i]), derive_seed(options.seed, "caption", k))

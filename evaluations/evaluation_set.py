@@ -49,6 +49,7 @@ class Pass(NamedTuple):
     length: np.ndarray
 
     def first(self, count: int) -> "Pass":
+        """The first so many draws."""
         return Pass(*(column[:count] for column in self))
 
 
@@ -94,9 +95,11 @@ class EvaluationSet:
         return stamp(repr(told).encode() + entry.motion.tobytes() for told, entry in zip(about, self.entries))
 
     def captions(self, drawn: Pass) -> list[Caption]:
+        """Those drawn, in their order."""
         return [self.entries[i].captions[k] for i, k in zip(drawn.entry, drawn.caption)]
 
     def motion(self, entry: int, start: int, length: int) -> np.ndarray:
+        """Frames (length, D) of a motion, in feature units."""
         return self.entries[entry].motion[start : start + length]
 
 

@@ -100,6 +100,7 @@ class Gaussian(NamedTuple):
 
 
 def gaussian_of(embeddings: np.ndarray) -> Gaussian:
+    """That of embeddings (N, C). ValueError for fewer than two, or values that are not finite."""
     (embeddings,) = _checked("FID", embeddings)
     if len(embeddings) < 2:
         raise ValueError("FID needs at least two motions on each side")

@@ -92,6 +92,7 @@ def metrics_table(rows: Rows, published: str | None = None) -> tuple[list[str], 
 
 
 def times(replications: int) -> str:
+    """'20 replications, mean ± 95 % interval'."""
     return f"{replications} replications, mean ± 95 % interval" if replications > 1 else "1 replication"
 
 

@@ -54,7 +54,7 @@ def describe(joints: np.ndarray, fps: float) -> Measures | None:
     if len(joints) < 8 or not np.isfinite(joints).all():
         return None
     steady = _smooth(joints, 0.035 * fps)
-    yaw, forward, left = facing(steady, fps)
+    yaw, forward, left = body_axes(steady, fps)
     found = {
         "seconds": len(joints) / fps,
         **_travel(joints, yaw, forward, left, fps),
@@ -73,7 +73,7 @@ def _smooth(values: np.ndarray, sigma: float) -> np.ndarray:
     return gaussian_filter1d(values, sigma, axis=0, mode="nearest")
 
 
-def facing(joints: np.ndarray, fps: float, seconds: float = 0.15) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def body_axes(joints: np.ndarray, fps: float, seconds: float = 0.15) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Yaw (T,) in radians, continuous, left positive; unit forward (T, 3) and left (T, 3), from hips and shoulders."""
     across = joints[:, L_HIP] - joints[:, R_HIP] + joints[:, L_SHOULDER] - joints[:, R_SHOULDER]
     across = _smooth(across, seconds * fps)
@@ -112,7 +112,7 @@ def _gait(joints: np.ndarray, forward: np.ndarray, fps: float) -> Measures:
 
 
 def _hands(joints: np.ndarray, steady: np.ndarray, fps: float) -> Measures:
-    _, _, left = facing(steady, fps, seconds=1.0)  # a calm frame: a waving arm also twists the shoulders
+    _, _, left = body_axes(steady, fps, seconds=1.0)  # a calm frame: a waving arm also twists the shoulders
     both_up, found = np.ones(len(joints), dtype=bool), {}
     for side, (shoulder, elbow, wrist) in ARMS.items():
         height = steady[:, wrist, 1] - steady[:, shoulder, 1]

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from evaluations.motion_measures import facing
+from evaluations.motion_measures import body_axes
 
 FRAMES = 16  # frames every motion is stretched to
 PARTS = ((0.0, 1.0), (0.0, 0.75), (0.25, 1.0), (0.0, 0.5), (0.25, 0.75), (0.5, 1.0))
@@ -18,7 +18,7 @@ CANDIDATES = 8  # nearest by root mean square, compared by mean joint distance
 
 def body_poses(joints: np.ndarray, fps: float) -> np.ndarray:
     """Joints (T, J, 3) with the root over the origin and the person facing +Z in every frame."""
-    _, forward, left = facing(joints, fps)
+    _, forward, left = body_axes(joints, fps)
     placed = joints - joints[:, :1] * np.array([1.0, 0.0, 1.0])
     turned = placed.copy()
     turned[..., 0] = np.einsum("tjd,td->tj", placed, left)

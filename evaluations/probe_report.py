@@ -29,6 +29,7 @@ def pass_rates(model_path: str, dataset: str, repetitions: int, device: str = "a
 
 
 def share(passed: Sequence[bool]) -> float | None:
+    """Of trials that passed; None of none."""
     return float(np.mean(passed)) if passed else None
 
 
@@ -142,6 +143,7 @@ def validity_table(validity: Sequence[Validity]) -> Table:
 
 
 def distance_table(memorisation: dict[str, dict[str, float]]) -> str:
+    """Distances in cm to the nearest training clip, a row for each set of motions."""
     columns = ["mean joint distance, cm", "clips", "median", "5 % below", "smallest", "closer than 99 % of real test clips, %"]
     return table(columns, [
         [name, near["clips"], *(decimals(100 * near[key], 1) for key in ("median", "p5", "min")),

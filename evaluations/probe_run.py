@@ -19,7 +19,7 @@ from evaluations.motion_measures import Measures, describe
 from evaluations.nearest_motion import MotionBank
 from evaluations.physics import physics_of
 from evaluations.probe_validation import RealClip, Validity, control_motions, real_clips, standing_for, validate
-from evaluations.probes import Probe, Probes, Side, Trial, normalised
+from evaluations.probes import Probe, Probes, Side, Trial, plain_words
 from model.capabilities import Decoding, Generates, Request
 from protos.randomness import derive_seed
 from sample.generation import motions_for
@@ -87,10 +87,10 @@ def probe_folder(folder: Path, probes: Probes, fps: float) -> Probed:
     results = read_results(folder, fps)
     rows: dict[str, list[int]] = {}
     for row, text in enumerate(results.texts):
-        rows.setdefault(normalised(text), []).append(row)
+        rows.setdefault(plain_words(text), []).append(row)
     trials, motions = [], []
     for trial in probes.plan(1):
-        for number, found in enumerate(zip(*(rows.get(normalised(prompt), ()) for prompt in trial.prompts))):
+        for number, found in enumerate(zip(*(rows.get(plain_words(prompt), ()) for prompt in trial.prompts))):
             trials.append(replace(trial, repetition=number, frames=tuple(results.motions[row].joints.shape[1] for row in found)))
             motions += [results.motions[row].joints[0] for row in found]
     if not trials:
@@ -144,10 +144,11 @@ def beside_real(
     progress = tqdm(train, desc="training clips", unit="clip", disable=None)
     bank = MotionBank((corpus.joints(i) for i in progress), [corpus.names[i] for i in train], corpus.fps)
     near = {name: bank.nearest(motions) for name, motions in {**made, "real test clips": test}.items()}
-    return physics, {name: distances(each, near["real test clips"]) for name, each in near.items()}, near["motions of the probes"]
+    spread = {name: spread_of_gaps(each, near["real test clips"]) for name, each in near.items()}
+    return physics, spread, near["motions of the probes"]
 
 
-def distances(found: Sequence[Near], reference: Sequence[Near]) -> dict[str, float]:
+def spread_of_gaps(found: Sequence[Near], reference: Sequence[Near]) -> dict[str, float]:
     """Distribution of distances to the nearest training clip (m), and the share below 1 % of the reference's."""
     values, known = (np.array([gap for gap, _ in each if np.isfinite(gap)]) for each in (found, reference))
     if not len(values):

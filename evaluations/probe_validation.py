@@ -59,6 +59,7 @@ class Validity:
 
     @property
     def worst_other(self) -> tuple[str, float]:
+        """The content that passes most often though it should not, and its rate; ("", 0) where none does."""
         passing = (item for item in self.others.items() if item[1])
         return max(passing, key=lambda item: item[1], default=("", 0.0))
 
@@ -119,10 +120,11 @@ def standing_for(side: Side, clips: Iterable[RealClip], beside: RealClip | None 
     return [clip for clip in clips if clip is not beside and fits(clip)]
 
 
-def pairs_of(probe: Probe, slow: Sequence[RealClip], fast: Sequence[RealClip]) -> list[tuple[RealClip, RealClip]]:
-    """All pairs of real clips that can stand for the two sides of a probe: of its styles, or of the same style and actor."""
-    first, second = probe.sides
-    return [(a, b) for b in standing_for(second, fast) for a in standing_for(first, slow, b)]
+def trials_of(probe: Probe, *clips: Sequence[RealClip]) -> list[tuple[RealClip, ...]]:
+    """All real clips, or pairs of them, of which a probe can be asked: of its styles, or of the same style and actor."""
+    *slow, last = zip(probe.sides, clips, strict=True)
+    asked = [(clip,) for clip in standing_for(*last)]
+    return [(a, b) for (b,) in asked for a in standing_for(*slow[0], b)] if slow else asked
 
 
 def validate(
@@ -148,17 +150,23 @@ class _Validation:
     random: np.random.Generator
 
     def row(self, probe: Probe) -> Validity:
-        own = [self.clips(side.content) for side in probe.sides]
-        motions = self.motions(probe, *own)
-        count = len({clips[-1].name for clips in motions})  # pairs count as the rarer side's clips
-        passing = self.rate(probe, motions) or 0.0
+        """What a probe is worth."""
+        own = [self.by_content.get(side.content, []) for side in probe.sides]
+        trials = trials_of(probe, *own)
+        passing, count = self.rate(probe, trials) or 0.0, len({clips[-1].name for clips in trials})  # the rarer side's clips
+
+        def in_their_place(clips: Sequence[RealClip]) -> list[tuple[RealClip, ...]]:
+            """Another content in the place of both sides, or of the fast one where those differ by content."""
+            slow = [clips] if probe.sides[0].style else own
+            return trials_of(probe, *slow[: len(own) - 1], clips)
+
         others = {
-            content: rate for content in self.by_content if content != probe.content and content not in probe.implied_by
-            if (rate := self.rate(probe, self.of_other(probe, content))) is not None
+            content: rate for content, clips in self.by_content.items() if content not in (probe.content, *probe.implied_by)
+            if (rate := self.rate(probe, in_their_place(clips))) is not None
         }  # fmt: skip
-        silent = {name: pairwise(each) if probe.paired else ((one,) for one in each) for name, each in self.controls.items()}
+        silent = {name: pairwise(each) if probe.paired else zip(each) for name, each in self.controls.items()}
+        silent["shuffled prompts"] = self.shuffled(probe, trials)
         controls = {name: self.share(probe, each) or 0.0 for name, each in silent.items()}
-        controls["shuffled prompts"] = self.share(probe, self.shuffled(probe, motions)) or 0.0
         allowed = 1 if count < FEW else (1 - OWN_RATE) * count
         reasons = []
         if not count:
@@ -166,53 +174,39 @@ class _Validation:
         elif round(count * (1 - passing)) > allowed:
             reasons.append(f"only {passing:.0%} of its own clips pass")
         reasons += [f"{rate:.0%} of {name} pass" for name, rate in {**others, **controls}.items() if rate > OTHER_RATE]
-        held_out = self.motions(probe, *own[:-1], [clip for clip in own[-1] if clip.split != "train"])
+        held_out = trials_of(probe, *own[:-1], [clip for clip in own[-1] if clip.split != "train"])
         return Validity(
             probe.name, "/".join(sorted({side.content for side in probe.sides})), passing, count, self.rate(probe, held_out),
             others, controls, min(sum(clip.split == "train" for clip in each) for each in own) < RARE, not reasons,
-            tuple(reasons), self.style_blind(probe) if probe.sides[0].style else None,
+            tuple(reasons), self.style_blind(probe, own) if probe.sides[0].style else None,
         )  # fmt: skip
-
-    def clips(self, content: str) -> list[RealClip]:
-        return self.by_content.get(content, [])
-
-    def motions(self, probe: Probe, *clips: Sequence[RealClip]) -> list[tuple[RealClip, ...]]:
-        """Real clips, or pairs of them, to ask a probe of."""
-        return pairs_of(probe, *clips) if probe.paired else [(clip,) for clip in clips[0]]
-
-    def of_other(self, probe: Probe, content: str) -> list[tuple[RealClip, ...]]:
-        """The same of another content: in the place of both sides, or of the fast one where those differ by content."""
-        other = self.clips(content)
-        slow = [other if probe.sides[0].style else self.clips(probe.sides[0].content)] if probe.paired else []
-        return self.motions(probe, *slow, other)
 
     def share(self, probe: Probe, motions: Iterable[Told]) -> float | None:
         """Share that passes; None of none."""
         passed = [self.probes.passes(probe, *each) for each in motions]
         return float(np.mean(passed)) if passed else None
 
-    def rate(self, probe: Probe, motions: Iterable[tuple[RealClip, ...]]) -> float | None:
-        return self.share(probe, (tuple(clip.measures for clip in each) for each in motions))
+    def rate(self, probe: Probe, trials: Iterable[tuple[RealClip, ...]]) -> float | None:
+        """Share of real clips, or of pairs, that passes; None of none."""
+        return self.share(probe, (tuple(clip.measures for clip in each) for each in trials))
 
-    def shuffled(self, probe: Probe, motions: Sequence[tuple[RealClip, ...]]) -> Iterable[Told]:
+    def shuffled(self, probe: Probe, trials: Sequence[tuple[RealClip, ...]]) -> Iterable[Told]:
         """Motions made for other prompts: clips of the other probes' contents, or pairs each of the other's."""
         if probe.paired:
-            return [(b.measures, a.measures) for a, b in motions]
-        others = [p.content for p in self.probes.content_probes if p.content != probe.content and self.clips(p.content)]
-        drawn = (self.random.choice(np.array(self.clips(other), dtype=object), PER_CONTROL) for other in others)
+            return [(b.measures, a.measures) for a, b in trials]
+        others = [p.content for p in self.probes.content_probes if p.content != probe.content and p.content in self.by_content]
+        drawn = (self.random.choice(np.array(self.by_content[other], dtype=object), PER_CONTROL) for other in others)
         return [(clip.measures,) for each in drawn for clip in each]
 
-    def style_blind(self, probe: Probe) -> float:
+    def style_blind(self, probe: Probe, own: Sequence[Sequence[RealClip]]) -> float:
         """Rate of pairs drawn from all styles alike: what a model deaf to style would get."""
 
-        def draw(content: str) -> list[RealClip]:
+        def draw(clips: Sequence[RealClip]) -> list[RealClip]:
             styles: dict[str, list[RealClip]] = defaultdict(list)
-            for clip in self.clips(content):
+            for clip in clips:
                 styles[clip.style].append(clip)
-            large = [clips for clips in styles.values() if len(clips) >= RARE] or list(styles.values())
-            if not large:
-                return []
-            places = self.random.integers(len(large), size=BLIND_PAIRS)
+            large = [each for each in styles.values() if len(each) >= RARE] or list(styles.values())
+            places = self.random.integers(len(large), size=BLIND_PAIRS) if large else ()
             return [large[k][self.random.integers(len(large[k]))] for k in places]
 
-        return self.rate(probe, zip(*(draw(side.content) for side in probe.sides))) or 0.0
+        return self.rate(probe, zip(*map(draw, own))) or 0.0

@@ -11,11 +11,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 
-import numpy as np
-
 from data_loaders.corpus import Corpus
 from data_loaders.known_datasets import dataset_named
-from evaluations.motion_measures import MEASURES, Measures, describe
+from evaluations.motion_measures import MEASURES, Measures
 from protos.reading import read_toml
 
 DATASETS = Path(__file__).with_name("datasets")
@@ -23,7 +21,7 @@ PROBES_FILE = "probes.toml"
 GROUPS = ("locomotion", "hands", "actions", "pairs")
 
 
-def normalised(text: str) -> str:
+def plain_words(text: str) -> str:
     """Lower case letters and digits with single spaces: two wordings are the same when this is."""
     return " ".join(re.findall(r"[a-z0-9]+", text.lower().replace("'", "")))
 
@@ -66,10 +64,12 @@ class Probe:
 
     @property
     def paired(self) -> bool:
+        """Whether two motions are asked for."""
         return len(self.sides) == 2
 
     @property
     def content(self) -> str:
+        """What its motion, or the fast one, shows."""
         return self.sides[-1].content
 
     @property
@@ -160,10 +160,6 @@ class Probes:
         if not all(found is not None and self.shows(side.rule, found) for side, found in zip(probe.sides, motions, strict=True)):
             return False
         return motions[-1][probe.measure] >= probe.ratio * motions[0][probe.measure] if probe.paired else True
-
-    def check(self, name: str, *motions: np.ndarray, fps: float) -> bool:
-        """`passes` of joints (T, 22, 3) in metres, Y up."""
-        return self.passes(self[name], *(describe(joints, fps) for joints in motions))
 
     def plan(self, repetitions: int, fps: float | None = None, chosen: Sequence[Probe] | None = None) -> list[Trial]:
         """Every wording of every probe (or of those chosen) `repetitions` times, the typical lengths in turn, at so many fps."""

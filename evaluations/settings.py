@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+from model.capabilities import Decoding
 from model.run_folder import dataset_of
 from protos.bounds import FPS, GUIDANCE, SAMPLING_STEPS, SEED, Range
 from sample.generation import STARTER
@@ -25,6 +26,22 @@ def chosen_dataset(given: str | None, checkpoint: str | Path | None) -> str:
     name = dataset_of(checkpoint)
     log.info("dataset %s: %s was trained on it (--dataset takes another)", name, checkpoint)
     return name
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodingSettings:
+    """How a model makes the motions that are judged."""
+
+    guidance_scale: Annotated[float, GUIDANCE] | None = None
+    """Strength of classifier-free guidance (default: the checkpoint's)."""
+    sampler: Literal["ddpm", "ddim", "plms", "dpmpp"] | None = None
+    """How the diffusion is run backwards (default: the checkpoint's)."""
+    sampling_steps: Annotated[int, SAMPLING_STEPS] | None = None
+    """Denoising steps (default: the checkpoint's)."""
+
+    def decoding(self, batch_size: int) -> Decoding:
+        """The same for the model, which makes so many motions at once."""
+        return Decoding(self.guidance_scale, self.sampler, self.sampling_steps, batch_size=batch_size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +66,7 @@ class ProtocolSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationSettings(ProtocolSettings):
+class EvaluationSettings(ProtocolSettings, DecodingSettings):
     """What is judged, and how: two runs of equal settings on equal data come to the same numbers."""
 
     model_path: str = str(STARTER)
@@ -63,13 +80,6 @@ class EvaluationSettings(ProtocolSettings):
     """Split of the dataset."""
     physics_clips: Annotated[int, Range(0, 1_000_000)] = 200
     """Motions of the first replication whose physics is compared with that of real ones (0: none)."""
-    guidance_scale: Annotated[float, GUIDANCE] | None = None
-    """Strength of classifier-free guidance (default: the checkpoint's)."""
-    sampler: Literal["ddpm", "ddim", "plms", "dpmpp"] | None = None
-    """How the diffusion is run backwards (default: the checkpoint's)."""
-    sampling_steps: Annotated[int, SAMPLING_STEPS] | None = None
-    """Denoising steps (default: the checkpoint's)."""
-
     def __post_init__(self) -> None:
         if self.fps is not None and self.motions is None:
             raise ValueError("--fps says how fast --motions run; a model has its own frame rate")

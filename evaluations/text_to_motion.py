@@ -23,7 +23,7 @@ from evaluations.physics import MEASURES, Physics, physics_of
 from evaluations.protocol import GENERATED, GIVEN, PROTOCOLS, REAL, Entrants, Evaluation, Replication, summary
 from evaluations.report import checkpoint_stamp, command_line
 from evaluations.settings import MODES, REAL_MOTION, EvaluationSettings, chosen_dataset
-from model.capabilities import Decoding, Generates
+from model.capabilities import Generates
 from model.registry import able
 from protos.files import encode_json
 from protos.names import file_name, safe_name
@@ -65,14 +65,14 @@ def measure(
     kept |= {"protocol": asdict(protocol), "eval_mode": evaluation.multimodality, "made_from": made_from}
     kept = json.loads(encode_json(kept, SETTINGS))  # as it is read back
     outputs = processes.from_main(
-        lambda: outputs_for(output_dir or default_folder(settings, kept, overwrite), kept, replications, overwrite)
+        lambda: outputs_for(output_dir or evaluation_folder(settings, kept, overwrite), kept, replications, overwrite)
     )
     found = replicate(evaluation, entrants, replications, settings.physics_clips, outputs, processes)
     if not processes.main:
         return None
     measured = Measured(
         what=str(settings.motions or settings.model_path), command=command_line("evaluations.eval_humanml"),
-        dataset=corpus.folder.name, split=settings.split, motions=len(data), evaluator=shown(evaluator),
+        dataset=corpus.folder.name, split=settings.split, motions=len(data), evaluator=as_typed(evaluator),
         protocol=protocol.name, whose=protocol.whose, replications=len(found), seed=settings.seed,
         rows={row: summary([each.rows[row] for each in found]) for row in found[0].rows},
         values=[each.rows for each in found],
@@ -109,18 +109,17 @@ def entrants_of(
     from model.checkpoints import from_pretrained
 
     networks = from_pretrained(settings.model_path, processes.device, dataset_folder=corpus.folder, systems=able(Generates))
-    decoding = Decoding(settings.guidance_scale, settings.sampler, settings.sampling_steps, batch_size=batch_size)
-    source = ModelSource(networks, corpus, decoding, progress=processes.main)
+    source = ModelSource(networks, corpus, settings.decoding(batch_size), progress=processes.main)
     return source, Entrants(generate=source, noise=noise), {}
 
 
-def shown(path: Path) -> str:
+def as_typed(path: Path) -> str:
     """A path as a reader of the report would type it."""
     here = Path.cwd()
     return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
-def default_folder(settings: EvaluationSettings, kept: dict, overwrite: bool) -> Path:
+def evaluation_folder(settings: EvaluationSettings, kept: dict, overwrite: bool) -> Path:
     """outputs/eval_<what>_<dataset>_<protocol>, or with a number after it: the first that is free or holds this evaluation."""
     what = file_name(settings.motions.name if settings.motions else Path(settings.model_path).name)
     name = f"eval_{what}_{safe_name(Path(settings.dataset).resolve().name)}_{settings.protocol}"
@@ -171,6 +170,7 @@ def earlier_names(folder: Path) -> list[str]:
 
 
 def replication_name(number: int) -> str:
+    """Where a replication lies in the folder of its evaluation."""
     return f"{STORE}/{number:02d}.json"
 
 

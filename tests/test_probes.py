@@ -21,7 +21,7 @@ from evaluations.eval_probes import EvalProbesOptions, main
 from evaluations.nearest_motion import MotionBank
 from evaluations.probe_run import Probed, probe_folder, validate_on
 from evaluations.probe_validation import control_motions, real_clips, validate
-from evaluations.probes import DATASETS, Probe, Probes, Rule, Side, normalised, probes_for, probes_of
+from evaluations.probes import DATASETS, Probe, Probes, Rule, Side, plain_words, probes_for, probes_of
 from protos.options import make_options
 from protos.reading import FileError, read_toml
 from tests.shared import shared
@@ -37,6 +37,10 @@ def passing(joints: np.ndarray) -> set[str]:
     """Names of the content probes that a motion passes."""
     description = measures.describe(joints, FPS)
     return {probe.name for probe in PROBES.content_probes if PROBES.passes(probe, description)}
+
+
+def passes(name: str, *motions: np.ndarray, probes: Probes = PROBES) -> bool:
+    return probes.passes(probes[name], *(measures.describe(joints, FPS) for joints in motions))
 
 
 def grounded(joints: np.ndarray) -> np.ndarray:
@@ -172,12 +176,12 @@ def test_reversals_count_only_what_exceeds_the_amplitude():
 def test_a_pair_needs_both_contents_and_the_difference_in_speed():
     name = "walk, elderly slower than active"
     slow, fast = walking(0.8), walking(1.4)
-    assert PROBES.check(name, slow, fast, fps=FPS)
-    assert not PROBES.check(name, fast, slow, fps=FPS)
-    assert not PROBES.check(name, slow, walking(0.9), fps=FPS)
-    assert not PROBES.check(name, slow, running(), fps=FPS)
-    assert PROBES.check("sprint", running(2.4), running(3.2), fps=FPS)
-    assert not PROBES.check("sprint", running(2.4), running(2.5), fps=FPS)
+    assert passes(name, slow, fast)
+    assert not passes(name, fast, slow)
+    assert not passes(name, slow, walking(0.9))
+    assert not passes(name, slow, running())
+    assert passes("sprint", running(2.4), running(3.2))
+    assert not passes("sprint", running(2.4), running(2.5))
 
 
 # ---------------------------------------------------------------------------------------- wordings
@@ -189,13 +193,13 @@ def texts_of(probe: Probe) -> list[str]:
 
 @pytest.mark.parametrize("probe", PROBES.probes, ids=lambda probe: probe.name)
 def test_every_probe_has_four_wordings_and_typical_lengths(probe):
-    assert len({normalised(" / ".join(wording)) for wording in probe.wordings}) >= 4
+    assert len({plain_words(" / ".join(wording)) for wording in probe.wordings}) >= 4
     lengths = np.array(probe.lengths)
     assert (lengths >= 20).all() and (lengths <= 196).all()
 
 
 def test_every_wording_belongs_to_one_probe_and_its_default_is_ten_seeds():
-    texts = [normalised(text) for probe in PROBES.probes for text in texts_of(probe)]
+    texts = [plain_words(text) for probe in PROBES.probes for text in texts_of(probe)]
     assert len(texts) == len(set(texts))
     assert EvalProbesOptions().seeds >= 10
     prompts = [prompt for trial in PROBES.plan(10) for prompt in trial.prompts]
@@ -205,10 +209,10 @@ def test_every_wording_belongs_to_one_probe_and_its_default_is_ten_seeds():
 
 def test_no_wording_is_a_caption_or_the_mirror_of_one():
     clips = json.loads(shared("data", "bandai_namco", "captions.json").read_text())["clips"]
-    captions = {normalised(t) for clip in clips.values() for c in clip["captions"] for t in (c, mirror_text(c))}
-    assert normalised("A person bows, deeply!") == "a person bows deeply"
+    captions = {plain_words(t) for clip in clips.values() for c in clip["captions"] for t in (c, mirror_text(c))}
+    assert plain_words("A person bows, deeply!") == "a person bows deeply"
     assert len(captions) > 10000
-    assert {text for text in PROBES.texts() if normalised(text) in captions} == set()
+    assert {text for text in PROBES.texts() if plain_words(text) in captions} == set()
 
 
 def test_probes_cover_what_the_corpus_can_show():
@@ -230,7 +234,7 @@ prompts = ["kick as high as you can"]\n"""
 
     rule = '"kicks high" = { none_of = [], within = { kick = [1.2, inf] } }'
     added = read(rule)
-    assert len(added.probes) == len(PROBES.probes) + 1 and not added.check("kick high", bowing(), fps=FPS)
+    assert len(added.probes) == len(PROBES.probes) + 1 and not passes("kick high", bowing(), probes=added)
     with pytest.raises(FileError, match="rule 'kicks high' bounds 'kcik', expected one of seconds, speed"):
         read(rule.replace("kick =", "kcik ="))
     with pytest.raises(FileError, match="rule 'kicks high' names 'kicks high', which does not stand above it"):
