@@ -21,7 +21,7 @@ from benchmarks.timing import Cost, least
 from data_loaders.corpus import Batch, Statistics
 from evaluations import retrieval_metrics
 from model.layers import Posterior
-from model.text_encoders import TextEncoder
+from model.text_encoders import TextEncoder, with_text_features
 from model.text_store import SavedTexts
 from model.text_towers import load_text_encoder
 from model.tmr import TMR, lengths_to_mask
@@ -62,8 +62,8 @@ def random_motions(count: int, draw: np.random.Generator) -> list[np.ndarray]:
     return [draw.normal(size=(frames, 263)).astype(np.float32) for frames in draw.integers(40, 197, size=count)]
 
 
-def random_model(draw: np.random.Generator, texts: list[str]) -> TMR:
-    """Official size, fresh weights; texts of 8 to 30 words have features of their own."""
+def random_model(draw: np.random.Generator, texts: list[str]) -> tuple[TMR, dict[str, TextEncoder]]:
+    """Official size, fresh weights, and what it reads texts by; these, of 8 to 30 words, have features of their own."""
     config = TMRConfig(false_negative_threshold=0.8, duplicates="published")
     ends = np.cumsum(draw.integers(8, 31, size=len(texts)))
     words = draw.normal(size=(ends[-1], config.text_dim)).astype(np.float32)
@@ -71,9 +71,9 @@ def random_model(draw: np.random.Generator, texts: list[str]) -> TMR:
     slices = np.stack([np.concatenate([[0], ends[:-1]]), ends], axis=1)
     sentences = draw.normal(size=(len(texts), 768)).astype(np.float32)
     statistics = Statistics(np.zeros(263, np.float32), np.ones(263, np.float32), config.features)
-    encoders = [TextEncoder("made up", 768, load_text_encoder, saved=SavedTexts(*each))
-                for each in ((words, index, slices), (sentences, index))]  # fmt: skip
-    return TMR(config, statistics, None, *encoders)
+    words, sentences = (TextEncoder("made up", 768, load_text_encoder, saved=SavedTexts(*each))
+                        for each in ((words, index, slices), (sentences, index)))  # fmt: skip
+    return TMR(config, statistics, None, words), {"words": words, "sentences": sentences}
 
 
 def padded(motions: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -91,7 +91,7 @@ def compare(what: str, ours: Cost, theirs: Cost, apart: float, allowed: float = 
 
 
 def benchmark_encoding(rounds: int, count: int, draw: np.random.Generator) -> None:
-    ours = random_model(draw, ["a text"]).eval()
+    ours = random_model(draw, ["a text"])[0].eval()
     reference, motions = PaddedTMR(ours).eval(), random_motions(count, draw)
 
     @torch.no_grad()
@@ -109,11 +109,12 @@ def benchmark_encoding(rounds: int, count: int, draw: np.random.Generator) -> No
 
 def benchmark_training(rounds: int, draw: np.random.Generator) -> None:
     texts = [f"text {i}" for i in range(BATCH)]
-    ours = random_model(draw, texts)
+    ours, encoders = random_model(draw, texts)
     reference = PaddedTMR(ours)
     motion, mask = padded(random_motions(BATCH, draw))
-    batch = Batch(motion=motion, lengths=mask.sum(1), mask=mask, texts=texts)
-    words, captions = ours.word_features(texts), Captions(ours.sentence_features(texts))
+    batch = with_text_features(Batch(motion=motion, lengths=mask.sum(1), mask=mask, texts=texts), encoders)
+    words, sentences = (batch.text_features[role] for role in ("words", "sentences"))
+    captions = Captions(nn.functional.normalize(sentences.pooled, dim=-1))
     optimizers = {networks: torch.optim.AdamW(networks.parameters(), lr=1e-4) for networks in (ours.networks, reference)}
 
     def our_step() -> float:

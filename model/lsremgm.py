@@ -103,9 +103,8 @@ class LSReMGM(Model):
         return training_loss(denoise, x0, t, noise, mask, self.diffusion, self.loss_weights(target is not None), terms)
 
     def text_to_train_on(self, batch: Batch, generator: Generators) -> TextFeatures | None:
-        """Features of the batch's texts, those that came with it where they did."""
-        given = batch.text_features.get("text") if self.config.condition == "text" else None
-        return self.encode_text(batch.texts) if given is None else given.to(self.device)
+        """Features of the batch's texts, which came with it."""
+        return batch.text_features["text"].to(self.device) if self.config.condition == "text" else None
 
     def loss_weights(self, has_target: bool) -> LossWeights:
         c = self.config

@@ -96,15 +96,15 @@ class TMR(Embedder):
     """
 
     def __init__(self, config: TMRConfig, statistics: Statistics | None = None, parts: Mapping[str, Model] | None = None,
-                 text_encoder: TextEncoder | None = None, sentence_encoder: TextEncoder | None = None):
-        """The encoders replace those named in the configuration."""
+                 text_encoder: TextEncoder | None = None):
+        """text_encoder replaces the one named in the configuration."""
         width = config.features.width
         super().__init__(config, statistics, {
             "text_encoder": SequenceEncoder(config.text_dim, config, config.text_relu),
             "motion_encoder": SequenceEncoder(config.frames_per_token * width, config),
             "motion_decoder": MotionDecoder(config, width),
         })  # fmt: skip
-        self.text_encoder, self.sentence_encoder = text_encoder, sentence_encoder
+        self.text_encoder = text_encoder
 
     def space(self) -> VectorSpace:
         limits = (1, self.config.max_positions - self.config.num_tokens)
@@ -114,11 +114,6 @@ class TMR(Embedder):
         """Word features of texts by the frozen encoder, marks of start and end included."""
         self.text_encoder = self.text_encoder or load_text_encoder(self.config.text_encoder)
         return self.text_encoder.encode(texts).to(self.device)
-
-    def sentence_features(self, texts: Sequence[str]) -> Tensor:
-        """Unit vectors (B, C) of whole captions, whose products say which captions mean the same."""
-        self.sentence_encoder = self.sentence_encoder or load_text_encoder(self.config.sentence_encoder)
-        return F.normalize(self.sentence_encoder.encode(texts).pooled, dim=-1).to(self.device)
 
     def _checked(self, statistics: Statistics) -> tuple[Tensor, Tensor]:
         mean, std = super()._checked(statistics)
@@ -131,8 +126,7 @@ class TMR(Embedder):
     def loss_terms(self, batch: Batch, generator: Sequence[torch.Generator], together: bool = False) -> dict[str, Tensor]:
         """The terms of one batch; together: with those of the other processes, which must all call this."""
         motion, mask = self.masked(batch)
-        given = batch.text_features.get("words")
-        text = self.text_posterior(self.word_features(batch.texts) if given is None else given.to(self.device))
+        text = self.text_posterior(batch.text_features["words"].to(self.device))
         groups = LengthGroups(batch.lengths, self.device.type)
         posterior = groups.encode(self.motion_posterior, motion, mask)
         noise = LatentNoise.draw(text.mean, generator)
@@ -144,9 +138,7 @@ class TMR(Embedder):
         config = self.config
         if not (config.lambda_contrastive and config.false_negative_threshold):
             return None
-        given = batch.text_features.get("sentences")
-        sentences = self.sentence_features(batch.texts) if given is None else F.normalize(given.pooled.to(self.device), dim=-1)
-        return captions_of(batch, sentences, config.duplicates)
+        return captions_of(batch, F.normalize(batch.text_features["sentences"].pooled.to(self.device), dim=-1), config.duplicates)
 
     def text_posterior(self, text: TextFeatures) -> Posterior:
         """Gaussian over latents, (B, C), of texts."""

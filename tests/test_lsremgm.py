@@ -18,7 +18,7 @@ from model.lsremgm_config import LSReMGMConfig
 from model.lsremgm_generate import LengthError, autoregress, denoiser
 from model.lsremgm_network import MotionDenoiser
 from model.model import Draws
-from model.text_encoders import TextFeatures
+from model.text_encoders import TextFeatures, with_text_features
 from model.text_towers import load_text_encoder
 from protos.randomness import sample_generators
 from sample.generation import motions_for
@@ -92,6 +92,8 @@ def network_of(width=263, **settings):
 
 
 def loss(model, batch, generators):
+    if model.config.condition == "text":
+        batch = with_text_features(batch, {"text": model.text_encoder})
     return model.loss(batch, Draws(generators, generators[0]))
 
 

@@ -16,6 +16,7 @@ from model.capabilities import Request
 from model.checkpoints import from_pretrained, save_pretrained
 from model.layers import Posterior, cosines, scores
 from model.loading import CheckpointError
+from model.text_encoders import with_text_features
 from model.text_towers import load_text_encoder
 from model.tmr import TMR, lengths_to_mask
 from model.tmr_config import TMRConfig
@@ -39,7 +40,7 @@ def minilm():
 @pytest.fixture(scope="module")
 def model(minilm):
     torch.manual_seed(0)
-    return TMR(TMRConfig(**SMALL), statistics(), text_encoder=minilm, sentence_encoder=minilm).eval()
+    return TMR(TMRConfig(**SMALL), statistics(), text_encoder=minilm).eval()
 
 
 def motions(*lengths, seed=0):
@@ -47,7 +48,10 @@ def motions(*lengths, seed=0):
     return [draw.normal(size=(frames, 263)).astype(np.float32) for frames in lengths]
 
 
-BATCH = collate([TrainingItem(motion, text, "", i) for i, (motion, text) in enumerate(zip(motions(40, 44, 61, 50), TEXTS))])
+@pytest.fixture(scope="module")
+def batch(minilm):
+    items = [TrainingItem(motion, text, "", i) for i, (motion, text) in enumerate(zip(motions(40, 44, 61, 50), TEXTS))]
+    return with_text_features(collate(items), {"words": minilm, "sentences": minilm})
 
 
 def close(a, b):
@@ -97,11 +101,11 @@ def test_the_mean_is_the_same_at_every_call_and_samples_are_not(model):
     torch.testing.assert_close(spread, 2 * (posterior.sample(noise) - posterior.mean))
 
 
-def test_without_a_vae_a_sample_is_the_vector_itself(minilm):
-    plain = TMR(TMRConfig(**SMALL, vae=False), statistics(), text_encoder=minilm, sentence_encoder=minilm).eval()
+def test_without_a_vae_a_sample_is_the_vector_itself(minilm, batch):
+    plain = TMR(TMRConfig(**SMALL, vae=False), statistics(), text_encoder=minilm).eval()
     posterior = plain.text_posterior(plain.word_features(TEXTS))
     assert torch.equal(posterior.sample(torch.ones(4, 16)), posterior.mean)
-    terms = plain.loss(BATCH, draws_of(0, range(4)))
+    terms = plain.loss(batch, draws_of(0, range(4)))
     assert "kl" not in terms
     terms["loss"].backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in plain.networks.parameters())
@@ -232,25 +236,25 @@ def test_divergence_of_gaussians_is_torchs():
     torch.testing.assert_close(losses.gaussian_kl(q), losses.gaussian_kl(q, unit_gaussian))
 
 
-def test_the_loss_is_the_weighted_sum_of_its_terms_and_temos_has_no_contrast(model, minilm):
-    terms = model.loss(BATCH, draws_of(0, range(4)))
+def test_the_loss_is_the_weighted_sum_of_its_terms_and_temos_has_no_contrast(model, minilm, batch):
+    terms = model.loss(batch, draws_of(0, range(4)))
     expected = terms["recons"] + 1e-5 * (terms["kl"] + terms["latent"]) + 0.1 * terms["contrastive"]
     torch.testing.assert_close(terms["loss"], expected)
     temos = TMR(TMRConfig(**SMALL, lambda_contrastive=0.0), statistics(), text_encoder=minilm).eval()
     temos.networks.load_state_dict(model.networks.state_dict())
-    without = temos.loss(BATCH, draws_of(0, range(4)))
+    without = temos.loss(batch, draws_of(0, range(4)))
     assert "contrastive" not in without
     torch.testing.assert_close(without["recons"], terms["recons"])
 
 
-def test_training_brings_a_text_to_its_own_motion(minilm):
+def test_training_brings_a_text_to_its_own_motion(minilm, batch):
     torch.manual_seed(1)
     config = TMRConfig(**{**SMALL, "num_layers": 1}, vae=False, dropout=0.0, lambda_contrastive=1.0)
-    model = TMR(config, statistics(), text_encoder=minilm, sentence_encoder=minilm).train()
+    model = TMR(config, statistics(), text_encoder=minilm).train()
     optimizer = torch.optim.AdamW(model.networks.parameters(), 3e-3)
     for step in range(60):
         optimizer.zero_grad()
-        model.loss(BATCH, draws_of(0, range(4), step))["loss"].backward()
+        model.loss(batch, draws_of(0, range(4), step))["loss"].backward()
         optimizer.step()
     model.eval()
     found = cosines(model.encode_text(TEXTS), model.encode_motion(motions(40, 44, 61, 50)))

@@ -25,6 +25,7 @@ from model import tmr_losses
 from model.capabilities import Decoding, Request
 from model.checkpoints import from_pretrained
 from model.layers import cosines
+from model.text_encoders import with_text_features
 from model.tmr import TMR
 from model.tmr_config import PRESETS, TMRConfig
 from sample.generation import features_for, generate
@@ -162,9 +163,9 @@ def test_captions_that_differ_in_a_side_stay_negatives_and_a_clip_is_none_of_its
     model = run(small(dataset, tmp_path, num_steps=1, eval_interval=0)).model
     assert model.config.duplicates == "words"
     texts = ["a person raises the left hand", "a person raises the right hand", "the man is raising his left hand", "x", "y"]
-    sentences = model.sentence_features(texts)
-    assert tmr_losses.false_negatives(sentences, 0.8)[0, 1]  # what the score alone would say
     batch = Batch(torch.zeros(5, 1, 1), torch.ones(5), torch.ones(5, 1), texts, [], torch.tensor([0, 1, 2, 7, 7]))
+    batch = with_text_features(batch, {"sentences": model.text_encoder})
+    assert tmr_losses.false_negatives(batch.text_features["sentences"].pooled, 0.8)[0, 1]  # what the score alone would say
     found = model.captions_of(batch).false_negatives(0.8)
     assert found.nonzero().tolist() == [[0, 2], [2, 0], [3, 4], [4, 3]]
 
@@ -174,7 +175,8 @@ def test_groups_of_like_length_change_nothing_but_the_time(dataset, tmp_path, mo
     options = small(dataset, tmp_path, num_steps=1, eval_interval=0, frames_per_token=4)
     model = run(options).model
     motions = training_motions(corpus, "train", SECONDS)
-    batch = motions.batch([Drawn(i, i) for i in (0, 19, 7, 12, 3)])
+    encoders = dict.fromkeys(("words", "sentences"), model.text_encoder)
+    batch = with_text_features(motions.batch([Drawn(i, i) for i in (0, 19, 7, 12, 3)]), encoders)
     found = []
     for rows in (2, 64):
         monkeypatch.setitem(tmr_losses.GROUP_ROWS, "cpu", rows)
@@ -184,17 +186,21 @@ def test_groups_of_like_length_change_nothing_but_the_time(dataset, tmp_path, mo
     assert found[0] == pytest.approx(found[1], rel=1e-4)
 
 
+def recall_at_1(model, batch, encoders):
+    return recalls(model, with_text_features(batch, encoders))["t2m_R01"]
+
+
 def test_validation_is_the_same_each_time_and_knows_chance(dataset, tmp_path):
     options = small(dataset, tmp_path, num_steps=1, eval_interval=1)
     model = run(options).model
-    evaluate = validation(training_motions(Corpus.open(dataset), "val", SECONDS), options.seed)
+    encoders = dict.fromkeys(("words", "sentences"), model.text_encoder)
+    evaluate = validation(training_motions(Corpus.open(dataset), "val", SECONDS), options.seed, encoders)
     assert evaluate(model, 1) == evaluate(model, 2)
-    batch = training_motions(Corpus.open(dataset), "train", SECONDS).batch(
-        [Drawn(i, i) for i in range(20)])
+    batch = training_motions(Corpus.open(dataset), "train", SECONDS).batch([Drawn(i, i) for i in range(20)])
     found = evaluate(model, 1)
     assert found["rank_by"] == pytest.approx(-np.mean([found[name] for name in RECALLS]))  # the least is kept as the best
     same = replace(batch, texts=["a person walks", "somebody is walking"] * 10)  # of one meaning: any is a hit
-    assert recalls(model, same)["t2m_R01"] == 100 > recalls(model, batch)["t2m_R01"]
+    assert recall_at_1(model, same, encoders) == 100 > recall_at_1(model, batch, encoders)
 
 
 def test_statistics_are_those_of_every_feature_by_itself(dataset):

@@ -22,6 +22,7 @@ from model.lsremgm import LSReMGM
 from model.lsremgm_config import LSReMGMConfig
 from model.model import Model
 from model.registry import system_of
+from model.text_encoders import TextEncoder, with_text_features
 from model.text_towers import load_text_encoder
 from protos.names import file_name
 from protos.randomness import derive_seed
@@ -70,14 +71,15 @@ def generator_recipe(
     data = training_data(corpus, "train", config, drawing.repeat)
     texts = data.texts
     config = replace(config.resolved(), features=corpus.features)
-    encoder = None
+    encoder, encoders = None, {}
     if config.condition == "text":
         encoder = load_text_encoder(config.text_encoder, max_tokens=config.text_max_tokens or None)
+        encoders["text"] = encoder
         config = replace(config, text_encoder=encoder.name, text_dim=encoder.dim)
     prompts = list(training.sample_prompts)
     prompts = prompts or [texts[i] for i in np.linspace(0, len(texts) - 1, min(NUM_PROMPTS, len(texts))).astype(int)]
     judge = judging(corpus, training.seed) if training.eval_during_training else None
-    held_out = validation(corpus, config, training) if training.eval_interval else None
+    held_out = validation(corpus, config, training, encoders) if training.eval_interval else None
 
     def fresh() -> LSReMGM:
         model = kind(config, statistics, parts)
@@ -97,7 +99,7 @@ def generator_recipe(
     return Recipe(
         fresh, batches(data, config, training, drawing), evaluate if held_out else None, sample, corpus.stamp,
         card(kind, config, corpus), texts if encoder else (), prompts, published=published,
-        encoders={"text": encoder} if encoder else {},
+        encoders=encoders,
     )  # fmt: skip
 
 
@@ -129,7 +131,9 @@ def batches(data: TextMotionDataset, config: LSReMGMConfig, training: TrainOptio
     return CaptionBatches(data, training.batch_size, training.seed, weights, lengths, pad_to)
 
 
-def validation(corpus: Corpus, config: LSReMGMConfig, training: TrainOptions) -> Evaluate:
+def validation(
+    corpus: Corpus, config: LSReMGMConfig, training: TrainOptions, encoders: Mapping[str, TextEncoder]
+) -> Evaluate:
     """evaluate(networks, step) -> mean loss terms over clips of the val split, always with the same noise."""
     try:
         data = training_data(corpus, "val", config)
@@ -146,7 +150,7 @@ def validation(corpus: Corpus, config: LSReMGMConfig, training: TrainOptions) ->
         for start in range(0, count, size):
             rows = range(start, min(start + size, count))
             items = [data.item(int(chosen[i]), 0, training.seed) for i in rows]
-            batch = to_device(collate(items, pad_to), trained.device)
+            batch = to_device(with_text_features(collate(items, pad_to), encoders), trained.device)
             draws = draws_of(training.seed, rows, "val", device=trained.device)
             with torch.autocast(trained.device.type, torch.bfloat16, enabled=training.precision == "bf16"):
                 terms = trained.loss(batch, draws)

@@ -1,7 +1,7 @@
 """What TMR and TEMOS add to the training loop: captioned motions, language models, networks, loss, validation by retrieval."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -14,7 +14,7 @@ from data_loaders.feature_statistics import feature_mean_std
 from data_loaders.text_similarity import duplicates_rule
 from evaluations import retrieval_metrics
 from model.layers import cosines
-from model.text_encoders import TextEncoder
+from model.text_encoders import TextEncoder, with_text_features
 from model.text_store import SENTENCES, WORDS
 from model.text_towers import at_hand, load_text_encoder, saved_beside
 from model.tmr import TMR
@@ -43,19 +43,19 @@ def tmr_recipe(
     held_out = validation_motions(data, seconds) if training.eval_interval else None
     texts = list(dict.fromkeys([*motions.texts, *(held_out.texts if held_out else [])]))
     words = text_features(data, WORDS, config.text_encoder, texts)
-    sentences = None
+    encoders = {"words": words}
     if config.lambda_contrastive:
         same = config.sentence_encoder == config.text_encoder and words.saved is None
-        sentences = words if same else text_features(data, SENTENCES, config.sentence_encoder, texts)
+        encoders["sentences"] = words if same else text_features(data, SENTENCES, config.sentence_encoder, texts)
     config = replace(config, text_dim=words.dim)
     if balance and not any(motions.labels("content")):
         logger.warning("--balance %g does nothing: the clips of %s have no content labels", balance, config.dataset)
     weights = motions.weights(balance) if balance else None
     return Recipe(
-        partial(TMR, config, statistics, text_encoder=words, sentence_encoder=sentences),
+        partial(TMR, config, statistics, text_encoder=words),
         CaptionBatches(motions, training.batch_size, training.seed, weights),
-        validation(held_out, training.seed) if held_out else None, stamp=data.stamp, card=card(config, seconds),
-        captions=motions.texts, encoders={"words": words, **({"sentences": sentences} if sentences else {})},
+        validation(held_out, training.seed, encoders) if held_out else None, stamp=data.stamp, card=card(config, seconds),
+        captions=motions.texts, encoders=encoders,
     )  # fmt: skip
 
 
@@ -127,7 +127,7 @@ def text_features(data: Corpus, kind: str, encoder: str, texts: Iterable[str]) -
     return saved
 
 
-def validation(motions: TextMotionDataset, seed: int) -> Evaluate:
+def validation(motions: TextMotionDataset, seed: int, encoders: Mapping[str, TextEncoder]) -> Evaluate:
     """evaluate(networks, step) -> loss terms and recalls in pools of 32 texts and motions, always the same ones.
 
     Terms are of sampled latents, as in training, recalls of mean latents, as in use. Captions that mean the same count
@@ -142,7 +142,8 @@ def validation(motions: TextMotionDataset, seed: int) -> Evaluate:
     def evaluate(model: TMR, step: int) -> dict[str, float]:
         sums: dict[str, float] = {}
         for number, pool in enumerate(pools):
-            batch = to_device(collate([motions.item(int(i), 0, seed) for i in pool]), model.device)
+            batch = with_text_features(collate([motions.item(int(i), 0, seed) for i in pool]), encoders)
+            batch = to_device(batch, model.device)
             generators = sample_generators(seed, range(size), "val", number, device=model.device)
             terms = {name: float(term) for name, term in model.loss_terms(batch, generators).items()}
             for name, value in {**terms, **recalls(model, batch)}.items():
@@ -160,7 +161,7 @@ RECALLS = ("t2m_R01", "t2m_R03", "m2t_R01", "m2t_R03")
 @torch.no_grad()
 def recalls(model: TMR, batch: Batch) -> dict[str, float]:
     """RECALLS in percent within a batch."""
-    text = model.text_posterior(model.word_features(batch.texts)).mean
+    text = model.text_posterior(batch.text_features["words"]).mean
     similarity = cosines(text, model.motion_posterior(*model.masked(batch)).mean).float().cpu().numpy()
     same = np.array(batch.texts)[:, None] == np.array(batch.texts)
     if captions := model.captions_of(batch):

@@ -45,8 +45,7 @@ def tmr_name(name: str) -> str:
     return f"{module}.{re.sub(r'^output[.]', 'final_layer.', rest)}"
 
 
-def load_tmr(folder: Path, ckpt: str = "last", *, text_encoder: TextEncoder | None = None,
-                 sentence_encoder: TextEncoder | None = None) -> TMR:
+def load_tmr(folder: Path, ckpt: str = "last", *, text_encoder: TextEncoder | None = None) -> TMR:
     """The model of a published run folder, in eval mode. CheckpointError says in a line what is absent or wrong.
 
     Weights come from `<ckpt>_weights`, or from the training checkpoint where that folder is not there.
@@ -57,7 +56,7 @@ def load_tmr(folder: Path, ckpt: str = "last", *, text_encoder: TextEncoder | No
     statistics = run_statistics(folder, settings, config)
     state, where = read_weights(folder, ckpt)
     with made_for(state, where):
-        model = TMR(config, statistics, text_encoder=text_encoder, sentence_encoder=sentence_encoder)
+        model = TMR(config, statistics, text_encoder=text_encoder)
     load_checked(model.networks, rename(state, model.networks.state_dict(), tmr_name, (), where), where)
     return model.eval()
 
