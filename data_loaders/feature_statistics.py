@@ -84,14 +84,12 @@ def with_feature_bias(std: np.ndarray, features: Features, bias: float = FEATURE
     return std
 
 
-def denormalise(features: np.ndarray, mean: np.ndarray, std: np.ndarray) -> np.ndarray:
-    """Features in physical units (..., D) float32 from normalised ones; computed in float64."""
-    return (np.asarray(features, np.float64) * std + mean).astype(np.float32)
-
-
 def renormalise(
     features: np.ndarray, source: tuple[np.ndarray, np.ndarray], target: tuple[np.ndarray, np.ndarray]
 ) -> np.ndarray:
-    """Features (..., D) normalised with one (mean, std) pair, expressed in another. float64 inside, float32 out."""
+    """Features (..., D) normalised with one (mean, std) pair, expressed in another; (0, 1) are the features' own units.
+
+    float64 inside, float32 out.
+    """
     physical = np.asarray(features, np.float64) * source[1] + source[0]
     return ((physical - target[0]) / target[1]).astype(np.float32)

@@ -14,6 +14,7 @@ from tests import published_rotations, rotations
 from tests.golden import references
 from tests.golden.runner import Case
 
+PHYSICAL = 0.0, 1.0
 OUR_SMOOTHING = {"smooth_sigma_frames": headings.SMOOTHING_SIGMA, "smooth_mode": "nearest", "smooth_truncate": 4.0}
 
 
@@ -150,7 +151,7 @@ def dataset_to_evaluator(case: Case) -> dict[str, np.ndarray]:
     dataset = (given["dataset_mean"], given["dataset_std"])
     evaluator = (given["evaluator_mean"], given["evaluator_std"])
     return {
-        "features": feature_statistics.denormalise(given["dataset_normalised"], *dataset),
+        "features": feature_statistics.renormalise(given["dataset_normalised"], dataset, PHYSICAL),
         "evaluator_normalised": feature_statistics.renormalise(given["dataset_normalised"], dataset, evaluator),
     }
 
