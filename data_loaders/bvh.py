@@ -21,8 +21,6 @@ import numpy as np
 from data_loaders.bvh_kinematics import BvhNode, drop_still_positions, forward_kinematics
 from protos.reading import FileError, name_of, read_bytes
 
-MocapError = FileError  # a motion file or mapping that cannot be used; the message is one line for the user
-
 MAX_BYTES = 512 * 2**20  # half an hour of 100 joints at 60 fps takes 330 MB
 MAX_HEADER = 16 * 2**20
 MAX_JOINTS = 4096
@@ -54,7 +52,7 @@ class BvhClip:
 def read_bvh(source: str | Path | BinaryIO | bytes, name: str | None = None) -> BvhClip:
     """The clip in a BVH file, an open binary file or bytes; `name` is what errors call it (default: the path).
 
-    Raises MocapError with file, line and what was expected for text that is not BVH, a motion part that disagrees with
+    Raises FileError with file, line and what was expected for text that is not BVH, a motion part that disagrees with
     the hierarchy or its frame count, numbers that are not numbers, NaN.
     """
     name = name or name_of(source)
@@ -62,12 +60,12 @@ def read_bvh(source: str | Path | BinaryIO | bytes, name: str | None = None) -> 
     motion = _MOTION.search(data, 0, MAX_HEADER)
     if motion is None:
         where = "" if len(data) <= MAX_HEADER else f" in its first {MAX_HEADER // 2**20} MB"
-        raise MocapError(f"{name}: no line MOTION{where}; a BVH file has a HIERARCHY part and a MOTION part (file cut short?)")
+        raise FileError(f"{name}: no line MOTION{where}; a BVH file has a HIERARCHY part and a MOTION part (file cut short?)")
     hierarchy = _Hierarchy(data[: motion.start()], name)
     nodes = hierarchy.nodes
     announced, frame_time, body = _read_motion_head(data, motion.end(), name)
     if announced * len(nodes) > MAX_JOINT_FRAMES:
-        raise MocapError(f"{name}: {announced} frames of {len(nodes)} joints; expected at most {MAX_JOINT_FRAMES} joints over "
+        raise FileError(f"{name}: {announced} frames of {len(nodes)} joints; expected at most {MAX_JOINT_FRAMES} joints over "
                          "all frames: cut the recording into parts")  # fmt: skip
     first_line = data.count(b"\n", 0, body) + 1
     frames, told = _read_frames(data[body:], first_line, announced, hierarchy.columns, name)
@@ -110,15 +108,15 @@ class _Hierarchy:
             while self.at < len(self.words):
                 self._read(self._next(1)[0])
         if not self.nodes:
-            raise MocapError(f"{name}: no ROOT joint before MOTION; expected a BVH file starting with HIERARCHY")
+            raise FileError(f"{name}: no ROOT joint before MOTION; expected a BVH file starting with HIERARCHY")
         if self.open or self.opening:
             joint = self.nodes[self.open[-1] if self.open else -1]
             self._fail(f"MOTION begins while {joint.name} (line {joint.line}) is open")
         if not self.columns:
-            raise MocapError(f"{name}: no joint has CHANNELS")
+            raise FileError(f"{name}: no joint has CHANNELS")
 
     def _fail(self, problem: str) -> NoReturn:
-        raise MocapError(f"{self.name}, line {self.line}: {problem}")
+        raise FileError(f"{self.name}, line {self.line}: {problem}")
 
     def _next(self, count: int) -> list[str]:
         """So many words, or what the line still has."""
@@ -202,14 +200,14 @@ def _read_motion_head(data: bytes, start: int, name: str) -> tuple[int, float, i
     value, line, start = _head_line(data, b"frames", data.find(b"\n", start) + 1 or len(data))
     count = _whole_number(value)
     if count is None:
-        raise MocapError(f"{name}, line {line}: expected 'Frames: N' after MOTION")
+        raise FileError(f"{name}, line {line}: expected 'Frames: N' after MOTION")
     value, line, start = _head_line(data, b"frame time", start)
     try:
         seconds = float(value)
     except ValueError:
         seconds = 0.0
     if not 1e-4 <= seconds <= 10:
-        raise MocapError(f"{name}, line {line}: expected 'Frame Time: SECONDS', from 0.0001 to 10, after 'Frames:'")
+        raise FileError(f"{name}, line {line}: expected 'Frame Time: SECONDS', from 0.0001 to 10, after 'Frames:'")
     return count, seconds, start
 
 
@@ -233,7 +231,7 @@ def _read_frames(
     end inside a frame is not.
     """
     if announced == 0 or not body.strip():
-        raise MocapError(f"{name}, line {first_line}: {announced} frames announced, no numbers found; expected motion data")
+        raise FileError(f"{name}, line {first_line}: {announced} frames announced, no numbers found; expected motion data")
     values = _numbers(body)
     if not values.size:
         values = _numbers(body.replace(b"\n", b" "))
@@ -242,14 +240,14 @@ def _read_frames(
     count = values.size // channels
     cut = count < announced and not body.endswith(b"\n")  # its last number may lack digits
     if abs(count - announced) > 1 or cut:
-        raise MocapError(f"{name}, line {_rows(body, first_line)[-1][0]}: the motion ends after {count} frames, expected "
+        raise FileError(f"{name}, line {_rows(body, first_line)[-1][0]}: the motion ends after {count} frames, expected "
                          f"{announced}, which the line 'Frames:' announces{' (file cut short?)' if cut else ''}")  # fmt: skip
     frames = values.reshape(count, channels)
     bad = ~np.isfinite(frames)
     if bad.any():
         frame, channel = np.argwhere(bad)[0]
         rows = _rows(body, first_line)
-        raise MocapError(f"{name}, line {rows[min(frame, len(rows) - 1)][0]}: {frames[frame, channel]} in frame {frame}, number "
+        raise FileError(f"{name}, line {rows[min(frame, len(rows) - 1)][0]}: {frames[frame, channel]} in frame {frame}, number "
                          f"{channel + 1}; expected a finite number")  # fmt: skip
     return frames, () if count == announced else (f"holds {count} whole frames, 'Frames:' announces {announced}: all are read",)
 
@@ -269,7 +267,7 @@ def _rows(body: bytes, first_line: int) -> list[tuple[int, bytes]]:
 
 
 def _require_whole_rows(rows: list[tuple[int, bytes]], channels: int, name: str) -> None:
-    """MocapError for the first of the lines that is not a whole frame of numbers."""
+    """FileError for the first of the lines that is not a whole frame of numbers."""
     for line, row in rows:
         words = row.split()
         for word in words:
@@ -277,7 +275,7 @@ def _require_whole_rows(rows: list[tuple[int, bytes]], channels: int, name: str)
                 float(word)
             except ValueError:
                 shown = word[:30].decode("utf-8", errors="replace")
-                raise MocapError(f"{name}, line {line}: {shown!r} is not a number; expected motion data") from None
+                raise FileError(f"{name}, line {line}: {shown!r} is not a number; expected motion data") from None
         if len(words) != channels:
             last = " (file cut short?)" if line == rows[-1][0] else ""
-            raise MocapError(f"{name}, line {line}: {len(words)} numbers, expected {channels}, one for each channel{last}")
+            raise FileError(f"{name}, line {line}: {len(words)} numbers, expected {channels}, one for each channel{last}")

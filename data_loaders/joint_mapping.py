@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from data_loaders.bvh import BvhClip, MocapError
+from data_loaders.bvh import BvhClip
 from data_loaders.motion_checks import bone_problem, bone_vectors
 from data_loaders.skeleton import Skeleton, load_skeleton
-from protos.reading import read_json, read_toml
+from protos.reading import FileError, read_json, read_toml
 
 MAPPINGS = Path(__file__).parent / "mappings"
 _SIGNS = {"": 1.0, "+": 1.0, "-": -1.0}
@@ -68,7 +68,7 @@ def shipped_mappings() -> list[str]:
 def fitting_mapping(clip: BvhClip) -> Mapping:
     """The shipped mapping whose joints the clip has and that makes a person of them; of several the one that uses most.
 
-    Names alone do not tell: Xsens has all joints of CMU's skeleton, in other units. MocapError where there is none.
+    Names alone do not tell: Xsens has all joints of CMU's skeleton, in other units. FileError where there is none.
     """
     known = [mapping for mapping in map(load_mapping, shipped_mappings()) if mapping.fits(clip.names)]
     some = slice(None, None, max(1, len(clip.joints) // 20))
@@ -79,8 +79,8 @@ def fitting_mapping(clip: BvhClip) -> Mapping:
             return mapping
         problems.append(f"its joints are named as in {mapping.name}, but read so {problem}")
     if problems:
-        raise MocapError(f"{clip.name}: {problems[0]} Give a mapping with its scale (--mapping FILE)")
-    raise MocapError(f"{clip.name}: its joints are not named as in any skeleton known here ({', '.join(shipped_mappings())}): "
+        raise FileError(f"{clip.name}: {problems[0]} Give a mapping with its scale (--mapping FILE)")
+    raise FileError(f"{clip.name}: its joints are not named as in any skeleton known here ({', '.join(shipped_mappings())}): "
                      "give a mapping that says which joint is which (--mapping FILE)")  # fmt: skip
 
 
@@ -88,11 +88,11 @@ def retarget(clip: BvhClip, mapping: Mapping, first_frame: int | None = None) ->
     """Joints (T, J, 3) float64 of the mapping's skeleton in metres, +Y up, at the clip's own frame rate.
 
     first_frame overrides the mapping's. World position and heading are kept (two people captured together stay together);
-    only "lowest" moves the floor. Raises MocapError for a joint that the clip does not have.
+    only "lowest" moves the floor. Raises FileError for a joint that the clip does not have.
     """
     start = mapping.first_frame if first_frame is None else first_frame
     if not 0 <= start < len(clip.joints):
-        raise MocapError(f"{clip.name}: the motion should start at frame {start}, the file has {len(clip.joints)}")
+        raise FileError(f"{clip.name}: the motion should start at frame {start}, the file has {len(clip.joints)}")
     joints = place_joints(clip, mapping, slice(start, None))  # (T, J, 3)
     if mapping.floor != "keep":
         joints[..., 1] -= joints[..., 1].min() if mapping.floor == "lowest" else float(mapping.floor)
@@ -102,7 +102,7 @@ def retarget(clip: BvhClip, mapping: Mapping, first_frame: int | None = None) ->
 def place_joints(clip: BvhClip, mapping: Mapping, frames: slice) -> np.ndarray:
     """Joints (T, J, 3) of the mapping's skeleton in metres, in our axes, the floor where the file has it.
 
-    MocapError for a joint that the clip does not have.
+    FileError for a joint that the clip does not have.
     """
     target = load_skeleton(mapping.skeleton)
     weights = _weight_matrix(clip, mapping, target.joint_names)  # (J, source joints)
@@ -117,7 +117,7 @@ def _weight_matrix(clip: BvhClip, mapping: Mapping, targets: Sequence[str]) -> n
     for row, target in enumerate(targets):
         for source, weight in mapping.joints[target].items():
             if source not in index:
-                raise MocapError(f"{clip.name}: no joint {source!r}, which mapping {mapping.name} needs for {target}"
+                raise FileError(f"{clip.name}: no joint {source!r}, which mapping {mapping.name} needs for {target}"
                                  f"{nearest(source, index)}; the file has {len(index)} joints: {_shortened(index)}")  # fmt: skip
             weights[row, index[source]] += weight
     return weights
@@ -138,28 +138,28 @@ def _axes(mapping: Mapping) -> np.ndarray:
 def _leg_length_scale(joints: np.ndarray, target: Skeleton, name: str) -> float:
     """Target over source leg length (median over frames, mean over the joints named as legs)."""
     if target.bone_lengths is None:
-        raise MocapError(f"skeleton {target.name} has no bone lengths: give the mapping a scale in metres per unit")
+        raise FileError(f"skeleton {target.name} has no bone lengths: give the mapping a scale in metres per unit")
     legs = list(target.leg_joints)
     source = np.median(np.linalg.norm(bone_vectors(joints, target)[:, legs], axis=-1), axis=0).sum()
     if source <= 0:
-        raise MocapError(f"{name}: legs have no length, cannot scale to a leg length; give the mapping a scale")
+        raise FileError(f"{name}: legs have no length, cannot scale to a leg length; give the mapping a scale")
     return float(np.asarray(target.bone_lengths)[legs].sum() * target.metres_per_unit / source)
 
 
 def load_mapping(source: str | Path | dict) -> Mapping:
-    """Mapping from a .toml or .json file, the name of one that ships (bandai_namco, cmu_iclone, …), or its dict. MocapError
+    """Mapping from a .toml or .json file, the name of one that ships (bandai_namco, cmu_iclone, …), or its dict. FileError
     names the entry that cannot be used, and what was expected."""
     if isinstance(source, dict):
         return _mapping_from(source, str(source.get("name", "mapping")))
     path = Path(source)
     if not path.suffix and not path.is_file():
         if path.name not in shipped_mappings():
-            raise MocapError(f"no mapping {path.name!r}: give a .toml or .json file or one of {', '.join(shipped_mappings())}")
+            raise FileError(f"no mapping {path.name!r}: give a .toml or .json file or one of {', '.join(shipped_mappings())}")
         path = MAPPINGS / f"{path.name}.toml"
     try:
         content = (read_json if path.suffix.lower() == ".json" else read_toml)(path, dict[str, Any], name=f"mapping {path}")
     except OSError as error:
-        raise MocapError(f"mapping {path}: {error.strerror}") from None
+        raise FileError(f"mapping {path}: {error.strerror}") from None
     return _mapping_from({"name": path.stem, **content}, str(path))
 
 
@@ -189,31 +189,31 @@ def _mapping_from(content: dict[str, Any], where: str) -> Mapping:
     known = ("joints", *_EXPECTED)
     for key in content:
         if key not in known:
-            raise MocapError(f"mapping {where}: unknown entry {key!r}{nearest(key, known)}; known: {', '.join(known)}")
+            raise FileError(f"mapping {where}: unknown entry {key!r}{nearest(key, known)}; known: {', '.join(known)}")
     mapping = Mapping(**{"name": where, **content, "joints": _joint_weights(content.get("joints"), where)})
     for key, (accepts, expected) in _EXPECTED.items():
         if not accepts(getattr(mapping, key)):
-            raise MocapError(f"mapping {where}: {key} = {getattr(mapping, key)!r}; expected {expected}")
+            raise FileError(f"mapping {where}: {key} = {getattr(mapping, key)!r}; expected {expected}")
     if mapping.up[-1] == mapping.forward[-1]:
-        raise MocapError(f"mapping {where}: up and forward are the same axis, {mapping.up} and {mapping.forward}")
+        raise FileError(f"mapping {where}: up and forward are the same axis, {mapping.up} and {mapping.forward}")
     targets = load_skeleton(mapping.skeleton).joint_names
     for joint in mapping.joints:
         if joint not in targets:
-            raise MocapError(f"mapping {where}: {mapping.skeleton} has no joint {joint!r}{nearest(joint, targets)}")
+            raise FileError(f"mapping {where}: {mapping.skeleton} has no joint {joint!r}{nearest(joint, targets)}")
     if missing := [joint for joint in targets if joint not in mapping.joints]:
-        raise MocapError(f"mapping {where}: [joints] does not say where these come from: {', '.join(missing)}")
+        raise FileError(f"mapping {where}: [joints] does not say where these come from: {', '.join(missing)}")
     return mapping
 
 
 def _joint_weights(joints: object, where: str) -> dict[str, dict[str, float]]:
     if not isinstance(joints, dict):
-        raise MocapError(f"mapping {where}: expected a [joints] table of lines such as pelvis = \"Hips\"")
+        raise FileError(f"mapping {where}: expected a [joints] table of lines such as pelvis = \"Hips\"")
     weights = {}
     for target, source in joints.items():
         entry = {source: 1.0} if isinstance(source, str) else source
         if not isinstance(entry, dict) or not entry or not all(_is_number(weight) for weight in entry.values()):
-            raise MocapError(f"mapping {where}: joint {target!r} expects a source joint or {{ joint = weight, … }}")
+            raise FileError(f"mapping {where}: joint {target!r} expects a source joint or {{ joint = weight, … }}")
         if abs(sum(entry.values()) - 1) > 1e-3:
-            raise MocapError(f"mapping {where}: weights of joint {target!r} sum to {sum(entry.values()):g}, expected 1")
+            raise FileError(f"mapping {where}: weights of joint {target!r} sum to {sum(entry.values()):g}, expected 1")
         weights[target] = {name: float(weight) for name, weight in entry.items()}
     return weights

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from data_loaders.bvh import MocapError, read_bvh
+from data_loaders.bvh import read_bvh
 from data_loaders.joint_mapping import Mapping, fitting_mapping, load_mapping, retarget
 from data_loaders.motion_checks import bone_problem, orientation_problem, root_problem, with_all_bones
 from data_loaders.skeleton import load_skeleton
@@ -36,18 +36,18 @@ def resample(joints: np.ndarray, source_fps: float, target_fps: float, name: str
     Cubic spline through every frame. From 30 to 20 fps every second new frame falls between two old ones; there
     straight lines cut arcs short. CMU takes at 120 fps, thinned to 30 and brought to 20, against every sixth of their
     own frames: mean error 1.5 mm linear, 1.1 mm spline; jerk 0.93 of the truth linear, 1.00 spline; forearm length
-    wavers 0.9 mm linear, 0.16 mm spline. Whole ratios (120 to 20) hit source frames and equal a stride. MocapError for a
+    wavers 0.9 mm linear, 0.16 mm spline. Whole ratios (120 to 20) hit source frames and equal a stride. FileError for a
     frame rate that cannot be right.
     """
     for fps in (source_fps, target_fps):
         if not 0.1 <= fps <= 10_000:  # NaN too; beyond, a slip would fill the memory
-            raise MocapError(f"{name}: a frame rate of {fps:g} per second; expected 0.1 to 10000")
+            raise FileError(f"{name}: a frame rate of {fps:g} per second; expected 0.1 to 10000")
     joints = np.asarray(joints)
     ratio = source_fps / target_fps
     count = int(np.floor((len(joints) - 1) / ratio + 1e-6)) + 1
     if count > MOST_FRAMES:
         seconds = len(joints) / source_fps
-        raise MocapError(f"{name}: {len(joints)} frames at {source_fps:g} per second last {seconds:.0f} s, too long to be read "
+        raise FileError(f"{name}: {len(joints)} frames at {source_fps:g} per second last {seconds:.0f} s, too long to be read "
                          f"at {target_fps:g} per second: is the frame rate right?")  # fmt: skip
     if abs(ratio - round(ratio)) < 1e-6:
         return joints[:: round(ratio)].copy()
@@ -67,21 +67,21 @@ def read_joints_npy(
     try:
         joints = read_array(source, name=path)
     except FileNotFoundError:
-        raise MocapError(f"{path}: no such file") from None
+        raise FileError(f"{path}: no such file") from None
     except FileError as error:
         if "pickled Python objects" in str(error):
-            raise MocapError(f"{error}: if it is the results file of a sampling run, take {RUN_JOINTS}") from None
+            raise FileError(f"{error}: if it is the results file of a sampling run, take {RUN_JOINTS}") from None
         raise
     expected = f"(T, {num_joints or 'J'}, 3)"
     if joints.ndim != 3 or joints.shape[2] != 3 or 0 in joints.shape:
-        raise MocapError(f"{path}: shape {joints.shape}, expected joints {expected} in metres")
+        raise FileError(f"{path}: shape {joints.shape}, expected joints {expected} in metres")
     if num_joints is not None and joints.shape[1] != num_joints:
-        raise MocapError(f"{path}: {joints.shape[1]} joints, expected {expected}")
+        raise FileError(f"{path}: {joints.shape[1]} joints, expected {expected}")
     return finite_joints(joints, path)
 
 
 def finite_joints(joints: np.ndarray, name: str) -> np.ndarray:
-    """Joints (T, J, 3) as float32. MocapError where one is not finite, or too large for that."""
+    """Joints (T, J, 3) as float32. FileError where one is not finite, or too large for that."""
     with np.errstate(over="ignore"):
         joints = joints.astype(np.float32, copy=False)
     _require_finite(joints, name)
@@ -92,7 +92,7 @@ def _require_finite(joints: np.ndarray, name: str) -> None:
     bad = ~np.isfinite(joints)
     if bad.any():
         frame, joint, _ = np.argwhere(bad)[0]
-        raise MocapError(f"{name}: NaN or infinity in frame {frame}, joint {joint}; expected finite numbers")
+        raise FileError(f"{name}: NaN or infinity in frame {frame}, joint {joint}; expected finite numbers")
 
 
 def read_joints(
@@ -107,7 +107,7 @@ def read_joints(
 
     mapping: already loaded, else the clip's, else the shipped one that fits a BVH file's joints. published: AMASS frames by
     integer stride as HumanML3D took them, which keeps another frame rate where the ratio is not whole; otherwise everything is
-    interpolated. warnings: gets a line for each thing that looks wrong; without it they are logged. MocapError says why a
+    interpolated. warnings: gets a line for each thing that looks wrong; without it they are logged. FileError says why a
     recording cannot be used.
     """
     name = str(clip.data) if isinstance(clip.data, Path) else clip.name
@@ -123,7 +123,7 @@ def read_joints(
     else:
         joints, own_fps = read_joints_npy(clip.data, name=name)[clip.first_frame :], clip.fps or fps
     if len(joints) == 0:
-        raise MocapError(f"{name}: the motion should start at frame {clip.first_frame}, but the file is shorter")
+        raise FileError(f"{name}: the motion should start at frame {clip.first_frame}, but the file is shorter")
     joints = checked_joints(resample(joints, own_fps, fps, name), load_skeleton("humanml"), name, told)
     report_warnings(name, told, warnings)
     return joints
@@ -154,24 +154,24 @@ def _joints_of_bvh(clip: SourceClip, name: str, mapping: Mapping | None, told: l
 def checked_joints(joints: np.ndarray, skeleton: Skeleton, name: str, warnings: list[str]) -> np.ndarray:
     """Joints (T, J, 3) in metres of a person, each bone with a length; adds to the warnings what looks wrong.
 
-    Joints beyond the skeleton's are left out. MocapError where there are too few, one is not finite, or bones are not a
+    Joints beyond the skeleton's are left out. FileError where there are too few, one is not finite, or bones are not a
     person's.
     """
     if joints.shape[1] < skeleton.num_joints:
-        raise MocapError(f"{name}: {joints.shape[1]} joints, expected the {skeleton.num_joints} of {skeleton.name}")
+        raise FileError(f"{name}: {joints.shape[1]} joints, expected the {skeleton.num_joints} of {skeleton.name}")
     joints = joints[:, : skeleton.num_joints]
     _require_finite(joints, name)
     away = np.abs(joints).max(axis=(1, 2), initial=0)
     if away.max(initial=0) > FARTHEST:
         frame = int(away.argmax())
-        raise MocapError(f"{name}: a joint of frame {frame} is {away[frame]:.3g} m from the origin, expected up to {FARTHEST} m")
+        raise FileError(f"{name}: a joint of frame {frame} is {away[frame]:.3g} m from the origin, expected up to {FARTHEST} m")
     if problem := bone_problem(joints, skeleton):
-        raise MocapError(f"{name}: {problem}")
+        raise FileError(f"{name}: {problem}")
     warnings += [line for problem in (orientation_problem, root_problem) if (line := problem(joints, skeleton))]
     try:
         joints, missing = with_all_bones(joints, skeleton)
-    except MocapError as error:
-        raise MocapError(f"{name}: {error}") from None
+    except FileError as error:
+        raise FileError(f"{name}: {error}") from None
     if missing:
         warnings.append(f"bones without length point as on a resting body: {', '.join(missing)}")
     return joints

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from data_loaders.bvh import MocapError
+from protos.reading import FileError
 
 if TYPE_CHECKING:
     from data_loaders.skeleton import Skeleton
@@ -88,7 +88,7 @@ def with_all_bones(joints: np.ndarray, skeleton: Skeleton) -> tuple[np.ndarray, 
 
     Such a bone gets 1 cm along its rest direction in the frame of its parent; what hangs on it moves along, so that all other
     bones keep direction and length. Frames are made of bones that have a length: the sides of hips and shoulders, never the
-    bone itself. MocapError where neither hips nor shoulders are apart in any frame: nobody can tell where the body faces.
+    bone itself. FileError where neither hips nor shoulders are apart in any frame: nobody can tell where the body faces.
     """
     bones = bone_vectors(joints, skeleton)
     missing = np.linalg.norm(bones, axis=-1) < SHORTEST  # (T, J)
@@ -128,7 +128,7 @@ def _side(across: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
     length = np.linalg.norm(across, axis=-1)
     known = np.flatnonzero(length > NARROWEST)
     if not len(known):
-        raise MocapError("left and right hip lie in one point, and so do the shoulders: where the body faces cannot be told")
+        raise FileError("left and right hip lie in one point, and so do the shoulders: where the body faces cannot be told")
     frames = np.arange(len(across))
     after = np.searchsorted(known, frames).clip(max=len(known) - 1)
     before = (after - 1).clip(min=0)

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import numpy as np
 
-from data_loaders.bvh import MocapError
 from data_loaders.corpus import Motion
 from data_loaders.features import Features
 from data_loaders.joint_mapping import load_mapping
@@ -15,7 +14,7 @@ from data_loaders.motion_files import named_row, read_motion, run_results
 from data_loaders.skeleton import ALIASES, Skeleton
 from data_loaders.sources import SourceClip
 from protos.bounds import Range, check_bounds
-from protos.reading import read_array
+from protos.reading import FileError, read_array
 
 SUFFIXES = (".npy", ".npz", ".bvh")
 
@@ -40,15 +39,15 @@ def read_features(path: Path, features: Features, reading: Reading, warnings: li
     """Features (T, D) in their units, at their frame rate, of a file.
 
     .npy: features as they are, or joints in metres, Y up; .npz: AMASS, or such joints with their `fps`; .bvh. The results of a
-    sampling run (`motions.npz`, `motions.npy`) hold several motions: `motions.npz#2` names the third. MocapError says what is
+    sampling run (`motions.npz`, `motions.npy`) hold several motions: `motions.npz#2` names the third. FileError says what is
     wrong with a file; what looks wrong is collected in `warnings`, or logged.
     """
     path, skeleton, fps = Path(path), features.body, features.fps
     file, _ = named_row(path)
     if file.is_dir() or file.suffix.lower() not in SUFFIXES:
-        raise MocapError(f"{path}: expected a motion file, one of {', '.join(SUFFIXES)}")
+        raise FileError(f"{path}: expected a motion file, one of {', '.join(SUFFIXES)}")
     if not file.is_file():
-        raise MocapError(f"{path}: no such file")
+        raise FileError(f"{path}: no such file")
     if file.suffix.lower() == ".npy" and (stored := _stored_features(file, features)) is not None:
         return stored
     told: list[str] = []
@@ -57,28 +56,28 @@ def read_features(path: Path, features: Features, reading: Reading, warnings: li
         joints = resample(_joints_of(motion, skeleton, path), reading.motion_fps or motion.fps, fps)
         joints = checked_joints(joints, skeleton, str(path), told)
     elif skeleton.name != "humanml":
-        raise MocapError(f"{path}: {file.suffix} files are read as joints of humanml, this model reads those of {skeleton.name}")
+        raise FileError(f"{path}: {file.suffix} files are read as joints of humanml, this model reads those of {skeleton.name}")
     else:
         mapping = load_mapping(reading.mapping) if reading.mapping else None
         kind = "bvh" if file.suffix.lower() == ".bvh" else "amass"
         joints = read_joints(SourceClip(path.stem, path, kind), fps, reading.body_model, mapping, warnings=told)
     report_warnings(str(path), told, warnings)
     if len(joints) < 2:
-        raise MocapError(f"{path}: {len(joints)} frames at {fps:g} per second, expected at least 2")
+        raise FileError(f"{path}: {len(joints)} frames at {fps:g} per second, expected at least 2")
     return _finite(features.encode(joints).numpy(), path)
 
 
 def _joints_of(motion: Motion, skeleton: Skeleton, path: Path) -> np.ndarray:
-    """Joints (T, J, 3) of the only person; hands beyond those of the skeleton are left out. MocapError for other motions."""
+    """Joints (T, J, 3) of the only person; hands beyond those of the skeleton are left out. FileError for other motions."""
     if len(motion.joints) != 1:
-        raise MocapError(f"{path}: {len(motion.joints)} persons, this model reads one")
+        raise FileError(f"{path}: {len(motion.joints)} persons, this model reads one")
     joints = motion.joints[0]
     more = joints.shape[1] - skeleton.num_joints
     if more < 0 or (more and not skeleton.left_hand):
-        raise MocapError(f"{path}: {joints.shape[1]} joints, this model reads the {skeleton.num_joints} of {skeleton.name}")
+        raise FileError(f"{path}: {joints.shape[1]} joints, this model reads the {skeleton.num_joints} of {skeleton.name}")
     named = ALIASES.get(motion.skeleton.lower(), motion.skeleton)
     if named and named != skeleton.name:
-        raise MocapError(f"{path}: motions of {motion.skeleton[:40]!r}, this model reads those of {skeleton.name}")
+        raise FileError(f"{path}: motions of {motion.skeleton[:40]!r}, this model reads those of {skeleton.name}")
     return joints[:, : skeleton.num_joints]
 
 
@@ -90,10 +89,10 @@ def _stored_features(path: Path, features: Features) -> np.ndarray | None:
     if content.ndim != 2:
         return None
     if not len(content):
-        raise MocapError(f"{path}: holds no frame")
+        raise FileError(f"{path}: holds no frame")
     width = features.width * features.persons
     if content.dtype.kind not in "fiu" or content.shape[1] != width:
-        raise MocapError(f"{path}: shape {content.shape} of {content.dtype}, expected (frames, {width}): "
+        raise FileError(f"{path}: shape {content.shape} of {content.dtype}, expected (frames, {width}): "
                          f"this model reads {features.skeleton} features at {features.fps:g} fps")  # fmt: skip
     with np.errstate(over="ignore"):  # what does not fit into float32 is infinite, and named
         return _finite(np.array(content, np.float32), path)
@@ -102,5 +101,5 @@ def _stored_features(path: Path, features: Features) -> np.ndarray | None:
 def _finite(features: np.ndarray, path: Path) -> np.ndarray:
     bad = ~np.isfinite(features)
     if bad.any():
-        raise MocapError(f"{path}: NaN or infinity in frame {np.argwhere(bad)[0][0]} of its features")
+        raise FileError(f"{path}: NaN or infinity in frame {np.argwhere(bad)[0][0]} of its features")
     return features

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from data_loaders.bvh import MocapError
 from data_loaders.corpus import Motion
 from data_loaders.features import Features
 from data_loaders.mocap import RUN_JOINTS, finite_joints
@@ -249,7 +248,7 @@ def read_motion(path: Path, fps: float) -> Motion | None:
     """The motion in a file: joints in .npy or .npz, or one of a sampling run's results by its name (`motions.npz#2`). None for
     features, AMASS, BVH.
 
-    fps: where neither the file nor the run in whose `joints/` it lies says its own. MocapError or FileError for what is no
+    fps: where neither the file nor the run in whose `joints/` it lies says its own. FileError or FileError for what is no
     motion.
     """
     file, row = named_row(path)
@@ -257,7 +256,7 @@ def read_motion(path: Path, fps: float) -> Motion | None:
     if results is not None:
         return _row_of(results, path, row)
     if row is not None:
-        raise MocapError(f"{path}: {file.name} holds one motion, it needs no #{row}")
+        raise FileError(f"{path}: {file.name} holds one motion, it needs no #{row}")
     if file.suffix.lower() == ".npz":
         return _motion_of_archive(file, fps)
     if file.suffix.lower() != ".npy":
@@ -275,10 +274,10 @@ def _row_of(results: Results, path: Path, row: int | None) -> Motion:
     """The named motion, or the only one."""
     count = len(results.motions)
     if row is None and count != 1:
-        raise MocapError(f"{path}: the results file of {count} motions: name one, {path.name}#0 to #{count - 1}, or take "
+        raise FileError(f"{path}: the results file of {count} motions: name one, {path.name}#0 to #{count - 1}, or take "
                          f"{RUN_JOINTS}")  # fmt: skip
     if (row or 0) >= count:
-        raise MocapError(f"{path}: holds {count} motions, #0 to #{count - 1}")
+        raise FileError(f"{path}: holds {count} motions, #0 to #{count - 1}")
     motion = results.motions[row or 0]
     return replace(motion, joints=_people(motion.joints, path))
 
@@ -291,9 +290,9 @@ def _motion_of_archive(path: Path, fps: float) -> Motion | None:
     people = _people(content["joints"], path)
     own, unit, name = (content[key].reshape(-1)[:1].tolist() if key in content else [] for key in ("fps", "unit", "skeleton"))
     if own and (not isinstance(own[0], (int, float)) or not 0.1 <= own[0] <= 10_000):
-        raise MocapError(f"{path}: fps is {own[0]!r:.40}, expected frames per second, 0.1 to 10000")
+        raise FileError(f"{path}: fps is {own[0]!r:.40}, expected frames per second, 0.1 to 10000")
     if unit and unit[0] not in METRES:
-        raise MocapError(f"{path}: unit is {unit[0]!r:.40}, expected {' or '.join(METRES)}")
+        raise FileError(f"{path}: unit is {unit[0]!r:.40}, expected {' or '.join(METRES)}")
     skeleton = str(name[0]) if name else SKELETONS.get(people.shape[2], "")
     return Motion(people * np.float32(METRES[unit[0]] if unit else 1), own[0] if own else fps, skeleton)
 
@@ -301,7 +300,7 @@ def _motion_of_archive(path: Path, fps: float) -> Motion | None:
 def _people(joints: np.ndarray, path: Path) -> np.ndarray:
     """Joints (P, T, J, 3) float32 of joints with or without the first axis."""
     if joints.dtype.kind not in "fiu" or joints.ndim not in (3, 4) or joints.shape[-1] != 3 or 0 in joints.shape:
-        raise MocapError(f"{path}: joints of shape {joints.shape} of {joints.dtype}, expected (T, J, 3) in metres, "
+        raise FileError(f"{path}: joints of shape {joints.shape} of {joints.dtype}, expected (T, J, 3) in metres, "
                          "or (P, T, J, 3) of several persons")  # fmt: skip
     people = joints if joints.ndim == 4 else joints[None]
     return np.stack([finite_joints(np.array(each), str(path)) for each in people])

@@ -14,8 +14,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from data_loaders.bvh import MocapError
-from protos.reading import name_of, read_arrays
+from protos.reading import FileError, name_of, read_arrays
 
 # Z up to Y up as HumanML3D ends up with it: its reflection (x, z, y) followed by its negated x, together a rotation.
 _TO_Y_UP = np.array([[-1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
@@ -55,30 +54,30 @@ def read_amass_npz(
     """Joints of an AMASS file at its own frame rate; body_models is the folder with the body model of each gender.
 
     As HumanML3D: the male model for "male", otherwise the female one; 10 betas; no soft-tissue (DMPL) coefficients. The
-    first 22 joints are the same in SMPL, SMPL+H and SMPL-X. MocapError for a file without motion or frame rate.
+    first 22 joints are the same in SMPL, SMPL+H and SMPL-X. FileError for a file without motion or frame rate.
     """
     name = name or name_of(source)
     if body_models is None:
-        raise MocapError(f"{name}: AMASS holds poses, not joints; name the folder of the body model (--body_model)")
+        raise FileError(f"{name}: AMASS holds poses, not joints; name the folder of the body model (--body_model)")
     content = _arrays(source, name, MOTION_ARRAYS)
     if "poses" not in content or "trans" not in content:
         held = "is a results file of a sampling run, of joints" if "motion" in content else "no poses and trans"
-        raise MocapError(f"{name}: {held}; expected an AMASS motion file")
+        raise FileError(f"{name}: {held}; expected an AMASS motion file")
     poses, trans = _numbers(content, "poses", name), _numbers(content, "trans", name)
     betas = _numbers(content, "betas", name).reshape(-1) if "betas" in content else np.zeros(NUM_BETAS)
     gender = _gender(content["gender"]) if "gender" in content else "neutral"
     rates = [_numbers(content, key, name).reshape(-1) for key in ("mocap_framerate", "mocap_frame_rate") if key in content]
     if not rates or not len(rates[0]) or rates[0][0] == 0:
-        raise MocapError(f"{name}: no mocap_framerate, so its speed is unknown; HumanML3D skips such files too")
+        raise FileError(f"{name}: no mocap_framerate, so its speed is unknown; HumanML3D skips such files too")
     if not 0.1 <= (rate := float(rates[0][0])) <= 10_000:
-        raise MocapError(f"{name}: mocap_framerate is {rate:g}, expected 0.1 to 10000 frames per second")
+        raise FileError(f"{name}: mocap_framerate is {rate:g}, expected 0.1 to 10000 frames per second")
     if poses.ndim != 2 or trans.shape != (len(poses), 3) or poses.shape[1] < 3 * num_joints or len(poses) == 0:
-        raise MocapError(f"{name}: poses {poses.shape} and trans {trans.shape}; expected (T, {3 * num_joints} or more) and "
+        raise FileError(f"{name}: poses {poses.shape} and trans {trans.shape}; expected (T, {3 * num_joints} or more) and "
                          "(T, 3)")  # fmt: skip
     for key, values in (("poses", poses), ("trans", trans), ("betas", betas[None])):
         if not np.isfinite(values).all():
             frame = int(np.argwhere(~np.isfinite(values))[0, 0])
-            raise MocapError(f"{name}: NaN or infinity in {key}, frame {frame}; expected finite numbers")
+            raise FileError(f"{name}: NaN or infinity in {key}, frame {frame}; expected finite numbers")
     used = "male" if gender == "male" else "female"
     body = load_body_model(find_body_model(body_models, used))
     joints = pose_joints(body, poses[:, : 3 * num_joints], betas) + trans[:, None]
@@ -93,7 +92,7 @@ def pose_joints(body: BodyModel, poses: np.ndarray, betas: np.ndarray) -> np.nda
 
     num_frames, num_joints = len(poses), poses.shape[1] // 3
     if num_joints > len(body.parents):
-        raise MocapError(f"the body model has {len(body.parents)} joints, {num_joints} are asked for")
+        raise FileError(f"the body model has {len(body.parents)} joints, {num_joints} are asked for")
     rest = body.rest_joints(betas)
     local = Rotation.from_rotvec(poses.reshape(-1, 3)).as_matrix().reshape(num_frames, num_joints, 3, 3)
     world = np.empty_like(local)
@@ -118,7 +117,7 @@ def find_body_model(folder: str | Path, gender: str) -> Path:
     if folder.is_file():
         return folder
     if not folder.is_dir():
-        raise MocapError(f"{folder}: no such folder; expected {gender}/model.npz or SMPLH_{gender.upper()}.npz in it")
+        raise FileError(f"{folder}: no such folder; expected {gender}/model.npz or SMPLH_{gender.upper()}.npz in it")
     for pattern in _FILE_PATTERNS:
         found = sorted(folder.glob(pattern.format(g=gender, G=gender.upper())))
         # "male" also matches inside "female"
@@ -127,26 +126,26 @@ def find_body_model(folder: str | Path, gender: str) -> Path:
             return found[0]
     pickled = sorted(folder.rglob("*.pkl"))
     hint = f"; {pickled[0].name} is a pickle that runs code when read: take the .npz download" if pickled else ""
-    raise MocapError(f"{folder}: no {gender} body model; expected {gender}/model.npz or SMPLH_{gender.upper()}.npz, licensed at "
+    raise FileError(f"{folder}: no {gender} body model; expected {gender}/model.npz or SMPLH_{gender.upper()}.npz, licensed at "
                      f"https://mano.is.tue.mpg.de{hint}")  # fmt: skip
 
 
 @lru_cache(maxsize=4)
 def load_body_model(path: str | Path) -> BodyModel:
-    """The joint-related part of an SMPL-family .npz. MocapError where a part is missing or shapes disagree."""
+    """The joint-related part of an SMPL-family .npz. FileError where a part is missing or shapes disagree."""
     content = _arrays(path, str(path), BODY_ARRAYS)
     missing = [key for key in BODY_ARRAYS if key not in content]
     if missing:
-        raise MocapError(f"{path}: no {', '.join(missing)}; expected an SMPL, SMPL+H or SMPL-X model in .npz form")
+        raise FileError(f"{path}: no {', '.join(missing)}; expected an SMPL, SMPL+H or SMPL-X model in .npz form")
     template, shape, regressor, tree = (_numbers(content, key, str(path)) for key in BODY_ARRAYS)
     parents = tree.reshape(len(tree), -1)[0].astype(np.int64) if tree.size else np.zeros(0, np.int64)
     count = len(template)
     fits = template.shape == (count, 3) and shape.ndim == 3 and shape.shape[:2] == (count, 3)
     if not fits or regressor.shape != (len(parents), count):
-        raise MocapError(f"{path}: v_template {template.shape}, shapedirs {shape.shape}, J_regressor {regressor.shape} and "
+        raise FileError(f"{path}: v_template {template.shape}, shapedirs {shape.shape}, J_regressor {regressor.shape} and "
                          f"{len(parents)} joints do not belong together")  # fmt: skip
     if not len(parents) or ((parents[1:] < 0) | (parents[1:] >= np.arange(1, len(parents)))).any():
-        raise MocapError(f"{path}: kintree_table names parents that come after their children")
+        raise FileError(f"{path}: kintree_table names parents that come after their children")
     parents[0] = -1  # written as 4294967295
     return BodyModel(template, shape, regressor, tuple(parents.tolist()))
 
@@ -155,12 +154,12 @@ def _arrays(source: str | Path | BinaryIO | bytes, name: str, only: tuple[str, .
     try:
         return read_arrays(source, name=name, only=only)
     except FileNotFoundError:
-        raise MocapError(f"{name}: no such file") from None
+        raise FileError(f"{name}: no such file") from None
 
 
 def _numbers(content: dict[str, np.ndarray], key: str, name: str) -> np.ndarray:
     if content[key].dtype.kind not in "fiu":
-        raise MocapError(f"{name}: {key} holds {content[key].dtype}, expected numbers")
+        raise FileError(f"{name}: {key} holds {content[key].dtype}, expected numbers")
     return content[key].astype(np.float64)
 
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from data_loaders.bvh import MocapError, read_bvh
+from data_loaders.bvh import read_bvh
 from data_loaders.features import Features
 from data_loaders.joint_mapping import fitting_mapping, load_mapping
 from data_loaders.motion_features import Reading, read_features
 from data_loaders.motion_files import read_motion
-from protos.reading import read_array
+from protos.reading import FileError, read_array
 from sample.gallery_sources import usable
 
 SECONDS = 20.0  # that reading a file may take
@@ -43,6 +43,6 @@ def reading_of(path: Path, skeleton: str, fps: float) -> Reading:
         joint_mapping = fitting_mapping(bvh) if skeleton == AUTO else load_mapping(skeleton)
         mapping, frames, fps = joint_mapping.name, len(bvh.joints), joint_mapping.fps or bvh.fps
     if not frames / fps <= LONGEST_FILE:
-        raise MocapError(f"{path.name} lasts {frames / fps:.0f} s at {fps:g} frames per second, at most {LONGEST_FILE:g} s "
+        raise FileError(f"{path.name} lasts {frames / fps:.0f} s at {fps:g} frames per second, at most {LONGEST_FILE:g} s "
                          "are read: is its frame rate right?")  # fmt: skip
     return Reading(motion_fps=fps) if mapping is None else Reading(mapping=mapping, motion_fps=fps)

@@ -9,7 +9,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from data_loaders import bvh_kinematics
-from data_loaders.bvh import MocapError, read_bvh
+from data_loaders.bvh import read_bvh
+from protos.reading import FileError
 from tests.shared import shared
 
 SIX = "Xposition Yposition Zposition Zrotation Xrotation Yrotation"
@@ -87,7 +88,7 @@ def values() -> np.ndarray:
 
 
 def error(text: str | bytes) -> str:
-    with pytest.raises(MocapError) as caught:
+    with pytest.raises(FileError) as caught:
         read_bvh(text.encode() if isinstance(text, str) else text, name="leg.bvh")
     message = str(caught.value)
     assert message.startswith("leg.bvh") and "\n" not in message

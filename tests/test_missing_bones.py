@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from data_loaders.bvh import MocapError, read_bvh
+from data_loaders.bvh import read_bvh
 from data_loaders.humanml_features import features_from_joints, joints_from_features
 from data_loaders.joint_mapping import load_mapping, retarget
 from data_loaders.mocap import checked_joints, resample
 from data_loaders.motion_checks import with_all_bones
 from data_loaders.skeleton import load_skeleton
+from protos.reading import FileError
 from tests.shared import shared
 from tests.synthetic import walk
 
@@ -119,5 +120,5 @@ def test_left_is_left_on_the_skeleton_of_kit_too():
 def test_a_body_whose_hips_and_shoulders_lie_in_one_point_is_refused():
     bones = [f"{side}_{bone}" for side in SIDES for bone in ("hip", "collar", "shoulder")]
     flat = without_bone(walk(40).astype(np.float64), bones)
-    with pytest.raises(MocapError, match="where the body faces cannot be told"):
+    with pytest.raises(FileError, match="where the body faces cannot be told"):
         with_all_bones(flat, HUMANML)

@@ -7,12 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from data_loaders.bvh import BvhClip, MocapError, read_bvh
+from data_loaders.bvh import BvhClip, read_bvh
 from data_loaders.joint_mapping import MAPPINGS, load_mapping, retarget
 from data_loaders.mocap import read_joints, read_joints_npy, resample
 from data_loaders.motion_checks import orientation_problem
 from data_loaders.skeleton import load_skeleton
 from data_loaders.sources import SourceClip
+from protos.reading import FileError
 from tests.shared import shared
 
 HUMANML = load_skeleton("humanml")
@@ -94,17 +95,17 @@ def test_wrong_mappings_say_what_was_expected(change, expected):
 def test_broken_or_missing_mapping_files_are_named(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text("scale = = 1")
-    with pytest.raises(MocapError, match=r"mine\.toml: not readable TOML"):
+    with pytest.raises(FileError, match=r"mine\.toml: not readable TOML"):
         load_mapping(path)
-    with pytest.raises(MocapError, match="No such file"):
+    with pytest.raises(FileError, match="No such file"):
         load_mapping(tmp_path / "absent.toml")
-    with pytest.raises(MocapError, match="one of bandai_namco, cmu_cgspeed, cmu_iclone, cmu_salsa, xsens_mvn"):
+    with pytest.raises(FileError, match="one of bandai_namco, cmu_cgspeed, cmu_iclone, cmu_salsa, xsens_mvn"):
         load_mapping("bandai")
 
 
 def test_an_unknown_source_joint_is_named_with_its_neighbours():
     names = [{"left_knee": "LeftLeg", "left_ankle": "LeftFoot"}.get(name, name) for name in HUMANML.joint_names]
-    with pytest.raises(MocapError) as caught:
+    with pytest.raises(FileError) as caught:
         renamed = {**{name: name for name in names}, "left_knee": "LeftLegs", "left_ankle": "LeftFoot"}
         del renamed["LeftLeg"], renamed["LeftFoot"]
         retarget(as_clip(standing(), names), mapping(joints=renamed))
@@ -175,7 +176,7 @@ def test_first_frame_drops_what_comes_before():
     clip = as_clip(standing(5) + np.arange(5)[:, None, None])
     assert len(retarget(clip, mapping(first_frame=2))) == 3
     assert len(retarget(clip, mapping(first_frame=2), first_frame=4)) == 1
-    with pytest.raises(MocapError, match="should start at frame 5, the file has 5"):
+    with pytest.raises(FileError, match="should start at frame 5, the file has 5"):
         retarget(clip, mapping(first_frame=5))
 
 
@@ -212,13 +213,13 @@ def test_short_clips_can_be_resampled(frames):
 
 
 def test_resampling_without_a_rate_is_refused():
-    with pytest.raises(MocapError, match=r"expected 0\.1 to 10000"):
+    with pytest.raises(FileError, match=r"expected 0\.1 to 10000"):
         resample(wave(30), 0, 20)
 
 
 def test_a_slip_in_the_frame_rate_does_not_fill_the_memory(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros((100_000, 22, 3), np.float16))
-    with pytest.raises(MocapError, match=r"a\.npy: 100000 frames at 0\.1 per second last 1000000 s, .* is the frame rate right"):
+    with pytest.raises(FileError, match=r"a\.npy: 100000 frames at 0\.1 per second last 1000000 s, .* is the frame rate right"):
         read_joints(SourceClip("a", tmp_path / "a.npy", "joints", fps=0.1), 20)
 
 
@@ -247,13 +248,13 @@ def test_wrong_joints_npy_say_what_was_expected(tmp_path):
     ]
     for array, expected in cases:
         np.save(path, array)
-        with pytest.raises(MocapError) as caught:
+        with pytest.raises(FileError) as caught:
             read_joints_npy(path, num_joints=22)
         assert expected in str(caught.value) and str(path) in str(caught.value)
     path.write_text("not numpy")
-    with pytest.raises(MocapError, match=r"not a \.npy array"):
+    with pytest.raises(FileError, match=r"not a \.npy array"):
         read_joints_npy(path)
-    with pytest.raises(MocapError, match="no such file"):
+    with pytest.raises(FileError, match="no such file"):
         read_joints_npy(tmp_path / "absent.npy")
 
 
@@ -372,7 +373,7 @@ def test_a_bvh_without_mapping_is_read_by_the_shipped_one_that_fits_and_refused_
     clip = SourceClip("walk", path, "bvh")
     np.testing.assert_array_equal(read_joints(clip, 20), read_joints(replace(clip, mapping="bandai_namco"), 20))
     (tmp_path / "other.bvh").write_text(path.read_text().replace("UpperLeg_L", "Oberschenkel_L"))
-    with pytest.raises(MocapError, match=r"not named as in any skeleton known here \(bandai_namco, .*--mapping FILE"):
+    with pytest.raises(FileError, match=r"not named as in any skeleton known here \(bandai_namco, .*--mapping FILE"):
         read_joints(SourceClip("other", tmp_path / "other.bvh", "bvh"), 20)
-    with pytest.raises(MocapError, match="no joint 'hip', which mapping cmu_salsa needs for pelvis"):
+    with pytest.raises(FileError, match="no joint 'hip', which mapping cmu_salsa needs for pelvis"):
         read_joints(replace(clip, mapping="cmu_salsa"), 20)

@@ -5,12 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from data_loaders.bvh import MocapError, read_bvh
+from data_loaders.bvh import read_bvh
 from data_loaders.joint_mapping import fitting_mapping, load_mapping, retarget
 from data_loaders.mocap import checked_joints, read_joints
 from data_loaders.motion_checks import bone_problem, orientation_problem, root_problem
 from data_loaders.skeleton import load_skeleton
 from data_loaders.sources import SourceClip
+from protos.reading import FileError
 from tests.shared import shared
 from tests.synthetic import walk
 
@@ -70,7 +71,7 @@ def test_without_a_collector_warnings_are_logged_with_the_file(tmp_path, caplog)
     ids=["lost take", "millimetres", "centimetres", "metres read as centimetres", "inches read as centimetres"],
 )
 def test_joints_in_another_unit_than_metres_are_refused(factor, expected, tmp_path):
-    with pytest.raises(MocapError, match=expected) as refused:
+    with pytest.raises(FileError, match=expected) as refused:
         read(walk(60) * factor, tmp_path)
     assert str(tmp_path / "take.npy") in str(refused.value) and "\n" not in str(refused.value)
 
@@ -89,13 +90,13 @@ def test_somebody_who_stands_or_turns_on_the_spot_is_no_lost_root():
 def test_joints_that_are_too_many_are_left_out_and_too_few_or_broken_ones_named():
     hands = np.concatenate([walk(20), np.zeros((20, 30, 3))], axis=1)
     np.testing.assert_array_equal(checked_joints(hands, HUMANML, "take", []), walk(20))
-    with pytest.raises(MocapError, match="take: 21 joints, expected the 22 of humanml"):
+    with pytest.raises(FileError, match="take: 21 joints, expected the 22 of humanml"):
         checked_joints(walk(20)[:, :21], HUMANML, "take", [])
     hands[7, 3] = 1e30
-    with pytest.raises(MocapError, match=r"take: a joint of frame 7 is 1e\+30 m from the origin"):
+    with pytest.raises(FileError, match=r"take: a joint of frame 7 is 1e\+30 m from the origin"):
         checked_joints(hands, HUMANML, "take", [])
     hands[7, 3] = np.inf
-    with pytest.raises(MocapError, match="take: NaN or infinity in frame 7"):
+    with pytest.raises(FileError, match="take: NaN or infinity in frame 7"):
         checked_joints(hands, HUMANML, "take", [])
 
 
@@ -145,10 +146,10 @@ def test_xsens_is_read_as_xsens_although_it_has_the_joints_of_cmu():
 
 
 def test_a_mapping_that_makes_no_person_of_a_file_is_not_taken():
-    with pytest.raises(MocapError, match=r"named as in xsens_mvn, but read so its .*m long, a person's.*--mapping FILE"):
+    with pytest.raises(FileError, match=r"named as in xsens_mvn, but read so its .*m long, a person's.*--mapping FILE"):
         fitting_mapping(read_bvh(xsens_bvh(unit=10)))  # the same in millimetres
     clip = SourceClip("man", xsens_bvh(), "bvh", "cmu_cgspeed")
-    with pytest.raises(MocapError, match=r"thigh is 2\.4 m long"):
+    with pytest.raises(FileError, match=r"thigh is 2\.4 m long"):
         read_joints(clip, 20)
     assert read_joints(replace(clip, mapping=None), 20, warnings=[]).shape == (10, 22, 3)
 

@@ -7,7 +7,6 @@ import pickle
 import numpy as np
 import pytest
 
-from data_loaders.bvh import MocapError
 from data_loaders.corpus import Motion
 from data_loaders.features import Features
 from data_loaders.motion_features import Reading, read_features
@@ -22,7 +21,7 @@ FEATURES = Features("humanml", 20.0, "continuous")
 @pytest.mark.parametrize("fps", [np.inf, np.nan, 0.0, -20.0, 1e-6])
 def test_a_frame_rate_without_meaning_is_named(tmp_path, fps):
     np.savez(tmp_path / "a.npz", joints=walk(40), fps=fps)
-    with pytest.raises(MocapError, match=r"a\.npz: fps is"):
+    with pytest.raises(FileError, match=r"a\.npz: fps is"):
         read_features(tmp_path / "a.npz", FEATURES, Reading())
     with pytest.raises(ValueError, match=r"0\.1 to 10000"):
         Reading(motion_fps=fps)
@@ -30,17 +29,17 @@ def test_a_frame_rate_without_meaning_is_named(tmp_path, fps):
 
 def test_a_file_without_a_frame_and_one_beyond_float32_are_named(tmp_path):
     np.save(tmp_path / "none.npy", np.zeros((0, 263)))
-    with pytest.raises(MocapError, match=r"none\.npy: holds no frame"):
+    with pytest.raises(FileError, match=r"none\.npy: holds no frame"):
         read_features(tmp_path / "none.npy", FEATURES, Reading())
     np.save(tmp_path / "huge.npy", np.full((20, 263), 1e300))
-    with pytest.raises(MocapError, match=r"huge\.npy: NaN or infinity in frame 0"):
+    with pytest.raises(FileError, match=r"huge\.npy: NaN or infinity in frame 0"):
         read_features(tmp_path / "huge.npy", FEATURES, Reading())
 
 
 def test_nobody_is_advised_to_unpickle_a_file(tmp_path):
     for suffix in ("npy", "npz"):
         (tmp_path / f"a.{suffix}").write_bytes(b"\x80\x04K\x01.")
-        with pytest.raises(MocapError, match="not a") as refused:
+        with pytest.raises(FileError, match="not a") as refused:
             read_features(tmp_path / f"a.{suffix}", FEATURES, Reading())
         assert "load" not in str(refused.value) and "allow" not in str(refused.value)
 
@@ -66,11 +65,11 @@ def test_each_motion_of_a_sampling_run_can_be_named(tmp_path, name):
         np.save(tmp_path / "joints.npy", clip)
         expected = read_features(tmp_path / "joints.npy", FEATURES, Reading())
         np.testing.assert_allclose(read_features(tmp_path / f"{name}#{row}", FEATURES, Reading()), expected, atol=1e-6)
-    with pytest.raises(MocapError, match=rf"results file of 3 motions: name one, {name}#0 to #2, or take joints/prompt"):
+    with pytest.raises(FileError, match=rf"results file of 3 motions: name one, {name}#0 to #2, or take joints/prompt"):
         read_features(tmp_path / name, FEATURES, Reading())
-    with pytest.raises(MocapError, match="holds 3 motions, #0 to #2"):
+    with pytest.raises(FileError, match="holds 3 motions, #0 to #2"):
         read_features(tmp_path / f"{name}#3", FEATURES, Reading())
-    with pytest.raises(MocapError, match="needs no #0"):
+    with pytest.raises(FileError, match="needs no #0"):
         read_features(tmp_path / "joints.npy#0", FEATURES, Reading())
 
 
@@ -82,16 +81,16 @@ def test_a_run_of_one_motion_needs_no_name_and_keeps_its_own_frame_rate(tmp_path
 
 def test_motions_of_another_skeleton_or_unit_are_not_taken_for_ours(tmp_path):
     run(tmp_path, 1, skeleton="kit")
-    with pytest.raises(MocapError, match="motions of 'kit', this model reads those of humanml"):
+    with pytest.raises(FileError, match="motions of 'kit', this model reads those of humanml"):
         read_features(tmp_path / "motions.npz", FEATURES, Reading())
     np.savez(tmp_path / "kit.npz", joints=walk(40), skeleton="kit")
-    with pytest.raises(MocapError, match="motions of 'kit'"):
+    with pytest.raises(FileError, match="motions of 'kit'"):
         read_features(tmp_path / "kit.npz", FEATURES, Reading())
     np.savez(tmp_path / "mm.npz", joints=1000 * walk(40), unit="millimetre")
     np.save(tmp_path / "m.npy", walk(40))
     np.testing.assert_allclose(*(read_features(tmp_path / name, FEATURES, Reading()) for name in ("mm.npz", "m.npy")), atol=1e-4)
     np.save(tmp_path / "mm.npy", 1000 * walk(40))
-    with pytest.raises(MocapError, match="is the scale right"):
+    with pytest.raises(FileError, match="is the scale right"):
         read_features(tmp_path / "mm.npy", FEATURES, Reading())
 
 
@@ -101,14 +100,14 @@ def test_what_looks_wrong_in_a_file_is_told(tmp_path):
     read_features(tmp_path / "z_up.npy", FEATURES, Reading(), warnings)
     assert warnings == ["the body is lying in most frames; check the up axis"]
     np.save(tmp_path / "zeros.npy", 0 * walk(40))
-    with pytest.raises(MocapError, match="its bones have no length"):
+    with pytest.raises(FileError, match="its bones have no length"):
         read_features(tmp_path / "zeros.npy", FEATURES, Reading())
 
 
 def test_text_that_is_none_does_not_stop_the_program(tmp_path):
     """Python cannot even show such text: whoever tries gets a SystemError."""
     np.savez(tmp_path / "a.npz", joints=walk(40), unit=np.frombuffer(np.uint32(0x110000).tobytes(), "<U1")[0:1].reshape(()))
-    with pytest.raises(MocapError, match="characters that do not exist"):
+    with pytest.raises(FileError, match="characters that do not exist"):
         read_features(tmp_path / "a.npz", FEATURES, Reading())
 
 
@@ -248,7 +247,7 @@ def test_two_persons_are_written_and_read_back(name, tmp_path):
     assert np.array_equal(read_results(tmp_path / "p1.npy").motions[0].joints, pair[:1])
     again = read_motion(write_joints(tmp_path / "joints" / "a.npy", long), fps=60.0)
     assert np.array_equal(again.joints, pair) and again.fps == 20.0, "the run says its frame rate"
-    with pytest.raises(MocapError, match="2 persons, this model reads one"):
+    with pytest.raises(FileError, match="2 persons, this model reads one"):
         read_features(tmp_path / f"{name}#0", FEATURES, Reading())
 
 

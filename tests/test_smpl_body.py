@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from data_loaders.bvh import MocapError
 from data_loaders.mocap import read_joints
 from data_loaders.motion_checks import orientation_problem
 from data_loaders.smpl_body import find_body_model, load_body_model, pose_joints, published_stride, read_amass_npz
 from data_loaders.sources import SourceClip
+from protos.reading import FileError
 from tests.synthetic_bodies import HUMANML, rest_pose, write_amass, write_body_models
 
 
@@ -102,7 +102,7 @@ def test_newer_files_spell_the_frame_rate_otherwise(models, tmp_path):
 )
 def test_unusable_amass_files_are_named(models, tmp_path, changes, expected):
     path = write_amass(tmp_path / "walk.npz", **changes)
-    with pytest.raises(MocapError) as caught:
+    with pytest.raises(FileError) as caught:
         read_amass_npz(path, models)
     assert expected in str(caught.value) and str(path) in str(caught.value) and "\n" not in str(caught.value)
 
@@ -110,12 +110,12 @@ def test_unusable_amass_files_are_named(models, tmp_path, changes, expected):
 def test_unreadable_archives_are_named(models, tmp_path):
     whole = write_amass(tmp_path / "walk.npz").read_bytes()
     for data, expected in ((whole[:500], "not a readable"), (b"", "not a readable"), (b"hello", "not a readable")):
-        with pytest.raises(MocapError, match=expected):
+        with pytest.raises(FileError, match=expected):
             read_amass_npz(data, models, name="walk.npz")
     np.save(tmp_path / "one.npy", np.zeros(3))
-    with pytest.raises(MocapError, match=r"is a \.npy array"):
+    with pytest.raises(FileError, match=r"is a \.npy array"):
         read_amass_npz(tmp_path / "one.npy", models)
-    with pytest.raises(MocapError, match="no such file"):
+    with pytest.raises(FileError, match="no such file"):
         read_amass_npz(tmp_path / "absent.npz", models)
 
 
@@ -131,20 +131,20 @@ def test_body_models_are_found_in_the_usual_layouts(models, tmp_path):
 
 def test_missing_or_wrong_body_models_say_what_is_needed(models, tmp_path):
     path = write_amass(tmp_path / "walk.npz")
-    with pytest.raises(MocapError, match="name the folder of the body model"):
+    with pytest.raises(FileError, match="name the folder of the body model"):
         read_amass_npz(path, None)
-    with pytest.raises(MocapError, match="no such folder"):
+    with pytest.raises(FileError, match="no such folder"):
         read_amass_npz(path, tmp_path / "absent")
     (tmp_path / "smplh").mkdir()
-    with pytest.raises(MocapError, match=r"no male body model; expected male/model\.npz or SMPLH_MALE\.npz"):
+    with pytest.raises(FileError, match=r"no male body model; expected male/model\.npz or SMPLH_MALE\.npz"):
         read_amass_npz(path, tmp_path / "smplh")
     (tmp_path / "smplh" / "SMPLH_MALE.pkl").write_bytes(b"")
-    with pytest.raises(MocapError, match="is a pickle that runs code"):
+    with pytest.raises(FileError, match="is a pickle that runs code"):
         read_amass_npz(path, tmp_path / "smplh")
     np.savez(tmp_path / "smplh" / "SMPLH_MALE.npz", v_template=np.zeros((10, 3)))
-    with pytest.raises(MocapError, match="no shapedirs, J_regressor, kintree_table"):
+    with pytest.raises(FileError, match="no shapedirs, J_regressor, kintree_table"):
         read_amass_npz(path, tmp_path / "smplh")
     wrong = dict(np.load(models / "male" / "model.npz")) | {"J_regressor": np.zeros((52, 7))}
     np.savez(tmp_path / "smplh" / "SMPLH_MALE2.npz", **wrong)
-    with pytest.raises(MocapError, match="do not belong together"):
+    with pytest.raises(FileError, match="do not belong together"):
         load_body_model(tmp_path / "smplh" / "SMPLH_MALE2.npz")
