@@ -103,6 +103,21 @@ class Features:
         made = codec.features_from_clips(clips, self.body, self.heading)
         return made if isinstance(joints, list) else made[0]
 
+    def completed(self, x: "Tensor", columns: "list[int]") -> "Tensor":
+        """Features (T, width) whose `columns` are those of x (T, C), the others (rotations, velocities) what follows from them.
+
+        Rows tell what happens up to the next frame, so one frame is added at the end that goes on as the last two did.
+        """
+        import torch
+
+        joints = self.joints(x[..., : self.read_columns])  # (T, J, 3)
+        if not joints.isfinite().all():
+            return x.new_full((len(x), self.width), torch.nan)
+        following = 2 * joints[-1:] - joints[-2:-1] if len(joints) > 1 else joints[-1:]
+        whole = self.encode(torch.cat([joints, following])).clone()  # (T, width)
+        whole[:, columns] = x
+        return whole
+
     def check(self, name: str) -> None:
         """FileError, naming the file `name`, where skeleton, fps, heading or kind are none that this program knows."""
         try:

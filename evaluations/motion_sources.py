@@ -40,28 +40,8 @@ class ModelSource:
     def __call__(self, captions: Sequence[Caption], lengths: Sequence[int], seeds: Sequence[int]) -> list[np.ndarray]:
         longest, rows = self.networks.config.max_frames, zip(captions, lengths, seeds, strict=True)
         requests = [Request(caption.text, min(int(frames), longest), seed) for caption, frames, seed in rows]
-        return [self.completed(features) for features in features_for(self.networks, requests, self.decoding, self.progress)]
-
-    def completed(self, motion: torch.Tensor) -> np.ndarray:
-        """All features (T, D) of a motion of which the model may make only root, positions and contacts."""
-        made = self.networks.columns()
-        if isinstance(made, slice):
-            return motion.numpy()
-        return complete_features(motion, made, self.networks.features)
-
-
-def complete_features(made: torch.Tensor, columns: Sequence[int], features: Features) -> np.ndarray:
-    """Features (T, D) whose `columns` are those made (T, C), the others (rotations, velocities) what follows from them.
-
-    Rows tell what happens up to the next frame, so one frame is added at the end that goes on as the last two did.
-    """
-    joints = features.joints(made[..., : features.read_columns])  # (T, J, 3)
-    if not joints.isfinite().all():
-        return np.full((len(made), features.width), np.nan, np.float32)
-    following = 2 * joints[-1:] - joints[-2:-1] if len(joints) > 1 else joints[-1:]
-    whole = features.encode(torch.cat([joints, following])).clone()  # (T, D)
-    whole[:, columns] = made
-    return whole.numpy()
+        made = features_for(self.networks, requests, self.decoding, self.progress)
+        return [self.networks.completed(features).numpy() for features in made]
 
 
 def feature_joints(motions: Motions, features: Features) -> list[np.ndarray]:

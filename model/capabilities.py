@@ -96,12 +96,12 @@ def require_only(record: Request | Decoding, taken: Sequence[str], why: str) -> 
 
 @runtime_checkable
 class Generates(Protocol):
-    """Makes motion. Its configuration says `max_frames`, whether it `reads_text`, and its `own_guidance`: the strength with
-    which it follows what is asked, None where that is not to be chosen.
+    """Makes motion. Its configuration says `features`, `max_frames`, whether it `reads_text`, and its `own_guidance`: how
+    strongly it follows what is asked, None where that is not to be chosen.
     """
-
-    def columns(self) -> list[int] | slice:
-        """The feature columns that it makes."""
 
     def generate(self, requests: Sequence[Request], decoding: Decoding = OWN) -> list[Tensor]:
         """Features [(frames, D)] in their units, all made at once. ValueError for a length or a setting that it cannot take."""
+
+    def completed(self, made: Tensor) -> Tensor:
+        """Features (T, D) of full width of one of them: the same, unless it makes only some of the columns."""

@@ -112,8 +112,8 @@ class Latent(LSReMGM):
     def frames_per_token(self) -> int:
         return 1 if self.autoencoder is None else self.autoencoder.config.downsampling
 
-    def columns(self) -> list[int] | slice:
-        return slice(None) if self.autoencoder is None else self.autoencoder.columns
+    def completed(self, made: Tensor) -> Tensor:
+        return made if self.autoencoder is None else self.features.completed(made, self.autoencoder.columns)
 
     def normalise(self, features: Tensor) -> Tensor:
         """(B, T, D), or the autoencoder's columns, in units of the mean and std that it was trained with."""

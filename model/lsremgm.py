@@ -62,7 +62,7 @@ class LSReMGM(Model):
         return self.text_encoder.encode(list(texts)).to(self.device)
 
     def generate(self, requests: Sequence[Request], decoding: Decoding = OWN) -> list[Tensor]:
-        """Features [(frames, D)] in their units, of the columns that the model makes. Raises LengthError, EditError.
+        """Features [(frames, D)] in their units, of the columns that are made. Raises LengthError, EditError.
 
         A prefix model takes several texts for a motion, one for each piece of `pred_len` frames.
         """

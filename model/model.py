@@ -80,9 +80,9 @@ class Model:
         """Terms, scalar or (B,), of a training step on features in their units; "loss" is the total, or else their sum."""
         raise ValueError(f"{type(self).__name__} is not trained by itself")
 
-    def columns(self) -> list[int] | slice:
-        """The feature columns that it makes, if it makes motion."""
-        return slice(None)
+    def completed(self, made: Tensor) -> Tensor:
+        """Features (T, D) of full width of a motion that it generated: the same, unless it makes only some of the columns."""
+        return made
 
     def normalise(self, features: Tensor) -> Tensor:
         """(..., D) in units of the model's own mean and std; as they are where it has none."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from model.run_folder import WEIGHTS_FILE
-from protos.reading import read_json
+from protos.reading import FileError, read_json
 
 MOST_SETTINGS = 16 << 20  # bytes of a config.json or args.json
 EVALUATOR_FILE = "text_mot_match/model/finest.tar"
@@ -108,6 +108,22 @@ def published_at(path: Path) -> tuple[System, Layout] | None:
     """The system and the layout of a published checkpoint; None where there is none."""
     found = ((system, layout) for system in SYSTEMS.values() for layout in system.published if layout.recognises(path))
     return next(found, None)
+
+
+def holding(path: Path) -> str | None:
+    """The system whose checkpoint, of which the settings can be read without the weights, lies in a folder; None where none does.
+    FileError for a damaged one.
+    """
+    if not is_ours(path):
+        found = published_at(path)
+        return found[0].name if found and found[1].config else None
+    content = read_json(path / "config.json", most=MOST_SETTINGS)
+    name = content.get("system") if isinstance(content, dict) else None
+    if not isinstance(name, str) or name not in SYSTEMS:
+        return None
+    if not (path / WEIGHTS_FILE).is_file():
+        raise FileError(f"{path / WEIGHTS_FILE} is absent: the checkpoint is incomplete")
+    return name
 
 
 def able(capability: type) -> tuple[str, ...]:

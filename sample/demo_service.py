@@ -22,7 +22,7 @@ from data_loaders.motion_files import motion_of, write_joints
 from model.capabilities import Decoding, Generates, Request
 from model.checkpoints import from_pretrained, read_config
 from model.embedding import TextMotionSpace, open_space
-from model.registry import able, is_ours, published_at
+from model.registry import able, holding
 from protos.confined import Confined, LimitError
 from protos.names import file_name
 from protos.options import one_line
@@ -254,15 +254,13 @@ def text_to_motion_checkpoints(roots: Sequence[Path] = CHECKPOINT_FOLDERS) -> di
 def _checkpoint(folder: Path) -> Checkpoint | None:
     """None for a folder that holds no text-to-motion model; a damaged one is named."""
     try:
-        if not is_ours(folder) and published_at(folder) is None:
+        if (holds := holding(folder)) is None or holds not in able(Generates):
             return None
-        system, config = read_config(folder)
+        _, config = read_config(folder)
     except (ValueError, OSError) as error:
         log.warning("%s is left out of the checkpoints to make motions with: %s", folder, one_line(error)[:300])
         return None
-    if system not in able(Generates) or not config.reads_text:
-        return None
-    return Checkpoint(folder, config.max_frames / config.features.fps, config.own_guidance)
+    return Checkpoint(folder, config.max_frames / config.features.fps, config.own_guidance) if config.reads_text else None
 
 
 class Maker:

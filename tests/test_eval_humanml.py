@@ -26,7 +26,7 @@ from evaluations.judge_quality import judge_evaluator, unseen_wordings
 from evaluations.judges import default_evaluator, load_judge
 from evaluations.metrics import Interval
 from evaluations.metrics_report import Measured, board_report, entrants_of_board, gap_to_published, published_rows
-from evaluations.motion_sources import complete_features, given_set
+from evaluations.motion_sources import given_set
 from evaluations.physics import physics_of, physics_table
 from evaluations.probes import probes_of
 from evaluations.report import read_report
@@ -236,7 +236,7 @@ def test_features_that_a_model_does_not_make_follow_from_those_it_makes(dataset)
     corpus = Corpus.open(dataset)
     whole = np.array(corpus[4])
     columns = [*range(67), *range(259, 263)]
-    found = complete_features(torch.as_tensor(whole[:, columns]), columns, Features("humanml", 20.0, "continuous"))
+    found = Features("humanml", 20.0, "continuous").completed(torch.as_tensor(whole[:, columns]), columns).numpy()
     assert found.shape == whole.shape and (found[:, columns] == whole[:, columns]).all()
     np.testing.assert_allclose(found[:-1], whole[:-1], atol=2e-3)
     joints = [joints_from_features(torch.as_tensor(rows), SKELETON) for rows in (found, whole)]
