@@ -140,6 +140,11 @@ class Outputs:
         """Removes all that earlier runs of ours listed: what --overwrite asks for."""
         self.remove(*self.listed)
 
+    def adopt(self, *names: str) -> None:
+        """Lists files that an earlier version wrote among others: the caller has seen by what they hold that they are ours."""
+        self.listed.update(names)
+        self._save()
+
     def _save(self) -> None:
         write_manifest(self.folder, self.what, self.listed)
 
