@@ -118,7 +118,10 @@ def read_config(path: str | Path) -> tuple[str, Any]:
     path = checkpoint_in(path)
     with checkpoint_errors():
         if is_ours(path):
-            system, config, _ = _read_settings(path if path.is_dir() else path.parent)
+            folder = path if path.is_dir() else path.parent
+            if not (folder / WEIGHTS_FILE).is_file():
+                raise CheckpointError(f"{folder / WEIGHTS_FILE} is absent: the checkpoint is incomplete")
+            system, config, _ = _read_settings(folder)
             return system.name, config
         published = published_at(path)
         if published is None or not published[1].config:

@@ -169,7 +169,7 @@ def config_from_args(args: dict, where: str = "args.json") -> LSReMGMConfig:
 
 def config_at(path: Path) -> LSReMGMConfig:
     """Our configuration of a published folder, or of one model*.pt in it."""
-    args_file = (path if path.is_dir() else path.parent) / "args.json"
+    args_file = (newest_model(path) if path.is_dir() else path).with_name("args.json")
     return config_from_args(read_settings(args_file), str(args_file))
 
 
