@@ -21,6 +21,7 @@ from data_loaders.humanml import (
     select_entries,
 )
 from data_loaders.text import Caption, write_caption_file
+from evaluations.evaluation_set import real_set
 from tests.golden.published_loaders import (
     EvaluationDataset,
     WindowDataset,
@@ -282,6 +283,15 @@ class TestTextMotionDataset:
         assert found["000021", "published"] == ([], {
             "000021 at 1.5-1.5 s": "too short: 0 frames, 8 needed", "000021 at 3-1 s": "too short: -40 frames, 8 needed",
         })  # fmt: skip
+
+    def test_seconds_of_own_captions_are_frames_of_the_data_in_training_and_evaluation_alike(self, tmp_path):
+        features = Features("humanml", 30.0, "continuous")
+        statistics = corpora.Statistics(np.zeros(263, np.float32), np.ones(263, np.float32), features)
+        write_corpus(tmp_path, [NewClip("turn", ramp(120, 263), [Caption("he turns", start=1.0, end=3.0)])], features, statistics)
+        (tmp_path / "train.txt").write_text("turn\n")
+        own = corpora.Corpus(tmp_path)
+        assert TextMotionDataset(own).examples[0].parts[0][:2] == (30, 90)
+        assert real_set(own, "train").entries[0].motion[:, 0].tolist() == list(range(30, 90))
 
     def test_batches_are_padded_and_masked(self, corpus):
         data = TextMotionDataset(corpus, crop_rule="whole")
