@@ -35,6 +35,7 @@ SHORTER = {
     "python -m sample.sample": QUICK_SAMPLE,
     "python -m data_loaders.prepare": "--workers 1",
     "python -m train.train_lsremgm": QUICK_TRAIN,
+    "python -m train.train_latent": QUICK_TRAIN,
     "python -m evaluations.eval_humanml": QUICK_EVAL,
     "python -m evaluations.board": QUICK_EVAL.replace("--num_steps 2", "--probe_seeds 0 --model_paths checkpoints/starter"),
     "python -m evaluations.eval_evaluator": "--dataset pools --evaluator checkpoints/tiny_evaluator --replications 1",
