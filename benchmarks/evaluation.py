@@ -17,10 +17,9 @@ from data_loaders.corpus import Corpus
 from data_loaders.humanml import MAX_FRAMES
 from evaluations import metrics
 from evaluations.evaluation_set import EvaluationSet, Pass, real_set
-from evaluations.judges import default_evaluator, load_judge
 from evaluations.protocol import PROTOCOLS, REAL, Evaluation, Figures
 from evaluations.settings import chosen_dataset
-from model.embedding import TextMotionSpace
+from model.embedding import TextMotionSpace, default_evaluator, open_space
 from protos.bounds import REPLICATIONS, SEED
 from protos.options import command, run_command
 from protos.randomness import derive_seed
@@ -29,7 +28,7 @@ from protos.randomness import derive_seed
 @torch.no_grad()
 def reference_pass(data: EvaluationSet, judge: TextMotionSpace, drawn: Pass) -> list[tuple[np.ndarray, np.ndarray]]:
     """Embeddings of texts and motions, batch by batch of 32, by falling number of words and of frames, padded to 196 frames."""
-    model, batches, captions = judge.networks, [], data.captions(drawn)
+    model, batches, captions = judge.model, [], data.captions(drawn)
     mean, std = model.mean.numpy(), model.std.numpy()
     for start in range(0, len(captions), metrics.POOL):
         rows = np.arange(start, start + metrics.POOL)
@@ -37,7 +36,7 @@ def reference_pass(data: EvaluationSet, judge: TextMotionSpace, drawn: Pass) -> 
         padded = np.zeros((len(rows), MAX_FRAMES, len(mean)), np.float32)
         for row, frames, place in zip(padded, lengths, rows):
             row[:frames] = (data.motion(int(drawn.entry[place]), int(drawn.start[place]), int(frames)) - mean) / std
-        by_words = np.argsort([-int(judge.words.encode([captions[i]]).lengths[0]) for i in rows], kind="stable")
+        by_words = np.argsort([-int(judge.model.words.encode([captions[i]]).lengths[0]) for i in rows], kind="stable")
         by_frames = np.argsort(-lengths, kind="stable")
         text, motion = np.empty((2, len(rows), judge.dim), np.float32)
         text[by_words] = model.embed_texts([captions[i] for i in rows[by_words]]).numpy()
@@ -92,8 +91,8 @@ class EvaluationBenchmark:
 def run(options: EvaluationBenchmark) -> None:
     corpus = Corpus.open(chosen_dataset(options.dataset, options.evaluator))
     data = real_set(corpus)
-    judge = load_judge(options.evaluator or default_evaluator(corpus), corpus)
-    judge.words.encode([caption for entry in data.entries for caption in entry.captions])  # word vectors at hand
+    judge = open_space(options.evaluator or default_evaluator(corpus), data=corpus)
+    judge.model.words.encode([caption for entry in data.entries for caption in entry.captions])  # word vectors at hand
     numbers = range(options.replications)
     evaluation = Evaluation(data, judge, PROTOCOLS["t2m"], options.seed, multimodality=False)
     ours = cost(lambda: [evaluation.replicate(number).rows[REAL] for number in numbers])

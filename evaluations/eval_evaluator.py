@@ -36,13 +36,13 @@ class EvalEvaluatorOptions:
 def run(options: EvalEvaluatorOptions) -> None:
     from data_loaders.corpus import Corpus
     from evaluations.judge_quality import judge_evaluator
-    from evaluations.judges import default_evaluator, load_judge
     from evaluations.report import table
     from evaluations.settings import chosen_dataset
+    from model.embedding import default_evaluator, open_space
     from protos.processes import pick_device
 
     corpus = Corpus.open(chosen_dataset(options.dataset, options.evaluator))
-    judge = load_judge(options.evaluator or default_evaluator(corpus), corpus, device=str(pick_device(options.device)))
+    judge = open_space(options.evaluator or default_evaluator(corpus), pick_device(options.device), corpus)
     found = judge_evaluator(judge, corpus, options.split, options.replications, options.seed)
     print(table(["", *found], [
         ["evaluator", *(f"{own:.3f}" for own, _ in found.values())],

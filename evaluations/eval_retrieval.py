@@ -56,16 +56,16 @@ class RetrievalOptions:
 def run(options: RetrievalOptions) -> dict[str, Any] | None:
     """The facts of the report, in the main process."""
     from data_loaders.corpus import Corpus
-    from evaluations.judges import default_evaluator, load_judge
     from evaluations.retrieval import captioned_motions, protocols_of, retrieval_report, sentences_for, similarities_of
     from evaluations.settings import chosen_dataset
+    from model.embedding import default_evaluator, open_space
     from protos.names import file_name, safe_name
     from protos.processes import Processes
 
     processes = Processes(options.device)
     data = Corpus.open(chosen_dataset(options.dataset, options.model_path))
     path = options.model_path or default_evaluator(data)
-    judge = load_judge(path, data, device=str(processes.device))
+    judge = open_space(path, processes.device, data)
     judge.require(data.features, f"dataset {data.folder}")
     motions, left_out = captioned_motions(data, options.split, judge.frame_limits, options.fold_mirrored)
     if left_out.skipped:

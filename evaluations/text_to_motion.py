@@ -16,7 +16,6 @@ from tqdm import tqdm
 from data_loaders.corpus import Corpus
 from data_loaders.skeleton import load_skeleton
 from evaluations.evaluation_set import EvaluationSet, real_set
-from evaluations.judges import default_evaluator, load_judge
 from evaluations.metrics_report import Measured, gap_to_published, metrics_report
 from evaluations.motion_sources import UNREADABLE, ModelSource, feature_joints, given_set, noise_motions
 from evaluations.physics import MEASURES, Physics, physics_of
@@ -24,6 +23,7 @@ from evaluations.protocol import GENERATED, GIVEN, PROTOCOLS, REAL, Entrants, Ev
 from evaluations.report import checkpoint_stamp, command_line
 from evaluations.settings import MODES, REAL_MOTION, EvaluationSettings, chosen_dataset
 from model.capabilities import Generates
+from model.embedding import default_evaluator, open_space
 from model.registry import able
 from protos.files import encode_json
 from protos.names import file_name, safe_name
@@ -51,7 +51,7 @@ def measure(
     corpus = Corpus.open(settings.dataset)
     data = real_set(corpus, settings.split)
     evaluator = settings.evaluator or default_evaluator(corpus)
-    judge = load_judge(evaluator, corpus, device=str(processes.device))
+    judge = open_space(evaluator, processes.device, corpus)
     protocol = PROTOCOLS[settings.protocol]
     protocol = replace(protocol, enough=settings.num_motions or protocol.enough)
     source, entrants, unreadable = entrants_of(settings, corpus, processes, batch_size)

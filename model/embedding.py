@@ -10,17 +10,21 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from data_loaders.corpus import Corpus
 from data_loaders.features import Features
 from data_loaders.text import Caption
 from model.capabilities import Embeds, ReadsWords
 from model.checkpoints import from_pretrained
-from model.evaluator_words import GLOVE_FOLDER, WordSource, load_words
+from model.evaluator_words import GLOVE_FOLDER, load_words
 from model.official.evaluators import load_evaluator
 from model.official.tmr import saved_words
-from model.registry import able
+from model.registry import able, evaluator_at
 from model.run_folder import checkpoint_in
-from model.text_encoders import TextEncoder
+from protos.official_files import official_folder
 from protos.reading import read_json
+
+EVALUATORS = Path(__file__).resolve().parents[1] / "checkpoints" / "evaluators"
+FORMER_NAMES = {"humanml": "t2m", "kit": "kit"}  # of the published ones, below EVALUATORS
 
 
 class NoVectorError(ValueError):
@@ -39,15 +43,12 @@ class TextMotionSpace:
     training brought together, by which evaluations go: cosine for TMR, Euclidean distance for evaluators.
     """
 
-    def __init__(self, networks: Embeds, words: WordSource | None = None, settings: str = ""):
-        """words: for a model that reads them; settings: what stands in the checkpoint's config.json, for the fingerprint."""
-        if words is not None:
-            networks.read_through(words)
-        self.networks, self.words, self.settings = networks.eval(), words, settings
-        space, config = networks.space(), networks.config
-        self.made_by, self.dim, self.frame_limits, self.similarity = astuple(space)
-        self.features: Features = networks.features
-        self.longest_trained: int = config.max_frames
+    def __init__(self, model: Embeds, settings: str = ""):
+        """settings: what stands in the checkpoint's config.json, for the fingerprint."""
+        self.model, self.settings = model.eval(), settings
+        self.made_by, self.dim, self.frame_limits, self.similarity = astuple(model.space())
+        self.features: Features = model.features
+        self.longest_trained: int = model.config.max_frames
 
     def require(self, features: Features, what: str) -> None:
         """FeaturesMismatch unless `what` has the features that this model was trained on."""
@@ -55,7 +56,7 @@ class TextMotionSpace:
 
     def encode_text(self, texts: Sequence[str | Caption]) -> np.ndarray:
         """(N, C), not of unit length. Equal texts have equal rows. Captions may come with their words and parts of speech."""
-        return self.networks.encode_text(texts).numpy()
+        return self.model.encode_text(texts).numpy()
 
     def encode_motion(self, motions: Sequence[np.ndarray], batch_size: int | None = None) -> np.ndarray:
         """(N, C), not of unit length, of features [(T, D)] in their units. ValueError names a motion that cannot be read,
@@ -63,7 +64,7 @@ class TextMotionSpace:
 
         batch_size: how many at once (default: the model's own).
         """
-        vectors = self.networks.encode_motion(motions, batch_size).numpy()
+        vectors = self.model.encode_motion(motions, batch_size).numpy()
         with np.errstate(all="ignore"):
             bad = np.flatnonzero(~np.isfinite(np.linalg.norm(vectors, axis=1)))
         if len(bad):
@@ -75,34 +76,39 @@ class TextMotionSpace:
         """Changes with any weight, mean, std or setting of the checkpoint, not with versions of this program: vectors of two
         models must not meet in one gallery."""
         digest = hashlib.sha256(self.settings.encode())
-        state = self.networks.networks.state_dict() | {name: getattr(self.networks, name) for name in ("mean", "std")}
+        state = self.model.networks.state_dict() | {name: getattr(self.model, name) for name in ("mean", "std")}
         for name in sorted(state):
             digest.update(name.encode())
             digest.update(state[name].detach().cpu().contiguous().numpy().tobytes())
         return digest.hexdigest()[:32]
 
 
-def settings_of(folder: Path) -> str:
-    """The settings in a checkpoint's config.json, in one order and spelling; nothing where there is none."""
-    path = folder / "config.json"
-    return json.dumps(read_json(path), sort_keys=True) if path.is_file() else ""
-
-
-def open_space(
-    path: str | Path, device: torch.device | str = "cpu", *, text_encoder: TextEncoder | None = None,
-    glove_folder: Path = GLOVE_FOLDER, dataset: str | None = None, annotations: Path | None = None,
-) -> TextMotionSpace:
+def open_space(path: str | Path, device: torch.device | str = "cpu", data: Corpus | None = None,
+               glove_folder: Path = GLOVE_FOLDER) -> TextMotionSpace:
     """The space of a checkpoint folder: TMR, a published run of TMR, or an evaluator, ours or as published (t2m, kit).
 
-    `text_encoder` replaces the one TMR names; `annotations`: a folder of TMR's layout whose saved word features a published
-    run reads; `dataset`, humanml or kit: which published evaluator, where a folder holds both. CheckpointError, or
-    FileNotFoundError where word vectors are absent.
+    data: the dataset that is to be judged, which says what published evaluator is taken where a folder holds both, and may hold
+    the word features that a published run reads. CheckpointError, or FileNotFoundError where it or its word vectors are absent.
     """
-    path = checkpoint_in(path)
-    if dataset and not (path / "config.json").is_file():
-        networks = load_evaluator(path, dataset).to(device)
+    path, published = checkpoint_in(path), data.published if data else None
+    config = path / "config.json"
+    if data and not (published or config.is_file() or evaluator_at(path)):
+        raise FileNotFoundError(f"{path}: no evaluator of {data.folder.name}; train one with "
+                                f"python -m train.train_evaluator --dataset {data.folder.name}, or give another evaluator")
+    if published and not config.is_file():
+        model = load_evaluator(path, published).to(device)
     else:
-        encoder = text_encoder or saved_words(path, annotations)
-        networks = from_pretrained(path, device, systems=able(Embeds), text_encoder=encoder)
-    words = load_words(networks.config.words, glove_folder) if isinstance(networks, ReadsWords) else None
-    return TextMotionSpace(networks, words, settings_of(path))
+        encoder = saved_words(path, data.folder if data else None)
+        model = from_pretrained(path, device, systems=able(Embeds), text_encoder=encoder)
+    if isinstance(model, ReadsWords):
+        model.read_through(load_words(model.config.words, glove_folder))
+    # in one order and spelling
+    return TextMotionSpace(model, json.dumps(read_json(config), sort_keys=True) if config.is_file() else "")
+
+
+def default_evaluator(data: Corpus) -> Path:
+    """Where the evaluator of a dataset lies: the published ones of humanml and kit, others by the dataset's name."""
+    if data.published is None:
+        return EVALUATORS / data.folder.name
+    folder = EVALUATORS.parent / "official" / f"t2m-evaluators-{data.published}"
+    return official_folder(folder, EVALUATORS / FORMER_NAMES[data.published])

@@ -186,7 +186,7 @@ def open_search(gallery: Path | None = None, model_path: Path | None = None, dat
     space = None
     if model_path is not None:
         space = open_space(model_path, pick_device(device))
-        wanted, made = dataset or space.networks.config.dataset, None
+        wanted, made = dataset or space.model.config.dataset, None
         if dataset is None and gallery is None and not is_prepared(wanted):
             made = MADE_HERE
         own = (None, made) if made else (wanted, None)

@@ -19,17 +19,18 @@ from data_loaders.humanml_features import joints_from_features
 from data_loaders.preparation import prepare
 from data_loaders.read_recordings import PreparationSettings
 from data_loaders.skeleton import load_skeleton
-from evaluations import board, judges, text_to_motion
+from evaluations import board, text_to_motion
 from evaluations.eval_humanml import EvalOptions, main
 from evaluations.eval_humanml import run as evaluate
 from evaluations.judge_quality import judge_evaluator, unseen_wordings
-from evaluations.judges import default_evaluator, load_judge
 from evaluations.metrics import Interval
 from evaluations.metrics_report import Measured, board_report, entrants_of_board, gap_to_published, published_rows
 from evaluations.motion_sources import given_set
 from evaluations.physics import physics_of, physics_table
 from evaluations.probes import probes_of
 from evaluations.report import read_report
+from model import embedding
+from model.embedding import default_evaluator, open_space
 from protos.options import run_command
 from protos.outputs import OutputError, Outputs
 from protos.reading import FileError
@@ -340,7 +341,7 @@ def test_the_board_command_writes_table_and_chart(dataset, evaluator, tmp_path, 
 
 def test_a_judge_is_judged_beside_chance(dataset, evaluator, tmp_path):
     corpus = Corpus.open(dataset)
-    found = judge_evaluator(load_judge(evaluator, corpus), corpus, replications=2)
+    found = judge_evaluator(open_space(evaluator, data=corpus), corpus, replications=2)
     assert found["R@3"][1] == pytest.approx(3 / 32)
     share, chance = found["unseen wordings (6): content and side first"]  # of its contents, one is that of a probe
     assert chance == 0.5 and 0 <= share <= 1
@@ -354,7 +355,7 @@ def test_wordings_are_asked_of_contents_that_occur_and_clips_that_do_it_too_are_
 
 
 def test_training_judges_motions_for_captions_of_the_val_split(dataset, evaluator, tmp_path, monkeypatch):
-    monkeypatch.setattr(judges, "EVALUATORS", tmp_path / "evaluators")
+    monkeypatch.setattr(embedding, "EVALUATORS", tmp_path / "evaluators")
     (tmp_path / "evaluators").mkdir()
     (tmp_path / "evaluators" / dataset.name).symlink_to(evaluator)
     options = LSReMGMOptions(

@@ -26,7 +26,9 @@ SIZES = dict(movement_hidden=8, movement_latent=8, text_hidden=8, motion_hidden=
 def judge():
     torch.manual_seed(0)
     config = EvaluatorConfig(**SIZES, words="minilm", word_dim=384, pos_dim=0, features=Features(heading="continuous"))
-    return TextMotionSpace(GuoEvaluator(config, Statistics(np.zeros(263), np.ones(263), FEATURES)), MinilmWords())
+    model = GuoEvaluator(config, Statistics(np.zeros(263), np.ones(263), FEATURES))
+    model.read_through(MinilmWords())
+    return TextMotionSpace(model)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +93,7 @@ def test_what_was_drawn_before_is_not_encoded_again(data, judge):
             counted.append(len(motions))
             return super().encode_motion(motions)
 
-    evaluation = Evaluation(data, Counting(judge.networks, judge.words), seed=0)
+    evaluation = Evaluation(data, Counting(judge.model), seed=0)
     for k in range(20):
         evaluation.replicate(k)
     assert sum(counted) < 20 * 2 * 64 / 3
@@ -184,7 +186,7 @@ def test_other_features_are_refused_before_anything_is_made(data, judge):
     with pytest.raises(ValueError, match="reads minilm words, not glove"):
         words = MinilmWords()
         words.name = "glove"
-        TextMotionSpace(judge.networks, words)
+        judge.model.read_through(words)
 
 
 def test_a_table_of_a_protocol_is_one_call(data, judge):

@@ -17,7 +17,6 @@ from data_loaders.text import Caption
 from evaluations import retrieval_metrics
 from evaluations.eval_retrieval import RetrievalOptions, main
 from evaluations.eval_retrieval import run as evaluate
-from evaluations.judges import default_evaluator, load_judge
 from evaluations.retrieval import (
     PUBLISHED_SUBSETS,
     Sentences,
@@ -29,6 +28,7 @@ from evaluations.retrieval import (
 )
 from evaluations.retrieval_metrics import ranks
 from model.checkpoints import save_pretrained
+from model.embedding import default_evaluator, open_space
 from model.evaluator_config import EvaluatorConfig
 from model.evaluators import GuoEvaluator
 from model.text_towers import load_text_encoder
@@ -316,7 +316,7 @@ def test_two_processes_measure_what_one_does(dataset, evaluator, tmp_path):
 
 def test_equal_captions_tie_to_the_last_bit_with_a_real_evaluator(dataset, evaluator):
     corpus = Corpus.open(dataset)
-    judge = load_judge(evaluator, corpus)
+    judge = open_space(evaluator, data=corpus)
     made = similarities_of(captioned_motions(corpus, "test", judge.frame_limits)[0], judge)
     for text in range(len(made.texts)):
         rows = made.similarity[made.text_index == text]

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from data_loaders.corpus import Corpus
-from evaluations.judges import load_judge
 from model.checkpoints import from_pretrained
+from model.embedding import open_space
 from model.evaluator_words import load_words
 from tests.synthetic import CONTENTS, random_corpus
 from train.checkpoints import complete
@@ -124,4 +124,4 @@ def test_the_folder_of_a_run_judges_as_its_checkpoint_does(dataset, tmp_path):
     result = train_evaluator(small(dataset, tmp_path / "run", num_steps=1, movement_steps=1, eval_interval=0))
     corpus = Corpus.open(dataset)
     for folder in (tmp_path / "run", tmp_path / "run" / "matching", result.checkpoint):
-        assert load_judge(folder, corpus).encode_motion([corpus[0]]).shape[0] == 1
+        assert open_space(folder, data=corpus).encode_motion([corpus[0]]).shape[0] == 1

@@ -19,11 +19,11 @@ from data_loaders.features import Features
 from data_loaders.humanml_features import features_from_joints
 from data_loaders.skeleton import load_skeleton
 from data_loaders.text import Caption
-from evaluations.judges import load_judge
 from evaluations.motion_sources import ModelSource
 from model import tmr_losses
 from model.capabilities import Decoding, Request
 from model.checkpoints import from_pretrained
+from model.embedding import open_space
 from model.layers import cosines
 from model.text_encoders import with_text_features
 from model.tmr import TMR
@@ -222,7 +222,7 @@ def test_an_exported_model_is_small_judges_and_makes_motions(dataset, tmp_path):
     assert {path.name for path in (tmp_path / "shared").iterdir()} == {
         "config.json", "model.safetensors", "stats.npz", "README.md", "known_texts.npz", "manifest.json"}
     corpus = Corpus.open(dataset)
-    judge = load_judge(tmp_path / "shared", corpus)
+    judge = open_space(tmp_path / "shared", data=corpus)
     judge.require(corpus.features, "the dataset")
     assert judge.encode_text([Caption("a person bows")]).shape == (1, 16)
     assert judge.encode_motion([corpus[0], corpus[1]]).shape == (2, 16)

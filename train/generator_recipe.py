@@ -13,11 +13,11 @@ from data_loaders.batches import CaptionBatches, TextMotionDataset, collate
 from data_loaders.corpus import Corpus
 from data_loaders.known_datasets import published_limits
 from evaluations.evaluation_set import real_set
-from evaluations.judges import default_evaluator, load_judge
 from evaluations.motion_sources import ModelSource
 from evaluations.protocol import GENERATED, PROTOCOLS, Entrants, Evaluation
 from model.capabilities import Request
 from model.checkpoints import from_pretrained
+from model.embedding import default_evaluator, open_space
 from model.lsremgm import LSReMGM
 from model.lsremgm_config import LSReMGMConfig
 from model.model import Model
@@ -167,7 +167,7 @@ def judging(corpus: Corpus, seed: int) -> Evaluate | None:
     None, with a note, where there is no evaluator of that dataset.
     """
     try:
-        judge = load_judge(default_evaluator(corpus), corpus)
+        judge = open_space(default_evaluator(corpus), data=corpus)
         data = real_set(corpus, "val")
         data.draw(np.random.default_rng(0))  # says what is wrong with a split too small
     except (OSError, ValueError) as error:
