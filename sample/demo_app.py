@@ -22,8 +22,8 @@ from sample.demo_service import (
     STRONGEST_GUIDANCE,
     SUFFIXES,
     UPLOADS_AT_ONCE,
+    Finder,
     Maker,
-    Search,
     told,
     write_downloads,
 )
@@ -61,7 +61,7 @@ def in_one_line(work: Callable) -> Callable:
     return safe
 
 
-def build(search: Search | None, maker: Maker | None, scratch: Path) -> gr.Blocks:
+def build(search: Finder | None, maker: Maker | None, scratch: Path) -> gr.Blocks:
     """The page. Files that are being made lie in `scratch`, in a folder for each request that goes with it."""
     with gr.Blocks(title="Motion and language", analytics_enabled=False, delete_cache=(600, KEPT)) as app, gr.Tabs():
         if search is not None:
@@ -73,7 +73,7 @@ def build(search: Search | None, maker: Maker | None, scratch: Path) -> gr.Block
     return app
 
 
-def search_tab(search: Search) -> None:
+def search_tab(search: Finder) -> None:
     splits = {f"{ALL} ({len(search.gallery)})": ALL}
     splits |= {f"{name} ({int(rows.sum())})": name for name, rows in search.splits.items()}
 
@@ -167,7 +167,7 @@ def generate_tab(maker: Maker, scratch: Path) -> None:
     name.change(settings, name, [seconds, guidance], api_name=False, queue=False)
 
 
-def serve(search: Search | None, maker: Maker | None, folder: Path, host: str, port: int, queue: int, max_upload: float) -> None:
+def serve(search: Finder | None, maker: Maker | None, folder: Path, host: str, port: int, queue: int, max_upload: float) -> None:
     """Until the process is told to end; its temporary files lie in `folder`. queue: requests that may wait. max_upload: MB."""
     for name in ("uploads", "requests"):
         (folder / name).mkdir(exist_ok=True)

@@ -87,7 +87,7 @@ class Found(NamedTuple):
     missing: str = ""
 
 
-class Search:
+class Finder:
     """A gallery with the model that made it."""
 
     def __init__(self, gallery: Gallery, space: TextMotionSpace, max_upload: float = 16.0):
@@ -173,7 +173,7 @@ class Search:
 
 
 def open_search(gallery: Path | None = None, model_path: Path | None = None, dataset: str | None = None, split: str = "all",
-                max_upload: float = 16.0, device: str = "auto") -> Search | None:
+                max_upload: float = 16.0, device: str = "auto") -> Finder | None:
     """The gallery of a folder, made first where it is absent and a model or a dataset says of what.
 
     Where nothing is named: of the data that the shipped TMR weights were trained on, where it is prepared on this machine,
@@ -207,7 +207,7 @@ def open_search(gallery: Path | None = None, model_path: Path | None = None, dat
         raise GalleryError(f"{error}; or let the demo make it: --model_path MODEL --dataset DATASET") from None
     space = space or open_space(found.model, pick_device(device))
     found.require(space, str(model_path or found.model))
-    return Search(found, space, max_upload)
+    return Finder(found, space, max_upload)
 
 
 def own_gallery(folder: Path, space: TextMotionSpace) -> Path:

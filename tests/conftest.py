@@ -98,10 +98,10 @@ def motions(folder) -> Path:
 @pytest.fixture(scope="session")
 def gallery(tmp_path_factory, tmr, small_dataset) -> Path:
     """A gallery that the demo made itself, as on a first start."""
-    from sample.demo_service import Search, open_search
+    from sample.demo_service import Finder, open_search
 
     folder = tmp_path_factory.mktemp("demo") / "gallery"
-    assert isinstance(open_search(model_path=tmr, dataset=str(small_dataset), gallery=folder), Search)
+    assert isinstance(open_search(model_path=tmr, dataset=str(small_dataset), gallery=folder), Finder)
     return folder
 
 

@@ -15,7 +15,7 @@ import pytest
 from sample.demo_pages import hits_page, player
 from sample.demo_service import (
     LONGEST_PROMPT,
-    Search,
+    Finder,
     open_search,
     text_to_motion_checkpoints,
     told,
@@ -64,7 +64,7 @@ def test_a_motion_is_found_by_its_own_file_of_any_kind(search, tmp_path):
     assert found.own.joints.shape[1] / found.own.fps == pytest.approx(3, abs=0.2)
 
 
-def search_features(search: Search, row: int) -> np.ndarray:
+def search_features(search: Finder, row: int) -> np.ndarray:
     from data_loaders.corpus import Corpus
 
     clip = search.gallery.clips[row]
