@@ -85,7 +85,7 @@ class TextMotionDataset:
         self.max_frames = max_frames // unit_length * unit_length
         self.first_text = corpus.of_files and split != "train"
         self.left_out = LeftOut()
-        shortest = 1 if corpus.of_files else max(2 * unit_length, min_frames or 0)
+        shortest = unit_length if corpus.of_files else max(2 * unit_length, min_frames or 0)
         captioned = corpus.captioned(split, *seconds, self.left_out if corpus.of_files else None)
         of_clip = self._of_file if corpus.of_files else self._of_clip
         whole = [example for clip in captioned for example in of_clip(clip, captioned[clip], shortest)]
@@ -139,8 +139,10 @@ class TextMotionDataset:
             except ValueError as error:
                 self.left_out.add(each.seg_id, f"unreadable: {error}")
                 continue
-            if len(rows) < shortest:
+            if not len(rows):
                 self.left_out.add(each.seg_id, "without a frame: the file ends before the caption begins")
+            elif len(rows) < shortest:
+                self.left_out.add(each.seg_id, f"too short: {len(rows)} frames, {shortest} needed")
             elif not np.isfinite(rows).all():
                 self.left_out.add(each.seg_id, f"with NaN or infinite values: {self.corpus.clips.annotated[clip].path}")
             else:
