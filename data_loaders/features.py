@@ -120,17 +120,18 @@ class Features:
 
     def check(self, name: str) -> None:
         """FileError, naming the file `name`, where skeleton, fps, heading or kind are none that this program knows."""
+        if self.kind not in KINDS:
+            raise FileError(f"{name}: features of kind {shown(self.kind)}, expected one of {', '.join(KINDS)}")
         try:
             if not re.fullmatch(r"[\w-]{1,64}", self.skeleton):
                 raise FileError(f"skeleton {shown(self.skeleton)}, expected a name such as humanml, not a path")
-            load_skeleton(self.skeleton)
+            if KINDS[self.kind].codec:  # rotations are of bodies that have no file here
+                load_skeleton(self.skeleton)
             check_heading(self.heading)
         except ValueError as error:
             raise FileError(f"{name}: {error}") from None
         if not FRAME_RATES[0] <= self.fps <= FRAME_RATES[1]:
             raise FileError(f"{name}: fps {self.fps:g}, expected {FRAME_RATES[0]:g} to {FRAME_RATES[1]:g}")
-        if self.kind not in KINDS:
-            raise FileError(f"{name}: features of kind {shown(self.kind)}, expected one of {', '.join(KINDS)}")
 
     def require(self, other: "Features", mine: str, theirs: str) -> None:
         """FeaturesMismatch, naming both sides (words such as 'dataset x'), unless they are the same."""
