@@ -43,14 +43,14 @@ def file_seconds(motions: Path, path: str) -> float:
     return round(frames / FPS, 3)
 
 
-def _seconds_of(motions: Path, path: str, name: str, report: LeftOut) -> float | None:
-    """Seconds of the file of a clip; None, told to the report, where there is no usable one."""
+def _seconds_of(motions: Path, path: str, name: str, left_out: LeftOut) -> float | None:
+    """Seconds of the file of a clip; None, told in `left_out`, where there is no usable one."""
     try:
         return file_seconds(motions, path)
     except FileNotFoundError:
-        return report.add(name, f"without a motion file: {path}")
+        return left_out.add(name, f"without a motion file: {path}")
     except ValueError as error:
-        return report.add(name, f"without a usable motion file: {error}")
+        return left_out.add(name, f"without a usable motion file: {error}")
 
 
 # ---------------------------------------------------------------------------------------------------------- HumanML3D
@@ -101,31 +101,31 @@ def humanml3d_splits(folder: Path) -> dict[str, list[str]]:
     return {split: read_names(path) for split, path in found.items()}
 
 
-def humanml3d_annotations(folder: Path, motions: Path, report: LeftOut) -> Content:
+def humanml3d_annotations(folder: Path, motions: Path, left_out: LeftOut) -> Content:
     """Clips of index.csv by name, each followed by its mirrored one M<name>, which lies below M/ and has its own captions.
 
     `motions` holds pose_data or the features of guoh3dfeats, see `file_seconds`; mirrored files last as long as the others.
-    `report` gets rows without a motion file, clips without captions, and captions outside the file.
+    `left_out` gets rows without a motion file, clips without captions, and captions outside the file.
     """
     folder, content = Path(folder), {}
     if not (folder / "texts").is_dir():
         raise FileNotFoundError(f"{folder / 'texts'} is absent: --input must be HumanML3D's folder, its texts.zip unpacked")
     for row in tqdm(read_index(folder), desc="clips", unit="clip", disable=None):
-        duration = _seconds_of(motions, row.path, row.name, report)
+        duration = _seconds_of(motions, row.path, row.name, left_out)
         for name, path in ((row.name, row.path), (f"M{row.name}", f"M/{row.path}")) if duration else ():
             try:
-                captions = read_caption_file(inside(folder, f"texts/{name}.txt", reading=True), problems=(left_out := []))
+                captions = read_caption_file(inside(folder, f"texts/{name}.txt", reading=True), problems=(problems := []))
             except FileNotFoundError:
-                report.add(name, "without captions: no such file in texts")
+                left_out.add(name, "without captions: no such file in texts")
                 continue
             except FileError as error:
-                report.add(name, f"with unreadable captions: {error}")
+                left_out.add(name, f"with unreadable captions: {error}")
                 continue
-            for problem in left_out:
-                report.add(f"{name}, {len(report.skipped)}", f"with an unreadable caption: {problem}")
+            for problem in problems:
+                left_out.add(f"{name}, {len(left_out.skipped)}", f"with an unreadable caption: {problem}")
             spans = [Span(f"{name}_{i}", caption.text, *caption_span(caption, *row.seconds(duration)))
                      for i, caption in enumerate(captions)]  # fmt: skip
-            if entry := file_entry(path, duration, spans, report):
+            if entry := file_entry(path, duration, spans, left_out):
                 content[name] = entry
     return content
 
@@ -167,11 +167,11 @@ class BabelSequence:
 
 
 def babel_annotations(
-    folder: Path, mode: Literal["all", "seq", "seg"], motions: Path | None, report: LeftOut
+    folder: Path, mode: Literal["all", "seq", "seg"], motions: Path | None, left_out: LeftOut
 ) -> tuple[Content, dict[str, list[str]]]:
     """(sequences by id of five digits, split lists) of train.json and val.json, with labels of whole sequences and of frames.
 
-    Durations are those of the motion files, or without `motions` what BABEL states. `report` gets sequences without a
+    Durations are those of the motion files, or without `motions` what BABEL states. `left_out` gets sequences without a
     motion file or with one of another duration, those without a label of `mode`, and labels without text or outside the file.
     """
     content: Content = {}
@@ -186,23 +186,23 @@ def babel_annotations(
             name = key.zfill(5)
             if name in content:
                 raise FileError(f"{path}: sequence {key} is in {'both splits' if name not in splits[split] else 'it twice'}")
-            if entry := _babel_entry(name, sequence, mode, motions, report):
+            if entry := _babel_entry(name, sequence, mode, motions, left_out):
                 content[name] = entry
                 splits[split].append(name)
     return content, {**splits, "all": list(content)}
 
 
-def _babel_entry(name: str, sequence: BabelSequence, mode: str, motions: Path | None, report: LeftOut) -> dict | None:
+def _babel_entry(name: str, sequence: BabelSequence, mode: str, motions: Path | None, left_out: LeftOut) -> dict | None:
     path = sequence.feat_p.partition("/")[2].removesuffix(".npz")
     stated = duration = round(sequence.dur, 3)
     if motions:
-        duration = _seconds_of(motions, path, name, report)
+        duration = _seconds_of(motions, path, name, left_out)
         if duration is None:
             return None
         if abs(duration - stated) > LONGEST_DISAGREEMENT:
-            return report.add(name, f"of another duration: {path} lasts {duration:g} s, BABEL says {stated:g} s")
+            return left_out.add(name, f"of another duration: {path} lasts {duration:g} s, BABEL says {stated:g} s")
     spans = list(_babel_spans(name, sequence, mode, duration))
-    return file_entry(path, duration, spans, report) if spans else report.add(name, f"without labels: mode {mode}")
+    return file_entry(path, duration, spans, left_out) if spans else left_out.add(name, f"without labels: mode {mode}")
 
 
 def _babel_spans(name: str, sequence: BabelSequence, mode: str, duration: float) -> Iterator[Span]:

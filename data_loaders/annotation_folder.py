@@ -28,14 +28,14 @@ class Span(NamedTuple):
     more: Mapping[str, Any] = {}
 
 
-def file_entry(path: str, duration: float, spans: Iterable[Span], report: LeftOut, **more: Any) -> dict[str, Any] | None:
-    """The entry of a file; None where it has no span with a text and some time within it. `report` gets such spans."""
+def file_entry(path: str, duration: float, spans: Iterable[Span], left_out: LeftOut, **more: Any) -> dict[str, Any] | None:
+    """The entry of a file; None where it has no span with a text and some time within it. `left_out` gets such spans."""
     annotations = []
     for span in spans:
         if not span.text:
-            report.add(span.seg_id, "without text")
+            left_out.add(span.seg_id, "without text")
         elif not 0 <= span.start < min(span.end, duration):
-            report.add(span.seg_id, f"outside the file: {span.start:g} to {span.end:g} s of {duration:g} s")
+            left_out.add(span.seg_id, f"outside the file: {span.start:g} to {span.end:g} s of {duration:g} s")
         else:
             times = {"start": round(span.start, 3), "end": min(round(span.end, 3), duration)}
             annotations.append({"seg_id": span.seg_id, "text": span.text, **times, **span.more})
@@ -57,29 +57,29 @@ def seconds_of(frame: int, fps: float) -> float:
     return seconds if int(seconds * fps) >= frame else round(seconds + 0.001, 3)
 
 
-def annotations_of(corpus: Corpus, prefix: str, report: LeftOut) -> dict[str, dict[str, Any]]:
+def annotations_of(corpus: Corpus, prefix: str, left_out: LeftOut) -> dict[str, dict[str, Any]]:
     """The content of annotations.json: every clip with its captions and their seconds; files lie at prefix/NAME."""
     content = {}
     for name, frames, labels in zip(corpus.names, corpus.lengths.tolist(), corpus.labels, strict=True):
         duration = seconds_of(frames, corpus.fps)
         spans = [Span(f"{name}_{i}", caption.text, *caption_span(caption, 0.0, duration))
                  for i, caption in enumerate(corpus.captions(name))]  # fmt: skip
-        if entry := file_entry(f"{prefix}/{name}", duration, spans, report, labels=labels):
+        if entry := file_entry(f"{prefix}/{name}", duration, spans, left_out, labels=labels):
             content[name] = entry
     return content
 
 
 def write_annotations(
-    corpus: Corpus, output: Path, motions: Path | None = None, overwrite: bool = False, report: LeftOut | None = None
+    corpus: Corpus, output: Path, motions: Path | None = None, overwrite: bool = False, left_out: LeftOut | None = None
 ) -> int:
     """Writes a dataset of ours and returns the number of captions. Features lie in motions/<name of the output folder>.
-    `report` gets captions of no time within their clip.
+    `left_out` gets captions of no time within their clip.
 
     OutputError, before anything is written, where files of somebody else are in the way, or earlier ones without `overwrite`.
     """
     output = Path(output)
     name = output.resolve().name
-    content = annotations_of(corpus, name, report or LeftOut())
+    content = annotations_of(corpus, name, left_out or LeftOut())
     files = {clip: f"{clip}.npy" for clip in content}
     folder = outputs_of(output, overwrite)
     features = Outputs((Path(motions) if motions else default_motions(output)) / name, "set of features", overwrite=overwrite,

@@ -65,11 +65,11 @@ def file_features(pose_data: "Tensor", path: str, *, mirror: bool = False, tgt_o
     return features_from_joints(joints[:, : skeleton.num_joints], skeleton, "published", tgt_offsets)
 
 
-def write_features(source: Path, output: Path, *, force: bool = False, report: "LeftOut | None" = None) -> Iterator[Path]:
+def write_features(source: Path, output: Path, *, force: bool = False, left_out: "LeftOut | None" = None) -> Iterator[Path]:
     """Writes the features of every joints file below `source`, and of its mirror below output/M; yields what was written.
 
     Files that are there are kept unless `force`, which replaces only those that an earlier run listed (OutputError otherwise).
-    `report` gets those left out: of one frame, of other joints, unreadable.
+    `left_out` gets those left out: of one frame, of other joints, unreadable.
     """
     import numpy as np
     import torch
@@ -78,7 +78,7 @@ def write_features(source: Path, output: Path, *, force: bool = False, report: "
     from data_loaders.clips import LeftOut
     from data_loaders.mocap import read_joints_npy
 
-    report, needed = report or LeftOut(), load_skeleton("humanml").num_joints
+    left_out, needed = left_out or LeftOut(), load_skeleton("humanml").num_joints
     files = joints_files(source, output)
     outputs = Outputs(output, "set of features", going_on=True, earlier=[each for both in files.values() for each in both])
     missing = {file: [target for target in both if force or not (outputs.folder / target).is_file()]
@@ -91,12 +91,12 @@ def write_features(source: Path, output: Path, *, force: bool = False, report: "
         try:
             joints = torch.from_numpy(read_joints_npy(file))
         except (ValueError, OSError) as error:
-            report.add(name, f"unreadable: {error}")
+            left_out.add(name, f"unreadable: {error}")
             log.warning("left out: %s", error)
             continue
         if len(joints) < 2 or joints.shape[1] < needed:
             few = f"of too few joints: {joints.shape[1]}, not {needed}"
-            report.add(name, "of one frame" if len(joints) < 2 else few)
+            left_out.add(name, "of one frame" if len(joints) < 2 else few)
             continue
         for target in targets:
             with outputs.file(target) as stream:
@@ -122,12 +122,12 @@ def joints_files(source: Path, output: Path) -> dict[Path, tuple[str, str]]:
 def run(options: FeatureOptions) -> None:
     from data_loaders.clips import LeftOut
 
-    report = LeftOut()
-    written = sum(1 for _ in write_features(options.input, options.output, force=options.force_redo, report=report))
-    kept = 2 * (len(joints_files(options.input, options.output)) - len(report.skipped)) - written
+    left_out = LeftOut()
+    written = sum(1 for _ in write_features(options.input, options.output, force=options.force_redo, left_out=left_out))
+    kept = 2 * (len(joints_files(options.input, options.output)) - len(left_out.skipped)) - written
     log.info("%d files written to %s, mirrored ones included; %d were there; of the input %s", written, options.output, kept,
-             report)  # fmt: skip
-    if unreadable := [name for name, reason in report.skipped.items() if reason.startswith("unreadable")]:
+             left_out)  # fmt: skip
+    if unreadable := [name for name, reason in left_out.skipped.items() if reason.startswith("unreadable")]:
         raise ValueError(f"{len(unreadable)} unreadable file(s) left out, all else is written: {unreadable[0]}")
 
 

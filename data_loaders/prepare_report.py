@@ -13,6 +13,9 @@ PROGRESS = "progress.jsonl"  # what a run made of each recording
 LEFT_OUT = ("damaged", "too short", "without caption", "excluded")
 
 
+SIDES = ("as recorded", "mirrored")  # of clips
+
+
 @dataclass
 class Record:
     """What became of a recording: its clips (name -> 'as recorded' or 'mirrored'), or a word of LEFT_OUT and the reason.
@@ -64,8 +67,7 @@ def report_text(records: Sequence[Record], inventory: Inventory, labels: Labels)
     found = len(records) + len(inventory.archives) + len(inventory.duplicates) + len(inventory.others)
     lines = [
         f"{len(records)} recordings, {clips.total()} clips written, {len(left_out)} recordings dropped",
-        f"  written: {_sum({'as recorded': clips['as recorded'], 'mirrored': clips['mirrored']})}, of "
-        f"{len(records) - len(left_out)} recordings",
+        f"  written: {_sum({side: clips[side] for side in SIDES})}, of {len(records) - len(left_out)} recordings",
         f"  dropped: {_sum({reason: reasons[reason] for reason in LEFT_OUT})}",
         f"{found} files found: {len(records)} recordings, {len(inventory.duplicates)} duplicates in archives, "
         f"{len(inventory.archives)} archives, {len(used)} files of captions and splits, {len(others)} others",
@@ -81,8 +83,8 @@ def report_text(records: Sequence[Record], inventory: Inventory, labels: Labels)
 
 def _sum(parts: dict[str, int]) -> str:
     """'3 = 2 too short + 1 damaged'; '0' where there is nothing."""
-    return f"{sum(parts.values())} = " + " + ".join(f"{count} {what}" for what, count in parts.items() if count) if any(
-        parts.values()) else "0"  # fmt: skip
+    named = " + ".join(f"{count} {what}" for what, count in parts.items() if count)
+    return f"{sum(parts.values())} = {named}" if named else "0"
 
 
 def _line(title: str, text: str) -> str:

@@ -85,7 +85,7 @@ class Loaded(NamedTuple):
     joints: "np.ndarray | None" = None
 
 
-def load_clip(clip: SourceClip, settings: PreparationSettings) -> Loaded:
+def read_recording(clip: SourceClip, settings: PreparationSettings) -> Loaded:
     """Reads, retargets and resamples one recording. Runs in a worker process; every failure becomes a reason."""
     import numpy as np
 
@@ -119,17 +119,17 @@ def read_all(clips: Iterable[SourceClip], settings: PreparationSettings) -> Iter
     Where a process dies (the system ends it when memory is short), those in flight are read again one by one.
     """
     if settings.workers <= 1:
-        yield from (load_clip(clip, settings) for clip in clips)
+        yield from (read_recording(clip, settings) for clip in clips)
         return
     pool = _pool(settings.workers)
     waiting: deque[tuple[SourceClip, Future[Loaded]]] = deque()
     try:
         for clip in clips:
             try:
-                future = pool.submit(load_clip, clip, settings)
+                future = pool.submit(read_recording, clip, settings)
             except BrokenProcessPool:
                 pool = _pool(settings.workers)
-                future = pool.submit(load_clip, clip, settings)
+                future = pool.submit(read_recording, clip, settings)
             waiting.append((clip, future))
             if len(waiting) >= 16 * settings.workers:
                 yield _result(*waiting.popleft(), settings)
@@ -147,7 +147,7 @@ def _result(clip: SourceClip, future: Future[Loaded], settings: PreparationSetti
         log.warning("a process that reads recordings died: reading %s again, by itself", clip.name)
     with _pool(1) as pool:
         try:
-            return pool.submit(load_clip, clip, settings).result()
+            return pool.submit(read_recording, clip, settings).result()
         except BrokenProcessPool:
             reason = f"{clip.file or clip.name}: the process that read it was ended (too little memory?)"
             return Loaded(Record(clip.file, clip.name, left_out="damaged", reason=reason))

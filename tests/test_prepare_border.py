@@ -18,7 +18,7 @@ from data_loaders.clips import window_captions
 from data_loaders.corpus import Corpus
 from data_loaders.preparation import prepare
 from data_loaders.prepare_report import Record
-from data_loaders.read_recordings import Loaded, PreparationSettings, load_clip, read_all
+from data_loaders.read_recordings import Loaded, PreparationSettings, read_all, read_recording
 from data_loaders.sources import SourceClip
 from data_loaders.text import Caption
 from protos.outputs import OutputError
@@ -246,7 +246,7 @@ def test_a_recording_that_memory_does_not_hold_is_named(raw, tmp_path, monkeypat
         raise MemoryError
 
     monkeypatch.setattr("data_loaders.mocap.read_joints", too_large)
-    loaded = load_clip(SourceClip("one", raw / "one.npy", "joints", file="one.npy"), options(raw, tmp_path / "out"))
+    loaded = read_recording(SourceClip("one", raw / "one.npy", "joints", file="one.npy"), options(raw, tmp_path / "out"))
     assert loaded == Loaded(Record("one.npy", "one", left_out="damaged", reason="one.npy: more than fits in memory"))
 
 
