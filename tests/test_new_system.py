@@ -148,7 +148,8 @@ def test_it_stands_on_the_board(trained, pool_dataset, tiny_evaluator, tmp_path,
     from evaluations.board import main as board
 
     board(["--model_paths", str(trained), "--dataset", str(pool_dataset), "--evaluator", str(tiny_evaluator),
-           "--num_motions", "32", "--replications", "2", "--probe_seeds", "0", "--device", "cpu", "--output_dir", str(tmp_path / "board")])  # fmt: skip
+           "--num_motions", "32", "--replications", "2", "--probe_seeds", "0", "--device", "cpu",
+           "--output_dir", str(tmp_path / "board")])  # fmt: skip
     table = (tmp_path / "board" / "board.md").read_text()
     assert "run" in table and (tmp_path / "board" / "board.png").is_file()
 
