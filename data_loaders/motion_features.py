@@ -53,7 +53,7 @@ def read_features(path: Path, features: Features, reading: Reading, warnings: li
     told: list[str] = []
     motion = read_motion(path, reading.motion_fps or fps)
     if motion is not None:
-        joints = resample(_joints_of(motion, skeleton, path), reading.motion_fps or motion.fps, fps)
+        joints = resample(_joints_of(motion, skeleton, path), reading.motion_fps or motion.fps, fps, str(path))
         joints = checked_joints(joints, skeleton, str(path), told)
     elif skeleton.name != "humanml":
         raise FileError(f"{path}: {file.suffix} files are read as joints of humanml, this model reads those of {skeleton.name}")

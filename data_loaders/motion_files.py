@@ -248,8 +248,7 @@ def read_motion(path: Path, fps: float) -> Motion | None:
     """The motion in a file: joints in .npy or .npz, or one of a sampling run's results by its name (`motions.npz#2`). None for
     features, AMASS, BVH.
 
-    fps: where neither the file nor the run in whose `joints/` it lies says its own. FileError or FileError for what is no
-    motion.
+    fps: where neither the file nor the run in whose `joints/` it lies says its own. FileError for what is no motion.
     """
     file, row = named_row(path)
     results = run_results(file, fps)
