@@ -19,7 +19,6 @@ from protos.options import one_line
 
 log = logging.getLogger(__name__)
 
-PARTS = ("root", "traj", "pose", "joints")
 MILLIMETRES = 1000.0
 Pick = Literal["first", "best", "worst"]
 
@@ -28,17 +27,15 @@ def parts_of(joints: Tensor) -> dict[str, Tensor]:
     """Metres (T, K, axes) of the root, its path on the floor, the pose about it and all joints in the world."""
     features = rifke_from_joints(joints)
     world = joints_from_features(features) / MILLIMETRES  # (T, 21, 3)
-    root = world[:, :1]
-    return {"root": root, "traj": root[..., [0, 2]], "pose": local_joints(features) / MILLIMETRES, "joints": world}
+    root, pose = world[:, :1], local_joints(features) / MILLIMETRES
+    return {"root": root, "traj": root[..., [0, 2]], "mean_pose": pose, "mean_joints": world}
 
 
-def position_errors(reference: Tensor, predicted: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-    """Per part: distances summed over frames (K,), and distance of the variances over time (K,). The shorter length counts."""
+def position_errors(reference: Tensor, predicted: Tensor) -> dict[str, Tensor]:
+    """Per part (2, K): distances summed over frames, and distance of the variances over time. The shorter length counts."""
     frames = min(len(reference), len(predicted))
-    a, b = parts_of(reference[:frames]), parts_of(predicted[:frames])
-    return {
-        part: ((a[part] - b[part]).norm(dim=-1).sum(0), (a[part].var(0) - b[part].var(0)).norm(dim=-1)) for part in PARTS
-    }
+    pairs = zip(parts_of(reference[:frames]).items(), parts_of(predicted[:frames]).values())
+    return {part: torch.stack([(a - b).norm(dim=-1).sum(0), (a.var(0) - b.var(0)).norm(dim=-1)]) for (part, a), b in pairs}
 
 
 def ape_ave(pairs: Sequence[tuple[Tensor, Sequence[Tensor]]], pick: Pick = "first") -> dict[str, float]:
@@ -50,19 +47,16 @@ def ape_ave(pairs: Sequence[tuple[Tensor, Sequence[Tensor]]], pick: Pick = "firs
     frames, chosen = 0, []
     for reference, samples in pairs:
         found = [position_errors(reference, sample) for sample in samples]
-        strays = torch.stack([one["root"][0] for one in found])[:, 0]  # of each sample's root
-        index = {"first": 0, "best": int(strays.argmin()), "worst": int(strays.argmax())}[pick]
+        strays = [float(one["root"][0]) for one in found]  # of each sample's root
+        index = {"first": 0, "best": strays.index(min(strays)), "worst": strays.index(max(strays))}[pick]
         chosen.append(found[index])
         frames += min(len(reference), len(samples[index]))
-    names = {part: part if part in ("root", "traj") else f"mean_{part}" for part in PARTS}
-    ape = {f"APE_{names[part]}": float(torch.stack([one[part][0] for one in chosen]).sum(0).mean() / frames) for part in PARTS}
-    ave = {f"AVE_{names[part]}": float(torch.stack([one[part][1] for one in chosen]).mean()) for part in PARTS}
-    return ape | ave
+    errors = {part: torch.stack([one[part] for one in chosen]) for part in chosen[0]}  # (N, 2, K)
+    return {f"APE_{part}": float(each[:, 0].sum(0).mean() / frames) for part, each in errors.items()} | {
+        f"AVE_{part}": float(each[:, 1].mean()) for part, each in errors.items()}
 
 
-def figures(
-    pairs: Sequence[tuple[Tensor, Sequence[Tensor]]], pick: Literal["avg"] | Pick = "avg"
-) -> dict[str, float]:
+def figures(pairs: Sequence[tuple[Tensor, Sequence[Tensor]]], pick: Literal["avg"] | Pick = "avg") -> dict[str, float]:
     """`ape_ave` of the sample that is picked, or the mean of those of the first samples, the second, ..."""
     if pick != "avg":
         return ape_ave(pairs, pick)

@@ -41,13 +41,6 @@ def prompts(dataset: str) -> dict[str, dict[str, list[str]]]:
     return content
 
 
-def threshold_of(known: list[float], lacking: list[float]) -> float:
-    """Midway between where 1 % of the known wordings and where all but 5 % of the lacking actions lie beyond."""
-    import numpy as np
-
-    return float(np.quantile(known, 0.99) + np.quantile(lacking, 0.05)) / 2
-
-
 def run(options: KnownTextsEvaluationOptions) -> None:
     """Prints the shares that are warned of. ValueError where there are no prompts of the dataset."""
     import numpy as np
@@ -60,8 +53,9 @@ def run(options: KnownTextsEvaluationOptions) -> None:
     for part, kinds in prompts(chosen_dataset(options.dataset, options.model_path)).items():
         found = {kind: np.array([verdict.score for verdict in sketch.judge(texts)]) for kind, texts in kinds.items()}
         rows += [[part, kind, len(each), f"{100 * np.mean(each > sketch.threshold):.1f}"] for kind, each in found.items()]
-        if part == "calibration":
-            log.info("threshold %.3f; chosen on this part it would be %.3f", sketch.threshold, threshold_of(*found.values()))
+        if part == "calibration":  # midway between where 1 % of the known and where all but 5 % of the lacking lie beyond
+            midway = (np.quantile(found["known"], 0.99) + np.quantile(found["lacking"], 0.05)) / 2
+            log.info("threshold %.3f; chosen on this part it would be %.3f", sketch.threshold, midway)
         if options.list_wrong:
             for kind, texts in kinds.items():
                 wrong = (found[kind] > sketch.threshold) == (kind == "known")

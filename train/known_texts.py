@@ -28,6 +28,7 @@ class KnownTextsOptions:
 
 def run(options: KnownTextsOptions) -> None:
     """Writes the sketch. ValueError or OSError for what is no checkpoint, no dataset, or in the way."""
+    from data_loaders.corpus import Corpus
     from model.known_texts import FILE, KnownTexts
     from model.run_folder import OF_ONE_CHECKPOINT
     from protos.outputs import MANIFEST, OutputError, Outputs, read_manifest
@@ -38,19 +39,12 @@ def run(options: KnownTextsOptions) -> None:
     path = folder / FILE
     if path.exists() and not options.overwrite:
         raise OutputError(f"{path} is there already: add --overwrite to replace it")
-    sketch = KnownTexts.make(captions(options.dataset, options.split))
+    captioned = Corpus.open(options.dataset).captioned(options.split).values()
+    sketch = KnownTexts.make([caption.text for captions in captioned for caption in captions])
     if (folder / MANIFEST).is_file() and (manifest := read_manifest(folder / MANIFEST)):
         path = Outputs(folder, manifest.what, going_on=True, flag="--checkpoint").path(FILE)
     sketch.save(path)
     log.info("%s (%.0f kB)", path, path.stat().st_size / 1e3)
-
-
-def captions(dataset: str, split: str) -> list[str]:
-    """All captions of a split, each once."""
-    from data_loaders.corpus import Corpus
-
-    captioned = Corpus.open(dataset).captioned(split).values()
-    return list(dict.fromkeys(caption.text for captions in captioned for caption in captions))
 
 
 main = command(KnownTextsOptions, run, __doc__)
