@@ -28,6 +28,7 @@ class Member(NamedTuple):
 
 
 def is_archive(path: str | Path) -> bool:
+    """Whether a file's name says that it is an archive that can be unpacked here."""
     return Path(path).name.lower().endswith(SUFFIXES)
 
 

@@ -62,6 +62,7 @@ class Entry:
 
     @property
     def archives(self) -> list[Path]:
+        """Those of its contents that are to be unpacked, or were."""
         return [path for path in self.contents if path.is_file() and is_archive(path)]
 
     @property
@@ -296,6 +297,7 @@ class FetchOptions:
 
 
 def run(options: FetchOptions) -> None:
+    """Brings the entries asked for, or lists all. FetchError for a name that the manifest has not."""
     entries = read_manifest()
     if unknown := [name for name in options.names if name not in entries]:
         raise FetchError(f"unknown name {unknown[0]!r}: python -m protos.fetch --list shows what there is")

@@ -57,6 +57,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
+    """Writes text (as UTF-8) or bytes to a file, whole or not at all; its folders are made."""
     with atomic_file(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
 

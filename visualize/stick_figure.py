@@ -63,6 +63,7 @@ class Panel:
 
     @property
     def num_frames(self) -> int:
+        """T."""
         return self.joints.shape[1]
 
     def framed(self, bottom: float, top: float) -> Camera:
