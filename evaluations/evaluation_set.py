@@ -129,10 +129,14 @@ class SetEmbeddings:
 def real_set(corpus: Corpus, split: str = "test") -> EvaluationSet:
     """A split of a prepared dataset, by rising length as the published loader orders it.
 
-    Published datasets keep the published limits of length; other data every clip of two units or more.
+    Published datasets keep the published limits of length; other data every clip of two units or more. ValueError, with the
+    dataset's folder, where no clip can be used.
     """
     limits = published_limits(corpus.features) if corpus.published else (2 * UNIT_LENGTH, MAX_FRAMES + UNIT_LENGTH)
     draws = Draws(np.random.default_rng(derive_seed(0, "entries")))  # letters in the names of captioned parts
     tag_fps = TAG_FPS if corpus.published else corpus.fps
-    entries, _ = select_entries(corpus.clips_of(split), limits, corpus.features.width, draws, tag_fps)
+    try:
+        entries, _ = select_entries(corpus.clips_of(split), limits, corpus.features.width, draws, tag_fps)
+    except ValueError as error:
+        raise ValueError(f"{corpus.folder}: {error}") from None
     return EvaluationSet(entries, corpus.features)
