@@ -34,7 +34,7 @@ def usual_recipe(path: Path | None, joints: np.ndarray, title: str) -> None:
     from mpl_toolkits.mplot3d.art3d import Poly3DCollection
 
     from data_loaders.skeleton import load_skeleton
-    from visualize.encoder import find_ffmpeg
+    from visualize.video import find_ffmpeg
 
     matplotlib.rcParams["animation.ffmpeg_path"] = find_ffmpeg()
     chains = load_skeleton("humanml").chains

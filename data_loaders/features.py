@@ -1,16 +1,16 @@
 """What a row of numbers means, and the way between rows and joints in metres, for every kind of motion features.
 
-A new kind is its columns in `feature_blocks`, its file beside this one, and an entry in `KINDS`. Arrays of any kind are
+A new kind is its columns below, its file beside this one, and an entry in `KINDS`. Arrays of any kind are
 (..., T, persons * width), person 1 first.
 """
 
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from data_loaders.feature_blocks import MDM_ROTATIONS, RIFKE, TEMOS_ROTATIONS, humanml_blocks
 from data_loaders.skeleton import Skeleton, check_heading, load_skeleton
 from protos.names import shown
 from protos.reading import FileError
@@ -24,6 +24,31 @@ FRAME_RATES = (0.1, 10_000.0)
 
 class FeaturesMismatch(ValueError):
     """Two things that were made for different motion features were about to be mixed, or features of another width."""
+
+
+def _in_order(widths: dict[str, int]) -> dict[str, slice]:
+    blocks, start = {}, 0
+    for name, width in widths.items():
+        blocks[name] = slice(start, start + width)
+        start += width
+    return blocks
+
+
+@lru_cache(maxsize=32)
+def humanml_blocks(num_joints: int) -> dict[str, slice]:
+    """Guo et al. 2022: root_yaw (half angle per frame), root_velocity (x, z per frame), root_height, ric (joints 1.. about
+    the root), rot (6D), local_velocity (all joints), contact (left ankle, toe, right ankle, toe): 263 columns of 22 joints.
+    """
+    others = num_joints - 1
+    return _in_order({
+        "root_yaw": 1, "root_velocity": 2, "root_height": 1, "ric": 3 * others, "rot": 6 * others,
+        "local_velocity": 3 * num_joints, "contact": 4,
+    })  # fmt: skip
+
+
+RIFKE = _in_order({"root_height": 1, "joints": 60, "turn": 1, "velocity": 2})  # 64; data_loaders/rifke.py
+TEMOS_ROTATIONS = _in_order({"root_height": 1, "root_velocity": 2, "rot": 6 * 22})  # 135; Petrovich et al. 2022, SMPL
+MDM_ROTATIONS = _in_order({"rot": 6 * 24, "translation": 6})  # 150; Tevet et al. 2023, actions: three zeros fill up
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from data_loaders import headings
 from data_loaders.bone_rotations import NEARLY_ZERO, local_sixd, skeleton_tensors, squared_length
-from data_loaders.feature_blocks import humanml_blocks
+from data_loaders.features import humanml_blocks
 from data_loaders.headings import Spans
 from data_loaders.skeleton import Heading, Skeleton, check_heading
 

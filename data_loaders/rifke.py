@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from data_loaders.feature_blocks import RIFKE
+from data_loaders.features import RIFKE
 from data_loaders.skeleton import Skeleton
 
 MMM_JOINTS = (

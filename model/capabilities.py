@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -84,14 +84,6 @@ class Decoding:
 
 
 OWN = Decoding()  # everything as the model's configuration says
-
-
-def require_only(record: Request | Decoding, taken: Sequence[str], why: str) -> None:
-    """ValueError, which says `why`, where a record holds a setting that is not its default and not among `taken`."""
-    always = ("text", "frames", "seed", "batch_size")
-    for field in fields(record):
-        if field.name not in (*always, *taken) and getattr(record, field.name) is not field.default:
-            raise ValueError(f"{field.name}: {why}")
 
 
 @runtime_checkable

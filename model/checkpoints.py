@@ -3,7 +3,7 @@
 A folder alone is enough to sample. `from_pretrained` reads either kind, and takes a training run's folder for its best step.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,9 +29,13 @@ if TYPE_CHECKING:
     from model.text_encoders import TextEncoder
 
 PARTS = "parts"  # the folder of those that a model stands on
-# What an earlier version wrote into a checkpoint folder, which had no manifest.
+# What an earlier version wrote into a checkpoint folder, which had no manifest
 EARLIER_FILES = ("config.json", WEIGHTS_FILE, "stats.npz", "README.md", "prompts.txt", KNOWN_TEXTS_FILE)
-EARLIER_FOLDER = written_earlier(EARLIER_FILES, "config.json", WEIGHTS_FILE)
+
+
+def earlier_files(folder: Path) -> Iterable[str]:
+    """Those of `EARLIER_FILES` that may lie in a checkpoint folder of an earlier version."""
+    return written_earlier(EARLIER_FILES, "config.json", WEIGHTS_FILE)(folder)
 
 
 def save_pretrained(folder: Path, model: Model, card: str = "", *, half: bool = False, overwrite: bool = False,
@@ -40,7 +44,7 @@ def save_pretrained(folder: Path, model: Model, card: str = "", *, half: bool = 
 
     `card` becomes README.md, `prompts` prompts.txt, `known_texts` known_texts.npz; `half` stores float16 weights.
     """
-    with new_folder(folder, "checkpoint", overwrite=overwrite, earlier=EARLIER_FOLDER) as temporary:
+    with new_folder(folder, "checkpoint", overwrite=overwrite, earlier=earlier_files) as temporary:
         write_files(temporary, model, card, half=half)
         if prompts:
             write_atomically(temporary / "prompts.txt", prompts)

@@ -15,8 +15,8 @@ from data_loaders.edit_masks import EditError, TargetLocation
 from diffusion.gaussian import Denoise
 from diffusion.guidance import dropped_rows, guided, keep_given, stack_conditions
 from diffusion.samplers import sample
-from model.capabilities import Decoding, Request, require_only
-from model.model import Model
+from model.capabilities import Decoding, Request
+from model.model import Model, require_only
 from protos.randomness import derive_seed, seeded_randn
 
 log = logging.getLogger(__name__)

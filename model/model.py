@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Self
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from data_loaders.corpus import Batch, Statistics
 from data_loaders.features import Features, FeaturesMismatch
+from model.capabilities import Decoding, Request
 
 Generators = torch.Generator | Sequence[torch.Generator]  # one for all samples, or one each
 
@@ -22,6 +23,14 @@ class Draws:
 
     samples: Sequence[torch.Generator]
     step: torch.Generator
+
+
+def require_only(record: Request | Decoding, taken: Sequence[str], why: str) -> None:
+    """ValueError, which says `why`, where a record holds a setting that is not its default and not among `taken`."""
+    always = ("text", "frames", "seed", "batch_size")
+    for field in fields(record):
+        if field.name not in (*always, *taken) and getattr(record, field.name) is not field.default:
+            raise ValueError(f"{field.name}: {why}")
 
 
 class Model:

@@ -14,10 +14,10 @@ from torch.nn import functional as F
 
 from data_loaders.corpus import Batch, Statistics
 from data_loaders.text import Caption
-from model.capabilities import OWN, Decoding, Request, VectorSpace, require_only
+from model.capabilities import OWN, Decoding, Request, VectorSpace
 from model.embedder import Embedder
 from model.layers import EPS, Posterior, TransformerLayer, sinusoidal_table
-from model.model import Draws, Model
+from model.model import Draws, Model, require_only
 from model.text_encoders import TextEncoder, TextFeatures
 from model.text_towers import load_text_encoder
 from model.tmr_config import TMRConfig

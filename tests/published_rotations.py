@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from data_loaders.bone_rotations import bone_lengths, skeleton_tensors
-from data_loaders.feature_blocks import humanml_blocks
+from data_loaders.features import humanml_blocks
 from data_loaders.headings import Spans, forward_directions, smooth_in_time, turn, unit_headings
 from data_loaders.humanml_features import (
     CanonicalClips,

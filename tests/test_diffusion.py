@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from diffusion.gaussian import Diffusion
+from diffusion.gaussian import Diffusion, space_timesteps
 from diffusion.guidance import dropped_rows, guided, keep_given, stack_conditions
 from diffusion.losses import (
     LossWeights,
@@ -18,7 +18,6 @@ from diffusion.losses import (
     training_loss,
 )
 from diffusion.samplers import SAMPLERS, ddim_reverse_update, ddim_update, sample, sample_steps
-from diffusion.schedules import space_timesteps
 from protos.randomness import sample_generators
 from tests.golden.likelihood import vlb_terms
 

@@ -11,9 +11,8 @@ from torch import Tensor
 from benchmarks.features import main as benchmark
 from benchmarks.features import reference_features
 from data_loaders.bone_rotations import bone_lengths
-from data_loaders.feature_blocks import humanml_blocks
 from data_loaders.feature_statistics import feature_mean_std, mean_std, renormalise, with_feature_bias
-from data_loaders.features import Features
+from data_loaders.features import Features, humanml_blocks
 from data_loaders.headings import Spans, smooth_in_time
 from data_loaders.humanml_features import (
     FeatureError,

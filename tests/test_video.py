@@ -11,14 +11,13 @@ from benchmarks.timing import least
 from benchmarks.video import ours, usual_recipe
 from data_loaders.corpus import Motion
 from tests.synthetic import walk_in_a_curve as walking
-from visualize import encoder
-from visualize.camera import follow
-from visualize.encoder import find_ffmpeg
+from visualize import video
+from visualize.body import follow
 from visualize.lettering import text_width, wrap
 from visualize.score_plot import write_score_plot
 from visualize.sheet import PictureError, Sheet
 from visualize.stick_figure import Panel, caption_font
-from visualize.video import write_gif, write_strip, write_video
+from visualize.video import find_ffmpeg, write_gif, write_strip, write_video
 
 SIZE = 160  # small pictures are enough for most statements
 LEFT_WRIST, LEFT_ELBOW, LEFT_SHOULDER = 20, 18, 16
@@ -349,7 +348,7 @@ def test_a_failing_ffmpeg_leaves_the_old_file_and_no_other(tmp_path, monkeypatch
     program = tmp_path / "ffmpeg"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
-    monkeypatch.setattr(encoder, "find_ffmpeg", lambda: str(program))
+    monkeypatch.setattr(video, "find_ffmpeg", lambda: str(program))
     target = tmp_path / "out" / "a.mp4"
     target.parent.mkdir()
     target.write_text("old")

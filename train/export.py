@@ -45,7 +45,7 @@ class ExportOptions:
 
 def run(options: ExportOptions) -> Path:
     """Writes the folder and returns the checkpoint it came from. Raises FileNotFoundError, CheckpointError or OutputError."""
-    from model.checkpoints import EARLIER_FOLDER, from_pretrained, load_part, save_pretrained
+    from model.checkpoints import earlier_files, from_pretrained, load_part, save_pretrained
     from model.known_texts import KnownTexts
     from model.run_folder import checkpoint_in
     from protos.outputs import require_replaceable
@@ -54,7 +54,7 @@ def run(options: ExportOptions) -> Path:
     found = complete(options.checkpoint) if options.checkpoint.is_dir() else []
     source = found[-1] if found else checkpoint_in(options.checkpoint)
     require_apart(options.output, options.checkpoint)
-    require_replaceable(options.output, "checkpoint", overwrite=options.overwrite, earlier=EARLIER_FOLDER)
+    require_replaceable(options.output, "checkpoint", overwrite=options.overwrite, earlier=earlier_files)
     model = from_pretrained(source)
     if options.autoencoder:
         replace_decoder(model, load_part(options.autoencoder, "autoencoder", "motion_autoencoder"), options.autoencoder)

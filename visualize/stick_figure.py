@@ -16,8 +16,7 @@ from matplotlib.path import Path
 from matplotlib.transforms import Affine2D, Bbox, IdentityTransform
 
 from data_loaders.skeleton import Skeleton
-from visualize.body import LEFT, PERSON_COLOURS, RIGHT, Body
-from visualize.camera import Camera, choose_camera, facing, frame_all
+from visualize.body import LEFT, PERSON_COLOURS, RIGHT, Body, Camera, choose_camera, facing, frame_all
 from visualize.lettering import text_width, wrap, write_text
 
 BACKDROP = np.array([0.976, 0.973, 0.965])

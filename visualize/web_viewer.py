@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 
 from protos.files import write_atomically
-from visualize.body import HAZE, LIGHT, PERSON_COLOURS, Body
-from visualize.camera import PITCH, choose_camera, facing
+from visualize.body import HAZE, LIGHT, PERSON_COLOURS, PITCH, Body, choose_camera, facing
 from visualize.sheet import Clip, checked_clips
 from visualize.stick_figure import Panel
 

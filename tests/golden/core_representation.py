@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data_loaders import feature_blocks, feature_statistics, headings, humanml_features
-from data_loaders.features import Features
+from data_loaders import feature_statistics, headings, humanml_features
+from data_loaders.features import Features, humanml_blocks
 from data_loaders.skeleton import Skeleton, load_skeleton
 from tests import published_rotations, rotations
 from tests.golden import references
@@ -94,7 +94,7 @@ def features_from_joints(case: Case) -> dict[str, np.ndarray]:
     joints, target = values["joints"][: case.config["frames"]], values["tgt_offsets"]
     features = humanml_features.features_from_joints(joints, skeleton, "published", target)
     canonical = humanml_features.canonicalise([joints], skeleton, "published", target)
-    velocity = feature_blocks.humanml_blocks(skeleton.num_joints)["root_velocity"]
+    velocity = humanml_blocks(skeleton.num_joints)["root_velocity"]
     stages = {
         "features": features,
         "uniform_skeleton": published_rotations.uniform_skeleton(joints, skeleton, target),

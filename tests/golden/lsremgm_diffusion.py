@@ -11,9 +11,8 @@ from einops import rearrange
 from torch import Tensor
 
 from diffusion import losses, samplers
-from diffusion.gaussian import Diffusion
+from diffusion.gaussian import Diffusion, space_timesteps
 from diffusion.guidance import dropped_rows, guided, keep_given, stack_conditions
-from diffusion.schedules import space_timesteps
 from tests.golden import likelihood
 from tests.golden.runner import Case
 
