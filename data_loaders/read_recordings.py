@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import tyro
+from msgspec.structs import replace
 
 from data_loaders.known_datasets import Recordings, known_datasets, read_description
 from data_loaders.prepare_report import Record
@@ -40,7 +41,7 @@ class PreparationSettings:
     output: Path
     """Folder to write, usually dataset/NAME."""
     mapping: str | None = None
-    """bvh: TOML/JSON file (or shipped name) that maps the file's joints to ours."""
+    """bvh: TOML/JSON file (or shipped name) that maps the file's joints to ours (default: that of the described dataset)."""
     captions: Path | None = None
     """JSON file {"clips": {NAME: {"captions": [...]}}}; default: captions.json in the input folder."""
     body_model: Path | None = None
@@ -75,6 +76,8 @@ class PreparationSettings:
         described = known_datasets().get(self.source) or read_description(Path(self.source))
         if described.recordings is None:
             raise FileError(f"{self.source}: describes no recordings, expected a [recordings] part")
+        if self.mapping:
+            return replace(described.recordings, mapping=self.mapping, mappings={})
         return described.recordings
 
 

@@ -61,6 +61,8 @@ def test_what_is_particular_to_a_pack_is_said_by_its_description(tmp_path):
     assert corpus.names == ["one"] and corpus.captions("one")[0].text == "a person walks"
     assert corpus.lengths.tolist() == [39]  # 120 frames at 60 a second
     assert "mapping xsens_mvn" in done.problem()
+    again = PreparationSettings(str(tmp_path / "pack.toml"), raw, tmp_path / "all", "bandai_namco", workers=1, mirror=False)
+    assert prepare(again).problem() is None and Corpus.open(tmp_path / "all").names == ["one", "two"]
 
 
 @pytest.mark.parametrize(("line", "problem"), [
