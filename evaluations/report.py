@@ -1,8 +1,6 @@
 """The report of an evaluation: a table for people (Markdown), its figures for programs (JSON, CSV), what it was made from."""
 
-import csv
 import hashlib
-import io
 import logging
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from model.run_folder import checkpoint_in
-from protos.files import numbered_folder
+from protos.files import encode_csv, numbered_folder
 from protos.outputs import MANIFEST, Outputs
 from protos.reading import FileError, read_json
 
@@ -55,9 +53,7 @@ class Report:
         for file, text in self.texts.items():
             outputs.write(file, text)
         for file, (columns, rows) in {f"{name}.csv": (self.columns, self.rows), **self.lists}.items():
-            text = io.StringIO()
-            csv.writer(text).writerows([columns, *rows])
-            outputs.write(file, text.getvalue())
+            outputs.write(file, encode_csv(columns, rows))
 
     def publish(self, folder: Path, what: str, name: str = "report") -> Outputs:
         """Writes into a new folder of `what` it holds (FOLDER_2, ... where it exists), prints the report and says where it is."""

@@ -3,16 +3,18 @@
 Whether something may be replaced at all is decided in protos/outputs.py.
 """
 
+import csv
 import ctypes
 import glob
 import hashlib
+import io
 import json
 import logging
 import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -60,6 +62,13 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """Writes text (as UTF-8) or bytes to a file, whole or not at all; its folders are made."""
     with atomic_file(path) as file:
         file.write(content.encode() if isinstance(content, str) else content)
+
+
+def encode_csv(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    """Comma-separated text, a line of names first."""
+    text = io.StringIO()
+    csv.writer(text).writerows([columns, *rows])
+    return text.getvalue()
 
 
 def encode_json(content: object, name: str, indent: int | None = 1) -> str:

@@ -114,8 +114,7 @@ class Finder:
                     found = data.split(split)
                 except (ValueError, OSError):
                     continue
-                names = found if isinstance(found, dict) else [data.names[i] for i in found]
-                members.setdefault(split, set()).update((source, name) for name in names)
+                members.setdefault(split, set()).update((source, data.names[i]) for i in found)
         rows = {split: np.array([(clip.source, clip.name) in names for clip in self.gallery.clips])
                 for split, names in members.items()}
         return {split: rows[split] for split in SPLITS if split in rows and rows[split].any()}

@@ -1,6 +1,5 @@
 """What `sample.retrieve` prints and writes: vectors, hits with their motions, and moments."""
 
-import csv
 import io
 import logging
 import re
@@ -10,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from model.embedding import TextMotionSpace
-from protos.files import encode_json, file_lock, numbered_folder, write_atomically
+from protos.files import encode_csv, encode_json, file_lock, numbered_folder, write_atomically
 from protos.names import file_name, printable, safe_name, short_hash
 from protos.outputs import Outputs, require_new
 from sample.gallery import Gallery
@@ -67,13 +66,7 @@ def write_hits(hits: Sequence[Hit], words: str, gallery: Path, json: Path | None
         report = {"query": words, "gallery": str(gallery), "hits": [dict(zip(HEADER, row)) for row in rows]}
         write_atomically(json, encode_json(report, str(json)))
     if csv is not None:
-        write_atomically(csv, csv_text(HEADER, rows))
-
-
-def csv_text(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    out = io.StringIO()
-    csv.writer(out).writerows([header, *rows])
-    return out.getvalue()
+        write_atomically(csv, encode_csv(HEADER, rows))
 
 
 def show(hits: Sequence[Hit], gallery: Gallery, space: TextMotionSpace, folder: Path, words: str, video: bool,
@@ -111,7 +104,7 @@ def write_moments(folder: Path, heading: dict, texts: Sequence[str], found: Sequ
     report = heading | {"texts": [{"text": text, "moments": each} for text, each in zip(texts, told)]}
     write_atomically(folder / "moments.json", encode_json(report, "moments.json"))
     rows = [[text, i, *moment.values()] for text, each in zip(texts, told) for i, moment in enumerate(each, 1)]
-    write_atomically(folder / "moments.csv", csv_text(("text", "rank", "start", "end", "score"), rows))
+    write_atomically(folder / "moments.csv", encode_csv(("text", "rank", "start", "end", "score"), rows))
     if len(texts) > MOST_CURVES:
         log.info("scores.png shows the first %d of %d texts", MOST_CURVES, len(texts))
     spans = [[(moment["start"], moment["end"]) for moment in each] for each in told]

@@ -14,7 +14,7 @@ encode_text.py run_dir=R text="..."             encode_text --run_dir R --text "
 text_motion_sim.py run_dir=R text="..." npy=F   text_motion_sim --run_dir R --text "..." --npy F
 encode_dataset.py run_dir=R data=humanml3d      encode_dataset --run_dir R --data FOLDER
 app.py --run_dir R                              python -m sample.demo --run_dir R (in a browser), or search --html
-retrieval.py run_dir=R protocol=all             python -m evaluations.eval_retrieval --run_dir R --protocol all
+retrieval.py run_dir=R protocol=all             python -m evaluations.eval_retrieval --run_dir R --dataset D --protocol all
 """
 
 import logging
