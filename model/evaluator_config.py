@@ -17,13 +17,15 @@ LENGTH_CLASSES = 50  # lengths that the estimator tells apart, in units
 
 @dataclass(frozen=True, kw_only=True)
 class WordsConfig:
-    """What texts are read as, and the data that decide it. `pos_dim` 0: words without part-of-speech classes."""
+    """Data, and what texts are read as"""
 
-    words: Literal["glove", "minilm"] = decided("glove")
+    dataset: str = "humanml"
+    """humanml, kit, bandai_namco, or a folder made by data_loaders.prepare."""
+    words: Literal["auto", "glove", "minilm"] = "auto"
+    """What is read of texts: the published word vectors, or MiniLM's; auto takes the former where they are."""
     word_dim: Annotated[int, CHANNELS] = decided(WORD_DIM)
-    pos_dim: Annotated[int, Range(0, 1000)] = decided(NUM_POS_CLASSES)
+    pos_dim: Annotated[int, Range(0, 1000)] = decided(NUM_POS_CLASSES)  # 0: words without part-of-speech classes
     features: Features = decided(HUMANML3D)
-    dataset: str = decided("humanml")
 
     def __post_init__(self):
         check_bounds(self)

@@ -38,10 +38,6 @@ class EvaluatorOptions(EvaluatorConfig, TrainOptions):
 
     preset: Literal["published", "small"] = "published"
     """Recipe that sets the defaults of the other flags."""
-    dataset: str = "humanml"
-    """humanml, kit, bandai_namco, or a folder made by data_loaders.prepare."""
-    words: Literal["auto", "glove", "minilm"] = "auto"
-    """What is read of texts: the published word vectors, or MiniLM's; auto takes the former where they are."""
     glove_folder: Path = Path("checkpoints/official/glove")
     """Folder of our_vab_data.npy, our_vab_words.pkl and our_vab_idx.pkl."""
     feat_bias: Annotated[float, Range(0, 1_000_000, above=True)] = 5.0

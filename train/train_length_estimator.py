@@ -5,7 +5,7 @@ A classifier of 50 lengths in units of 4 frames (Guo et al. 2022, text2length), 
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from model.evaluator_config import UNIT_LENGTH, LengthEstimatorConfig
 from protos.bounds import BATCH_SIZE, STEPS, WEIGHT, Range
@@ -21,10 +21,6 @@ if TYPE_CHECKING:
 class LengthEstimatorOptions(LengthEstimatorConfig, TrainOptions):
     """What is trained, and on what."""
 
-    dataset: str = "humanml"
-    """humanml, kit, bandai_namco, or a folder made by data_loaders.prepare."""
-    words: Literal["auto", "glove", "minilm"] = "auto"
-    """What is read of texts: the published word vectors, or MiniLM's; auto takes the former where they are."""
     glove_folder: Path = Path("checkpoints/official/glove")
     """Folder of our_vab_data.npy, our_vab_words.pkl and our_vab_idx.pkl."""
 

@@ -18,12 +18,12 @@ from protos.weights import read_torch
 
 KIT = Features(skeleton="kit", fps=12.5)
 DATASETS = {
-    "humanml": ("t2m", EvaluatorConfig()),
-    "kit": ("kit", EvaluatorConfig(dataset="kit", features=KIT)),
+    "humanml": ("t2m", EvaluatorConfig(words="glove")),
+    "kit": ("kit", EvaluatorConfig(words="glove", dataset="kit", features=KIT)),
 }
 LENGTH_CONFIGS = {
-    "humanml": LengthEstimatorConfig(),
-    "kit": LengthEstimatorConfig(dataset="kit", features=KIT, shortest_units=6),
+    "humanml": LengthEstimatorConfig(words="glove"),
+    "kit": LengthEstimatorConfig(words="glove", dataset="kit", features=KIT, shortest_units=6),
 }
 MOVEMENT = "Decomp_SP001_SM001_H512/model/latest.tar"
 LENGTHS = "length_est_bigru/model/latest.tar"
