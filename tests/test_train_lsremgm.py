@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,11 +19,13 @@ from model.autoencoder_config import AutoencoderConfig
 from model.checkpoints import from_pretrained, save_pretrained
 from model.lsremgm import LSReMGM
 from model.lsremgm_config import LSReMGMConfig
+from model.text_encoders import TextEncoder
 from protos.flags import configured, flags_of
 from tests.synthetic import CONTENTS, random_corpus
 from tests.test_checkpoints import ARGS, published
 from train.checkpoints import complete, read_state
 from train.generator_recipe import generator_recipe
+from train.loop import train
 from train.recipe import Recipe
 from train.train_latent import LatentOptions
 from train.train_latent import run as run_latent
@@ -122,6 +125,20 @@ def test_latents_of_an_autoencoder_can_be_diffused(dataset, tmp_path, autoencode
     assert made.num_channels == 8 and made.autoencoder.config == part.config
     for ours, saved in zip(part.networks.parameters(), made.autoencoder.networks.parameters()):
         assert torch.equal(ours, saved)  # frozen
+
+
+def test_texts_are_read_by_the_threads_that_make_batches(dataset, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    threads, read = [], TextEncoder._compute
+
+    def noted(self, texts):
+        threads.append(threading.current_thread().name)
+        return read(self, texts)
+
+    monkeypatch.setattr(TextEncoder, "_compute", noted)
+    options = small(dataset, tmp_path / "run", num_steps=3)
+    train(replace(recipe(options), captions=()), options)  # the sketch of the captions reads clauses of them at the end
+    assert threads and all(name.startswith("batches") for name in threads)
 
 
 def test_the_starters_former_preset_names_its_command(capsys):
