@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 PRESETS: dict[str, dict[str, Any]] = {
     "published": {},
     "small": {
-        "dataset": "bandai_namco", "words": "minilm", "movement_hidden": 192, "movement_latent": 192, "text_hidden": 192,
+        "words": "minilm", "movement_hidden": 192, "movement_latent": 192, "text_hidden": 192,
         "motion_hidden": 256, "embedding": 256, "movement_steps": 3000, "movement_lr": 1e-3, "num_steps": 3000,
         "batch_size": 64, "lr": 5e-4, "warmup_steps": 100, "schedule": "cosine", "balance": 0.5,
         "use_ema": True, "ema_decay": 0.999, "ema_warmup": True,
