@@ -18,7 +18,7 @@ from tqdm import tqdm
 from data_loaders.clips import window_number
 from data_loaders.corpus import Corpus
 from evaluations.motion_measures import Measures, describe
-from evaluations.probes import Probe, Probes, Side, require_contents
+from evaluations.probes import Probe, Probes, Side, with_probes
 
 OWN_RATE, OTHER_RATE = 0.95, 0.10
 FEW = 20  # fewer real clips than this may fail once
@@ -70,7 +70,9 @@ def real_clips(corpus: Corpus, relabelled: Mapping[str, str]) -> list[RealClip]:
     relabelled: {recording: its content}, where that is another than its label says. Raises ValueError where the corpus
     does not say what its clips show.
     """
-    require_contents(corpus)
+    if not any(label.get("content") for label in corpus.labels):
+        raise ValueError(f"{corpus.folder}: its clips have no content labels, so probes cannot be validated on it; "
+                         f"use {' or '.join(with_probes())}")  # fmt: skip
     if corpus.skeleton.num_joints != 22:
         raise ValueError(f"{corpus.folder} has the {corpus.skeleton.name} skeleton; probes judge the 22 joints of humanml")
     splits = {i: name for name in ("train", "val", "test") for i in corpus.split(name)}

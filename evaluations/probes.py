@@ -207,13 +207,5 @@ def probes_found(corpus: Corpus) -> Probes | None:
 def probes_for(corpus: Corpus) -> Probes:
     """`probes_found`; ValueError where a dataset has none."""
     if (found := probes_found(corpus)) is None:
-        require_contents(corpus)
         raise ValueError(f"{corpus.folder} shows nothing that probes ask for; there are probes for {', '.join(with_probes())}")
     return found
-
-
-def require_contents(corpus: Corpus) -> None:
-    """Raises ValueError where a dataset does not say what its clips show."""
-    if not any(label.get("content") for label in corpus.labels):
-        raise ValueError(f"{corpus.folder}: its clips have no content labels, so probes cannot be validated on it; "
-                         f"use {' or '.join(with_probes())}")  # fmt: skip

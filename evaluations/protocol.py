@@ -5,8 +5,9 @@ judges the rows of a table on such passes, the real row first.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -138,17 +139,30 @@ class Evaluation:
         other = self._draw(self.data, rng) if self.protocol.reference == "another pass" else judged
         reference = metrics.gaussian_of(self.real.motions(other))
         found = Replication()
+
+        def judge(
+            row: str, of: SetEmbeddings, drawn: Pass, motion: np.ndarray, seeds: Iterable[int | None] = repeat(None)
+        ) -> None:
+            """Adds the figures of a row, and each of its motions, for texts and embedded motions (N, C) of a pass."""
+            text = of.texts(drawn)
+            found.rows[row] = figures_of(text, motion, reference, rng)
+            places, gaps = metrics.places_in_pools(text, motion), np.linalg.norm(text - motion, axis=-1)
+            columns = (drawn.entry, of.data.captions(drawn), drawn.length, seeds, places, gaps)
+            found.motions += [
+                JudgedMotion(row, of.data.entries[i].name, caption.text, int(frames), seed, int(place), float(gap))
+                for i, caption, frames, seed, place, gap in zip(*columns)
+            ]
+
         text, motion = self.real.texts(judged), self.real.motions(judged)
-        self._add(found, REAL, text, motion, reference, rng, self.data, judged)
+        judge(REAL, self.real, judged, motion)
         if entrants.generate is not None:
             asked = judged if self.protocol.generated_from == "same pass" else self._draw(self.data, rng)
-            self._generate(found, number, self._first(asked), reference, entrants.generate, rng, keep)
+            self._generate(found, number, self._first(asked), entrants.generate, judge, rng, keep)
         if entrants.given is not None:
             if self.given is None or self.given.data is not entrants.given:
                 self.given = SetEmbeddings(entrants.given, self.judge, self.share)
             drawn = self._first(self._draw(entrants.given, rng))
-            made = self.given.motions(drawn)
-            self._add(found, GIVEN, self.given.texts(drawn), made, reference, rng, entrants.given, drawn)
+            judge(GIVEN, self.given, drawn, self.given.motions(drawn))
         if entrants.noise is not None:
             found.rows[SHUFFLED] = figures_of(text[rng.permutation(len(text))], motion, reference, rng)
             noise = embed_motion(self.judge, entrants.noise(judged.length.tolist(), rng))
@@ -163,23 +177,11 @@ class Evaluation:
         enough = self.protocol.enough
         return drawn if enough is None else drawn.first(-(-enough // metrics.POOL) * metrics.POOL)
 
-    def _add(
-        self, found: Replication, row: str, text: np.ndarray, motion: np.ndarray, reference: metrics.Gaussian,
-        rng: np.random.Generator, data: EvaluationSet, drawn: Pass, seeds: Sequence[int | None] | None = None,
-    ) -> None:  # fmt: skip
-        found.rows[row] = figures_of(text, motion, reference, rng)
-        places, gaps = metrics.places_in_pools(text, motion), np.linalg.norm(text - motion, axis=-1)
-        seeds = [None] * len(places) if seeds is None else seeds
-        columns = (drawn.entry, data.captions(drawn), drawn.length, seeds, places, gaps)
-        found.motions += [
-            JudgedMotion(row, data.entries[i].name, caption.text, int(frames), seed, int(place), float(gap))
-            for i, caption, frames, seed, place, gap in zip(*columns)
-        ]
-
     def _generate(
-        self, found: Replication, number: int, asked: Pass, reference: metrics.Gaussian, generate: Generate,
+        self, found: Replication, number: int, asked: Pass, generate: Generate, judge: Callable[..., None],
         rng: np.random.Generator, keep: int,
     ) -> None:  # fmt: skip
+        """Adds the row of motions made for a pass, the first texts of which are made several times for MultiModality."""
         count, several = len(asked.entry), 0
         if self.multimodality:
             texts = self.protocol.multimodality_texts
@@ -196,7 +198,7 @@ class Evaluation:
         kept = set(shown[:keep].tolist())
 
         def work(share: list) -> list[tuple[np.ndarray, np.ndarray | None]]:
-            motions = generate(*zip(*((rows[k]) for k in share)))
+            motions = generate(*zip(*(rows[k] for k in share)))
             embedded = embed_motion(self.judge, motions)
             return [(vector, motion if k in kept else None) for k, vector, motion in zip(share, embedded, motions)]
 
@@ -205,8 +207,7 @@ class Evaluation:
         found.seconds = (time.perf_counter() - began) / len(rows)
         embedded = np.stack([vector for vector, _ in made])
         found.features += [motion for _, motion in made if motion is not None]
-        seeds = [rows[k][2] for k in shown]
-        self._add(found, GENERATED, self.real.texts(asked), embedded[shown], reference, rng, self.data, asked, seeds)
+        judge(GENERATED, self.real, asked, embedded[shown], [rows[k][2] for k in shown])
         if several:
             each = embedded[: several * per_text].reshape(several, per_text, -1)
             found.rows[GENERATED]["multimodality"] = metrics.multimodality(each, rng)
