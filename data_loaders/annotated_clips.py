@@ -116,6 +116,7 @@ class AnnotatedClips:
 
     @cached_property
     def lengths(self) -> np.ndarray:
+        """Frames (K,) of every file, which are all looked at."""
         return np.array([self.place(clip)[2] for clip in range(len(self.names))])
 
     def place(self, clip: int) -> tuple[np.ndarray, int, int]:
@@ -125,6 +126,7 @@ class AnnotatedClips:
         return rows, 0, len(rows)
 
     def captions(self, clip: int) -> list[Caption]:
+        """Times are seconds of the file."""
         return list(self.annotated[clip].annotations)
 
     def listed(self, split: str) -> list[str]:

@@ -33,6 +33,7 @@ class Statistics:
     features: Features
 
     def save(self, path: Path) -> None:
+        """Writes an .npz of mean, std and the features they belong to."""
         with atomic_file(path) as file:
             np.savez(file, mean=self.mean, std=self.std, **self.features.record())
 
@@ -239,6 +240,7 @@ class Corpus:
         return self.features.joints(torch.from_numpy(rows)).numpy()
 
     def motion(self, clip: int | str) -> Motion:
+        """A clip as joints in metres, with its captions."""
         captions = tuple(caption.text for caption in self.captions(clip))
         joints = self.joints(clip)
         return Motion(joints if self.features.persons > 1 else joints[None], self.fps, self.features.skeleton, captions)

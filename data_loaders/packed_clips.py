@@ -105,6 +105,7 @@ class PackedClips:
         return self.frames, int(self.offsets[clip]), int(self.offsets[clip + 1])
 
     def captions(self, clip: int) -> list[Caption]:
+        """Times as they stand in the data, in seconds of the clip."""
         return self._captions[self.names[clip]]
 
     @cached_property

@@ -61,6 +61,7 @@ def rifke_from_joints(joints: Tensor) -> Tensor:
 
 
 def features_from_clips(clips: Sequence[Tensor], body: Skeleton, heading: str) -> list[Tensor]:
+    """Features [(T, 64), ...] of clips [(T, 21, 3), ...]; there is one way only to take the heading."""
     return [rifke_from_joints(clip) for clip in clips]
 
 
