@@ -48,10 +48,10 @@ def pos_class(word: str, tag: str) -> int:
     return POS_INDEX[_vip_class().get(word, tag if tag in POS_INDEX else "OTHER")]
 
 
-def padded_tokens(tokens: Sequence[str], max_text_len: int = MAX_TEXT_LEN) -> tuple[tuple[str, ...], int]:
-    """(max_text_len + 2 tokens, length): cut to max_text_len, with start and end mark, filled up with unk/OTHER."""
-    marked = (START, *tokens[:max_text_len], END)
-    return marked + (UNKNOWN,) * (max_text_len + 2 - len(marked)), len(marked)
+def padded_tokens(tokens: Sequence[str]) -> tuple[tuple[str, ...], int]:
+    """(22 tokens, length): cut to 20, with start and end mark, filled up with unk/OTHER."""
+    marked = (START, *tokens[:MAX_TEXT_LEN], END)
+    return marked + (UNKNOWN,) * (MAX_TEXT_LEN + 2 - len(marked)), len(marked)
 
 
 class WordVectorizer:
@@ -77,9 +77,6 @@ class WordVectorizer:
         if missing := [word for word in ("sos", "eos", "unk") if word not in self.row]:
             raise FileError(f"{words}: no entry '{missing[0]}', expected sos, eos and unk")
 
-    def __len__(self) -> int:
-        return len(self.words)
-
     def lookup(self, token: str) -> tuple[np.ndarray, int]:
         """(vector (300,), index of the class) of a token `word/POS`. Raises ValueError on any other form."""
         word, slash, tag = token.rpartition("/")
@@ -89,14 +86,9 @@ class WordVectorizer:
             return self.vectors[self.row["unk"]], POS_INDEX["OTHER"]
         return self.vectors[self.row[word]], pos_class(word, tag)
 
-    def __getitem__(self, token: str) -> tuple[np.ndarray, np.ndarray]:
-        """(vector (300,), one-hot class (15,) float32) of a token."""
-        vector, index = self.lookup(token)
-        return vector, np.eye(len(POS_CLASSES), dtype=np.float32)[index]
-
-    def encode(self, tokens: Sequence[str], max_text_len: int = MAX_TEXT_LEN) -> Words:
+    def encode(self, tokens: Sequence[str]) -> Words:
         """A caption's tokens, marked and padded, as vectors and classes."""
-        padded, length = padded_tokens(tuple(tokens), max_text_len)
+        padded, length = padded_tokens(tokens)
         vectors, classes = zip(*(self.lookup(token) for token in padded))
         onehot = np.eye(len(POS_CLASSES), dtype=np.float32)[list(classes)]
         return Words(np.stack(vectors).astype(np.float32, copy=False), onehot, length, padded)

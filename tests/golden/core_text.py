@@ -59,7 +59,8 @@ def tokenise(case: Case) -> dict[str, Any]:
 def word_vectors(case: Case) -> dict[str, Any]:
     require_our_constants(case.config)
     vectorizer = glove.WordVectorizer(case.inputs["vocabulary"], case.config["vocabulary_prefix"])
-    vectors, onehot = zip(*(vectorizer[str(token)] for token in case.inputs["tokens"]))
+    vectors, classes = zip(*(vectorizer.lookup(str(token)) for token in case.inputs["tokens"]))
+    onehot = np.eye(len(glove.POS_CLASSES), dtype=np.float32)[list(classes)]
     return {"vectors": np.stack(vectors), "pos_onehot": np.stack(onehot)}
 
 
