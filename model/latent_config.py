@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from model.lsremgm_config import LSReMGMConfig
-from protos.bounds import CHANNELS, SAMPLING_STEPS, SHARE, WEIGHT, Range
+from protos.bounds import SHARE, WEIGHT, Range
+from protos.flags import with_defaults
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,21 +44,12 @@ class FewRecordings:
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_defaults(latent_dim=256, dropout=0.0, mask_frames=True, sampler="dpmpp", sampling_steps=20)
 class LatentConfig(FewRecordings, LatentNetwork, LSReMGMConfig):
     """What is set otherwise than in LS-ReMGM"""
 
     arch: Literal["auto", "trans_enc", "trans_dec"] = "trans_dec"
     """Denoiser: reads texts as one vector (trans_enc) or word by word (trans_dec)."""
-    latent_dim: Annotated[int, CHANNELS] = 256
-    """Channels of the denoiser."""
-    dropout: Annotated[float, Range(0, 1, below=True)] = 0.0
-    """Dropout rate."""
-    mask_frames: bool = True
-    """Hide padded frames from attention: the model then samples at any length, not at the full one and cut."""
-    sampler: Literal["ddpm", "ddim", "plms", "dpmpp"] = "dpmpp"
-    """How the diffusion is run backwards."""
-    sampling_steps: Annotated[int, SAMPLING_STEPS] | None = 20
-    """Denoising steps (default: 20 of all)."""
 
     def __post_init__(self):
         super().__post_init__()

@@ -27,6 +27,20 @@ def decided(default: Any = dataclasses.MISSING, **more: Any) -> Any:
     return dataclasses.field(default=default, metadata={"decided": True}, **more)
 
 
+def with_defaults(**values: Any) -> Callable[[type], type]:
+    """For a class that is about to become a dataclass: fields of its bases begin from other values here, and stay as declared."""
+
+    def redeclared(kind: type) -> type:
+        hints = {name: hint for base in reversed(kind.__bases__)
+                 for name, hint in typing.get_type_hints(base, include_extras=True).items()}  # fmt: skip
+        kind.__annotations__ = vars(kind).get("__annotations__", {}) | {name: hints[name] for name in values}
+        for name, value in values.items():
+            setattr(kind, name, value)
+        return kind
+
+    return redeclared
+
+
 def configured(config_type: type[Config], options: Any, **values: Any) -> Config:
     """The configuration whose fields are the options of the same names, but for those that `values` gives."""
     names = [field.name for field in dataclasses.fields(config_type)]

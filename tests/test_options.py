@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import pytest
 
 from protos.bounds import Range, check_bounds
-from protos.flags import configured, decided
+from protos.flags import configured, decided, with_defaults
 from protos.options import one_line, parse, run_command
 from protos.processes import pick_device
 
@@ -389,3 +389,15 @@ def test_a_fault_of_the_program_is_said_to_be_one_and_its_traceback_is_saved(cap
 ])  # fmt: skip
 def test_an_older_switch_stands_for_a_setting_unless_that_is_given_too(typed, sampler):
     assert parse(Example, typed.split(), aliases={"fast": "sampler=ddim"}).sampler == sampler
+
+
+def test_other_defaults_change_the_class_they_are_given_to_alone():
+    @dataclass(frozen=True)
+    @with_defaults(num_repetitions=7, sampler="ddim")
+    class Other(Example):
+        """Another command."""
+
+    assert (Other().num_repetitions, Other().sampler, Example().num_repetitions) == (7, "ddim", 3)
+    assert parse(Other, ["--seed", "1"]).num_repetitions == 7
+    with pytest.raises(SystemExit):  # the range is the field's own
+        parse(Other, ["--num_repetitions", "0"])

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from model.tmr_config import TMRConfig
 from protos.bounds import BATCH_SIZE, STEPS, Range
-from protos.flags import configured
+from protos.flags import configured, with_defaults
 from train.options import TrainOptions
 
 if TYPE_CHECKING:
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_defaults(weight_decay=0.01, use_ema=False, save_interval=10_000)
 class TMROptions(TMRConfig, TrainOptions):
     """Text and motion encoders with a common space, and a decoder out of it: what is trained, and on what."""
 
@@ -36,12 +37,6 @@ class TMROptions(TMRConfig, TrainOptions):
     """Texts and motions per process and step, at least 2."""
     accumulation: Annotated[int, BATCH_SIZE] = 1
     """Forward passes per optimiser step, each with a contrast of its own: no substitute for a larger batch."""
-    weight_decay: Annotated[float, Range(0, 1000)] = 0.01
-    """Weight decay of AdamW."""
-    use_ema: bool = False
-    """Judge and save the moving average of the weights."""
-    save_interval: Annotated[int, STEPS] = 10_000
-    """Steps between checkpoints."""
     eval_interval: Annotated[int, Range(0, 1_000_000_000)] = 2_000
     """Steps between evaluations on the validation split, by losses and by retrieval in pools of 32; the best is kept in
     save_dir/best: that which finds most (TMR), that with the lowest loss (TEMOS). 0: never."""

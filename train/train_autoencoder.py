@@ -3,11 +3,11 @@ train.train_latent diffuses.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from model.autoencoder_config import AutoencoderConfig
-from protos.bounds import BATCH_SIZE, STEPS, WEIGHT, Range
-from protos.flags import configured
+from protos.bounds import Range
+from protos.flags import configured, with_defaults
 from protos.options import command, run_command
 from train.options import TrainOptions
 
@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_defaults(
+    num_steps=8000, batch_size=128, lr=5e-4, warmup_steps=200, schedule="cosine", grad_clip=1.0, precision="bf16",
+    ema_decay=0.999, ema_warmup=True, save_interval=1000, eval_interval=1000, log_interval=50,
+)  # fmt: skip
 class AutoencoderOptions(AutoencoderConfig, TrainOptions):
     """Data and course of the training"""
 
@@ -30,31 +34,6 @@ class AutoencoderOptions(AutoencoderConfig, TrainOptions):
     """Frames per training window, a multiple of --downsampling."""
     balance: Annotated[float, Range(0, 10)] = 0.5
     """How far contents are evened out: 0 draws clips as often as they occur, 1 every content equally often."""
-
-    num_steps: Annotated[int, STEPS] = 8000
-    """Optimiser steps in all."""
-    batch_size: Annotated[int, BATCH_SIZE] = 128
-    """Windows per process and step."""
-    lr: Annotated[float, Range(0, 100, above=True)] = 5e-4
-    """Learning rate of AdamW."""
-    warmup_steps: Annotated[int, Range(0, 1_000_000_000)] = 200
-    """Steps over which the learning rate rises from 0."""
-    schedule: Literal["constant", "cosine", "linear"] = "cosine"
-    """Course of the learning rate after the warm-up."""
-    grad_clip: Annotated[float, WEIGHT] = 1.0
-    """Largest norm of the gradient; 0 does not clip."""
-    precision: Literal["fp32", "bf16"] = "bf16"
-    """bf16 computes the forward pass in bfloat16 over float32 weights."""
-    ema_decay: Annotated[float, Range(0, 1, below=True)] = 0.999
-    """Decay of the moving average of the weights per step."""
-    ema_warmup: bool = True
-    """Begin with a shorter average."""
-    save_interval: Annotated[int, STEPS] = 1000
-    """Steps between checkpoints."""
-    eval_interval: Annotated[int, Range(0, 1_000_000_000)] = 1000
-    """Steps between evaluations on the validation split."""
-    log_interval: Annotated[int, STEPS] = 50
-    """Steps between lines of the log."""
 
     def __post_init__(self) -> None:
         TrainOptions.__post_init__(self)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from model.evaluator_config import EvaluatorConfig
 from protos.bounds import BATCH_SIZE, STEPS, WEIGHT, Range
-from protos.flags import configured
+from protos.flags import configured, with_defaults
 from protos.options import command, run_command
 from train.options import TrainOptions
 
@@ -33,6 +33,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_defaults(lr=1e-4, use_ema=False, save_interval=10_000)
 class EvaluatorOptions(EvaluatorConfig, TrainOptions):
     """What is trained, and on what. The shared flags speak of the second stage, matching."""
 
@@ -58,16 +59,10 @@ class EvaluatorOptions(EvaluatorConfig, TrainOptions):
     """Steps of the matching (published: 300 epochs, 877,000 steps of 8 motions)."""
     batch_size: Annotated[int, Range(2, 65_536)] = 32
     """Texts and motions per process and step, at least 2."""
-    lr: Annotated[float, Range(0, 100, above=True)] = 1e-4
-    """Learning rate of the matching."""
     grad_clip: Annotated[float, WEIGHT] = 0.5
     """Largest norm of the gradient of each network in matching; 0 does not clip."""
     clip_each: bool = True
     """Clip the gradient of text and motion encoder apart."""
-    use_ema: bool = False
-    """Judge and save the moving average of the weights."""
-    save_interval: Annotated[int, STEPS] = 10_000
-    """Steps between checkpoints."""
     eval_interval: Annotated[int, Range(0, 1_000_000_000)] = 10_000
     """Steps between evaluations on the validation split; the best is kept in save_dir/matching/best."""
 

@@ -3,12 +3,12 @@ the latents of a motion autoencoder, the system of the starter weights: what few
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from model.latent_config import LatentConfig
 from model.lsremgm_config import ALIASES
-from protos.bounds import SHARE, STEPS, WEIGHT, Range
-from protos.flags import configured
+from protos.bounds import SHARE, Range
+from protos.flags import configured, with_defaults
 from protos.options import command, run_command
 from train.options import GeneratorOptions
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_defaults(
+    num_steps=16_000, lr=5e-4, weight_decay=0.01, adam_beta2=0.99, warmup_steps=500, schedule="cosine", grad_clip=1.0,
+    precision="bf16", ema_decay=0.999, ema_warmup=True, save_interval=500, eval_interval=500, log_interval=50,
+)  # fmt: skip
 class LatentOptions(LatentConfig, GeneratorOptions):
     """What is trained, and on what."""
 
@@ -30,33 +34,6 @@ class LatentOptions(LatentConfig, GeneratorOptions):
     """How often a short action on the spot is played several times in a row, for requests longer than recordings."""
     bucket: bool = True
     """With --mask_frames: batches of clips of similar length, which saves the time spent on padding."""
-
-    num_steps: Annotated[int, STEPS] = 16_000
-    """Optimiser steps in all."""
-    lr: Annotated[float, Range(0, 100, above=True)] = 5e-4
-    """Learning rate of AdamW."""
-    weight_decay: Annotated[float, Range(0, 1000)] = 0.01
-    """Weight decay of AdamW."""
-    adam_beta2: Annotated[float, Range(0, 1, below=True)] = 0.99
-    """Second beta of AdamW."""
-    warmup_steps: Annotated[int, Range(0, 1_000_000_000)] = 500
-    """Steps over which the learning rate rises from 0."""
-    schedule: Literal["constant", "cosine", "linear"] = "cosine"
-    """Course of the learning rate after the warm-up; cosine and linear fall to 0 at the last step."""
-    grad_clip: Annotated[float, WEIGHT] = 1.0
-    """Largest norm of the gradient; 0 does not clip."""
-    precision: Literal["fp32", "bf16"] = "bf16"
-    """bf16 computes the forward pass in bfloat16 over float32 weights; about 5x faster on a CPU with AMX."""
-    ema_decay: Annotated[float, Range(0, 1, below=True)] = 0.999
-    """Decay of the moving average of the weights per step."""
-    ema_warmup: bool = True
-    """Begin with a shorter average, decay (1+step)/(10+step), so that short runs forget their first weights."""
-    save_interval: Annotated[int, STEPS] = 500
-    """Steps between checkpoints."""
-    eval_interval: Annotated[int, Range(0, 1_000_000_000)] = 500
-    """Steps between evaluations on the validation split; the best is kept in save_dir/best. 0: never."""
-    log_interval: Annotated[int, STEPS] = 50
-    """Steps between lines of the log, which average over them."""
 
     def __post_init__(self) -> None:
         GeneratorOptions.__post_init__(self)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from model.evaluator_config import UNIT_LENGTH, LengthEstimatorConfig
-from protos.bounds import BATCH_SIZE, STEPS, WEIGHT, Range
-from protos.flags import configured
+from protos.bounds import BATCH_SIZE, STEPS
+from protos.flags import configured, with_defaults
 from protos.options import command, run_command
 from train.options import TrainOptions
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_defaults(grad_clip=0.5, use_ema=False, save_interval=5_000, eval_interval=5_000, log_interval=100)
 class LengthEstimatorOptions(LengthEstimatorConfig, TrainOptions):
     """What is trained, and on what."""
 
@@ -28,16 +29,6 @@ class LengthEstimatorOptions(LengthEstimatorConfig, TrainOptions):
     """Steps in all (published: 300 epochs of 64 texts, 110,000 steps)."""
     batch_size: Annotated[int, BATCH_SIZE] = 64
     """Texts per process and step."""
-    grad_clip: Annotated[float, WEIGHT] = 0.5
-    """Largest norm of the gradient; 0 does not clip."""
-    use_ema: bool = False
-    """Judge and save the moving average of the weights."""
-    save_interval: Annotated[int, STEPS] = 5_000
-    """Steps between checkpoints."""
-    eval_interval: Annotated[int, Range(0, 1_000_000_000)] = 5_000
-    """Steps between evaluations on the validation split; the best is kept in save_dir/best."""
-    log_interval: Annotated[int, STEPS] = 100
-    """Steps between lines of the log."""
 
     def __post_init__(self) -> None:
         TrainOptions.__post_init__(self)

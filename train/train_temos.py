@@ -4,20 +4,17 @@ TMR without its contrast (Petrovich et al. 2022): see train.train_tmr, whose fla
 """
 
 from dataclasses import dataclass
-from typing import Annotated
 
 from model.tmr_config import PRESETS
-from protos.bounds import WEIGHT
+from protos.flags import with_defaults
 from protos.options import command, run_command
 from train.tmr_options import TMROptions, run
 
 
 @dataclass(frozen=True, kw_only=True)
+@with_defaults(lambda_contrastive=0.0)
 class TEMOSOptions(TMROptions):
     """Train a text encoder and a motion encoder with a common space, and a decoder that makes motions out of it."""
-
-    lambda_contrastive: Annotated[float, WEIGHT] = 0.0
-    """Weight of the contrast between motions of different texts; none in TEMOS."""
 
 
 main = command(TEMOSOptions, run, __doc__, presets=PRESETS)
