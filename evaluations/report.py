@@ -57,16 +57,11 @@ class Report:
 
     def publish(self, folder: Path, what: str, name: str = "report") -> Outputs:
         """Writes into a new folder of `what` it holds (FOLDER_2, ... where it exists), prints the report and says where it is."""
-        outputs = fresh_outputs(folder, what)
+        outputs = Outputs(numbered_folder(folder), what, flag="--output_dir")
         self.write(outputs, name)
         print(self.markdown())
         log.info("%s in %s", ", ".join((f"{name}.json", f"{name}.md", f"{name}.csv", *self.lists, *self.texts)), outputs.folder)
         return outputs
-
-
-def fresh_outputs(wanted: Path, what: str) -> Outputs:
-    """A new folder for a report: `wanted`, or `wanted_2`, ... where that exists."""
-    return Outputs(numbered_folder(wanted), what, flag="--output_dir")
 
 
 def read_report(path: Path, kind: type[Facts], module: str, name: str = "report") -> Facts:

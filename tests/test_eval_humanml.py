@@ -29,11 +29,13 @@ from evaluations.motion_sources import given_set
 from evaluations.physics import physics_of, physics_table
 from evaluations.probes import probes_of
 from evaluations.report import read_report
+from evaluations.settings import chosen_dataset
 from model import embedding
 from model.embedding import default_evaluator, open_space
 from protos.options import run_command
 from protos.outputs import OutputError, Outputs
 from protos.reading import FileError
+from sample.generation import STARTER
 from tests.synthetic import pool_motion, write_run
 from train.generator_recipe import judging
 from train.train_lsremgm import LSReMGMOptions
@@ -94,6 +96,15 @@ def test_an_interrupted_evaluation_goes_on_and_ends_where_a_whole_one_does(optio
     assert gone_on.physics == whole.physics
     for own, theirs in zip(gone_on.values, whole.values):  # embedded in other batches: equal but for rounding
         assert all(own[row] == pytest.approx(theirs[row], rel=1e-4) for row in theirs)
+
+
+def test_a_model_is_judged_on_the_dataset_that_it_was_trained_on_which_the_log_says(tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        assert chosen_dataset(None, STARTER) == chosen_dataset(None, None) == "bandai_namco"
+    assert f"dataset bandai_namco: {STARTER} was trained on it" in caplog.text
+    assert chosen_dataset("mine", STARTER) == "mine"
+    with pytest.raises(ValueError, match="does not say which dataset it was trained on: give --dataset"):
+        chosen_dataset(None, tmp_path)
 
 
 def stored_report(path: Path) -> Measured:
