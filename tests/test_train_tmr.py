@@ -28,6 +28,7 @@ from model.layers import cosines
 from model.text_encoders import with_text_features
 from model.tmr import TMR
 from model.tmr_config import PRESETS, TMRConfig
+from protos.flags import flags_of
 from sample.generation import features_for, generate
 from tests.synthetic import CONTENTS, raise_hand, random_corpus, walk
 from tests.tiny_training_tmr import SECONDS, small
@@ -74,8 +75,8 @@ def logged(folder, name):
 
 
 def flags(options):
-    values = {name: getattr(options, name) for name in options.__dataclass_fields__}
-    return [w for name, value in values.items() if value not in ("", None) for w in (f"--{name}", str(value))]
+    values = {field.name: getattr(options, field.name) for field in flags_of(type(options))}
+    return [w for name, value in values.items() if value not in ("", (), None) for w in (f"--{name}", str(value))]
 
 
 # ---------------------------------------------------------------------------------------------------------- training
