@@ -100,16 +100,6 @@ def unit_headings(forward: Tensor, starts: Tensor) -> Tensor:
     return forward / length
 
 
-def turn_(vectors: Tensor, heading: Tensor) -> Tensor:
-    """`turn` in place."""
-    cos, sin = heading.real.contiguous(), heading.imag.contiguous()
-    x, _, z = vectors.unbind(-2)
-    ahead = x * sin
-    x.mul_(cos).addcmul_(z, sin, value=-1)
-    z.mul_(cos).add_(ahead)
-    return vectors
-
-
 def turn(vectors: Tensor, heading: Tensor, out: Tensor | None = None) -> Tensor:
     """Vectors (..., 3, N) seen by a body with heading (N,): what lies ahead of it comes to lie along +Z.
 

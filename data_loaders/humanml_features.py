@@ -38,12 +38,6 @@ class CanonicalClips:
     heading: Tensor  # (N,) complex, what remains and the root rotation undoes
     half_steps: Tensor  # (N,) half yaw step to the next frame; the last of a clip means nothing
 
-    def joints(self) -> Tensor:
-        """(J, 3, N): lowest joint at y = 0, root of frame 0 at x = z = 0, turned to face +Z."""
-        joints = self.about_root.clone()
-        joints[:, 0].add_(self.place.imag)
-        joints[:, 2].add_(self.place.real)
-        return headings.turn_(joints, self.facing)
 
 def features_from_clips(
     clips: Sequence[Tensor], skeleton: Skeleton, heading: Heading = "published", tgt_offsets: Tensor | None = None
@@ -117,7 +111,7 @@ def canonicalise(
     else:
         facing = smooth.index_select(0, spans.starts).index_select(0, spans.clip)
         yaw, half_steps = headings.continuous_headings(smooth, spans)
-    return CanonicalClips(spans, about_root, place, facing, headings.turn_(directions, facing), yaw, half_steps)
+    return CanonicalClips(spans, about_root, place, facing, headings.turn(directions, facing), yaw, half_steps)
 
 
 def _on_target_body(

@@ -23,6 +23,14 @@ from data_loaders.skeleton import Heading, Skeleton
 from tests.rotations import qbetween, qconj, qmul, quaternion_to_matrix, sixd_to_matrix
 
 
+def canonical_layout(clips: CanonicalClips) -> Tensor:
+    """(J, 3, N): lowest joint at y = 0, root of frame 0 at x = z = 0, turned to face +Z."""
+    joints = clips.about_root.clone()
+    joints[:, 0].add_(clips.place.imag)
+    joints[:, 2].add_(clips.place.real)
+    return turn(joints, clips.facing)
+
+
 def canonical_joints(
     clips: Sequence[Tensor], skeleton: Skeleton, heading: Heading = "published", tgt_offsets: Tensor | None = None
 ) -> list[Tensor]:
@@ -31,7 +39,7 @@ def canonical_joints(
     return [
         joints[start : start + length]
         for canonical in _canonical_groups(clips, skeleton, heading, tgt_offsets)
-        for joints in (canonical.joints().permute(2, 0, 1).clone(memory_format=torch.contiguous_format),)
+        for joints in (canonical_layout(canonical).permute(2, 0, 1).clone(memory_format=torch.contiguous_format),)
         for start, length in _pieces(canonical.spans)
     ]
 
