@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from model.run_folder import checkpoint_in
+from model.registry import checkpoint_in
 from protos.files import encode_csv, numbered_folder
 from protos.outputs import MANIFEST, Outputs
 from protos.reading import FileError, read_json

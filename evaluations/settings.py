@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from model.capabilities import Decoding
-from model.run_folder import dataset_of
+from model.registry import dataset_of
 from protos.bounds import FPS, GUIDANCE, SAMPLING_STEPS, SEED, Range
 from sample.generation import STARTER
 

@@ -13,11 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from model.layers import TransformerLayer
-from model.loading import as_state, load_checked, made_for
+from model.loading import as_state, load_checked, made_for, read_safetensors, read_torch
 from model.text_encoders import TextEncoderError, Tower
 from protos.bounds import Range, check_bounds
 from protos.reading import FileError, read_json, read_text
-from protos.weights import read_safetensors, read_torch
 
 
 @dataclass(frozen=True)

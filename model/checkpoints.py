@@ -15,15 +15,21 @@ from data_loaders.corpus import Statistics
 from model.earlier import as_of_today, weights_of_today
 from model.known_texts import FILE as KNOWN_TEXTS_FILE
 from model.known_texts import KnownTexts
-from model.loading import CheckpointError, checkpoint_errors, convert_settings, load_checked, made_for, read_settings
+from model.loading import (
+    CheckpointError,
+    checkpoint_errors,
+    convert_settings,
+    load_checked,
+    made_for,
+    read_safetensors,
+    read_settings,
+)
 from model.model import Model
-from model.registry import SYSTEMS, System, is_ours, named, published_at, system_of
-from model.run_folder import WEIGHTS_FILE, checkpoint_in
+from model.registry import SYSTEMS, WEIGHTS_FILE, System, checkpoint_in, is_ours, named, published_at, system_of
 from protos.files import encode_json, file_sha256, write_atomically
 from protos.names import shown
 from protos.outputs import new_folder, written_earlier
 from protos.reading import FileError, convert
-from protos.weights import read_safetensors
 
 if TYPE_CHECKING:
     from model.text_encoders import TextEncoder

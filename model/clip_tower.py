@@ -10,11 +10,10 @@ from torch import Tensor, nn
 
 from model.bert_tower import cut, frozen, read_state, read_tokenizer, rename_layers, renamed
 from model.layers import TransformerLayer, quick_gelu
-from model.loading import as_state
+from model.loading import as_state, read_torch
 from model.text_encoders import TextEncoderError, Tower
 from model.text_store import sha256_of
 from protos.reading import FileError, decode_text, read_json, read_lines, refuse_other_formats
-from protos.weights import read_torch
 
 BPE_FILE = "bpe_simple_vocab_16e6.txt.gz"
 MOST_MERGES = 32 << 20  # bytes of it, unpacked: the published one has 3.2 MB

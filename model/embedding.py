@@ -18,8 +18,7 @@ from model.checkpoints import from_pretrained
 from model.evaluator_words import GLOVE_FOLDER, load_words
 from model.official.evaluators import load_evaluator
 from model.official.tmr import saved_words
-from model.registry import able, evaluator_at
-from model.run_folder import checkpoint_in
+from model.registry import able, checkpoint_in, evaluator_at
 from protos.official_files import official_folder
 from protos.reading import read_json
 

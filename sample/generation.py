@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model.capabilities import OWN, Decoding, Generates, Request
-from model.run_folder import checkpoint_in
+from model.registry import checkpoint_in
 from protos.names import shown
 from protos.reading import FileError, read_lines
 

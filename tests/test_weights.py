@@ -6,8 +6,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from model.loading import check_weights, read_safetensors, read_torch
 from protos.reading import FileError
-from protos.weights import check_weights, read_safetensors, read_torch
 
 OWN = {"a": torch.zeros(2, 3), "count": torch.zeros((), dtype=torch.int64)}
 

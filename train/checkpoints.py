@@ -20,12 +20,12 @@ import torch
 from torch import nn
 
 from model.checkpoints import EARLIER_FILES
+from model.loading import check_weights, read_safetensors, read_torch
 from model.model import Model
-from model.run_folder import WEIGHTS_FILE, steps
+from model.registry import WEIGHTS_FILE, steps
 from protos.files import encode_json, recover_folder, write_atomically
 from protos.outputs import MANIFEST, OutputError, Outputs, new_folder, remove_folder, require_replaceable, written_earlier
 from protos.reading import FileError, decode_json, read_bytes, read_json
-from protos.weights import check_weights, read_safetensors, read_torch
 
 STATE_FILE = "training_state.pt"
 OPTIONS_FILE = "options.json"

@@ -47,7 +47,7 @@ def run(options: ExportOptions) -> Path:
     """Writes the folder and returns the checkpoint it came from. Raises FileNotFoundError, CheckpointError or OutputError."""
     from model.checkpoints import earlier_files, from_pretrained, load_part, save_pretrained
     from model.known_texts import KnownTexts
-    from model.run_folder import checkpoint_in
+    from model.registry import checkpoint_in
     from protos.outputs import require_replaceable
     from train.checkpoints import complete
 

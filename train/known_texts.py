@@ -30,7 +30,7 @@ def run(options: KnownTextsOptions) -> None:
     """Writes the sketch. ValueError or OSError for what is no checkpoint, no dataset, or in the way."""
     from data_loaders.corpus import Corpus
     from model.known_texts import FILE, KnownTexts
-    from model.run_folder import OF_ONE_CHECKPOINT
+    from model.registry import OF_ONE_CHECKPOINT
     from protos.outputs import MANIFEST, OutputError, Outputs, read_manifest
 
     folder = options.checkpoint

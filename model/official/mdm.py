@@ -12,14 +12,13 @@ from data_loaders.corpus import Statistics
 from data_loaders.edit_masks import TARGET_ROWS
 from data_loaders.features import Features
 from data_loaders.known_datasets import DATASET_ROOT, dataset_named
-from model.loading import CheckpointError, as_state, checkpoint_errors, load_checked, made_for, read_settings
+from model.loading import CheckpointError, as_state, checkpoint_errors, load_checked, made_for, read_settings, read_torch
 from model.lsremgm import LSReMGM
 from model.lsremgm_config import LSReMGMConfig
 from model.official.weights import first_match, rename, torch_layer_name
 from model.text_encoders import TextEncoder
 from protos.names import shown
 from protos.reading import convert, read_array
-from protos.weights import read_torch
 
 log = logging.getLogger(__name__)
 

@@ -10,9 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.loading import CheckpointError, as_state, checkpoint_errors
+from model.loading import CheckpointError, as_state, checkpoint_errors, read_torch
 from protos.reading import refuse_other_formats
-from protos.weights import read_torch
 
 MOST_STATISTICS = 100_000  # numbers of a mean or std
 
