@@ -15,7 +15,7 @@ from data_loaders.augmentation import can_repeat, repeat_clip
 from data_loaders.batch_plan import BatchPlan, Drawn, balanced_weights
 from data_loaders.clips import LeftOut
 from data_loaders.corpus import Batch, Corpus, span_frames
-from data_loaders.humanml import MAX_FRAMES, UNIT_LENGTH, Draws, crop
+from data_loaders.humanml import MAX_FRAMES, UNIT_LENGTH, LoaderDraws, crop
 from data_loaders.text import Caption
 from protos.randomness import derive_seed
 
@@ -186,7 +186,7 @@ class TextMotionDataset:
         Raises ValueError naming the clip if its features are not finite.
         """
         example = self.examples[index]
-        draws = Draws(np.random.default_rng((seed, number, index)))
+        draws = LoaderDraws(np.random.default_rng((seed, number, index)))
         part = example.parts[0] if self.first_text else draws.choice(example.parts)
         rows = self._rows(example, part)
         if example.times > 1:
@@ -198,7 +198,7 @@ class TextMotionDataset:
             raise ValueError(f"{name}: its features hold NaN or infinite values; prepare the dataset again")
         return TrainingItem(motion, part.text, name, index)
 
-    def _crop(self, frames: int, draws: Draws) -> tuple[int, int]:
+    def _crop(self, frames: int, draws: LoaderDraws) -> tuple[int, int]:
         if self.crop_rule == "published" and frames < self.max_frames + self.unit_length:
             return crop(frames, self.unit_length, draws)
         length = min(frames // self.unit_length * self.unit_length, self.max_frames)

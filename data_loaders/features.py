@@ -81,10 +81,12 @@ class Features:
 
     @property
     def body(self) -> Skeleton:
+        """The skeleton."""
         return load_skeleton(self.skeleton)
 
     @property
     def persons(self) -> int:
+        """How many people a row describes."""
         return KINDS[self.kind].persons
 
     @property

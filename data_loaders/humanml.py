@@ -25,7 +25,7 @@ COIN = ("single", "single", "double")
 PART_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVW"
 
 
-class Draws:
+class LoaderDraws:
     """The random choices of a loader, from one numpy Generator."""
 
     def __init__(self, generator: np.random.Generator):
@@ -59,7 +59,7 @@ def _too_short_or_long(frames: int, limits: tuple[int, int]) -> str | None:
 
 
 def select_entries(
-    clips: Clips, limits: tuple[int, int], num_features: int, draws: Draws, tag_fps: float = TAG_FPS
+    clips: Clips, limits: tuple[int, int], num_features: int, draws: LoaderDraws, tag_fps: float = TAG_FPS
 ) -> tuple[list[CaptionedMotion], LeftOut]:
     """Entries by rising length (ties in split order) of the clips with limits[0] <= frames < limits[1].
 
@@ -98,7 +98,7 @@ def select_entries(
     return sorted(entries, key=lambda entry: len(entry.motion)), report
 
 
-def crop(frames: int, unit_length: int, draws: Draws) -> tuple[int, int]:
+def crop(frames: int, unit_length: int, draws: LoaderDraws) -> tuple[int, int]:
     """(start, length) of the published random crop: all whole units, or one fewer in a third of the draws."""
     coin = draws.coin() if unit_length < 10 else "single"
     length = (frames // unit_length - (coin == "double")) * unit_length

@@ -50,6 +50,7 @@ class Skeleton:
 
     @property
     def num_joints(self) -> int:
+        """Joints of the body."""
         return len(self.parents)
 
     @property

@@ -7,7 +7,7 @@ import numpy as np
 
 from data_loaders.corpus import Corpus
 from data_loaders.features import Features
-from data_loaders.humanml import MAX_FRAMES, TAG_FPS, UNIT_LENGTH, CaptionedMotion, Draws, select_entries
+from data_loaders.humanml import MAX_FRAMES, TAG_FPS, UNIT_LENGTH, CaptionedMotion, LoaderDraws, select_entries
 from data_loaders.known_datasets import published_limits
 from data_loaders.text import Caption
 from evaluations import metrics
@@ -133,7 +133,7 @@ def real_set(corpus: Corpus, split: str = "test") -> EvaluationSet:
     dataset's folder, where no clip can be used.
     """
     limits = published_limits(corpus.features) if corpus.published else (2 * UNIT_LENGTH, MAX_FRAMES + UNIT_LENGTH)
-    draws = Draws(np.random.default_rng(derive_seed(0, "entries")))  # letters in the names of captioned parts
+    draws = LoaderDraws(np.random.default_rng(derive_seed(0, "entries")))  # letters in the names of captioned parts
     tag_fps = TAG_FPS if corpus.published else corpus.fps
     try:
         entries, _ = select_entries(corpus.clips_of(split), limits, corpus.features.width, draws, tag_fps)

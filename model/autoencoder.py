@@ -123,6 +123,7 @@ class MotionAutoencoder(Model):
 
     @property
     def network(self) -> AutoencoderNetwork:
+        """Encoder and decoder, on normalised columns."""
         return self.networks["autoencoder"]
 
     def normalise(self, features: Tensor) -> Tensor:

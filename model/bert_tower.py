@@ -99,7 +99,7 @@ def rename_layers(state: State, stack: str, table: Mapping[str, tuple[str, ...]]
             for i in numbers for new, parts in table.items() for kind in ("weight", "bias")}  # fmt: skip
 
 
-def read_state(folder: Path) -> State:
+def read_tower_weights(folder: Path) -> State:
     """Weights of a Hugging Face folder, safetensors or pickled tensors (read without running code). FileError names the file."""
     if (folder / "model.safetensors").is_file():
         return read_safetensors(folder / "model.safetensors")
@@ -138,7 +138,7 @@ def load_bert(folder: Path, max_tokens: int, *, sentence: bool) -> Tower:
     """Tower of a Hugging Face folder. `pooled` is the mean of the tokens, for a sentence model scaled to length 1."""
     config = read_json(folder / "config.json", BertConfig)
     tables = ("words.weight", "positions.weight", "layers.0.linear1.weight")
-    state, layers = renamed(rename_bert, read_state(folder), folder, *tables)
+    state, layers = renamed(rename_bert, read_tower_weights(folder), folder, *tables)
     (vocabulary, dim), (positions, _), (ff_size, _) = (state[name].shape for name in tables)
     if dim % config.num_heads:
         raise TextEncoderError(f"{folder}: weights of width {dim} and {config.num_heads} attention heads in config.json do not "

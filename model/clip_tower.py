@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model.bert_tower import cut, frozen, read_state, read_tokenizer, rename_layers, renamed
+from model.bert_tower import cut, frozen, read_tokenizer, read_tower_weights, rename_layers, renamed
 from model.layers import TransformerLayer, quick_gelu
 from model.loading import as_state, read_torch
 from model.text_encoders import TextEncoderError, Tower
@@ -97,7 +97,7 @@ def read_openai(path: Path) -> dict[str, Tensor]:
 def load_clip(folder: Path, max_tokens: int) -> Tower:
     """Tower of a folder with Hugging Face's files, or OpenAI's .pt beside a tokenizer."""
     openai = [folder / name for name in OPENAI_SHA256 if (folder / name).is_file()]
-    weights = read_openai(openai[0]) if openai else read_state(folder)
+    weights = read_openai(openai[0]) if openai else read_tower_weights(folder)
     state, layers = renamed(rename_clip, weights, folder, "words.weight", "positions", "projection.weight")
     (vocabulary, dim), positions, pooled = state["words.weight"].shape, len(state["positions"]), len(state["projection.weight"])
     if dim % 64:

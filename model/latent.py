@@ -80,6 +80,7 @@ class LatentDenoiser(MotionDenoiser):
             self.output_skip = OutputSkip(dim, num_features)
 
     def layer(self) -> TransformerLayer:
+        """A layer that normalises first, if the configuration says so."""
         return super().layer(self.config.norm_first)
 
     def forward(self, x: Tensor, t: Tensor, *conditions, **given) -> Tensor:
@@ -87,9 +88,11 @@ class LatentDenoiser(MotionDenoiser):
         return self.output_skip(y, x, self.time_mlp(self.positions[t])) if self.config.output_skip else y
 
     def modulated(self, time: Tensor, text: TextFeatures | None, drop: Tensor | None) -> Tensor | None:
+        """Shifts, scales and gates (B, layers, 9, C) of the layers."""
         return self.modulation(time, text, drop) if self.config.modulation else None
 
     def trunk(self, *given) -> Tensor:
+        """Hidden frames (B, T, C) before the output projection."""
         y = super().trunk(*given)
         return self.final_norm(y) if self.config.norm_first else y
 
@@ -101,15 +104,18 @@ class Latent(LSReMGM):
 
     @staticmethod
     def channels_of(config: LatentConfig, parts: Mapping[str, Model]) -> int:
+        """Channels of a latent, or of a frame."""
         autoencoder = parts.get("autoencoder")
         return LSReMGM.channels_of(config, parts) if autoencoder is None else autoencoder.config.latent_channels
 
     @property
     def autoencoder(self) -> MotionAutoencoder | None:
+        """The part in whose latents motion is denoised."""
         return self.parts.get("autoencoder")
 
     @property
     def frames_per_token(self) -> int:
+        """4 for latents of 4 frames."""
         return 1 if self.autoencoder is None else self.autoencoder.config.downsampling
 
     def completed(self, made: Tensor) -> Tensor:
@@ -131,12 +137,14 @@ class Latent(LSReMGM):
         return network.normalise(latents), mask[:, :: self.frames_per_token]
 
     def from_diffused(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Features (B, T, C) in their units, of the columns that the autoencoder keeps, from latents (B, T/4, C)."""
         if self.autoencoder is None:
             return super().from_diffused(x, mask)
         network = self.autoencoder.network
         return self.autoencoder.denormalise(network.decode(network.denormalise(x), mask))
 
     def text_to_train_on(self, batch: Batch, generator: Generators) -> TextFeatures | None:
+        """Features of the texts, with noise and without some of their words."""
         text, c = super().text_to_train_on(batch, generator), self.config
         if text is None or not (c.text_noise or c.word_drop):
             return text
@@ -144,14 +152,17 @@ class Latent(LSReMGM):
         return perturbed(text, seeds.tolist(), c.text_noise, c.word_drop)
 
     def loss_weights(self, has_target: bool) -> LossWeights:
+        """With weights of diffusion steps and of calm motion."""
         c = self.config
         return replace(super().loss_weights(has_target), min_snr_gamma=c.min_snr_gamma or None, snr_power=c.snr_power,
                        snr_floor=c.snr_floor, calm_power=c.calm_power)  # fmt: skip
 
     def velocity_columns(self) -> int:
+        """All, of latents."""
         return super().velocity_columns() if self.autoencoder is None else self.num_channels
 
     def joints_of_diffused(self, x: Tensor) -> Tensor:
+        """FeaturesMismatch of latents, which have none."""
         if self.autoencoder is None:
             return super().joints_of_diffused(x)
         raise FeaturesMismatch("lambda_rcxyz and lambda_fc compare joints, which latents do not have: set both to 0")

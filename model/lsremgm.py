@@ -51,6 +51,7 @@ class LSReMGM(Model):
 
     @property
     def denoiser(self) -> MotionDenoiser:
+        """Predicts the clean motion from a noisy one."""
         return self.networks["denoiser"]
 
     def encode_text(self, texts: Sequence[str]) -> TextFeatures | None:
@@ -107,6 +108,7 @@ class LSReMGM(Model):
         return batch.text_features["text"].to(self.device) if self.config.condition == "text" else None
 
     def loss_weights(self, has_target: bool) -> LossWeights:
+        """Weights of the terms of the loss."""
         c = self.config
         return LossWeights(velocity=c.lambda_vel, joints=c.lambda_rcxyz, foot_contact=c.lambda_fc,
                            goal=c.lambda_target_loc if has_target else 0.0)  # fmt: skip

@@ -79,6 +79,7 @@ class MotionDenoiser(nn.Module):
         self.output_projection = nn.Linear(dim, num_features)
 
     def layer(self, norm_first: bool = False) -> TransformerLayer:
+        """One layer of the transformer."""
         c = self.config
         return TransformerLayer(c.latent_dim, c.num_heads, c.ff_size, c.dropout, cross_attention=c.arch == "trans_dec",
                                 norm_first=norm_first)  # fmt: skip

@@ -57,6 +57,7 @@ class Model:
 
     @property
     def device(self) -> torch.device:
+        """Where its networks are."""
         return next(self.networks.parameters()).device
 
     @property
@@ -66,17 +67,20 @@ class Model:
         return own + sum(part.num_parameters for part in self.parts.values())
 
     def to(self, device: torch.device | str) -> Self:
+        """Moves its networks and those of its parts; returns the model itself."""
         for module in (self.networks, *(part.networks for part in self.parts.values())):
             module.to(device)
         return self
 
     def train(self, mode: bool = True) -> Self:
+        """Networks in training mode, but for the frozen ones."""
         self.networks.train(mode)
         for name in self.frozen:
             self.networks[name].eval()
         return self
 
     def eval(self) -> Self:
+        """Networks in evaluation mode."""
         return self.train(False)
 
     def copied(self) -> Self:

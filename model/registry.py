@@ -116,16 +116,19 @@ def is_ours(path: Path) -> bool:
 
 
 def is_tmr_run(path: Path) -> bool:
+    """Whether a run folder of TMR as published: its config.json describes a model."""
     file = path / "config.json"
     content = read_json(file, most=MOST_SETTINGS) if file.is_file() else None
     return isinstance(content, dict) and "model" in content
 
 
 def is_first_temos(path: Path) -> bool:
+    """Whether a run folder, or a .ckpt, of the first release of TEMOS."""
     return path.suffix == ".ckpt" or (path / "checkpoints" / "last.ckpt").is_file()
 
 
 def is_mdm(path: Path) -> bool:
+    """Whether a folder with args.json, or a file in one, as MDM publishes them."""
     return ((path if path.is_dir() else path.parent) / "args.json").is_file()
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from model.bert_tower import cut, load_bert, read_state, read_tokenizer
+from model.bert_tower import cut, load_bert, read_tokenizer, read_tower_weights
 from model.clip_tower import load_clip
 from model.text_encoders import TextEncoder, TextEncoderError, Tower
 from model.text_store import SavedTexts, sha256_of
@@ -36,7 +36,7 @@ def load_mpnet(folder: Path, max_tokens: int) -> Tower:
     from transformers.models.mpnet.modeling_mpnet import MPNetModel
 
     read_json(folder / "config.json", dict[str, Any])
-    state = read_state(folder)
+    state = read_tower_weights(folder)
     if bad := [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]:
         raise TextEncoderError(f"{folder}: tensor {bad[0]} holds NaN or infinite values: damaged weights")
     try:

@@ -30,6 +30,7 @@ ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu}
 
 
 def transformer_layer(config: TMRConfig, cross_attention: bool = False) -> TransformerLayer:
+    """One layer of an encoder, or with `cross_attention` of the decoder."""
     return TransformerLayer(config.latent_dim, config.num_heads, config.ff_size, config.dropout,
                             cross_attention=cross_attention, activation=ACTIVATIONS[config.activation])  # fmt: skip
 

@@ -16,7 +16,7 @@ from data_loaders.corpus_writer import NewClip, write_corpus
 from data_loaders.features import Features
 from data_loaders.glove import Words, padded_tokens
 from data_loaders.humanml import (
-    Draws,
+    LoaderDraws,
     crop,
     select_entries,
 )
@@ -34,8 +34,8 @@ LIMITS = (40, 200)
 WHOLE = (Caption("a man walks", ("a/DET", "man/NOUN", "walk/VERB")), Caption("walking", ("walk/VERB",)))
 
 
-def draws(seed: int = 0) -> Draws:
-    return Draws(np.random.default_rng(seed))
+def draws(seed: int = 0) -> LoaderDraws:
+    return LoaderDraws(np.random.default_rng(seed))
 
 
 def ramp(frames: int, width: int = 3) -> np.ndarray:
@@ -83,7 +83,7 @@ class TestEntries:
         assert len(names) == 3 and "x" not in names and not report.skipped
 
     def test_a_letter_that_is_taken_is_drawn_again(self):
-        class Stubborn(Draws):
+        class Stubborn(LoaderDraws):
             letters = iter("AAAB")
 
             def choice(self, options):

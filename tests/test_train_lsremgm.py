@@ -23,7 +23,7 @@ from model.text_encoders import TextEncoder
 from protos.flags import configured, flags_of
 from tests.synthetic import CONTENTS, random_corpus
 from tests.test_checkpoints import ARGS, published
-from train.checkpoints import complete, read_state
+from train.checkpoints import complete, read_training_state
 from train.generator_recipe import generator_recipe
 from train.loop import train
 from train.recipe import Recipe
@@ -157,7 +157,7 @@ def test_two_processes_train_the_same_model_as_one_with_twice_the_batch(dataset,
     assert done.returncode == 0, done.stderr
     run(replace(options, save_dir=str(one), batch_size=8))
     assert losses(two) == pytest.approx(losses(one), rel=1e-4)
-    a, b = (read_state(complete(folder)[-1])["networks"] for folder in (one, two))
+    a, b = (read_training_state(complete(folder)[-1])["networks"] for folder in (one, two))
     for name in a:
         torch.testing.assert_close(a[name], b[name], rtol=0, atol=1e-5, msg=name)
 

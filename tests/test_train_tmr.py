@@ -33,12 +33,12 @@ from sample.generation import features_for, generate
 from tests.synthetic import CONTENTS, raise_hand, random_corpus, walk
 from tests.tiny_training_tmr import SECONDS, small
 from train import train_temos, train_tmr
-from train.checkpoints import complete, read_state
+from train.checkpoints import complete, read_training_state
 from train.export import ExportOptions
 from train.export import run as export
 from train.recipe import draws_of
 from train.tmr_options import run
-from train.tmr_recipe import RECALLS, recalls, statistics_of, training_motions, validation
+from train.tmr_recipe import RECALLS, batch_recalls, statistics_of, training_motions, validation
 
 ROOT = Path(__file__).resolve().parents[1]
 FEATURES = Features("humanml", 20.0, "continuous")
@@ -118,7 +118,7 @@ def test_two_processes_contrast_and_train_like_one_with_twice_the_batch(dataset,
     run(replace(options, save_dir=str(one), batch_size=8))
     for name in ("loss", "contrastive", "recons"):
         assert logged(two, name) == pytest.approx(logged(one, name), rel=1e-4)
-    a, b = (read_state(complete(folder)[-1])["networks"] for folder in (one, two))
+    a, b = (read_training_state(complete(folder)[-1])["networks"] for folder in (one, two))
     for name in a.keys() - {name for name in a if name.endswith("qkv.bias")}:  # that of keys has no gradient but rounding
         torch.testing.assert_close(a[name], b[name], rtol=0, atol=1e-5, msg=name)
 
@@ -188,7 +188,7 @@ def test_groups_of_like_length_change_nothing_but_the_time(dataset, tmp_path, mo
 
 
 def recall_at_1(model, batch, encoders):
-    return recalls(model, with_text_features(batch, encoders))["t2m_R01"]
+    return batch_recalls(model, with_text_features(batch, encoders))["t2m_R01"]
 
 
 def test_validation_is_the_same_each_time_and_knows_chance(dataset, tmp_path):

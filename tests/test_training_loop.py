@@ -56,7 +56,7 @@ def losses(options: TinyOptions) -> list[float]:
 
 
 def weights(options: TinyOptions, which: str = "networks") -> torch.Tensor:
-    state = checkpoints.read_state(checkpoints.complete(Path(options.save_dir))[-1])
+    state = checkpoints.read_training_state(checkpoints.complete(Path(options.save_dir))[-1])
     return torch.cat([tensor.flatten() for tensor in state[which].values()])
 
 

@@ -131,7 +131,7 @@ def prune(save_dir: Path, keep_last: int) -> None:
             logger.info("kept: %s", error)
 
 
-def read_state(folder: Path) -> dict[str, Any]:
+def read_training_state(folder: Path) -> dict[str, Any]:
     """The training state of a checkpoint folder, on the CPU. Raises ValueError where it is damaged."""
     path = folder / STATE_FILE
     remedy = f"move {folder} away to go on with an older one"

@@ -161,7 +161,7 @@ class _Run:
             if self.average is not None:
                 self.average.networks.load_state_dict(self.networks.state_dict())
             return None
-        state = checkpoints.read_state(folder)
+        state = checkpoints.read_training_state(folder)
         checkpoints.load_weights(self.networks, state["networks"], folder)
         if self.average is not None:
             checkpoints.load_weights(self.average.networks, state["average"] or state["networks"], folder)

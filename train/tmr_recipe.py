@@ -84,7 +84,7 @@ def language_models(words: str, sentences: str, data: Corpus, contrast: bool = T
 
 def training_motions(data: Corpus, split: str, seconds: tuple[float, float]) -> TextMotionDataset:
     """The captioned motions of a split, whole as they are described."""
-    shortest, longest = frames_of(seconds, data.fps)
+    shortest, longest = frames_between(seconds, data.fps)
     return TextMotionDataset(data, split, longest, shortest, unit_length=1, crop_rule="whole", seconds=seconds)
 
 
@@ -95,14 +95,14 @@ def validation_motions(data: Corpus, seconds: tuple[float, float]) -> TextMotion
         raise ValueError(f"--eval_interval needs a validation split (0: none): {error}") from error
 
 
-def frames_of(seconds: tuple[float, float], fps: float) -> tuple[int, int]:
+def frames_between(seconds: tuple[float, float], fps: float) -> tuple[int, int]:
     shortest, longest = (max(1, int(each * fps + 1e-6)) for each in seconds)
     return shortest, longest
 
 
 def frame_limits(seconds: tuple[float, float], fps: float) -> dict[str, int]:
     """min_frames and max_frames of motions of `seconds`. ValueError where the networks cannot read as many."""
-    shortest, longest = frames_of(seconds, fps)
+    shortest, longest = frames_between(seconds, fps)
     positions = NUM_POSITIONS - 2
     if longest > positions:
         raise ValueError(f"--max_seconds {seconds[1]:g}: {longest} frames at {fps:g} fps, these networks read at most "
@@ -146,7 +146,7 @@ def validation(motions: TextMotionDataset, seed: int, encoders: Mapping[str, Tex
             batch = to_device(batch, model.device)
             generators = sample_generators(seed, range(size), "val", number, device=model.device)
             terms = {name: float(term) for name, term in model.loss_terms(batch, generators).items()}
-            for name, value in {**terms, **recalls(model, batch)}.items():
+            for name, value in {**terms, **batch_recalls(model, batch)}.items():
                 sums[name] = sums.get(name, 0.0) + value / len(pools)
         if model.config.lambda_contrastive:
             sums["rank_by"] = -float(np.mean([sums[name] for name in RECALLS]))
@@ -159,7 +159,7 @@ RECALLS = ("t2m_R01", "t2m_R03", "m2t_R01", "m2t_R03")
 
 
 @torch.no_grad()
-def recalls(model: TMR, batch: Batch) -> dict[str, float]:
+def batch_recalls(model: TMR, batch: Batch) -> dict[str, float]:
     """RECALLS in percent within a batch."""
     text = model.text_posterior(batch.text_features["words"]).mean
     similarity = cosines(text, model.motion_posterior(*model.masked(batch)).mean).float().cpu().numpy()

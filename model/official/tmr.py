@@ -18,7 +18,7 @@ from torch import Tensor
 from data_loaders.corpus import Statistics
 from model.layers import EPS
 from model.loading import CheckpointError, checkpoint_errors, load_checked, made_for
-from model.official.weights import read_state, read_tensor, read_training_checkpoint, rename, torch_layer_name
+from model.official.weights import read_state_dict, read_tensor, read_training_checkpoint, rename, torch_layer_name
 from model.text_encoders import TextEncoder
 from model.text_store import WORDS
 from model.text_towers import TOWERS, saved_beside
@@ -200,7 +200,7 @@ def read_weights(folder: Path, ckpt: str = "last") -> tuple[dict[str, Tensor], s
         return read_training_checkpoint(whole), str(whole)
     state = {}
     for module in MODULES:
-        state |= {f"{module}.{name}": value for name, value in read_state(split / f"{module}.pt").items()}
+        state |= {f"{module}.{name}": value for name, value in read_state_dict(split / f"{module}.pt").items()}
     return state, str(split)
 
 

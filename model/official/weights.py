@@ -73,7 +73,7 @@ def read_training_checkpoint(path: Path) -> dict[str, Tensor]:
     return as_state(content["state_dict"], path)
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
+def read_state_dict(path: Path) -> dict[str, Tensor]:
     """A flat state dict."""
     return as_state(_load(path), path)
 

@@ -12,7 +12,7 @@ from tests.golden import published_loaders as loaders
 from tests.golden.runner import Case
 
 
-class PublishedDraws(humanml.Draws):
+class PublishedDraws(humanml.LoaderDraws):
     """Draws from Python's and numpy's global generators, as the originals do."""
 
     def __init__(self, seeds: dict[str, int]):

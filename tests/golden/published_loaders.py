@@ -14,7 +14,7 @@ from torch import Tensor
 
 from data_loaders.clips import Clips, LeftOut, readable_motions
 from data_loaders.glove import Words, WordVectorizer
-from data_loaders.humanml import MAX_FRAMES, UNIT_LENGTH, CaptionedMotion, Draws, crop, select_entries
+from data_loaders.humanml import MAX_FRAMES, UNIT_LENGTH, CaptionedMotion, LoaderDraws, crop, select_entries
 from data_loaders.packed_clips import read_split
 from data_loaders.text import read_caption_file
 from protos.names import inside
@@ -23,7 +23,7 @@ from protos.reading import read_array
 log = logging.getLogger(__name__)
 
 
-def crop_for_length_estimator(frames: int, longest: int, unit_length: int, draws: Draws) -> tuple[int, int]:
+def crop_for_length_estimator(frames: int, longest: int, unit_length: int, draws: LoaderDraws) -> tuple[int, int]:
     """(start, label) of the length estimator's training: the crop has `longest` frames, the label is the clip's length
     in whole units above it. Where there is no unit to spare, the published code draws a start from 0..0.
     """
@@ -83,7 +83,7 @@ class EvaluationDataset:
         mean: np.ndarray,
         std: np.ndarray,
         limits: tuple[int, int],
-        draws: Draws,
+        draws: LoaderDraws,
         unit_length: int = UNIT_LENGTH,
     ):
         """mean, std (D,): only the evaluator's own pair gives published numbers. limits: `Skeleton.length_limits`."""
@@ -105,14 +105,14 @@ class EvaluationDataset:
     def __len__(self) -> int:
         return len(self.entries) - self.pointer
 
-    def item(self, index: int, draws: Draws) -> Item:
+    def item(self, index: int, draws: LoaderDraws) -> Item:
         """A random crop in whole units."""
         entry = self._entry(index)
         words, text = self._words(entry, draws)
         start, length = crop(len(entry.motion), self.unit_length, draws)
         return Item(words, text, self._normalised(entry.motion[start : start + length]), length, entry.name)
 
-    def length_estimator_item(self, index: int, draws: Draws) -> Item:
+    def length_estimator_item(self, index: int, draws: LoaderDraws) -> Item:
         """A crop of exactly the required length, labelled with the length of the clip."""
         entry = self._entry(index)
         words, text = self._words(entry, draws)
@@ -124,7 +124,7 @@ class EvaluationDataset:
             raise IndexError(index)
         return self.entries[self.pointer + index]
 
-    def _words(self, entry: CaptionedMotion, draws: Draws) -> tuple[Words, str]:
+    def _words(self, entry: CaptionedMotion, draws: LoaderDraws) -> tuple[Words, str]:
         caption = draws.choice(entry.captions)
         return self.vectorizer.encode(caption.tokens), caption.text
 
@@ -198,7 +198,7 @@ class WindowDataset:
         clip = int(np.searchsorted(self.offsets, index)) - 1 if index else 0
         return self._cut(clip, index - int(self.offsets[clip]) - 1 if index else 0)
 
-    def random_window(self, clip: int, draws: Draws) -> np.ndarray:
+    def random_window(self, clip: int, draws: LoaderDraws) -> np.ndarray:
         """Any window of one clip, as T2M-GPT draws one per clip and epoch."""
         return self._cut(clip, draws.randint(0, len(self.motions[clip]) - self.window))
 
