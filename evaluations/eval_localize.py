@@ -49,7 +49,6 @@ def run(options: LocalizeEvaluationOptions) -> None:
 
     corpus = Corpus.open(chosen_dataset(options.dataset, options.model_path))
     space = open_space(options.model_path, pick_device(options.device), corpus)
-    space.require(corpus.features, f"dataset {corpus.folder}")
     motions = long_motions(corpus, options.split, options.num_motions, options.clips_per_motion, options.transition_seconds,
                            options.seed)  # fmt: skip
     report = localization_report(space, options.model_path, corpus, options.split, motions, options)

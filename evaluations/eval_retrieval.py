@@ -66,7 +66,6 @@ def run(options: RetrievalOptions) -> dict[str, Any] | None:
     data = Corpus.open(chosen_dataset(options.dataset, options.model_path))
     path = options.model_path or default_evaluator(data)
     judge = open_space(path, processes.device, data)
-    judge.require(data.features, f"dataset {data.folder}")
     motions, left_out = captioned_motions(data, options.split, judge.frame_limits, options.fold_mirrored)
     if left_out.skipped:
         log.info("%d clips; %s", len(motions), left_out)

@@ -14,15 +14,13 @@ Rates = dict[str, tuple[float, float]]  # {metric: (of the evaluator, by chance)
 
 
 def judge_evaluator(judge: TextMotionSpace, corpus: Corpus, split: str = "test", replications: int = 20, seed: int = 10) -> Rates:
-    """Means over the replications, each one pass over the split. ValueError where the clips have no content label, or the
-    evaluator judges other motions."""
+    """Means over the replications, each one pass over the split. ValueError where the clips have no content label."""
     data, probes = real_set(corpus, split), probes_found(corpus)
     content = {name: labels.get("content", "") for name, labels in zip(corpus.names, corpus.labels)}
     content |= probes.relabelled if probes else {}
     labels = np.array([content.get(entry.name, "") for entry in data.entries])
     if not all(labels):
         raise ValueError(f"{corpus.folder}: its clips have no content label to compare")
-    judge.require(corpus.features, f"dataset {corpus.folder}")
     embeddings = SetEmbeddings(data, judge)
     rows = []
     for number in range(replications):

@@ -87,7 +87,8 @@ def open_space(path: str | Path, device: torch.device | str = "cpu", data: Corpu
     """The space of a checkpoint folder: TMR, a published run of TMR, or an evaluator, ours or as published (t2m, kit).
 
     data: the dataset that is to be judged, which says what published evaluator is taken where a folder holds both, and may hold
-    the word features that a published run reads. CheckpointError, or FileNotFoundError where it or its word vectors are absent.
+    the word features that a published run reads. CheckpointError, FileNotFoundError where it or its word vectors are absent, or
+    FeaturesMismatch where it reads other features than those of `data`.
     """
     path, published = checkpoint_in(path), data.published if data else None
     config = path / "config.json"
@@ -102,7 +103,10 @@ def open_space(path: str | Path, device: torch.device | str = "cpu", data: Corpu
     if isinstance(model, ReadsWords):
         model.read_through(load_words(model.config.words, glove_folder))
     # in one order and spelling
-    return TextMotionSpace(model, json.dumps(read_json(config), sort_keys=True) if config.is_file() else "")
+    space = TextMotionSpace(model, json.dumps(read_json(config), sort_keys=True) if config.is_file() else "")
+    if data:
+        space.require(data.features, f"dataset {data.folder}")
+    return space
 
 
 def default_evaluator(data: Corpus) -> Path:

@@ -71,7 +71,9 @@ class DatasetSource:
             spans.setdefault(span, []).append(caption.text)
         for span, texts in spans.items():
             try:
-                features = usable(whole if span == everything else stretch(whole, *span, self.data.fps), limits)[: limits[1]]
+                if span[0] < 0:
+                    raise ValueError("no time before the beginning of a clip")
+                features = usable(whole if span == everything else cut_span(whole, *span, self.data.fps), limits)[: limits[1]]
             except ValueError as error:
                 problems.append(f"{span[0]:g} to {span[1]:g} s: {error}")
             else:
@@ -79,18 +81,10 @@ class DatasetSource:
         return found, problems
 
 
-def stretch(features: np.ndarray, start: float, end: float, fps: float) -> np.ndarray:
-    """The frames from start to end seconds."""
-    if start < 0:
-        raise ValueError("no time before the beginning of a clip")
-    return cut_span(features, start, end, fps)
-
-
 class FileSource:
     """Motion files of a folder and those below it, long ones in equal parts; or one file."""
 
-    def __init__(self, path: Path, space: TextMotionSpace, reading: Reading,
-                 longest_seconds: float | None = None):
+    def __init__(self, path: Path, space: TextMotionSpace, reading: Reading, longest_seconds: float | None = None):
         """FileNotFoundError where there is no motion file, ValueError for parts that are too short for the model."""
         self.space, self.reading, self.given, self.unreadable = space, reading, str(path), {}
         shortest, limit = space.frame_limits
