@@ -6,12 +6,14 @@ The field's docstring, the literal below it, is its help. No torch, so that --he
 import ast
 import dataclasses
 import inspect
+import operator
 import re
 import textwrap
 import typing
 from collections import ChainMap
 from collections.abc import Callable, Mapping
 from functools import cache, partial
+from types import UnionType
 from typing import Any, TypeVar
 
 from protos.bounds import Range, bounds_of
@@ -109,6 +111,8 @@ def _groups(kind: type, preset: Mapping[str, Any]) -> list[type[_Group]]:
 
     def flag(field: dataclasses.Field) -> StructFieldSpec:
         hint = hints[field.name]
+        if isinstance(hint, UnionType):  # which tyro could tell only by typeguard, slow to import
+            hint = operator.getitem(typing.Union, typing.get_args(hint))
         within = bounds[field.name][0] if field.name in bounds else Range()
         if str(within) != str(Range()):
             hint = typing.Annotated[hint, arg(help_behavior_hint=lambda default: f"(default: {default}; {within})")]

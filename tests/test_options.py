@@ -346,6 +346,14 @@ def test_devices():
         pick_device("99")
 
 
+def test_options_that_may_be_left_out_are_parsed_without_typeguard():
+    code = (
+        "import sys; from sample.sample import SampleOptions; from protos.options import parse\n"
+        "parse(SampleOptions, []); print('typeguard' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+
+
 def test_reading_options_imports_nothing_heavy():
     code = "import sys, protos.options, protos.randomness; print([m for m in ('torch', 'numpy') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
