@@ -56,15 +56,8 @@ class Pass(NamedTuple):
 class EvaluationSet:
     """Motions with their captions. `cropped`: whether a pass cuts some of them shorter, as published for real ones."""
 
-    def __init__(
-        self,
-        entries: Sequence[CaptionedMotion],
-        features: Features,
-        unit_length: int = UNIT_LENGTH,
-        cropped: bool = True,
-    ):
-        self.entries, self.features, self.unit_length = list(entries), features, unit_length
-        self.cropped = cropped
+    def __init__(self, entries: Sequence[CaptionedMotion], features: Features, cropped: bool = True):
+        self.entries, self.features, self.cropped = list(entries), features, cropped
         self.lengths = np.array([len(entry.motion) for entry in self.entries])
         self.num_captions = np.array([len(entry.captions) for entry in self.entries])
 
@@ -84,7 +77,7 @@ class EvaluationSet:
         entry = (rng.permutation(len(self)) if shuffled else np.arange(len(self)))[:count]
         caption = rng.integers(self.num_captions[entry]) if any_caption else np.zeros(count, int)
         fewer = (rng.integers(3, size=count) == 2) & self.cropped
-        length = (self.lengths[entry] // self.unit_length - fewer) * self.unit_length
+        length = (self.lengths[entry] // UNIT_LENGTH - fewer) * UNIT_LENGTH
         start = rng.integers(self.lengths[entry] - length + 1)
         return Pass(entry, caption, start, length)
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from data_loaders.corpus import Corpus
+from data_loaders.humanml import UNIT_LENGTH
 from data_loaders.text import Caption
 from evaluations import metrics
 from evaluations.evaluation_set import EvaluationSet, SetEmbeddings, embed_motion, embed_text, real_set
@@ -46,7 +47,7 @@ def first_hits(
     judge: TextMotionSpace, data: EvaluationSet, labels: np.ndarray, asked: list[tuple[str, set[str]]]
 ) -> tuple[float, float]:
     """Share of wordings whose nearest motion of the whole set has a right label, and that share by chance."""
-    whole = [data.motion(i, 0, int(frames) // data.unit_length * data.unit_length) for i, frames in enumerate(data.lengths)]
+    whole = [data.motion(i, 0, int(frames) // UNIT_LENGTH * UNIT_LENGTH) for i, frames in enumerate(data.lengths)]
     gaps = metrics.euclidean(embed_text(judge, [Caption(text) for text, _ in asked]), embed_motion(judge, whole))
     right = np.array([np.isin(labels, list(contents)) for _, contents in asked])  # (wordings, motions)
     nearest = gaps.argmin(axis=1)

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -52,7 +52,7 @@ class Report:
         outputs.write(f"{name}.md", "\n\n".join(filter(None, [self.markdown(), self.appendix])) + "\n")
         for file, text in self.texts.items():
             outputs.write(file, text)
-        for file, (columns, rows) in {f"{name}.csv": (self.columns, self.rows), **self.lists}.items():
+        for file, (columns, rows) in {f"{name}.csv": apart(self.columns, self.rows), **self.lists}.items():
             outputs.write(file, encode_csv(columns, rows))
 
     def publish(self, folder: Path, what: str, name: str = "report") -> Outputs:
@@ -93,6 +93,17 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
     lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in cells]
     return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def apart(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
+    """The same for programs: a column of intervals becomes two, of means and of half-widths ("FID ↓", "FID ↓ ±")."""
+    wide = [any(isinstance(row[i], tuple) for row in rows) for i in range(len(columns))]
+
+    def spread(cells: Sequence[object], second: Callable[[object], object]) -> list[object]:
+        pairs = ((cell if isinstance(cell, tuple) else (cell, second(cell)))[: 1 + two] for cell, two in zip(cells, wide))
+        return [part for pair in pairs for part in pair]
+
+    return spread(columns, lambda column: f"{column} ±"), [spread(row, lambda cell: None) for row in rows]
 
 
 def percent(rate: float | None) -> str | None:

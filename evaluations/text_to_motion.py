@@ -47,7 +47,8 @@ def measure(
     Replications that the folder holds already are taken over. batch_size: motions made at once. Raises ValueError or OSError
     in a user's words.
     """
-    settings = replace(settings, dataset=dataset_of_settings(settings))
+    trained = settings.evaluator if settings.model_path == REAL_MOTION else settings.model_path
+    settings = replace(settings, dataset=chosen_dataset(settings.dataset, trained))
     corpus = Corpus.open(settings.dataset)
     data = real_set(corpus, settings.split)
     evaluator = settings.evaluator or default_evaluator(corpus)
@@ -87,12 +88,6 @@ def measure(
     metrics_report(measured, found).write(outputs)
     log.info("%s in %s", ", ".join(REPORTS), outputs.folder)
     return measured
-
-
-def dataset_of_settings(settings: EvaluationSettings) -> str:
-    """The dataset that is given, or that the model was trained on; beside real motion alone, the evaluator."""
-    real = settings.model_path == REAL_MOTION
-    return chosen_dataset(settings.dataset, settings.evaluator if real else settings.model_path)
 
 
 def entrants_of(

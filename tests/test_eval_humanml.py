@@ -76,6 +76,8 @@ def test_a_model_is_judged_beside_real_motion_and_every_motion_is_on_record(opti
     assert len({line["seed"] for line in made}) == 64 and all(line["caption"] for line in made)
     text = (tmp_path / "out" / "report.md").read_text()
     assert text.index("| real motion ") < text.index("| generated ") and "2 replications" in text
+    first = next(csv.DictReader((tmp_path / "out" / "report.csv").open()))
+    assert (float(first["FID ↓"]), float(first["FID ↓ ±"])) == report.rows["real motion"]["fid"]
     again = stored_report(tmp_path / "out")
     assert again.rows["generated"]["fid"] == report.rows["generated"]["fid"]
 
