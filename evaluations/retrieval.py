@@ -120,9 +120,7 @@ def sentences_for(
 
     That is mpnet, as published, where its files are on this machine, else the minilm that comes with the program.
     """
-    saved = None
-    if encoder != "minilm":
-        saved = saved_beside(data.folder, SENTENCES, "mpnet")
+    saved = saved_beside(data.folder, SENTENCES, "mpnet") if encoder != "minilm" else None
     found = Sentences(saved or load_text_encoder(encoder or at_hand("mpnet", "minilm")), threshold)
     published = data.published is not None
     if published and found.name != "mpnet":

@@ -1,6 +1,6 @@
 """Asking a gallery."""
 
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,15 +29,15 @@ class HalfPrecisionSearch:
 
     def __init__(self, vectors: np.ndarray):
         try:
-            from usearch.index import search
+            from usearch.index import MetricKind, search
         except ImportError as error:
             raise GalleryError(f"a gallery of {len(vectors)} motions is searched by usearch, which is not there ({error}): "
                                "pip install usearch (the extra [search]), or ask for --exact") from None
-        self.vectors, self.search = np.asarray(vectors), search
+        self.vectors, self.search = np.asarray(vectors), partial(search, metric=MetricKind.Cos, exact=True)
 
     def nearest(self, query: np.ndarray, count: int = 10) -> tuple[np.ndarray, np.ndarray]:
         """(indices, cosines) of the `count` most similar to a query (C,), best first."""
-        found = self.search(self.vectors, as_stored(query), count, "cos", exact=True)
+        found = self.search(self.vectors, as_stored(query), count)
         return found.keys.astype(np.int64), 1 - found.distances
 
 
