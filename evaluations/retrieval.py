@@ -91,7 +91,7 @@ class Sentences:
 
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """(N, C)."""
-        return self.encoder.encode(texts).pooled.numpy()
+        return self.encoder.pooled(texts)
 
     def alike(self, texts: Sequence[str]) -> np.ndarray:
         """(N, N), True also where two texts are the same."""

@@ -209,7 +209,7 @@ def _encoder() -> "TextEncoder":
 
 def _vectors(texts: Sequence[str]) -> np.ndarray:
     """Unit vectors (N, C) float32 of texts."""
-    return _unit(_encoder().encode(texts).pooled.numpy())
+    return _unit(_encoder().pooled(texts))
 
 
 def _spread(vectors: np.ndarray, most: int) -> list[int]:

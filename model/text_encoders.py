@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from data_loaders.corpus import Batch
 from model.text_store import Row, SavedTexts, TextStore
@@ -23,7 +24,7 @@ from protos.reading import FileError
 log = logging.getLogger(__name__)
 
 EQUAL_BITS = 16  # up to this many texts are encoded one by one: no bit then depends on a text's neighbours
-BATCH = 64
+BATCH, CHUNK = 64, 1024  # texts in a pass, and between two writings of what they gave
 KEPT_IN_MEMORY = 500_000_000  # bytes of features
 
 
@@ -103,7 +104,7 @@ class TextEncoder:
         self._memory: dict[str, Row] = {}
         self._kept = 0  # bytes in it
         self._cut: set[str] = set()  # kept off the disk, so that every run says what it did not read
-        self._computing = threading.RLock()
+        self._reading = threading.RLock()
 
     def __deepcopy__(self, memo) -> "TextEncoder":
         return self  # frozen: an averaged copy of a model reads texts as the model does
@@ -119,28 +120,34 @@ class TextEncoder:
 
     def encode(self, texts: Sequence[str]) -> TextFeatures:
         """Features of the texts in float32 on the CPU. Texts beyond the tower's length are cut, with a warning."""
+        return TextFeatures.collate(self._rows(texts))
+
+    def pooled(self, texts: Sequence[str]) -> np.ndarray:
+        """(B, C), those of `encode` alone: the padded tokens of many thousand texts fill gigabytes."""
+        return np.stack([row.pooled for row in self._rows(texts)])
+
+    def _rows(self, texts: Sequence[str]) -> list[Row]:
         if isinstance(texts, str):
             raise TypeError("encode takes a list of texts, not one string")
         if not len(texts):
             raise ValueError("no text to encode")
-        rows = {text: row for text in texts if (row := self._memory.get(text)) is not None}
-        if missing := [text for text in dict.fromkeys(texts) if text not in rows]:
-            with self._computing:
-                found = self._found_or_computed(missing)
-                size = sum(row.bytes for row in found.values())
-                if self._kept + size <= KEPT_IN_MEMORY:
-                    self._memory |= found
-                    self._kept += size
-            rows |= found
-        return TextFeatures.collate([rows[text] for text in texts])
+        with self._reading:  # a text that two threads ask for is computed once
+            rows = {text: self._memory[text] for text in texts if text in self._memory}
+            found = self._found_or_computed([text for text in dict.fromkeys(texts) if text not in rows])
+            size = sum(row.bytes for row in found.values())
+            if self._kept + size <= KEPT_IN_MEMORY:
+                self._memory |= found
+                self._kept += size
+        rows |= found
+        return [rows[text] for text in texts]
 
     def _found_or_computed(self, texts: list[str]) -> dict[str, Row]:
         rows = self.saved.read(texts) if self.saved else {}
-        if not (missing := [text for text in texts if text not in rows]):
-            return rows
-        rows |= self.store.read(missing) if self.store else {}
-        if fresh := [text for text in missing if text not in rows]:
-            computed = self._compute(fresh)
+        missing = [text for text in texts if text not in rows]
+        rows |= self.store.read(missing) if missing and self.store else {}
+        fresh = [text for text in missing if text not in rows]
+        for start in tqdm(range(0, len(fresh), CHUNK), f"texts by {self.name}", disable=None if len(fresh) > CHUNK else True):
+            computed = self._compute(fresh[start : start + CHUNK])
             if self.store:
                 self.store.write({text: row for text, row in computed.items() if text not in self._cut})
             rows |= computed
