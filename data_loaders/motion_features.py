@@ -1,8 +1,6 @@
 """Motion files of any kind as features: joints, results of a sampling run, AMASS, BVH, or features as they are."""
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 
@@ -12,27 +10,10 @@ from data_loaders.joint_mapping import load_mapping
 from data_loaders.mocap import checked_joints, read_joints, report_warnings, resample
 from data_loaders.motion_files import named_row, read_motion, run_results
 from data_loaders.skeleton import ALIASES, Skeleton
-from data_loaders.sources import SourceClip
-from protos.bounds import Range, check_bounds
+from data_loaders.sources import Reading, SourceClip
 from protos.reading import FileError, read_array
 
 SUFFIXES = (".npy", ".npz", ".bvh")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reading:
-    """How motion files are read that do not say it themselves."""
-
-    mapping: str | None = None
-    """BVH: TOML/JSON file, or the name of a shipped one, that maps the file's joints to ours (default: the shipped one that
-    fits the joints' names)."""
-    motion_fps: Annotated[float, Range(0.1, 10_000)] | None = None
-    """Frames per second of joints in .npy or .npz files (default: what the file says, else that of the model)."""
-    body_model: Path | None = None
-    """AMASS: folder of the licensed SMPL+H / SMPL body model files."""
-
-    def __post_init__(self) -> None:
-        check_bounds(self, "--")
 
 
 def read_features(path: Path, features: Features, reading: Reading, warnings: list[str] | None = None) -> np.ndarray:

@@ -1,9 +1,11 @@
-"""One raw recording as `mocap.read_joints` takes it, and as a preparation knows it."""
+"""One raw recording as `mocap.read_joints` takes it and as a preparation knows it, and how motion files are read."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 from data_loaders.text import Caption
+from protos.bounds import Range, check_bounds
 
 SUFFIXES = {"bvh": (".bvh",), "amass": (".npz",), "joints": (".npy",)}  # of the files of each kind
 
@@ -26,3 +28,19 @@ class SourceClip:
     notes: tuple[str, ...] = ()  # what the report says about it beside
     left_out: str = ""  # why it is not read at all: a word of `LEFT_OUT`
     reason: str = ""  # the same in words
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How motion files are read that do not say it themselves."""
+
+    mapping: str | None = None
+    """BVH: TOML/JSON file, or the name of a shipped one, that maps the file's joints to ours (default: the shipped one that
+    fits the joints' names)."""
+    motion_fps: Annotated[float, Range(0.1, 10_000)] | None = None
+    """Frames per second of joints in .npy or .npz files (default: what the file says, else that of the model)."""
+    body_model: Path | None = None
+    """AMASS: folder of the licensed SMPL+H / SMPL body model files."""
+
+    def __post_init__(self) -> None:
+        check_bounds(self, "--")

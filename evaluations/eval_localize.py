@@ -10,7 +10,7 @@ from typing import Annotated
 
 from protos.bounds import SEED, Range
 from protos.options import command, run_command
-from sample.localize import Sliding
+from sample.sliding import Sliding
 
 ALIASES = {"evaluator": "model_path", "run_dir": "model_path"}
 

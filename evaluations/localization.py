@@ -19,7 +19,8 @@ from evaluations.report import Report, checkpoint_stamp, command_line
 from evaluations.retrieval import captioned_motions
 from model.embedding import TextMotionSpace
 from protos.randomness import derive_seed
-from sample.localize import Sliding, embed_windows, moments, overlap, score_curve
+from sample.localize import embed_windows, moments, overlap, score_curve
+from sample.sliding import Sliding
 
 MOST_FRAMES = 1_000_000_000  # of a clip: all of it
 OVERLAPS = (0.3, 0.5, 0.7)

@@ -17,8 +17,8 @@ import numpy as np
 
 from data_loaders.corpus import Corpus, Motion
 from data_loaders.joint_mapping import shipped_mappings
-from data_loaders.motion_features import Reading
 from data_loaders.motion_files import motion_of, write_joints
+from data_loaders.sources import Reading
 from model.capabilities import Decoding, Generates, Request
 from model.checkpoints import from_pretrained, read_config
 from model.embedding import TextMotionSpace, open_space

@@ -8,8 +8,9 @@ import numpy as np
 from data_loaders.bvh import read_bvh
 from data_loaders.features import Features
 from data_loaders.joint_mapping import fitting_mapping, load_mapping
-from data_loaders.motion_features import Reading, read_features
+from data_loaders.motion_features import read_features
 from data_loaders.motion_files import read_motion
+from data_loaders.sources import Reading
 from protos.reading import FileError, read_array
 from sample.gallery_sources import usable
 

@@ -22,11 +22,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from data_loaders.motion_features import Reading
+from data_loaders.sources import Reading
 from protos.bounds import PROCESSES, Range
 from protos.options import command, run_command
 from sample.generation import TMR
-from sample.localize import Seconds, Sliding
+from sample.sliding import Seconds, Sliding
 
 if TYPE_CHECKING:
     from model.embedding import TextMotionSpace

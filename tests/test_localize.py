@@ -13,7 +13,6 @@ from evaluations import eval_localize
 from evaluations.localization import joined, measures
 from model.embedding import open_space
 from sample.localize import (
-    Sliding,
     Windows,
     embed_windows,
     grown,
@@ -24,6 +23,7 @@ from sample.localize import (
     window_spans,
 )
 from sample.retrieve import main
+from sample.sliding import Sliding
 from tests.synthetic import raise_hand, walk
 from tests.tiny_retrieval import SKELETON, TEXT, features_of
 

@@ -9,9 +9,10 @@ import pytest
 
 from data_loaders.corpus import Motion
 from data_loaders.features import Features
-from data_loaders.motion_features import Reading, read_features
+from data_loaders.motion_features import read_features
 from data_loaders.motion_files import read_motion, read_results, write_joints, write_results
 from data_loaders.skeleton import load_skeleton
+from data_loaders.sources import Reading
 from protos.reading import FileError
 from tests.synthetic import walk, write_run
 
