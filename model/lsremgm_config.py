@@ -53,7 +53,7 @@ class Conditions:
     condition: Literal["text", "action", "none"] = "text"
     """What is asked for: a text, the number of an action, or nothing."""
     text_encoder: str = "minilm"
-    """minilm, clip (= clip-b32), bert (= distilbert), or another name of model.text_encoders."""
+    """minilm, clip (= clip-b32), bert (= distilbert), or another name in model/text_towers.py."""
     text_memory: Literal["auto", "pooled", "tokens"] = "auto"
     """Read a text as one vector or word by word; auto: word by word with trans_dec, but for clip."""
     text_max_tokens: Annotated[int, Range(0, 10_000)] = 0
