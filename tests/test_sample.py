@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_loaders.corpus import Motion
 from data_loaders.motion_files import Results, read_results
 from protos.files import numbered_folder
 from protos.names import file_name
 from sample import generation
 from sample import sample as command
 from sample.generation import PromptError, clean_prompt, frames_of, read_prompt_file
+from tests.synthetic import walk
 
 ROOT = Path(__file__).resolve().parents[1]
 FAST = ("--sampling_steps", "2", "--no_video")
@@ -312,3 +314,13 @@ def test_names_and_numbers():
 
 def test_new_folders_count_up(tmp_path):
     assert [numbered_folder(tmp_path / "run").name for _ in range(3)] == ["run", "run_2", "run_3"]
+
+
+def test_two_persons_are_written_as_one_is(tmp_path):
+    pair = np.stack([walk(20), walk(20) + [1.0, 0.0, 0.0]]).astype(np.float32)
+    generation.write_motions(tmp_path, [Motion(pair, 20.0, captions=("two people walk",))], 1, video=True, gif=False, html=True)
+    names = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert names == {"motions.npy", "motions.npz", "motions.txt", "motions_len.txt", "p1.npy", "p2.npy", "prompt00.html",
+                     "prompt00.png", "prompt00_rep00.mp4", "joints/prompt00_rep00.npy"}  # fmt: skip
+    assert np.load(tmp_path / "joints" / "prompt00_rep00.npy").shape == (2, 20, 22, 3)
+    assert np.array_equal(read_results(tmp_path).motions[0].joints, pair)
