@@ -2,7 +2,9 @@
 the code: the one of docs/new_system.md.
 """
 
+import ast
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -125,6 +127,25 @@ def trained(registered, pool_dataset, tmp_path_factory) -> Path:
     main(flags(folder, pool_dataset, 3))
     main(flags(folder, pool_dataset, 8))  # goes on
     return folder
+
+
+def definitions(code: str) -> dict[str, str]:
+    """Classes and functions by name, without what they import."""
+    tree = ast.parse(code)
+    for node in ast.walk(tree):
+        if isinstance(getattr(node, "body", None), list):
+            node.body = [each for each in node.body if not isinstance(each, ast.ImportFrom)]
+    return {node.name: ast.unparse(node) for node in tree.body if isinstance(node, (ast.ClassDef, ast.FunctionDef))}
+
+
+def test_it_is_the_one_of_the_document():
+    document = (Path(__file__).parents[1] / "docs" / "new_system.md").read_text(encoding="utf-8")
+    told = {}
+    for block in re.findall(r"```python\n(.*?)```", document, re.DOTALL):
+        told |= {} if block.startswith("System(") else definitions(block)
+    here = definitions(Path(__file__).read_text(encoding="utf-8"))
+    assert set(told) == {"MeanConfig", "Swing", "Mean", "MeanOptions", "run"}
+    assert told == {name: here[name] for name in told}
 
 
 def test_it_trains_and_goes_on_as_if_it_had_never_stopped(trained, pool_dataset, tmp_path):
