@@ -1,5 +1,6 @@
 """What models share that bring texts and motions into one space (`model.capabilities.Embeds`)."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,23 +15,24 @@ from model.model import Model
 TEXTS_AT_ONCE = 256
 
 
-class Embedder(Model):
+class Embedder(Model, ABC):
     """A system says what its space is and embeds batches; here texts and motions of any number and length become such."""
 
+    @abstractmethod
     def space(self) -> VectorSpace:
-        raise NotImplementedError
+        """Where texts and motions are put."""
 
+    @abstractmethod
     def embed_texts(self, texts: Sequence[str | Caption]) -> Tensor:
         """Vectors (B, C) of texts."""
-        raise NotImplementedError
 
+    @abstractmethod
     def embed_motions(self, motions: Sequence[np.ndarray]) -> Tensor:
         """Vectors (B, C) of features [(T, D)] in their units, of like length."""
-        raise NotImplementedError
 
+    @abstractmethod
     def motions_at_once(self, frames: int) -> int:
         """How many motions of so many frames are fast to embed together."""
-        raise NotImplementedError
 
     @torch.no_grad()
     def encode_text(self, texts: Sequence[str | Caption]) -> Tensor:

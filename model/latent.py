@@ -125,6 +125,11 @@ class Latent(LSReMGM):
         """(B, T, D), or the autoencoder's columns, in units of the mean and std that it was trained with."""
         return super().normalise(features) if self.autoencoder is None else self.autoencoder.normalise(features)
 
+    @property
+    def smoothing(self) -> float:
+        """Of what is sampled, sigma in frames."""
+        return self.config.smoothing
+
     def to_diffused(self, motion: Tensor, mask: Tensor, generator: Generators | None = None) -> tuple[Tensor, Tensor]:
         """Latents (B, T/4, C) of unit variance: a draw of the autoencoder's posterior, without a generator its mean."""
         if self.autoencoder is None:

@@ -42,6 +42,7 @@ class LSReMGM(Model):
 
     network = MotionDenoiser
     frames_per_token = 1
+    smoothing = 0.0  # of what is sampled, sigma in frames: none, as published
 
     def __init__(self, config: LSReMGMConfig, statistics: Statistics | None = None, parts: Mapping[str, Model] | None = None,
                  text_encoder: TextEncoder | None = None):
@@ -85,7 +86,7 @@ class LSReMGM(Model):
         for request in requests:
             require_only(request, taken, "this model does not take it")
         made = (_generate_pieces if config.context_len else _generate_whole)(self, requests, decoding)
-        sigma = getattr(config, "smoothing", 0.0) if decoding.smoothing is None else decoding.smoothing
+        sigma = self.smoothing if decoding.smoothing is None else decoding.smoothing
         return [smooth(features, sigma) for features in made] if sigma else made
 
     def to_diffused(self, motion: Tensor, mask: Tensor, generator: Generators | None = None) -> tuple[Tensor, Tensor]:

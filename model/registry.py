@@ -1,5 +1,6 @@
-"""What a path holds: the checkpoint of a training run, the systems that a checkpoint can hold, a record each: a new system is one
-more. Nothing is imported before it is needed.
+"""The systems there are, a record each, and which of them a path holds: a new system is one more record.
+
+Nothing is imported before it is needed.
 """
 
 import importlib

@@ -127,6 +127,24 @@ def test_latents_of_an_autoencoder_can_be_diffused(dataset, tmp_path, autoencode
         assert torch.equal(ours, saved)  # frozen
 
 
+def test_a_latent_run_keeps_the_autoencoder_it_began_with_and_says_so(dataset, tmp_path, autoencoder, caplog):
+    first = run_latent(small_latent(dataset, tmp_path / "run", autoencoder, num_steps=3))
+    other = from_pretrained(autoencoder)
+    with torch.no_grad():
+        for value in other.networks.parameters():
+            value.add_(0.1)
+    save_pretrained(tmp_path / "other", other)
+    caplog.clear()
+    again = run_latent(small_latent(dataset, tmp_path / "run", tmp_path / "other", num_steps=4))
+    assert "the autoencoder is another than when this run began" in caplog.text and again.step == 4
+    (again.checkpoint / "training_state.pt").unlink()  # its weights alone are a starting point
+    options = {"resume_checkpoint": str(again.checkpoint), "num_steps": 1}
+    third = run_latent(small_latent(dataset, tmp_path / "third", tmp_path / "other", **options))
+    for result in (again, third):
+        kept = result.model.autoencoder.networks.state_dict()
+        assert all(torch.equal(value, kept[name]) for name, value in first.model.autoencoder.networks.state_dict().items())
+
+
 def test_texts_are_read_by_the_threads_that_make_batches(dataset, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     threads, read = [], TextEncoder._compute

@@ -19,10 +19,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from model.checkpoints import EARLIER_FILES
+from model.checkpoints import EARLIER_FILES, from_pretrained
 from model.loading import check_weights, read_safetensors, read_torch
 from model.model import Model
-from model.registry import WEIGHTS_FILE, steps
+from model.registry import WEIGHTS_FILE, is_ours, steps
 from protos.files import encode_json, recover_folder, write_atomically
 from protos.outputs import MANIFEST, OutputError, Outputs, new_folder, remove_folder, require_replaceable, written_earlier
 from protos.reading import FileError, decode_json, read_bytes, read_json
@@ -190,7 +190,11 @@ def load_initial_weights(networks: nn.Module, folder: Path, published: dict[str,
     path = folder / WEIGHTS_FILE if folder.is_dir() and published is None else folder
     if published is None and not path.is_file():
         raise ValueError(f"--resume_checkpoint {folder}: no {STATE_FILE} and no {WEIGHTS_FILE} there")
-    load_weights(networks, read_safetensors(path) if published is None else published, path)
+    if published is None:
+        published = read_safetensors(path)
+        if published.keys() != networks.state_dict().keys() and (folder / "config.json").is_file() and is_ours(folder):
+            published = from_pretrained(folder).networks.state_dict()  # an earlier version's are brought to today's names
+    load_weights(networks, published, path)
 
 
 def remember_options(save_dir: Path, options: dict[str, Any]) -> None:

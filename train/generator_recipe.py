@@ -29,7 +29,7 @@ from protos.randomness import derive_seed
 from sample.generation import NotFiniteError, motions_for
 from train.options import GeneratorOptions, TrainOptions
 from train.prefetch import to_device
-from train.recipe import Evaluate, Recipe, draws_of, kept_statistics
+from train.recipe import Evaluate, Recipe, draws_of, kept_parts, kept_statistics
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def generator_recipe(
     parts: the models that it stands on, whose mean and std count. ValueError or OSError, in a user's words, for what cannot be
     trained.
     """
-    parts = dict(parts or {})
+    parts = kept_parts(parts or {}, training)
     own = next((part.statistics for part in parts.values()), corpus.statistics)
     own.features.require(corpus.features, "the model's part", f"dataset {corpus.folder}")
     statistics = kept_statistics(own, training)

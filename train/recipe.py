@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from data_loaders.corpus import Statistics
-from model.checkpoints import write_files
+from model.checkpoints import from_pretrained, write_files
 from model.known_texts import FILE as KNOWN_TEXTS_FILE
 from model.known_texts import KnownTexts
 from model.model import Draws, Model
+from model.registry import is_ours
 from model.text_encoders import EncodesTexts, with_text_features
 from protos.files import write_atomically
 from protos.randomness import derive_seed, sample_generators
@@ -79,16 +80,38 @@ def kept_statistics(own: Statistics, options: TrainOptions) -> Statistics:
 
     Says so where the data have changed since. FeaturesMismatch where they are now of another kind.
     """
+    begun = begun_from(options)
+    if begun is None or not (begun / "stats.npz").is_file():
+        return own
+    found = Statistics.load(begun / "stats.npz")
+    found.features.require(own.features, str(begun), "the dataset")
+    if found.mean.shape != own.mean.shape:
+        raise ValueError(f"{begun}: mean and std of {found.mean.size} features, the dataset has {own.mean.size}")
+    if not (np.allclose(found.mean, own.mean, atol=1e-3) and np.allclose(found.std, own.std, rtol=1e-2)):
+        logger.warning("the data have changed since this run began: motions are still normalised as then (%s)", begun)
+    return found
+
+
+def kept_parts(given: Mapping[str, Model], options: TrainOptions) -> dict[str, Model]:
+    """`given`, the models that a new model is to stand on; else those that the weights gone on with have learnt to stand on.
+
+    Says so where these are others than the given ones.
+    """
+    begun = begun_from(options)
+    if not given or begun is None or not (begun / "config.json").is_file() or not is_ours(begun):
+        return dict(given)
+    kept = dict(given) | from_pretrained(begun).parts
+    for name, part in kept.items():
+        before, now = part.networks.state_dict(), given[name].networks.state_dict() if name in given else {}
+        if before.keys() != now.keys() or not all(torch.equal(value, now[key]) for key, value in before.items()):
+            logger.warning("the %s is another than when this run began: it stands on that of then (%s)", name, begun)
+    return kept
+
+
+def begun_from(options: TrainOptions) -> Path | None:
+    """The checkpoint that a training goes on with: the newest of its run, else --resume_checkpoint; None for a new run."""
     started = [] if options.overwrite else complete(Path(options.save_dir))
     if not started and options.resume_checkpoint:
         named = Path(options.resume_checkpoint)
         started = complete(named) or [named]
-    if not started or not (started[-1] / "stats.npz").is_file():
-        return own
-    found = Statistics.load(started[-1] / "stats.npz")
-    found.features.require(own.features, str(started[-1]), "the dataset")
-    if found.mean.shape != own.mean.shape:
-        raise ValueError(f"{started[-1]}: mean and std of {found.mean.size} features, the dataset has {own.mean.size}")
-    if not (np.allclose(found.mean, own.mean, atol=1e-3) and np.allclose(found.std, own.std, rtol=1e-2)):
-        logger.warning("the data have changed since this run began: motions are still normalised as then (%s)", started[-1])
-    return found
+    return started[-1] if started else None
