@@ -6,7 +6,7 @@ its clips get, or its file's name. What is wrong with an entry costs that record
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
@@ -50,6 +50,15 @@ class ClipRecord:
     split: Literal["train", "val", "test"] | None = None
     first_frame: Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)] | None = None
     labels: dict[str, str | int | float | bool | None] | None = None
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A part of a take of several persons, in seconds, and what each of them does in it."""
+
+    start_s: float
+    end_s: float
+    captions: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass
@@ -105,6 +114,8 @@ class Labels:
         known, dataset = self._known(found, name), self.dataset
         told, captions = dataset.told_by(found.stem)
         facts = told | known.facts | (known.record.labels or {})
+        if dataset.contents and (content := dataset.content_of(str(facts.get("description", "")))):
+            facts["content"] = content
         captions = tuple(known.captions) if known.captions or known.described else tuple(map(Caption, captions))
         left_out, reason = "", ""
         if problem := found.problem or known.problem:
@@ -152,7 +163,8 @@ class Labels:
             value = {"captions": value}
         elif isinstance(value, dict):
             given = [value[key] for key in dataset.caption_keys if value.get(key) is not None]
-            value = {**value, "captions": given[0] if given else None}
+            listed = [text for each in given for text in (each if isinstance(each, list) else [each])]
+            value = {**value, "captions": listed or None}
         try:
             record = convert(value, ClipRecord, where)
             keys = [(label, key, str) for label, key in dataset.labels.items()]
@@ -200,9 +212,21 @@ class Labels:
         clips = read_json(self.path)
         if isinstance(clips, dict) and isinstance(clips.get("clips"), (dict, list)):
             clips = clips["clips"]
+        if self.dataset.persons and isinstance(clips, dict) and isinstance(clips.get("takes"), dict):
+            takes = convert(clips["takes"], dict[str, dict[str, Any]], f"{self.path}: takes")
+            clips = {name: record for key in takes for name, record in self._of_persons(takes[key], f"{self.path}, take {shown(key)}")}
         if not isinstance(clips, dict):
             raise FileError(f"{self.path}: not a caption file, {FORMS}")
         return {key: value for key, value in clips.items() if not key.startswith("_")}
+
+    def _of_persons(self, take: dict[str, Any], where: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The files of a take of several persons, each with what is said about that person in the take and its segments."""
+        parts = convert(take.get("segments", []), list[Segment], f"{where}: segments")
+        whole = convert(take.get("captions", {}), dict[str, list[str]], f"{where}: captions")
+        for person in self.dataset.persons:
+            name = convert(take.get(person), str, f"{where}: {person}")
+            timed = [{"text": text, "start": part.start_s, "end": part.end_s} for part in parts for text in part.captions.get(person, [])]
+            yield name, {"captions": [*(timed or whole.get(person, []))], "split": take.get("split")}
 
     def _read_splits(self) -> dict[str, str]:
         splits: dict[str, str] = {}

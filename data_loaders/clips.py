@@ -12,6 +12,7 @@ from data_loaders.text import Caption
 
 # Marks in the names of clips that are made of a recording; `recording_names` in data_loaders/input_files.py keeps "@" for them.
 MIRRORED = "@mirrored"
+LEAST_MOVING = 0.25  # share of a window's frames
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,25 @@ def windows(num_frames: int, longest: int) -> list[tuple[int, int]]:
     count = -(-rows // longest)
     edges = [round(i * rows / count) for i in range(count + 1)]
     return [(start, stop + 1) for start, stop in pairwise(edges)]
+
+
+def moving_frames(joints: np.ndarray, fps: float, speed: float) -> np.ndarray:
+    """Whether any joint moves faster than `speed` m/s, (T,), in joints (T, J, 3) in metres."""
+    fastest = np.linalg.norm(np.diff(joints, axis=0), axis=-1).max(axis=1) * fps  # (T-1,)
+    return np.append(fastest, fastest[-1:]) > speed
+
+
+def moving_windows(moving: np.ndarray, fps: float, longest: int) -> Iterator[tuple[int, int, bool]]:
+    """Equal windows (start, stop, whether enough moves) of a recording that is longer than `longest` frames, without the stillness
+    it begins and ends with: half a second of it is kept. moving (T,): of its frames.
+
+    In takes that are cut most still windows show nothing of what their captions say.
+    """
+    margin, found = round(fps / 2), np.flatnonzero(moving)
+    first, last = (found[0], found[-1]) if len(found) else (0, len(moving) - 1)
+    first, stop = max(0, first - margin), min(len(moving), last + 1 + margin)
+    for start, end in windows(stop - first, longest):
+        yield first + start, first + end, bool(moving[first + start : first + end].mean() >= LEAST_MOVING)
 
 
 def window_captions(captions: Sequence[Caption], start: float, stop: float, duration: float) -> list[Caption]:

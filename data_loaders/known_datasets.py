@@ -36,7 +36,8 @@ class Recordings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=T
     mapping_label: str = ""
     source_fps: Annotated[float, msgspec.Meta(ge=0.1, le=10_000)] | None = None  # of files that do not tell it, or are wrong
     first_frame: Annotated[int, msgspec.Meta(ge=0)] = 0  # where captions.json does not tell it
-    caption_keys: tuple[str, ...] = ("captions", "caption")  # of captions.json, the first that is there
+    caption_keys: tuple[str, ...] = ("captions", "caption")  # of captions.json, all that are there
+    persons: tuple[str, ...] = ()  # keys of an entry that name a file of one person each, who has captions under the same key
     exclusions: bool = False  # whether what excluded.txt names is left out
     labels: dict[str, str] = {}  # our label -> the key of captions.json whose text it is
     numbers: dict[str, str] = {}  # the same of whole numbers
@@ -44,6 +45,8 @@ class Recordings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=T
     file_name: str = ""  # pattern with a group for each label that the name of a file, without suffix, tells
     words: dict[str, dict[str, str]] = {}  # label -> what captions call its values; "*": any other, {} being the value
     captions: list[str] = []  # forms with {label}, for recordings that nobody described
+    contents: dict[str, str] = {}  # pattern -> content: the first that is found in a recording's label `description`
+
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:
@@ -55,10 +58,16 @@ class Recordings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=T
         try:
             told = set(self.pattern.groupindex)
             asked = {field for form in self.captions for _, field, _, _ in string.Formatter().parse(form) if field is not None}
+            for pattern in self.contents:
+                re.compile(pattern)
         except (re.error, ValueError, RecursionError, OverflowError) as error:
-            raise FileError(f"{name}: file_name and captions: {error}") from None
+            raise FileError(f"{name}: file_name, captions and contents: {error}") from None
         if unknown := sorted((asked | set(self.words)) - told):
             raise FileError(f"{name}: captions or words speak of {unknown[0]!r}, of which file_name tells nothing")
+
+    def content_of(self, description: str) -> str:
+        """What a recording shows, in the words of `contents`; '' where its description has none of the patterns."""
+        return next((content for pattern, content in self.contents.items() if re.search(pattern, description, re.I)), "")
 
     def told_by(self, stem: str) -> tuple[dict[str, str | int], tuple[str, ...]]:
         """(labels, captions) that the name of a file tells; nothing where it has another form or an unknown word."""

@@ -18,7 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_loaders.clip_labels import Labels
-from data_loaders.clips import clip_name, window_captions, windows
+from data_loaders.clips import clip_name, moving_frames, moving_windows, window_captions, windows
 from data_loaders.corpus import Statistics
 from data_loaders.corpus_writer import NewClip, write_corpus
 from data_loaders.features import Features
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 BATCH = 128  # clips per feature batch: enough to vectorise, a few MB
-RECIPE = 2  # what is made of the same recording changed with it
+RECIPE = 3  # what is made of the same recording changed with it
 FIXED_FILES = (PROGRESS, REPORT, *(f"{split}.txt" for split in SPLITS), "Mean.npy", "Std.npy")
 CLIP_FILES = ("new_joint_vecs/{}.npy", "new_joints/{}.npy", "texts/{}.txt")
 IDENTITY = ("source", "fps", "heading")  # settings that make another dataset
@@ -185,7 +185,7 @@ class Preparation:
             self.mappings[clip.mapping] = repr(load_mapping(clip.mapping)) if clip.mapping else ""
         facts = (RECIPE, clip.stamp, clip.name, clip.captions, clip.first_frame, clip.fps, self.mappings[clip.mapping],
                  settings.fps, settings.heading, settings.mirror, settings.min_seconds, settings.max_frames,
-                 str(settings.body_model), self.tagger.name)  # fmt: skip
+                 settings.still_speed, str(settings.body_model), self.tagger.name)  # fmt: skip
         return hashlib.sha256(repr(facts).encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
     # ------------------------------------------------------------------------------------------------------ a batch
@@ -226,16 +226,19 @@ class Preparation:
         from data_loaders.humanml_features import mirror_joints
 
         fps, said = self.settings.fps, self.clips[record.file].captions
-        spans, duration = windows(len(joints), self.settings.max_frames), (len(joints) - 1) / fps
+        spans, duration = self._spans(joints), (len(joints) - 1) / fps
         for caption in said:
             beyond = "left out" if caption.start >= duration else "cut" if duration + 0.5 < caption.end < math.inf else ""
             if not caption.whole and beyond:
                 record.notes.append(f"caption {caption.text[:60]!r} {beyond}: it goes from {caption.start:g} to {caption.end:g} "
                                     f"s, the recording ends at {duration:g} s")  # fmt: skip
         described = False
-        for k, (start, stop) in enumerate(spans):
+        for k, (start, stop, moves) in enumerate(spans):
             window = k if len(spans) > 1 else None
-            if captions := window_captions(said, start / fps, (stop - 1) / fps, duration):
+            if not moves:
+                name = clip_name(record.source, window)
+                record.notes.append(f"{name} left out: hardly anything moves from {start / fps:g} to {(stop - 1) / fps:g} s")
+            elif captions := window_captions(said, start / fps, (stop - 1) / fps, duration):
                 described = True
                 part = torch.from_numpy(joints[start:stop])
                 yield Piece(clip_name(record.source, window), record, False, part, captions)
@@ -245,8 +248,18 @@ class Preparation:
             elif window is not None:
                 name = clip_name(record.source, window)
                 record.notes.append(f"{name} left out: no caption of {start / fps:g} to {(stop - 1) / fps:g} s")
-        if not described:
+        if not any(moves for *_, moves in spans):
+            record.left_out, record.reason = "still", "hardly anything moves"
+        elif not described:
             record.left_out, record.reason = "without caption", "no caption describes a part of it"
+
+    def _spans(self, joints: np.ndarray) -> list[tuple[int, int, bool]]:
+        """What is made of a recording's joints (T, J, 3): (start, stop, whether it moves), all of it where it is short enough."""
+        settings = self.settings
+        if len(joints) - 1 <= settings.max_frames or not settings.still_speed:
+            return [(*span, True) for span in windows(len(joints), settings.max_frames)]
+        moving = moving_frames(joints, settings.fps, settings.still_speed)
+        return list(moving_windows(moving, settings.fps, settings.max_frames))
 
     def _features(self, joints: list["Tensor"]) -> list["Tensor | str"]:
         """Features of each clip, or what is wrong with it."""

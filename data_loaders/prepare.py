@@ -3,6 +3,8 @@
 Writes the HumanML3D layout (new_joints, new_joint_vecs, texts, Mean.npy, Std.npy, split lists), the packed corpus, and
 report.txt, which accounts for every file found. A further run does what is left: an interrupted one goes on, and what was
 changed, repaired, captioned or removed since is done again. It ends with 1 where a recording was damaged.
+
+python -m data_loaders.prepare merge dataset/A dataset/B ... --output dataset/NAME: prepared datasets -> one.
 """
 
 import subprocess
@@ -13,14 +15,20 @@ from protos.options import command, run_command
 
 
 def run(options: PreparationSettings) -> None:
-    from data_loaders.preparation import prepare
+    if options.source == "merge":
+        from data_loaders.merging import merge
 
-    accounts = prepare(options)
+        merge(options.datasets, options.output, options.overwrite)
+        accounts = None
+    else:
+        from data_loaders.preparation import prepare
+
+        accounts = prepare(options)
     if options.preview:  # a layer to the right, hence a command of its own
         flags = ["--dataset", str(options.output), "--num_clips", str(options.preview)]
         if subprocess.run([sys.executable, "-m", "visualize.preview", *flags]).returncode:
             raise ValueError(f"{options.output} is prepared, but its preview could not be rendered (see above)")
-    if problem := accounts.problem():
+    if accounts and (problem := accounts.problem()):
         raise ValueError(problem)
 
 

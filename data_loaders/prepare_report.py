@@ -10,7 +10,7 @@ from data_loaders.input_files import Inventory
 
 PROGRESS = "progress.jsonl"  # what a run made of each recording
 # Words on why a recording was left out. "damaged" is what a user would mend: it makes the run end with 1.
-LEFT_OUT = ("damaged", "too short", "without caption", "excluded")
+LEFT_OUT = ("damaged", "too short", "still", "without caption", "excluded")
 
 
 SIDES = ("as recorded", "mirrored")  # of clips

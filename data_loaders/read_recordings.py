@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
@@ -35,10 +35,13 @@ class PreparationSettings:
 
     source: Annotated[str, tyro.conf.Positional]
     """What the input is: bvh, amass or joints files, the official humanml3d or kit folder, a dataset that data_loaders/datasets
-    describes (bandai_namco, cmu_sample), or a .toml file that describes one of your own in that form."""
-    input: Path
+    describes (bandai_namco, cmu_more, ...), or a .toml file that describes one of your own in that form; `merge` makes one dataset
+    of prepared ones."""
+    datasets: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """merge: folders (or names) of the prepared datasets; of a recording that several have, the first one's clips are taken."""
+    input: Path | None = None
     """Folder of the raw files; .tar.xz archives in it are read in place."""
-    output: Path
+    output: Path = field(kw_only=True)
     """Folder to write, usually dataset/NAME."""
     mapping: str | None = None
     """bvh: TOML/JSON file (or shipped name) that maps the file's joints to ours (default: that of the described dataset)."""
@@ -58,12 +61,22 @@ class PreparationSettings:
     """Shorter clips are dropped (seconds)."""
     max_frames: Annotated[int, Range(2, 1_000_000)] = 196
     """Longer clips are cut into equal windows <name>@w0, <name>@w1, ... of at most so many frames."""
+    still_speed: Annotated[float, Range(0, 100)] = 0.25
+    """Recordings that are cut lose the stillness at their ends, and windows in which three quarters of the frames have no joint
+    faster than this (m/s); 0 keeps all."""
     workers: Annotated[int, Range(0, 1024)] = max(1, min(8, os.cpu_count() or 1))
     """Processes that read and retarget."""
     preview: Annotated[int, Range(0, 10_000)] = 0
     """Render so many prepared clips with their captions into OUTPUT/preview."""
     overwrite: bool = False
     """Make a dataset of ours anew that was made with another source, --fps or --heading, or of other recordings."""
+
+    def __post_init__(self) -> None:
+        if self.source == "merge" and (self.input is not None or len(self.datasets) < 2):
+            raise ValueError("merge takes two or more prepared datasets, and no --input: merge dataset/A dataset/B --output dataset/C")
+        if self.source != "merge" and (self.input is None or self.datasets):
+            more = f" ({self.datasets[0]} is for merge alone)" if self.datasets else ""
+            raise ValueError(f"--input must name the folder of the recordings{more}")
 
     def recordings(self) -> Recordings:
         """How the input is read. ValueError for a source that is neither known nor described by a file."""
