@@ -214,7 +214,8 @@ class Labels:
             clips = clips["clips"]
         if self.dataset.persons and isinstance(clips, dict) and isinstance(clips.get("takes"), dict):
             takes = convert(clips["takes"], dict[str, dict[str, Any]], f"{self.path}: takes")
-            clips = {name: record for key in takes for name, record in self._of_persons(takes[key], f"{self.path}, take {shown(key)}")}
+            said = (self._of_persons(take, f"{self.path}, take {shown(key)}") for key, take in takes.items())
+            clips = {name: record for each in said for name, record in each}
         if not isinstance(clips, dict):
             raise FileError(f"{self.path}: not a caption file, {FORMS}")
         return {key: value for key, value in clips.items() if not key.startswith("_")}
@@ -225,8 +226,9 @@ class Labels:
         whole = convert(take.get("captions", {}), dict[str, list[str]], f"{where}: captions")
         for person in self.dataset.persons:
             name = convert(take.get(person), str, f"{where}: {person}")
-            timed = [{"text": text, "start": part.start_s, "end": part.end_s} for part in parts for text in part.captions.get(person, [])]
-            yield name, {"captions": [*(timed or whole.get(person, []))], "split": take.get("split")}
+            timed = [{"text": text, "start": part.start_s, "end": part.end_s}
+                     for part in parts for text in part.captions.get(person, [])]  # fmt: skip
+            yield name, {"captions": timed or whole.get(person, []), "split": take.get("split")}
 
     def _read_splits(self) -> dict[str, str]:
         splits: dict[str, str] = {}

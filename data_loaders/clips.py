@@ -113,10 +113,10 @@ def moving_frames(joints: np.ndarray, fps: float, speed: float) -> np.ndarray:
 
 
 def moving_windows(moving: np.ndarray, fps: float, longest: int) -> Iterator[tuple[int, int, bool]]:
-    """Equal windows (start, stop, whether enough moves) of a recording that is longer than `longest` frames, without the stillness
-    it begins and ends with: half a second of it is kept. moving (T,): of its frames.
+    """Equal windows (start, stop, whether enough of it moves) of a recording, without the stillness at its ends, of which half a
+    second stays. moving (T,): of its frames.
 
-    In takes that are cut most still windows show nothing of what their captions say.
+    A take's captions say what happens in it somewhere; in its still windows nothing does.
     """
     margin, found = round(fps / 2), np.flatnonzero(moving)
     first, last = (found[0], found[-1]) if len(found) else (0, len(moving) - 1)

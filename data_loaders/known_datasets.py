@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from data_loaders.features import Features
+from protos.names import shown
 from protos.reading import FileError, read_toml
 
 DATASET_ROOT = Path("dataset")
@@ -45,7 +46,8 @@ class Recordings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=T
     file_name: str = ""  # pattern with a group for each label that the name of a file, without suffix, tells
     words: dict[str, dict[str, str]] = {}  # label -> what captions call its values; "*": any other, {} being the value
     captions: list[str] = []  # forms with {label}, for recordings that nobody described
-    contents: dict[str, str] = {}  # pattern -> content: the first that is found in a recording's label `description`
+    # pattern -> content: the first that is found in a recording's label `description`; or a table of them beside this file
+    contents: dict[str, str] | str = {}
 
 
     @cached_property
@@ -134,9 +136,15 @@ class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def read_description(path: Path) -> Description:
     """A file of data_loaders/datasets, or one like it. FileError names what is wrong."""
     dataset = read_toml(path, Description)
-    if dataset.recordings is not None:
-        dataset.recordings.check(str(path))
-    return dataset
+    recordings = dataset.recordings
+    if recordings is not None:
+        if isinstance(recordings.contents, str):
+            if not re.fullmatch(r"\w+", recordings.contents):
+                raise FileError(f"{path}: contents {shown(recordings.contents)}: expected a table, or the name of a shipped one")
+            table = read_toml(Path(__file__).with_name(f"{recordings.contents}.toml"), dict[str, str])
+            recordings = msgspec.structs.replace(recordings, contents=table)
+        recordings.check(str(path))
+    return msgspec.structs.replace(dataset, recordings=recordings)
 
 
 @lru_cache(1)

@@ -115,8 +115,8 @@ def require_one_split(corpus: Corpus, recording: Sequence[str], splits: dict[int
     for clip, split in splits.items():
         name = recording[clip] or str(corpus.labels[clip].get("source", corpus.names[clip]))
         if found.setdefault(name, split) != split:
-            raise FileError(f"{corpus.folder}: recording {shown(name)} is in {found[name]} and in {split}: expected one split for "
-                            "all of it")  # fmt: skip
+            raise FileError(f"{corpus.folder}: recording {shown(name)} is in {found[name]} and in {split}, expected one "
+                            "split for all of it")  # fmt: skip
 
 
 def report_text(sources: Sequence[Source]) -> str:

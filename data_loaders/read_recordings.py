@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
@@ -35,13 +35,11 @@ class PreparationSettings:
 
     source: Annotated[str, tyro.conf.Positional]
     """What the input is: bvh, amass or joints files, the official humanml3d or kit folder, a dataset that data_loaders/datasets
-    describes (bandai_namco, cmu_more, ...), or a .toml file that describes one of your own in that form; `merge` makes one dataset
-    of prepared ones."""
-    datasets: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
-    """merge: folders (or names) of the prepared datasets; of a recording that several have, the first one's clips are taken."""
+    describes (bandai_namco, cmu_more, ...), or a .toml file that describes one of your own in that form; merge makes one
+    dataset of prepared ones."""
     input: Path | None = None
     """Folder of the raw files; .tar.xz archives in it are read in place."""
-    output: Path = field(kw_only=True)
+    output: Path | None = None
     """Folder to write, usually dataset/NAME."""
     mapping: str | None = None
     """bvh: TOML/JSON file (or shipped name) that maps the file's joints to ours (default: that of the described dataset)."""
@@ -70,12 +68,17 @@ class PreparationSettings:
     """Render so many prepared clips with their captions into OUTPUT/preview."""
     overwrite: bool = False
     """Make a dataset of ours anew that was made with another source, --fps or --heading, or of other recordings."""
+    datasets: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
+    """merge: folders (or names) of prepared datasets; a recording that several of them have comes from the first."""
 
     def __post_init__(self) -> None:
+        if self.output is None:
+            raise ValueError("--output must name the folder to write, such as dataset/NAME")
         if self.source == "merge" and (self.input is not None or len(self.datasets) < 2):
-            raise ValueError("merge takes two or more prepared datasets, and no --input: merge dataset/A dataset/B --output dataset/C")
+            raise ValueError("merge takes two or more prepared datasets and no --input: merge dataset/A dataset/B --output "
+                             "dataset/C")  # fmt: skip
         if self.source != "merge" and (self.input is None or self.datasets):
-            more = f" ({self.datasets[0]} is for merge alone)" if self.datasets else ""
+            more = f", and no dataset beside it ({self.datasets[0]})" if self.datasets else ""
             raise ValueError(f"--input must name the folder of the recordings{more}")
 
     def recordings(self) -> Recordings:

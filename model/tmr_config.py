@@ -105,7 +105,7 @@ PRESETS = {
         "text_encoder": "minilm", "sentence_encoder": "minilm", "latent_dim": 192, "ff_size": 384,
         "num_layers": 3, "frames_per_token": 4, "log_variance_shift": -4.0, "min_seconds": 1.0, "max_seconds": 9.8,
         "balance": 0.5, "num_steps": 2400, "batch_size": 64, "lr": 5e-4, "warmup_steps": 200, "schedule": "cosine",
-        "grad_clip": 1.0, "precision": "bf16", "use_ema": True, "ema_decay": 0.999, "ema_warmup": True,
+        "grad_clip": 1.0, "precision": "auto", "use_ema": True, "ema_decay": 0.999, "ema_warmup": True,
         "save_interval": 500, "eval_interval": 250, "log_interval": 50,
     },
 }  # fmt: skip

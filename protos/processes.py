@@ -113,6 +113,15 @@ def pick_device(name: str = "auto") -> "torch.device":
     return device
 
 
+def multiplies_bf16(device: "torch.device") -> bool:
+    """Whether a device multiplies bfloat16 matrices in hardware, so that they are faster than float32."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)  # Ampere
+    return device.type == "cpu" and bool(getattr(torch.cpu, "get_capabilities", dict)().get("amx_bf16"))
+
+
 def start(run: Callable[[Any], object], options: Any) -> None:
     """run(options) in `options.processes` new processes; without them in this one, alone or with those of torchrun.
 

@@ -87,5 +87,51 @@ def test_a_name_stands_for_one_dataset(tmp_path, monkeypatch):
 
 
 def test_a_source_that_nobody_knows_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="bvh, amass, joints, bandai_namco, cmu_sample, humanml3d, kit"):
+    with pytest.raises(ValueError, match="bvh, amass, joints, bandai_namco, cmu_more, cmu_salsa, cmu_sample, humanml3d, kit"):
         prepare(PreparationSettings("mixamo", tmp_path, tmp_path / "out"))
+
+
+def test_takes_of_several_persons_become_clips_of_one_each(tmp_path):
+    """Each dancer gets what is said about it, in the segments of the take, and the split of the take."""
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    for name in ("60_01", "61_01"):
+        (raw / f"{name}.bvh").write_text(bvh_text(walk(150), fps=30.0))
+    take = {"person1": "60_01.bvh", "person2": "61_01.bvh", "split": "val", "captions": {"person1": ["leads"], "person2": ["follows"]},
+            "segments": [{"start_s": 0.0, "end_s": 2.0, "captions": {"interaction": ["a couple"], "person1": ["steps left"]}}]}
+    (raw / "captions.json").write_text(json.dumps({"_meta": {}, "takes": {"salsa": take}}))
+    (raw / "train.txt").write_text("nobody\n")
+    (tmp_path / "pack.toml").write_text(
+        "[recordings]\nfiles = 'bvh'\nmapping = 'bandai_namco'\npersons = ['person1', 'person2']\n"
+        "file_name = '(?P<recording>.*)'\n[recordings.contents]\n'' = 'salsa'\n")
+    with pytest.raises(ValueError, match="train split"):
+        prepare(PreparationSettings(str(tmp_path / "pack.toml"), raw, tmp_path / "out", workers=1, mirror=False))
+    take["split"] = "train"
+    (raw / "captions.json").write_text(json.dumps({"takes": {"salsa": take}}))
+    prepare(PreparationSettings(str(tmp_path / "pack.toml"), raw, tmp_path / "out", workers=1, mirror=False))
+    corpus = Corpus.open(tmp_path / "out")
+    (led,), (followed,) = corpus.captions("60_01"), corpus.captions("61_01")
+    assert (led.text, led.start, led.end) == ("steps left", 0.0, 2.0) and (followed.text, followed.whole) == ("follows", True)
+    assert corpus.labels_of("61_01")["recording"] == "61_01" and corpus.labels_of("61_01")["content"] == "salsa"
+    assert corpus.listed("train") == ["60_01", "61_01"]
+
+
+@pytest.mark.parametrize("damage", [{"person1": 5}, {"segments": [{"start_s": "x"}]}, {"captions": ["a"]}])
+def test_a_damaged_take_is_named(tmp_path, damage):
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    (raw / "60_01.bvh").write_text(bvh_text(walk(150), fps=30.0))
+    (raw / "captions.json").write_text(json.dumps({"takes": {"salsa": {"person1": "60_01.bvh", "captions": {}, **damage}}}))
+    (tmp_path / "pack.toml").write_text("[recordings]\nfiles = 'bvh'\nmapping = 'bandai_namco'\npersons = ['person1']\n")
+    with pytest.raises(FileError, match="take salsa"):
+        prepare(PreparationSettings(str(tmp_path / "pack.toml"), raw, tmp_path / "out", workers=1))
+
+
+@pytest.mark.parametrize(("said", "content"), [
+    ("Run Duck Underneath", "duck"), ("run/jog, sudden stop", "run-stop"), ("run/jog, veer left", "run-turn"), ("walk", "walk"),
+    ("Run Jump Over", "leap"), ("playground - climb, hang", "climb"), ("jump and spin kick", "kick"), ("jump, balance", "jump"),
+    ("dance - cartwheel-like start, pirouettes", "dance"), ("Michael Jackson styled motions - start walk stop", "dance"),
+])  # fmt: skip
+def test_what_takes_of_cmu_show_is_told_by_its_index(said, content):
+    for name in ("cmu_more", "cmu_sample"):
+        assert known_datasets()[name].recordings.content_of(said) == content

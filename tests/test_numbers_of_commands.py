@@ -17,7 +17,8 @@ from protos.options import make_options, parse
 ROOT = Path(__file__).resolve().parents[1]
 BAD = ("nan", "inf", "1e308", "-1", "0", "1" + 30 * "0", "9" * 5000)
 # What a subcommand asks for before it looks at a number.
-NEEDED = {"Search": {"text": "walk"}, "Localize": {"text": "walk"}, "EncodeDataset": {"dataset": "x"},
+NEEDED = {"PreparationSettings": {"input": Path("x"), "output": Path("x")},
+          "Search": {"text": "walk"}, "Localize": {"text": "walk"}, "EncodeDataset": {"dataset": "x"},
           "RetrievalOptions": {"dataset": "x"}}  # fmt: skip
 
 

@@ -276,3 +276,24 @@ def test_real_recordings_decode_to_themselves(tmp_path):
 def test_progress_lines_name_every_recording(small_dataset, recordings):
     lines = (small_dataset / "progress.jsonl").read_text().splitlines()[1:]
     assert {json.loads(line)["source"] for line in lines} == {path.stem for path in recordings.glob("*.bvh")}
+
+
+def test_still_ends_and_still_windows_of_a_cut_take_are_left_out(tmp_path):
+    """Captions of a long take say what happens in it somewhere: 8 s of standing at each end tell nothing of a walk."""
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    moving = walk(60, fps=20.0)
+    pause = np.repeat(moving[-1:], 300, axis=0)
+    still = np.repeat(moving[:1], 160, axis=0)
+    joints = np.concatenate([still, moving, pause, moving + moving[-1:, :1] * [0, 0, 1] - moving[:1, :1] * [0, 0, 1],
+                             np.repeat(moving[-1:] + moving[-1:, :1] * [0, 0, 1], 160, axis=0)])  # fmt: skip
+    np.save(raw / "take.npy", joints)
+    (raw / "take.txt").write_text("a person walks, waits and walks on\n")
+    (raw / "train.txt").write_text("take\n")
+    prepare(options(raw, tmp_path / "out", kind="joints", mirror=False, max_frames=100))
+    corpus = Corpus.open(tmp_path / "out")
+    assert 2 <= len(corpus.names) < 8 and "hardly anything moves" in report(tmp_path / "out")
+    speeds = [np.linalg.norm(np.diff(corpus.joints(i)[:, 0], axis=0), axis=-1).max() * 20 for i in range(len(corpus))]
+    assert min(speeds) > 0.5
+    prepare(options(raw, tmp_path / "all", kind="joints", mirror=False, max_frames=100, still_speed=0.0))
+    assert sum(Corpus.open(tmp_path / "all").lengths) == len(joints) - 1  # nothing is left out

@@ -29,7 +29,7 @@ from protos.randomness import derive_seed
 from sample.generation import NotFiniteError, motions_for
 from train.options import GeneratorOptions, TrainOptions
 from train.prefetch import to_device
-from train.recipe import Evaluate, Recipe, draws_of, kept_parts, kept_statistics
+from train.recipe import Evaluate, Recipe, draws_of, in_precision, kept_parts, kept_statistics
 
 logger = logging.getLogger(__name__)
 
@@ -152,7 +152,7 @@ def validation(
             items = [data.item(int(chosen[i]), 0, training.seed) for i in rows]
             batch = to_device(with_text_features(collate(items, pad_to), encoders), trained.device)
             draws = draws_of(training.seed, rows, "val", device=trained.device)
-            with torch.autocast(trained.device.type, torch.bfloat16, enabled=training.precision == "bf16"):
+            with in_precision(training, trained.device):
                 terms = trained.loss(batch, draws)
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0.0) + float(term.float().sum())

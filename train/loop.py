@@ -26,7 +26,7 @@ from train.checkpoints import STATE_FILE
 from train.options import TrainOptions
 from train.prefetch import prefetched, to_device
 from train.progress import Meter, Progress
-from train.recipe import Evaluate, Recipe, Sample, draws_of
+from train.recipe import Evaluate, Recipe, Sample, draws_of, in_precision, precision_of
 
 MAX_BAD_STEPS = 20
 NOTHING, SAVE, STOP = 0, 1, 2
@@ -144,7 +144,7 @@ class _Run:
             count = sum(p.numel() for p in parameters)
             self.progress.say(
                 "%.2f M parameters, %d samples per step, %s on %d x %s",
-                count / 1e6, samples_per_step, options.precision, self.world, self.device,
+                count / 1e6, samples_per_step, precision_of(options, self.device), self.world, self.device,
             )  # fmt: skip
 
     def _restore(self) -> Path | None:
@@ -227,7 +227,7 @@ class _Run:
             batch = to_device(next_batch(), self.device)
             last = micro == options.accumulation - 1
             with nullcontext() if last else self.accelerator.no_sync(self.module):
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=options.precision == "bf16"):
+                with in_precision(options, self.device):
                     terms = self.module(batch, draws)
                 (terms["loss"] / options.accumulation).backward()
             all_terms.append(terms)

@@ -41,8 +41,9 @@ class TrainOptions:
     """Largest norm of the gradient; 0 does not clip."""
     clip_each: bool = False
     """Clip the gradient of every network by itself, where there are several."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16 computes the forward pass in bfloat16 over float32 weights; about 5x faster on a CPU with AMX."""
+    precision: Literal["fp32", "bf16", "auto"] = "fp32"
+    """bf16 computes the forward pass in bfloat16 over float32 weights: several times faster where the hardware multiplies such
+    numbers (GPUs, CPUs with AMX), many times slower elsewhere; auto takes it where it is faster."""
 
     use_ema: bool = True
     """Sample, judge and save the moving average of the weights."""

@@ -19,6 +19,7 @@ from model.model import Draws, Model
 from model.registry import is_ours
 from model.text_encoders import EncodesTexts, with_text_features
 from protos.files import write_atomically
+from protos.processes import multiplies_bf16
 from protos.randomness import derive_seed, sample_generators
 from train.checkpoints import complete
 from train.options import TrainOptions
@@ -73,6 +74,18 @@ def draws_of(seed: int, positions: Iterable[int], *context: str | int, device: t
     """The randomness of the samples at `positions` of the global batch, and of a step, in a context such as ("train", step)."""
     step = torch.Generator(device).manual_seed(derive_seed(seed, "step", *context))
     return Draws(sample_generators(seed, positions, *context, device=device), step)
+
+
+def precision_of(options: TrainOptions, device: torch.device) -> str:
+    """fp32 or bf16: what is asked for, or the faster one."""
+    if options.precision != "auto":
+        return options.precision
+    return "bf16" if multiplies_bf16(device) else "fp32"
+
+
+def in_precision(options: TrainOptions, device: torch.device) -> torch.autocast:
+    """The context of forward passes."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision_of(options, device) == "bf16")
 
 
 def kept_statistics(own: Statistics, options: TrainOptions) -> Statistics:
