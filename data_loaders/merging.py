@@ -52,9 +52,9 @@ def merge(datasets: Sequence[str], output: Path, overwrite: bool = False) -> lis
     """
     sources = chosen(datasets)
     features = sources[0].corpus.features
-    outputs = Outputs(output, "dataset", overwrite=overwrite)
     if any(source.corpus.folder.resolve() == output.resolve() for source in sources):
         raise OutputError(f"--output {output} is one of the datasets: give another one")
+    outputs = Outputs(output, "dataset", overwrite=overwrite)
     used = [(source, clip) for source in sources for clip in source.splits]
     lists: dict[str, list[str]] = {split: [] for split in SPLITS}
     for source, clip in used:

@@ -37,7 +37,7 @@ def columns_of(features: Features) -> list[int]:
 
 
 class TimeConv(nn.Conv1d):
-    """A convolution over tokens (B, N, C) that keeps their number; one matrix product, which a CPU does faster than the kernel."""
+    """A convolution over tokens (B, N, C) that keeps their number: one matrix product, faster on a CPU."""
 
     def __init__(self, width: int, kernel: int):
         super().__init__(width, width, kernel, padding=kernel // 2)

@@ -97,7 +97,8 @@ def test_takes_of_several_persons_become_clips_of_one_each(tmp_path):
     raw.mkdir()
     for name in ("60_01", "61_01"):
         (raw / f"{name}.bvh").write_text(bvh_text(walk(150), fps=30.0))
-    take = {"person1": "60_01.bvh", "person2": "61_01.bvh", "split": "val", "captions": {"person1": ["leads"], "person2": ["follows"]},
+    take = {"person1": "60_01.bvh", "person2": "61_01.bvh", "split": "val",
+            "captions": {"person1": ["leads"], "person2": ["follows"]},
             "segments": [{"start_s": 0.0, "end_s": 2.0, "captions": {"interaction": ["a couple"], "person1": ["steps left"]}}]}
     (raw / "captions.json").write_text(json.dumps({"_meta": {}, "takes": {"salsa": take}}))
     (raw / "train.txt").write_text("nobody\n")
@@ -123,7 +124,7 @@ def test_a_damaged_take_is_named(tmp_path, damage):
     (raw / "60_01.bvh").write_text(bvh_text(walk(150), fps=30.0))
     (raw / "captions.json").write_text(json.dumps({"takes": {"salsa": {"person1": "60_01.bvh", "captions": {}, **damage}}}))
     (tmp_path / "pack.toml").write_text("[recordings]\nfiles = 'bvh'\nmapping = 'bandai_namco'\npersons = ['person1']\n")
-    with pytest.raises(FileError, match="take salsa"):
+    with pytest.raises(FileError, match="take 'salsa'"):
         prepare(PreparationSettings(str(tmp_path / "pack.toml"), raw, tmp_path / "out", workers=1))
 
 

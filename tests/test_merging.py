@@ -89,13 +89,13 @@ def test_datasets_of_other_features_do_not_merge(tmp_path, two):
 def test_a_recording_in_two_splits_is_refused(tmp_path, two):
     (two[1] / "test.txt").write_text("walk@mirrored\n")
     (two[1] / "train.txt").write_text("walk\nwalk_fast\n")
-    with pytest.raises(FileError, match=r"second: recording 7 is in .*expected one split"):
+    with pytest.raises(FileError, match=r"second: recording '7' is in .*expected one split"):
         merge([str(two[1]), str(two[0])], tmp_path / "both")
 
 
 def test_nothing_that_is_there_is_replaced_unasked(two, tmp_path, capsys):
     flags = ["merge", *map(str, two), "--output"]
-    with pytest.raises(SystemExit):
+    with pytest.raises(OutputError, match="one of the datasets"):
         main([*flags, str(two[0])])
     main([*flags, str(tmp_path / "both")])
     with pytest.raises(OutputError, match="--overwrite"):
