@@ -100,8 +100,7 @@ class Corpus:
 
     A clip is (array, start, stop), with captions and what they describe. Prepared data (HumanML3D, KIT, own recordings) are one
     packed array; TMR's layout of annotations is indexed where it lies, on first use (`of_files`: its clips are files, of which
-    captions describe parts, and several may be one file). `tagger` made the captions' word/POS tokens; '' where
-    that is not known.
+    captions describe parts, and several may be one file). `tagger` made the captions' word/POS tokens ('': not known).
     """
 
     def __init__(self, folder: str | Path, motions: Path | None = None):
