@@ -102,7 +102,7 @@ def within_seconds(annotations: Iterable[Annotation], shortest: float = MIN_SECO
 class AnnotatedClips:
     """The clips of a folder with annotations.json; see `Corpus`."""
 
-    of_files = True
+    of_files, tagger = True, ""
 
     def __init__(self, folder: Path, motions: Path | None = None):
         """motions: where the feature files lie, by default ../../motions/guoh3dfeats. FileError where the folder does not

@@ -100,7 +100,7 @@ class Corpus:
 
     A clip is (array, start, stop), with captions and what they describe. Prepared data (HumanML3D, KIT, own recordings) are one
     packed array; TMR's layout of annotations is indexed where it lies, on first use (`of_files`: its clips are files, of which
-    captions describe parts, and several may be one file).
+    captions describe parts, and several may be one file). `tagger` made the captions' word/POS tokens ('': not known).
     """
 
     def __init__(self, folder: str | Path, motions: Path | None = None):
@@ -112,7 +112,7 @@ class Corpus:
             raise ValueError(f"--motions belongs to a folder with annotations.json, and {folder} is none")
         self.clips = AnnotatedClips(self.folder, motions) if annotated else PackedClips(self.folder)
         self.names, self.labels, self.features = self.clips.names, self.clips.labels, self.clips.features
-        self.of_files = self.clips.of_files
+        self.of_files, self.tagger = self.clips.of_files, self.clips.tagger
         self._position = {name: i for i, name in enumerate(self.names)}
 
     @staticmethod

@@ -10,7 +10,7 @@ import numpy as np
 from data_loaders.corpus import Statistics
 from data_loaders.features import Features
 from data_loaders.packed_clips import EARLIER_FILES, FORMAT_VERSION, Index
-from data_loaders.text import Caption
+from data_loaders.text import Caption, TaggerName
 from protos.files import encode_json, write_atomically
 from protos.outputs import new_folder
 
@@ -25,8 +25,10 @@ class NewClip:
     labels: dict = field(default_factory=dict)
 
 
-def write_corpus(folder: Path, entries: Iterable[NewClip], features: Features, statistics: Statistics) -> None:
-    """Packs entries into `folder/corpus`, one clip in memory at a time; complete or not there at all.
+def write_corpus(folder: Path, entries: Iterable[NewClip], features: Features, statistics: Statistics,
+                 tagger: TaggerName = "") -> None:
+    """Packs entries into `folder/corpus`, one clip in memory at a time; complete or not there at all. tagger: whose the tokens
+    of all captions are.
 
     A corpus that is there stays until the new one is whole, and is exchanged for it. OutputError, before any work, where
     `folder/corpus` holds files of somebody else.
@@ -53,7 +55,7 @@ def write_corpus(folder: Path, entries: Iterable[NewClip], features: Features, s
             rows.seek(0)
             rows.write(_npy_header((offsets[-1], width)))
         index = {"version": FORMAT_VERSION, **features.record(), "names": names, "offsets": offsets, "labels": labels,
-                 "frames": digest.hexdigest()}  # fmt: skip
+                 "frames": digest.hexdigest(), "tagger": tagger}  # fmt: skip
         Index(**index).check(str(store / "index.json"))
         statistics.save(store / "stats.npz")
         write_atomically(store / "captions.json", encode_json(captions, "captions.json", None))

@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from data_loaders.features import Features
-from data_loaders.text import LONGEST, Caption
+from data_loaders.text import LONGEST, Caption, TaggerName
 from protos.files import recover_folder
 from protos.names import leads_out, shown
 from protos.reading import FileError, read_array, read_json, read_names
@@ -43,6 +43,7 @@ class Index:
     labels: list[dict[str, Any]]
     kind: str = "humanml"
     frames: str = ""  # sha256 of features.npy's rows; '' where an earlier version wrote it
+    tagger: TaggerName = ""  # whose the tokens of all captions are; '' too where an earlier version wrote it
 
     def check(self, name: str) -> None:
         """FileError where the parts contradict each other, or a clip's name could lead out of a folder."""
@@ -87,7 +88,7 @@ class PackedClips:
             raise FileError(f"{index_file}: format {shown(version)}, expected {FORMAT_VERSION}: prepare it again")
         self.index = index = read_json(index_file, Index)
         index.check(str(index_file))
-        self.names, self.labels = index.names, [_plain_labels(each) for each in index.labels]
+        self.names, self.labels, self.tagger = index.names, [_plain_labels(each) for each in index.labels], index.tagger
         self.offsets = np.asarray(index.offsets, dtype=np.int64)
         self.features = Features(index.skeleton, float(index.fps), index.heading, index.kind)
         self.features.check(str(index_file))
@@ -111,7 +112,7 @@ class PackedClips:
     @cached_property
     def _captions(self) -> dict[str, list[Caption]]:
         stored = read_json(self.store / "captions.json", dict[str, list[tuple[str, list[str], Seconds, Seconds]]])
-        return {name: [Caption(*row) for row in stored.get(name, ())] for name in self.names}
+        return {name: [Caption(*row, self.tagger) for row in stored.get(name, ())] for name in self.names}
 
     def listed(self, split: str) -> list[str]:
         """Names of a split list, also of clips that are not there; of `all` those of all clips."""

@@ -202,6 +202,7 @@ class Preparation:
             records.append(record)
             pieces += self._pieces(record, joints) if joints is not None else ()
         self.outputs.claim(*files_of([piece.name for piece in pieces]))
+        pieces = self._tagged(pieces)
         for piece, rows in zip(pieces, self._features([piece.joints for piece in pieces]), strict=True):
             name, record = piece.name, piece.record
             if isinstance(rows, str):
@@ -211,7 +212,7 @@ class Preparation:
             record.names[name] = "mirrored" if piece.mirrored else "as recorded"
             save_array(self.folder / f"new_joint_vecs/{name}.npy", rows.numpy())
             save_array(self.folder / f"new_joints/{name}.npy", self.features.joints(rows).numpy())
-            write_caption_file(self.folder / f"texts/{name}.txt", map(self._tagged, piece.captions))
+            write_caption_file(self.folder / f"texts/{name}.txt", piece.captions)
         for record in records:
             if not record.names and not record.left_out:
                 record.left_out, record.reason = "damaged", record.notes[-1]
@@ -273,9 +274,15 @@ class Preparation:
             return [each for clip in joints for each in self._features([clip])]
         return [rows if rows.isfinite().all() else "its features hold NaN (degenerate pose?)" for rows in found]
 
-    def _tagged(self, caption: Caption) -> Caption:
-        """The caption with word/POS tokens, its own where it has some."""
-        return caption if caption.tokens else replace(caption, tokens=tuple(self.tagger.tag(caption.text)))
+    def _tagged(self, pieces: Sequence[Piece]) -> list[Piece]:
+        """The pieces, their captions with word/POS tokens, their own where they have some."""
+        texts = [caption.text for piece in pieces for caption in piece.captions if not caption.tokens]
+        tokens = dict(zip(texts, map(tuple, self.tagger.tag_all(texts))))
+
+        def tagged(caption: Caption) -> Caption:
+            return caption if caption.tokens else replace(caption, tokens=tokens[caption.text])
+
+        return [piece._replace(captions=list(map(tagged, piece.captions))) for piece in pieces]
 
     # ------------------------------------------------------------------------------------------------------ the end
 
@@ -293,7 +300,9 @@ class Preparation:
             raise ValueError(f"no clip of the train split could be prepared: see {report}{why}")
         train = (read_array(self.folder / f"new_joint_vecs/{name}.npy") for name in splits["train"])
         mean, std = (np.asarray(each, np.float32) for each in mean_std(train, self.features))
-        write_corpus(self.folder, self.entries(records), self.features, Statistics(mean, std, self.features))
+        own = any(caption.tokens for clip in self.clips.values() for caption in clip.captions)
+        write_corpus(self.folder, self.entries(records), self.features, Statistics(mean, std, self.features),
+                     "" if own else self.tagger.name)
         save_array(self.outputs.path("Mean.npy"), mean)
         save_array(self.outputs.path("Std.npy"), std)
         for split, names in splits.items():

@@ -101,7 +101,7 @@ def open_space(path: str | Path, device: torch.device | str = "cpu", data: Corpu
         encoder = saved_words(path, data.folder if data else None)
         model = from_pretrained(path, device, systems=able(Embeds), text_encoder=encoder)
     if isinstance(model, ReadsWords):
-        model.read_through(load_words(model.config.words, glove_folder))
+        model.read_through(load_words(model.config.words, glove_folder, tagger=model.config.tagger))
     # in one order and spelling
     space = TextMotionSpace(model, json.dumps(read_json(config), sort_keys=True) if config.is_file() else "")
     if data:

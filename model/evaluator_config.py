@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from data_loaders.features import HUMANML3D, Features
+from data_loaders.text import TaggerName
 from protos.bounds import CHANNELS, Range, check_bounds
 from protos.flags import decided
 
@@ -25,6 +26,7 @@ class WordsConfig:
     """What is read of texts: the published word vectors, or MiniLM's; auto takes the former where they are."""
     word_dim: Annotated[int, CHANNELS] = decided(WORD_DIM)
     pos_dim: Annotated[int, Range(0, 1000)] = decided(NUM_POS_CLASSES)  # 0: words without part-of-speech classes
+    tagger: TaggerName = decided("lexicon")  # whose parts of speech; '' for words without. Earlier versions did not say it
     features: Features = decided(HUMANML3D)
 
     def __post_init__(self):

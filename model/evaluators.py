@@ -38,12 +38,13 @@ MOTIONS_AT_ONCE = 128
 
 class WordSource(Protocol):
     """What reads texts as words: tokens (B, L, word_dim + pos_dim), of each word a vector and which of `pos_dim` classes it is of
-    (0: none). Captions may come with their words and parts of speech.
+    (0: none), as `tagger` tells them ('': none). Captions may come with their words and parts of speech.
     """
 
     name: str
     word_dim: int
     pos_dim: int
+    tagger: str
 
     def encode(self, texts: Sequence[str | Caption]) -> TextFeatures: ...
 
@@ -130,6 +131,8 @@ class GuoEvaluator(Embedder):
         """Texts are read as words of that source. ValueError where it is not the one of the training."""
         if words.name != self.config.words:
             raise ValueError(f"this evaluator reads {self.config.words} words, not {words.name}")
+        if words.pos_dim and words.tagger != self.config.tagger:
+            raise ValueError(f"this evaluator reads the parts of speech of {self.config.tagger}, not of {words.tagger}")
         self.words = words
 
     def space(self) -> VectorSpace:

@@ -68,8 +68,6 @@ class Entry:
     @property
     def state(self) -> str:
         """One word for --list."""
-        if self.sources and self.sources[0]["kind"] == "command":
-            return "by command"
         if self.contents:
             return "packed" if self.archives == self.contents else "here"
         return "absent" if self.sources else "by hand"
@@ -218,16 +216,14 @@ def _url(entry: Entry, source: dict[str, str], folder: Path) -> list[Path]:
 
 
 def _told(entry: Entry, source: dict[str, str], folder: Path) -> list[Path]:
-    if source["kind"] == "command":
-        raise FetchError(f"{entry.name} comes with a command of its own: {source['command']}")
     then = f"; {source['note']}" if "note" in source else ""
     raise FetchError(f"{entry.name} is a repository: git clone {source['url']}{then}")
 
 
-DOWNLOADS = {"gdrive": _drive, "gdrive_folder": _drive, "huggingface": _hugging_face, "url": _url, "command": _told, "git": _told}
+DOWNLOADS = {"gdrive": _drive, "gdrive_folder": _drive, "huggingface": _hugging_face, "url": _url, "git": _told}
 ADDRESSES = {
     "gdrive": "https://drive.google.com/file/d/{id}", "gdrive_folder": "https://drive.google.com/drive/folders/{id}",
-    "huggingface": "https://huggingface.co/{repository}", "url": "{url}", "git": "{url}", "command": "{command}",
+    "huggingface": "https://huggingface.co/{repository}", "url": "{url}", "git": "{url}",
 }  # fmt: skip
 
 
@@ -275,7 +271,7 @@ def _record(entry: Entry, files: dict[str, Path], ours: bool = False) -> None:
 
 
 def _by_hand(entry: Entry) -> str:
-    addresses = ", ".join(_address(source) for source in entry.sources if source["kind"] != "command")
+    addresses = ", ".join(map(_address, entry.sources))
     where = f" from {addresses}" if addresses else ""
     return f". By hand: put it{where} into {entry.place}" if entry.place.parts[0] in ("checkpoints", "dataset") else ""
 

@@ -1,10 +1,13 @@
-"""Where the shared motion data and golden numbers lie, for tests that need them."""
+"""What tests need and not every machine has: the shared motion data and golden numbers, spaCy."""
 
 import os
 from pathlib import Path
 
 import pytest
 
+from data_loaders.text import INSTALL_SPACY, spacy_model
+
+needs_spacy = pytest.mark.skipif(spacy_model() is None, reason=f"spaCy's English model is not installed: {INSTALL_SPACY}")
 
 def shared_folder() -> Path | None:
     """$MOTION_SHARED, or a folder `shared` beside the checkout; None where neither exists."""

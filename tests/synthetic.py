@@ -1,6 +1,7 @@
 """Small made-up motions and datasets, so that a clone without any motion capture is really tested."""
 
 import json
+import pickle
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from data_loaders.corpus_writer import NewClip, write_corpus
 from data_loaders.features import Features
 from data_loaders.motion_files import write_results
 from data_loaders.skeleton import Skeleton, load_skeleton
-from data_loaders.text import Caption
+from data_loaders.text import Caption, Tagger, TaggerName
 
 # Source joints of the shipped bandai_namco mapping, parent first, and the joints of ours that they carry.
 BVH_JOINTS = {
@@ -168,22 +169,33 @@ def write_recordings(folder: Path, copies: int = 4) -> None:
 CONTENTS = {"wave": "a person waves the left hand", "walk": "someone walks forward", "bow": "a person bows"}
 
 
-def random_corpus(folder: Path) -> Path:
-    """A corpus of 24 clips of 24..47 frames of smooth random features, 4 of them for validation."""
+def random_corpus(folder: Path, tagger: TaggerName = "") -> Path:
+    """A corpus of 24 clips of 24..47 frames of smooth random features, 4 of them for validation. tagger: makes the tokens."""
     draw = np.random.default_rng(0)
+    tokens = Tagger(tagger).tag if tagger else lambda text: ("a/DET",)
     contents = ["walk"] * 14 + ["wave"] * 7 + ["bow"] * 3
     entries = [
         NewClip(
             f"{i:06d}", draw.normal(size=(24 + i, 263)).cumsum(0).astype(np.float32),
-            [Caption(CONTENTS[content], ("a/DET",), 0.0, 0.0), Caption(f"{content} {i % 3}", ("a/DET",), 0.0, 0.0)],
+            [Caption(text, tokens(text)) for text in (CONTENTS[content], f"{content} {i % 3}")],
             {"content": content},
         )
         for i, content in enumerate(contents)
     ]  # fmt: skip
     features = Features("humanml", 20.0, "continuous")
-    write_corpus(folder, entries, features, Statistics(np.zeros(263), np.full(263, 5.0), features))
+    write_corpus(folder, entries, features, Statistics(np.zeros(263), np.full(263, 5.0), features), tagger)
     (folder / "train.txt").write_text("\n".join(entry.name for entry in entries[:20]))
     (folder / "val.txt").write_text("\n".join(entry.name for entry in entries[20:]))
+    return folder
+
+
+def write_vocabulary(folder: Path, *words: str) -> Path:
+    """Folder of the three files of word vectors: row i, of the i-th of sos, eos, unk and `words`, is the number i everywhere."""
+    folder.mkdir(parents=True, exist_ok=True)
+    words = ("sos", "eos", "unk", *words)
+    np.save(folder / "our_vab_data.npy", np.repeat(np.arange(float(len(words)))[:, None], 300, axis=1))
+    (folder / "our_vab_words.pkl").write_bytes(pickle.dumps(list(words)))
+    (folder / "our_vab_idx.pkl").write_bytes(pickle.dumps({word: i for i, word in enumerate(words)}))
     return folder
 
 

@@ -20,6 +20,7 @@ from model.official import evaluators as official
 from model.text_encoders import TextFeatures
 from protos.reading import FileError
 from sample.generation import load
+from tests.synthetic import write_vocabulary
 
 SMALL = dict(movement_hidden=16, movement_latent=12, text_hidden=12, motion_hidden=14, embedding=10)
 
@@ -152,13 +153,7 @@ def test_minilm_reads_texts_without_a_tagger():
 
 
 def test_glove_words_are_tagged_where_a_caption_has_no_tokens(tmp_path):
-    import pickle
-
-    vocabulary = ["sos", "eos", "unk", "walk", "left"]
-    np.save(tmp_path / "our_vab_data.npy", np.arange(5 * 300, dtype=np.float32).reshape(5, 300))
-    (tmp_path / "our_vab_words.pkl").write_bytes(pickle.dumps(vocabulary))
-    (tmp_path / "our_vab_idx.pkl").write_bytes(pickle.dumps({word: i for i, word in enumerate(vocabulary)}))
-    source = load_words("auto", tmp_path)
+    source = load_words("auto", write_vocabulary(tmp_path, "walk", "left"), tagger="lexicon")
     assert isinstance(source, GloveWords)
     told = Caption("walks left", ("walk/VERB", "left/ADV"))
     given, tagged = source.encode([told]), source.encode(["walks left"])
@@ -166,10 +161,30 @@ def test_glove_words_are_tagged_where_a_caption_has_no_tokens(tmp_path):
     torch.testing.assert_close(given.tokens[..., :300], tagged.tokens[..., :300])
     known = load_words("glove", tmp_path, [told])
     torch.testing.assert_close(known.encode(["walks left"]).tokens, given.tokens)
-    assert "tagger" in vars(source) and "tagger" not in vars(known)
+    assert "_tagger" in vars(source) and "_tagger" not in vars(known)
     (tmp_path / "our_vab_words.pkl").write_bytes(b"no pickle")
     with pytest.raises(FileError):
         load_words("glove", tmp_path)
+
+
+def test_tokens_of_another_tagger_are_not_read_those_of_unknown_origin_are(tmp_path):
+    told = Caption("walks his dog", ("walk/VERB", "his/PRON", "dog/NOUN"), tagger="spacy")
+    vocabulary = write_vocabulary(tmp_path, "walk", "his", "dog")
+    words = GloveWords(vocabulary, tagger="lexicon")
+    assert words._tokens([told, replace(told, tagger="lexicon"), replace(told, tagger=""), told.text]) == [
+        ["walk/VERB", "his/DET", "dog/NOUN"], told.tokens, told.tokens, ["walk/VERB", "his/DET", "dog/NOUN"]]
+    assert GloveWords(vocabulary, [told], "lexicon")._tokens([told.text]) == words._tokens([told])
+    assert GloveWords(vocabulary, [told], "spacy")._tokens([told.text, told]) == [told.tokens] * 2
+
+
+def test_an_evaluator_says_whose_parts_of_speech_it_reads(tmp_path):
+    assert {config.tagger for _, config in official.DATASETS.values()} == {"spacy"}
+    assert from_pretrained("tests/earlier/evaluator").config.tagger == "lexicon"  # which does not say it
+    reader = GuoEvaluator(EvaluatorConfig(**SMALL, words="glove", tagger="spacy"), statistics())
+    vocabulary = write_vocabulary(tmp_path)
+    reader.read_through(GloveWords(vocabulary, tagger="spacy"))
+    with pytest.raises(ValueError, match="reads the parts of speech of spacy, not of lexicon"):
+        reader.read_through(GloveWords(vocabulary, tagger="lexicon"))
 
 
 def test_words_come_through_minilm_where_no_vectors_are(tmp_path):

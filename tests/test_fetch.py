@@ -188,11 +188,9 @@ def test_a_damaged_record_is_named(here, content, words):
     assert fetch.RECORD.read_text() == content
 
 
-def test_repositories_and_commands_are_named(here):
+def test_repositories_are_named(here):
     with pytest.raises(FetchError, match=r"git clone https://example\.org/data"):
         fetch.fetch(entry(here, {"kind": "git", "url": "https://example.org/data"}))
-    with pytest.raises(FetchError, match="python -m spacy download"):
-        fetch.fetch(read_manifest()["spacy-english"])
 
 
 def test_missing_download_library_is_named(here, monkeypatch):

@@ -15,6 +15,7 @@ from data_loaders.corpus import Corpus, Statistics
 from data_loaders.features import Features, FeaturesMismatch
 from data_loaders.preparation import prepare
 from data_loaders.read_recordings import PreparationSettings
+from data_loaders.text import Tagger, default_tagger
 from tests.shared import shared
 from tests.synthetic import bvh_text, raise_hand, walk, write_recordings
 
@@ -75,6 +76,21 @@ def test_captions_carry_word_and_pos_tokens(small_dataset):
     caption = Corpus.open(small_dataset).captions("dataset-2_walk_normal_001")[0]
     assert caption.text == "a person walks forward"
     assert "walk/VERB" in caption.tokens and "person/NOUN" in caption.tokens
+
+
+def test_a_dataset_says_who_made_its_tokens_unless_some_are_the_recordings_own(small_dataset, tmp_path):
+    corpus = Corpus.open(small_dataset)
+    assert corpus.tagger == default_tagger()
+    tagger = Tagger(corpus.tagger)
+    captions = [caption for name in corpus.names for caption in corpus.captions(name)]
+    assert all(caption.tagger == corpus.tagger and list(caption.tokens) == tagger.tag(caption.text) for caption in captions)
+    write_recordings(tmp_path / "raw", copies=3)
+    about = json.loads((tmp_path / "raw" / "captions.json").read_text())
+    about["clips"]["dataset-2_walk_normal_001"]["captions"].append({"text": "he walks", "tokens": ["he/PRON", "walk/VERB"]})
+    (tmp_path / "raw" / "captions.json").write_text(json.dumps(about))
+    prepare(options(tmp_path / "raw", tmp_path / "out"))
+    corpus = Corpus.open(tmp_path / "out")
+    assert corpus.tagger == "" and ("he/PRON", "walk/VERB") in [c.tokens for c in corpus.captions("dataset-2_walk_normal_001")]
 
 
 def test_statistics_come_from_the_train_split(small_dataset):

