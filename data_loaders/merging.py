@@ -75,7 +75,8 @@ def merge(datasets: Sequence[str], output: Path, overwrite: bool = False) -> lis
             write_caption_file(texts, corpus.captions(clip))
             yield NewClip(name, corpus[clip], corpus.captions(clip), source.labels_of(clip))
 
-    write_corpus(output, clips(), features, Statistics(mean, std, features))
+    taggers = {source.corpus.tagger for source in sources}
+    write_corpus(output, clips(), features, Statistics(mean, std, features), taggers.pop() if len(taggers) == 1 else "")
     save_array(outputs.path("Mean.npy"), mean)
     save_array(outputs.path("Std.npy"), std)
     for split, names in lists.items():
