@@ -152,10 +152,13 @@ class MotionAutoencoder(Model):
         posterior = network.encode(x, mask)
         kept = mask[:, :: c.downsampling, None].float()
         noise = randn(draws.samples, posterior.mean.shape, device=x.device)
-        added = c.latent_noise * spread(posterior.mean, kept) if c.latent_noise else 0.0
+        spread = covariance(posterior.mean, kept)
+        added = c.latent_noise * spread.diagonal().clamp(min=1e-8).sqrt() if c.latent_noise else 0.0
         reconstruction = network.decode(posterior.sample(noise, added), mask).float()
         terms = self.reconstruction_terms(reconstruction, x, mask)
         terms = {name: TERM_WEIGHTS[name] * value for name, value in terms.items()}
+        if c.decorrelation:
+            terms["correlation"] = c.decorrelation * correlation(spread)
         terms["kl"] = c.kl_weight * (posterior.kl().float().mean(-1, keepdim=True) * kept).sum() / kept.sum()
         return terms
 
@@ -224,11 +227,18 @@ def average(x: Tensor, keep: Tensor) -> Tensor:
     return (x * keep).sum() / (keep.sum() * x.shape[-1]).clamp(min=1)
 
 
-def spread(latents: Tensor, kept: Tensor) -> Tensor:
-    """Standard deviation (C,) of the latents (B, N, C) with kept (B, N, 1) = 1, over the batches of all processes."""
-    latents = latents.float()
-    sums = total(torch.cat(
-        [(latents * kept).flatten(0, 1).sum(0), (latents.square() * kept).flatten(0, 1).sum(0), kept.sum()[None]]))
+def covariance(latents: Tensor, kept: Tensor) -> Tensor:
+    """Covariance (C, C) of the latents (B, N, C) with kept (B, N, 1) = 1, over the batches of all processes."""
+    rows = (latents.float() * kept).flatten(0, 1)  # (B N, C)
+    sums = total(torch.cat([(rows.mT @ rows).flatten(), rows.sum(0), kept.sum()[None]]))
     channels = latents.shape[-1]
-    mean, square = sums[:channels] / sums[-1], sums[channels:-1] / sums[-1]
-    return (square - mean.square()).clamp(min=1e-8).sqrt()
+    mean = sums[-1 - channels : -1] / sums[-1]
+    return sums[: channels**2].view(channels, channels) / sums[-1] - mean.outer(mean)
+
+
+def correlation(covariance: Tensor) -> Tensor:
+    """Mean square of the correlations between different channels, of a covariance (C, C)."""
+    spread = covariance.diagonal().clamp(min=1e-8).sqrt()
+    between = covariance / spread.outer(spread)
+    channels = len(covariance)
+    return (between.square().sum() - between.diagonal().square().sum()) / (channels * (channels - 1))

@@ -28,6 +28,9 @@ class AutoencoderConfig:
     """Weight of the KL term that keeps latents bounded."""
     latent_noise: Annotated[float, Range(0, 100)] = 0.1
     """Noise on latents in training, relative to their spread: what lies below it, a generator need not get right."""
+    decorrelation: Annotated[float, WEIGHT] = 1.0
+    """Weight of the mean square correlation between channels of latents: each then holds what the others do not, however slight
+    the movement, and the noise spares it."""
     features: Features = decided(HUMANML3D)
     dataset: str = decided("")
 
