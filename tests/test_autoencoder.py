@@ -13,7 +13,7 @@ from data_loaders.corpus import Batch, Corpus, Statistics
 from data_loaders.features import Features
 from data_loaders.humanml_features import features_from_joints, joints_from_features
 from data_loaders.skeleton import load_skeleton
-from model.autoencoder import AutoencoderNetwork, MotionAutoencoder, columns_of, spread
+from model.autoencoder import AutoencoderNetwork, MotionAutoencoder, columns_of, correlation, covariance
 from model.autoencoder_config import AutoencoderConfig
 from model.checkpoints import from_pretrained, load_part, save_pretrained
 from model.latent import Latent
@@ -117,8 +117,18 @@ def test_noise_on_latents_is_measured_by_their_spread_over_real_ones():
     kept = mask[:, ::4, None].float()
     latents = made.encode(x, mask).mean
     real = latents[mask[:, ::4]]
-    torch.testing.assert_close(spread(latents, kept), real.std(0, correction=0))
-    torch.testing.assert_close(spread(7 * latents, kept), 7 * spread(latents, kept))
+    found = covariance(latents, kept)
+    torch.testing.assert_close(found, torch.cov(real.T, correction=0))
+    torch.testing.assert_close(covariance(7 * latents, kept), 49 * found)
+    torch.testing.assert_close(correlation(found), correlation(49 * found))
+
+
+def test_channels_that_say_the_same_are_correlated_whatever_their_size():
+    own = torch.randn(5000, 1, generator=torch.Generator().manual_seed(0))
+    other = torch.randn(5000, 1, generator=torch.Generator().manual_seed(1))
+    kept = torch.ones(1, 5000, 1)
+    assert correlation(covariance(torch.cat([own, -1e-3 * own], 1)[None], kept)) == pytest.approx(1.0, abs=0.02)
+    assert correlation(covariance(torch.cat([own, 1e-3 * other], 1)[None], kept)) < 0.01
     posterior = Posterior(latents, torch.full_like(latents, -12.0))
     noise = torch.randn(latents.shape)
     torch.testing.assert_close(posterior.sample(noise, 0.5), latents + 0.5 * noise, atol=1e-4, rtol=0)
