@@ -121,6 +121,9 @@ def test_noise_on_latents_is_measured_by_their_spread_over_real_ones():
     torch.testing.assert_close(found, torch.cov(real.T, correction=0))
     torch.testing.assert_close(covariance(7 * latents, kept), 49 * found)
     torch.testing.assert_close(correlation(found), correlation(49 * found))
+    posterior = Posterior(latents, torch.full_like(latents, -12.0))
+    noise = torch.randn(latents.shape)
+    torch.testing.assert_close(posterior.sample(noise, 0.5), latents + 0.5 * noise, atol=1e-4, rtol=0)
 
 
 def test_channels_that_say_the_same_are_correlated_whatever_their_size():
@@ -129,9 +132,6 @@ def test_channels_that_say_the_same_are_correlated_whatever_their_size():
     kept = torch.ones(1, 5000, 1)
     assert correlation(covariance(torch.cat([own, -1e-3 * own], 1)[None], kept)) == pytest.approx(1.0, abs=0.02)
     assert correlation(covariance(torch.cat([own, 1e-3 * other], 1)[None], kept)) < 0.01
-    posterior = Posterior(latents, torch.full_like(latents, -12.0))
-    noise = torch.randn(latents.shape)
-    torch.testing.assert_close(posterior.sample(noise, 0.5), latents + 0.5 * noise, atol=1e-4, rtol=0)
 
 
 def test_a_decoder_is_trained_to_bear_the_noise_that_is_asked_for(small_dataset):
