@@ -22,6 +22,7 @@ from protos.randomness import randn
 
 BLOCKS = ("root_yaw", "root_velocity", "root_height", "ric", "contact")  # of the features, in the order of the columns
 NUM_CONTACTS = 4  # the last of these columns
+FIRST_LOG_VARIANCE = -6.0  # of latents: with more noise than signal at first, nothing passes for a thousand steps
 SLOW = 0.1  # m/s that joints at rest are taken to move in the term `subtle`
 TERM_WEIGHTS = {
     "columns": 0.5, "contact": 0.2, "joints": 20.0, "path": 2.0, "velocity": 2.0, "acceleration": 0.05, "subtle": 2.0,
@@ -75,6 +76,7 @@ class AutoencoderNetwork(nn.Module):
         self.patch_in = nn.Linear(c.downsampling * num_columns, c.width)
         self.encoder = nn.ModuleList(ConvBlock(c.width, 3) for _ in range(c.num_blocks))
         self.to_posterior = nn.Sequential(nn.LayerNorm(c.width), nn.Linear(c.width, 2 * c.latent_channels))
+        nn.init.constant_(self.to_posterior[1].bias[c.latent_channels :], FIRST_LOG_VARIANCE)
         self.from_latent = nn.Linear(c.latent_channels, c.width)
         self.decoder = nn.ModuleList(ConvBlock(c.width, 3) for _ in range(c.num_blocks))
         self.unpatch = nn.Sequential(nn.LayerNorm(c.width), nn.Linear(c.width, c.downsampling * c.fine_width))
