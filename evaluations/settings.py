@@ -34,7 +34,7 @@ class DecodingSettings:
 
     guidance_scale: Annotated[float, GUIDANCE] | None = None
     """Strength of classifier-free guidance (default: the checkpoint's)."""
-    sampler: Literal["ddpm", "ddim", "plms", "dpmpp"] | None = None
+    sampler: Literal["ddpm", "ddim", "plms", "dpmpp", "consistency"] | None = None
     """How the diffusion is run backwards (default: the checkpoint's)."""
     sampling_steps: Annotated[int, SAMPLING_STEPS] | None = None
     """Denoising steps (default: the checkpoint's)."""

@@ -94,7 +94,7 @@ class SamplingDefaults:
 
     guidance_scale: Annotated[float, GUIDANCE] = 2.5
     """Strength of classifier-free guidance."""
-    sampler: Literal["ddpm", "ddim", "plms", "dpmpp"] = "ddpm"
+    sampler: Literal["ddpm", "ddim", "plms", "dpmpp", "consistency"] = "ddpm"
     """How the diffusion is run backwards."""
     sampling_steps: Annotated[int, SAMPLING_STEPS] | None = None
     """Denoising steps (default: all)."""

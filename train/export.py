@@ -29,7 +29,7 @@ class ExportOptions:
     """Store float16 weights: half the size, the same motions to the eye."""
     guidance_scale: Annotated[float, GUIDANCE] | None = None
     """Guidance that samples use unless told otherwise (default: as trained)."""
-    sampler: Literal["ddpm", "ddim", "plms", "dpmpp"] | None = None
+    sampler: Literal["ddpm", "ddim", "plms", "dpmpp", "consistency"] | None = None
     """Sampler that samples use unless told otherwise (default: as trained)."""
     sampling_steps: Annotated[int, SAMPLING_STEPS] | None = None
     """Denoising steps that samples take unless told otherwise (default: as trained)."""
