@@ -10,6 +10,7 @@ from data_loaders.corpus import Batch, Corpus
 from diffusion.distillation import consistency_loss
 from diffusion.gaussian import Diffusion
 from diffusion.guidance import dropped_rows, guided, stack_conditions
+from diffusion.losses import calm_weights
 from evaluations.report import checkpoint_stamp, stamp
 from model.lsremgm import LSReMGM
 from model.model import Draws
@@ -22,27 +23,28 @@ from train.recipe import Recipe
 
 @dataclass(frozen=True)
 class Lesson:
-    """What a student learns: from which teacher, with how much of its guidance, over how many rungs between data and noise, and
-    in how many steps it samples then. ValueError for a teacher that cannot be distilled."""
+    """What a student learns: from which teacher, with how much of its guidance, in how many parts of the way from noise to data
+    and in how many steps of each, and how many steps it takes itself then. ValueError for a teacher that cannot be distilled."""
 
     teacher: LSReMGM
     path: str
     guidance_scale: float
-    rungs: int
+    parts: int
+    steps_per_part: int
     sampling_steps: int
 
     def __post_init__(self) -> None:
         c = self.teacher.config
         if c.own_guidance is None or not c.reads_text or c.context_len or c.target_encoder != "none":
-            raise ValueError(f"{self.path} cannot be distilled: that takes a model of whole motions for a text, trained for guidance")
+            raise ValueError(f"{self.path} cannot be distilled: that takes a model of whole motions for a text, with guidance")
         if c.prediction == "eps":
-            raise ValueError(f"{self.path} predicts noise, which tells nothing of the motion at the noisiest step: distil a model "
-                             "that predicts x0 or v")
+            raise ValueError(f"{self.path} predicts noise, which tells nothing of the motion where all is noise: distil a model "
+                             "of x0 or v")
 
     @cached_property
-    def ladder(self) -> Diffusion:
-        """The teacher's diffusion, respaced."""
-        return self.teacher.diffusion.respaced(self.rungs)
+    def steps(self) -> Diffusion:
+        """Those of the teacher: its diffusion, respaced."""
+        return self.teacher.diffusion.respaced(self.parts * self.steps_per_part + 1)
 
     def student(self) -> LSReMGM:
         """A model with the teacher's weights, which asks its network once a step."""
@@ -53,20 +55,22 @@ class Lesson:
         return made
 
     def loss(self, student: LSReMGM, batch: Batch, draws: Draws) -> dict[str, Tensor]:
-        """Terms (B,) at one rung per sample. Teacher and student read the same text, perturbed as the teacher was trained on it."""
+        """Terms (B,) of one part per sample. Teacher and student read the same text, perturbed as in the teacher's training."""
         samples, teacher = draws.samples, self.teacher.to(student.device)
         motion, mask = student.masked(batch)
         size, device = len(motion), motion.device
         # Drawn in this order, the noise last: its first frames then do not depend on how far a batch is padded.
-        k = 1 + randint(samples, self.ladder.num_timesteps - 1, (size,), device=device)
+        k = self.steps_per_part * (1 + randint(samples, self.parts, (size,), device=device))
         text = student.text_to_train_on(batch, samples)
         with torch.no_grad():
             x0, mask = student.to_diffused(motion, mask, samples)
         noise = randn(samples, x0.shape, device=device, dtype=x0.dtype)
         twice = text[torch.arange(2 * size, device=device) % size]
-        conditional = partial(student.denoiser, text=text, mask=mask)
         both = partial(teacher.denoiser, text=twice, mask=stack_conditions(mask, 2), drop=dropped_rows(size, 2, device))
-        return consistency_loss(conditional, guided(both, self.guidance_scale), x0, k, noise, mask, self.ladder)
+        terms = consistency_loss(partial(student.denoiser, text=text, mask=mask), guided(both, self.guidance_scale), x0, k, noise,
+                                 mask, self.steps, self.steps_per_part)  # fmt: skip
+        calm_power = student.loss_weights(has_target=False).calm_power
+        return {**terms, "loss": terms["loss"] * calm_weights(x0, mask, calm_power)} if calm_power else terms
 
 
 def distillation_recipe(lesson: Lesson, corpus: Corpus, training: GeneratorOptions, drawing: Drawing) -> Recipe:
@@ -89,9 +93,10 @@ def card(lesson: Lesson, corpus: Corpus) -> str:
     return f"""# Text to motion in few steps
 
 A model of kind {system_of(lesson.teacher).name}, distilled by `python -m train.train_distilled` from `{lesson.path}` on
-`{corpus.folder.name}` ({corpus.skeleton.name} skeleton, {corpus.fps:g} fps): a consistency function (Luo et al. 2023) over
-{lesson.rungs} rungs, with guidance {lesson.guidance_scale:g} folded in, so that a step asks the network once. It samples in
-{lesson.sampling_steps} steps unless told otherwise.
+`{corpus.folder.name}` ({corpus.skeleton.name} skeleton, {corpus.fps:g} fps): a consistency function (Luo et al. 2023), learned
+in {lesson.parts} parts of the way from noise to data with {lesson.steps_per_part} steps of the teacher in each, guidance
+{lesson.guidance_scale:g} folded in, so that a step asks the network once. It samples in {lesson.sampling_steps} steps unless told
+otherwise.
 The terms of the dataset's and the teacher's licences hold for these weights.
 
 This folder alone is enough to sample:

@@ -1,5 +1,5 @@
-"""python -m train.train_distilled --save_dir save/run --model_path checkpoints/starter: text to motion in one step or two, learned
-from a model that takes many (consistency distillation, with its guidance folded in).
+"""python -m train.train_distilled --save_dir save/run --model_path checkpoints/starter: text to motion in one step or two,
+learned from a model that takes many (consistency distillation, with its guidance folded in).
 """
 
 from dataclasses import dataclass
@@ -23,15 +23,17 @@ class DistilledOptions(DrawingOptions, GeneratorOptions):
     """Who is learned from, and how."""
 
     model_path: str
-    """Teacher: checkpoint of train.train_latent or train.train_lsremgm, with whose architecture and weights the student begins."""
+    """Teacher: checkpoint of train.train_latent or train.train_lsremgm, with whose networks and weights the student begins."""
     dataset: str = ""
     """Dataset folder made by data_loaders.prepare, or a known name (default: the teacher's)."""
     sampling_steps: Annotated[int, SAMPLING_STEPS] = 2
     """Denoising steps that samples take unless told otherwise; one training serves any few."""
     guidance_scale: Annotated[float, GUIDANCE] | None = None
     """Strength of classifier-free guidance that is folded in (default: the teacher's own)."""
-    rungs: Annotated[int, Range(2, 10_000)] = 50
-    """Noise levels from data to noise, between neighbours of which the teacher goes in one step of DDIM."""
+    parts: Annotated[int, Range(1, 10_000)] = 4
+    """Parts of the way from noise to data: from the end of each, the student learns to go where it goes from its beginning."""
+    steps_per_part: Annotated[int, Range(1, 10_000)] = 4
+    """Steps of DDIM by which the teacher goes through a part; 50 parts of 1 step are as in Luo et al. 2023, slower to learn."""
 
 
 def run(options: DistilledOptions) -> "TrainResult":
@@ -45,7 +47,7 @@ def run(options: DistilledOptions) -> "TrainResult":
     teacher = from_pretrained(options.model_path, systems=("latent", "lsremgm"))
     corpus = Corpus.open(options.dataset_folder or options.dataset or teacher.config.dataset)
     scale = teacher.config.guidance_scale if options.guidance_scale is None else options.guidance_scale
-    lesson = Lesson(teacher, options.model_path, scale, options.rungs, options.sampling_steps)
+    lesson = Lesson(teacher, options.model_path, scale, options.parts, options.steps_per_part, options.sampling_steps)
     return train(distillation_recipe(lesson, corpus, options, Drawing(options.balance, options.repeat, options.bucket)), options)
 
 
