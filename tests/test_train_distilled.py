@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from data_loaders.corpus import Corpus, Statistics
+from data_loaders.motion_files import read_results
 from model.autoencoder import MotionAutoencoder
 from model.autoencoder_config import AutoencoderConfig
 from model.capabilities import Request
@@ -18,8 +19,11 @@ from model.lsremgm import LSReMGM
 from model.lsremgm_config import LSReMGMConfig
 from model.text_towers import load_text_encoder
 from sample.generation import generate
+from sample.sample import main as sample
 from tests.synthetic import random_corpus
 from tests.test_train_lsremgm import losses
+from train.export import ExportOptions
+from train.export import run as export
 from train.train_distilled import DistilledOptions, main, run
 
 SMALL = dict(num_layers=1, latent_dim=16, ff_size=32, num_heads=2, diffusion_steps=20, dropout=0.0, text_dim=384,
@@ -72,6 +76,17 @@ def test_a_student_is_a_checkpoint_like_any_other_and_asks_its_network_once_a_st
     assert rows == [(1, 19), (1, 9)] and motion.joints.shape == (1, 20, 22, 3) and np.isfinite(motion.joints).all()
     generate(["a person walks"], [20], student, [3], sampling_steps=1)
     assert rows[2:] == [(1, 19)]
+
+
+def test_an_exported_student_is_sampled_by_the_command_as_any_checkpoint_is(teacher, dataset, tmp_path):
+    run(small(teacher, dataset, tmp_path / "run"))
+    export(ExportOptions(checkpoint=tmp_path / "run", output=tmp_path / "fast", sampling_steps=1))
+    assert from_pretrained(tmp_path / "fast").config.sampling_steps == 1
+    sample(["--model_path", str(tmp_path / "fast"), "--text_prompt", "a person bows", "--motion_length", "2", "--no_video",
+            "--num_repetitions", "2", "--output_dir", str(tmp_path / "made"), "--device", "cpu"])  # fmt: skip
+    results = read_results(tmp_path / "made")
+    assert [motion.joints.shape for motion in results.motions] == [(1, 40, 22, 3)] * 2
+    assert not np.allclose(results.motions[0].joints, results.motions[1].joints, atol=1e-3)
 
 
 def test_guidance_is_folded_in_and_cannot_be_asked_for(teacher, dataset, tmp_path, caplog):

@@ -13,6 +13,7 @@ from diffusion.guidance import dropped_rows, guided, stack_conditions
 from diffusion.losses import calm_weights
 from evaluations.report import checkpoint_stamp, stamp
 from model.lsremgm import LSReMGM
+from model.lsremgm_config import LSReMGMConfig
 from model.model import Draws
 from model.registry import system_of
 from protos.randomness import randint, randn
@@ -23,8 +24,8 @@ from train.recipe import Recipe
 
 @dataclass(frozen=True)
 class Lesson:
-    """What a student learns: from which teacher, with how much of its guidance, in how many parts of the way from noise to data
-    and in how many steps of each, and how many steps it takes itself then. ValueError for a teacher that cannot be distilled."""
+    """What a student learns: the way of `teacher`, whose checkpoint is at `path`, guided, from noise to data in so many parts of
+    so many steps each; it samples in `sampling_steps`. ValueError for a teacher that cannot be distilled."""
 
     teacher: LSReMGM
     path: str
@@ -46,12 +47,17 @@ class Lesson:
         """Those of the teacher: its diffusion, respaced."""
         return self.teacher.diffusion.respaced(self.parts * self.steps_per_part + 1)
 
+    @cached_property
+    def config(self) -> LSReMGMConfig:
+        """The student's: guidance is part of what it has learned, so it always has its text, and asks its network once a step."""
+        return replace(self.teacher.config, sampler="consistency", sampling_steps=self.sampling_steps, cond_mask_prob=0.0,
+                       guidance_scale=1.0)  # fmt: skip
+
     def student(self) -> LSReMGM:
-        """A model with the teacher's weights, which asks its network once a step."""
+        """A model with the teacher's weights, statistics and parts."""
         made = self.teacher.copied()
         made.networks.requires_grad_(True)
-        made.config = replace(self.teacher.config, sampler="consistency", sampling_steps=self.sampling_steps,
-                              cond_mask_prob=0.0, guidance_scale=1.0)  # fmt: skip
+        made.config = self.config
         return made
 
     def loss(self, student: LSReMGM, batch: Batch, draws: Draws) -> dict[str, Tensor]:
@@ -75,9 +81,9 @@ class Lesson:
 
 def distillation_recipe(lesson: Lesson, corpus: Corpus, training: GeneratorOptions, drawing: Drawing) -> Recipe:
     """How a student is trained. ValueError or OSError, in a user's words, for what cannot be trained."""
-    teacher, config = lesson.teacher, lesson.student().config
+    teacher = lesson.teacher
     teacher.features.require(corpus.features, f"the teacher {lesson.path}", f"dataset {corpus.folder}")
-    recipe = generator_recipe(type(teacher), corpus, config, training, drawing, teacher.parts, lesson.loss)
+    recipe = generator_recipe(type(teacher), corpus, lesson.config, training, drawing, teacher.parts, lesson.loss)
 
     def fresh() -> LSReMGM:
         student = lesson.student()
