@@ -127,9 +127,10 @@ def consistency_x0(denoise: Denoise, x: Tensor, diffusion: Diffusion, t: int | T
 
     Luo et al. 2023, §4.1, with the constants of its code: beyond the first steps it is the network's x0.
     """
-    steps = CONSISTENCY_STEP_SCALE * diffusion.original_steps(t, x).to(x).reshape(-1, *[1] * (x.dim() - 1))  # (B, 1, ...)
+    steps = CONSISTENCY_STEP_SCALE * diffusion.original_steps(t, x).reshape(-1, *[1] * (x.dim() - 1))  # (B, 1, ...), float32
     total = steps**2 + CONSISTENCY_SIGMA**2
-    found = CONSISTENCY_SIGMA**2 / total * x + steps / total.sqrt() * diffusion.predict_x0(denoise, x, t)
+    skip, out = ((share / total).to(x.dtype) for share in (CONSISTENCY_SIGMA**2, steps * total.sqrt()))
+    found = skip * x + out * diffusion.predict_x0(denoise, x, t)
     return found if edit_x0 is None else edit_x0(found)
 
 
