@@ -33,7 +33,7 @@ class DistilledOptions(DrawingOptions, GeneratorOptions):
     parts: Annotated[int, Range(1, 10_000)] = 4
     """Parts of the way from noise to data: from the end of each, the student learns to go where it goes from its beginning."""
     steps_per_part: Annotated[int, Range(1, 10_000)] = 4
-    """Steps of DDIM by which the teacher goes through a part; 50 parts of 1 step are as in Luo et al. 2023, slower to learn."""
+    """Steps of DDIM by which the teacher goes through a part; 50 parts of 1 step are those of Luo et al. 2023."""
 
 
 def run(options: DistilledOptions) -> "TrainResult":
