@@ -44,8 +44,8 @@ class Diffusion:
     def __init__(self, betas: np.ndarray, prediction: Prediction = "x0", variance: Variance = "fixed_small",
                  timestep_map: Sequence[int] | None = None, channel_axis: int = -1):
         betas = np.asarray(betas, dtype=np.float64)
-        if betas.ndim != 1 or len(betas) < 2:
-            raise ValueError(f"a diffusion needs at least 2 steps, not {betas.size}")
+        if betas.ndim != 1 or not len(betas):
+            raise ValueError("a diffusion needs at least one step")
         if not ((betas > 0) & (betas <= 1)).all():
             raise ValueError("every β of a noise schedule must lie in (0, 1]")
         if prediction not in Prediction.__args__ or variance not in Variance.__args__:
@@ -69,8 +69,6 @@ class Diffusion:
     def respaced(self, sections: str | int | Sequence[int]) -> "Diffusion":
         """The same process over fewer steps; the network still receives original indices."""
         kept = space_timesteps(self.num_timesteps, sections)
-        if len(kept) < 2:
-            raise ValueError(f"sampling needs at least 2 of the {self.num_timesteps} steps, not {len(kept)}")
         original = [self.timestep_map[index] for index in kept]
         return Diffusion(respace_betas(self.betas, kept), self.prediction, self.variance, original, self.channel_axis)
 
@@ -94,14 +92,17 @@ class Diffusion:
         self.snr = self.alphas_cumprod / (1.0 - self.alphas_cumprod)
         # Ho et al. 2020, Eq. 7
         self.posterior_variance = betas * (1.0 - self.alphas_cumprod_prev) / (1.0 - self.alphas_cumprod)
-        # the first variance is 0: its logarithm is taken from the second step
-        self.posterior_log_variance_clipped = np.log(np.append(self.posterior_variance[1], self.posterior_variance[1:]))
+        # the first variance is 0: its logarithm is taken from the second step, where there is one
+        second = self.posterior_variance[:2][-1]
+        with np.errstate(divide="ignore"):
+            self.posterior_log_variance_clipped = np.log(np.append(second, self.posterior_variance[1:]))
         self.posterior_mean_coef1 = betas * np.sqrt(self.alphas_cumprod_prev) / (1.0 - self.alphas_cumprod)
         self.posterior_mean_coef2 = (1.0 - self.alphas_cumprod_prev) * np.sqrt(alphas) / (1.0 - self.alphas_cumprod)
         # Nichol & Dhariwal 2021, §3.1: the upper bound β, except at the first step
-        self.large_variance = np.append(self.posterior_variance[1], betas[1:])
+        self.large_variance = np.append(second, betas[1:])
         self.log_betas = np.log(betas)
-        self.large_log_variance = np.log(self.large_variance)
+        with np.errstate(divide="ignore"):
+            self.large_log_variance = np.log(self.large_variance)
 
     def at(self, table: str, t: Step, x: Tensor) -> Tensor | float:
         """Entry of a table at t: a Python float for an int, float32 (B, 1, ...) beside x for a tensor of steps."""
@@ -222,9 +223,15 @@ def make_betas(schedule: str, num_timesteps: int) -> np.ndarray:
 def space_timesteps(num_timesteps: int, sections: str | int | Sequence[int]) -> list[int]:
     """Ascending indices of the kept steps of a schedule of `num_timesteps`.
 
-    20 or "20": evenly spread, first and last included. "10,10,30": as many from each equal part.
-    "ddim20": every n-th from 0, where an n exists that gives exactly 20.
+    20 or "20": evenly spread, first and last included; 1: the last, of most noise. "10,10,30": as many from each equal part.
+    "ddim20": every n-th from 0, where an n exists that gives exactly 20. "trailing4": every quarter's last, so that no step is
+    spent where hardly any noise is left (Lin et al. 2024, §3.3).
     """
+    if isinstance(sections, str) and sections.startswith("trailing"):
+        count = _whole_number(sections[8:], sections)
+        if not 1 <= count <= num_timesteps:
+            raise ValueError(f"cannot keep {count} of {num_timesteps} steps")
+        return [round(num_timesteps * (part + 1) / count) - 1 for part in range(count)]
     if isinstance(sections, str) and sections.startswith("ddim"):
         count = _whole_number(sections[4:], sections)
         for stride in range(1, num_timesteps):
@@ -234,6 +241,8 @@ def space_timesteps(num_timesteps: int, sections: str | int | Sequence[int]) -> 
     if isinstance(sections, str):
         sections = [_whole_number(part, sections) for part in sections.split(",")]
     counts = [sections] if isinstance(sections, int) else list(sections)
+    if counts == [1]:
+        return [num_timesteps - 1]
     if not counts or min(counts) < 1:
         raise ValueError(f"cannot keep {sections!r} of {num_timesteps} steps: expected counts of at least 1")
     base, extra = divmod(num_timesteps, len(counts))
@@ -261,4 +270,4 @@ def _whole_number(text: str, sections: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise ValueError(f"cannot read {sections!r} as steps to keep: expected 20, 10,10,30 or ddim20") from None
+        raise ValueError(f"cannot read {sections!r} as steps to keep: expected 20, 10,10,30, ddim20 or trailing4") from None

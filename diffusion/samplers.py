@@ -2,7 +2,7 @@
 
 x_{k−1} is a combination of x_k, the network's x0 and fresh noise, whose weights are plain floats from float64 tables,
 so a step costs a few passes over x beside the network. Every sampler visits the same steps: T−1 ... 0 of a (respaced)
-Diffusion, ending at ᾱ = 1.
+Diffusion, ending at ᾱ = 1; `consistency`, which stands still at the original step 0, the trailing ones.
 """
 
 import math
@@ -17,13 +17,15 @@ from diffusion.gaussian import Denoise, Diffusion, EditX0
 from protos.randomness import randn
 
 Noise = Callable[[Tensor], Tensor]  # x -> noise of its shape, a new draw at each call
-SamplerName = Literal["ddpm", "ddim", "plms", "dpmpp"]
+SamplerName = Literal["ddpm", "ddim", "plms", "dpmpp", "consistency"]
 SAMPLERS: tuple[SamplerName, ...] = SamplerName.__args__
 
 # Adams–Bashforth weights of the newest noise prediction first. Liu et al. 2022 (PNDM), Eq. 12 for order 4.
 ADAMS_BASHFORTH = {
     1: (1.0,), 2: (3 / 2, -1 / 2), 3: (23 / 12, -16 / 12, 5 / 12), 4: (55 / 24, -59 / 24, 37 / 24, -9 / 24)
 }
+
+CONSISTENCY_SIGMA, CONSISTENCY_STEP_SCALE = 0.5, 10.0  # of the data, and by which steps are multiplied. Luo et al. 2023
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,30 @@ def dpmpp_steps(denoise: Denoise, x: Tensor, diffusion: Diffusion, *, order: int
         yield SampledStep(k, x, x0)
 
 
+def consistency_steps(denoise: Denoise, x: Tensor, diffusion: Diffusion, noise: Noise, *, first: int | None = None,
+                      edit_x0: EditX0 | None = None) -> Iterator[SampledStep]:
+    """Song et al. 2023, Algorithm 1: the whole way in one step, then from the next noise level again, with fresh noise.
+
+    For networks that were distilled to go the whole way (diffusion/distillation.py): others blur.
+    """
+    for k in _descending(diffusion, first):
+        x0 = consistency_x0(denoise, x, diffusion, k, edit_x0)
+        x = diffusion.q_sample(x0, k - 1, noise(x)) if k else x0
+        yield SampledStep(k, x, x0)
+
+
+def consistency_x0(denoise: Denoise, x: Tensor, diffusion: Diffusion, t: int | Tensor, edit_x0: EditX0 | None = None) -> Tensor:
+    """Where the probability flow through x (B, ...) at step t ends: f = c_skip x + c_out x0, at the original step 0 x itself.
+
+    Luo et al. 2023, §4.1, with the constants of its code: beyond the first steps it is the network's x0.
+    """
+    steps = CONSISTENCY_STEP_SCALE * diffusion.original_steps(t, x).reshape(-1, *[1] * (x.dim() - 1))  # (B, 1, ...), float32
+    total = steps**2 + CONSISTENCY_SIGMA**2
+    skip, out = ((share / total).to(x.dtype) for share in (CONSISTENCY_SIGMA**2, steps * total.sqrt()))
+    found = skip * x + out * diffusion.predict_x0(denoise, x, t)
+    return found if edit_x0 is None else edit_x0(found)
+
+
 def add_noise(mean: Tensor, log_variance: Tensor | float, noise: Tensor) -> Tensor:
     """A draw from N(mean, exp(log_variance))."""
     if isinstance(log_variance, float):
@@ -146,7 +172,8 @@ def sample_steps(denoise: Denoise, start: Tensor | Sequence[int], diffusion: Dif
     if sampler not in SAMPLERS:
         raise ValueError(f"unknown sampler {sampler!r}: expected one of {', '.join(SAMPLERS)}")
     if sampling_steps is not None:
-        diffusion = diffusion.respaced(sampling_steps)
+        plain = sampler == "consistency" and str(sampling_steps).isdecimal()
+        diffusion = diffusion.respaced(f"trailing{sampling_steps}" if plain else sampling_steps)
     if not 0 <= skip_timesteps < diffusion.num_timesteps:
         raise ValueError(f"cannot skip {skip_timesteps} of {diffusion.num_timesteps} sampling steps")
     draw = noise_function(noise)
@@ -159,6 +186,8 @@ def sample_steps(denoise: Denoise, start: Tensor | Sequence[int], diffusion: Dif
         yield from ddpm_steps(denoise, x, diffusion, draw, **common)
     elif sampler == "ddim":
         yield from ddim_steps(denoise, x, diffusion, draw, eta=eta, **common)
+    elif sampler == "consistency":
+        yield from consistency_steps(denoise, x, diffusion, draw, **common)
     elif sampler == "plms":
         yield from plms_steps(denoise, x, diffusion, order=4 if order is None else order, **common)
     else:
@@ -167,11 +196,11 @@ def sample_steps(denoise: Denoise, start: Tensor | Sequence[int], diffusion: Dif
 
 def sample(denoise: Denoise, start: Tensor | Sequence[int], diffusion: Diffusion, *,
            on_step: Callable[[SampledStep], None] | None = None, **settings) -> Tensor:
-    """A sample (B, ...) by `sampler` (ddpm, ddim, plms, dpmpp) in `sampling_steps` steps (all of them where None).
+    """A sample (B, ...) by `sampler` (ddpm, ddim, plms, dpmpp, consistency) in `sampling_steps` steps (all of them where None).
 
     `start` is x_T, or the shape to draw it in (on `device`). `noise` is a generator per sample (a sample is then the
-    same whatever the batch size), one generator for all, or a function x -> noise; ddpm, and ddim with eta > 0, draw
-    from it at every step. `eta` belongs to ddim, `order` to plms (2–4, default 4) and dpmpp. `edit_x0` changes every
+    same whatever the batch size), one generator for all, or a function x -> noise; ddpm, consistency, and ddim with eta > 0,
+    draw from it at every step. `eta` belongs to ddim, `order` to plms (2–4, default 4) and dpmpp. `edit_x0` changes every
     predicted x0 (in-painting: diffusion.guidance). With `init` the process starts at a noised init, after
     leaving out the first `skip_timesteps` steps. `on_step` sees each SampledStep.
 

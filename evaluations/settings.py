@@ -29,13 +29,19 @@ def chosen_dataset(given: str | None, checkpoint: str | Path | None) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DecodingSettings:
+class GuidanceSettings:
     """How a model makes the motions that are judged."""
 
     guidance_scale: Annotated[float, GUIDANCE] | None = None
     """Strength of classifier-free guidance (default: the checkpoint's)."""
-    sampler: Literal["ddpm", "ddim", "plms", "dpmpp"] | None = None
+    sampler: Literal["ddpm", "ddim", "plms", "dpmpp", "consistency"] | None = None
     """How the diffusion is run backwards (default: the checkpoint's)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodingSettings(GuidanceSettings):
+    """In how many steps it makes them."""
+
     sampling_steps: Annotated[int, SAMPLING_STEPS] | None = None
     """Denoising steps (default: the checkpoint's)."""
 

@@ -238,6 +238,8 @@ def _run(model: LSReMGM, denoise: Denoise, shape: tuple[int, ...], noise: Callab
     if decoding.order is not None and sampler not in ("plms", "dpmpp"):
         raise ValueError(f"order {decoding.order}: only the samplers plms and dpmpp take it, not {sampler}")
     steps = model.config.sampling_steps if decoding.sampling_steps is None else decoding.sampling_steps
+    if isinstance(steps, int) and model.config.spacing == "trailing":
+        steps = f"trailing{steps}"
     return sample(denoise, start, model.diffusion, sampler=sampler, sampling_steps=steps, noise=noise,
                   eta=decoding.eta or 0.0, order=decoding.order, edit_x0=edit_x0, on_step=decoding.on_step)
 

@@ -94,10 +94,13 @@ class SamplingDefaults:
 
     guidance_scale: Annotated[float, GUIDANCE] = 2.5
     """Strength of classifier-free guidance."""
-    sampler: Literal["ddpm", "ddim", "plms", "dpmpp"] = "ddpm"
+    sampler: Literal["ddpm", "ddim", "plms", "dpmpp", "consistency"] = "ddpm"
     """How the diffusion is run backwards."""
     sampling_steps: Annotated[int, SAMPLING_STEPS] | None = None
     """Denoising steps (default: all)."""
+    spacing: Literal["even", "trailing"] = "even"
+    """Which steps, if not all: even, from the first to the last, or trailing, the last of each equal part, so that none is spent
+    where hardly any noise is left."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,7 +34,7 @@ class SampleOptions:
     """Seed; the same seed gives the same motions, whatever the batch size."""
     guidance_scale: Annotated[float, Range(-1000, 1000)] | None = None
     """Strength of classifier-free guidance (default: the checkpoint's; 1 follows the text without guidance)."""
-    sampler: Literal["ddpm", "ddim", "plms", "dpmpp"] | None = None
+    sampler: Literal["ddpm", "ddim", "plms", "dpmpp", "consistency"] | None = None
     """How the diffusion is run backwards (default: the checkpoint's)."""
     sampling_steps: Annotated[int, SAMPLING_STEPS] | None = None
     """Denoising steps (default: the checkpoint's)."""

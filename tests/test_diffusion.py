@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from diffusion.distillation import consistency_loss
 from diffusion.gaussian import Diffusion, space_timesteps
 from diffusion.guidance import dropped_rows, guided, keep_given, stack_conditions
 from diffusion.losses import (
@@ -17,7 +18,7 @@ from diffusion.losses import (
     snr_weights,
     training_loss,
 )
-from diffusion.samplers import SAMPLERS, ddim_reverse_update, ddim_update, sample, sample_steps
+from diffusion.samplers import SAMPLERS, consistency_x0, ddim_reverse_update, ddim_update, sample, sample_steps
 from protos.randomness import sample_generators
 from tests.golden.likelihood import vlb_terms
 
@@ -91,9 +92,9 @@ def test_evenly_kept_steps_include_the_first_and_the_last():
         (lambda: Diffusion(np.array([0.1, 1.2])), "must lie in"),
         (lambda: space_timesteps(50, "51"), "cannot keep 51 steps"),
         (lambda: space_timesteps(50, "ddim49"), "whole stride"),
-        (lambda: space_timesteps(50, "twenty"), "expected 20, 10,10,30 or ddim20"),
+        (lambda: space_timesteps(50, "twenty"), "expected 20, 10,10,30, ddim20 or trailing4"),
         (lambda: space_timesteps(50, 0), "at least 1"),
-        (lambda: Diffusion.create("cosine", 50).respaced(1), "at least 2 of the 50 steps"),
+        (lambda: Diffusion.create("cosine", 50).respaced("trailing51"), "cannot keep 51 of 50 steps"),
     ],
 )
 def test_impossible_schedules_are_refused_in_words(call, says):
@@ -229,6 +230,116 @@ def test_networks_see_original_steps_in_descending_order():
     assert [t.tolist() for t in seen] == [[step] * 2 for step in (49, 37, 24, 12, 0)]
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 20, 50])
+def test_trailing_steps_end_at_the_last_and_leave_out_the_first(count):
+    kept = space_timesteps(50, f"trailing{count}")
+    assert len(kept) == count and kept[-1] == 49 and (kept[0] > 0 or count == 50)
+    assert max(np.diff(kept), default=0) - min(np.diff(kept), default=0) <= 1
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_one_step_is_the_guess_of_the_network_from_pure_noise(sampler):
+    diffusion, seen = Diffusion.create("cosine", 50), []
+    denoise, z = gaussian_denoiser(diffusion, seen), standard_normal(2, 3)
+    x = sample(denoise, z, diffusion, sampler=sampler, sampling_steps=1, noise=sample_generators(10, range(2)))
+    assert [t.tolist() for t in seen] == [[49, 49]]
+    torch.testing.assert_close(x, denoise(z, torch.tensor([49, 49])), atol=1e-5, rtol=1e-5)
+
+
+# consistency: one step goes the whole way
+
+
+def flow_ends(diffusion):
+    """The consistency function of `gaussian_denoiser`'s data: where the probability flow through x at step t ends."""
+    signal = torch.as_tensor(diffusion.alphas_cumprod)
+
+    def ends(x, t):
+        kept = signal[t].to(x).reshape(-1, *[1] * (x.dim() - 1))
+        return MEAN + SPREAD * (x - kept.sqrt() * MEAN) / (SPREAD**2 * kept + 1 - kept).sqrt()
+
+    return ends
+
+
+def test_where_no_noise_is_left_a_consistency_function_is_the_identity():
+    diffusion, x = Diffusion.create("cosine", 1000), standard_normal(*SHAPE)
+
+    def wild(x, t):
+        return 100 * torch.ones_like(x)
+
+    assert torch.equal(consistency_x0(wild, x, diffusion, 0), x)
+    steps = torch.tensor([0, 1, 999])  # beyond, the network's word counts
+    found = consistency_x0(wild, x, diffusion, steps)
+    assert torch.equal(found[0], x[0]) and (found[1] - 100).abs().max() < 0.5
+    torch.testing.assert_close(found[2], wild(x, 999)[2], atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 4])
+def test_a_consistency_function_reaches_the_distribution_of_the_data_in_any_number_of_steps(steps):
+    diffusion = Diffusion.create("cosine", 1000)
+    generator = torch.Generator().manual_seed(3)
+    x = sample(flow_ends(diffusion), (4000,), diffusion, sampler="consistency", sampling_steps=steps, noise=generator)
+    assert abs(x.mean() - MEAN) < 0.03 and abs(x.std() - SPREAD) < 0.03
+
+
+def test_the_loss_of_a_consistency_function_is_what_the_step_of_its_teacher_errs():
+    diffusion = Diffusion.create("cosine", 1000)
+    x0, noise = MEAN + SPREAD * standard_normal(200, 5, 4), standard_normal(200, 5, 4, seed=1)
+    mask = torch.ones(200, 5, dtype=torch.bool)
+
+    def error(student, parts, down):
+        k, steps = down * (torch.arange(200) % parts + 1), diffusion.respaced(parts * down + 1)
+        terms = consistency_loss(student, gaussian_denoiser(diffusion), x0, k, noise, mask, steps, down)
+        return terms["squared_error"].mean().item()
+
+    for errors in ([error(flow_ends(diffusion), parts, 1) for parts in (10, 20, 40, 80)],
+                   [error(flow_ends(diffusion), 4, down) for down in (2, 4, 8, 16)]):  # fmt: skip
+        assert errors == sorted(errors, reverse=True) and errors[-1] < errors[0] / 10
+        assert errors[-1] < error(gaussian_denoiser(diffusion), 4, 16) / 10
+
+
+def test_a_student_learns_to_go_in_one_step_where_its_teacher_goes_in_many():
+    """To two hills, of which the teacher's own first guess is the valley between."""
+    torch.manual_seed(0)
+    diffusion, z = Diffusion.create("cosine", 100), standard_normal(500, 1, 1)
+    teacher, steps = two_hills_denoiser(diffusion), diffusion.respaced(17)
+    network = torch.nn.Sequential(torch.nn.Linear(2, 64), torch.nn.Tanh(), torch.nn.Linear(64, 64), torch.nn.Tanh(),
+                                  torch.nn.Linear(64, 1))  # fmt: skip
+    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
+
+    def student(x, t):
+        return network(torch.cat([x, (t / 100)[:, None, None].expand_as(x)], dim=-1))
+
+    for _ in range(400):
+        x0 = torch.randn(256, 1, 1).sign() + SPREAD * torch.randn(256, 1, 1)
+        k, mask = 4 * torch.randint(1, 5, (256,)), torch.ones(256, 1, dtype=torch.bool)
+        loss = consistency_loss(student, teacher, x0, k, torch.randn(256, 1, 1), mask, steps, 4)["loss"].mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    there = sample(teacher, z, diffusion, sampler="dpmpp")
+    learnt = sample(student, z, diffusion, sampler="consistency", sampling_steps=1, noise=sample_generators(0, range(500)))
+    guessed = sample(teacher, z, diffusion, sampling_steps=1)
+    assert (learnt - there).abs().mean() < 0.2 < 0.8 < (guessed - there).abs().mean()
+
+
+def test_only_the_noisier_end_of_a_part_is_pulled():
+    """Else both ends would run towards each other, and all motions become one."""
+    diffusion = Diffusion.create("cosine", 50)
+    respaced, gain = diffusion.respaced(10), torch.nn.Parameter(torch.ones(()))
+    seen = []
+
+    def student(x, t):
+        seen.append((t.tolist(), torch.is_grad_enabled()))
+        return gain * x
+
+    x0, mask = standard_normal(*SHAPE), torch.ones(SHAPE[:2], dtype=torch.bool)
+    k = torch.tensor([3, 6, 9])
+    loss = consistency_loss(student, lambda x, t: x0, x0, k, standard_normal(*SHAPE, seed=1), mask, respaced, 3)["loss"]
+    loss.sum().backward()
+    steps = torch.tensor(respaced.timestep_map)
+    assert seen == [(steps[k - 3].tolist(), False), (steps[k].tolist(), True)] and gain.grad != 0
+
+
 def test_starting_late_from_a_motion_stays_near_it():
     diffusion = Diffusion.create("cosine", 50)
     motion, z = MEAN + SPREAD * standard_normal(2, 8), standard_normal(2, 8, seed=1)
@@ -242,7 +353,7 @@ def test_starting_late_from_a_motion_stays_near_it():
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"sampler": "euler"}, "unknown sampler 'euler': expected one of ddpm, ddim, plms, dpmpp"),
+        ({"sampler": "euler"}, "unknown sampler 'euler': expected one of ddpm, ddim, plms, dpmpp, consistency"),
         ({"sampler": "plms", "order": 1}, "plms has orders 2, 3 and 4, not 1"),
         ({"sampler": "plms", "order": 5}, "plms has orders 2, 3 and 4, not 5"),
         ({"sampler": "dpmpp", "order": 3}, "dpmpp has orders 1 and 2"),

@@ -251,7 +251,7 @@ def test_kit_motion_is_given_in_metres(minilm):
     assert np.allclose(motion.joints[0, :, 0, 1], made[:, 3].numpy() * kit.metres_per_unit, atol=1e-6)
 
 
-@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpmpp", "plms"])
+@pytest.mark.parametrize("sampler", ["ddpm", "ddim", "dpmpp", "plms", "consistency"])
 def test_a_sample_depends_on_its_seed_and_not_on_its_batch(nets, sampler):
     prompts, lengths = ["a person walks", "a person waves", "a person bows"], [20, 33, 12]
     together = generate(nets, prompts, lengths, [5, 6, 7], sampler=sampler)
@@ -274,6 +274,14 @@ def test_masked_models_are_sampled_at_the_requested_length(nets):
     seen = []
     features(nets, frames=40, decoding=Decoding(on_step=lambda step: seen.append(step.x.shape[1])))
     assert set(seen) == {40} and len(seen) == 5
+
+
+@pytest.mark.parametrize(("spacing", "steps"), [("even", [4, 2, 0]), ("trailing", [4, 2, 1])])
+def test_trailing_spacing_leaves_out_the_step_of_hardly_any_noise(minilm, spacing, steps):
+    nets, seen = LSReMGM(LSReMGMConfig(**WORDS, spacing=spacing), statistics(), text_encoder=minilm), []
+    nets.denoiser.register_forward_pre_hook(lambda module, inputs: seen.append(int(inputs[1][0])))
+    features(nets, decoding=Decoding(sampling_steps=3))
+    assert seen == steps
 
 
 @pytest.mark.parametrize("length", [0, -5, 197, 10_000])

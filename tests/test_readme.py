@@ -36,6 +36,13 @@ SHORTER = {
     "python -m data_loaders.prepare": "--workers 1",
     "python -m train.train_lsremgm": QUICK_TRAIN,
     "python -m train.train_latent": QUICK_TRAIN,
+    "python -m train.train_distilled": (
+        "--num_steps 2 --batch_size 2 --parts 2 --steps_per_part 1 --eval_interval 0 --log_interval 1 --device cpu"
+    ),
+    "python -m evaluations.eval_steps": (
+        "--dataset pools --evaluator checkpoints/tiny_evaluator --num_motions 32 --probe_seeds 1 --sampling_steps 1 2 "
+        "--device cpu"
+    ),
     "python -m evaluations.eval_humanml": QUICK_EVAL,
     "python -m evaluations.board": QUICK_EVAL.replace("--num_steps 2", "--probe_seeds 0 --model_paths checkpoints/starter"),
     "python -m evaluations.eval_evaluator": "--dataset pools --evaluator checkpoints/tiny_evaluator --replications 1",

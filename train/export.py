@@ -29,10 +29,12 @@ class ExportOptions:
     """Store float16 weights: half the size, the same motions to the eye."""
     guidance_scale: Annotated[float, GUIDANCE] | None = None
     """Guidance that samples use unless told otherwise (default: as trained)."""
-    sampler: Literal["ddpm", "ddim", "plms", "dpmpp"] | None = None
+    sampler: Literal["ddpm", "ddim", "plms", "dpmpp", "consistency"] | None = None
     """Sampler that samples use unless told otherwise (default: as trained)."""
     sampling_steps: Annotated[int, SAMPLING_STEPS] | None = None
     """Denoising steps that samples take unless told otherwise (default: as trained)."""
+    spacing: Literal["even", "trailing"] | None = None
+    """Which denoising steps these are: from the first to the last, or the last of each equal part (default: as trained)."""
     smoothing: Annotated[float, Range(0, 1000)] | None = None
     """Gaussian over sampled motions, sigma in frames (default: as trained)."""
     autoencoder: Path | None = None
@@ -61,7 +63,7 @@ def run(options: ExportOptions) -> Path:
     own_card, own_prompts = source / "README.md", source / "prompts.txt"
     card = _read(options.card) if options.card else _read(own_card) if own_card.is_file() else ""
     prompts = _read(options.prompts) if options.prompts else _read(own_prompts) if own_prompts.is_file() else ""
-    asked = {name: getattr(options, name) for name in ("guidance_scale", "sampler", "sampling_steps", "smoothing")}
+    asked = {name: getattr(options, name) for name in ("guidance_scale", "sampler", "sampling_steps", "spacing", "smoothing")}
     asked = {name: value for name, value in asked.items() if value is not None}
     if unknown := [name for name in asked if not hasattr(model.config, name)]:
         raise ValueError(f"--{unknown[0]}: {source} holds no model that samples")

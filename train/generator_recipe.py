@@ -29,7 +29,7 @@ from protos.randomness import derive_seed
 from sample.generation import NotFiniteError, motions_for
 from train.options import GeneratorOptions, TrainOptions
 from train.prefetch import to_device
-from train.recipe import Evaluate, Recipe, draws_of, in_precision, kept_parts, kept_statistics
+from train.recipe import Evaluate, Loss, Recipe, draws_of, in_precision, kept_parts, kept_statistics, own_loss
 
 logger = logging.getLogger(__name__)
 
@@ -57,12 +57,12 @@ PLAIN = Drawing()
 
 def generator_recipe(
     kind: type[LSReMGM], corpus: Corpus, config: LSReMGMConfig, training: GeneratorOptions, drawing: Drawing = PLAIN,
-    parts: Mapping[str, Model] | None = None,
+    parts: Mapping[str, Model] | None = None, loss: Loss = own_loss,
 ) -> Recipe:  # fmt: skip
     """How a model of `kind` and `config` is trained, what data and texts decide being filled in here.
 
-    parts: the models that it stands on, whose mean and std count. ValueError or OSError, in a user's words, for what cannot be
-    trained.
+    parts: the models that it stands on, whose mean and std count. loss: of training and validation. ValueError or OSError, in a
+    user's words, for what cannot be trained.
     """
     parts = kept_parts(parts or {}, training)
     own = next((part.statistics for part in parts.values()), corpus.statistics)
@@ -79,7 +79,7 @@ def generator_recipe(
     prompts = list(training.sample_prompts)
     prompts = prompts or [texts[i] for i in np.linspace(0, len(texts) - 1, min(NUM_PROMPTS, len(texts))).astype(int)]
     judge = judging(corpus, training.seed) if training.eval_during_training else None
-    held_out = validation(corpus, config, training, encoders) if training.eval_interval else None
+    held_out = validation(corpus, config, training, encoders, loss) if training.eval_interval else None
 
     def fresh() -> LSReMGM:
         model = kind(config, statistics, parts)
@@ -99,7 +99,7 @@ def generator_recipe(
     return Recipe(
         fresh, batches(data, config, training, drawing), evaluate if held_out else None, sample, corpus.stamp,
         card(kind, config, corpus), texts if encoder else (), prompts, published=published,
-        encoders=encoders,
+        encoders=encoders, loss=loss,
     )  # fmt: skip
 
 
@@ -132,7 +132,7 @@ def batches(data: TextMotionDataset, config: LSReMGMConfig, training: TrainOptio
 
 
 def validation(
-    corpus: Corpus, config: LSReMGMConfig, training: TrainOptions, encoders: Mapping[str, TextEncoder]
+    corpus: Corpus, config: LSReMGMConfig, training: TrainOptions, encoders: Mapping[str, TextEncoder], loss: Loss = own_loss
 ) -> Evaluate:
     """evaluate(networks, step) -> mean loss terms over clips of the val split, always with the same noise."""
     try:
@@ -153,7 +153,7 @@ def validation(
             batch = to_device(with_text_features(collate(items, pad_to), encoders), trained.device)
             draws = draws_of(training.seed, rows, "val", device=trained.device)
             with in_precision(training, trained.device):
-                terms = trained.loss(batch, draws)
+                terms = loss(trained, batch, draws)
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0.0) + float(term.float().sum())
         return {name: total / count for name, total in sums.items()}

@@ -1,4 +1,4 @@
-"""The one training loop. A `Recipe` brings a model, which has a `loss(batch, draws)`, and its `batches(step, part, parts)`.
+"""The one training loop. A `Recipe` brings a model, its loss of (batch, draws), and its `batches(step, part, parts)`.
 
 Everything random is a function of (seed, step, position of the sample in the global batch): which samples a step sees,
 their noise and timesteps, dropout. So a step number is all that resuming needs to go on exactly, and P processes with
@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from train.checkpoints import STATE_FILE
 from train.options import TrainOptions
 from train.prefetch import prefetched, to_device
 from train.progress import Meter, Progress
-from train.recipe import Evaluate, Recipe, Sample, draws_of, in_precision, precision_of
+from train.recipe import Evaluate, Loss, Recipe, Sample, draws_of, in_precision, precision_of
 
 MAX_BAD_STEPS = 20
 NOTHING, SAVE, STOP = 0, 1, 2
@@ -50,9 +51,9 @@ class DivergedError(ValueError):
 class LossModule(nn.Module):
     """Makes the loss of a model the forward pass of a module, so that data-parallel wrappers see every use of its networks."""
 
-    def __init__(self, model: Model):
+    def __init__(self, model: Model, loss: Loss):
         super().__init__()
-        self.networks, self.loss = model.networks, model.loss
+        self.networks, self.loss = model.networks, partial(loss, model)
 
     def forward(self, batch: Any, draws: Draws) -> dict[str, Tensor]:
         terms = {name: term.float().mean() for name, term in self.loss(batch, draws).items()}
@@ -137,7 +138,7 @@ class _Run:
         self.checkpoint = self._restore()
         if self.main:
             checkpoints.remember_options(self.save_dir, asdict(options))
-        self.module = self.accelerator.prepare_model(LossModule(model), device_placement=False)
+        self.module = self.accelerator.prepare_model(LossModule(model, recipe.loss), device_placement=False)
         samples_per_step = options.batch_size * options.accumulation * self.world
         self.progress = Progress(self.save_dir, self.step, options.num_steps, samples_per_step, self.main)
         if self.main:
@@ -173,7 +174,8 @@ class _Run:
         if self.main:
             logger.info("going on with %s at step %d", folder, self.step)
             if (state.get("stamp") or self.recipe.stamp) != self.recipe.stamp:
-                logger.warning("the dataset has changed since %s was written: training goes on with what it holds now", folder)
+                logger.warning("what the run learns from, its dataset or teacher, has changed since %s was written: training "
+                               "goes on with what is there now", folder)
         return folder
 
     def plan(self) -> Iterator[tuple[int, int, int]]:

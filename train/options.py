@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from protos.bounds import BATCH_SIZE, PROCESSES, SEED, STEPS, WEIGHT, Range
+from protos.bounds import BATCH_SIZE, PROCESSES, SEED, SHARE, STEPS, WEIGHT, Range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,3 +104,15 @@ class GeneratorOptions(TrainOptions):
         for asked, interval in ((self.eval_during_training, "eval_interval"), (self.gen_during_training, "sample_interval")):
             if asked and not getattr(self, interval):
                 object.__setattr__(self, interval, self.save_interval)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawingOptions:
+    """How clips are drawn"""
+
+    balance: Annotated[float, Range(0, 10)] = 0.7
+    """How far rare contents are lifted: 0 draws clips as often as they occur, 1 every content equally often."""
+    repeat: Annotated[float, SHARE] = 0.35
+    """How often a short action on the spot is played several times in a row, for requests longer than recordings."""
+    bucket: bool = True
+    """With --mask_frames: batches of clips of similar length, which saves the time spent on padding."""

@@ -28,8 +28,14 @@ from train.prefetch import Batches
 # (model to judge, step) -> figures; "rank_by", or without it "loss", tells which checkpoint is best, lower being better.
 Evaluate = Callable[[Any, int], dict[str, float]]
 Sample = Callable[[Any, int], None]
+Loss = Callable[[Any, Any, Draws], dict[str, Tensor]]  # (model, batch, draws) -> terms, scalar or (B,)
 
 logger = logging.getLogger(__name__)
+
+
+def own_loss(model: Model, batch: Any, draws: Draws) -> dict[str, Tensor]:
+    """What the model itself is trained by."""
+    return model.loss(batch, draws)
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,7 @@ class Recipe:
     before_saving: Callable[[Any], None] = lambda model: None  # what is measured of a trained model once, such as its latents
     published: Callable[[Path], dict[str, Tensor] | None] = lambda path: None  # weights of another project's checkpoint
     encoders: Mapping[str, EncodesTexts] = field(default_factory=dict)  # by role, of whose features the loss reads
+    loss: Loss = own_loss
 
     def batch(self, step: int, part: int, parts: int) -> Any:
         """A batch with its text features. It is called by the threads that make batches ahead of time."""

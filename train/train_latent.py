@@ -3,14 +3,13 @@ the latents of a motion autoencoder, the system of the starter weights: what few
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 from model.latent_config import LatentConfig
 from model.lsremgm_config import ALIASES
-from protos.bounds import SHARE, Range
 from protos.flags import configured, with_defaults
 from protos.options import command, run_command
-from train.options import GeneratorOptions
+from train.options import DrawingOptions, GeneratorOptions
 
 if TYPE_CHECKING:
     from train.loop import TrainResult
@@ -21,19 +20,13 @@ if TYPE_CHECKING:
     num_steps=16_000, lr=5e-4, weight_decay=0.01, adam_beta2=0.99, warmup_steps=500, schedule="cosine", grad_clip=1.0,
     precision="auto", ema_decay=0.999, ema_warmup=True, save_interval=500, eval_interval=500, log_interval=50,
 )  # fmt: skip
-class LatentOptions(LatentConfig, GeneratorOptions):
+class LatentOptions(LatentConfig, DrawingOptions, GeneratorOptions):
     """What is trained, and on what."""
 
     dataset: str
     """Dataset folder made by data_loaders.prepare, or a known name."""
     autoencoder: str
     """Checkpoint of train.train_autoencoder, or of a model that has one, whose latents are diffused."""
-    balance: Annotated[float, Range(0, 10)] = 0.7
-    """How far rare contents are lifted: 0 draws clips as often as they occur, 1 every content equally often."""
-    repeat: Annotated[float, SHARE] = 0.35
-    """How often a short action on the spot is played several times in a row, for requests longer than recordings."""
-    bucket: bool = True
-    """With --mask_frames: batches of clips of similar length, which saves the time spent on padding."""
 
     def __post_init__(self) -> None:
         GeneratorOptions.__post_init__(self)
