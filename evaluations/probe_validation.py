@@ -67,8 +67,8 @@ class Validity:
 def real_clips(corpus: Corpus, relabelled: Mapping[str, str]) -> list[RealClip]:
     """Every recording as it was made: no mirrored twins, and the windows of a long one put together again.
 
-    relabelled: {recording: its content}, where that is another than its label says. Raises ValueError where the corpus
-    does not say what its clips show.
+    relabelled: {recording: its content}, where that is another than its label says; recordings by the names they have in their
+    own dataset, also where it was merged into another. Raises ValueError where the corpus does not say what its clips show.
     """
     if not any(label.get("content") for label in corpus.labels):
         raise ValueError(f"{corpus.folder}: its clips have no content labels, so probes cannot be validated on it; "
@@ -86,8 +86,10 @@ def real_clips(corpus: Corpus, relabelled: Mapping[str, str]) -> list[RealClip]:
         rows = np.concatenate([corpus[i] for i in parts])
         joints = corpus.features.joints(torch.from_numpy(rows)).numpy()
         label = corpus.labels[parts[0]]
-        content = relabelled.get(source, label.get("content", ""))
-        clips.append(RealClip(source, content, label.get("style", ""), source.split("_")[0], splits.get(parts[0], ""), joints,
+        original = label.get("original", source)
+        content = relabelled.get(original, label.get("content", ""))
+        actor = (label.get("recording") or original).split("_")[0]
+        clips.append(RealClip(source, content, label.get("style", ""), actor, splits.get(parts[0], ""), joints,
                               describe(joints, corpus.fps)))  # fmt: skip
     return clips
 
