@@ -64,11 +64,10 @@ class Validity:
         return max(passing, key=lambda item: item[1], default=("", 0.0))
 
 
-def real_clips(corpus: Corpus, relabelled: Mapping[str, str]) -> list[RealClip]:
+def real_clips(corpus: Corpus, probes: Probes) -> list[RealClip]:
     """Every recording as it was made: no mirrored twins, and the windows of a long one put together again.
 
-    relabelled: {recording: its content}, where that is another than its label says; recordings by the names they have in their
-    own dataset, also where it was merged into another. Raises ValueError where the corpus does not say what its clips show.
+    ValueError where the corpus does not say what its clips show.
     """
     if not any(label.get("content") for label in corpus.labels):
         raise ValueError(f"{corpus.folder}: its clips have no content labels, so probes cannot be validated on it; "
@@ -86,11 +85,9 @@ def real_clips(corpus: Corpus, relabelled: Mapping[str, str]) -> list[RealClip]:
         rows = np.concatenate([corpus[i] for i in parts])
         joints = corpus.features.joints(torch.from_numpy(rows)).numpy()
         label = corpus.labels[parts[0]]
-        original = label.get("original", source)
-        content = relabelled.get(original, label.get("content", ""))
-        actor = (label.get("recording") or original).split("_")[0]
-        clips.append(RealClip(source, content, label.get("style", ""), actor, splits.get(parts[0], ""), joints,
-                              describe(joints, corpus.fps)))  # fmt: skip
+        actor = (label.get("recording") or label.get("original") or source).split("_")[0]
+        clips.append(RealClip(source, probes.content_of(label, source), label.get("style", ""), actor, splits.get(parts[0], ""),
+                              joints, describe(joints, corpus.fps)))  # fmt: skip
     return clips
 
 
@@ -195,10 +192,11 @@ class _Validation:
         return self.share(probe, (tuple(clip.measures for clip in each) for each in trials))
 
     def shuffled(self, probe: Probe, trials: Sequence[tuple[RealClip, ...]]) -> Iterable[Told]:
-        """Motions made for other prompts: clips of the other probes' contents, or pairs each of the other's."""
+        """Motions made for other prompts: clips of the other probes' contents that do not imply it, or pairs each of the other's."""
         if probe.paired:
             return [(b.measures, a.measures) for a, b in trials]
-        others = [p.content for p in self.probes.content_probes if p.content != probe.content and p.content in self.by_content]
+        asked = dict.fromkeys(p.content for p in self.probes.content_probes)
+        others = [each for each in asked if each in self.by_content and each not in (probe.content, *probe.implied_by)]
         drawn = (self.random.choice(np.array(self.by_content[other], dtype=object), PER_CONTROL) for other in others)
         return [(clip.measures,) for each in drawn for clip in each]
 
