@@ -99,8 +99,8 @@ class Trial:
 
 @dataclass(frozen=True)
 class Probes:
-    """The probes of a dataset, those of its base included; lengths count at `fps`. `relabelled`: {recording, by its name in its own
-    dataset: what it shows in truth}.
+    """The probes of a dataset, those of its base included; lengths count at `fps`. `relabelled`: {recording, as its own dataset
+    calls it: what it shows in truth}.
 
     ValueError names what contradicts itself.
     """
@@ -193,8 +193,8 @@ class Amendment:
 
 @dataclass(frozen=True)
 class ProbesFile:
-    """A file of probes. One with a `base`, a dataset that has probes, holds what it adds to those: rules (in the place of any of the
-    same name), probes, relabelled recordings, and by name what it `amended` of the base's probes."""
+    """A file of probes. One with a `base`, a dataset that has probes, says what it adds to those: rules (in the place of those of
+    the same name), probes, relabelled recordings, and by their names what the base's probes are `amended` by."""
 
     base: str | None = None
     fps: float | None = None
@@ -248,7 +248,7 @@ def probes_of(dataset: str) -> Probes:
 
 
 def probes_found(corpus: Corpus) -> Probes | None:
-    """The probes of a dataset: by the name of its folder, or else those of the dataset that shows most of the same contents, and the
+    """The probes of a dataset: by the name of its folder, or else those of a dataset that shows most of the same contents and
     fewest others."""
     name = corpus.folder.resolve().name
     if name in with_probes():

@@ -21,9 +21,9 @@ from evaluations.eval_probes import EvalProbesOptions, main
 from evaluations.nearest_motion import MotionBank
 from evaluations.probe_run import Probed, probe_folder, validate_on
 from evaluations.probe_validation import control_motions, real_clips, validate
-from evaluations.probes import DATASETS, Probe, Probes, Rule, Side, plain_words, probes_for, probes_of
+from evaluations.probes import DATASETS, Probe, Probes, Rule, Side, plain_words, probes_for, probes_of, read_probes
 from protos.options import make_options
-from protos.reading import FileError, read_toml
+from protos.reading import FileError
 from tests.shared import shared
 from tests.synthetic import raise_hand, standing, turn, walk, write_run
 
@@ -230,7 +230,7 @@ prompts = ["kick as high as you can"]\n"""
 
     def read(rule: str, content: str = lines) -> Probes:
         file.write_text(text.replace("[rules]\n", f"[rules]\n{rule}\n") + f"\n[[probes]]\n{content}")
-        return read_toml(file, Probes)
+        return read_probes(file)
 
     rule = '"kicks high" = { none_of = [], within = { kick = [1.2, inf] } }'
     added = read(rule)
@@ -251,7 +251,7 @@ def test_a_dataset_has_its_own_probes_or_those_of_one_that_shows_the_same(small_
     corpus = Corpus.open(small_dataset)
     assert probes_for(corpus) == PROBES
     corpus.labels = [{"content": "juggling"} for _ in corpus.labels]
-    with pytest.raises(ValueError, match="nothing that probes ask for; there are probes for bandai_namco"):
+    with pytest.raises(ValueError, match="nothing that probes ask for; there are probes for bandai_cmu, bandai_namco"):
         probes_for(corpus)
     with pytest.raises(ValueError, match="no probes for dataset juggling"):
         probes_of("juggling")
@@ -272,7 +272,7 @@ def test_the_two_motions_of_a_pair_are_judged_together():
 @pytest.fixture(scope="module")
 def clips(small_dataset):
     corpus = Corpus.open(small_dataset)
-    return real_clips(corpus, {}), control_motions(corpus, PROBES, count=20)
+    return real_clips(corpus, PROBES), control_motions(corpus, PROBES, count=20)
 
 
 def test_validation_exposes_rules_that_are_too_lenient_or_too_strict(clips):
@@ -306,7 +306,7 @@ def test_a_corpus_without_contents_cannot_validate(small_dataset):
     corpus = Corpus.open(small_dataset)
     corpus.labels = [{} for _ in corpus.labels]
     with pytest.raises(ValueError, match="no content labels"):
-        real_clips(corpus, {})
+        real_clips(corpus, PROBES)
 
 
 def test_the_nearest_training_clip_is_found_wherever_it_stands_and_however_fast():
@@ -421,7 +421,7 @@ def bandai_namco(tmp_path_factory) -> Path:
     from data_loaders.read_recordings import PreparationSettings
 
     folder = tmp_path_factory.mktemp("bandai") / "bandai_namco"
-    prepare(PreparationSettings("bandai_namco", shared("data", "bandai_namco"), folder, mirror=False))
+    prepare(PreparationSettings("bandai_namco", input=shared("data", "bandai_namco"), output=folder, mirror=False))
     return folder
 
 
@@ -433,6 +433,6 @@ def test_every_probe_is_valid_on_the_recordings(bandai_namco):
 
 @pytest.mark.slow
 def test_mirrored_recordings_show_the_mirrored_content(bandai_namco):
-    real = real_clips(Corpus.open(bandai_namco), PROBES.relabelled)
+    real = real_clips(Corpus.open(bandai_namco), PROBES)
     for clip in real[::40]:
         assert passing(mirrored(clip.joints)) == swapped(passing(clip.joints)), clip.name
