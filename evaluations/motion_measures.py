@@ -5,7 +5,7 @@ body of humanml (shoulder to wrist 0.53 m, hip to ankle 0.82 m); `eval_probes --
 """
 
 import numpy as np
-from scipy.ndimage import gaussian_filter1d, label, minimum_filter1d, uniform_filter1d
+from scipy.ndimage import binary_closing, gaussian_filter1d, label, minimum_filter1d, uniform_filter1d
 
 PELVIS, L_HIP, R_HIP, L_ANKLE, R_ANKLE, CHEST, NECK, HEAD = 0, 1, 2, 7, 8, 9, 12, 15
 L_SHOULDER, R_SHOULDER, L_ELBOW, R_ELBOW, L_WRIST, R_WRIST = 16, 17, 18, 19, 20, 21
@@ -151,7 +151,8 @@ def _off_the_floor(joints: np.ndarray, fps: float) -> Measures:
     feet, pelvis = joints[:, FEET], joints[:, PELVIS, 1]
     lowest_foot = feet[..., 1].min(axis=1)
     lift = lowest_foot - np.percentile(lowest_foot, 5)
-    air = (lift > AIRBORNE) & (_speed(feet, fps).min(axis=1) > PLANTED)
+    moving = (lift > AIRBORNE) & (_speed(feet, fps).min(axis=1) > PLANTED)
+    air = moving | (lift > AIRBORNE) & binary_closing(moving, np.ones(round(0.15 * fps) + 1))  # slow at the height of a jump
     flight, _ = label(air)  # number of the flight that a frame is in, 0 for none
     jump = air & (np.bincount(flight)[flight] <= fps)  # who hangs or stands on his hands is longer off the floor
     usual = np.percentile(pelvis[~air], 75) if not air.all() else np.inf
