@@ -38,7 +38,7 @@ class EvalProbesOptions(DecodingSettings):
     physics_clips: Annotated[int, Range(0, 1_000_000)] = 200
     """Make motions for so many captions of the test split too, to compare physics with those very clips (0: none)."""
     only: str | None = None
-    """Only the probes of a group (locomotion, hands, actions, pairs) or whose name begins so."""
+    """Only the probes of a group (locomotion, hands, actions, pairs, activities) or whose name begins so."""
     batch_size: Annotated[int, BATCH_SIZE] = 64
     """Motions made at once."""
     device: str = "auto"

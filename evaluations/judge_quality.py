@@ -17,8 +17,8 @@ Rates = dict[str, tuple[float, float]]  # {metric: (of the evaluator, by chance)
 def judge_evaluator(judge: TextMotionSpace, corpus: Corpus, split: str = "test", replications: int = 20, seed: int = 10) -> Rates:
     """Means over the replications, each one pass over the split. ValueError where the clips have no content label."""
     data, probes = real_set(corpus, split), probes_found(corpus)
-    content = {name: labels.get("content", "") for name, labels in zip(corpus.names, corpus.labels)}
-    content |= probes.relabelled if probes else {}
+    shown = probes.content_of if probes else lambda labels, name: labels.get("content", "")
+    content = {name: shown(labels, name) for name, labels in zip(corpus.names, corpus.labels)}
     labels = np.array([content.get(entry.name, "") for entry in data.entries])
     if not all(labels):
         raise ValueError(f"{corpus.folder}: its clips have no content label to compare")

@@ -5,6 +5,7 @@ body of humanml (shoulder to wrist 0.53 m, hip to ankle 0.82 m); `eval_probes --
 """
 
 import numpy as np
+from scipy.ndimage import binary_closing, gaussian_filter1d, label, minimum_filter1d, uniform_filter1d
 
 PELVIS, L_HIP, R_HIP, L_ANKLE, R_ANKLE, CHEST, NECK, HEAD = 0, 1, 2, 7, 8, 9, 12, 15
 L_SHOULDER, R_SHOULDER, L_ELBOW, R_ELBOW, L_WRIST, R_WRIST = 16, 17, 18, 19, 20, 21
@@ -14,7 +15,10 @@ FEET = [7, 10, 8, 11]
 
 RAISED = -0.10  # wrist height over the shoulder (m): graceful raises in the corpus stop right at the shoulder
 AIRBORNE = 0.04  # both feet this far (m) over their usual lowest height: a flight phase
+PLANTED = 0.5  # a foot slower than this (m/s) stands, however high: floors are captured a little aslant
 LEG_STRAIGHT = 0.62  # hip to ankle (m): a kick has a straight leg, the heel of a runner comes up with a bent one
+HIGH_UP = 0.45  # both feet this far (m) over the floor: on something that is climbed
+STEPPING = 0.5  # an ankle faster than this (m/s) takes a step
 
 MEASURES = {
     "seconds": "length of the motion",
@@ -23,9 +27,17 @@ MEASURES = {
     "left_speed": "the same to its left",
     "drift": "sideways speed as a share of that along the facing",
     "turn": "from the mean facing of the first moments to that of the last ones, left positive, degrees",
+    "braking": "how much slower the root is at a moment than at one before it, m/s",
+    "slowest": "of its speed, over moments of 0.3 s, m/s",
+    "turning": "how far the facing turns in a second, to and fro counted, degrees",
+    "net_travel": "distance of the end from the start, as a share of the path of the root",
     "flight": "share of frames with both feet in the air",
     "cadence": "steps per second: how often the ankles pass each other",
     "stride": "how far apart the ankles get, m",
+    "steps": "per second: how often an ankle starts to move",
+    "jump": "how far the pelvis rises over its usual height in flights of at most a second, m",
+    "feet_lift": "how far both feet get over the ground in them, m",
+    "aloft_seconds": "time that both feet are high over the floor (height 0), the pelvis over them",
     "raised_seconds_left": "time that the wrist is at least as high as the shoulder",
     "raised_seconds_right": "the same of the right hand",
     "wrist_top_left": "highest the wrist gets over the shoulder, m",
@@ -40,7 +52,14 @@ MEASURES = {
     "bow_head": "pitch of the head over that of the upper trunk, at the deepest point, degrees",
     "bow_reach": "how far a wrist is held out in front of its shoulder there, m",
     "punch": "longest quick stretch of an arm at shoulder height, from a bent elbow, m",
-    "kick": "highest a nearly straight leg lifts its ankle over the ground, m",
+    "bounces": "per second: how often a hand turns up or down that is held before the hip and moves more so than to and fro",
+    "kick": "how far a nearly straight leg lifts its ankle over the other within 0.4 s, the head up, m",
+    "leg_swing": "of an ankle forward relative to the pelvis, at its fastest, the head up, m/s",
+    "head_start": "height of the head over the lowest joint of the motion in its first quarter of a second, m",
+    "head_end": "the same in its last",
+    "dip": "how far the head sinks under where it starts and ends, m",
+    "pelvis_lowest": "lowest height of the pelvis over the lowest joint of the motion, m",
+    "upside_down": "how far the head gets under the pelvis, negative where it stays over it, m",
 }
 Measures = dict[str, float]  # a number for each of MEASURES
 
@@ -59,17 +78,18 @@ def describe(joints: np.ndarray, fps: float) -> Measures | None:
         "seconds": len(joints) / fps,
         **_travel(joints, yaw, forward, left, fps),
         **_gait(steady, forward, fps),
+        **_off_the_floor(steady, fps),
         **_hands(joints, steady, fps),
         **_trunk(steady, forward, fps),
+        **_head_and_pelvis(steady, fps),
         "punch": max(_punch(steady, shoulder, wrist, fps) for shoulder, _, wrist in ARMS.values()),
-        "kick": _kick(joints),
+        "bounces": max(_bounces(steady, wrist, fps) for _, _, wrist in ARMS.values()),
+        **_legs(steady, forward, fps),
     }
     return {name: float(found[name]) for name in MEASURES}
 
 
 def _smooth(values: np.ndarray, sigma: float) -> np.ndarray:
-    from scipy.ndimage import gaussian_filter1d
-
     return gaussian_filter1d(values, sigma, axis=0, mode="nearest")
 
 
@@ -82,6 +102,16 @@ def body_axes(joints: np.ndarray, fps: float, seconds: float = 0.15) -> tuple[np
     return yaw, np.stack([sin, zero, cos], -1), np.stack([cos, zero, -sin], -1)
 
 
+def _mean_over(values: np.ndarray, frames: float) -> np.ndarray:
+    """Running mean of values (T,) over so many frames, as many at the ends as there are."""
+    return uniform_filter1d(values, max(1, round(frames)), mode="nearest")
+
+
+def _speed(points: np.ndarray, fps: float) -> np.ndarray:
+    """Speed (T, K) in m/s of points (T, K, 3)."""
+    return np.linalg.norm(np.gradient(points, axis=0), axis=-1) * fps
+
+
 def _along(vectors: np.ndarray, axis: np.ndarray) -> np.ndarray:
     return np.einsum("td,td->t", vectors, axis)
 
@@ -90,24 +120,47 @@ def _travel(joints: np.ndarray, yaw: np.ndarray, forward: np.ndarray, left: np.n
     velocity = np.diff(_smooth(joints[:, PELVIS], 0.12 * fps), axis=0) * fps  # (T-1, 3): sway of the steps taken out
     ends = max(1, min(round(0.4 * fps), len(yaw) // 4))
     ahead, aside = _along(velocity, forward[:-1]).mean(), _along(velocity, left[:-1]).mean()
+    speed = np.hypot(velocity[:, 0], velocity[:, 2])  # (T-1,)
+    calm = _mean_over(speed, 0.3 * fps)
+    start_to_end = np.linalg.norm(velocity[:, [0, 2]].sum(axis=0))
     return {
-        "speed": np.hypot(velocity[:, 0], velocity[:, 2]).mean(),
+        "speed": speed.mean(),
         "forward_speed": ahead,
         "left_speed": aside,
         "drift": abs(aside) / max(abs(ahead), 1e-9),
         "turn": np.degrees(yaw[-ends:].mean() - yaw[:ends].mean()),
+        "braking": (np.maximum.accumulate(calm) - calm).max(),
+        "slowest": calm.min(),
+        "turning": np.degrees(np.abs(np.diff(yaw)).mean()) * fps,
+        "net_travel": start_to_end / max(speed.sum(), 1e-9),
     }
 
 
 def _gait(joints: np.ndarray, forward: np.ndarray, fps: float) -> Measures:
-    lowest_foot = joints[:, FEET, 1].min(1)
-    ground = np.percentile(lowest_foot, 5)
     apart = _along(joints[:, L_ANKLE] - joints[:, R_ANKLE], forward)
     apart = _smooth(apart - apart.mean(), 0.05 * fps)
+    stepping = _speed(joints[:, [L_ANKLE, R_ANKLE]], fps) > STEPPING  # (T, 2)
     return {
-        "flight": (lowest_foot - ground > AIRBORNE).mean(),
         "cadence": np.count_nonzero(np.diff(np.signbit(apart))) * fps / len(apart),
         "stride": np.percentile(np.abs(apart), 95),
+        "steps": np.count_nonzero(stepping[1:] & ~stepping[:-1]) * fps / len(joints),
+    }
+
+
+def _off_the_floor(joints: np.ndarray, fps: float) -> Measures:
+    feet, pelvis = joints[:, FEET], joints[:, PELVIS, 1]
+    lowest_foot = feet[..., 1].min(axis=1)
+    lift = lowest_foot - np.percentile(lowest_foot, 5)
+    moving = (lift > AIRBORNE) & (_speed(feet, fps).min(axis=1) > PLANTED)
+    air = moving | (lift > AIRBORNE) & binary_closing(moving, np.ones(round(0.15 * fps) + 1))  # slow at the height of a jump
+    flight, _ = label(air)  # number of the flight that a frame is in, 0 for none
+    jump = air & (np.bincount(flight)[flight] <= fps)  # who hangs or stands on his hands is longer off the floor
+    usual = np.percentile(pelvis[~air], 75) if not air.all() else np.inf
+    return {
+        "flight": air.mean(),
+        "jump": max(0.0, pelvis[jump].max() - usual) if jump.any() else 0.0,
+        "feet_lift": lift[jump].max() if jump.any() else 0.0,
+        "aloft_seconds": ((lowest_foot > HIGH_UP) & (pelvis - lowest_foot > 0.2)).sum() / fps,
     }
 
 
@@ -181,7 +234,37 @@ def _punch(joints: np.ndarray, shoulder: int, wrist: int, fps: float) -> float:
     return best
 
 
-def _kick(joints: np.ndarray) -> float:
+def _bounces(joints: np.ndarray, wrist: int, fps: float) -> float:
+    """Changes of direction (per second, of at least 0.1 m) of a wrist up and down, as over a ball; 0 where it is not about hip
+    height and before the body, or swings to and fro by as much, as the arms of a walk do."""
+    _, forward, _ = body_axes(joints, fps, seconds=0.5)
+    hand = joints[:, wrist] - joints[:, PELVIS]
+    up, ahead = hand[:, 1], _along(hand, forward)
+    held = -0.12 <= np.median(up) <= 0.18 and np.median(ahead) >= 0.05
+    return reversals(up, 0.10) * fps / len(joints) if held and up.std() >= 1.08 * ahead.std() else 0.0
+
+
+def _legs(joints: np.ndarray, forward: np.ndarray, fps: float) -> Measures:
     hips, ankles = (joints[:, list(each)] for each in zip(*LEGS))  # (T, 2, 3)
+    upright = (joints[:, [HEAD], 1] - joints[:, [PELVIS], 1]) > 0.2  # (T, 1)
     straight = np.linalg.norm(ankles - hips, axis=-1) > LEG_STRAIGHT
-    return np.where(straight, ankles[..., 1] - joints[..., 1].min(), 0.0).max()
+    height = ankles[..., 1]  # (T, 2)
+    risen = height - minimum_filter1d(height, (back := round(0.4 * fps)) + 1, axis=0, mode="nearest", origin=back // 2)
+    lift = np.minimum(height - height[:, ::-1], risen)
+    swing = np.einsum("tkd,td->tk", np.gradient(ankles - joints[:, [PELVIS]], axis=0), forward) * fps
+    return {
+        "kick": np.where(straight & upright, lift, 0.0).max(),
+        "leg_swing": np.where(upright, swing, 0.0).max(),
+    }
+
+
+def _head_and_pelvis(joints: np.ndarray, fps: float) -> Measures:
+    floor, ends = joints[..., 1].min(), max(1, round(0.25 * fps))
+    head, pelvis = joints[:, HEAD, 1] - floor, joints[:, PELVIS, 1] - floor
+    return {
+        "head_start": head[:ends].mean(),
+        "head_end": head[-ends:].mean(),
+        "dip": min(head[:ends].max(), head[-ends:].max()) - head.min(),
+        "pelvis_lowest": pelvis.min(),
+        "upside_down": (pelvis - head).max(),
+    }

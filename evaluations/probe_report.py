@@ -11,13 +11,17 @@ from data_loaders.corpus import Corpus
 from evaluations.motion_measures import MEASURES
 from evaluations.physics import physics_table
 from evaluations.probe_run import Near, Probed, probe_model, validate_on
-from evaluations.probe_validation import Validity
-from evaluations.probes import Probe, probes_for
+from evaluations.probe_validation import RARE, Validity
+from evaluations.probes import ACTIVITIES, Probe, probes_for
 from evaluations.report import Report, Table, decimals, percent, table
 from model.capabilities import OWN
 from sample.generation import load
 
-RATES = ("overall", "mean_over_probes", "locomotion", "hands", "left_right_hands", "actions", "paired_styles", "rare_contents")
+RATES = {
+    "overall": "overall", "overall_without_activities": "overall, without new contents", "mean_over_probes": "mean over probes",
+    "locomotion": "locomotion", "hands": "hands", "left_right_hands": "left right hands", "actions": "actions",
+    "paired_styles": "paired styles", "activities": "new contents, counted", "rare_contents": "rare contents",
+}  # fmt: skip
 
 
 def pass_rates(model_path: str, dataset: str, repetitions: int, device: str = "auto") -> dict[str, Any]:
@@ -50,7 +54,9 @@ def summarise(probed: Probed, validity: Sequence[Validity] = ()) -> dict[str, An
             "counted": probe.name in counted,
             "valid": row.valid if row else None,
             "rare": row.rare if row else None,
+            "takes": row.takes if row else None,
             "real_rate": row.own if row else None,
+            "real_cuts_rate": row.own_cuts if row else None,
             "style_blind_rate": row.style_blind if row else None,
             "other_prompts_rate": _on_other_prompts(probe, probed),
             "wordings": {prompt: share(each) for prompt, each in wordings[probe.name].items()},
@@ -62,8 +68,10 @@ def summarise(probed: Probed, validity: Sequence[Validity] = ()) -> dict[str, An
         return share([good for name in among if group in (None, counted.get(name)) for good in passed[name]])
 
     rates = [found[name]["rate"] for name in counted if name in found]
+    base = [name for name, group in counted.items() if group != ACTIVITIES]
     return {
         "overall": pooled(),
+        "overall_without_activities": pooled(None, base) if len(base) < len(counted) else None,
         "mean_over_probes": float(np.mean(rates)) if rates else None,
         "probes_at_90": f"{sum(rate >= 0.9 for rate in rates)} of {len(rates)}",
         "hands": pooled("hands"),
@@ -71,6 +79,7 @@ def summarise(probed: Probed, validity: Sequence[Validity] = ()) -> dict[str, An
         "locomotion": pooled("locomotion"),
         "actions": pooled("actions"),
         "paired_styles": pooled("pairs"),
+        "activities": pooled(ACTIVITIES),
         "rare_contents": pooled(None, [name for name, row in worth.items() if row.rare]),
         "probes": found,
     }
@@ -92,14 +101,18 @@ def probe_report(facts: dict[str, Any], validity: Sequence[Validity], probed: Pr
     nearest: (metres, name) of the training clip that is nearest to each motion, where that is known.
     """
     summary, physics, probes = facts["summary"], facts["physics"], facts["summary"]["probes"].items()
-    rows = [[key.replace("_", " "), percent(summary[key])] for key in RATES if summary[key] is not None]
-    columns = ["probe", "pass, %", "judged", "real clips, %", "on other prompts, %", "style-blind, %", "note"]
+    rows = [[label, percent(summary[key])] for key, label in RATES.items() if summary[key] is not None]
+    columns = ["probe", "pass, %", "judged", "real clips, %", "their cuts, %", "on other prompts, %", "style-blind, %",
+               "takes (train/val/test)", "note"]  # fmt: skip
+    shares = ("real_rate", "real_cuts_rate", "other_prompts_rate", "style_blind_rate")
     notes = [
-        "Overall counts valid probes; contents with fewer than 5 training clips are reported apart (rare contents).",
+        f"Overall counts valid probes; contents with fewer than {RARE} training takes are listed, and pooled apart (rare "
+        "contents). New contents: what a dataset shows beside those whose probes it builds on. Cuts: the clips that long "
+        "recordings were cut into, of which a model learns.",
         table(columns, [
-            [name, percent(p["rate"]), p["judged"], *(percent(p[key]) for key in ("real_rate", "other_prompts_rate",
-                                                                                "style_blind_rate")),
-             "rare content" if p["rare"] else "" if p["counted"] else "invalid: not counted"]
+            [name, percent(p["rate"]), p["judged"], *(percent(p[key]) for key in shares), takes_text(p["takes"]),
+             f"rare content{'' if p['valid'] else ', invalid'}: not counted" if p["rare"] else
+             "" if p["counted"] else "invalid: not counted"]
             for name, p in probes
         ]),
     ]  # fmt: skip
@@ -129,17 +142,23 @@ def validity_report(validity: Sequence[Validity], corpus: Corpus, num_clips: int
 
 def validity_table(validity: Sequence[Validity]) -> Table:
     """Everything a reader needs to trust a probe, or not: shares that pass in %."""
-    columns = ["probe", "real clips", "pass", "held out", "worst other content", "noise", "smooth noise", "mean pose",
-               "shuffled prompts", "style-blind", "verdict"]  # fmt: skip
+    columns = ["probe", "takes (train/val/test)", "real clips", "pass", "their cuts", "held out", "worst other content", "noise",
+               "smooth noise", "mean pose", "shuffled prompts", "style-blind", "verdict"]  # fmt: skip
     rows = []
     for row in validity:
         name, worst = row.worst_other
         rows.append([
-            row.probe, row.own_count, percent(row.own), percent(row.held_out), f"{percent(worst)} {name}".rstrip(),
-            *(percent(row.controls.get(control)) for control in columns[5:9]), percent(row.style_blind),
+            row.probe, takes_text(row.takes), row.own_count, percent(row.own), percent(row.own_cuts), percent(row.held_out),
+            f"{percent(worst)} {name}".rstrip(), *(percent(row.controls.get(control)) for control in columns[7:11]),
+            percent(row.style_blind),
             ("valid" if row.valid else "INVALID: " + "; ".join(row.reasons)) + (" (rare content)" if row.rare else ""),
         ])  # fmt: skip
     return columns, rows
+
+
+def takes_text(takes: Sequence[int] | None) -> str | None:
+    """'10/0/3': recordings in train, val and test."""
+    return None if takes is None else "/".join(map(str, takes))
 
 
 def distance_table(memorisation: dict[str, dict[str, float]]) -> str:

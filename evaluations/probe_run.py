@@ -53,7 +53,7 @@ class Probed:
 
 def validate_on(corpus: Corpus, probes: Probes, chosen: Sequence[Probe] | None = None) -> tuple[list[RealClip], list[Validity]]:
     """The real clips of a corpus, and what the probes are worth on them. ValueError where it tells no contents."""
-    clips = real_clips(corpus, probes.relabelled)
+    clips = real_clips(corpus, probes)
     return clips, validate(clips, control_motions(corpus, probes), probes, chosen)
 
 

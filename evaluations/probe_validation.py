@@ -5,7 +5,7 @@ at most 10 % of the clips of any other content that does not imply it, and at mo
 of motions made for other prompts.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -30,7 +30,8 @@ Told = tuple[Measures | None, ...]  # of a motion, or of the two of a pair
 
 @dataclass(frozen=True)
 class RealClip:
-    """A whole recording of the corpus: joints (T, J, 3) in metres, the content it shows, and who shows it."""
+    """A whole recording of the corpus: joints (T, J, 3) in metres, the content it shows, and who shows it. `cuts`: measures of
+    the clips it was cut into, of which a model learns; its own where it is one clip."""
 
     name: str
     content: str
@@ -39,6 +40,7 @@ class RealClip:
     split: str
     joints: np.ndarray
     measures: Measures | None
+    cuts: tuple[Measures | None, ...]
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class Validity:
     content: str
     own: float
     own_count: int
+    own_cuts: float | None  # the same for the clips that long recordings were cut into: what a model can reach; of one side only
+    takes: tuple[int, int, int]  # recordings of its content in train, val and test; of two sides, of the rarer one
     held_out: float | None  # the same for clips outside the training split
     others: dict[str, float]  # content that does not imply the probe -> rate
     controls: dict[str, float]  # noise, smooth noise, mean pose, shuffled prompts -> rate
@@ -64,11 +68,10 @@ class Validity:
         return max(passing, key=lambda item: item[1], default=("", 0.0))
 
 
-def real_clips(corpus: Corpus, relabelled: Mapping[str, str]) -> list[RealClip]:
+def real_clips(corpus: Corpus, probes: Probes) -> list[RealClip]:
     """Every recording as it was made: no mirrored twins, and the windows of a long one put together again.
 
-    relabelled: {recording: its content}, where that is another than its label says. Raises ValueError where the corpus
-    does not say what its clips show.
+    ValueError where the corpus does not say what its clips show.
     """
     if not any(label.get("content") for label in corpus.labels):
         raise ValueError(f"{corpus.folder}: its clips have no content labels, so probes cannot be validated on it; "
@@ -83,13 +86,20 @@ def real_clips(corpus: Corpus, relabelled: Mapping[str, str]) -> list[RealClip]:
     clips = []
     for source, parts in tqdm(recordings.items(), desc="real clips", unit="clip", disable=None):
         parts = sorted(parts, key=lambda i: window_number(corpus.names[i]))
-        rows = np.concatenate([corpus[i] for i in parts])
-        joints = corpus.features.joints(torch.from_numpy(rows)).numpy()
+        cuts = [corpus[i] for i in parts]
+        joints = joints_of(corpus, np.concatenate(cuts))
+        whole = describe(joints, corpus.fps)
+        told = tuple(describe(joints_of(corpus, rows), corpus.fps) for rows in cuts) if len(cuts) > 1 else (whole,)
         label = corpus.labels[parts[0]]
-        content = relabelled.get(source, label.get("content", ""))
-        clips.append(RealClip(source, content, label.get("style", ""), source.split("_")[0], splits.get(parts[0], ""), joints,
-                              describe(joints, corpus.fps)))  # fmt: skip
+        actor = (label.get("recording") or label.get("original") or source).split("_")[0]
+        clips.append(RealClip(source, probes.content_of(label, source), label.get("style", ""), actor, splits.get(parts[0], ""),
+                              joints, whole, told))  # fmt: skip
     return clips
+
+
+def joints_of(corpus: Corpus, rows: np.ndarray) -> np.ndarray:
+    """Joints (T, J, 3) in metres of features (T, D) of one person."""
+    return corpus.features.joints(torch.from_numpy(np.array(rows))).numpy()
 
 
 def control_motions(corpus: Corpus, probes: Probes, count: int = 200, seed: int = 0) -> dict[str, list[Measures | None]]:
@@ -99,8 +109,7 @@ def control_motions(corpus: Corpus, probes: Probes, count: int = 200, seed: int 
     lengths = random.choice([frames for trial in probes.plan(1, corpus.fps) for frames in trial.frames], count)
 
     def decoded(rows: np.ndarray) -> Measures | None:
-        features = torch.from_numpy((rows * corpus.std + corpus.mean).astype(np.float32))
-        return describe(corpus.features.joints(features).numpy(), corpus.fps)
+        return describe(joints_of(corpus, (rows * corpus.std + corpus.mean).astype(np.float32)), corpus.fps)
 
     controls: dict[str, list[Measures | None]] = {"noise": [], "smooth noise": []}
     for frames in lengths:
@@ -177,10 +186,13 @@ class _Validation:
             reasons.append(f"only {passing:.0%} of its own clips pass")
         reasons += [f"{rate:.0%} of {name} pass" for name, rate in {**others, **controls}.items() if rate > OTHER_RATE]
         held_out = trials_of(probe, *own[:-1], [clip for clip in own[-1] if clip.split != "train"])
+        splits = (Counter(clip.split for clip in each) for each in own)
+        takes = min(tuple(found[split] for split in ("train", "val", "test")) for found in splits)
+        cuts = None if probe.paired else self.share(probe, ((each,) for clip in own[0] for each in clip.cuts))
         return Validity(
-            probe.name, "/".join(sorted({side.content for side in probe.sides})), passing, count, self.rate(probe, held_out),
-            others, controls, min(sum(clip.split == "train" for clip in each) for each in own) < RARE, not reasons,
-            tuple(reasons), self.style_blind(probe, own) if probe.sides[0].style else None,
+            probe.name, "/".join(sorted({side.content for side in probe.sides})), passing, count, cuts, takes,
+            self.rate(probe, held_out), others, controls, takes[0] < RARE, not reasons, tuple(reasons),
+            self.style_blind(probe, own) if probe.sides[0].style else None,
         )  # fmt: skip
 
     def share(self, probe: Probe, motions: Iterable[Told]) -> float | None:
@@ -193,10 +205,12 @@ class _Validation:
         return self.share(probe, (tuple(clip.measures for clip in each) for each in trials))
 
     def shuffled(self, probe: Probe, trials: Sequence[tuple[RealClip, ...]]) -> Iterable[Told]:
-        """Motions made for other prompts: clips of the other probes' contents, or pairs each of the other's."""
+        """Motions made for other prompts: clips of the other probes' contents that do not imply it, or pairs each of the
+        other's."""
         if probe.paired:
             return [(b.measures, a.measures) for a, b in trials]
-        others = [p.content for p in self.probes.content_probes if p.content != probe.content and p.content in self.by_content]
+        asked = dict.fromkeys(p.content for p in self.probes.content_probes)
+        others = [each for each in asked if each in self.by_content and each not in (probe.content, *probe.implied_by)]
         drawn = (self.random.choice(np.array(self.by_content[other], dtype=object), PER_CONTROL) for other in others)
         return [(clip.measures,) for each in drawn for clip in each]
 

@@ -2,23 +2,26 @@
 
 A probe of one side judges a motion by a rule; one of two sides judges two motions of the same seed by theirs and by which of
 them is faster. The probes of a dataset are a file, `datasets/NAME/probes.toml`: what its motions can show, rules, wordings that
-occur in no caption and lengths of typical clips. `evaluations.probe_validation` shows on real clips what a probe is worth.
+occur in no caption and lengths of typical clips; that of a dataset that holds another builds on the other's.
+`evaluations.probe_validation` shows on real clips what a probe is worth.
 """
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 from data_loaders.corpus import Corpus
 from data_loaders.known_datasets import dataset_named
 from evaluations.motion_measures import MEASURES, Measures
-from protos.reading import read_toml
+from protos.reading import FileError, read_toml
 
 DATASETS = Path(__file__).with_name("datasets")
 PROBES_FILE = "probes.toml"
-GROUPS = ("locomotion", "hands", "actions", "pairs")
+ACTIVITIES = "activities"  # what a dataset shows beside the contents of its base
+GROUPS = ("locomotion", "hands", "actions", "pairs", ACTIVITIES)
 
 
 def plain_words(text: str) -> str:
@@ -96,7 +99,8 @@ class Trial:
 
 @dataclass(frozen=True)
 class Probes:
-    """The probes of a dataset, as its file has them; lengths count at `fps`. `relabelled`: {recording: what it shows in truth}.
+    """The probes of a dataset, those of its base included; lengths count at `fps`. `relabelled`: {recording, as its own dataset
+    calls it: what it shows in truth}.
 
     ValueError names what contradicts itself.
     """
@@ -108,6 +112,8 @@ class Probes:
     left_right_hands: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if not self.fps > 0:
+            raise ValueError("fps is missing, and there is no base that tells it")
         before: list[str] = []
         for name, rule in self.rules.items():
             _require(f"rule '{name}' bounds", rule.within, MEASURES)
@@ -128,6 +134,11 @@ class Probes:
     def content_probes(self) -> tuple[Probe, ...]:
         """Those of one side."""
         return tuple(probe for probe in self.probes if not probe.paired)
+
+    def content_of(self, labels: Mapping[str, Any], name: str) -> str:
+        """What a clip shows, by its labels and the name of its recording; mirrored ones by their labels alone."""
+        original = None if labels.get("mirrored") else labels.get("original") or labels.get("source", name)
+        return self.relabelled.get(original, labels.get("content", ""))
 
     def __getitem__(self, name: str) -> Probe:
         return next(probe for probe in self.probes if probe.name == name)
@@ -172,6 +183,49 @@ class Probes:
         ]  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Amendment:
+    """What a probe is on a dataset that holds its own: implied by further contents too, perhaps of another group."""
+
+    implied_by: tuple[str, ...] = ()
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class ProbesFile:
+    """A file of probes. One with a `base`, a dataset that has probes, says what it adds to those: rules (in the place of those of
+    the same name), probes, relabelled recordings, and by their names what the base's probes are `amended` by."""
+
+    base: str | None = None
+    fps: float | None = None
+    rules: dict[str, Rule] = field(default_factory=dict)
+    probes: tuple[Probe, ...] = ()
+    relabelled: dict[str, str] = field(default_factory=dict)
+    left_right_hands: tuple[str, ...] = ()
+    amended: dict[str, Amendment] = field(default_factory=dict)
+
+    def on(self, base: Probes) -> Probes:
+        """These on those of the base. ValueError names what contradicts itself."""
+        _require("amended probe", self.amended, [probe.name for probe in base.probes])
+        amended = []
+        for probe in base.probes:
+            more = self.amended.get(probe.name, Amendment())
+            amended.append(replace(probe, group=more.group or probe.group, implied_by=probe.implied_by + more.implied_by))
+        return Probes(
+            self.fps or base.fps, {**base.rules, **self.rules}, (*amended, *self.probes), base.relabelled | self.relabelled,
+            base.left_right_hands + self.left_right_hands,
+        )  # fmt: skip
+
+
+def read_probes(path: Path) -> Probes:
+    """The probes of a file, those of its base included. FileError names what is wrong."""
+    file = read_toml(path, ProbesFile)
+    try:
+        return file.on(probes_of(file.base) if file.base else Probes(file.fps or 0, {}, ()))
+    except ValueError as error:
+        raise FileError(f"{path}: {error}") from None
+
+
 def _require(what: str, names: Iterable[str], known: Iterable[str]) -> None:
     for name in names:
         if name not in known:
@@ -190,18 +244,19 @@ def probes_of(dataset: str) -> Probes:
     name = known.folder if known else dataset
     if name not in with_probes():
         raise ValueError(f"there are no probes for dataset {dataset}, only for {', '.join(with_probes())}")
-    return read_toml(DATASETS / name / PROBES_FILE, Probes)
+    return read_probes(DATASETS / name / PROBES_FILE)
 
 
 def probes_found(corpus: Corpus) -> Probes | None:
-    """The probes of a dataset: by the name of its folder, or else those of a dataset that shows some of the same contents."""
+    """The probes of a dataset: by the name of its folder, or else those of a dataset that shows most of the same contents and
+    fewest others."""
     name = corpus.folder.resolve().name
     if name in with_probes():
         return probes_of(name)
     contents = {label.get("content") for label in corpus.labels}
-    shared = {each: len(contents & {p.content for p in probes_of(each).content_probes}) for each in with_probes()}
-    best = max(shared, key=shared.__getitem__)
-    return probes_of(best) if shared[best] else None
+    asked = {each: {p.content for p in probes_of(each).content_probes} for each in with_probes()}
+    best = max(asked, key=lambda each: (len(contents & asked[each]), -len(asked[each])))
+    return probes_of(best) if contents & asked[best] else None
 
 
 def probes_for(corpus: Corpus) -> Probes:

@@ -42,7 +42,7 @@ def small_dataset(tmp_path_factory, recordings) -> Path:
     from data_loaders.read_recordings import PreparationSettings
 
     folder = tmp_path_factory.mktemp("prepared") / "small"
-    prepare(PreparationSettings("bandai_namco", recordings, folder, workers=1))
+    prepare(PreparationSettings("bandai_namco", input=recordings, output=folder, workers=1))
     return folder
 
 

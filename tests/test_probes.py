@@ -13,23 +13,21 @@ import torch
 
 from data_loaders.corpus import Corpus
 from data_loaders.features import Features
-from data_loaders.humanml_features import mirror_joints
-from data_loaders.skeleton import load_skeleton
 from data_loaders.text import mirror_text
 from evaluations import motion_measures as measures
 from evaluations.eval_probes import EvalProbesOptions, main
 from evaluations.nearest_motion import MotionBank
 from evaluations.probe_run import Probed, probe_folder, validate_on
 from evaluations.probe_validation import control_motions, real_clips, validate
-from evaluations.probes import DATASETS, Probe, Probes, Rule, Side, plain_words, probes_for, probes_of
+from evaluations.probes import DATASETS, Probe, Probes, Rule, Side, plain_words, probes_for, probes_of, read_probes
 from protos.options import make_options
-from protos.reading import FileError, read_toml
+from protos.reading import FileError
+from tests.acted_motions import both, bowing, mirrored, round_the_corner, running, walking, waving
 from tests.shared import shared
-from tests.synthetic import raise_hand, standing, turn, walk, write_run
+from tests.synthetic import raise_hand, standing, write_run
 
 FPS = 20.0
 ROOT = Path(__file__).resolve().parents[1]
-HUMANML = load_skeleton("humanml")
 PROBES = probes_of("bandai_namco")
 
 
@@ -41,60 +39,6 @@ def passing(joints: np.ndarray) -> set[str]:
 
 def passes(name: str, *motions: np.ndarray, probes: Probes = PROBES) -> bool:
     return probes.passes(probes[name], *(measures.describe(joints, FPS) for joints in motions))
-
-
-def grounded(joints: np.ndarray) -> np.ndarray:
-    """The same poses with the lower foot on the floor in every frame."""
-    joints = joints.copy()
-    joints[..., 1] -= joints[..., 1].min(axis=1, keepdims=True)
-    return joints
-
-
-def walking(speed: float = 1.0, num_frames: int = 100) -> np.ndarray:
-    return grounded(walk(num_frames, speed))
-
-
-def running(speed: float = 2.6, num_frames: int = 70) -> np.ndarray:
-    """Stiff legs that swing without the hips sinking leave the ground whenever they are apart."""
-    return walk(num_frames, speed)
-
-
-def round_the_corner(joints: np.ndarray, degrees: float) -> np.ndarray:
-    """A straight walk along +Z bent to the left, so that it ends `degrees` from where it was heading."""
-    angle = np.radians(degrees) * np.clip(np.linspace(-0.5, 1.5, len(joints)), 0, 1)
-    step = np.diff(joints[:, 0, 2], prepend=joints[0, 0, 2])
-    path = np.stack([np.cumsum(step * np.sin(angle)), np.cumsum(step * np.cos(angle))], -1)
-    local = joints - joints[:, :1] * np.array([1.0, 0.0, 1.0])
-    cos, sin = np.cos(angle)[:, None], np.sin(angle)[:, None]
-    bent = local.copy()
-    bent[..., 0] = cos * local[..., 0] + sin * local[..., 2] + path[:, :1]
-    bent[..., 2] = -sin * local[..., 0] + cos * local[..., 2] + path[:, 1:]
-    return bent
-
-
-def waving(side: str = "left", num_frames: int = 120, swing: float = 0.10) -> np.ndarray:
-    """One arm held up, its forearm swinging sideways at 1.5 Hz."""
-    joints = np.repeat(standing()[None], num_frames, axis=0)
-    elbow, wrist = (HUMANML.index(f"{side}_{part}") for part in ("elbow", "wrist"))
-    turn(joints, HUMANML.index(f"{side}_shoulder"), [elbow, wrist], np.full(num_frames, 2.8))
-    joints[:, wrist, 0] += swing * np.sin(2 * np.pi * 1.5 * np.arange(num_frames) / FPS)
-    return joints
-
-
-def bowing(degrees: float = 50.0, num_frames: int = 90) -> np.ndarray:
-    joints = np.repeat(standing()[None], num_frames, axis=0)
-    legs = {"pelvis"} | {f"{s}_{part}" for s in ("left", "right") for part in ("hip", "knee", "ankle", "foot")}
-    upper = [j for j, name in enumerate(HUMANML.joint_names) if name not in legs]
-    turn(joints, 0, upper, -np.radians(degrees) * np.sin(np.pi * np.arange(num_frames) / (num_frames - 1)))
-    return joints
-
-
-def both(motion, **kwargs) -> np.ndarray:
-    """A one-handed motion done with both hands: the right arm copied from the right-handed one."""
-    left, right = motion(side="left", **kwargs), motion(side="right", **kwargs)
-    arm = [HUMANML.index(f"right_{part}") for part in ("elbow", "wrist")]
-    left[:, arm] = right[:, arm] - np.array([0.05, 0.0, 0.0])  # the drawn body is narrow at the shoulders
-    return left
 
 
 # ---------------------------------------------------------------------------------------- rules on motions
@@ -149,10 +93,6 @@ def test_place_and_heading_do_not_matter(motion):
     assert list(before) == list(measures.MEASURES)
     for name in before:
         np.testing.assert_allclose(after[name], before[name], atol=1e-6, err_msg=name)
-
-
-def mirrored(joints: np.ndarray) -> np.ndarray:
-    return mirror_joints(torch.from_numpy(np.ascontiguousarray(joints)), HUMANML).numpy()
 
 
 def swapped(names: set[str]) -> set[str]:
@@ -230,7 +170,7 @@ prompts = ["kick as high as you can"]\n"""
 
     def read(rule: str, content: str = lines) -> Probes:
         file.write_text(text.replace("[rules]\n", f"[rules]\n{rule}\n") + f"\n[[probes]]\n{content}")
-        return read_toml(file, Probes)
+        return read_probes(file)
 
     rule = '"kicks high" = { none_of = [], within = { kick = [1.2, inf] } }'
     added = read(rule)
@@ -251,7 +191,7 @@ def test_a_dataset_has_its_own_probes_or_those_of_one_that_shows_the_same(small_
     corpus = Corpus.open(small_dataset)
     assert probes_for(corpus) == PROBES
     corpus.labels = [{"content": "juggling"} for _ in corpus.labels]
-    with pytest.raises(ValueError, match="nothing that probes ask for; there are probes for bandai_namco"):
+    with pytest.raises(ValueError, match="nothing that probes ask for; there are probes for bandai_cmu, bandai_namco"):
         probes_for(corpus)
     with pytest.raises(ValueError, match="no probes for dataset juggling"):
         probes_of("juggling")
@@ -272,7 +212,7 @@ def test_the_two_motions_of_a_pair_are_judged_together():
 @pytest.fixture(scope="module")
 def clips(small_dataset):
     corpus = Corpus.open(small_dataset)
-    return real_clips(corpus, {}), control_motions(corpus, PROBES, count=20)
+    return real_clips(corpus, PROBES), control_motions(corpus, PROBES, count=20)
 
 
 def test_validation_exposes_rules_that_are_too_lenient_or_too_strict(clips):
@@ -306,7 +246,7 @@ def test_a_corpus_without_contents_cannot_validate(small_dataset):
     corpus = Corpus.open(small_dataset)
     corpus.labels = [{} for _ in corpus.labels]
     with pytest.raises(ValueError, match="no content labels"):
-        real_clips(corpus, {})
+        real_clips(corpus, PROBES)
 
 
 def test_the_nearest_training_clip_is_found_wherever_it_stands_and_however_fast():
@@ -421,7 +361,7 @@ def bandai_namco(tmp_path_factory) -> Path:
     from data_loaders.read_recordings import PreparationSettings
 
     folder = tmp_path_factory.mktemp("bandai") / "bandai_namco"
-    prepare(PreparationSettings("bandai_namco", shared("data", "bandai_namco"), folder, mirror=False))
+    prepare(PreparationSettings("bandai_namco", input=shared("data", "bandai_namco"), output=folder, mirror=False))
     return folder
 
 
@@ -433,6 +373,6 @@ def test_every_probe_is_valid_on_the_recordings(bandai_namco):
 
 @pytest.mark.slow
 def test_mirrored_recordings_show_the_mirrored_content(bandai_namco):
-    real = real_clips(Corpus.open(bandai_namco), PROBES.relabelled)
+    real = real_clips(Corpus.open(bandai_namco), PROBES)
     for clip in real[::40]:
         assert passing(mirrored(clip.joints)) == swapped(passing(clip.joints)), clip.name
