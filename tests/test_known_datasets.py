@@ -130,8 +130,8 @@ def test_a_damaged_take_is_named(tmp_path, damage):
 
 @pytest.mark.parametrize(("said", "content"), [
     ("Run Duck Underneath", "duck"), ("run/jog, sudden stop", "run-stop"), ("run/jog, veer left", "run-turn"), ("walk", "walk"),
-    ("Run Jump Over", "leap"), ("playground - climb, hang", "climb"), ("jump and spin kick", "acrobatics"), ("soccer - kick ball", "kick-ball"),
-    ("jump, balance", "jump"),
+    ("Run Jump Over", "leap"), ("playground - climb, hang", "climb"), ("jump and spin kick", "acrobatics"),
+    ("soccer - kick ball", "kick-ball"), ("jump, balance", "jump"),
     ("dance - cartwheel-like start, pirouettes", "dance"), ("Michael Jackson styled motions - start walk stop", "dance"),
 ])  # fmt: skip
 def test_what_takes_of_cmu_show_is_told_by_its_index(said, content):

@@ -101,7 +101,8 @@ def test_a_sample_of_a_student_depends_on_its_seed_and_not_on_its_batch(teacher,
     together = generate(prompts, lengths, student, [5, 6, 7])
     for i in range(3):
         alone = generate([prompts[i]], [lengths[i]], student, [5 + i])[0]
-        assert np.abs(alone.joints - together[i].joints).max() < 1e-4
+        far = max(1.0, np.abs(alone.joints).max())  # an untrained model may wander off
+        assert np.abs(alone.joints - together[i].joints).max() < 1e-4 * far
     assert np.abs(generate(prompts[:1], lengths[:1], student, [99])[0].joints - together[0].joints).max() > 1e-3
 
 
