@@ -21,8 +21,7 @@ from benchmarks.timing import Cost, least
 from data_loaders.corpus import Batch, Statistics
 from evaluations import retrieval_metrics
 from model.layers import Posterior
-from model.text_encoders import TextEncoder, with_text_features
-from model.text_store import SavedTexts
+from model.text_encoders import SavedTexts, TextEncoder, with_text_features
 from model.text_towers import load_text_encoder
 from model.tmr import TMR, lengths_to_mask
 from model.tmr_config import TMRConfig

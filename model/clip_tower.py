@@ -8,11 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model.bert_tower import cut, frozen, read_tokenizer, read_tower_weights, rename_layers, renamed
 from model.layers import TransformerLayer, quick_gelu
 from model.loading import as_state, read_torch
-from model.text_encoders import TextEncoderError, Tower
-from model.text_store import sha256_of
+from model.text_encoders import TextEncoderError, Tower, sha256_of
+from model.text_towers import cut, frozen, read_tokenizer, read_tower_weights, rename_layers, renamed
 from protos.reading import FileError, decode_text, read_json, read_lines, refuse_other_formats
 
 BPE_FILE = "bpe_simple_vocab_16e6.txt.gz"

@@ -9,11 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from model import text_encoders, text_store, text_towers
-from model.bert_tower import read_tokenizer
-from model.text_encoders import TextEncoderError, TextFeatures
-from model.text_store import Row, SavedTexts
-from model.text_towers import load_text_encoder
+from model import text_encoders, text_towers
+from model.text_encoders import Row, SavedTexts, TextEncoderError, TextFeatures
+from model.text_towers import load_text_encoder, read_tokenizer
 from protos.reading import FileError
 from tests.saved_texts import write_text_features
 
@@ -113,7 +111,7 @@ def test_no_disk_cache_writes_nothing(own_cache):
 
 
 def test_caches_have_an_end(own_cache, monkeypatch):
-    monkeypatch.setattr(text_store, "LARGEST", 0)
+    monkeypatch.setattr(text_encoders, "LARGEST", 0)
     monkeypatch.setattr(text_encoders, "KEPT_IN_MEMORY", 10_000)
     encoder = load_text_encoder("minilm")
     for _ in range(2):

@@ -14,8 +14,7 @@ from data_loaders.feature_statistics import feature_mean_std
 from data_loaders.text_similarity import duplicates_rule
 from evaluations import retrieval_metrics
 from model.layers import cosines
-from model.text_encoders import TextEncoder, with_text_features
-from model.text_store import SENTENCES, WORDS
+from model.text_encoders import SENTENCES, WORDS, TextEncoder, with_text_features
 from model.text_towers import at_hand, load_text_encoder, saved_beside
 from model.tmr import TMR
 from model.tmr_config import NUM_POSITIONS, TMRConfig
