@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from model.layers import TransformerLayer, quick_gelu
-from model.loading import as_state, read_torch
+from model.model import as_state, read_torch
 from model.text_encoders import TextEncoderError, Tower, sha256_of
 from model.text_towers import cut, frozen, read_tokenizer, read_tower_weights, rename_layers, renamed
 from protos.reading import FileError, decode_text, read_json, read_lines, refuse_other_formats

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from model.layers import TransformerLayer
-from model.loading import as_state, load_checked, made_for, read_safetensors, read_torch
+from model.model import as_state, load_checked, made_for, read_safetensors, read_torch
 from model.registry import named
 from model.text_encoders import SavedTexts, TextEncoder, TextEncoderError, Tower, sha256_of
 from protos.bounds import Range, check_bounds

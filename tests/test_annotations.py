@@ -9,7 +9,7 @@ import torch
 from data_loaders import annotations, guoh3dfeats
 from data_loaders.annotation_builders import file_seconds, sanitised
 from data_loaders.corpus import Corpus
-from model.loading import CheckpointError
+from model.model import CheckpointError
 from protos.outputs import OutputError
 from tests.synthetic import random_corpus, walk
 from train import extract

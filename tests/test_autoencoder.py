@@ -19,8 +19,7 @@ from model.checkpoints import from_pretrained, load_part, save_pretrained
 from model.latent import Latent
 from model.latent_config import LatentConfig
 from model.layers import Posterior
-from model.loading import CheckpointError
-from model.model import Draws
+from model.model import CheckpointError, Draws
 from tests.synthetic import raise_hand, walk
 from train.export import ExportOptions
 from train.export import run as export

@@ -20,10 +20,10 @@ from model.capabilities import Decoding, Request
 from model.checkpoints import from_pretrained, load_part, read_config, save_pretrained
 from model.latent import Latent
 from model.latent_config import LatentConfig
-from model.loading import CheckpointError
 from model.lsremgm import LSReMGM
 from model.lsremgm_config import LSReMGMConfig
 from model.lsremgm_network import MotionDenoiser
+from model.model import CheckpointError
 from model.official.mdm import config_from_args, mdm_name, read_args
 from model.text_encoders import TextFeatures
 from model.text_towers import load_text_encoder

@@ -15,7 +15,7 @@ from model.evaluator_config import EvaluatorConfig, LengthEstimatorConfig
 from model.evaluator_losses import draw_shift, matching_loss, pull, push
 from model.evaluator_words import GloveWords, MinilmWords, load_words
 from model.evaluators import GuoEvaluator, LengthEstimator, sample_lengths
-from model.loading import CheckpointError
+from model.model import CheckpointError
 from model.official import evaluators as official
 from model.text_encoders import TextFeatures
 from protos.reading import FileError

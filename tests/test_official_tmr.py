@@ -13,7 +13,7 @@ from data_loaders.corpus import Statistics
 from data_loaders.features import Features
 from data_loaders.motion_files import motion_of
 from model.checkpoints import from_pretrained
-from model.loading import CheckpointError
+from model.model import CheckpointError
 from model.official import temos as official
 from model.official.tmr import MODULES, config_from_run, extract, load_tmr, tmr_name
 from model.tmr import TMR, lengths_to_mask

@@ -15,7 +15,7 @@ from model import tmr_losses as losses
 from model.capabilities import Request
 from model.checkpoints import from_pretrained, save_pretrained
 from model.layers import Posterior, cosines, scores
-from model.loading import CheckpointError
+from model.model import CheckpointError
 from model.text_encoders import with_text_features
 from model.text_towers import load_text_encoder
 from model.tmr import TMR, lengths_to_mask

@@ -20,8 +20,7 @@ import torch
 from torch import nn
 
 from model.checkpoints import EARLIER_FILES, from_pretrained
-from model.loading import check_weights, read_safetensors, read_torch
-from model.model import Model
+from model.model import Model, check_weights, read_safetensors, read_torch
 from model.registry import WEIGHTS_FILE, is_ours, steps
 from protos.files import encode_json, recover_folder, write_atomically
 from protos.outputs import MANIFEST, OutputError, Outputs, new_folder, remove_folder, require_replaceable, written_earlier

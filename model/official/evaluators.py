@@ -10,7 +10,7 @@ from data_loaders.corpus import Statistics
 from data_loaders.features import Features
 from model.evaluator_config import EvaluatorConfig, LengthEstimatorConfig
 from model.evaluators import GuoEvaluator, LengthEstimator
-from model.loading import CheckpointError, as_state, checkpoint_errors, load_checked, read_torch
+from model.model import CheckpointError, as_state, checkpoint_errors, load_checked, read_torch
 from model.official.weights import first_match, rename
 from model.registry import EVALUATOR_FILE, evaluator_at
 from protos.names import shown

@@ -12,9 +12,9 @@ from data_loaders.corpus import Statistics
 from data_loaders.edit_masks import TARGET_ROWS
 from data_loaders.features import Features
 from data_loaders.known_datasets import DATASET_ROOT, dataset_named
-from model.loading import CheckpointError, as_state, checkpoint_errors, load_checked, made_for, read_settings, read_torch
 from model.lsremgm import LSReMGM
 from model.lsremgm_config import LSReMGMConfig
+from model.model import CheckpointError, as_state, checkpoint_errors, load_checked, made_for, read_settings, read_torch
 from model.official.weights import first_match, rename, torch_layer_name
 from model.text_encoders import TextEncoder
 from protos.names import shown

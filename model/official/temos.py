@@ -15,7 +15,7 @@ from torch import Tensor
 
 from data_loaders.corpus import Statistics
 from data_loaders.features import Features
-from model.loading import CheckpointError, load_checked, made_for
+from model.model import CheckpointError, load_checked, made_for
 from model.official.tmr import tmr_name
 from model.official.weights import read_tensor, read_training_checkpoint, rename
 from model.text_encoders import TextEncoder

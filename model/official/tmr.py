@@ -17,7 +17,7 @@ from torch import Tensor
 
 from data_loaders.corpus import Statistics
 from model.layers import EPS
-from model.loading import CheckpointError, checkpoint_errors, load_checked, made_for
+from model.model import CheckpointError, checkpoint_errors, load_checked, made_for
 from model.official.weights import read_state_dict, read_tensor, read_training_checkpoint, rename, torch_layer_name
 from model.text_encoders import WORDS, TextEncoder
 from model.text_towers import TOWERS, saved_beside

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from model.loading import CheckpointError, as_state, checkpoint_errors, read_torch
+from model.model import CheckpointError, as_state, checkpoint_errors, read_torch
 from protos.reading import refuse_other_formats
 
 MOST_STATISTICS = 100_000  # numbers of a mean or std
