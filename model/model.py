@@ -8,8 +8,7 @@ import math
 import struct
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Self
@@ -217,26 +216,12 @@ def _problem(tensor: Tensor, own: Tensor) -> str | None:
     return None
 
 
-class CheckpointError(FileError):
-    """A checkpoint is absent, unreadable, or not of the expected form."""
-
-
-@contextmanager
-def checkpoint_errors() -> Iterator[None]:
-    """What is wrong with a file of a checkpoint, as a CheckpointError."""
-    try:
-        yield
-    except FileError as error:
-        if isinstance(error, CheckpointError):
-            raise
-        raise CheckpointError(str(error)) from None
-
 
 def convert_settings(content: Any, config_type: type, where: str) -> Any:
     """The settings in a config.json as its system's dataclass. FileError names what is unknown, mistyped or out of bounds."""
     known = {field.name for field in fields(config_type)}
     if unknown := sorted(shown(name) for name in content if name not in known) if isinstance(content, dict) else []:
-        raise CheckpointError(f"{where} has unknown settings ({', '.join(unknown[:4])}): a newer version wrote it")
+        raise FileError(f"{where} has unknown settings ({', '.join(unknown[:4])}): a newer version wrote it")
     config = convert(content, config_type, where)
     config.features.check(where)
     return config
@@ -255,38 +240,36 @@ class _Budget(TorchFunctionMode):
             size = args[0] if args and isinstance(args[0], (tuple, list)) else args
             self.left -= math.prod(size)
             if self.left < 0:
-                raise CheckpointError(f"{self.where}: its configuration describes networks far larger than the {self.held:,} "
-                                      "weights in this file: one of the two is damaged or another model's")
+                raise FileError(f"{self.where}: its configuration describes networks far larger than the {self.held:,} "
+                                "weights in this file: one of the two is damaged or another model's")
         return function(*args, **(kwargs or {}))
 
 
 def made_for(state: Mapping[str, Tensor], where: str) -> _Budget:
-    """`with made_for(state, file): networks = build(config)`: CheckpointError as soon as they outgrow the file's weights."""
+    """`with made_for(state, file): networks = build(config)`: FileError as soon as they outgrow the file's weights."""
     return _Budget(state, where)
 
 
 def as_state(content: Any, where: str | Path) -> dict[str, Tensor]:
-    """A flat state dict, if `content` is one. CheckpointError otherwise."""
+    """A flat state dict, if `content` is one. FileError otherwise."""
     if not isinstance(content, Mapping) or not content or not all(
             isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()):
-        raise CheckpointError(f"{where} holds no state dict: expected parameter names and tensors")
+        raise FileError(f"{where} holds no state dict: expected parameter names and tensors")
     return dict(content)
 
 
 def load_checked(networks: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
-    """`networks.load_state_dict` of weights that were checked by name, shape, kind and value; CheckpointError names the first
+    """`networks.load_state_dict` of weights that were checked by name, shape, kind and value; FileError names the first
     that is wrong.
     """
-    with checkpoint_errors():
-        networks.load_state_dict(check_weights(state, networks.state_dict(), where))
+    networks.load_state_dict(check_weights(state, networks.state_dict(), where))
 
 
 def read_settings(path: Path) -> dict[str, Any]:
     """The JSON object of a config.json or args.json."""
     if not path.is_file():
-        raise CheckpointError(f"{path} is absent")
-    with checkpoint_errors():
-        content = read_json(path, most=MOST_SETTINGS)
+        raise FileError(f"{path} is absent")
+    content = read_json(path, most=MOST_SETTINGS)
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds no settings: expected a JSON object")
+        raise FileError(f"{path} holds no settings: expected a JSON object")
     return content

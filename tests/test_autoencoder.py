@@ -19,7 +19,8 @@ from model.checkpoints import from_pretrained, load_part, save_pretrained
 from model.latent import Latent
 from model.latent_config import LatentConfig
 from model.layers import Posterior
-from model.model import CheckpointError, Draws
+from model.model import Draws
+from protos.reading import FileError
 from tests.synthetic import raise_hand, walk
 from train.export import ExportOptions
 from train.export import run as export
@@ -192,7 +193,7 @@ def test_the_starter_weights_lend_their_autoencoder():
 
 
 def test_a_folder_without_autoencoder_is_refused(tmp_path):
-    with pytest.raises(CheckpointError, match="is no checkpoint"):
+    with pytest.raises(FileError, match="is no checkpoint"):
         load_part(tmp_path, "autoencoder", "motion_autoencoder")
 
 

@@ -15,11 +15,11 @@ from model import tmr_losses as losses
 from model.capabilities import Request
 from model.checkpoints import from_pretrained, save_pretrained
 from model.layers import Posterior, cosines, scores
-from model.model import CheckpointError
 from model.text_encoders import with_text_features
 from model.text_towers import load_text_encoder
 from model.tmr import TMR, lengths_to_mask
 from model.tmr_config import TMRConfig
+from protos.reading import FileError
 from train.recipe import draws_of
 
 SMALL = dict(latent_dim=16, ff_size=24, num_layers=2, num_heads=2, text_encoder="minilm", sentence_encoder="minilm", text_dim=384,
@@ -272,7 +272,7 @@ def test_a_checkpoint_folder_alone_is_enough(model, tmp_path):
     assert again.config == model.config and not again.networks.training
     assert torch.equal(again.encode_motion(motions(40)), model.encode_motion(motions(40)))
     assert torch.equal(again.encode_text(TEXTS), model.encode_text(TEXTS))
-    with pytest.raises(CheckpointError, match="kind tmr, needed is lsremgm"):
+    with pytest.raises(FileError, match="kind tmr, needed is lsremgm"):
         from_pretrained(tmp_path / "tmr", systems=("lsremgm",))
 
 

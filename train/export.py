@@ -44,7 +44,7 @@ class ExportOptions:
 
 
 def run(options: ExportOptions) -> Path:
-    """Writes the folder and returns the checkpoint it came from. Raises FileNotFoundError, CheckpointError or OutputError."""
+    """Writes the folder and returns the checkpoint it came from. Raises FileNotFoundError, FileError or OutputError."""
     from model.checkpoints import earlier_files, from_pretrained, load_part, save_pretrained
     from model.known_texts import KnownTexts
     from model.registry import checkpoint_in

@@ -10,10 +10,11 @@ from data_loaders.corpus import Statistics
 from data_loaders.features import Features
 from model.evaluator_config import EvaluatorConfig, LengthEstimatorConfig
 from model.evaluators import GuoEvaluator, LengthEstimator
-from model.model import CheckpointError, as_state, checkpoint_errors, load_checked, read_torch
+from model.model import as_state, load_checked, read_torch
 from model.official.weights import first_match, rename
 from model.registry import EVALUATOR_FILE, evaluator_at
 from protos.names import shown
+from protos.reading import FileError
 
 KIT = Features(skeleton="kit", fps=12.5)
 DATASETS = {
@@ -51,24 +52,23 @@ def evaluator_name(name: str, network: str) -> str:
 
 
 def load_network(network: nn.Module, kind: str, state: dict[str, Tensor], where: str) -> None:
-    """Published weights into a network of `kind`. CheckpointError names what is missing, unexpected or of another shape."""
+    """Published weights into a network of `kind`. FileError names what is missing, unexpected or of another shape."""
     load_checked(network, rename(state, network.state_dict(), partial(evaluator_name, network=kind), (), where), where)
 
 
 def read_tar(path: Path, *networks: str) -> list[dict[str, Tensor]]:
     """State dicts of the named networks in a published `.tar` (torch's, not tape's); no pickled code is run.
 
-    CheckpointError where the file is absent or damaged, lacks one of them, or holds more than its kind does.
+    FileError where the file is absent or damaged, lacks one of them, or holds more than its kind does.
     """
     if not path.is_file():
-        raise CheckpointError(f"{path} is absent: python -m protos.fetch --list says where evaluators come from")
-    with checkpoint_errors():
-        content = read_torch(path)
+        raise FileError(f"{path} is absent: python -m protos.fetch --list says where evaluators come from")
+    content = read_torch(path)
     if missing := [name for name in networks if not isinstance(content, dict) or name not in content]:
-        raise CheckpointError(f"{path} holds no {missing[0]}")
+        raise FileError(f"{path} holds no {missing[0]}")
     known = {*networks, *(name for file, names in NOT_LOADED.items() if path.match(file) for name in names)}
     if unknown := sorted(map(shown, set(content) - known)):
-        raise CheckpointError(f"{path} holds {unknown[0]}, which no published file of its name does")
+        raise FileError(f"{path} holds {unknown[0]}, which no published file of its name does")
     return [as_state(content[name], f"{path}, {name},") for name in networks]
 
 

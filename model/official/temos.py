@@ -15,12 +15,13 @@ from torch import Tensor
 
 from data_loaders.corpus import Statistics
 from data_loaders.features import Features
-from model.model import CheckpointError, load_checked, made_for
+from model.model import load_checked, made_for
 from model.official.tmr import tmr_name
 from model.official.weights import read_tensor, read_training_checkpoint, rename
 from model.text_encoders import TextEncoder
 from model.tmr import TMR
 from model.tmr_config import TMRConfig
+from protos.reading import FileError
 
 EFFECTIVE = {"num_heads": 4, "dropout": 0.1, "activation": "gelu"}  # of what was published, whatever its files say
 FPS = 12.5
@@ -45,7 +46,7 @@ def joined_tokens(state: dict[str, Tensor]) -> dict[str, Tensor]:
         parts = [state.pop(f"{module}.{name}", None) for name in ("mu_token", "logvar_token", "emb_token")]
         if found := [part for part in parts if part is not None]:
             if len({part.shape for part in found}) > 1:
-                raise CheckpointError(f"the tokens of {module} differ in shape: damaged weights of TEMOS")
+                raise FileError(f"the tokens of {module} differ in shape: damaged weights of TEMOS")
             state[f"{module}.tokens"] = torch.stack(found)
     return state
 
@@ -61,11 +62,11 @@ def config_from_state(state: dict[str, Tensor], where: str = "the checkpoint",
         ff_size = len(state["motionencoder.seqTransEncoder.layers.0.linear1.weight"])
         text_dim = state["textencoder.projection.1.weight"].shape[1]
     except KeyError as error:
-        raise CheckpointError(f"{where} holds no weights of TEMOS: {error.args[0]} is missing") from error
+        raise FileError(f"{where} holds no weights of TEMOS: {error.args[0]} is missing") from error
     except (ValueError, TypeError, IndexError):
-        raise CheckpointError(f"{where} holds weights of other shapes than those of TEMOS") from None
+        raise FileError(f"{where} holds weights of other shapes than those of TEMOS") from None
     if num_features not in FEATURES:
-        raise CheckpointError(f"{where} reads {num_features} features, known: {', '.join(map(str, FEATURES))}")
+        raise FileError(f"{where} reads {num_features} features, known: {', '.join(map(str, FEATURES))}")
     layers = {match[1] for name in state if (match := re.match(r"motionencoder\.seqTransEncoder\.layers\.(\d+)\.", name))}
     try:
         return TMRConfig(
@@ -73,12 +74,12 @@ def config_from_state(state: dict[str, Tensor], where: str = "the checkpoint",
             **unseen, vae=num_tokens == 2, text_relu=True, lambda_contrastive=0.0, dataset="kit",
             false_negative_threshold=0.0, duplicates="published", min_frames=10, max_frames=500)  # fmt: skip
     except ValueError as error:
-        raise CheckpointError(f"{where}: {error}") from None
+        raise FileError(f"{where}: {error}") from None
 
 
 def from_state(state: dict[str, Tensor], statistics: Statistics | None = None, text_encoder: TextEncoder | None = None,
                where: str = "the checkpoint", unseen: Mapping[str, Any] = EFFECTIVE) -> TMR:
-    """The model of a published state dict, in eval mode; unseen as in `config_from_state`. CheckpointError names what does not
+    """The model of a published state dict, in eval mode; unseen as in `config_from_state`. FileError names what does not
     fit."""
     state = joined_tokens(state)
     with made_for(state, where):
@@ -103,5 +104,5 @@ def load_temos(folder: Path, statistics_folder: Path | None = None, text_encoder
         if all(file.is_file() for file in files):
             mean, std = (read_tensor(file) for file in files)
             return from_state(state, Statistics(mean, std, config.features), text_encoder, str(path))
-    raise CheckpointError(f"{run} has no {kind}_mean.pt and {kind}_std.pt: copy those of its data from the folder deps of "
-                          "TEMOS, or name their folder")
+    raise FileError(f"{run} has no {kind}_mean.pt and {kind}_std.pt: copy those of its data from the folder deps of "
+                    "TEMOS, or name their folder")
