@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from data_loaders.skeleton import Skeleton, check_heading, load_skeleton
-from protos.names import shown
+from protos.files import shown
 from protos.reading import FileError
 
 if TYPE_CHECKING:

@@ -58,7 +58,7 @@ def run(options: EvalProbesOptions) -> None:
     from evaluations.probes import probes_for, probes_of
     from evaluations.report import checkpoint_stamp, command_line, stamp
     from model.capabilities import Request
-    from protos.names import safe_name
+    from protos.files import safe_name
     from protos.randomness import derive_seed
     from sample.generation import load
 

@@ -16,8 +16,7 @@ from model.known_texts import FILE as KNOWN_TEXTS_FILE
 from model.known_texts import KnownTexts
 from model.model import Model, convert_settings, load_checked, made_for, read_safetensors, read_settings
 from model.registry import SYSTEMS, WEIGHTS_FILE, System, checkpoint_in, is_ours, named, published_at, system_of
-from protos.files import encode_json, file_sha256, write_atomically
-from protos.names import shown
+from protos.files import encode_json, file_digest, shown, write_atomically
 from protos.outputs import new_folder, written_earlier
 from protos.reading import FileError, convert
 
@@ -63,7 +62,7 @@ def write_files(folder: Path, model: Model, card: str = "", *, half: bool = Fals
     for name, part in model.parts.items():
         write_files(folder / PARTS / name, part, half=half)
     if model.parts:
-        settings["parts"] = {name: file_sha256(folder / PARTS / name / WEIGHTS_FILE) for name in model.parts}
+        settings["parts"] = {name: file_digest(folder / PARTS / name / WEIGHTS_FILE) for name in model.parts}
     write_atomically(folder / "config.json", encode_json(settings, "config.json", indent=2))
     write_atomically(folder / WEIGHTS_FILE, save(weights))
     if model.statistics is not None:
@@ -168,7 +167,7 @@ def _part(folder: Path, system: str, sha256: str) -> Model:
     """A model that another stands on. FileError where it is absent, or another than in training."""
     if not folder.is_dir():
         raise FileError(f"{folder} is absent: the checkpoint is incomplete")
-    if file_sha256(folder / WEIGHTS_FILE) != sha256:
+    if file_digest(folder / WEIGHTS_FILE) != sha256:
         raise FileError(f"{folder / WEIGHTS_FILE} is not what the model was trained on: take its folder as a whole")
     return _from_folder(folder, (system,))
 

@@ -21,7 +21,7 @@ from data_loaders.corpus import Batch, Statistics
 from data_loaders.features import Features, FeaturesMismatch
 from model.capabilities import Decoding, Request
 from model.registry import MOST_SETTINGS
-from protos.names import shown
+from protos.files import shown
 from protos.reading import FileError, convert, first_line, read_json, refuse_other_formats, size
 
 Generators = torch.Generator | Sequence[torch.Generator]  # one for all samples, or one each

@@ -22,8 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from data_loaders.corpus import Batch
-from protos.files import file_sha256
-from protos.names import shown
+from protos.files import file_digest, shown
 from protos.reading import FileError, read_array, read_json
 
 log = logging.getLogger(__name__)
@@ -112,7 +111,7 @@ def sha256_of(path: Path) -> str:
                 return line.removeprefix(known)
     except (OSError, ValueError):
         pass
-    found = file_sha256(path)
+    found = file_digest(path)
     try:
         record.parent.mkdir(parents=True, exist_ok=True)
         with record.open("a") as file:

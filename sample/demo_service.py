@@ -24,7 +24,7 @@ from model.checkpoints import from_pretrained, read_config
 from model.embedding import TextMotionSpace, open_space
 from model.registry import able, holding
 from protos.confined import Confined, LimitError
-from protos.names import file_name
+from protos.files import file_name
 from protos.options import one_line
 from protos.processes import pick_device
 from protos.randomness import derive_seed

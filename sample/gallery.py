@@ -20,8 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from model.embedding import TextMotionSpace
-from protos.files import encode_json, is_partial
-from protos.names import shown
+from protos.files import encode_json, is_partial, shown
 from protos.outputs import MANIFEST, Outputs
 from protos.reading import FileError, decode_json, read_array, read_bytes
 from sample.search import unit_rows

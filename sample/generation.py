@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from model.capabilities import OWN, Decoding, Generates, Request
 from model.registry import checkpoint_in
-from protos.names import shown
+from protos.files import shown
 from protos.reading import FileError, read_lines
 
 if TYPE_CHECKING:

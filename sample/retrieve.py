@@ -250,7 +250,7 @@ def encode_dataset(options: EncodeDataset) -> None:
 def search(options: Search) -> None:
     """Prints the hits, best first, and writes the files that were asked for."""
     from model.embedding import open_space
-    from protos.names import file_name
+    from protos.files import file_name
     from protos.outputs import require_new
     from protos.processes import pick_device
     from sample.findings import listed, show, write_hits
@@ -295,8 +295,7 @@ def search(options: Search) -> None:
 def localize(options: Localize) -> None:
     """Prints the moments of each text, and writes moments.json, moments.csv and scores.png."""
     from data_loaders.motion_features import read_features
-    from protos.files import numbered_folder
-    from protos.names import file_name
+    from protos.files import file_name, numbered_folder
     from sample.findings import write_moments
     from sample.generation import clean_prompt, read_texts
     from sample.localize import embed_windows, moments, score_curve

@@ -55,8 +55,7 @@ class SampleOptions:
 def run(options: SampleOptions) -> None:
     """What cannot be asked for is refused before anything is loaded; a run that fails leaves no folder."""
     from model.capabilities import Decoding
-    from protos.files import numbered_folder
-    from protos.names import file_name
+    from protos.files import file_name, numbered_folder
     from protos.randomness import derive_seed
     from sample.generation import (
         PromptError,

@@ -24,7 +24,7 @@ from model.model import Model
 from model.registry import system_of
 from model.text_encoders import TextEncoder, with_text_features
 from model.text_towers import load_text_encoder
-from protos.names import file_name
+from protos.files import file_name
 from protos.randomness import derive_seed
 from sample.generation import NotFiniteError, motions_for
 from train.options import GeneratorOptions, TrainOptions

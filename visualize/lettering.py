@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.font_manager import FontProperties, fontManager
 
-from protos.names import printable
+from protos.files import printable
 
 # asked in this order for letters that DejaVu Sans, which comes with matplotlib, does not have
 OTHER_FONTS = (

@@ -32,7 +32,7 @@ def run(options: PreviewOptions) -> list[Path]:
     from tqdm import tqdm
 
     from data_loaders.corpus import Corpus
-    from protos.names import safe_name
+    from protos.files import safe_name
     from protos.outputs import Outputs
     from visualize.video import write_strip, write_video
 

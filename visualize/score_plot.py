@@ -5,8 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from protos.files import atomic_path
-from protos.names import printable
+from protos.files import atomic_path, printable
 from visualize.lettering import quiet
 
 COLOUR, SHADE, MUTED = "#2f6690", "#e5a24a", "#5b6470"

@@ -13,7 +13,7 @@ from model.evaluators import GuoEvaluator, LengthEstimator
 from model.model import as_state, load_checked, read_torch
 from model.official.weights import first_match, rename
 from model.registry import EVALUATOR_FILE, evaluator_at
-from protos.names import shown
+from protos.files import shown
 from protos.reading import FileError
 
 KIT = Features(skeleton="kit", fps=12.5)

@@ -18,7 +18,7 @@ from model.lsremgm_config import LSReMGMConfig
 from model.model import as_state, load_checked, made_for, read_settings, read_torch
 from model.official.weights import first_match, rename, torch_layer_name
 from model.text_encoders import TextEncoder
-from protos.names import shown
+from protos.files import shown
 from protos.reading import FileError, convert, read_array
 
 log = logging.getLogger(__name__)

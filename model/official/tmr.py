@@ -23,8 +23,7 @@ from model.text_encoders import WORDS, TextEncoder
 from model.text_towers import TOWERS, saved_beside
 from model.tmr import TMR
 from model.tmr_config import TMRConfig
-from protos.files import atomic_folder
-from protos.names import shown
+from protos.files import atomic_folder, shown
 from protos.outputs import require_replaceable
 from protos.reading import FileError, convert
 
