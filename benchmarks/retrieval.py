@@ -26,7 +26,7 @@ from model.text_towers import load_text_encoder
 from model.tmr import TMR, lengths_to_mask
 from model.tmr_config import TMRConfig
 from model.tmr_losses import Captions, LatentNoise, loss_terms
-from protos.bounds import CHANNELS, SEED, Range
+from protos.flags import CHANNELS, SEED, Range
 from protos.options import command, run_command
 from protos.randomness import sample_generators
 from sample.search import SearchIndex

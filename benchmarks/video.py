@@ -14,7 +14,7 @@ from typing import Annotated
 import numpy as np
 
 from benchmarks.timing import least
-from protos.bounds import Range
+from protos.flags import Range
 from protos.options import command, run_command
 from tests.synthetic import walk_in_a_curve
 

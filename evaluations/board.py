@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from evaluations.settings import EvaluationSettings, ProtocolSettings, chosen_dataset
-from protos.bounds import REPLICATIONS, Range
+from protos.flags import REPLICATIONS, Range
 from protos.options import command, run_command
 from sample.generation import STARTER
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from protos.bounds import SEED, Range
+from protos.flags import SEED, Range
 from protos.options import command, run_command
 from sample.sliding import Sliding
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 from evaluations.settings import DecodingSettings, chosen_dataset
-from protos.bounds import BATCH_SIZE, REPLICATIONS, SEED, Range
+from protos.flags import BATCH_SIZE, REPLICATIONS, SEED, Range
 from protos.options import command, run_command
 from sample.generation import STARTER
 

@@ -10,7 +10,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from protos.bounds import PROCESSES, Range
+from protos.flags import PROCESSES, Range
 from protos.options import command, run_command
 
 log = logging.getLogger(__name__)

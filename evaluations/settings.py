@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from model.capabilities import Decoding
 from model.registry import dataset_of
-from protos.bounds import FPS, GUIDANCE, SAMPLING_STEPS, SEED, Range
+from protos.flags import FPS, GUIDANCE, SAMPLING_STEPS, SEED, Range
 from sample.generation import STARTER
 
 log = logging.getLogger(__name__)

@@ -4,12 +4,11 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from data_loaders.features import HUMANML3D, Features
-from protos.bounds import CHANNELS, LAYERS, WEIGHT, Range, check_bounds
-from protos.flags import decided
+from protos.flags import CHANNELS, LAYERS, WEIGHT, Bounded, Range, decided
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoencoderConfig:
+class AutoencoderConfig(Bounded):
     """Networks and losses of the autoencoder"""
 
     latent_channels: Annotated[int, CHANNELS] = 64
@@ -30,6 +29,3 @@ class AutoencoderConfig:
     """Noise on latents in training, relative to their spread: what lies below it, a generator need not get right."""
     features: Features = decided(HUMANML3D)
     dataset: str = decided("")
-
-    def __post_init__(self):
-        check_bounds(self)

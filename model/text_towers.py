@@ -18,7 +18,7 @@ from model.layers import TransformerLayer
 from model.model import as_state, load_checked, made_for, read_safetensors, read_torch
 from model.registry import named
 from model.text_encoders import SavedTexts, TextEncoder, TextEncoderError, Tower, sha256_of
-from protos.bounds import Range, check_bounds
+from protos.flags import Range, check_bounds
 from protos.official_files import OFFICIAL
 from protos.reading import FileError, first_line, read_json, read_text
 

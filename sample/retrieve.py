@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from data_loaders.sources import Reading
-from protos.bounds import PROCESSES, Range
+from protos.flags import PROCESSES, Range
 from protos.options import command, run_command
 from sample.generation import TMR
 from sample.sliding import Seconds, Sliding

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-from protos.bounds import SAMPLING_STEPS, SEED, Range
+from protos.flags import SAMPLING_STEPS, SEED, Range
 from protos.options import KNOWN_BY_CHECKPOINT, command, run_command
 from sample.generation import STARTER
 

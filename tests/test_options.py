@@ -9,8 +9,7 @@ from typing import Annotated, Literal
 
 import pytest
 
-from protos.bounds import Range, check_bounds
-from protos.flags import configured, decided, with_defaults
+from protos.flags import Range, check_bounds, configured, decided, with_defaults
 from protos.options import one_line, parse, run_command
 from protos.processes import pick_device
 

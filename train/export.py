@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from protos.bounds import GUIDANCE, SAMPLING_STEPS, Range
+from protos.flags import GUIDANCE, SAMPLING_STEPS, Range
 from protos.options import command, run_command
 from protos.reading import read_text
 

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from model.evaluator_config import EvaluatorConfig
-from protos.bounds import BATCH_SIZE, STEPS, WEIGHT, Range
-from protos.flags import configured, with_defaults
+from protos.flags import BATCH_SIZE, STEPS, WEIGHT, Range, configured, with_defaults
 from protos.options import command, run_command
 from train.options import TrainOptions
 

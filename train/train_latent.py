@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from model.latent_config import LatentConfig
 from model.lsremgm_config import ALIASES
-from protos.bounds import SHARE, Range
-from protos.flags import configured, with_defaults
+from protos.flags import SHARE, Range, configured, with_defaults
 from protos.options import command, run_command
 from train.options import GeneratorOptions
 
