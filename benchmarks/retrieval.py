@@ -18,7 +18,8 @@ from torch import nn
 
 from benchmarks.padded_tmr import PaddedTMR
 from benchmarks.timing import Cost, least
-from data_loaders.corpus import Batch, Statistics
+from data_loaders.corpus import Batch
+from data_loaders.features import Statistics
 from evaluations import retrieval_metrics
 from model.layers import Posterior
 from model.text_encoders import SavedTexts, TextEncoder, with_text_features

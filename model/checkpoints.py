@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from data_loaders.corpus import Statistics
+from data_loaders.features import Statistics
 from model.known_texts import FILE as KNOWN_TEXTS_FILE
 from model.known_texts import KnownTexts
 from model.model import Model, convert_settings, load_checked, made_for, read_safetensors, read_settings

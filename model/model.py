@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from data_loaders.corpus import Batch, Statistics
-from data_loaders.features import Features, FeaturesMismatch
+from data_loaders.corpus import Batch
+from data_loaders.features import Features, FeaturesMismatch, Statistics
 from model.capabilities import Decoding, Request
 from model.registry import MOST_SETTINGS
 from protos.files import shown

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from data_loaders.corpus import Corpus, Statistics
+from data_loaders.corpus import Corpus
+from data_loaders.features import Statistics
 from evaluations.eval_retrieval import RetrievalOptions
 from evaluations.eval_retrieval import run as evaluate
 from evaluations.retrieval import captioned_motions

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from data_loaders.corpus import Statistics
-from data_loaders.features import Features
+from data_loaders.features import Features, Statistics
 from model.autoencoder import MotionAutoencoder
 from model.autoencoder_config import AutoencoderConfig
 from model.checkpoints import from_pretrained, save_pretrained

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from data_loaders.corpus import Statistics
-from data_loaders.features import Features
+from data_loaders.features import Features, Statistics
 from data_loaders.motion_files import motion_of
 from model.checkpoints import from_pretrained
 from model.official import temos as official

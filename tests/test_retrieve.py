@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_loaders.corpus import Statistics
-from data_loaders.features import Features
+from data_loaders.features import Features, Statistics
 from data_loaders.mocap import read_joints
 from data_loaders.sources import SourceClip
 from model.checkpoints import from_pretrained, save_pretrained

@@ -8,8 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from data_loaders.batches import TrainingItem, collate
-from data_loaders.corpus import Statistics
-from data_loaders.features import Features, FeaturesMismatch
+from data_loaders.features import Features, FeaturesMismatch, Statistics
 from data_loaders.motion_files import motion_of
 from model import tmr_losses as losses
 from model.capabilities import Request

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data_loaders.corpus import Statistics
+from data_loaders.features import Statistics
 from model.checkpoints import from_pretrained, write_files
 from model.known_texts import FILE as KNOWN_TEXTS_FILE
 from model.known_texts import KnownTexts

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 
 from data_loaders.batches import CaptionBatches, TextMotionDataset, collate
-from data_loaders.corpus import Batch, Corpus, Statistics
+from data_loaders.corpus import Batch, Corpus
 from data_loaders.feature_statistics import feature_mean_std
+from data_loaders.features import Statistics
 from data_loaders.text_similarity import duplicates_rule
 from evaluations import retrieval_metrics
 from model.layers import cosines

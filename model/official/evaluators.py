@@ -3,11 +3,9 @@
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 from torch import Tensor, nn
 
-from data_loaders.corpus import Statistics
-from data_loaders.features import Features
+from data_loaders.features import Features, Statistics
 from model.evaluator_config import EvaluatorConfig, LengthEstimatorConfig
 from model.evaluators import GuoEvaluator, LengthEstimator
 from model.model import as_state, load_checked, read_torch
@@ -75,7 +73,7 @@ def read_tar(path: Path, *networks: str) -> list[dict[str, Tensor]]:
 def evaluator_statistics(dataset: str) -> Statistics:
     """The evaluator's own mean and std for humanml or kit, carried with the code: no other pair gives published numbers."""
     _, config = DATASETS[dataset]
-    return Statistics.published(f"evaluator {dataset}", config.features, np.float64)
+    return Statistics.published(f"evaluator {dataset}", config.features, "float64")
 
 
 def load_evaluator(folder: Path, dataset: str | None = None) -> GuoEvaluator:

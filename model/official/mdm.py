@@ -9,9 +9,8 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from data_loaders.corpus import Statistics
 from data_loaders.edit_masks import TARGET_ROWS
-from data_loaders.features import Features
+from data_loaders.features import Features, Statistics
 from data_loaders.known_datasets import DATASET_ROOT, dataset_named
 from model.lsremgm import LSReMGM
 from model.lsremgm_config import LSReMGMConfig

@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from data_loaders.corpus import Statistics
-from data_loaders.features import Features
+from data_loaders.features import Features, Statistics
 from model.model import load_checked, made_for
 from model.official.tmr import tmr_name
 from model.official.weights import read_tensor, read_training_checkpoint, rename

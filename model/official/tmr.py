@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data_loaders.corpus import Statistics
+from data_loaders.features import Statistics
 from model.layers import EPS
 from model.model import load_checked, made_for, read_settings
 from model.official.weights import read_state_dict, read_tensor, read_training_checkpoint, rename, torch_layer_name

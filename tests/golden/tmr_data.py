@@ -11,7 +11,8 @@ from data_loaders import guoh3dfeats
 from data_loaders.annotated_clips import parse_annotations, within_seconds
 from data_loaders.batches import TrainingItem
 from data_loaders.batches import collate as collate_items
-from data_loaders.corpus import Statistics, cut_span
+from data_loaders.corpus import cut_span
+from data_loaders.features import Statistics
 from data_loaders.humanml_features import joints_from_features
 from data_loaders.skeleton import load_skeleton
 from model.layers import EPS

@@ -8,8 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from data_loaders import rifke
-from data_loaders.corpus import Statistics
-from data_loaders.features import Features
+from data_loaders.features import Features, Statistics
 from data_loaders.smpl_body import published_stride
 from evaluations.ape_ave import ape_ave
 from model import tmr_losses as losses
