@@ -80,8 +80,7 @@ def usual_recipe(path: Path | None, joints: np.ndarray, title: str) -> None:
 
 
 def ours(path: Path | None, joints: np.ndarray, title: str) -> None:
-    from visualize.sheet import Sheet
-    from visualize.video import write_video
+    from visualize.video import Sheet, write_video
 
     if path is None:
         for _ in Sheet(joints, None, [title], SIZE, True, None, 1).planes():

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from protos.files import atomic_path, printable
-from visualize.lettering import quiet
+from visualize.stick_figure import quiet
 
 COLOUR, SHADE, MUTED = "#2f6690", "#e5a24a", "#5b6470"
 INCHES_PER_CURVE = 1.5
