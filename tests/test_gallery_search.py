@@ -12,7 +12,7 @@ import torch
 from data_loaders.clips import original_name
 from data_loaders.corpus import Corpus
 from model.embedding import open_space
-from model.layers import scores
+from model.layers import cosines
 from sample import gallery_search, gallery_sources
 from sample.findings import listed
 from sample.gallery import Clip, Gallery, GalleryError
@@ -53,8 +53,8 @@ def test_texts_are_found_by_motions_and_not_where_there_are_none(tmr, motions):
     hits = found("--gallery", "gallery", "--motion", "motions/more/hand.npy", "--to", "text")
     assert {hit["caption"] for hit in hits} == {"a person raises the left hand", "lifting one arm"}
     space = open_space(tmr)
-    expected = scores(*map(torch.from_numpy, (space.encode_motion([features_of(raise_hand(60).astype(np.float32))])[0],
-                                              space.encode_text([hits[0]["caption"]])[0])))  # fmt: skip
+    vectors = space.encode_motion([features_of(raise_hand(60).astype(np.float32))]), space.encode_text([hits[0]["caption"]])
+    expected = cosines(*map(torch.from_numpy, vectors))[0, 0] / 2 + 0.5
     assert hits[0]["score"] == pytest.approx(float(expected), abs=1e-3)
     encode_folder(tmr, "--no_texts", gallery="bare")
     with pytest.raises(GalleryError, match="holds no captions to find"):
