@@ -206,7 +206,7 @@ def _refuse_packed(path: str | Path) -> None:
 def _problem(tensor: Tensor, own: Tensor) -> str | None:
     """What is wrong with a tensor that is to take the place of `own`."""
     if tensor.shape != own.shape:
-        return f"has shape {tuple(tensor.shape)}, its configuration says {tuple(own.shape)}"
+        return f"has shape {tuple(tensor.shape)}, expected {tuple(own.shape)}"
     if tensor.layout != own.layout or tensor.is_quantized or tensor.is_meta:
         return "is sparse, quantised or without values, expected plain numbers"
     if tensor.dtype != own.dtype and not (tensor.is_floating_point() and own.is_floating_point()):

@@ -217,9 +217,10 @@ def command(
     """
 
     def main(argv: Sequence[str] | None = None) -> None:
+        options = parse(options_type, argv, description, aliases, presets, ignored)
         from protos.processes import start
 
-        start(run, parse(options_type, argv, description, aliases, presets, ignored))
+        start(run, options)
 
     return main
 
