@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from data_loaders.augmentation import can_repeat, loop_gap, repeat_clip
 from data_loaders.batch_plan import balanced_weights
-from data_loaders.batches import FADE, TextMotionDataset
+from data_loaders.batches import FADE, TextMotionDataset, can_repeat, loop_gap, repeat_clip
 from data_loaders.corpus import Batch, Corpus
 from data_loaders.features import Features, Statistics
 from data_loaders.humanml_features import features_from_joints, joints_from_features

@@ -28,8 +28,7 @@ from protos.files import file_name
 from protos.randomness import derive_seed
 from sample.generation import NotFiniteError, motions_for
 from train.options import GeneratorOptions, TrainOptions
-from train.prefetch import to_device
-from train.recipe import Evaluate, Recipe, draws_of, kept_parts, kept_statistics
+from train.recipe import Evaluate, Recipe, draws_of, kept_parts, kept_statistics, to_device
 
 logger = logging.getLogger(__name__)
 

@@ -21,8 +21,7 @@ from model.tmr import TMR
 from model.tmr_config import NUM_POSITIONS, TMRConfig
 from protos.randomness import sample_generators
 from train.options import TrainOptions
-from train.prefetch import to_device
-from train.recipe import Evaluate, Recipe, kept_statistics
+from train.recipe import Evaluate, Recipe, kept_statistics, to_device
 
 logger = logging.getLogger(__name__)
 
