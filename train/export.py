@@ -59,8 +59,8 @@ def run(options: ExportOptions) -> Path:
     if options.autoencoder:
         replace_decoder(model, load_part(options.autoencoder, "autoencoder", "motion_autoencoder"), options.autoencoder)
     own_card, own_prompts = source / "README.md", source / "prompts.txt"
-    card = _read(options.card) if options.card else _read(own_card) if own_card.is_file() else ""
-    prompts = _read(options.prompts) if options.prompts else _read(own_prompts) if own_prompts.is_file() else ""
+    card = read_text(options.card) if options.card else read_text(own_card) if own_card.is_file() else ""
+    prompts = read_text(options.prompts) if options.prompts else read_text(own_prompts) if own_prompts.is_file() else ""
     asked = {name: getattr(options, name) for name in ("guidance_scale", "sampler", "sampling_steps", "smoothing")}
     asked = {name: value for name, value in asked.items() if value is not None}
     if unknown := [name for name in asked if not hasattr(model.config, name)]:
@@ -95,12 +95,6 @@ def replace_decoder(model: "Model", autoencoder: "Model", folder: Path) -> None:
         if name.removeprefix("autoencoder.").startswith(own.network.LATENTS) and not torch.equal(value, before[name]):
             raise ValueError(f"--autoencoder {folder}: makes other latents than the model works in ({name} differs)")
     model.parts["autoencoder"] = autoencoder
-
-
-def _read(path: Path) -> str:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    return read_text(path)
 
 
 main = command(ExportOptions, run, __doc__, {"num_steps": "sampling_steps"})
