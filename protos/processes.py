@@ -73,10 +73,10 @@ class Processes:
         return [parts[i % self.count][i // self.count] for i in range(len(items))]
 
 
-def setup_logging(verbose: bool = False, main_process: bool = True) -> None:
+def setup_logging(main_process: bool = True) -> None:
     """Messages to stderr, one plain line each; the other processes of a parallel run speak only to warn."""
     logging.basicConfig(
-        level=logging.WARNING if not main_process else logging.DEBUG if verbose else logging.INFO,
+        level=logging.INFO if main_process else logging.WARNING,
         format="%(message)s",
         stream=sys.stderr,
         force=True,

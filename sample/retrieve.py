@@ -8,13 +8,7 @@ encode_dataset                  a gallery of a dataset or of a folder of motion 
 search                          a gallery by text, by motion, or for texts
 localize                        when something happens in a long motion
 
-TMR's own commands              here, after python -m sample.retrieve
-encode_motion.py run_dir=R npy=F                encode_motion --run_dir R --npy F
-encode_text.py run_dir=R text="..."             encode_text --run_dir R --text "..."
-text_motion_sim.py run_dir=R text="..." npy=F   text_motion_sim --run_dir R --text "..." --npy F
-encode_dataset.py run_dir=R data=humanml3d      encode_dataset --run_dir R --data FOLDER
-app.py --run_dir R                              python -m sample.demo --run_dir R (in a browser), or search --html
-retrieval.py run_dir=R protocol=all             python -m evaluations.eval_retrieval --run_dir R --dataset D --protocol all
+TMR's own commands and what stands for them here: see the README.
 """
 
 import logging

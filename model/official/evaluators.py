@@ -3,13 +3,13 @@
 from functools import partial
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from data_loaders.features import Features, Statistics
 from model.evaluator_config import EvaluatorConfig, LengthEstimatorConfig
 from model.evaluators import GuoEvaluator, LengthEstimator
-from model.model import as_state, load_checked, read_torch
-from model.official.weights import first_match, rename
+from model.model import as_state, read_torch
+from model.official.weights import first_match, load_renamed
 from model.registry import EVALUATOR_FILE, evaluator_at
 from protos.files import shown
 from protos.reading import FileError
@@ -49,11 +49,6 @@ def evaluator_name(name: str, network: str) -> str:
     return first_match(name, (*NAMES, (r"output\.", OUTPUTS[network])))
 
 
-def load_network(network: nn.Module, kind: str, state: dict[str, Tensor], where: str) -> None:
-    """Published weights into a network of `kind`. FileError names what is missing, unexpected or of another shape."""
-    load_checked(network, rename(state, network.state_dict(), partial(evaluator_name, network=kind), (), where), where)
-
-
 def read_tar(path: Path, *networks: str) -> list[dict[str, Tensor]]:
     """State dicts of the named networks in a published `.tar` (torch's, not tape's); no pickled code is run.
 
@@ -86,7 +81,7 @@ def load_evaluator(folder: Path, dataset: str | None = None) -> GuoEvaluator:
     path = _find(folder, name, EVALUATOR_FILE)
     networks = ("text_encoder", "motion_encoder", "movement_encoder")
     for kind, state in zip(networks, read_tar(path, *networks)):
-        load_network(evaluator.networks[kind], kind, state, f"{path}, {kind}")
+        load_renamed(evaluator.networks[kind], state, partial(evaluator_name, network=kind), f"{path}, {kind}")
     return evaluator.eval()
 
 
@@ -95,7 +90,7 @@ def load_length_estimator(folder: Path, dataset: str = "humanml") -> LengthEstim
     path = _find(folder, DATASETS[dataset][0], LENGTHS)
     estimator = LengthEstimator(LENGTH_CONFIGS[dataset])
     (state,) = read_tar(path, "estimator")
-    load_network(estimator.networks, "length_estimator", state, str(path))
+    load_renamed(estimator.networks, state, partial(evaluator_name, network="length_estimator"), str(path))
     return estimator.eval()
 
 

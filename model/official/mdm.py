@@ -14,8 +14,8 @@ from data_loaders.features import Features, Statistics
 from data_loaders.known_datasets import DATASET_ROOT, dataset_named
 from model.lsremgm import LSReMGM
 from model.lsremgm_config import LSReMGMConfig
-from model.model import as_state, load_checked, made_for, read_settings, read_torch
-from model.official.weights import first_match, rename, torch_layer_name
+from model.model import as_state, made_for, read_settings, read_torch
+from model.official.weights import first_match, load_renamed, torch_layer_name
 from model.text_encoders import TextEncoder
 from protos.files import shown
 from protos.reading import FileError, convert, read_array
@@ -186,9 +186,7 @@ def load_mdm(path: Path, text_encoder: TextEncoder | None = None, dataset_folder
     statistics = published_statistics(config, dataset_folder) if config.features.kind == "humanml" else None
     with made_for(state, str(model_file)):
         model = LSReMGM(config, statistics, text_encoder=text_encoder)
-    to_published = partial(mdm_name, config=config)
-    renamed = rename(state, model.denoiser.state_dict(), to_published, NOT_LOADED, str(model_file))
-    load_checked(model.denoiser, renamed, str(model_file))
+    load_renamed(model.denoiser, state, partial(mdm_name, config=config), str(model_file), NOT_LOADED)
     log.info("%s: %s, %s, %d steps%s", model_file.name, config.arch, config.text_encoder, config.diffusion_steps,
              "" if config.mask_frames else f", sampled at {config.max_frames} frames and cut")
     return model

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from data_loaders.features import Features, Statistics
-from model.model import load_checked, made_for
+from model.model import made_for
 from model.official.tmr import tmr_name
-from model.official.weights import read_tensor, read_training_checkpoint, rename
+from model.official.weights import load_renamed, read_tensor, read_training_checkpoint
 from model.text_encoders import TextEncoder
 from model.tmr import TMR
 from model.tmr_config import TMRConfig
@@ -83,14 +83,14 @@ def from_state(state: dict[str, Tensor], statistics: Statistics | None = None, t
     state = joined_tokens(state)
     with made_for(state, where):
         model = TMR(config_from_state(state, where, unseen), statistics, text_encoder=text_encoder)
-    load_checked(model.networks, rename(state, model.networks.state_dict(), temos_name, NOT_LOADED, where), where)
+    load_renamed(model.networks, state, temos_name, where, NOT_LOADED)
     return model.eval()
 
 
-def load_temos(folder: Path, statistics_folder: Path | None = None, text_encoder: TextEncoder | None = None) -> TMR:
+def load_temos(folder: Path, text_encoder: TextEncoder | None = None) -> TMR:
     """The model of a published run folder (checkpoints/last.ckpt) or of one .ckpt file, in eval mode.
 
-    Its normalisation (jfeats_mean.pt and jfeats_std.pt, or rfeats_*) is looked for in `statistics_folder`, then in the run.
+    Its normalisation (jfeats_mean.pt and jfeats_std.pt, or rfeats_*) is looked for in the run and its folder stats.
     """
     folder = Path(folder)
     path = folder if folder.suffix == ".ckpt" else folder / "checkpoints" / "last.ckpt"
@@ -98,10 +98,10 @@ def load_temos(folder: Path, statistics_folder: Path | None = None, text_encoder
     config = config_from_state(joined_tokens(state), str(path))
     run = folder if folder.is_dir() else folder.parent.parent if folder.parent.name == "checkpoints" else folder.parent
     kind = "jfeats" if config.features.kind == "rifke" else "rfeats"
-    for place in (*([statistics_folder] if statistics_folder else []), run, run / "stats"):
-        files = [Path(place) / f"{kind}_{name}.pt" for name in ("mean", "std")]
+    for place in (run, run / "stats"):
+        files = [place / f"{kind}_{name}.pt" for name in ("mean", "std")]
         if all(file.is_file() for file in files):
             mean, std = (read_tensor(file) for file in files)
             return from_state(state, Statistics(mean, std, config.features), text_encoder, str(path))
     raise FileError(f"{run} has no {kind}_mean.pt and {kind}_std.pt: copy those of its data from the folder deps of "
-                    "TEMOS, or name their folder")
+                    "TEMOS")

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from data_loaders.features import Statistics
 from model.layers import EPS
-from model.model import load_checked, made_for, read_settings
-from model.official.weights import read_state_dict, read_tensor, read_training_checkpoint, rename, torch_layer_name
+from model.model import made_for, read_settings
+from model.official.weights import load_renamed, read_state_dict, read_tensor, read_training_checkpoint, torch_layer_name
 from model.text_encoders import WORDS, TextEncoder
 from model.text_towers import TOWERS, saved_beside
 from model.tmr import TMR
@@ -55,7 +55,7 @@ def load_tmr(folder: Path, ckpt: str = "last", *, text_encoder: TextEncoder | No
     state, where = read_weights(folder, ckpt)
     with made_for(state, where):
         model = TMR(config, statistics, text_encoder=text_encoder)
-    load_checked(model.networks, rename(state, model.networks.state_dict(), tmr_name, (), where), where)
+    load_renamed(model.networks, state, tmr_name, where)
     return model.eval()
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from model.model import as_state, read_torch
+from model.model import as_state, load_checked, read_torch
 from protos.reading import FileError, refuse_other_formats
 
 MOST_STATISTICS = 100_000  # numbers of a mean or std
@@ -59,6 +59,12 @@ def rename(published: dict[str, Tensor], ours: dict[str, Tensor], to_published: 
                  for kind, keys in (("missing", missing), ("unexpected", unexpected)) if keys]
         raise FileError(f"{where} does not hold the weights its configuration asks for: {'; '.join(lists)}")
     return {name: published[theirs] for name, theirs in pairs.items()}
+
+
+def load_renamed(networks: nn.Module, published: dict[str, Tensor], to_published: Callable[[str], str], where: str,
+                 not_loaded: Iterable[str] = ()) -> None:
+    """Published weights into networks of ours, checked; FileError as `rename`, or names the first that does not fit."""
+    load_checked(networks, rename(published, networks.state_dict(), to_published, not_loaded, where), where)
 
 
 def read_training_checkpoint(path: Path) -> dict[str, Tensor]:
