@@ -221,7 +221,7 @@ class _Group(dict):
 
 
 def _groups(kind: type, preset: Mapping[str, Any]) -> list[type[_Group]]:
-    """A group for each class in a dataclass that declares flags, those of its bases first, as its fields are ordered."""
+    """A group for each class in a dataclass that declares flags: its own, then those of its bases, as its fields are ordered."""
     from tyro import MISSING
     from tyro.conf import arg
     from tyro.constructors import StructFieldSpec
@@ -247,7 +247,7 @@ def _groups(kind: type, preset: Mapping[str, Any]) -> list[type[_Group]]:
             head = {"__doc__": (declaring.__doc__ or "").partition("\n\n")[0]}
             group = groups.setdefault(title := _title(declaring), type(title, (_Group,), head))
             group.flags += own
-    return list(groups.values())
+    return sorted(groups.values(), key=lambda group: group.__name__ != _title(kind))
 
 
 def _title(kind: type) -> str:

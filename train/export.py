@@ -3,11 +3,12 @@
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
-from protos.flags import GUIDANCE, SAMPLING_STEPS, Range
+from protos.flags import Range
 from protos.options import command, run_command
 from protos.reading import read_text
+from sample.generation import DecodingSettings
 
 if TYPE_CHECKING:
     from model.model import Model
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class ExportOptions:
-    """Write what sampling needs, and nothing else, of a training run."""
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions(DecodingSettings):
+    """Write what sampling needs, and nothing else, of a training run; the weights then make motions so unless told otherwise."""
 
     checkpoint: Path
     """Run folder (its newest checkpoint is taken) or one checkpoint folder."""
@@ -27,12 +28,6 @@ class ExportOptions:
     """Replace a checkpoint that is in that folder, if nothing else is."""
     half: bool = True
     """Store float16 weights: half the size, the same motions to the eye."""
-    guidance_scale: Annotated[float, GUIDANCE] | None = None
-    """Guidance that samples use unless told otherwise (default: as trained)."""
-    sampler: Literal["ddpm", "ddim", "plms", "dpmpp"] | None = None
-    """Sampler that samples use unless told otherwise (default: as trained)."""
-    sampling_steps: Annotated[int, SAMPLING_STEPS] | None = None
-    """Denoising steps that samples take unless told otherwise (default: as trained)."""
     smoothing: Annotated[float, Range(0, 1000)] | None = None
     """Gaussian over sampled motions, sigma in frames (default: as trained)."""
     autoencoder: Path | None = None
