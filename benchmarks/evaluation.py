@@ -20,7 +20,7 @@ from evaluations.evaluation_set import EvaluationSet, Pass, real_set
 from evaluations.protocol import PROTOCOLS, REAL, Evaluation, Figures
 from evaluations.settings import chosen_dataset
 from model.embedding import TextMotionSpace, default_evaluator, open_space
-from protos.bounds import REPLICATIONS, SEED
+from protos.flags import REPLICATIONS, SEED
 from protos.options import command, run_command
 from protos.randomness import derive_seed
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.timing import cost, least
 from data_loaders.skeleton import Skeleton, load_skeleton
-from protos.bounds import Range
+from protos.flags import Range
 from protos.options import command, run_command
 from tests.synthetic import synthetic_clip
 

@@ -18,16 +18,16 @@ from torch import nn
 
 from benchmarks.padded_tmr import PaddedTMR
 from benchmarks.timing import Cost, least
-from data_loaders.corpus import Batch, Statistics
+from data_loaders.corpus import Batch
+from data_loaders.features import Statistics
 from evaluations import retrieval_metrics
 from model.layers import Posterior
-from model.text_encoders import TextEncoder, with_text_features
-from model.text_store import SavedTexts
+from model.text_encoders import SavedTexts, TextEncoder, with_text_features
 from model.text_towers import load_text_encoder
 from model.tmr import TMR, lengths_to_mask
 from model.tmr_config import TMRConfig
 from model.tmr_losses import Captions, LatentNoise, loss_terms
-from protos.bounds import CHANNELS, SEED, Range
+from protos.flags import CHANNELS, SEED, Range
 from protos.options import command, run_command
 from protos.randomness import sample_generators
 from sample.search import SearchIndex

@@ -14,7 +14,7 @@ from typing import Annotated
 import numpy as np
 
 from benchmarks.timing import least
-from protos.bounds import Range
+from protos.flags import Range
 from protos.options import command, run_command
 from tests.synthetic import walk_in_a_curve
 
@@ -80,8 +80,7 @@ def usual_recipe(path: Path | None, joints: np.ndarray, title: str) -> None:
 
 
 def ours(path: Path | None, joints: np.ndarray, title: str) -> None:
-    from visualize.sheet import Sheet
-    from visualize.video import write_video
+    from visualize.video import Sheet, write_video
 
     if path is None:
         for _ in Sheet(joints, None, [title], SIZE, True, None, 1).planes():

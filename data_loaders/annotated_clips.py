@@ -17,7 +17,7 @@ import numpy as np
 from data_loaders.features import Features
 from data_loaders.packed_clips import read_split
 from data_loaders.text import LONGEST, Caption
-from protos.names import inside, leads_out, shown
+from protos.files import inside, leads_out, shown
 from protos.reading import FileError, convert, read_array, read_json
 
 ANNOTATIONS = "annotations.json"

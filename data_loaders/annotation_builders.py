@@ -13,7 +13,7 @@ from data_loaders.annotation_folder import Span, caption_span, file_entry
 from data_loaders.clips import LeftOut
 from data_loaders.known_datasets import humanml3d_sources
 from data_loaders.text import read_caption_file
-from protos.names import inside, shown
+from protos.files import inside, shown
 from protos.reading import FileError, convert, read_array, read_json, read_lines, read_names
 
 FPS = 20.0

@@ -17,7 +17,7 @@ from data_loaders.input_files import SPLITS, Inventory, RecordingFile, recording
 from data_loaders.known_datasets import Recordings
 from data_loaders.sources import SourceClip
 from data_loaders.text import Caption, checked_caption, parse_own_caption
-from protos.names import shown
+from protos.files import shown
 from protos.reading import FileError, convert, read_json, read_lines, read_names
 
 CAPTIONS = "captions.json"

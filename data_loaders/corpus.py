@@ -1,7 +1,6 @@
 """A dataset opened for reading, whatever its layout, and the records that travel between the layers."""
 
-import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,65 +9,15 @@ import numpy as np
 
 from data_loaders.annotated_clips import ANNOTATIONS, MAX_SECONDS, MIN_SECONDS, AnnotatedClips, within_seconds
 from data_loaders.clips import Clips, LeftOut
-from data_loaders.features import Features, kind_of_width
+from data_loaders.features import Statistics
 from data_loaders.known_datasets import published_name, resolve_dataset
 from data_loaders.packed_clips import PREPARE_AGAIN, PackedClips
 from data_loaders.skeleton import Skeleton
 from data_loaders.text import Caption, in_order
-from protos.files import atomic_file
-from protos.reading import FileError, read_arrays
+from protos.reading import FileError
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-PUBLISHED_STATISTICS = Path(__file__).with_name("published_statistics.json")
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """Mean and std (D,) of each column, and the features they belong to."""
-
-    mean: np.ndarray
-    std: np.ndarray
-    features: Features
-
-    def save(self, path: Path) -> None:
-        """Writes an .npz of mean, std and the features they belong to."""
-        with atomic_file(path) as file:
-            np.savez(file, mean=self.mean, std=self.std, **self.features.record())
-
-    @staticmethod
-    def load(path: Path) -> "Statistics":
-        """FileError names what is missing, not finite, or a std that is not above zero."""
-        found = read_arrays(path, only=("mean", "std", "skeleton", "fps", "heading", "kind"))
-        for name in ("mean", "std", "skeleton", "fps", "heading"):
-            if name not in found:
-                raise FileError(f"{path}: no array {name!r}, expected mean, std, skeleton, fps and heading")
-        mean, std = found["mean"], found["std"]
-        if mean.ndim != 1 or mean.shape != std.shape or mean.dtype.kind != "f" or std.dtype.kind != "f":
-            raise FileError(f"{path}: mean {mean.shape} and std {std.shape}, expected two rows of numbers of one length")
-        with np.errstate(over="ignore", under="ignore"):  # as networks hold them
-            single = mean.astype(np.float32), std.astype(np.float32)
-        if not (np.isfinite(single).all() and (single[1] > np.finfo(np.float32).tiny).all()):
-            raise FileError(f"{path}: mean and std must be finite and every std above 0, in float32 too")
-        told = "kind" in found  # not by earlier versions
-        found.setdefault("kind", np.array("humanml"))
-        for name, kinds in (("fps", "fiu"), ("skeleton", "U"), ("heading", "U"), ("kind", "U")):
-            if found[name].size != 1 or found[name].dtype.kind not in kinds:
-                expected = "one number" if name == "fps" else "one word"
-                raise FileError(f"{path}: {name} of shape {found[name].shape} and kind {found[name].dtype}, expected {expected}")
-        skeleton, fps, heading, kind = (found[name].item() for name in ("skeleton", "fps", "heading", "kind"))
-        features = Features(skeleton, float(fps), heading, kind)
-        features.check(str(path))
-        return Statistics(mean, std, features if told else replace(features, kind=kind_of_width(skeleton, len(mean))))
-
-    @staticmethod
-    def published(name: str, features: Features, dtype: type = np.float32) -> "Statistics | None":
-        """A pair that is carried with the code, by its name in published_statistics.json; None for any other name."""
-        carried = json.loads(PUBLISHED_STATISTICS.read_text(encoding="utf-8")).get(name)
-        if carried is None:
-            return None
-        return Statistics(*(np.array(carried[each], dtype) for each in ("mean", "std")), features)
 
 
 @dataclass(frozen=True)

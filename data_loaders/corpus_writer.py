@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_loaders.corpus import Statistics
-from data_loaders.features import Features
+from data_loaders.features import Features, Statistics
 from data_loaders.packed_clips import EARLIER_FILES, FORMAT_VERSION, Index
 from data_loaders.text import Caption, TaggerName
 from protos.files import encode_json, write_atomically

@@ -1,4 +1,4 @@
-"""What a row of numbers means, and the way between rows and joints in metres, for every kind of motion features.
+"""What a row of numbers means, the way between rows and joints in metres, and mean and std, for every kind of motion features.
 
 A new kind is its columns below, its file beside this one, and an entry in `KINDS`. Arrays of any kind are
 (..., T, persons * width), person 1 first.
@@ -6,20 +6,22 @@ A new kind is its columns below, its file beside this one, and an entry in `KIND
 
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_loaders.skeleton import Skeleton, check_heading, load_skeleton
-from protos.names import shown
-from protos.reading import FileError
+from protos.files import atomic_file, shown
+from protos.reading import FileError, convert, read_arrays, read_json
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
 FRAME_RATES = (0.1, 10_000.0)
+PUBLISHED_STATISTICS = Path(__file__).with_name("published_statistics.json")
 
 
 class FeaturesMismatch(ValueError):
@@ -187,3 +189,50 @@ def kind_of_width(skeleton: str, width: int) -> str:
 
 
 HUMANML3D = Features()  # as published
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean and std (D,) of each column, and the features they belong to."""
+
+    mean: "np.ndarray"
+    std: "np.ndarray"
+    features: Features
+
+    def save(self, path: Path) -> None:
+        """Writes an .npz of mean, std and the features they belong to."""
+        import numpy as np
+
+        with atomic_file(path) as file:
+            np.savez(file, mean=self.mean, std=self.std, **self.features.record())
+
+    @staticmethod
+    def load(path: Path) -> "Statistics":
+        """FileError names what is missing, not finite, or a std that is not above zero."""
+        import numpy as np
+
+        found = read_arrays(path, only=("mean", "std", "skeleton", "fps", "heading", "kind"))
+        for name in ("mean", "std", "skeleton", "fps", "heading"):
+            if name not in found:
+                raise FileError(f"{path}: no array {name!r}, expected mean, std, skeleton, fps and heading")
+        mean, std = found.pop("mean"), found.pop("std")
+        if mean.ndim != 1 or mean.shape != std.shape or mean.dtype.kind != "f" or std.dtype.kind != "f":
+            raise FileError(f"{path}: mean {mean.shape} and std {std.shape}, expected two rows of numbers of one length")
+        with np.errstate(over="ignore", under="ignore"):  # as networks hold them
+            single = mean.astype(np.float32), std.astype(np.float32)
+        if not (np.isfinite(single).all() and (single[1] > np.finfo(np.float32).tiny).all()):
+            raise FileError(f"{path}: mean and std must be finite and every std above 0, in float32 too")
+        features = convert({name: value.item() if value.size == 1 else value.tolist() for name, value in found.items()},
+                           Features, str(path))  # fmt: skip
+        features.check(str(path))
+        if "kind" not in found:  # by an earlier version
+            features = replace(features, kind=kind_of_width(features.skeleton, len(mean)))
+        return Statistics(mean, std, features)
+
+    @staticmethod
+    def published(name: str, features: Features, dtype: str = "float32") -> "Statistics | None":
+        """A pair that is carried with the code, by its name in published_statistics.json; None for any other name."""
+        import numpy as np
+
+        carried = read_json(PUBLISHED_STATISTICS, dict[str, dict[str, Any]]).get(name)
+        return carried and Statistics(*(np.array(carried[each], dtype) for each in ("mean", "std")), features)

@@ -12,15 +12,11 @@ from torch import Tensor
 
 from data_loaders import headings
 from data_loaders.bone_rotations import NEARLY_ZERO, local_sixd, skeleton_tensors, squared_length
-from data_loaders.features import humanml_blocks
+from data_loaders.features import FeaturesMismatch, humanml_blocks
 from data_loaders.headings import Spans
 from data_loaders.skeleton import Heading, Skeleton, check_heading
 
 FRAMES_AT_ONCE = 4096  # about what a core's cache holds; clips are never cut
-
-
-class FeatureError(ValueError):
-    """Joints or features of the wrong shape for their skeleton."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +42,7 @@ def features_from_clips(
 
     The last frame of a clip has no velocity, hence T-1. Features of a crop are not a crop of features: floor, facing,
     body and smoothing belong to the whole clip. `tgt_offsets` (J, 3): the body all clips are brought to, by default
-    the skeleton's own; without either the clips keep their bones. NaN stays within its clip. Raises FeatureError.
+    the skeleton's own; without either the clips keep their bones. NaN stays within its clip. Raises FeaturesMismatch.
     """
     return [
         features[start : start + length - 1]
@@ -71,7 +67,7 @@ def _canonical_groups(
     for number, clip in enumerate(clips):
         clip = torch.as_tensor(clip)
         if clip.ndim != 3 or clip.shape[1:] != (skeleton.num_joints, 3) or len(clip) < 2:
-            raise FeatureError(
+            raise FeaturesMismatch(
                 f"clip {number} has shape {tuple(clip.shape)}; {skeleton.name} needs "
                 f"(frames, {skeleton.num_joints}, 3) with at least 2 frames"
             )
@@ -200,13 +196,13 @@ def joints_from_features(features: Tensor, skeleton: Skeleton | int) -> Tensor:
     """Joints (..., T, J, 3) from denormalised features (..., T, D), in the features' unit. Differentiable.
 
     Only root and ric columns are read (`recover_from_ric`), so the first 4 + 3 (J-1) columns are enough. The root is
-    accumulated in float64. FeatureError where the width does not fit.
+    accumulated in float64. FeaturesMismatch where the width does not fit.
     """
     num_joints = skeleton if isinstance(skeleton, int) else skeleton.num_joints
     blocks = humanml_blocks(num_joints)
     width, whole = blocks["ric"].stop, blocks["contact"].stop
     if features.shape[-1] not in (width, whole):
-        raise FeatureError(
+        raise FeaturesMismatch(
             f"features have {features.shape[-1]} columns; {num_joints} joints need {whole} (or the first {width})"
         )
     dtype = _precise(features)
@@ -233,7 +229,7 @@ def mirror_joints(joints: Tensor, skeleton: Skeleton) -> Tensor:
     if count > skeleton.num_joints:
         left, right = left + skeleton.left_hand, right + skeleton.right_hand
     if max(left + right) >= count:
-        raise FeatureError(f"{count} joints cannot be mirrored as {skeleton.name}")
+        raise FeaturesMismatch(f"{count} joints cannot be mirrored as {skeleton.name}")
     order = list(range(count))
     for a, b in zip(left, right):
         order[a], order[b] = b, a

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from protos.archives import is_archive, members, read_member
-from protos.names import safe_name, short_hash
+from protos.files import file_digest, safe_name, short_hash
 from protos.reading import FileError
 
 MOST_RECORDING = 1 << 30  # bytes of a recording in an archive
@@ -145,8 +145,7 @@ def _holds(recording: RecordingFile, content: str, size: int) -> bool:
     """Whether a recording has the bytes of this hash and size."""
     if recording.member or recording.problem or recording.path.stat().st_size != size:
         return recording.stamp == content
-    with open(recording.path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() == content
+    return file_digest(recording.path) == content
 
 
 def contents(recordings: Iterable[RecordingFile]) -> Iterator[tuple[RecordingFile, bytes | Path | str]]:

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from data_loaders.features import Features
-from protos.names import shown
+from protos.files import shown
 from protos.reading import FileError, read_toml
 
 DATASET_ROOT = Path("dataset")

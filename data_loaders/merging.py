@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from data_loaders.corpus import Corpus, Statistics
+from data_loaders.corpus import Corpus
 from data_loaders.corpus_writer import NewClip, write_corpus
 from data_loaders.feature_statistics import mean_std
+from data_loaders.features import Statistics
 from data_loaders.input_files import SPLITS
 from data_loaders.packed_clips import REPORT
 from data_loaders.preparation import CLIP_FILES, save_array
 from data_loaders.text import write_caption_file
-from protos.names import safe_name, shown
+from protos.files import safe_name, shown
 from protos.outputs import OutputError, Outputs
 from protos.reading import FileError
 

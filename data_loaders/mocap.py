@@ -66,8 +66,6 @@ def read_joints_npy(
     path = name or name_of(source)
     try:
         joints = read_array(source, name=path)
-    except FileNotFoundError:
-        raise FileError(f"{path}: no such file") from None
     except FileError as error:
         if "pickled Python objects" in str(error):
             raise FileError(f"{error}: if it is the results file of a sampling run, take {RUN_JOINTS}") from None

@@ -146,26 +146,32 @@ def _checked(content: dict[str, Any], fps: float) -> Results:
     if lengths.size and not 1 <= lengths.min() <= lengths.max() <= longest:
         raise FileError(f"lengths from {lengths.min():g} to {lengths.max():g} of motions of {longest} frames")
     content = {name: value for name, value in content.items() if value is not None}
-    own, num_joints = content.get("fps", fps), people.shape[2]
-    if isinstance(own, bool) or not isinstance(own, (int, float, np.number)):
-        raise FileError(f"fps: expected a number, got {own!r:.40}")
-    if not 0.1 <= own <= 10_000:
-        raise FileError(f"fps is {own:g}, expected 0.1 to 10000 frames per second")
-    skeleton = content.get("skeleton", SKELETONS.get(num_joints, ""))
-    if not isinstance(skeleton, str):
-        raise FileError(f"skeleton: expected a name, got {skeleton!r:.40}")
-    unit = content.get("unit", "millimetre" if num_joints == load_skeleton("kit").num_joints else "metre")
-    if not isinstance(unit, str) or unit not in METRES:
-        raise FileError(f"unit: expected {' or '.join(METRES)}, got {unit!r:.40}")
+    of_kit = people.shape[2] == load_skeleton("kit").num_joints
+    own, scale, skeleton = _stated(content, people.shape[2], fps, "millimetre" if of_kit else "metre")
     repetitions = _whole(content, "num_repititions" if "num_repititions" in content else "num_repetitions", 1)
     samples = _whole(content, "num_samples", rows // max(repetitions, 1))
     if not rows == len(text) == len(lengths) == samples * repetitions:
         raise FileError(f"{rows} motions, {len(text)} texts, {len(lengths)} lengths for {samples} samples x {repetitions} "
                         "repetitions")  # fmt: skip
     with np.errstate(over="ignore"):
-        metres = people.transpose(0, 1, 4, 2, 3).astype(np.float32) * np.float32(METRES[unit])  # (rows, P, T, J, 3)
+        metres = people.transpose(0, 1, 4, 2, 3).astype(np.float32) * scale  # (rows, P, T, J, 3)
     made = zip(metres, lengths.astype(int), text)
-    return Results([Motion(joints[:, :n], float(own), skeleton, (str(words),)) for joints, n, words in made], samples)
+    return Results([Motion(joints[:, :n], own, skeleton, (str(words),)) for joints, n, words in made], samples)
+
+
+def _stated(content: dict[str, Any], num_joints: int, fps: float, unit: str) -> tuple[float, np.float32, str]:
+    """Frames per second, metres per unit and skeleton that a file states; fps and unit where it does not. FileError."""
+    own, unit = content.get("fps", fps), content.get("unit", unit)
+    skeleton = content.get("skeleton", SKELETONS.get(num_joints, ""))
+    if isinstance(own, bool) or not isinstance(own, (int, float, np.number)):
+        raise FileError(f"fps: expected a number, got {own!r:.40}")
+    if not 0.1 <= own <= 10_000:
+        raise FileError(f"fps is {own:g}, expected 0.1 to 10000 frames per second")
+    if not isinstance(skeleton, str):
+        raise FileError(f"skeleton: expected a name, got {skeleton!r:.40}")
+    if not isinstance(unit, str) or unit not in METRES:
+        raise FileError(f"unit: expected {' or '.join(METRES)}, got {unit!r:.40}")
+    return float(own), np.float32(METRES[unit]), skeleton
 
 
 def _whole(content: dict[str, Any], name: str, otherwise: int) -> int:
@@ -287,13 +293,12 @@ def _motion_of_archive(path: Path, fps: float) -> Motion | None:
     if "joints" not in content:
         return None
     people = _people(content["joints"], path)
-    own, unit, name = (content[key].reshape(-1)[:1].tolist() if key in content else [] for key in ("fps", "unit", "skeleton"))
-    if own and (not isinstance(own[0], (int, float)) or not 0.1 <= own[0] <= 10_000):
-        raise FileError(f"{path}: fps is {own[0]!r:.40}, expected frames per second, 0.1 to 10000")
-    if unit and unit[0] not in METRES:
-        raise FileError(f"{path}: unit is {unit[0]!r:.40}, expected {' or '.join(METRES)}")
-    skeleton = str(name[0]) if name else SKELETONS.get(people.shape[2], "")
-    return Motion(people * np.float32(METRES[unit[0]] if unit else 1), own[0] if own else fps, skeleton)
+    stated = {key: value.reshape(-1)[0].item() for key, value in content.items() if key != "joints" and value.size}
+    try:
+        own, scale, skeleton = _stated(stated, people.shape[2], fps, "metre")
+    except FileError as error:
+        raise FileError(f"{path}: {error}") from None
+    return Motion(people * scale, own, skeleton)
 
 
 def _people(joints: np.ndarray, path: Path) -> np.ndarray:

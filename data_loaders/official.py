@@ -8,14 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from data_loaders.corpus import Statistics
 from data_loaders.corpus_writer import NewClip, write_corpus
-from data_loaders.features import Features
+from data_loaders.features import Features, Statistics
 from data_loaders.known_datasets import Official
 from data_loaders.packed_clips import EARLIER_FILES, REPORT, read_split
 from data_loaders.prepare_report import PROGRESS, Accounts, Record
 from data_loaders.text import read_caption_file
-from protos.names import inside
+from protos.files import inside
 from protos.options import one_line
 from protos.outputs import OutputError, Outputs, files_in
 from protos.reading import FileError, read_array, read_lines

@@ -17,8 +17,7 @@ import numpy as np
 
 from data_loaders.features import Features
 from data_loaders.text import LONGEST, Caption, TaggerName
-from protos.files import recover_folder
-from protos.names import leads_out, shown
+from protos.files import leads_out, recover_folder, shown
 from protos.reading import FileError, read_array, read_json, read_names
 
 FORMAT_VERSION = 1

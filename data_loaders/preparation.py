@@ -19,9 +19,8 @@ from tqdm import tqdm
 
 from data_loaders.clip_labels import Labels
 from data_loaders.clips import clip_name, moving_frames, moving_windows, window_captions, windows
-from data_loaders.corpus import Statistics
 from data_loaders.corpus_writer import NewClip, write_corpus
-from data_loaders.features import Features
+from data_loaders.features import Features, Statistics
 from data_loaders.input_files import SPLITS, Inventory, contents, survey
 from data_loaders.joint_mapping import load_mapping
 from data_loaders.known_datasets import known_datasets

@@ -18,8 +18,8 @@ from msgspec.structs import replace
 from data_loaders.known_datasets import Recordings, known_datasets, read_description
 from data_loaders.prepare_report import Record
 from data_loaders.sources import SUFFIXES, SourceClip
-from protos.bounds import Range
-from protos.names import shown
+from protos.files import shown
+from protos.flags import Range
 from protos.options import one_line
 from protos.reading import FileError
 

@@ -14,10 +14,6 @@ Heading = Literal["published", "continuous"]
 HEADINGS: tuple[Heading, ...] = ("published", "continuous")  # how a body's heading is taken, see data_loaders/headings.py
 
 
-class SkeletonError(FileError):
-    """A skeleton that is unknown, or a skeleton file that contradicts itself."""
-
-
 @dataclass(frozen=True)
 class Skeleton:
     """One body. Indices count joints; lengths are in the skeleton's own unit (`metres_per_unit` leads to metres).
@@ -79,9 +75,9 @@ class Skeleton:
         return tuple(lines)
 
     def index(self, joint_name: str) -> int:
-        """Number of a joint. SkeletonError where there is none of that name."""
+        """Number of a joint. FileError where there is none of that name."""
         if joint_name not in self.joint_names:
-            raise SkeletonError(f"{self.name} has no joint {joint_name!r}; it has {', '.join(self.joint_names)}")
+            raise FileError(f"{self.name} has no joint {joint_name!r}; it has {', '.join(self.joint_names)}")
         return self.joint_names.index(joint_name)
 
 
@@ -94,14 +90,14 @@ def check_heading(heading: str) -> Heading:
 
 @lru_cache(maxsize=32)
 def load_skeleton(name_or_path: str | Path) -> Skeleton:
-    """Skeleton by name (`humanml` = `t2m`, `kit`) or from a JSON file of the same form. SkeletonError if unusable."""
+    """Skeleton by name (`humanml` = `t2m`, `kit`) or from a JSON file of the same form. FileError if unusable."""
     name = str(name_or_path)
     path = FOLDER / f"{ALIASES.get(name.lower(), name.lower())}.json"
     if not path.is_file():
         path = Path(name_or_path)
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.json")))
-        raise SkeletonError(f"unknown skeleton {name!r}: use one of {known}, or the path of a skeleton file")
+        raise FileError(f"unknown skeleton {name!r}: use one of {known}, or the path of a skeleton file")
     record = read_json(path, dict[str, Any])
     record.pop("length_limits", None)  # of files by earlier versions, whose fps was that of the contacts
     if "fps" in record:
@@ -109,7 +105,7 @@ def load_skeleton(name_or_path: str | Path) -> Skeleton:
     known_fields = {field.name for field in fields(Skeleton)}
     for key in record:
         if key not in known_fields:
-            raise SkeletonError(f"{path}: unknown entry {key!r}")
+            raise FileError(f"{path}: unknown entry {key!r}")
     skeleton = convert(record, Skeleton, str(path))
     _check(skeleton, path)
     return skeleton
@@ -120,21 +116,21 @@ def _check(skeleton: Skeleton, path: Path) -> None:
     for name in ("joint_names", "raw_offsets", "bone_lengths"):
         value = getattr(skeleton, name)
         if value is not None and len(value) != count:
-            raise SkeletonError(f"{path}: {name} has {len(value)} entries, parents has {count}")
+            raise FileError(f"{path}: {name} has {len(value)} entries, parents has {count}")
     named = (skeleton.left_joints, skeleton.right_joints, skeleton.face_joints, skeleton.feet, skeleton.leg_joints)
     for joint in (joint for group in named for joint in group):
         if not 0 <= joint < count:
-            raise SkeletonError(f"{path}: names joint {joint}, parents has {count}")
+            raise FileError(f"{path}: names joint {joint}, parents has {count}")
     for name in ("contact_fps", "metres_per_unit"):
         if not 0 < getattr(skeleton, name) <= 10_000:
-            raise SkeletonError(f"{path}: {name} = {getattr(skeleton, name):g}, expected more than 0")
+            raise FileError(f"{path}: {name} = {getattr(skeleton, name):g}, expected more than 0")
     for joint, parent in enumerate(skeleton.parents):
         if not (parent == -1 if joint == 0 else 0 <= parent < joint):
-            raise SkeletonError(f"{path}: joint {joint} has parent {parent}; parents come before their children")
+            raise FileError(f"{path}: joint {joint} has parent {parent}; parents come before their children")
     for joint, parent in ((chain[i + 1], chain[i]) for chain in skeleton.chains for i in range(len(chain) - 1)):
         if not 0 < joint < count or skeleton.parents[joint] != parent:
-            raise SkeletonError(f"{path}: a chain leads from joint {parent} to {joint}, which is not its child")
+            raise FileError(f"{path}: a chain leads from joint {parent} to {joint}, which is not its child")
     if sorted(joint for chain in skeleton.chains for joint in chain[1:]) != list(range(1, count)):
-        raise SkeletonError(f"{path}: every joint but the root must be in exactly one chain")
+        raise FileError(f"{path}: every joint but the root must be in exactly one chain")
     if len(skeleton.left_joints) != len(skeleton.right_joints):
-        raise SkeletonError(f"{path}: left_joints and right_joints must pair up")
+        raise FileError(f"{path}: left_joints and right_joints must pair up")

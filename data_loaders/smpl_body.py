@@ -59,7 +59,7 @@ def read_amass_npz(
     name = name or name_of(source)
     if body_models is None:
         raise FileError(f"{name}: AMASS holds poses, not joints; name the folder of the body model (--body_model)")
-    content = _arrays(source, name, MOTION_ARRAYS)
+    content = read_arrays(source, name=name, only=MOTION_ARRAYS)
     if "poses" not in content or "trans" not in content:
         held = "is a results file of a sampling run, of joints" if "motion" in content else "no poses and trans"
         raise FileError(f"{name}: {held}; expected an AMASS motion file")
@@ -133,7 +133,7 @@ def find_body_model(folder: str | Path, gender: str) -> Path:
 @lru_cache(maxsize=4)
 def load_body_model(path: str | Path) -> BodyModel:
     """The joint-related part of an SMPL-family .npz. FileError where a part is missing or shapes disagree."""
-    content = _arrays(path, str(path), BODY_ARRAYS)
+    content = read_arrays(path, only=BODY_ARRAYS)
     missing = [key for key in BODY_ARRAYS if key not in content]
     if missing:
         raise FileError(f"{path}: no {', '.join(missing)}; expected an SMPL, SMPL+H or SMPL-X model in .npz form")
@@ -148,13 +148,6 @@ def load_body_model(path: str | Path) -> BodyModel:
         raise FileError(f"{path}: kintree_table names parents that come after their children")
     parents[0] = -1  # written as 4294967295
     return BodyModel(template, shape, regressor, tuple(parents.tolist()))
-
-
-def _arrays(source: str | Path | BinaryIO | bytes, name: str, only: tuple[str, ...]) -> dict[str, np.ndarray]:
-    try:
-        return read_arrays(source, name=name, only=only)
-    except FileNotFoundError:
-        raise FileError(f"{name}: no such file") from None
 
 
 def _numbers(content: dict[str, np.ndarray], key: str, name: str) -> np.ndarray:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 from data_loaders.text import Caption
-from protos.bounds import Range, check_bounds
+from protos.flags import Range, check_bounds
 
 SUFFIXES = {"bvh": (".bvh",), "amass": (".npz",), "joints": (".npy",)}  # of the files of each kind
 

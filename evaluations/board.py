@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from evaluations.settings import EvaluationSettings, ProtocolSettings, chosen_dataset
-from protos.bounds import REPLICATIONS, Range
+from protos.flags import REPLICATIONS, Range
 from protos.options import command, run_command
 from sample.generation import STARTER
 
@@ -42,7 +42,7 @@ def run(options: BoardOptions) -> None:
     from evaluations.probe_report import pass_rates
     from evaluations.report import command_line, read_report
     from evaluations.text_to_motion import measure
-    from protos.names import safe_name
+    from protos.files import safe_name
     from protos.processes import Processes
 
     shared = {each.name: getattr(options, each.name) for each in fields(ProtocolSettings)}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from protos.bounds import Range
+from protos.flags import Range
 from protos.options import command, run_command
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from protos.bounds import REPLICATIONS, SEED
+from protos.flags import REPLICATIONS, SEED
 from protos.options import command, run_command
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from evaluations.settings import MODES, EvaluationSettings
-from protos.bounds import BATCH_SIZE, PROCESSES, REPLICATIONS
+from protos.flags import BATCH_SIZE, PROCESSES, REPLICATIONS
 from protos.options import KNOWN_BY_CHECKPOINT, command, run_command
 
 if TYPE_CHECKING:

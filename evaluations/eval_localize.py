@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from protos.bounds import SEED, Range
+from protos.flags import SEED, Range
 from protos.options import command, run_command
 from sample.sliding import Sliding
 
@@ -44,7 +44,7 @@ def run(options: LocalizeEvaluationOptions) -> None:
     from evaluations.localization import localization_report, long_motions
     from evaluations.settings import chosen_dataset
     from model.embedding import open_space
-    from protos.names import file_name, safe_name
+    from protos.files import file_name, safe_name
     from protos.processes import pick_device
 
     corpus = Corpus.open(chosen_dataset(options.dataset, options.model_path))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated
 
 from evaluations.settings import DecodingSettings, chosen_dataset
-from protos.bounds import BATCH_SIZE, REPLICATIONS, SEED, Range
+from protos.flags import BATCH_SIZE, REPLICATIONS, SEED, Range
 from protos.options import command, run_command
 from sample.generation import STARTER
 
@@ -58,7 +58,7 @@ def run(options: EvalProbesOptions) -> None:
     from evaluations.probes import probes_for, probes_of
     from evaluations.report import checkpoint_stamp, command_line, stamp
     from model.capabilities import Request
-    from protos.names import safe_name
+    from protos.files import safe_name
     from protos.randomness import derive_seed
     from sample.generation import load
 

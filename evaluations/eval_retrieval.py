@@ -10,7 +10,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from protos.bounds import PROCESSES, Range
+from protos.flags import PROCESSES, Range
 from protos.options import command, run_command
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def run(options: RetrievalOptions) -> dict[str, Any] | None:
     from evaluations.retrieval import captioned_motions, protocols_of, retrieval_report, sentences_for, similarities_of
     from evaluations.settings import chosen_dataset
     from model.embedding import default_evaluator, open_space
-    from protos.names import file_name, safe_name
+    from protos.files import file_name, safe_name
     from protos.processes import Processes
 
     processes = Processes(options.device)

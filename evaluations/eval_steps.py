@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from evaluations.settings import GuidanceSettings, chosen_dataset
-from protos.bounds import BATCH_SIZE, REPLICATIONS, SAMPLING_STEPS, SEED, Range
+from evaluations.settings import chosen_dataset
+from protos.flags import BATCH_SIZE, REPLICATIONS, SAMPLING_STEPS, SEED, Range
 from protos.options import command, run_command
-from sample.generation import STARTER
+from sample.generation import STARTER, GuidanceSettings
 
 if TYPE_CHECKING:
     from evaluations.report import Report
@@ -111,7 +111,7 @@ def run(options: EvalStepsOptions) -> None:
     from evaluations.text_to_motion import physics
     from model.capabilities import Decoding
     from model.embedding import default_evaluator, open_space
-    from protos.names import safe_name
+    from protos.files import safe_name
     from protos.processes import pick_device
     from sample.generation import load
 

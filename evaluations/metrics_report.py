@@ -10,7 +10,7 @@ from evaluations.metrics import Interval
 from evaluations.physics import Physics, physics_table
 from evaluations.protocol import GENERATED, GIVEN, METRICS, REAL, Replication
 from evaluations.report import Report, decimals, percent
-from protos.names import shown
+from protos.files import shown
 from protos.reading import read_json
 
 PUBLISHED_FILE = Path(__file__).with_name("published_rows.json")

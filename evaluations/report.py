@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from model.registry import checkpoint_in
-from protos.files import encode_csv, numbered_folder
+from protos.files import encode_csv, file_digest, numbered_folder
 from protos.outputs import MANIFEST, Outputs
 from protos.reading import FileError, read_json
 
@@ -135,9 +135,4 @@ def checkpoint_stamp(path: str | Path) -> str:
     if path.is_file():
         folder, files = path.parent, [path, *(each for each in path.parent.iterdir() if each.suffix in (".json", ".npy"))]
     found = sorted({each for each in files if each.is_file() and each.name not in ASIDE})
-    return stamp(each.relative_to(folder).as_posix().encode() + _digest(each) for each in found)
-
-
-def _digest(file: Path) -> bytes:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").digest()
+    return stamp(each.relative_to(folder).as_posix().encode() + bytes.fromhex(file_digest(each)) for each in found)

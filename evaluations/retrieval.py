@@ -22,8 +22,7 @@ from evaluations.metrics import euclidean
 from evaluations.protocol import Share, alone
 from evaluations.report import Report, checkpoint_stamp, command_line
 from model.embedding import TextMotionSpace
-from model.text_encoders import TextEncoder
-from model.text_store import SENTENCES
+from model.text_encoders import SENTENCES, TextEncoder
 from model.text_towers import at_hand, load_text_encoder, saved_beside
 from protos.reading import read_json, read_names
 

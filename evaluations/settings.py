@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from model.capabilities import Decoding
 from model.registry import dataset_of
-from protos.bounds import FPS, GUIDANCE, SAMPLING_STEPS, SEED, Range
-from sample.generation import STARTER
+from protos.flags import FPS, SEED, Range
+from sample.generation import STARTER, DecodingSettings
 
 log = logging.getLogger(__name__)
 
@@ -26,28 +25,6 @@ def chosen_dataset(given: str | None, checkpoint: str | Path | None) -> str:
     name = dataset_of(checkpoint)
     log.info("dataset %s: %s was trained on it (--dataset takes another)", name, checkpoint)
     return name
-
-
-@dataclass(frozen=True, kw_only=True)
-class GuidanceSettings:
-    """How a model makes the motions that are judged."""
-
-    guidance_scale: Annotated[float, GUIDANCE] | None = None
-    """Strength of classifier-free guidance (default: the checkpoint's)."""
-    sampler: Literal["ddpm", "ddim", "plms", "dpmpp", "consistency"] | None = None
-    """How the diffusion is run backwards (default: the checkpoint's)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DecodingSettings(GuidanceSettings):
-    """In how many steps it makes them."""
-
-    sampling_steps: Annotated[int, SAMPLING_STEPS] | None = None
-    """Denoising steps (default: the checkpoint's)."""
-
-    def decoding(self, batch_size: int) -> Decoding:
-        """The same for the model, which makes so many motions at once."""
-        return Decoding(self.guidance_scale, self.sampler, self.sampling_steps, batch_size=batch_size)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,8 +25,7 @@ from evaluations.settings import MODES, REAL_MOTION, EvaluationSettings, chosen_
 from model.capabilities import Generates
 from model.embedding import default_evaluator, open_space
 from model.registry import able
-from protos.files import encode_json
-from protos.names import file_name, safe_name
+from protos.files import encode_json, file_name, safe_name
 from protos.outputs import OutputError, Outputs
 from protos.processes import Processes
 from protos.reading import FileError, read_json

@@ -12,8 +12,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from data_loaders.corpus import Batch, Statistics
-from data_loaders.features import Features, FeaturesMismatch
+from data_loaders.corpus import Batch
+from data_loaders.features import Features, FeaturesMismatch, Statistics
 from model.across_processes import total
 from model.autoencoder_config import AutoencoderConfig
 from model.layers import Posterior

@@ -4,12 +4,11 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from data_loaders.features import HUMANML3D, Features
-from protos.bounds import CHANNELS, LAYERS, WEIGHT, Range, check_bounds
-from protos.flags import decided
+from protos.flags import CHANNELS, LAYERS, WEIGHT, Bounded, Range, decided
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoencoderConfig:
+class AutoencoderConfig(Bounded):
     """Networks and losses of the autoencoder"""
 
     latent_channels: Annotated[int, CHANNELS] = 64
@@ -33,6 +32,3 @@ class AutoencoderConfig:
     the movement, and the noise spares it."""
     features: Features = decided(HUMANML3D)
     dataset: str = decided("")
-
-    def __post_init__(self):
-        check_bounds(self)

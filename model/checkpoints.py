@@ -11,23 +11,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from data_loaders.corpus import Statistics
-from model.earlier import as_of_today, weights_of_today
+from data_loaders.features import Statistics
 from model.known_texts import FILE as KNOWN_TEXTS_FILE
 from model.known_texts import KnownTexts
-from model.loading import (
-    CheckpointError,
-    checkpoint_errors,
-    convert_settings,
-    load_checked,
-    made_for,
-    read_safetensors,
-    read_settings,
-)
-from model.model import Model
+from model.model import Model, convert_settings, load_checked, made_for, read_safetensors, read_settings
 from model.registry import SYSTEMS, WEIGHTS_FILE, System, checkpoint_in, is_ours, named, published_at, system_of
-from protos.files import encode_json, file_sha256, write_atomically
-from protos.names import shown
+from protos.files import encode_json, file_digest, shown, write_atomically
 from protos.outputs import new_folder, written_earlier
 from protos.reading import FileError, convert
 
@@ -68,13 +57,12 @@ def write_files(folder: Path, model: Model, card: str = "", *, half: bool = Fals
         weights[name] = value.half() if half and value.is_floating_point() else value
     too_large = [name for name, value in weights.items() if value.is_floating_point() and not value.isfinite().all()]
     if too_large:
-        raise CheckpointError(f"not saved: {too_large[0]} holds values that are not finite"
-                              + (" in float16" if half else ""))
+        raise FileError(f"not saved: {too_large[0]} holds values that are not finite{' in float16' if half else ''}")
     settings = {"system": system_of(model).name, **asdict(model.config)}
     for name, part in model.parts.items():
         write_files(folder / PARTS / name, part, half=half)
     if model.parts:
-        settings["parts"] = {name: file_sha256(folder / PARTS / name / WEIGHTS_FILE) for name in model.parts}
+        settings["parts"] = {name: file_digest(folder / PARTS / name / WEIGHTS_FILE) for name in model.parts}
     write_atomically(folder / "config.json", encode_json(settings, "config.json", indent=2))
     write_atomically(folder / WEIGHTS_FILE, save(weights))
     if model.statistics is not None:
@@ -89,26 +77,25 @@ def from_pretrained(path: str | Path, device: torch.device | str = "cpu", *, dat
 
     The folder of a training run stands for its best checkpoint, else for its newest. Published folders hold no statistics:
     those of the dataset are taken from `dataset_folder`, by default dataset/HumanML3D or dataset/KIT-ML; runs of TMR and TEMOS
-    have their own. `systems`: the only ones that will do. CheckpointError says what is wrong.
+    have their own. `systems`: the only ones that will do. FileError says what is wrong.
     """
     path = checkpoint_in(path)
     folder = path if path.is_dir() else path.parent
     if not path.exists():
-        raise CheckpointError(f"no checkpoint at {path}: expected a folder with config.json and model.safetensors, "
-                              "or a published one with args.json and model*.pt")
-    with checkpoint_errors():
-        if is_ours(path):
-            model = _from_folder(folder, systems)
-            if text_encoder is not None:
-                model.text_encoder = text_encoder
-        elif published := published_at(path):
-            system, layout = published
-            _require(system.name, systems, path)
-            given = {"text_encoder": text_encoder, "dataset_folder": dataset_folder}
-            model = named(layout.load)(path, **{name: given[name] for name in layout.takes})
-        else:
-            raise CheckpointError(f"{folder} is no checkpoint: it holds neither config.json nor args.json nor "
-                                  "checkpoints/last.ckpt, nor the steps of a training run")
+        raise FileError(f"no checkpoint at {path}: expected a folder with config.json and model.safetensors, "
+                        "or a published one with args.json and model*.pt")
+    if is_ours(path):
+        model = _from_folder(folder, systems)
+        if text_encoder is not None:
+            model.text_encoder = text_encoder
+    elif published := published_at(path):
+        system, layout = published
+        _require(system.name, systems, path)
+        given = {"text_encoder": text_encoder, "dataset_folder": dataset_folder}
+        model = named(layout.load)(path, **{name: given[name] for name in layout.takes})
+    else:
+        raise FileError(f"{folder} is no checkpoint: it holds neither config.json nor args.json nor "
+                        "checkpoints/last.ckpt, nor the steps of a training run")
     return model.to(device).eval()
 
 
@@ -117,27 +104,26 @@ def load_part(path: str | Path, name: str, system: str) -> Model:
     model = from_pretrained(path)
     part = model if system_of(model).name == system else model.parts.get(name)
     if part is None:
-        raise CheckpointError(f"{path} is not the checkpoint of a model of kind {system}, nor of one that stands on such a model")
+        raise FileError(f"{path} is not the checkpoint of a model of kind {system}, nor of one that stands on such a model")
     return part
 
 
 def read_config(path: str | Path) -> tuple[str, Any]:
-    """(system, configuration) of a checkpoint, ours or published, without its weights. CheckpointError where there is none, or
+    """(system, configuration) of a checkpoint, ours or published, without its weights. FileError where there is none, or
     where only the weights tell.
     """
     path = checkpoint_in(path)
-    with checkpoint_errors():
-        if is_ours(path):
-            folder = path if path.is_dir() else path.parent
-            if not (folder / WEIGHTS_FILE).is_file():
-                raise CheckpointError(f"{folder / WEIGHTS_FILE} is absent: the checkpoint is incomplete")
-            system, config, _ = _read_settings(folder)
-            return system.name, config
-        published = published_at(path)
-        if published is None or not published[1].config:
-            raise CheckpointError(f"{path} is no checkpoint whose settings can be read")
-        system, layout = published
-        return system.name, named(layout.config)(path)
+    if is_ours(path):
+        folder = path if path.is_dir() else path.parent
+        if not (folder / WEIGHTS_FILE).is_file():
+            raise FileError(f"{folder / WEIGHTS_FILE} is absent: the checkpoint is incomplete")
+        system, config, _ = _read_settings(folder)
+        return system.name, config
+    published = published_at(path)
+    if published is None or not published[1].config:
+        raise FileError(f"{path} is no checkpoint whose settings can be read")
+    system, layout = published
+    return system.name, named(layout.config)(path)
 
 
 def _read_settings(folder: Path) -> tuple[System, Any, dict[str, Any]]:
@@ -148,16 +134,15 @@ def _read_settings(folder: Path) -> tuple[System, Any, dict[str, Any]]:
     content = as_of_today(read_settings(path), folder)
     system = content.pop("system", None)
     if not isinstance(system, str) or system not in SYSTEMS:
-        raise CheckpointError(f"{path} names system {shown(system)}, known here: {', '.join(SYSTEMS)}")
+        raise FileError(f"{path} names system {shown(system)}, known here: {', '.join(SYSTEMS)}")
     system = SYSTEMS[system]
-    with checkpoint_errors():
-        parts = convert(content.pop("parts", {}), dict[str, str | dict[str, Any]], f"{path}: parts")
-        for name, part in parts.items():
-            if name not in system.parts:
-                raise CheckpointError(f"{path} names a part {shown(name)}, which no model of kind {system.name} has")
-            if isinstance(part, dict):
-                parts[name] = convert_settings(part, named(SYSTEMS[system.parts[name]].config), f"{path}: {name}")
-        return system, convert_settings(content, named(system.config), str(path)), parts
+    parts = convert(content.pop("parts", {}), dict[str, str | dict[str, Any]], f"{path}: parts")
+    for name, part in parts.items():
+        if name not in system.parts:
+            raise FileError(f"{path} names a part {shown(name)}, which no model of kind {system.name} has")
+        if isinstance(part, dict):
+            parts[name] = convert_settings(part, named(SYSTEMS[system.parts[name]].config), f"{path}: {name}")
+    return system, convert_settings(content, named(system.config), str(path)), parts
 
 
 def _from_folder(folder: Path, systems: Sequence[str]) -> Model:
@@ -165,7 +150,7 @@ def _from_folder(folder: Path, systems: Sequence[str]) -> Model:
     _require(system.name, systems, folder)
     stats, weights_file = folder / "stats.npz", folder / WEIGHTS_FILE
     if not stats.is_file():
-        raise CheckpointError(f"{stats} is absent: the checkpoint is incomplete")
+        raise FileError(f"{stats} is absent: the checkpoint is incomplete")
     statistics = Statistics.load(stats)
     state = weights_of_today(system.name, read_safetensors(weights_file))
     parts = {}
@@ -179,11 +164,11 @@ def _from_folder(folder: Path, systems: Sequence[str]) -> Model:
 
 
 def _part(folder: Path, system: str, sha256: str) -> Model:
-    """A model that another stands on. CheckpointError where it is absent, or another than in training."""
+    """A model that another stands on. FileError where it is absent, or another than in training."""
     if not folder.is_dir():
-        raise CheckpointError(f"{folder} is absent: the checkpoint is incomplete")
-    if file_sha256(folder / WEIGHTS_FILE) != sha256:
-        raise CheckpointError(f"{folder / WEIGHTS_FILE} is not what the model was trained on: take its folder as a whole")
+        raise FileError(f"{folder} is absent: the checkpoint is incomplete")
+    if file_digest(folder / WEIGHTS_FILE) != sha256:
+        raise FileError(f"{folder / WEIGHTS_FILE} is not what the model was trained on: take its folder as a whole")
     return _from_folder(folder, (system,))
 
 
@@ -192,13 +177,62 @@ def _made(system: System, config: Any, statistics: Statistics, parts: Mapping[st
     try:
         with made_for(state, str(where)):
             model = named(system.model)(config, statistics, parts)
+    except FileError:
+        raise
     except ValueError as error:  # settings that contradict each other, or the statistics
-        raise error if isinstance(error, FileError) else CheckpointError(f"{where.parent / 'config.json'}: {error}") from None
+        raise FileError(f"{where.parent / 'config.json'}: {error}") from None
     load_checked(model.networks, state, str(where))
     return model
 
 
 def _require(system: str, systems: Sequence[str], path: Path) -> None:
-    """CheckpointError unless a model of that system will do."""
+    """FileError unless a model of that system will do."""
     if systems and system not in systems:
-        raise CheckpointError(f"{path} holds a model of kind {system}, needed is {' or '.join(systems)}")
+        raise FileError(f"{path} holds a model of kind {system}, needed is {' or '.join(systems)}")
+
+
+# -------------------------------------------------------------------------------------- as version 0.1 of this project wrote them
+
+FLAT = ("skeleton", "fps", "heading")  # of the features, which had no record of their own
+DROPPED = ("num_features", "num_columns")  # now told by the features
+# Settings that LS-ReMGM had and the system `latent` has now, with the value that leaves them out.
+OF_LATENT = {
+    "norm_first": False, "modulation": False, "output_skip": False, "text_noise": 0.0, "word_drop": 0.0, "min_snr_gamma": 0.0,
+    "snr_power": 1.0, "snr_floor": 0.0, "calm_power": 0.0, "smoothing": 0.0,
+}  # fmt: skip
+
+
+def as_of_today(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The settings in a config.json; `parts` holds those of a part whose weights lie among the model's own, as a record."""
+    system = settings.get("system")
+    if isinstance(settings.get("features"), Mapping) or not isinstance(system, str):
+        return settings
+    today = {name: value for name, value in settings.items() if name not in (*FLAT, *DROPPED, "features")}
+    features = {name: settings[name] for name in FLAT if name in settings}
+    if len(features) < len(FLAT) and (folder / "stats.npz").is_file():
+        features = asdict(Statistics.load(folder / "stats.npz").features)
+    features["kind"] = settings.get("features", "humanml")
+    today["features"] = features
+    if system == "lsremgm":
+        return _lsremgm(today)
+    return today
+
+
+def _lsremgm(today: dict[str, Any]) -> dict[str, Any]:
+    today["sampling_steps"] = today.pop("num_steps", None)
+    autoencoder = today.pop("autoencoder", None)
+    if autoencoder is None and all(today.get(name, plain) == plain for name, plain in OF_LATENT.items()):
+        return {name: value for name, value in today.items() if name not in OF_LATENT}
+    today["system"] = "latent"
+    today = {**OF_LATENT, **today}
+    if isinstance(autoencoder, Mapping):
+        sizes = {name: value for name, value in autoencoder.items() if name not in DROPPED}
+        today["parts"] = {"autoencoder": {**sizes, "features": today["features"], "dataset": today.get("dataset", "")}}
+    return today
+
+
+def weights_of_today(system: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict whose names begin with those of the model's networks."""
+    if system == "motion_autoencoder" and not any(name.startswith("autoencoder.") for name in state):
+        return {f"autoencoder.{name}": value for name, value in state.items()}
+    return dict(state)

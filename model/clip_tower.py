@@ -8,11 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model.bert_tower import cut, frozen, read_tokenizer, read_tower_weights, rename_layers, renamed
 from model.layers import TransformerLayer, quick_gelu
-from model.loading import as_state, read_torch
-from model.text_encoders import TextEncoderError, Tower
-from model.text_store import sha256_of
+from model.model import as_state, read_torch
+from model.text_encoders import Tower, sha256_of
+from model.text_towers import cut, frozen, read_tokenizer, read_tower_weights, rename_layers, renamed
 from protos.reading import FileError, decode_text, read_json, read_lines, refuse_other_formats
 
 BPE_FILE = "bpe_simple_vocab_16e6.txt.gz"
@@ -80,15 +79,15 @@ def rename_clip(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def read_openai(path: Path) -> dict[str, Tensor]:
-    """State dict of OpenAI's .pt, or of a plain state dict saved from it. TextEncoderError for an unknown archive."""
+    """State dict of OpenAI's .pt, or of a plain state dict saved from it. FileError for an unknown archive."""
     try:
         state = read_torch(path)
     except FileError as error:
         if "TorchScript" not in str(error):
             raise
         if sha256_of(path) not in OPENAI_SHA256.values():
-            raise TextEncoderError(f"{path} is a TorchScript archive but not one OpenAI published (sha256 differs): "
-                                   "it is not opened") from None
+            raise FileError(f"{path} is a TorchScript archive but not one OpenAI published (sha256 differs): "
+                            "it is not opened") from None
         state = torch.jit.load(str(path), map_location="cpu").state_dict()
     inner = state.get("state_dict") if isinstance(state, dict) else None
     return as_state(state if inner is None else inner, path)
@@ -101,7 +100,7 @@ def load_clip(folder: Path, max_tokens: int) -> Tower:
     state, layers = renamed(rename_clip, weights, folder, "words.weight", "positions", "projection.weight")
     (vocabulary, dim), positions, pooled = state["words.weight"].shape, len(state["positions"]), len(state["projection.weight"])
     if dim % 64:
-        raise TextEncoderError(f"{folder}: weights of width {dim}, expected a multiple of 64: no text tower of CLIP")
+        raise FileError(f"{folder}: weights of width {dim}, expected a multiple of 64: no text tower of CLIP")
     network = frozen(lambda: ClipTower(vocabulary, positions, dim, dim // 64, layers, pooled), state, str(folder))
     tokenizer = read_tokenizer(folder, vocabulary, **{"vocab.json": _from_words_and_merges, BPE_FILE: _from_merges})
     start, end = vocabulary - 2, vocabulary - 1
@@ -125,7 +124,7 @@ def _pairs(lines: list[str], file: Path) -> list[tuple[str, str]]:
     """Merges of two pieces each."""
     pairs = [tuple(line.split()) for line in lines]
     if wrong := [line for line, pair in zip(lines, pairs) if len(pair) != 2]:
-        raise TextEncoderError(f"{file}: expected two pieces a line, got {wrong[0][:40]!r}")
+        raise FileError(f"{file}: expected two pieces a line, got {wrong[0][:40]!r}")
     return pairs
 
 
@@ -136,9 +135,9 @@ def _unzipped(file: Path) -> str:
         with gzip.open(file) as stream:
             data = stream.read(MOST_MERGES + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise TextEncoderError(f"{file}: a damaged .gz file ({error})") from None
+        raise FileError(f"{file}: a damaged .gz file ({error})") from None
     if len(data) > MOST_MERGES:
-        raise TextEncoderError(f"{file}: unpacks to more than such a file can need")
+        raise FileError(f"{file}: unpacks to more than such a file can need")
     return decode_text(data, str(file))
 
 

@@ -87,7 +87,7 @@ def open_space(path: str | Path, device: torch.device | str = "cpu", data: Corpu
     """The space of a checkpoint folder: TMR, a published run of TMR, or an evaluator, ours or as published (t2m, kit).
 
     data: the dataset that is to be judged, which says what published evaluator is taken where a folder holds both, and may hold
-    the word features that a published run reads. CheckpointError, FileNotFoundError where it or its word vectors are absent, or
+    the word features that a published run reads. FileError, FileNotFoundError where it or its word vectors are absent, or
     FeaturesMismatch where it reads other features than those of `data`.
     """
     path, published = checkpoint_in(path), data.published if data else None

@@ -8,8 +8,7 @@ from typing import Annotated, Literal
 
 from data_loaders.features import HUMANML3D, Features
 from data_loaders.text import TaggerName
-from protos.bounds import CHANNELS, Range, check_bounds
-from protos.flags import decided
+from protos.flags import CHANNELS, Range, check_bounds, decided
 
 NUM_POS_CLASSES, WORD_DIM = 15, 300  # of the published words: parts of speech, and numbers of a GloVe vector
 UNIT_LENGTH = 4  # frames per movement latent

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from data_loaders.corpus import Batch, Statistics
+from data_loaders.corpus import Batch
+from data_loaders.features import Statistics
 from data_loaders.text import Caption
 from model.capabilities import VectorSpace
 from model.embedder import Embedder

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from model.lsremgm_config import LSReMGMConfig
-from protos.bounds import SHARE, WEIGHT, Range
-from protos.flags import with_defaults
+from protos.flags import SHARE, WEIGHT, Range, with_defaults
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,13 +28,6 @@ def cosines(a: Tensor, b: Tensor) -> Tensor:
     return F.normalize(a, dim=-1, eps=EPS) @ F.normalize(b, dim=-1, eps=EPS).T
 
 
-def scores(a: Tensor, b: Tensor) -> Tensor:
-    """Scores in [0, 1], 0.5 for what has nothing in common: (N, M) of rows, or one of two vectors (C,). No probability."""
-    if a.ndim == 1:
-        return scores(a[None], b[None])[0, 0]
-    return cosines(a, b) / 2 + 0.5
-
-
 def quick_gelu(x: Tensor) -> Tensor:
     """x · sigmoid(1.702 x), the approximation of GELU that CLIP was trained with."""
     return x * torch.sigmoid(1.702 * x)

@@ -13,9 +13,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from data_loaders.corpus import Batch, Statistics
+from data_loaders.corpus import Batch
 from data_loaders.edit_masks import EditError, TargetLocation, target_location, target_rows
-from data_loaders.features import FeaturesMismatch
+from data_loaders.features import FeaturesMismatch, Statistics
 from diffusion.gaussian import Denoise, Diffusion
 from diffusion.guidance import dropped_rows, guided, keep_given, stack_conditions
 from diffusion.losses import LossWeights, MotionTerms, masked_goal_l2, training_loss

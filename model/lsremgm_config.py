@@ -7,18 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Literal, Self
 
 from data_loaders.features import HUMANML3D, Features
-from protos.bounds import (
-    CHANNELS,
-    FRAMES,
-    GUIDANCE,
-    LAYERS,
-    SAMPLING_STEPS,
-    SHARE,
-    WEIGHT,
-    Range,
-    check_bounds,
-)
-from protos.flags import decided
+from protos.flags import CHANNELS, FRAMES, GUIDANCE, LAYERS, SAMPLING_STEPS, SHARE, WEIGHT, Bounded, Range, decided
 
 ENCODERS = {"clip": "clip-b32", "bert": "distilbert"}  # as the published scripts call them
 
@@ -118,7 +107,7 @@ class LossTerms:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LSReMGMConfig(LossTerms, SamplingDefaults, Noising, Conditions, Network):
+class LSReMGMConfig(LossTerms, SamplingDefaults, Noising, Conditions, Network, Bounded):
     """What data and texts decide"""
 
     features: Features = decided(HUMANML3D)
@@ -126,7 +115,7 @@ class LSReMGMConfig(LossTerms, SamplingDefaults, Noising, Conditions, Network):
     max_frames: Annotated[int, FRAMES] = decided(196)
 
     def __post_init__(self):
-        check_bounds(self)
+        super().__post_init__()
         if self.latent_dim % 2 or (self.arch != "gru" and self.latent_dim % self.num_heads):
             raise ValueError(f"latent_dim {self.latent_dim} must be even and a multiple of num_heads {self.num_heads}")
         least = 20 if self.noise_schedule == "linear" else 2

@@ -1,16 +1,28 @@
-"""What a user holds of a system: its networks, with the settings, features and statistics that they were trained with."""
+"""What a user holds of a system: its networks, with the settings, features and statistics that they were trained with; and how
+weights get into networks: read as plain tensors, whoever wrote the file, and checked against what the configuration describes
+before anything large is made.
+"""
 
 import copy
+import math
+import struct
+import warnings
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from data_loaders.corpus import Batch, Statistics
-from data_loaders.features import Features, FeaturesMismatch
+from data_loaders.corpus import Batch
+from data_loaders.features import Features, FeaturesMismatch, Statistics
 from model.capabilities import Decoding, Request
+from model.registry import MOST_SETTINGS
+from protos.files import shown
+from protos.reading import FileError, convert, first_line, read_json, refuse_other_formats, size
 
 Generators = torch.Generator | Sequence[torch.Generator]  # one for all samples, or one each
 
@@ -119,3 +131,145 @@ class Model:
             raise FeaturesMismatch(f"mean and std of {statistics.mean.shape[-1]} features, this model reads {width} "
                                    f"({self.features.kind}, {self.features.skeleton}): pass a dataset of that kind")
         return tuple(torch.tensor(array, dtype=torch.float32) for array in (statistics.mean, statistics.std))
+
+
+# ---------------------------------------------------------------------------------------------------------------------- weights
+
+TABLES = 100_000_000  # numbers that networks may hold beside their weights: tables of positions, a second set of buffers
+_MAKERS = {torch.empty, torch.zeros, torch.ones, torch.randn, torch.rand}
+MOST_PACKED = 16 * 2**20  # bytes by which packed code may grow; CLIP's published files hold some hundred kB of it
+
+
+def read_safetensors(path: str | Path) -> dict[str, Tensor]:
+    """Tensors of a safetensors file by name, as stored. FileError where it is absent, damaged or another kind of file."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    _require_file(path)
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
+        raise FileError(f"{path}: damaged or not a safetensors file ({first_line(error)})") from None
+
+
+def read_torch(path: str | Path) -> Any:
+    """What a file of torch.save holds, if that is tensors and plain values; classes and functions in it are refused, not run."""
+    _require_file(path)
+    _refuse_packed(path)
+    try:
+        with warnings.catch_warnings():  # of odd pickle protocols, two lines: what is wrong is said below
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a torn archive raises almost anything: RuntimeError, OSError, EOFError, KeyError
+        if "weights_only" in str(error) or "Unsupported" in str(error) or "Unpickling" in type(error).__name__:
+            raise FileError(f"{path}: holds more than tensors and plain values, or is damaged ({first_line(error)})") from None
+        raise FileError(f"{path}: damaged or not a file of torch.save ({first_line(error)})") from None
+
+
+def check_weights(found: Mapping[str, Tensor], expected: Mapping[str, Tensor], name: str) -> dict[str, Tensor]:
+    """`found` in the kinds of `expected` (float16 becomes float32), if its names, shapes, kinds and values are right.
+
+    FileError names the first tensor that is absent, unexpected, of another shape, of another kind (whole numbers for floating
+    point, complex) or not finite.
+    """
+    for key in found:
+        if key not in expected:
+            raise FileError(f"{name}: unexpected tensor {key}; these are other networks than its configuration describes")
+    weights = {}
+    for key, own in expected.items():
+        tensor = found.get(key)
+        if tensor is None:
+            raise FileError(f"{name}: tensor {key} is absent; these are other networks than its configuration describes")
+        if problem := _problem(tensor, own):
+            raise FileError(f"{name}: tensor {key} {problem}")
+        weights[key] = tensor.to(own.dtype)
+    return weights
+
+
+def _require_file(path: str | Path) -> None:
+    if not Path(path).is_file():
+        raise FileError(f"{path} is absent: the checkpoint is incomplete")
+    refuse_other_formats(path)
+
+
+def _refuse_packed(path: str | Path) -> None:
+    """FileError for an archive that unpacks to far more than it holds: torch packs no tensor, only the code of TorchScript."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            total = sum(member.file_size for member in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error):
+        return  # an older form, or damaged: reading says so
+    if total > Path(path).stat().st_size + MOST_PACKED:
+        raise FileError(f"{path}: unpacks to {size(total)}, far more than the file itself: torch does not write such files")
+
+
+def _problem(tensor: Tensor, own: Tensor) -> str | None:
+    """What is wrong with a tensor that is to take the place of `own`."""
+    if tensor.shape != own.shape:
+        return f"has shape {tuple(tensor.shape)}, expected {tuple(own.shape)}"
+    if tensor.layout != own.layout or tensor.is_quantized or tensor.is_meta:
+        return "is sparse, quantised or without values, expected plain numbers"
+    if tensor.dtype != own.dtype and not (tensor.is_floating_point() and own.is_floating_point()):
+        return f"holds {tensor.dtype}, expected {own.dtype}".replace("torch.", "")
+    if tensor.is_floating_point() and not tensor.isfinite().all():
+        return "holds NaN or infinite values: damaged weights"
+    return None
+
+
+
+def convert_settings(content: Any, config_type: type, where: str) -> Any:
+    """The settings in a config.json as its system's dataclass. FileError names what is unknown, mistyped or out of bounds."""
+    known = {field.name for field in fields(config_type)}
+    if unknown := sorted(shown(name) for name in content if name not in known) if isinstance(content, dict) else []:
+        raise FileError(f"{where} has unknown settings ({', '.join(unknown[:4])}): a newer version wrote it")
+    config = convert(content, config_type, where)
+    config.features.check(where)
+    return config
+
+
+class _Budget(TorchFunctionMode):
+    """Refuses the tensor with which the networks made meanwhile would outgrow the weights that they are made for."""
+
+    def __init__(self, state: Mapping[str, Tensor], where: str):
+        super().__init__()
+        self.held, self.where = sum(value.numel() for value in state.values()), where
+        self.left = 2 * self.held + TABLES
+
+    def __torch_function__(self, function: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        if function in _MAKERS:
+            size = args[0] if args and isinstance(args[0], (tuple, list)) else args
+            self.left -= math.prod(size)
+            if self.left < 0:
+                raise FileError(f"{self.where}: its configuration describes networks far larger than the {self.held:,} "
+                                "weights in this file: one of the two is damaged or another model's")
+        return function(*args, **(kwargs or {}))
+
+
+def made_for(state: Mapping[str, Tensor], where: str) -> _Budget:
+    """`with made_for(state, file): networks = build(config)`: FileError as soon as they outgrow the file's weights."""
+    return _Budget(state, where)
+
+
+def as_state(content: Any, where: str | Path) -> dict[str, Tensor]:
+    """A flat state dict, if `content` is one. FileError otherwise."""
+    if not isinstance(content, Mapping) or not content or not all(
+            isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items()):
+        raise FileError(f"{where} holds no state dict: expected parameter names and tensors")
+    return dict(content)
+
+
+def load_checked(networks: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
+    """`networks.load_state_dict` of weights that were checked by name, shape, kind and value; FileError names the first
+    that is wrong.
+    """
+    networks.load_state_dict(check_weights(state, networks.state_dict(), where))
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The JSON object of a config.json or args.json."""
+    if not path.is_file():
+        raise FileError(f"{path} is absent")
+    content = read_json(path, most=MOST_SETTINGS)
+    if not isinstance(content, dict):
+        raise FileError(f"{path} holds no settings: expected a JSON object")
+    return content

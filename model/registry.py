@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from protos.archives import is_archive
-from protos.reading import FileError, read_json
+from protos.reading import read_json
 
 WEIGHTS_FILE = "model.safetensors"
 OF_ONE_CHECKPOINT = ("config.json", "args.json", "checkpoints/last.ckpt")  # ours or a published run of TMR, MDM's, TEMOS's
@@ -52,16 +52,10 @@ def checkpoint_in(path: str | Path) -> Path:
     return path
 
 
-@dataclass(frozen=True)
-class _TrainedOn:
-    dataset: str | None = None
-
-
 def dataset_of(path: str | Path) -> str:
     """Name of the dataset that a checkpoint of ours was trained on. ValueError where the checkpoint does not say."""
-    config = checkpoint_in(path) / "config.json"
-    name = read_json(config, _TrainedOn).dataset if config.is_file() else None
-    if name is None:
+    name = _settings(checkpoint_in(path)).get("dataset")
+    if not isinstance(name, str):
         raise ValueError(f"{path} does not say which dataset it was trained on: give --dataset")
     return name
 
@@ -118,9 +112,14 @@ def is_ours(path: Path) -> bool:
 
 def is_tmr_run(path: Path) -> bool:
     """Whether a run folder of TMR as published: its config.json describes a model."""
-    file = path / "config.json"
+    return "model" in _settings(path)
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """The object in a folder's config.json; an empty one where there is none."""
+    file = folder / "config.json"
     content = read_json(file, most=MOST_SETTINGS) if file.is_file() else None
-    return isinstance(content, dict) and "model" in content
+    return content if isinstance(content, dict) else {}
 
 
 def is_first_temos(path: Path) -> bool:
@@ -180,16 +179,11 @@ def holding(path: Path) -> str | None:
     """The system whose checkpoint, of which the settings can be read without the weights, lies in a folder; None where none does.
     FileError for a damaged one.
     """
-    if not is_ours(path):
-        found = published_at(path)
-        return found[0].name if found and found[1].config else None
-    content = read_json(path / "config.json", most=MOST_SETTINGS)
-    name = content.get("system") if isinstance(content, dict) else None
-    if not isinstance(name, str) or name not in SYSTEMS:
-        return None
-    if not (path / WEIGHTS_FILE).is_file():
-        raise FileError(f"{path / WEIGHTS_FILE} is absent: the checkpoint is incomplete")
-    return name
+    if is_ours(path):
+        name = _settings(path).get("system")
+        return name if isinstance(name, str) and name in SYSTEMS else None
+    found = published_at(path)
+    return found[0].name if found and found[1].config else None
 
 
 def able(capability: type) -> tuple[str, ...]:

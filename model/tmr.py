@@ -12,7 +12,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from data_loaders.corpus import Batch, Statistics
+from data_loaders.corpus import Batch
+from data_loaders.features import Statistics
 from data_loaders.text import Caption
 from model.capabilities import OWN, Decoding, Request, VectorSpace
 from model.embedder import Embedder

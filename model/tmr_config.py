@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from data_loaders.features import HUMANML3D, Features
-from protos.bounds import CHANNELS, FRAMES, LAYERS, SHARE, WEIGHT, Range, check_bounds
-from protos.flags import decided
+from protos.flags import CHANNELS, FRAMES, LAYERS, SHARE, WEIGHT, Bounded, Range, decided
 
 NUM_POSITIONS = 5000  # rows of the table of positions
 
@@ -76,7 +75,7 @@ class Losses:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TMRConfig(Losses, LanguageModels, Networks):
+class TMRConfig(Losses, LanguageModels, Networks, Bounded):
     """What data and texts decide"""
 
     features: Features = decided(HUMANML3D)
@@ -86,7 +85,7 @@ class TMRConfig(Losses, LanguageModels, Networks):
     max_frames: Annotated[int, FRAMES] = decided(200)
 
     def __post_init__(self):
-        check_bounds(self)
+        super().__post_init__()
         if self.latent_dim % self.num_heads or self.latent_dim % 2:
             raise ValueError(f"latent_dim {self.latent_dim} must be even and a multiple of num_heads {self.num_heads}")
 

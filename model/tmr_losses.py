@@ -73,15 +73,10 @@ def kl_terms(text: Posterior, motion: Posterior) -> dict[str, Tensor]:
     }
 
 
-def caption_similarity(sentences: Tensor) -> Tensor:
-    """Cosines (B, B) of captions given as unit vectors (B, C)."""
-    return sentences @ sentences.T
-
-
 def false_negatives(sentences: Tensor, threshold: float) -> Tensor:
     """(B, B) True at pairs of different rows whose captions mean the same: a score, cosine / 2 + 0.5, above the threshold."""
     with torch.autocast(sentences.device.type, enabled=False):  # bfloat16 would put pairs on the other side of it
-        alike = caption_similarity(sentences.float()).clamp(max=1) > score_to_cosine(threshold)
+        alike = (sentences.float() @ sentences.float().T).clamp(max=1) > score_to_cosine(threshold)
     return alike & ~torch.eye(len(alike), dtype=torch.bool, device=alike.device)
 
 

@@ -5,7 +5,6 @@ folder, put there by hand or before, is taken as it is; a downloaded archive put
 or not at all; checkpoints/fetched.json lists what was fetched, and nothing else is ever replaced.
 """
 
-import hashlib
 import logging
 import os
 import shutil
@@ -19,8 +18,7 @@ from typing import Any
 from tyro.conf import Positional
 
 from protos.archives import is_archive, members, unpack
-from protos.files import atomic_folder, encode_json, write_atomically
-from protos.names import inside, shown
+from protos.files import atomic_folder, encode_json, file_digest, inside, shown, write_atomically
 from protos.official_files import official_folder, visible
 from protos.options import command, run_command
 from protos.outputs import files_in
@@ -182,7 +180,7 @@ def _require_fetched(entry: Entry) -> None:
     seen = _seen().get(entry.name, {})
     for name in sorted(files_in(entry.place)):
         known, path = seen.get(name), entry.place / name
-        if known is None or not known.ours or path.stat().st_size != known.size or _digest(path) != known.sha256:
+        if known is None or not known.ours or path.stat().st_size != known.size or file_digest(path) != known.sha256:
             raise FetchError(f"{path} was not fetched by this program, or was changed: move it away, and fetch again")
 
 
@@ -239,14 +237,9 @@ def _extra(module: str) -> Any:
 def _checked(path: Path, source: dict[str, str]) -> Path:
     """The file, if it has the published checksum (where one is published)."""
     for kind in ("md5", "sha256"):
-        if kind in source and _digest(path, kind) != source[kind]:
+        if kind in source and file_digest(path, kind) != source[kind]:
             raise FetchError(f"what {_address(source)} gave is not the published file ({kind} differs)")
     return path
-
-
-def _digest(path: Path, kind: str = "sha256") -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, kind).hexdigest()
 
 
 def _seen() -> dict[str, dict[str, Seen]]:
@@ -259,7 +252,7 @@ def _record(entry: Entry, files: dict[str, Path], ours: bool = False) -> None:
     known = _seen()
     seen = known.setdefault(entry.name, {})
     for name, file in sorted(files.items()):
-        now = Seen(file.stat().st_size, _digest(file), date.today().isoformat(), ours)
+        now = Seen(file.stat().st_size, file_digest(file), date.today().isoformat(), ours)
         first = seen.get(name)
         if first and (first.size, first.sha256) != (now.size, now.sha256):
             log.warning("%s of %s differs from the one first seen on %s (%d bytes, sha256 %s): now %d bytes, %s",

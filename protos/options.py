@@ -23,8 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from protos.bounds import bounds_of
-from protos.flags import dataclasses_in, flags_of, registry_of
+from protos.flags import bounds_of, dataclasses_in, flags_of, registry_of
 
 Options = TypeVar("Options")
 logger = logging.getLogger(__name__)
@@ -218,9 +217,10 @@ def command(
     """
 
     def main(argv: Sequence[str] | None = None) -> None:
+        options = parse(options_type, argv, description, aliases, presets, ignored)
         from protos.processes import start
 
-        start(run, parse(options_type, argv, description, aliases, presets, ignored))
+        start(run, options)
 
     return main
 

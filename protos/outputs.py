@@ -14,8 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from protos.files import atomic_file, atomic_folder, encode_json, is_partial, write_atomically
-from protos.names import inside, leads_out, shown
+from protos.files import atomic_file, atomic_folder, encode_json, inside, is_partial, leads_out, shown, write_atomically
 from protos.reading import FileError, read_json
 
 MANIFEST = "manifest.json"

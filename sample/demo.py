@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from protos.bounds import Range
+from protos.flags import Range
 from protos.options import command, run_command
 
 log = logging.getLogger(__name__)

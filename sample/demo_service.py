@@ -24,13 +24,14 @@ from model.checkpoints import from_pretrained, read_config
 from model.embedding import TextMotionSpace, open_space
 from model.registry import able, holding
 from protos.confined import Confined, LimitError
-from protos.names import file_name
+from protos.files import file_name
 from protos.options import one_line
 from protos.processes import pick_device
 from protos.randomness import derive_seed
+from protos.reading import FileError
 from sample.demo_uploads import AT_ONCE as UPLOADS_AT_ONCE
 from sample.demo_uploads import AUTO, LONGEST_FILE, MEGABYTES, SECONDS, read_upload
-from sample.gallery import Gallery, GalleryError, require_place
+from sample.gallery import Gallery, require_place
 from sample.gallery_encode import bring_up_to_date, gallery_folder
 from sample.gallery_search import GallerySearch, Hit
 from sample.gallery_sources import DatasetSource, FileSource, clip_motions, missing_line
@@ -202,8 +203,8 @@ def open_search(gallery: Path | None = None, model_path: Path | None = None, dat
             bring_up_to_date(gallery, source, model_path)
     try:
         found = Gallery.load(gallery)
-    except GalleryError as error:
-        raise GalleryError(f"{error}; or let the demo make it: --model_path MODEL --dataset DATASET") from None
+    except FileError as error:
+        raise FileError(f"{error}; or let the demo make it: --model_path MODEL --dataset DATASET") from None
     space = space or open_space(found.model, pick_device(device))
     found.require(space, str(model_path or found.model))
     return Finder(found, space, max_upload)
@@ -213,7 +214,7 @@ def own_gallery(folder: Path, space: TextMotionSpace) -> Path:
     """The default folder, or where a gallery of other weights lies there, one that is named after these."""
     try:
         ours = Gallery.load(folder).fingerprint == space.fingerprint
-    except GalleryError:
+    except FileError:
         return folder
     return folder if ours else folder.with_name(f"{folder.name}-{space.fingerprint[:8]}")
 

@@ -9,8 +9,17 @@ from pathlib import Path
 import numpy as np
 
 from model.embedding import TextMotionSpace
-from protos.files import encode_csv, encode_json, file_lock, numbered_folder, write_atomically
-from protos.names import file_name, printable, safe_name, short_hash
+from protos.files import (
+    encode_csv,
+    encode_json,
+    file_lock,
+    file_name,
+    numbered_folder,
+    printable,
+    safe_name,
+    short_hash,
+    write_atomically,
+)
 from protos.outputs import Outputs, require_new
 from sample.gallery import Gallery
 from sample.gallery_search import Hit

@@ -20,8 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from model.embedding import TextMotionSpace
-from protos.files import encode_json, is_partial
-from protos.names import shown
+from protos.files import encode_json, is_partial, shown
 from protos.outputs import MANIFEST, Outputs
 from protos.reading import FileError, decode_json, read_array, read_bytes
 from sample.search import unit_rows
@@ -39,10 +38,6 @@ LONGEST_NAME, MOST_COMPARED = 100, 20_000  # letters and clips among which a nam
 REMEDY = "make the gallery again in another folder (encode_dataset --gallery FOLDER)"
 StoredClip = tuple[str, str, float, float, list[int]]  # a `Clip`, with the places of its captions among the gallery's texts
 Stamp = dict[str, str | int | float | list[int] | None]  # by what to tell that a source has changed
-
-
-class GalleryError(FileError):
-    """A gallery that is absent, damaged, or was made with another model."""
 
 
 class Clip(NamedTuple):
@@ -75,20 +70,19 @@ class Content:
     files: dict[str, Stamp]
     arrays: dict[str, str] = field(default_factory=lambda: dict(UNHASHED))
 
-    def problem(self) -> str | None:
-        """What cannot be, though each value is of its type."""
+    def __post_init__(self) -> None:
+        """ValueError for what cannot be, though each value is of its type."""
         if not 0 < self.fps <= 10_000:
-            return f"fps {self.fps:g}, expected frames per second"
+            raise ValueError(f"fps {self.fps:g}, expected frames per second")
         for place, (_, _, start, end, texts) in enumerate(self.clips):
             if not 0 <= start <= end <= MOST_SECONDS:
-                return f"clip {place} lasts from {start:g} to {end:g} s"
+                raise ValueError(f"clip {place} lasts from {start:g} to {end:g} s")
             if not all(0 <= i < len(self.texts) for i in texts):
-                return f"a clip has a caption that is none of the {len(self.texts)}"
+                raise ValueError(f"a clip has a caption that is none of the {len(self.texts)}")
         for kind, plain in UNHASHED.items():
             name = self.arrays.get(kind, "")
             if not (name == plain if self.version == 1 else ARRAYS.fullmatch(name) and name.startswith(kind)):
-                return f"arrays: {kind} in {name[:60]!r}, expected {kind}-HASH.npy"
-        return None
+                raise ValueError(f"arrays: {kind} in {name[:60]!r}, expected {kind}-HASH.npy")
 
 
 @dataclass(frozen=True)
@@ -118,7 +112,7 @@ class Gallery:
         return clip.source if self.of_file(clip) else f"{clip.source}/{clip.name}"
 
     def row(self, given: str) -> int:
-        """The first row of a name or a place; says what else it could have meant. GalleryError where it is not there."""
+        """The first row of a name or a place; says what else it could have meant. FileError where it is not there."""
         rows = [i for i, clip in enumerate(self.clips) if clip.name == given]
         if not rows:
             path = str(Path(given).absolute())
@@ -126,7 +120,7 @@ class Gallery:
         if not rows:
             names = [clip.name[:LONGEST_NAME] for clip in self.clips[:MOST_COMPARED]]
             near = difflib.get_close_matches(given[:LONGEST_NAME], names, 4)
-            raise GalleryError(f"no motion {shown(given)} in this gallery" + (f" (near: {', '.join(near)})" if near else ""))
+            raise FileError(f"no motion {shown(given)} in this gallery" + (f" (near: {', '.join(near)})" if near else ""))
         if len(rows) > 1:
             clip = self.clips[rows[0]]
             several = len({self.clips[i].source for i in rows}) > 1
@@ -135,10 +129,10 @@ class Gallery:
         return rows[0]
 
     def require(self, space: TextMotionSpace, what: str) -> None:
-        """GalleryError unless `what`, the model behind `space`, made the gallery."""
+        """FileError unless `what`, the model behind `space`, made the gallery."""
         if self.fingerprint != space.fingerprint:
-            raise GalleryError(f"{self.folder} was made with {self.model}, whose weights {what} does not have (any more): "
-                               "run encode_dataset again into another folder")  # fmt: skip
+            raise FileError(f"{self.folder} was made with {self.model}, whose weights {what} does not have (any more): "
+                            "run encode_dataset again into another folder")  # fmt: skip
         if self.vectors.shape[1] != space.dim:
             raise damaged(self.folder, f"vectors of {self.vectors.shape[1]} numbers, its model makes {space.dim}")
 
@@ -163,7 +157,7 @@ class Gallery:
 
     @staticmethod
     def load(folder: Path) -> "Gallery":
-        """The vectors memory-mapped. GalleryError says what is absent or damaged."""
+        """The vectors memory-mapped. FileError says what is absent or damaged."""
         folder = Path(folder)
         content = read_content(folder)
         arrays = []
@@ -175,7 +169,7 @@ class Gallery:
             except FileNotFoundError:
                 if read_content(folder).arrays != content.arrays:  # it was replaced meanwhile
                     return Gallery.load(folder)
-                raise GalleryError(f"{folder} is a damaged gallery, {path.name} is missing: {REMEDY}") from None
+                raise FileError(f"{folder} is a damaged gallery, {path.name} is missing: {REMEDY}") from None
         (vectors, text_vectors), texts = arrays, content.texts
         if len(text_vectors) not in (0, len(texts)) or (len(text_vectors) and text_vectors.shape[1] != vectors.shape[1]):
             raise damaged(path, f"{text_vectors.shape} vectors of {len(texts)} captions")
@@ -186,7 +180,7 @@ class Gallery:
     def save(self, folder: Path) -> None:
         """Writes the folder; a gallery of ours that is there is replaced, anything else is not.
 
-        `protos.files.file_lock` keeps two that write at once apart. GalleryError where it cannot be written.
+        `protos.files.file_lock` keeps two that write at once apart. FileError where it cannot be written.
         """
         require_place(folder)
         outputs, arrays = claimed(folder), {"motions": self.vectors, "texts": self.text_vectors}
@@ -202,7 +196,7 @@ class Gallery:
                     np.save(file, arrays[kind])
             outputs.write(CONTENT, encode_json(vars(content), CONTENT, indent=None))
         except OSError as error:
-            raise GalleryError(f"the gallery {folder} cannot be written: {error.strerror or error}") from error
+            raise FileError(f"the gallery {folder} cannot be written: {error.strerror or error}") from error
         for path in filter(lambda path: is_partial(path.name), outputs.folder.iterdir()):  # of a writer that was killed
             path.unlink(missing_ok=True)
         outputs.remove(*(name for name in outputs.listed if REPLACED.fullmatch(name) and name not in names.values()))
@@ -213,37 +207,34 @@ def as_stored(vectors: np.ndarray) -> np.ndarray:
     return unit_rows(np.asarray(vectors, np.float32)).astype(np.float16)
 
 
-def damaged(path: Path, why: object) -> GalleryError:
+def damaged(path: Path, why: object) -> FileError:
     text = str(why.strerror or why) if isinstance(why, OSError) else str(why)
-    return GalleryError(f"{path} is damaged ({text.removeprefix(f'{path}: ')}): {REMEDY}")
+    return FileError(f"{path} is damaged ({text.removeprefix(f'{path}: ')}): {REMEDY}")
 
 
 @contextmanager
 def damage_named(path: Path) -> Iterator[None]:
-    """What is wrong with a file that is there, as a GalleryError."""
+    """What is wrong with a file that is there, with what to do."""
     try:
         yield
-    except (FileNotFoundError, NotADirectoryError, GalleryError):
+    except (FileNotFoundError, NotADirectoryError):
         raise
     except (OSError, FileError) as error:
         raise damaged(path, error) from None
 
 
 def read_content(folder: Path) -> Content:
-    """What gallery.json says. GalleryError for an absent one, and where it is damaged."""
+    """What gallery.json says. FileError for an absent one, and where it is damaged."""
     path = Path(folder) / CONTENT
     try:
         with damage_named(path):
             data = read_bytes(path, LARGEST)
-            if (version := decode_json(data, Format, str(path)).version) not in (1, FORMAT_VERSION):
-                raise GalleryError(f"{folder} is of format {version}, expected {FORMAT_VERSION}: {REMEDY}")
-            content = decode_json(data, Content, str(path))
+            if (version := decode_json(data, Format, str(path)).version) in (1, FORMAT_VERSION):
+                return decode_json(data, Content, str(path))
     except (FileNotFoundError, NotADirectoryError):
-        raise GalleryError(f"{folder} holds no gallery (gallery.json is missing): make one with "
-                           "python -m sample.retrieve encode_dataset") from None
-    if problem := content.problem():
-        raise damaged(path, problem)
-    return content
+        raise FileError(f"{folder} holds no gallery (gallery.json is missing): make one with "
+                        "python -m sample.retrieve encode_dataset") from None
+    raise FileError(f"{folder} is of format {version}, expected {FORMAT_VERSION}: {REMEDY}")
 
 
 def claimed(folder: Path) -> Outputs:
@@ -253,24 +244,21 @@ def claimed(folder: Path) -> Outputs:
 
 
 def require_place(folder: Path) -> None:
-    """GalleryError for a folder that holds anything else than a gallery of ours, or that no gallery can be written to."""
+    """FileError for a folder that holds anything else than a gallery of ours, or that no gallery can be written to."""
     folder = Path(folder)
     try:
         if folder.is_dir():
             listed, there = claimed(folder).listed, {path.name for path in folder.iterdir() if not is_partial(path.name)}
             if CONTENT in there - listed:
-                raise GalleryError(f"{folder / CONTENT} is not listed in a manifest, and other files lie beside it: "
-                                   "whose they are cannot be told, choose another folder for the gallery")  # fmt: skip
+                raise FileError(f"{folder / CONTENT} is not listed in a manifest, and other files lie beside it: "
+                                "whose they are cannot be told, choose another folder for the gallery")  # fmt: skip
             if CONTENT not in there and there - listed - {LOCK, MANIFEST}:
-                raise GalleryError(f"{folder} is no gallery and not empty: choose another folder for the gallery")
-        elif folder.exists():
-            raise GalleryError(f"{folder} is a file: the gallery needs a folder")
-        elif os.path.lexists(folder):
-            raise GalleryError(f"{folder} is a link to a folder that is not there: choose another folder for the gallery")
+                raise FileError(f"{folder} is no gallery and not empty: choose another folder for the gallery")
+        elif os.path.lexists(folder) and not folder.exists():
+            raise FileError(f"{folder} is a link to a folder that is not there: choose another folder for the gallery")
         above = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
-        if not above.is_dir():
-            raise GalleryError(f"{folder}: {above} is a file, so no gallery can be below it")
+        claimed(folder)  # refuses a file in the place of a folder
         with tempfile.TemporaryFile(dir=above):
             pass
     except OSError as error:
-        raise GalleryError(f"no gallery can be written to {folder}: {error.strerror or error}") from None
+        raise FileError(f"no gallery can be written to {folder}: {error.strerror or error}") from None

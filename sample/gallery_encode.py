@@ -9,8 +9,7 @@ import numpy as np
 from tqdm import tqdm
 
 from model.embedding import NoVectorError
-from protos.files import file_lock
-from protos.names import file_name, printable, short_hash
+from protos.files import file_lock, file_name, printable, short_hash
 from protos.processes import Processes
 from sample.gallery import CONTENT, LOCK, Clip, Gallery
 from sample.gallery_sources import Source

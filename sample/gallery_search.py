@@ -7,7 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from data_loaders.clips import MIRRORED, original_name
-from sample.gallery import Clip, Gallery, GalleryError, as_stored
+from protos.reading import FileError
+from sample.gallery import Clip, Gallery, as_stored
 from sample.search import SearchIndex, score
 
 EXACT_LIMIT = 200_000  # motions, of which the float32 copy takes 0.2 GB
@@ -31,8 +32,8 @@ class HalfPrecisionSearch:
         try:
             from usearch.index import MetricKind, search
         except ImportError as error:
-            raise GalleryError(f"a gallery of {len(vectors)} motions is searched by usearch, which is not there ({error}): "
-                               "pip install usearch (the extra [search]), or ask for --exact") from None
+            raise FileError(f"a gallery of {len(vectors)} motions is searched by usearch, which is not there ({error}): "
+                            "pip install usearch (the extra [search]), or ask for --exact") from None
         self.vectors, self.search = np.asarray(vectors), partial(search, metric=MetricKind.Cos, exact=True)
 
     def nearest(self, query: np.ndarray, count: int = 10) -> tuple[np.ndarray, np.ndarray]:
@@ -46,7 +47,7 @@ class GallerySearch:
 
     def __init__(self, gallery: Gallery, exact: bool = False):
         if not len(gallery):
-            raise GalleryError(f"{gallery.folder} holds no motion to find")
+            raise FileError(f"{gallery.folder} holds no motion to find")
         self.gallery = gallery
         self.index = (HalfPrecisionSearch if len(gallery) > EXACT_LIMIT and not exact else SearchIndex)(gallery.vectors)
 
@@ -99,7 +100,7 @@ class GallerySearch:
         """The `count` captions of the gallery nearest to a query (C,), with the first clip that each describes."""
         gallery = self.gallery
         if len(gallery.text_vectors) == 0:
-            raise GalleryError(f"{gallery.folder} holds no captions to find: encode a dataset, or files with captions")
+            raise FileError(f"{gallery.folder} holds no captions to find: encode a dataset, or files with captions")
         owner = {text: clip for clip in reversed(gallery.clips) for text in clip.captions}
         hits = [Hit(clip.name, clip.start, clip.end, gallery.texts[i], float(score(cosine)), -1)
                 for i, cosine in zip(*SearchIndex(gallery.text_vectors).nearest(query, len(gallery.texts)))

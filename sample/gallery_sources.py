@@ -21,8 +21,8 @@ from data_loaders.motion_files import motion_of, motions_in, named_row, run_resu
 from data_loaders.text import Caption, in_order, read_caption_file
 from model.embedding import NoVectorError, TextMotionSpace
 from protos.options import one_line
-from protos.reading import convert
-from sample.gallery import CONTENT, Clip, Gallery, GalleryError, Stamp
+from protos.reading import FileError, convert
+from sample.gallery import CONTENT, Clip, Gallery, Stamp
 
 log = logging.getLogger(__name__)
 MOST_NAMES = 6  # of what is missing
@@ -243,7 +243,7 @@ def clip_motions(gallery: Gallery, rows: Sequence[int], space: TextMotionSpace) 
 
 
 def features_again(gallery: Gallery, source: str, space: TextMotionSpace) -> Callable[[str], np.ndarray]:
-    """What gives the features (T, D) of a clip of a source by its name. GalleryError where the source is another one now;
+    """What gives the features (T, D) of a clip of a source by its name. FileError where the source is another one now;
     captions may be."""
     stored = gallery.files.get(source, {})
     if "motion_fps" in stored:
@@ -256,7 +256,7 @@ def features_again(gallery: Gallery, source: str, space: TextMotionSpace) -> Cal
         now, features = dataset_stamp(data), lambda name: data[data.position(name)]
     for name in now.keys() & stored.keys() - OF_CAPTIONS:  # an earlier version did not keep all of them
         if stored[name] != now[name]:
-            raise GalleryError(f"{name} has changed")
+            raise FileError(f"{name} has changed")
     return features
 
 

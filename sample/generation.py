@@ -7,12 +7,14 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from model.capabilities import OWN, Decoding, Generates, Request
 from model.registry import checkpoint_in
-from protos.names import shown
+from protos.files import shown
+from protos.flags import GUIDANCE, SAMPLING_STEPS
 from protos.reading import FileError, read_lines
 
 if TYPE_CHECKING:
@@ -36,6 +38,28 @@ class PromptError(FileError):
 
 class NotFiniteError(ValueError):
     """A motion came out with NaN or infinite values."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuidanceSettings:
+    """How a model makes motions."""
+
+    guidance_scale: Annotated[float, GUIDANCE] | None = None
+    """Strength of classifier-free guidance (default: the checkpoint's; 1 follows the text without guidance)."""
+    sampler: Literal["ddpm", "ddim", "plms", "dpmpp", "consistency"] | None = None
+    """How the diffusion is run backwards (default: the checkpoint's)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodingSettings(GuidanceSettings):
+    """In how many steps it makes them."""
+
+    sampling_steps: Annotated[int, SAMPLING_STEPS] | None = None
+    """Denoising steps (default: the checkpoint's)."""
+
+    def decoding(self, batch_size: int) -> Decoding:
+        """The same for the model, which makes so many motions at once."""
+        return Decoding(self.guidance_scale, self.sampler, self.sampling_steps, batch_size=batch_size)
 
 
 def load(model_path: Path | str = STARTER, device: str = "auto") -> Generates:

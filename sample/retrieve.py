@@ -8,13 +8,7 @@ encode_dataset                  a gallery of a dataset or of a folder of motion 
 search                          a gallery by text, by motion, or for texts
 localize                        when something happens in a long motion
 
-TMR's own commands              here, after python -m sample.retrieve
-encode_motion.py run_dir=R npy=F                encode_motion --run_dir R --npy F
-encode_text.py run_dir=R text="..."             encode_text --run_dir R --text "..."
-text_motion_sim.py run_dir=R text="..." npy=F   text_motion_sim --run_dir R --text "..." --npy F
-encode_dataset.py run_dir=R data=humanml3d      encode_dataset --run_dir R --data FOLDER
-app.py --run_dir R                              python -m sample.demo --run_dir R (in a browser), or search --html
-retrieval.py run_dir=R protocol=all             python -m evaluations.eval_retrieval --run_dir R --dataset D --protocol all
+TMR's own commands and what stands for them here: see the README.
 """
 
 import logging
@@ -23,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from data_loaders.sources import Reading
-from protos.bounds import PROCESSES, Range
+from protos.flags import PROCESSES, Range
 from protos.options import command, run_command
 from sample.generation import TMR
 from sample.sliding import Seconds, Sliding
@@ -250,7 +244,7 @@ def encode_dataset(options: EncodeDataset) -> None:
 def search(options: Search) -> None:
     """Prints the hits, best first, and writes the files that were asked for."""
     from model.embedding import open_space
-    from protos.names import file_name
+    from protos.files import file_name
     from protos.outputs import require_new
     from protos.processes import pick_device
     from sample.findings import listed, show, write_hits
@@ -295,8 +289,7 @@ def search(options: Search) -> None:
 def localize(options: Localize) -> None:
     """Prints the moments of each text, and writes moments.json, moments.csv and scores.png."""
     from data_loaders.motion_features import read_features
-    from protos.files import numbered_folder
-    from protos.names import file_name
+    from protos.files import file_name, numbered_folder
     from sample.findings import write_moments
     from sample.generation import clean_prompt, read_texts
     from sample.localize import embed_windows, moments, score_curve

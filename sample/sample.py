@@ -3,17 +3,17 @@
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
-from protos.bounds import SAMPLING_STEPS, SEED, Range
+from protos.flags import BATCH_SIZE, SEED, Range
 from protos.options import KNOWN_BY_CHECKPOINT, command, run_command
-from sample.generation import STARTER
+from sample.generation import STARTER, DecodingSettings
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class SampleOptions:
+@dataclass(frozen=True, kw_only=True)
+class SampleOptions(DecodingSettings):
     """Make motions from text. Without a prompt: the checkpoint's own prompts, or the captions of a test split."""
 
     text_prompt: str | None = None
@@ -32,13 +32,7 @@ class SampleOptions:
     """Motions per sample, each from its own noise."""
     seed: Annotated[int, SEED] = 10
     """Seed; the same seed gives the same motions, whatever the batch size."""
-    guidance_scale: Annotated[float, Range(-1000, 1000)] | None = None
-    """Strength of classifier-free guidance (default: the checkpoint's; 1 follows the text without guidance)."""
-    sampler: Literal["ddpm", "ddim", "plms", "dpmpp", "consistency"] | None = None
-    """How the diffusion is run backwards (default: the checkpoint's)."""
-    sampling_steps: Annotated[int, SAMPLING_STEPS] | None = None
-    """Denoising steps (default: the checkpoint's)."""
-    batch_size: Annotated[int, Range(1, 65_536)] = 64
+    batch_size: Annotated[int, BATCH_SIZE] = 64
     """Motions made at once."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or 1."""
@@ -54,9 +48,7 @@ class SampleOptions:
 
 def run(options: SampleOptions) -> None:
     """What cannot be asked for is refused before anything is loaded; a run that fails leaves no folder."""
-    from model.capabilities import Decoding
-    from protos.files import numbered_folder
-    from protos.names import file_name
+    from protos.files import file_name, numbered_folder
     from protos.randomness import derive_seed
     from sample.generation import (
         PromptError,
@@ -87,9 +79,8 @@ def run(options: SampleOptions) -> None:
     folder = numbered_folder(options.output_dir or Path("outputs") / f"{name}_{file_name(what)}_seed{options.seed}")
     rows = [replace(request, seed=derive_seed(options.seed, "sample", sample, repetition))
             for repetition in range(options.num_repetitions) for sample, request in enumerate(requests)]  # fmt: skip
-    decoding = Decoding(options.guidance_scale, options.sampler, options.sampling_steps, batch_size=options.batch_size)
     try:
-        motions = motions_for(model, rows, decoding)
+        motions = motions_for(model, rows, options.decoding(options.batch_size))
     except BaseException:
         folder.rmdir()  # ours, and still empty
         raise

@@ -2,8 +2,6 @@
 
 import numpy as np
 
-BLOCK = 128  # entries of which only the best is looked at first
-
 
 def unit_rows(x: np.ndarray) -> np.ndarray:
     """Rows (..., C) of length one; a row of zeros stays, so that it is similar to nothing."""
@@ -17,14 +15,9 @@ def score(cosine: np.ndarray) -> np.ndarray:
 
 def highest(values: np.ndarray, count: int) -> np.ndarray:
     """Indices of the `count` largest of values (N,), falling, ties in their order; fewer where there are fewer."""
-    whole = len(values) // BLOCK * BLOCK
-    peaks = values[:whole].reshape(-1, BLOCK).max(-1)
-    if count < len(peaks):
-        # that many blocks reach this bar, so no value below it is among the largest
-        bar = np.partition(peaks, len(peaks) - count)[len(peaks) - count]
-        candidates = np.flatnonzero(values >= bar)
-    else:
-        candidates = np.arange(len(values))
+    candidates = np.arange(len(values))
+    if count < len(values):
+        candidates = np.flatnonzero(values >= np.partition(values, -count)[-count])
     return candidates[np.argsort(-values[candidates], kind="stable")[:count]]
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
-from protos.bounds import Range, check_bounds
+from protos.flags import Range, check_bounds
 
 Seconds = Annotated[float, Range(0, 1e6, above=True)]  # up to eleven days: no option means more
 MOST_WINDOWS = 100  # lengths

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from data_loaders.motion_files import write_joints
 from model.capabilities import Decoding, Request
-from protos.files import atomic_folder
-from protos.names import file_name
+from protos.files import atomic_folder, file_name
 from sample.generation import STARTER, frames_of, load, motions_for
 
 ACTIONS = {  # seconds of each

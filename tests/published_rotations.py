@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 
 from data_loaders.bone_rotations import bone_lengths, skeleton_tensors
-from data_loaders.features import humanml_blocks
+from data_loaders.features import FeaturesMismatch, humanml_blocks
 from data_loaders.headings import Spans, forward_directions, smooth_in_time, turn, unit_headings
 from data_loaders.humanml_features import (
     CanonicalClips,
-    FeatureError,
     _accumulate,
     _canonical_groups,
     _on_target_body,
@@ -74,7 +73,7 @@ def joints_from_rotations(features: Tensor, skeleton: Skeleton, tgt_offsets: Ten
     default the skeleton's own. On generated features it disagrees with `joints_from_features`, which the field uses."""
     if tgt_offsets is None:
         if skeleton.bone_lengths is None:
-            raise FeatureError(f"skeleton {skeleton.name} has no bone lengths of its own: pass tgt_offsets (J, 3)")
+            raise FeaturesMismatch(f"skeleton {skeleton.name} has no bone lengths of its own: pass tgt_offsets (J, 3)")
         tgt_offsets = torch.tensor(skeleton.raw_offsets) * torch.tensor(skeleton.bone_lengths)[:, None]
     quaternion, position = root_from_features(features)
     rot = features[..., humanml_blocks(skeleton.num_joints)["rot"]].to(quaternion.dtype)

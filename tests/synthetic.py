@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from data_loaders.corpus import Motion, Statistics
+from data_loaders.corpus import Motion
 from data_loaders.corpus_writer import NewClip, write_corpus
-from data_loaders.features import Features
+from data_loaders.features import Features, Statistics
 from data_loaders.motion_files import write_results
 from data_loaders.skeleton import Skeleton, load_skeleton
 from data_loaders.text import Caption, Tagger, TaggerName

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from data_loaders.corpus import Corpus, Statistics
+from data_loaders.corpus import Corpus
+from data_loaders.features import Statistics
 from evaluations.eval_retrieval import RetrievalOptions
 from evaluations.eval_retrieval import run as evaluate
 from evaluations.retrieval import captioned_motions
 from model.checkpoints import save_pretrained
-from model.text_store import SENTENCES
+from model.text_encoders import SENTENCES
 from model.text_towers import saved_beside
 from model.tmr import TMR
 from model.tmr_config import TMRConfig

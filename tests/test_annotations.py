@@ -9,8 +9,8 @@ import torch
 from data_loaders import annotations, guoh3dfeats
 from data_loaders.annotation_builders import file_seconds, sanitised
 from data_loaders.corpus import Corpus
-from model.loading import CheckpointError
 from protos.outputs import OutputError
+from protos.reading import FileError
 from tests.synthetic import random_corpus, walk
 from train import extract
 
@@ -376,7 +376,7 @@ def test_weights_are_taken_out_of_a_training_checkpoint(tmp_path, capsys):
     assert str(folder) in capsys.readouterr().err
     found = {f"{file.stem}.{name}": value for file in folder.iterdir() for name, value in torch.load(file).items()}
     assert found.keys() == state.keys() and all(torch.equal(found[name], state[name]) for name in state)
-    with pytest.raises(CheckpointError, match=r"last\.ckpt holds no state_dict"):
+    with pytest.raises(FileError, match=r"last\.ckpt holds no state_dict"):
         extract.main(["--run_dir", str(tmp_path / "run")])
     with pytest.raises(FileNotFoundError, match=r"best\.ckpt is absent; checkpoints of this run: last, latest-epoch=7"):
         extract.main(["--run_dir", str(tmp_path / "run"), "--ckpt", "best"])

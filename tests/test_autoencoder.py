@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from data_loaders.augmentation import can_repeat, loop_gap, repeat_clip
 from data_loaders.batch_plan import balanced_weights
-from data_loaders.batches import FADE, TextMotionDataset
-from data_loaders.corpus import Batch, Corpus, Statistics
-from data_loaders.features import Features
+from data_loaders.batches import FADE, TextMotionDataset, can_repeat, loop_gap, repeat_clip
+from data_loaders.corpus import Batch, Corpus
+from data_loaders.features import Features, Statistics
 from data_loaders.humanml_features import features_from_joints, joints_from_features
 from data_loaders.skeleton import load_skeleton
 from model.autoencoder import AutoencoderNetwork, MotionAutoencoder, columns_of, correlation, covariance
@@ -19,8 +18,8 @@ from model.checkpoints import from_pretrained, load_part, save_pretrained
 from model.latent import Latent
 from model.latent_config import LatentConfig
 from model.layers import Posterior
-from model.loading import CheckpointError
 from model.model import Draws
+from protos.reading import FileError
 from tests.synthetic import raise_hand, walk
 from train.export import ExportOptions
 from train.export import run as export
@@ -203,7 +202,7 @@ def test_the_starter_weights_lend_their_autoencoder():
 
 
 def test_a_folder_without_autoencoder_is_refused(tmp_path):
-    with pytest.raises(CheckpointError, match="is no checkpoint"):
+    with pytest.raises(FileError, match="is no checkpoint"):
         load_part(tmp_path, "autoencoder", "motion_autoencoder")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from data_loaders import bvh_kinematics
+from data_loaders import bvh
 from data_loaders.bvh import read_bvh
 from protos.reading import FileError
 from tests.shared import shared
@@ -309,7 +309,7 @@ def test_joints_and_frames_are_bounded_before_they_take_memory():
 def test_long_recordings_are_turned_in_pieces_that_agree(values, monkeypatch):
     values = np.tile(values, (7, 1))
     whole = read_bvh((LEG + motion(values)).encode())
-    monkeypatch.setattr(bvh_kinematics, "KINEMATICS_AT_ONCE", 4 * len(NODES))
+    monkeypatch.setattr(bvh, "KINEMATICS_AT_ONCE", 4 * len(NODES))
     pieces = read_bvh((LEG + motion(values)).encode())
     np.testing.assert_array_equal(pieces.joints, whole.joints)
     np.testing.assert_array_equal(pieces.rotations, whole.rotations)

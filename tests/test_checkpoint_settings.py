@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from data_loaders.corpus import Statistics
-from data_loaders.features import Features
+from data_loaders.features import Features, Statistics
 from model.autoencoder import MotionAutoencoder
 from model.autoencoder_config import AutoencoderConfig
 from model.checkpoints import from_pretrained, save_pretrained
@@ -144,7 +143,7 @@ def test_networks_far_larger_than_the_weights_are_refused_before_they_are_made(t
 
 
 def test_every_number_of_a_configuration_has_an_end():
-    from protos.bounds import bounds_of
+    from protos.flags import bounds_of
 
     for kind in (LSReMGMConfig, LatentConfig, TMRConfig, EvaluatorConfig, LengthEstimatorConfig, AutoencoderConfig):
         assert is_dataclass(kind) and fields(kind)

@@ -11,9 +11,9 @@ import torch
 
 from data_loaders.batches import CaptionBatches, TextMotionDataset
 from data_loaders.clips import clip_name, mirrored_twins, original_name, window_number
-from data_loaders.corpus import Corpus, Statistics
+from data_loaders.corpus import Corpus
 from data_loaders.corpus_writer import NewClip, write_corpus
-from data_loaders.features import KINDS, Features
+from data_loaders.features import KINDS, Features, Statistics
 from data_loaders.text import Caption
 from protos.outputs import OutputError
 from protos.reading import FileError

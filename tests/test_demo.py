@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from protos.reading import FileError
 from sample.demo_pages import hits_page, player
 from sample.demo_service import (
     LONGEST_PROMPT,
@@ -21,7 +22,7 @@ from sample.demo_service import (
     told,
     write_downloads,
 )
-from sample.gallery import Gallery, GalleryError
+from sample.gallery import Gallery
 from sample.generation import STARTER, generate
 from tests.synthetic import bvh_text, walk
 from tests.tiny_retrieval import TEXT, encode_folder, features_of, saved_tmr, write_motions
@@ -190,7 +191,7 @@ def test_models_are_found_below_the_folders_and_damaged_ones_are_named_and_left_
 
 
 def test_a_demo_of_what_is_not_there_says_what_to_give(tmp_path, tmr):
-    with pytest.raises(GalleryError, match=r"holds no gallery.*--model_path MODEL --dataset DATASET"):
+    with pytest.raises(FileError, match=r"holds no gallery.*--model_path MODEL --dataset DATASET"):
         open_search(gallery=tmp_path / "none")
     with pytest.raises(FileNotFoundError, match="dataset 'nowhere' not found"):
         open_search(gallery=tmp_path / "none", model_path=tmr, dataset="nowhere")

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from data_loaders.corpus import Statistics
-from data_loaders.features import Features, FeaturesMismatch
+from data_loaders.features import Features, FeaturesMismatch, Statistics
 from data_loaders.text import Caption
 from model.checkpoints import from_pretrained, save_pretrained
 from model.embedding import TextMotionSpace
@@ -15,7 +14,6 @@ from model.evaluator_config import EvaluatorConfig, LengthEstimatorConfig
 from model.evaluator_losses import draw_shift, matching_loss, pull, push
 from model.evaluator_words import GloveWords, MinilmWords, load_words
 from model.evaluators import GuoEvaluator, LengthEstimator, sample_lengths
-from model.loading import CheckpointError
 from model.official import evaluators as official
 from model.text_encoders import TextFeatures
 from protos.reading import FileError
@@ -201,7 +199,7 @@ def test_a_checkpoint_keeps_weights_statistics_and_features(evaluator, tmp_path)
     assert again.config == evaluator.config and not again.networks.training
     clips = motions(40, 80)
     torch.testing.assert_close(again.encode_motion(clips), evaluator.encode_motion(clips), rtol=0, atol=5e-3)
-    with pytest.raises(CheckpointError, match="kind evaluator, needed is lsremgm or latent or tmr"):
+    with pytest.raises(FileError, match="kind evaluator, needed is lsremgm or latent or tmr"):
         load(tmp_path / "evaluator", "cpu")
 
 
@@ -225,10 +223,10 @@ def test_the_published_evaluator_loads_with_its_own_statistics(tmp_path):
         clips = motions(40, 60)
         torch.testing.assert_close(loaded.encode_motion(clips), model.eval().encode_motion(clips))
     assert loaded.std[0] < loaded.std[3] < loaded.std[4:67].mean()  # root weighs 25 times as much
-    with pytest.raises(CheckpointError, match="absent"):
+    with pytest.raises(FileError, match="absent"):
         official.load_evaluator(tmp_path, "kit")
     torch.save({**torch.load(file, weights_only=True), "surprise": 1}, file)
-    with pytest.raises(CheckpointError, match="surprise"):
+    with pytest.raises(FileError, match="surprise"):
         official.load_evaluator(tmp_path)
 
 
@@ -239,7 +237,7 @@ def test_the_published_length_estimator_loads(tmp_path):
     given = words(5, 9)
     torch.testing.assert_close(loaded.logits(given), model.eval().logits(given))
     file.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(CheckpointError, match=r"damaged or not a file of torch\.save"):
+    with pytest.raises(FileError, match=r"damaged or not a file of torch\.save"):
         official.load_length_estimator(tmp_path, "humanml")
 
 

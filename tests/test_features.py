@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from data_loaders.corpus import Statistics
-from data_loaders.features import KINDS, Features, FeaturesMismatch
+from data_loaders.features import KINDS, Features, FeaturesMismatch, Statistics
 from protos.reading import FileError
 from tests.synthetic import walk
 

@@ -12,7 +12,8 @@ import pytest
 
 from data_loaders.joint_mapping import MAPPINGS
 from model.embedding import open_space
-from sample.gallery import Gallery, GalleryError
+from protos.reading import FileError
+from sample.gallery import Gallery
 from sample.gallery_sources import clip_motions
 from sample.retrieve import main
 from tests.synthetic import raise_hand, walk, write_run
@@ -81,12 +82,12 @@ def test_a_gallery_of_another_model_is_neither_extended_nor_searched(tmr, motion
     encode_folder(tmr)
     other = saved_tmr(tmp_path / "other", seed=1)
     for arguments in (["encode_dataset", "--motions", "motions"], ["search", "--text", TEXT]):
-        with pytest.raises(GalleryError, match=r"was made with .*tiny, whose weights"):
+        with pytest.raises(FileError, match=r"was made with .*tiny, whose weights"):
             main([*arguments, "--gallery", "gallery", "--model_path", str(other)])
-    with pytest.raises(GalleryError, match="nowhere holds no gallery"):
+    with pytest.raises(FileError, match="nowhere holds no gallery"):
         main(["search", "--gallery", "nowhere", "--text", TEXT])
     Path("gallery/gallery.json").write_text("{}")
-    with pytest.raises(GalleryError, match="damaged"):
+    with pytest.raises(FileError, match="damaged"):
         main(["search", "--gallery", "gallery", "--text", TEXT])
 
 

@@ -11,9 +11,10 @@ import pytest
 
 from protos import files as atomic
 from protos.files import file_lock
+from protos.reading import FileError
 from sample import gallery as storage
 from sample import gallery_encode
-from sample.gallery import Gallery, GalleryError
+from sample.gallery import Gallery
 from sample.retrieve import main
 from tests.synthetic import walk
 from tests.tiny_retrieval import TEXT, encode_folder, found, write_motions
@@ -141,8 +142,8 @@ def test_what_is_gone_does_not_come_back_where_the_first_files_are_bad(tmr, moti
 
 
 @pytest.mark.parametrize("place, message", [
-    ("file/gallery", r"file/gallery: .*/file is a file"),
-    ("file", "file is a file: the gallery needs a folder"),
+    ("file/gallery", "file is a file, expected a folder"),
+    ("file", "file is a file, expected a folder"),
     ("x" * 300, "no gallery can be written to xxx.*: File name too long"),
     ("dangling", "dangling is a link to a folder that is not there"),
     ("/proc/gallery", "no gallery can be written to /proc/gallery"),
@@ -151,7 +152,7 @@ def test_a_place_for_no_gallery_is_refused_before_anything_is_read(tmr, motions,
     Path("file").write_text("x")
     Path("dangling").symlink_to("nowhere")
     monkeypatch.setattr(gallery_encode, "encode_places", lambda *_: pytest.fail("encoded"))
-    with pytest.raises(GalleryError, match=message) as refused:
+    with pytest.raises(FileError, match=message) as refused:
         encode_folder(tmr, gallery=place)
     assert "partial" not in str(refused.value)
 
@@ -176,7 +177,7 @@ def test_damage_is_named_with_what_to_do(tmr, motions, name, change, message):
     content = change(path.read_bytes())
     path.unlink() if content is None else path.write_bytes(content)
     for command in (["search", "--text", TEXT], ["encode_dataset", "--motions", "motions", "--model_path", str(tmr)]):
-        with pytest.raises(GalleryError, match=f"{message}.*make the gallery again in another folder"):
+        with pytest.raises(FileError, match=f"{message}.*make the gallery again in another folder"):
             main([*command, "--gallery", "gallery"])
 
 
@@ -204,7 +205,7 @@ def test_a_gallery_from_elsewhere_removes_nothing_that_is_not_its_own(tmr, motio
     encode_folder(tmr)
     made = json.loads(Path("gallery/gallery.json").read_text())
     Path("gallery/gallery.json").write_text(json.dumps(hostile(json.loads(json.dumps(made)))))
-    with pytest.raises(GalleryError, match=r"damaged .arrays: motions in '../motions/walk.npy', expected motions-HASH.npy"):
+    with pytest.raises(FileError, match=r"damaged .arrays: motions in '../motions/walk.npy', expected motions-HASH.npy"):
         encode_folder(tmr)
     Path("gallery/gallery.json").write_text(json.dumps(made))
     Path("gallery/thesis.txt").write_text("mine")
@@ -229,7 +230,7 @@ def test_a_gallery_of_a_version_without_manifests_is_ours_if_nothing_else_lies_t
     Path("gallery/manifest.json").unlink()
     Path("gallery/notes.txt").write_text("mine")
     np.save(motions / "newer.npy", walk(44))
-    with pytest.raises(GalleryError, match=r"not listed in a manifest.*choose another folder"):
+    with pytest.raises(FileError, match=r"not listed in a manifest.*choose another folder"):
         encode_folder(tmr)
     assert len(found("--gallery", "gallery", "--text", TEXT, "--k", "50")) == len(gallery) + 1  # searched it may be
 
@@ -249,7 +250,7 @@ def test_each_field_of_a_gallery_is_checked(tmr, motions, change, message):
     encode_folder(tmr)
     path = Path("gallery/gallery.json")
     path.write_text(json.dumps(change(json.loads(path.read_text()))))
-    with pytest.raises(GalleryError, match=f"gallery.json is damaged .*{message}"):
+    with pytest.raises(FileError, match=f"gallery.json is damaged .*{message}"):
         Gallery.load(Path("gallery"))
 
 
@@ -260,7 +261,7 @@ def test_vectors_must_be_finite_and_one_for_each_clip(tmr, motions):
     for bad, message in ((whole[1:], "expected .7, any"), (whole * np.float16(np.nan), "NaN or infinity"),
                          (whole.astype(np.int8), "floating-point"), (np.array([None]), "pickled")):  # fmt: skip
         np.save(path, bad, allow_pickle=True)
-        with pytest.raises(GalleryError, match=rf"motions-\w+.npy is damaged .*{message}"):
+        with pytest.raises(FileError, match=rf"motions-\w+.npy is damaged .*{message}"):
             Gallery.load(Path("gallery"))
 
 

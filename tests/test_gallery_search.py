@@ -12,10 +12,11 @@ import torch
 from data_loaders.clips import original_name
 from data_loaders.corpus import Corpus
 from model.embedding import open_space
-from model.layers import scores
+from model.layers import cosines
+from protos.reading import FileError
 from sample import gallery_search, gallery_sources
 from sample.findings import listed
-from sample.gallery import Clip, Gallery, GalleryError
+from sample.gallery import Clip, Gallery
 from sample.gallery_search import GallerySearch, Hit
 from sample.gallery_sources import clip_motions, missing_line
 from sample.retrieve import main
@@ -44,7 +45,7 @@ def test_more_like_this_leaves_out_the_motion_itself_and_a_file_finds_itself(tmr
     assert "walk" not in [hit["name"] for hit in found("--gallery", "gallery", "--like", "walk")]
     first = found("--gallery", "gallery", "--motion", "motions/more/hand.npy")[0]
     assert (first["name"], first["caption"]) == ("more/hand", "a person raises the left hand") and first["score"] > 0.999
-    with pytest.raises(GalleryError, match=r"no motion 'wal' in this gallery \(near: walk"):
+    with pytest.raises(FileError, match=r"no motion 'wal' in this gallery \(near: walk"):
         found("--gallery", "gallery", "--like", "wal")
 
 
@@ -53,11 +54,11 @@ def test_texts_are_found_by_motions_and_not_where_there_are_none(tmr, motions):
     hits = found("--gallery", "gallery", "--motion", "motions/more/hand.npy", "--to", "text")
     assert {hit["caption"] for hit in hits} == {"a person raises the left hand", "lifting one arm"}
     space = open_space(tmr)
-    expected = scores(*map(torch.from_numpy, (space.encode_motion([features_of(raise_hand(60).astype(np.float32))])[0],
-                                              space.encode_text([hits[0]["caption"]])[0])))  # fmt: skip
+    vectors = space.encode_motion([features_of(raise_hand(60).astype(np.float32))]), space.encode_text([hits[0]["caption"]])
+    expected = cosines(*map(torch.from_numpy, vectors))[0, 0] / 2 + 0.5
     assert hits[0]["score"] == pytest.approx(float(expected), abs=1e-3)
     encode_folder(tmr, "--no_texts", gallery="bare")
-    with pytest.raises(GalleryError, match="holds no captions to find"):
+    with pytest.raises(FileError, match="holds no captions to find"):
         found("--gallery", "bare", "--motion", "motions/walk.npy", "--to", "text")
 
 
@@ -212,7 +213,7 @@ def test_a_gallery_too_large_for_exact_search_asks_for_usearch(tmp_path, monkeyp
     gallery, vectors = many(300, tmp_path / "large")
     monkeypatch.setattr(gallery_search, "EXACT_LIMIT", 200)
     monkeypatch.setitem(sys.modules, "usearch.index", None)
-    with pytest.raises(GalleryError, match=r"pip install usearch .* --exact"):
+    with pytest.raises(FileError, match=r"pip install usearch .* --exact"):
         GallerySearch(gallery)
     assert GallerySearch(gallery, exact=True).motions(vectors[7], 1)[0].name == "7"
 

@@ -12,10 +12,9 @@ from benchmarks.features import main as benchmark
 from benchmarks.features import reference_features
 from data_loaders.bone_rotations import bone_lengths
 from data_loaders.feature_statistics import feature_mean_std, mean_std, renormalise, with_feature_bias
-from data_loaders.features import Features, humanml_blocks
+from data_loaders.features import Features, FeaturesMismatch, humanml_blocks
 from data_loaders.headings import Spans, smooth_in_time
 from data_loaders.humanml_features import (
-    FeatureError,
     features_from_clips,
     features_from_joints,
     foot_contacts,
@@ -232,13 +231,13 @@ def test_smoothing_is_scipys_gaussian_filter():
 
 
 def test_wrong_shapes_are_told():
-    with pytest.raises(FeatureError, match=r"clip 1 has shape \(9, 21, 3\); humanml needs \(frames, 22, 3\)"):
+    with pytest.raises(FeaturesMismatch, match=r"clip 1 has shape \(9, 21, 3\); humanml needs \(frames, 22, 3\)"):
         features_from_clips([clip(), torch.zeros(9, 21, 3)], HUMANML)
-    with pytest.raises(FeatureError, match="at least 2 frames"):
+    with pytest.raises(FeaturesMismatch, match="at least 2 frames"):
         features_from_joints(clip(60)[:1], HUMANML)
-    with pytest.raises(FeatureError, match="features have 251 columns; 22 joints need 263"):
+    with pytest.raises(FeaturesMismatch, match="features have 251 columns; 22 joints need 263"):
         joints_from_features(torch.zeros(4, 251), HUMANML)
-    with pytest.raises(FeatureError, match="kit has no bone lengths of its own"):
+    with pytest.raises(FeaturesMismatch, match="kit has no bone lengths of its own"):
         joints_from_rotations(torch.zeros(4, 251), KIT)
     with pytest.raises(ValueError, match="unknown heading 'sideways'"):
         features_from_joints(clip(), HUMANML, "sideways")

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from data_loaders.corpus import Batch, Statistics
+from data_loaders.corpus import Batch
 from data_loaders.edit_masks import TARGET_JOINTS, EditError, TargetLocation, edit_mask, target_location, target_rows
-from data_loaders.features import Features, FeaturesMismatch
+from data_loaders.features import Features, FeaturesMismatch, Statistics
 from data_loaders.skeleton import load_skeleton
 from model.autoencoder import MotionAutoencoder
 from model.autoencoder_config import AutoencoderConfig

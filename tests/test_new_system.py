@@ -19,15 +19,14 @@ from model.capabilities import OWN
 from model.checkpoints import from_pretrained
 from model.model import Model
 from model.registry import SYSTEMS, System
-from protos.bounds import FRAMES, WEIGHT, check_bounds
-from protos.flags import configured, decided
+from protos.flags import FRAMES, WEIGHT, Bounded, configured, decided
 from protos.options import command
 from protos.randomness import seeded_randn
 from train.options import TrainOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class MeanConfig:
+class MeanConfig(Bounded):
     """Network of the mean motion"""
 
     swing_weight: Annotated[float, WEIGHT] = 1.0
@@ -37,9 +36,6 @@ class MeanConfig:
     max_frames: Annotated[int, FRAMES] = decided(196)
     reads_text = True
     own_guidance = None
-
-    def __post_init__(self):
-        check_bounds(self)
 
 
 class Swing(nn.Module):
@@ -80,10 +76,6 @@ class MeanOptions(MeanConfig, TrainOptions):
 
     dataset: str
     """Dataset folder made by data_loaders.prepare, or a known name."""
-
-    def __post_init__(self) -> None:
-        TrainOptions.__post_init__(self)
-        MeanConfig.__post_init__(self)
 
 
 def run(options: MeanOptions):

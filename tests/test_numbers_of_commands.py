@@ -11,7 +11,7 @@ from types import UnionType
 import pytest
 
 from protos import options
-from protos.bounds import Range, bounds_of
+from protos.flags import Range, bounds_of
 from protos.options import make_options, parse
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -9,16 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from data_loaders.corpus import Statistics
-from data_loaders.features import Features
+from data_loaders.features import Features, Statistics
 from data_loaders.motion_files import motion_of
 from model.checkpoints import from_pretrained
-from model.loading import CheckpointError
 from model.official import temos as official
 from model.official.tmr import MODULES, config_from_run, extract, load_tmr, tmr_name
 from model.tmr import TMR, lengths_to_mask
 from model.tmr_config import TMRConfig
 from protos.outputs import OutputError
+from protos.reading import FileError
 
 SIZES = dict(latent_dim=16, ff_size=24, num_layers=2, num_heads=2, dropout=0.1)
 CONFIG = TMRConfig(**SIZES, dataset="humanml3d", text_encoder="distilbert", sentence_encoder="mpnet",
@@ -82,7 +81,7 @@ def test_a_run_folder_loads_with_the_statistics_beside_it(run, model):
     assert loaded.config == CONFIG and not loaded.networks.training
     assert same(loaded, model) and torch.equal(loaded.mean, model.mean) and torch.equal(loaded.std, model.std)
     assert all(torch.equal(a, b) for a, b in zip(loaded.networks.state_dict().values(), model.networks.state_dict().values()))
-    with pytest.raises(CheckpointError, match="kind tmr"):
+    with pytest.raises(FileError, match="kind tmr"):
         from_pretrained(run, systems=("lsremgm",))
 
 
@@ -106,7 +105,7 @@ def test_the_published_pair_stands_in_where_a_run_came_without_statistics(run, m
     settings = run_settings()
     settings["data"]["motion_loader"]["normalizer"]["base_dir"] = "stats/mine/guoh3dfeats"
     (run / "config.json").write_text(json.dumps(settings))
-    with pytest.raises(CheckpointError, match=r"no mean\.pt and std\.pt of its training.*HumanML3D dataset will not do"):
+    with pytest.raises(FileError, match=r"no mean\.pt and std\.pt of its training.*HumanML3D dataset will not do"):
         load_tmr(run)
 
 
@@ -124,7 +123,7 @@ def test_weights_come_from_the_training_checkpoint_too(run, model):
     (run / "last_weights" / "notes.txt").write_text("mine")
     with pytest.raises(OutputError, match=r"did not write \(notes\.txt"):
         extract(run, overwrite=True)
-    with pytest.raises(CheckpointError, match=r"epoch=9_weights nor logs/checkpoints/epoch=9\.ckpt"):
+    with pytest.raises(FileError, match=r"epoch=9_weights nor logs/checkpoints/epoch=9\.ckpt"):
         load_tmr(run, "epoch=9")
 
 
@@ -173,12 +172,12 @@ def test_damaged_and_incomplete_files_are_one_clear_line(run, model):
             file.write_bytes(content)
         else:
             torch.save(content, file)
-        with pytest.raises(CheckpointError, match=message) as caught:
+        with pytest.raises(FileError, match=message) as caught:
             load_tmr(run)
         assert "\n" not in str(caught.value) and "text_encoder" in str(caught.value)
     file.write_bytes(pickle.dumps(Settings(), protocol=2))
     ran.clear()
-    with pytest.raises(CheckpointError, match="holds more than tensors and plain values"):
+    with pytest.raises(FileError, match="holds more than tensors and plain values"):
         load_tmr(run)
     assert not ran
 
@@ -198,7 +197,7 @@ def test_a_configuration_that_is_not_tmrs_is_named(path, value, message):
     for key in path[:-1]:
         place = place[key]
     place[path[-1]] = value
-    with pytest.raises(CheckpointError, match=message):
+    with pytest.raises(FileError, match=message):
         config_from_run(settings)
 
 
@@ -207,7 +206,7 @@ def test_a_run_of_temos_has_no_contrast():
     settings["model"]["_target_"] = "src.model.TEMOS"
     assert config_from_run(settings).lambda_contrastive == 0
     settings["model"]["motion_encoder"]["vae"] = False
-    with pytest.raises(CheckpointError, match="vae differs"):
+    with pytest.raises(FileError, match="vae differs"):
         config_from_run(settings)
     assert config_from_run(run_settings()) == CONFIG
 
@@ -238,7 +237,7 @@ def temos():
 def test_the_first_release_of_temos_loads_without_its_configuration(temos, tmp_path):
     (tmp_path / "checkpoints").mkdir()
     torch.save({"state_dict": first_published(temos), "hyper_parameters": Settings()}, tmp_path / "checkpoints" / "last.ckpt")
-    with pytest.raises(CheckpointError, match=r"no jfeats_mean\.pt"):
+    with pytest.raises(FileError, match=r"no jfeats_mean\.pt"):
         official.load_temos(tmp_path)
     for name in ("mean", "std"):
         torch.save(torch.ones(64), tmp_path / f"jfeats_{name}.pt")
@@ -249,7 +248,7 @@ def test_the_first_release_of_temos_loads_without_its_configuration(temos, tmp_p
     assert motion.joints.shape == (1, 12, 21, 3) and motion.fps == 12.5
     for path in (tmp_path, tmp_path / "checkpoints" / "last.ckpt"):  # as --model_path of every command
         assert same_weights(from_pretrained(path, systems=("lsremgm", "tmr")), temos)
-    with pytest.raises(CheckpointError, match="kind tmr, needed is evaluator"):
+    with pytest.raises(FileError, match="kind tmr, needed is evaluator"):
         from_pretrained(tmp_path, systems=("evaluator",))
 
 
@@ -269,7 +268,7 @@ def test_what_weights_of_the_first_release_do_not_show_comes_from_a_configuratio
     misspelt = official.from_state(state, unseen={"num_head": 6, "droupout": 0.5})
     assert (misspelt.config.num_heads, misspelt.config.dropout, misspelt.config.activation) == (4, 0.1, "gelu")
     assert not torch.allclose(misspelt.motion_posterior(motion, mask).mean, model.motion_posterior(motion, mask).mean)
-    with pytest.raises(CheckpointError, match="latent_dim 24 must be even and a multiple of num_heads 5"):
+    with pytest.raises(FileError, match="latent_dim 24 must be even and a multiple of num_heads 5"):
         official.from_state(state, unseen={"num_heads": 5})
 
 
@@ -283,5 +282,5 @@ def test_words_that_no_rectifier_lets_pass_leave_the_text_of_the_first_release_u
 
 
 def test_a_checkpoint_of_another_model_is_no_temos():
-    with pytest.raises(CheckpointError, match="holds no weights of TEMOS"):
+    with pytest.raises(FileError, match="holds no weights of TEMOS"):
         official.from_state({"encoder.weight": torch.zeros(2, 2)})

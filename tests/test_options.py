@@ -9,8 +9,7 @@ from typing import Annotated, Literal
 
 import pytest
 
-from protos.bounds import Range, check_bounds
-from protos.flags import configured, decided, with_defaults
+from protos.flags import Range, check_bounds, configured, decided, with_defaults
 from protos.options import one_line, parse, run_command
 from protos.processes import pick_device
 
@@ -240,10 +239,10 @@ def test_help_groups_flags_by_the_class_that_declares_them(capsys):
         parse(NoiseOptions, ["--help"])
     text = " ".join(re.sub(r"[│─╭╮╰╯|+-]{2,}|[│|+]", " ", capsys.readouterr().out).replace("  ", " ").split())
     heads = [
+        "Noise options A system. dataset STR Its data. (default: humanml) preset",
         "Example options Options of an imaginary command. text_prompt", "seed {None} INT Seed of the weights. (default: 10)",
         "Loss weights options What each term of the loss weighs. lambda_vel FLOAT Weight of velocities.",
         "Network options The denoiser. layers INT Layers of the transformer. (default: 8; from 1 to 64)",
-        "Noise options A system. dataset STR Its data. (default: humanml) preset",
     ]  # fmt: skip
     places = [text.find(head) for head in heads]
     assert places == sorted(places) and -1 not in places, (places, text)

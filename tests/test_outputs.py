@@ -8,9 +8,8 @@ import pytest
 
 from protos import files
 from protos.archives import members, unpack
-from protos.bounds import Range
-from protos.files import atomic_folder
-from protos.names import inside, safe_name
+from protos.files import atomic_folder, inside, safe_name
+from protos.flags import Range
 from protos.outputs import MANIFEST, OutputError, Outputs, new_folder, require_new
 from protos.reading import FileError
 

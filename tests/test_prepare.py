@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from data_loaders.clips import windows
-from data_loaders.corpus import Corpus, Statistics
-from data_loaders.features import Features, FeaturesMismatch
+from data_loaders.corpus import Corpus
+from data_loaders.features import Features, FeaturesMismatch, Statistics
 from data_loaders.preparation import prepare
 from data_loaders.read_recordings import PreparationSettings
 from data_loaders.text import Tagger, default_tagger

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from data_loaders.corpus import Statistics
-from data_loaders.features import Features, FeaturesMismatch
+from data_loaders.features import Features, FeaturesMismatch, Statistics
 from data_loaders.humanml import CaptionedMotion
 from data_loaders.text import Caption
 from evaluations import metrics

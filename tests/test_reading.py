@@ -9,7 +9,7 @@ from typing import Annotated
 import numpy as np
 import pytest
 
-from protos.bounds import Range, check_bounds
+from protos.flags import Range, check_bounds
 from protos.reading import FileError, read_array, read_arrays, read_json, read_json_lines, read_lines, read_text, read_toml
 
 

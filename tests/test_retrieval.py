@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from data_loaders.corpus import Corpus, Statistics
+from data_loaders.corpus import Corpus
 from data_loaders.corpus_writer import NewClip, write_corpus
-from data_loaders.features import Features
+from data_loaders.features import Features, Statistics
 from data_loaders.text import Caption
 from evaluations import retrieval_metrics
 from evaluations.eval_retrieval import RetrievalOptions, main

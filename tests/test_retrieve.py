@@ -5,14 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data_loaders.corpus import Statistics
-from data_loaders.features import Features
+from data_loaders.features import Features, Statistics
 from data_loaders.mocap import read_joints
 from data_loaders.sources import SourceClip
 from model.checkpoints import from_pretrained, save_pretrained
 from model.evaluator_config import EvaluatorConfig
 from model.evaluators import GuoEvaluator
-from model.layers import scores
+from model.layers import cosines
 from protos.reading import FileError
 from sample.retrieve import main
 from tests.synthetic import bvh_text, walk, write_run
@@ -121,7 +120,8 @@ def test_texts_that_begin_alike_do_not_share_a_file(tmr, folder):
 def test_a_score_lies_between_0_and_1_and_is_the_models_own(tmr, motions, capsys):
     main(["text_motion_sim", "--run_dir", str(tmr), "--text", TEXT, "--npy", "motions/walk.npy"])
     networks = from_pretrained(tmr)
-    expected = scores(networks.encode_text([TEXT])[0], networks.encode_motion([features_of(walk(80).astype(np.float32))])[0])
+    vectors = networks.encode_text([TEXT]), networks.encode_motion([features_of(walk(80).astype(np.float32))])
+    expected = cosines(*vectors)[0, 0] / 2 + 0.5
     assert capsys.readouterr().out.split()[-1] == f"{float(expected):.3}" and 0 <= expected <= 1
 
 

@@ -13,8 +13,7 @@ import pytest
 
 from data_loaders.corpus import Motion
 from data_loaders.motion_files import Results, read_results
-from protos.files import numbered_folder
-from protos.names import file_name
+from protos.files import file_name, numbered_folder
 from sample import generation
 from sample import sample as command
 from sample.generation import PromptError, clean_prompt, frames_of, read_prompt_file

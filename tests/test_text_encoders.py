@@ -9,11 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from model import text_encoders, text_store, text_towers
-from model.bert_tower import read_tokenizer
-from model.text_encoders import TextEncoderError, TextFeatures
-from model.text_store import Row, SavedTexts
-from model.text_towers import load_text_encoder
+from model import text_encoders, text_towers
+from model.text_encoders import Row, SavedTexts, TextFeatures
+from model.text_towers import load_text_encoder, read_tokenizer
 from protos.reading import FileError
 from tests.saved_texts import write_text_features
 
@@ -113,7 +111,7 @@ def test_no_disk_cache_writes_nothing(own_cache):
 
 
 def test_caches_have_an_end(own_cache, monkeypatch):
-    monkeypatch.setattr(text_store, "LARGEST", 0)
+    monkeypatch.setattr(text_encoders, "LARGEST", 0)
     monkeypatch.setattr(text_encoders, "KEPT_IN_MEMORY", 10_000)
     encoder = load_text_encoder("minilm")
     for _ in range(2):
@@ -130,9 +128,9 @@ def test_missing_encoder_names_the_line_that_fetches_it(monkeypatch, tmp_path):
 
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     for name in ("clip-b32", "clip-l14-336", "distilbert", "mpnet", "bert"):
-        with pytest.raises(TextEncoderError, match=f"python -m protos.fetch {name}"):
+        with pytest.raises(FileError, match=f"python -m protos.fetch {name}"):
             load_text_encoder(name)
-    with pytest.raises(TextEncoderError, match="choose one of minilm"):
+    with pytest.raises(FileError, match="choose one of minilm"):
         load_text_encoder("word2vec")
 
 
@@ -142,7 +140,7 @@ def test_exchanged_minilm_weights_are_refused(tmp_path, monkeypatch):
     (folder.parent / "__init__.py").touch()
     (folder / "model.safetensors").write_bytes(b"other weights")
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(TextEncoderError, match="sha256"):
+    with pytest.raises(FileError, match="sha256"):
         text_towers.find_minilm()
 
 
@@ -259,7 +257,7 @@ def test_openai_state_dict_gives_the_same_features(tiny_clip):
 def test_unknown_torchscript_archive_is_not_opened(tiny_clip):
     folder, _, _ = tiny_clip
     torch.jit.save(torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)), str(folder / "ViT-B-32.pt"))
-    with pytest.raises(TextEncoderError, match="not one OpenAI published"):
+    with pytest.raises(FileError, match="not one OpenAI published"):
         load_text_encoder("clip-b32", disk_cache=False).encode(["a walk"])
 
 

@@ -12,7 +12,7 @@ from data_loaders.corpus import Corpus, cut_span
 from data_loaders.skeleton import load_skeleton
 from evaluations.ape_ave import ape_ave
 from evaluations.eval_ape_ave import main as measure
-from model.text_store import SavedTexts
+from model.text_encoders import SavedTexts
 from model.text_towers import load_text_encoder
 from protos.outputs import OutputError
 from tests.saved_texts import save_text_features

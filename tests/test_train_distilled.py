@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from data_loaders.corpus import Corpus, Statistics
+from data_loaders.corpus import Corpus
+from data_loaders.features import Statistics
 from data_loaders.motion_files import read_results
 from model.autoencoder import MotionAutoencoder
 from model.autoencoder_config import AutoencoderConfig

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from data_loaders.corpus import Corpus, Statistics
+from data_loaders.corpus import Corpus
+from data_loaders.features import Statistics
 from model.autoencoder import MotionAutoencoder
 from model.autoencoder_config import AutoencoderConfig
 from model.checkpoints import from_pretrained, save_pretrained

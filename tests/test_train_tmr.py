@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from data_loaders.batch_plan import Drawn
-from data_loaders.corpus import Batch, Corpus, Statistics
+from data_loaders.corpus import Batch, Corpus
 from data_loaders.corpus_writer import NewClip, write_corpus
 from data_loaders.feature_statistics import feature_mean_std
-from data_loaders.features import Features
+from data_loaders.features import Features, Statistics
 from data_loaders.humanml_features import features_from_joints
 from data_loaders.skeleton import load_skeleton
 from data_loaders.text import Caption

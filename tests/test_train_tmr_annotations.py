@@ -9,7 +9,7 @@ from data_loaders.annotation_folder import seconds_of, write_annotations
 from data_loaders.corpus import Corpus
 from data_loaders.text_similarity import duplicates_rule
 from model.checkpoints import from_pretrained
-from model.text_store import SENTENCES, WORDS
+from model.text_encoders import SENTENCES, WORDS
 from model.text_towers import TOWERS, at_hand, load_text_encoder, saved_beside
 from protos.reading import FileError
 from tests.saved_texts import save_text_features

@@ -248,7 +248,7 @@ def test_a_best_folder_of_someone_else_is_not_replaced(options):
 
 def test_a_checkpoint_of_another_network_is_refused_in_one_line(options):
     run(options)
-    with pytest.raises(ValueError, match=r"holds other networks .* \(16, 5\), expected \(32, 5\)") as error:
+    with pytest.raises(ValueError, match=r"has shape \(16, 5\), expected \(32, 5\): give the options") as error:
         run(replace(options, width=32, num_steps=20))
     assert "\n" not in str(error.value)
 
@@ -485,7 +485,7 @@ def test_overwriting_the_run_that_is_to_be_resumed_is_refused(options):
 
 @pytest.mark.parametrize("change, words", [
     ({"step": "12"}, "step is str"), ({"networks": [1]}, "networks is list"), ({"version": 2}, "format 2, expected 1"),
-    ({"networks": {"a": 1}}, "holds no weights"), ({"optimizer": {"state": 1}}, "optimiser does not fit"),
+    ({"networks": {"a": 1}}, "holds no state dict"), ({"optimizer": {"state": 1}}, "optimiser does not fit"),
 ])  # fmt: skip
 def test_a_training_state_that_training_does_not_write_is_named(options, change, words):
     newest = run(options).checkpoint

@@ -13,11 +13,9 @@ from data_loaders.corpus import Motion
 from tests.synthetic import walk_in_a_curve as walking
 from visualize import video
 from visualize.body import follow
-from visualize.lettering import text_width, wrap
 from visualize.score_plot import write_score_plot
-from visualize.sheet import PictureError, Sheet
-from visualize.stick_figure import Panel, caption_font
-from visualize.video import find_ffmpeg, write_gif, write_strip, write_video
+from visualize.stick_figure import Panel, caption_font, text_width, wrap
+from visualize.video import PictureError, Sheet, find_ffmpeg, write_gif, write_strip, write_video
 
 SIZE = 160  # small pictures are enough for most statements
 LEFT_WRIST, LEFT_ELBOW, LEFT_SHOULDER = 20, 18, 16

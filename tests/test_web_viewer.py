@@ -15,7 +15,7 @@ import pytest
 from data_loaders.corpus import Motion
 from data_loaders.skeleton import load_skeleton
 from tests.synthetic import raise_hand, walk
-from visualize.sheet import PictureError
+from visualize.video import PictureError
 from visualize.web_viewer import viewer_html, write_viewer
 
 HOSTILE = [

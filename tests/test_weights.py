@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from model.loading import check_weights, read_safetensors, read_torch
+from model.model import check_weights, read_safetensors, read_torch
 from protos.reading import FileError
 
 OWN = {"a": torch.zeros(2, 3), "count": torch.zeros((), dtype=torch.int64)}

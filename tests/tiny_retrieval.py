@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from data_loaders.corpus import Statistics
-from data_loaders.features import Features
+from data_loaders.features import Features, Statistics
 from data_loaders.humanml_features import features_from_joints
 from data_loaders.skeleton import load_skeleton
 from model.checkpoints import save_pretrained

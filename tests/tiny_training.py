@@ -10,8 +10,7 @@ from torch import nn
 from data_loaders.features import HUMANML3D, Features
 from model.model import Draws, Model
 from model.registry import SYSTEMS, System
-from protos.bounds import Range
-from protos.flags import configured, decided
+from protos.flags import Range, configured, decided
 from protos.options import command, run_command
 from protos.randomness import derive_seed, rand, randn
 from train.loop import TrainResult, train

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from data_loaders.batches import WindowBatches
 from data_loaders.corpus import Corpus
-from model.autoencoder import AutoencoderNetwork, MotionAutoencoder
+from model.autoencoder import MotionAutoencoder
 from model.autoencoder_config import AutoencoderConfig
 from model.checkpoints import load_part
 from train.options import TrainOptions
@@ -34,7 +34,7 @@ def autoencoder_recipe(
         if begun is not None:
             model.networks.load_state_dict(begun.networks.state_dict())
         if decoder_only:
-            freeze_encoder(model.network)
+            model.network.freeze_encoder()
         return model
 
     def measure(model: MotionAutoencoder) -> None:
@@ -45,10 +45,3 @@ def autoencoder_recipe(
         return model.reconstruction_error(held_out(0, 0, 1))
 
     return Recipe(fresh, batches, evaluate, stamp=corpus.stamp, before_saving=measure)
-
-
-def freeze_encoder(network: AutoencoderNetwork) -> None:
-    """Trains no more what makes latents."""
-    for name, parameter in network.named_parameters():
-        if name.startswith(network.LATENTS):
-            parameter.requires_grad_(False)

@@ -20,8 +20,7 @@ import torch
 from torch import nn
 
 from model.checkpoints import EARLIER_FILES, from_pretrained
-from model.loading import check_weights, read_safetensors, read_torch
-from model.model import Model
+from model.model import Model, as_state, load_checked, read_safetensors, read_torch
 from model.registry import WEIGHTS_FILE, is_ours, steps
 from protos.files import encode_json, recover_folder, write_atomically
 from protos.outputs import MANIFEST, OutputError, Outputs, new_folder, remove_folder, require_replaceable, written_earlier
@@ -159,22 +158,12 @@ def _tensors(content: Any) -> Iterator[torch.Tensor]:
             yield from _tensors(part)
 
 
-def load_weights(networks: nn.Module, weights: dict[str, torch.Tensor], origin: Path) -> None:
-    """`networks.load_state_dict`, with one line instead of a page where the shapes or names differ."""
-    own = networks.state_dict()
-    if not isinstance(weights, dict) or not all(isinstance(value, torch.Tensor) for value in weights.values()):
-        raise FileError(f"{origin} holds no weights of networks")
-    wrong = [
-        f"{name} {tuple(weights[name].shape) if name in weights else 'absent'}, expected {tuple(tensor.shape)}"
-        for name, tensor in own.items()
-        if name not in weights or weights[name].shape != tensor.shape
-    ] + [f"{name} unexpected" for name in weights if name not in own]
-    if wrong:
-        raise ValueError(
-            f"{origin} holds other networks than these options make ({wrong[0]}; {len(wrong)} differences): "
-            f"give the options it was trained with, another --save_dir, or --overwrite"
-        )
-    networks.load_state_dict(check_weights(weights, own, str(origin)))
+def load_weights(networks: nn.Module, weights: Any, origin: Path) -> None:
+    """`networks.load_state_dict` of weights that are checked. FileError, in a line, where they are those of other networks."""
+    try:
+        load_checked(networks, as_state(weights, origin), str(origin))
+    except FileError as error:
+        raise FileError(f"{error}: give the options it was trained with, another --save_dir, or --overwrite") from None
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], origin: Path) -> None:

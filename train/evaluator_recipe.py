@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from data_loaders.batch_plan import BatchPlan
 from data_loaders.batches import CaptionBatches, TextMotionDataset, WindowBatches
-from data_loaders.corpus import Corpus, Statistics
+from data_loaders.corpus import Corpus
+from data_loaders.features import Statistics
 from data_loaders.known_datasets import published_limits
 from evaluations.metrics import POOL, matching_score, r_precision
 from model.evaluator_config import LENGTH_CLASSES, UNIT_LENGTH, EvaluatorConfig, LengthEstimatorConfig

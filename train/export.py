@@ -3,11 +3,12 @@
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
-from protos.bounds import GUIDANCE, SAMPLING_STEPS, Range
+from protos.flags import Range
 from protos.options import command, run_command
 from protos.reading import read_text
+from sample.generation import DecodingSettings
 
 if TYPE_CHECKING:
     from model.model import Model
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class ExportOptions:
-    """Write what sampling needs, and nothing else, of a training run."""
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions(DecodingSettings):
+    """Write what sampling needs, and nothing else, of a training run; the weights then make motions so unless told otherwise."""
 
     checkpoint: Path
     """Run folder (its newest checkpoint is taken) or one checkpoint folder."""
@@ -27,12 +28,6 @@ class ExportOptions:
     """Replace a checkpoint that is in that folder, if nothing else is."""
     half: bool = True
     """Store float16 weights: half the size, the same motions to the eye."""
-    guidance_scale: Annotated[float, GUIDANCE] | None = None
-    """Guidance that samples use unless told otherwise (default: as trained)."""
-    sampler: Literal["ddpm", "ddim", "plms", "dpmpp", "consistency"] | None = None
-    """Sampler that samples use unless told otherwise (default: as trained)."""
-    sampling_steps: Annotated[int, SAMPLING_STEPS] | None = None
-    """Denoising steps that samples take unless told otherwise (default: as trained)."""
     spacing: Literal["even", "trailing"] | None = None
     """Which denoising steps these are: from the first to the last, or the last of each equal part (default: as trained)."""
     smoothing: Annotated[float, Range(0, 1000)] | None = None
@@ -46,7 +41,7 @@ class ExportOptions:
 
 
 def run(options: ExportOptions) -> Path:
-    """Writes the folder and returns the checkpoint it came from. Raises FileNotFoundError, CheckpointError or OutputError."""
+    """Writes the folder and returns the checkpoint it came from. Raises FileNotFoundError, FileError or OutputError."""
     from model.checkpoints import earlier_files, from_pretrained, load_part, save_pretrained
     from model.known_texts import KnownTexts
     from model.registry import checkpoint_in
@@ -61,8 +56,8 @@ def run(options: ExportOptions) -> Path:
     if options.autoencoder:
         replace_decoder(model, load_part(options.autoencoder, "autoencoder", "motion_autoencoder"), options.autoencoder)
     own_card, own_prompts = source / "README.md", source / "prompts.txt"
-    card = _read(options.card) if options.card else _read(own_card) if own_card.is_file() else ""
-    prompts = _read(options.prompts) if options.prompts else _read(own_prompts) if own_prompts.is_file() else ""
+    card = read_text(options.card) if options.card else read_text(own_card) if own_card.is_file() else ""
+    prompts = read_text(options.prompts) if options.prompts else read_text(own_prompts) if own_prompts.is_file() else ""
     asked = {name: getattr(options, name) for name in ("guidance_scale", "sampler", "sampling_steps", "spacing", "smoothing")}
     asked = {name: value for name, value in asked.items() if value is not None}
     if unknown := [name for name in asked if not hasattr(model.config, name)]:
@@ -97,12 +92,6 @@ def replace_decoder(model: "Model", autoencoder: "Model", folder: Path) -> None:
         if name.removeprefix("autoencoder.").startswith(own.network.LATENTS) and not torch.equal(value, before[name]):
             raise ValueError(f"--autoencoder {folder}: makes other latents than the model works in ({name} differs)")
     model.parts["autoencoder"] = autoencoder
-
-
-def _read(path: Path) -> str:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    return read_text(path)
 
 
 main = command(ExportOptions, run, __doc__, {"num_steps": "sampling_steps"})

@@ -24,12 +24,11 @@ from model.model import Model
 from model.registry import system_of
 from model.text_encoders import TextEncoder, with_text_features
 from model.text_towers import load_text_encoder
-from protos.names import file_name
+from protos.files import file_name
 from protos.randomness import derive_seed
 from sample.generation import NotFiniteError, motions_for
 from train.options import GeneratorOptions, TrainOptions
-from train.prefetch import to_device
-from train.recipe import Evaluate, Loss, Recipe, draws_of, in_precision, kept_parts, kept_statistics, own_loss
+from train.recipe import Evaluate, Loss, Recipe, draws_of, in_precision, kept_parts, kept_statistics, own_loss, to_device
 
 logger = logging.getLogger(__name__)
 

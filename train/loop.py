@@ -25,9 +25,8 @@ from protos.randomness import derive_seed, seed_everything
 from train import checkpoints
 from train.checkpoints import STATE_FILE
 from train.options import TrainOptions
-from train.prefetch import prefetched, to_device
 from train.progress import Meter, Progress
-from train.recipe import Evaluate, Loss, Recipe, Sample, draws_of, in_precision, precision_of
+from train.recipe import Evaluate, Loss, Recipe, Sample, draws_of, in_precision, precision_of, prefetched, to_device
 
 MAX_BAD_STEPS = 20
 NOTHING, SAVE, STOP = 0, 1, 2

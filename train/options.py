@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from protos.bounds import BATCH_SIZE, PROCESSES, SEED, SHARE, STEPS, WEIGHT, Range
+from protos.flags import BATCH_SIZE, PROCESSES, SEED, SHARE, STEPS, WEIGHT, Bounded, Range
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions:
+class TrainOptions(Bounded):
     """How to train, whatever the system."""
 
     save_dir: str
@@ -77,6 +77,7 @@ class TrainOptions:
     """Background threads that prepare batches; 0 prepares them in the loop."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.save_dir:
             raise ValueError("--save_dir must name a folder")
         run = Path(self.save_dir).resolve()

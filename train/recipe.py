@@ -1,8 +1,11 @@
 """What training adds to a model, and what every training command does alike: `train.loop.train` runs a `Recipe`."""
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data_loaders.corpus import Statistics
+from data_loaders.features import Statistics
 from model.checkpoints import from_pretrained, write_files
 from model.known_texts import FILE as KNOWN_TEXTS_FILE
 from model.known_texts import KnownTexts
@@ -23,8 +26,9 @@ from protos.processes import multiplies_bf16
 from protos.randomness import derive_seed, sample_generators
 from train.checkpoints import complete
 from train.options import TrainOptions
-from train.prefetch import Batches
 
+# (step, part, parts) -> the part-th of `parts` equal parts of the step's global batch. Pure: it runs in threads.
+Batches = Callable[[int, int, int], Any]
 # (model to judge, step) -> figures; "rank_by", or without it "loss", tells which checkpoint is best, lower being better.
 Evaluate = Callable[[Any, int], dict[str, float]]
 Sample = Callable[[Any, int], None]
@@ -135,3 +139,39 @@ def begun_from(options: TrainOptions) -> Path | None:
         named = Path(options.resume_checkpoint)
         started = complete(named) or [named]
     return started[-1] if started else None
+
+
+# ----------------------------------------------------------------------------------------------- batches made ahead of time
+
+
+@contextmanager
+def prefetched(plan: Iterator[tuple[int, int, int]], batches: Batches, num_workers: int) -> Iterator[Callable[[], Any]]:
+    """`next_batch()` for the calls of `plan` in turn; what a call raises, it raises. 0 workers: made when asked for."""
+    if num_workers == 0:
+        yield lambda: batches(*next(plan))
+        return
+    pool = ThreadPoolExecutor(num_workers, thread_name_prefix="batches")
+    waiting: deque[Future] = deque()
+
+    def next_batch() -> Any:
+        while len(waiting) < num_workers + 1 and (following := next(plan, None)) is not None:
+            waiting.append(pool.submit(batches, *following))
+        return waiting.popleft().result()
+
+    try:
+        yield next_batch
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def to_device(record: Any, device: torch.device) -> Any:
+    """The tensors of a record (dataclasses, lists, tuples and dicts of them) on `device`, all else as it is."""
+    if isinstance(record, Tensor):
+        return record.to(device, non_blocking=True)
+    if is_dataclass(record) and not isinstance(record, type):
+        return replace(record, **{f.name: to_device(getattr(record, f.name), device) for f in fields(record) if f.init})
+    if isinstance(record, dict):
+        return {key: to_device(value, device) for key, value in record.items()}
+    if type(record) in (list, tuple):
+        return type(record)(to_device(value, device) for value in record)
+    return record

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from model.tmr_config import TMRConfig
-from protos.bounds import BATCH_SIZE, STEPS, Range
-from protos.flags import configured, with_defaults
+from protos.flags import BATCH_SIZE, STEPS, Range, configured, with_defaults
 from train.options import TrainOptions
 
 if TYPE_CHECKING:
@@ -42,8 +41,7 @@ class TMROptions(TMRConfig, TrainOptions):
     save_dir/best: that which finds most (TMR), that with the lowest loss (TEMOS). 0: never."""
 
     def __post_init__(self) -> None:
-        TrainOptions.__post_init__(self)
-        TMRConfig.__post_init__(self)
+        super().__post_init__()
         if self.min_seconds > self.max_seconds:
             raise ValueError(f"--min_seconds {self.min_seconds:g} is more than --max_seconds {self.max_seconds:g}")
 

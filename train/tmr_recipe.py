@@ -9,20 +9,19 @@ import numpy as np
 import torch
 
 from data_loaders.batches import CaptionBatches, TextMotionDataset, collate
-from data_loaders.corpus import Batch, Corpus, Statistics
+from data_loaders.corpus import Batch, Corpus
 from data_loaders.feature_statistics import feature_mean_std
+from data_loaders.features import Statistics
 from data_loaders.text_similarity import duplicates_rule
 from evaluations import retrieval_metrics
 from model.layers import cosines
-from model.text_encoders import TextEncoder, with_text_features
-from model.text_store import SENTENCES, WORDS
+from model.text_encoders import SENTENCES, WORDS, TextEncoder, with_text_features
 from model.text_towers import at_hand, load_text_encoder, saved_beside
 from model.tmr import TMR
 from model.tmr_config import NUM_POSITIONS, TMRConfig
 from protos.randomness import sample_generators
 from train.options import TrainOptions
-from train.prefetch import to_device
-from train.recipe import Evaluate, Recipe, kept_statistics
+from train.recipe import Evaluate, Recipe, kept_statistics, to_device
 
 logger = logging.getLogger(__name__)
 

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 from model.autoencoder_config import AutoencoderConfig
-from protos.bounds import Range
-from protos.flags import configured, with_defaults
+from protos.flags import Range, configured, with_defaults
 from protos.options import command, run_command
 from train.options import TrainOptions
 
@@ -36,8 +35,7 @@ class AutoencoderOptions(AutoencoderConfig, TrainOptions):
     """How far contents are evened out: 0 draws clips as often as they occur, 1 every content equally often."""
 
     def __post_init__(self) -> None:
-        TrainOptions.__post_init__(self)
-        AutoencoderConfig.__post_init__(self)
+        super().__post_init__()
         if self.window_size % self.downsampling:
             raise ValueError(f"--window_size {self.window_size}: expected a multiple of {self.downsampling}")
         if self.decoder_only and not self.autoencoder:

@@ -5,8 +5,7 @@ learned from a model that takes many (consistency distillation, with its guidanc
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from protos.bounds import GUIDANCE, SAMPLING_STEPS, Range
-from protos.flags import with_defaults
+from protos.flags import GUIDANCE, SAMPLING_STEPS, Range, with_defaults
 from protos.options import command, run_command
 from train.options import DrawingOptions, GeneratorOptions
 

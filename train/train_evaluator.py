@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from model.evaluator_config import EvaluatorConfig
-from protos.bounds import BATCH_SIZE, STEPS, WEIGHT, Range
-from protos.flags import configured, with_defaults
+from protos.flags import BATCH_SIZE, STEPS, WEIGHT, Range, configured, with_defaults
 from protos.options import command, run_command
 from train.options import TrainOptions
 
@@ -75,8 +74,9 @@ class EvaluatorOptions(EvaluatorConfig, TrainOptions):
 
 def run(options: EvaluatorOptions) -> "TrainResult":
     """Trains both stages, each gone on with where it was left. ValueError or OSError, in a user's words."""
-    from data_loaders.corpus import Corpus, Statistics
+    from data_loaders.corpus import Corpus
     from data_loaders.feature_statistics import with_feature_bias
+    from data_loaders.features import Statistics
     from model.evaluator_words import words_of
     from train.evaluator_recipe import Settings, matching_recipe, movement_recipe
     from train.loop import train

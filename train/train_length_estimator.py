@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from model.evaluator_config import UNIT_LENGTH, LengthEstimatorConfig
-from protos.bounds import BATCH_SIZE, STEPS
-from protos.flags import configured, with_defaults
+from protos.flags import BATCH_SIZE, STEPS, configured, with_defaults
 from protos.options import command, run_command
 from train.options import TrainOptions
 

@@ -21,10 +21,6 @@ class LSReMGMOptions(LSReMGMConfig, GeneratorOptions):
     dataset: str = "humanml"
     """humanml, kit, or a folder made by data_loaders.prepare."""
 
-    def __post_init__(self) -> None:
-        GeneratorOptions.__post_init__(self)
-        LSReMGMConfig.__post_init__(self)
-
 
 def run(options: LSReMGMOptions) -> "TrainResult":
     """Trains as the options say. ValueError or OSError, in a user's words, for what cannot be trained."""

@@ -1,8 +1,10 @@
-"""A body as flat shapes, and the camera that sees it: joints in, polygons with depth and colour out, for many frames at once."""
+"""A body as flat shapes, the camera that sees it and the lit floor below: joints in, polygons with depth and colour out, for many
+frames at once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +18,15 @@ FIGURE_HEIGHT = 0.62  # of the picture, for somebody standing
 STILL_RADIUS = 0.6  # body lengths: a clip that stays within it is filmed from a tripod
 LEASH = 0.3  # body lengths the root may wander before a following camera moves
 SMOOTHING = 0.4  # seconds (sigma) over which the camera speeds up and slows down
+BACKDROP = np.array([0.976, 0.973, 0.965])
+FLOOR = np.array([0.906, 0.902, 0.890])
+
+Ink = Callable[[np.ndarray], np.ndarray]
+
+
+def plain(colours: np.ndarray) -> np.ndarray:
+    """RGB as it is. A video passes its own colour space instead, and Agg then blends in that: see `visualize/video.py`."""
+    return colours
 
 
 @dataclass(frozen=True)
@@ -247,3 +258,35 @@ def clearances(a, b, radius_a, radius_b, gap: float) -> np.ndarray:
     stop = b - unit * np.minimum(1.1 * radius_b[..., None], length / 2)
     wide_a, wide_b = normal * (radius_a[..., None] + gap), normal * (radius_b[..., None] + gap)
     return np.stack([start + wide_a, stop + wide_b, stop - wide_b, start - wide_a, start + wide_a], axis=-2)
+
+
+def share_scale(cameras: Sequence[Camera]) -> list[Camera]:
+    """The cameras with one scale, so that people side by side compare; as they are where that would dwarf somebody."""
+    scales = [camera.pixels_per_metre for camera in cameras]
+    scale = min(scales)
+    if max(scales) > 1.6 * scale:
+        return list(cameras)
+    return [replace(camera, focal=scale * camera.distance) for camera in cameras]
+
+
+def studio(camera: Camera, size: tuple[int, int], ink: Ink, spread: float = 1.0) -> np.ndarray:
+    """Backdrop (H, W, 4) uint8: a lit floor around the target, `spread` times wider than deep, that fades away."""
+    width, height = size
+    _, sin, cos = camera.axes[:, 1]  # heights of the camera's axes: right is level, up, towards the camera
+    right = (np.arange(width) + 0.5 - camera.centre[0]) / camera.focal / spread
+    up = (height - np.arange(height) - 0.5 - camera.centre[1]) / camera.focal
+    fall = np.maximum(cos - sin * up, 1e-6)  # of each row's rays; they meet the floor after `way`
+    way = camera.distance * cos / fall
+    beyond = camera.distance * sin - way * (cos * up + sin)  # level distance from the target, towards the camera
+    reach = 1.2 * width / spread * camera.distance / camera.focal  # where the light ends
+    floor = np.flatnonzero(np.abs(beyond) < reach)  # rows; those above the horizon are far beyond
+    away = (way[floor, None] / reach * right).astype(np.float32) ** 2
+    away += ((beyond[floor, None] / reach) ** 2).astype(np.float32)  # square of the distance, 1 at the end of the light
+    share = np.clip(1.2 * (1 - np.sqrt(np.linspace(0, 1, 1024))), 0, 1)[:, None]
+    shades = BACKDROP + (FLOOR - BACKDROP) * share**2 * (3 - 2 * share)
+    palette = np.concatenate([np.round(255 * ink(shades)), np.full((1024, 1), 255)], axis=1).astype(np.uint8)
+    picture = np.empty((height, width, 4), np.uint8)
+    picture[:] = palette[-1]
+    away *= 1023
+    picture[floor] = palette[np.minimum(away, 1023, out=away).astype(np.uint16)]
+    return picture

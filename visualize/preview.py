@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from protos.bounds import Range
+from protos.flags import Range
 from protos.options import command, run_command
 
 
@@ -32,7 +32,7 @@ def run(options: PreviewOptions) -> list[Path]:
     from tqdm import tqdm
 
     from data_loaders.corpus import Corpus
-    from protos.names import safe_name
+    from protos.files import safe_name
     from protos.outputs import Outputs
     from visualize.video import write_strip, write_video
 

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from protos.files import atomic_path
-from protos.names import printable
-from visualize.lettering import quiet
+from protos.files import atomic_path, printable
+from visualize.stick_figure import quiet
 
 COLOUR, SHADE, MUTED = "#2f6690", "#e5a24a", "#5b6470"
 INCHES_PER_CURVE = 1.5

@@ -1,26 +1,41 @@
-"""Stick figures drawn with Agg: limbs that taper and hide each other, a floor that moves below, shadow and trail.
+"""Stick figures drawn with Agg: limbs that taper and hide each other, a floor that moves below, shadow and trail; and words.
 
 Shapes are projected for many frames at once; per frame only ready polygons go to one Agg renderer, through paths and
 graphics contexts that are made once. Left is blue, right is orange (green and magenta for a second person), the middle
-of the body is dark; what is far is paler.
+of the body is dark; what is far is paler. Captions are wrapped to a width in pixels and drawn as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
 
 import numpy as np
 from matplotlib.backends.backend_agg import RendererAgg
+from matplotlib.font_manager import FontProperties, fontManager
 from matplotlib.path import Path
 from matplotlib.transforms import Affine2D, Bbox, IdentityTransform
 
 from data_loaders.skeleton import Skeleton
-from visualize.body import LEFT, PERSON_COLOURS, RIGHT, Body, Camera, choose_camera, facing, frame_all
-from visualize.lettering import text_width, wrap, write_text
+from protos.files import printable
+from visualize.body import (
+    BACKDROP,
+    FLOOR,
+    LEFT,
+    PERSON_COLOURS,
+    RIGHT,
+    Body,
+    Camera,
+    Ink,
+    choose_camera,
+    facing,
+    frame_all,
+    plain,
+    studio,
+)  # fmt: skip
 
-BACKDROP = np.array([0.976, 0.973, 0.965])
-FLOOR = np.array([0.906, 0.902, 0.890])
 LINES = np.array([0.790, 0.786, 0.772])
 TRAIL = np.array([0.520, 0.510, 0.490])
 SHADOW = np.array([0.24, 0.24, 0.27])
@@ -35,12 +50,14 @@ PIXELS = IdentityTransform()
 _AS_THEY_ARE = (np.empty((0, 3, 3)), np.zeros((1, 2)), PIXELS)
 _UNSTROKED = (np.empty((0, 4)), [0.0], [(0, None)], [True], [None], "screen")
 
-Ink = Callable[[np.ndarray], np.ndarray]
-
-
-def plain(colours: np.ndarray) -> np.ndarray:
-    """RGB as it is. A video passes its own colour space instead, and Agg then blends in that: see `video`."""
-    return colours
+# asked in this order for letters that DejaVu Sans, which comes with matplotlib, does not have
+OTHER_FONTS = (
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "WenQuanYi Zen Hei", "Microsoft YaHei", "PingFang SC",
+    "Hiragino Sans", "Malgun Gothic", "Noto Sans Devanagari", "Noto Sans Thai", "Arial Unicode MS",
+)  # fmt: skip
+CAPTION_LINES = 3
+LONGEST_CAPTION = 10_000  # letters that are looked at; no picture has place for more
+SHARES = {"left": 0.0, "center": 0.5, "right": 1.0}  # of a line's width that lie left of its place
 
 
 class Panel:
@@ -242,15 +259,6 @@ class Panel:
         return np.concatenate(pale, axis=1), np.concatenate(full, axis=1)
 
 
-def share_scale(cameras: Sequence[Camera]) -> list[Camera]:
-    """The cameras with one scale, so that people side by side compare; as they are where that would dwarf somebody."""
-    scales = [camera.pixels_per_metre for camera in cameras]
-    scale = min(scales)
-    if max(scales) > 1.6 * scale:
-        return list(cameras)
-    return [replace(camera, focal=scale * camera.distance) for camera in cameras]
-
-
 def _closed(corners: int) -> np.ndarray:
     return np.array([Path.MOVETO] + [Path.LINETO] * (corners - 2) + [Path.CLOSEPOLY], np.uint8)
 
@@ -266,29 +274,85 @@ def round_length(length: float) -> float:
     return float(max(step for step in (1, 2, 5) if step * power <= length * 1.0001) * power)
 
 
+# ------------------------------------------------------------------------------------------------------------------------- words
+
+
 def caption_font(height: int) -> float:
     """Letter size in pixels for a picture of that height."""
     return max(0.034 * height, 11.0)
 
 
-def studio(camera: Camera, size: tuple[int, int], ink: Ink, spread: float = 1.0) -> np.ndarray:
-    """Backdrop (H, W, 4) uint8: a lit floor around the target, `spread` times wider than deep, that fades away."""
-    width, height = size
-    _, sin, cos = camera.axes[:, 1]  # heights of the camera's axes: right is level, up, towards the camera
-    right = (np.arange(width) + 0.5 - camera.centre[0]) / camera.focal / spread
-    up = (height - np.arange(height) - 0.5 - camera.centre[1]) / camera.focal
-    fall = np.maximum(cos - sin * up, 1e-6)  # of each row's rays; they meet the floor after `way`
-    way = camera.distance * cos / fall
-    beyond = camera.distance * sin - way * (cos * up + sin)  # level distance from the target, towards the camera
-    reach = 1.2 * width / spread * camera.distance / camera.focal  # where the light ends
-    floor = np.flatnonzero(np.abs(beyond) < reach)  # rows; those above the horizon are far beyond
-    away = (way[floor, None] / reach * right).astype(np.float32) ** 2
-    away += ((beyond[floor, None] / reach) ** 2).astype(np.float32)  # square of the distance, 1 at the end of the light
-    share = np.clip(1.2 * (1 - np.sqrt(np.linspace(0, 1, 1024))), 0, 1)[:, None]
-    shades = BACKDROP + (FLOOR - BACKDROP) * share**2 * (3 - 2 * share)
-    palette = np.concatenate([np.round(255 * ink(shades)), np.full((1024, 1), 255)], axis=1).astype(np.uint8)
-    picture = np.empty((height, width, 4), np.uint8)
-    picture[:] = palette[-1]
-    away *= 1023
-    picture[floor] = palette[np.minimum(away, 1023, out=away).astype(np.uint16)]
-    return picture
+def write_text(
+    renderer: RendererAgg, x: float, y: float, line: str, size: float, colour: np.ndarray, align: str = "left"
+) -> None:
+    """Draws a line of text, standing on `y` at `x` pixels from the lower left corner of a 72 dpi renderer."""
+    if not line:
+        return
+    context = renderer.new_gc()
+    context.set_foreground((*colour, 1.0), isRGBA=True)
+    with quiet():
+        x -= SHARES[align] * text_width(line, size)
+        renderer.draw_text(context, round(x), round(renderer.height - y), line, _font(size), 0.0)
+
+
+def wrap(caption: str, width: float, size: float, max_lines: int = CAPTION_LINES) -> list[str]:
+    """The caption in at most `max_lines` lines of `width` pixels at letter size `size`; what is cut ends in an ellipsis."""
+    lines, line = [], ""
+    for word in printable(caption[:LONGEST_CAPTION]).split():
+        while word and len(lines) <= max_lines:
+            longer = f"{line} {word}" if line else word
+            if text_width(longer, size) <= width:
+                line, word = longer, ""
+            elif line:
+                lines.append(line)
+                line = ""
+            else:  # a word wider than the picture
+                fits = _letters_that_fit(word, width, size)
+                lines.append(word[:fits])
+                word = word[fits:]
+    lines += [line] if line else []
+    if len(lines) > max_lines:
+        last = lines[max_lines - 1]
+        while last and text_width(last + " …", size) > width:
+            last = last[:-1]
+        lines = [*lines[: max_lines - 1], last.rstrip() + " …"]
+    return lines
+
+
+def _letters_that_fit(word: str, width: float, size: float) -> int:
+    """How many letters of a word `width` pixels hold; at least one."""
+    return max(1, int((np.cumsum([_advance(letter, size) for letter in word]) <= width).sum()))
+
+
+def text_width(line: str, size: float) -> float:
+    """Width of a line in pixels, letter by letter: kerning would make it a trifle narrower."""
+    return sum(_advance(letter, size) for letter in line)
+
+
+@lru_cache(maxsize=4096)
+def _advance(letter: str, size: float) -> float:
+    with quiet():
+        between, without = (
+            _ruler().get_text_width_height_descent(sample, _font(size), False)[0] for sample in (f"n{letter}n", "nn")
+        )
+    return between - without
+
+
+@lru_cache(maxsize=1)
+def _ruler() -> RendererAgg:
+    return RendererAgg(1, 1, 72)
+
+
+@lru_cache(maxsize=16)
+def _font(size: float) -> FontProperties:
+    installed = set(fontManager.get_font_names())
+    return FontProperties(family=["DejaVu Sans", *(name for name in OTHER_FONTS if name in installed)], size=size)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Letters that no installed font has are drawn as boxes; matplotlib would warn for each of them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        warnings.filterwarnings("ignore", message="constrained_layout not applied")  # signs that pile up above a letter
+        yield

@@ -20,8 +20,8 @@ import numpy as np
 
 from protos.files import write_atomically
 from visualize.body import HAZE, LIGHT, PERSON_COLOURS, PITCH, Body, choose_camera, facing
-from visualize.sheet import Clip, checked_clips
 from visualize.stick_figure import Panel
+from visualize.video import Clip, checked_clips
 
 STEP = 0.00025  # metres per unit of a packed joint: finer than any motion capture, and 8 m from the root fit into int16
 SQUARE = (480, 480)  # the camera's direction does not depend on it

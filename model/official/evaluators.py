@@ -3,17 +3,16 @@
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
-from data_loaders.corpus import Statistics
-from data_loaders.features import Features
+from data_loaders.features import Features, Statistics
 from model.evaluator_config import EvaluatorConfig, LengthEstimatorConfig
 from model.evaluators import GuoEvaluator, LengthEstimator
-from model.loading import CheckpointError, as_state, checkpoint_errors, load_checked, read_torch
-from model.official.weights import first_match, rename
+from model.model import as_state, read_torch
+from model.official.weights import first_match, load_renamed
 from model.registry import EVALUATOR_FILE, evaluator_at
-from protos.names import shown
+from protos.files import shown
+from protos.reading import FileError
 
 KIT = Features(skeleton="kit", fps=12.5)
 DATASETS = {
@@ -50,32 +49,26 @@ def evaluator_name(name: str, network: str) -> str:
     return first_match(name, (*NAMES, (r"output\.", OUTPUTS[network])))
 
 
-def load_network(network: nn.Module, kind: str, state: dict[str, Tensor], where: str) -> None:
-    """Published weights into a network of `kind`. CheckpointError names what is missing, unexpected or of another shape."""
-    load_checked(network, rename(state, network.state_dict(), partial(evaluator_name, network=kind), (), where), where)
-
-
 def read_tar(path: Path, *networks: str) -> list[dict[str, Tensor]]:
     """State dicts of the named networks in a published `.tar` (torch's, not tape's); no pickled code is run.
 
-    CheckpointError where the file is absent or damaged, lacks one of them, or holds more than its kind does.
+    FileError where the file is absent or damaged, lacks one of them, or holds more than its kind does.
     """
     if not path.is_file():
-        raise CheckpointError(f"{path} is absent: python -m protos.fetch --list says where evaluators come from")
-    with checkpoint_errors():
-        content = read_torch(path)
+        raise FileError(f"{path} is absent: python -m protos.fetch --list says where evaluators come from")
+    content = read_torch(path)
     if missing := [name for name in networks if not isinstance(content, dict) or name not in content]:
-        raise CheckpointError(f"{path} holds no {missing[0]}")
+        raise FileError(f"{path} holds no {missing[0]}")
     known = {*networks, *(name for file, names in NOT_LOADED.items() if path.match(file) for name in names)}
     if unknown := sorted(map(shown, set(content) - known)):
-        raise CheckpointError(f"{path} holds {unknown[0]}, which no published file of its name does")
+        raise FileError(f"{path} holds {unknown[0]}, which no published file of its name does")
     return [as_state(content[name], f"{path}, {name},") for name in networks]
 
 
 def evaluator_statistics(dataset: str) -> Statistics:
     """The evaluator's own mean and std for humanml or kit, carried with the code: no other pair gives published numbers."""
     _, config = DATASETS[dataset]
-    return Statistics.published(f"evaluator {dataset}", config.features, np.float64)
+    return Statistics.published(f"evaluator {dataset}", config.features, "float64")
 
 
 def load_evaluator(folder: Path, dataset: str | None = None) -> GuoEvaluator:
@@ -88,7 +81,7 @@ def load_evaluator(folder: Path, dataset: str | None = None) -> GuoEvaluator:
     path = _find(folder, name, EVALUATOR_FILE)
     networks = ("text_encoder", "motion_encoder", "movement_encoder")
     for kind, state in zip(networks, read_tar(path, *networks)):
-        load_network(evaluator.networks[kind], kind, state, f"{path}, {kind}")
+        load_renamed(evaluator.networks[kind], state, partial(evaluator_name, network=kind), f"{path}, {kind}")
     return evaluator.eval()
 
 
@@ -97,7 +90,7 @@ def load_length_estimator(folder: Path, dataset: str = "humanml") -> LengthEstim
     path = _find(folder, DATASETS[dataset][0], LENGTHS)
     estimator = LengthEstimator(LENGTH_CONFIGS[dataset])
     (state,) = read_tar(path, "estimator")
-    load_network(estimator.networks, "length_estimator", state, str(path))
+    load_renamed(estimator.networks, state, partial(evaluator_name, network="length_estimator"), str(path))
     return estimator.eval()
 
 

@@ -2,23 +2,23 @@
 
 import logging
 import re
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 from torch import Tensor
 
-from data_loaders.corpus import Statistics
 from data_loaders.edit_masks import TARGET_ROWS
-from data_loaders.features import Features
+from data_loaders.features import Features, Statistics
 from data_loaders.known_datasets import DATASET_ROOT, dataset_named
-from model.loading import CheckpointError, as_state, checkpoint_errors, load_checked, made_for, read_settings, read_torch
 from model.lsremgm import LSReMGM
 from model.lsremgm_config import LSReMGMConfig
-from model.official.weights import first_match, rename, torch_layer_name
+from model.model import as_state, made_for, read_settings, read_torch
+from model.official.weights import first_match, load_renamed, torch_layer_name
 from model.text_encoders import TextEncoder
-from protos.names import shown
-from protos.reading import convert, read_array
+from protos.files import shown
+from protos.reading import FileError, convert, read_array
 
 log = logging.getLogger(__name__)
 
@@ -50,9 +50,8 @@ def mdm_name(name: str, config: LSReMGMConfig) -> str:
 def read_published(path: Path, *, use_average: bool) -> dict[str, Tensor]:
     """State dict of an official `model*.pt`: flat, or `model` and `model_avg` (the EMA); runs no pickled code."""
     if not path.is_file():
-        raise CheckpointError(f"no checkpoint at {path}")
-    with checkpoint_errors():
-        content = read_torch(path)
+        raise FileError(f"no checkpoint at {path}")
+    content = read_torch(path)
     if isinstance(content, dict) and "model_avg" in content:
         content = content.get("model_avg" if use_average else "model")
     elif isinstance(content, dict) and isinstance(content.get("model"), dict):
@@ -70,41 +69,35 @@ DATASETS: dict[str, dict[str, Any]] = {
 }
 
 
-class MDMArgs(TypedDict):
-    """The data, model and diffusion fields of a published args.json."""
+@dataclass(frozen=True)
+class MDMArgs:
+    """The data, model and diffusion fields of a published args.json, and what stands for a missing one."""
 
-    dataset: str
-    arch: Literal["trans_enc", "trans_dec", "gru"]
-    text_encoder_type: str
-    emb_trans_dec: bool
-    layers: int
-    latent_dim: int
-    cond_mask_prob: float
-    mask_frames: bool
-    unconstrained: bool
-    pos_embed_max_len: int
-    use_ema: bool
-    context_len: int
-    pred_len: int
-    noise_schedule: Literal["cosine", "linear"]
-    diffusion_steps: int
-    sigma_small: bool
-    lambda_rcxyz: float
-    lambda_vel: float
-    lambda_fc: float
-    lambda_target_loc: float
-    multi_target_cond: bool
-    multi_encoder_type: Literal["single", "split", "multi"]
-    target_enc_layers: int
+    dataset: str = "humanml"
+    arch: Literal["trans_enc", "trans_dec", "gru"] = "trans_enc"
+    text_encoder_type: str = "clip"
+    emb_trans_dec: bool = False
+    layers: int = 8
+    latent_dim: int = 512
+    cond_mask_prob: float = 0.1
+    mask_frames: bool = False
+    unconstrained: bool = False
+    pos_embed_max_len: int = 5000
+    use_ema: bool = False
+    context_len: int = 0
+    pred_len: int = 0
+    noise_schedule: Literal["cosine", "linear"] = "cosine"
+    diffusion_steps: int = 1000
+    sigma_small: bool = True
+    lambda_rcxyz: float = 0.0
+    lambda_vel: float = 0.0
+    lambda_fc: float = 0.0
+    lambda_target_loc: float = 0.0
+    multi_target_cond: bool = False
+    multi_encoder_type: Literal["single", "split", "multi"] = "single"
+    target_enc_layers: int = 1
 
 
-DEFAULTS: MDMArgs = {
-    "dataset": "humanml", "arch": "trans_enc", "text_encoder_type": "clip", "emb_trans_dec": False, "layers": 8,
-    "latent_dim": 512, "cond_mask_prob": 0.1, "mask_frames": False, "unconstrained": False,
-    "pos_embed_max_len": 5000, "use_ema": False, "context_len": 0, "pred_len": 0, "noise_schedule": "cosine",
-    "diffusion_steps": 1000, "sigma_small": True, "lambda_rcxyz": 0.0, "lambda_vel": 0.0, "lambda_fc": 0.0,
-    "lambda_target_loc": 0.0, "multi_target_cond": False, "multi_encoder_type": "single", "target_enc_layers": 1,
-}  # fmt: skip
 TEXT_ENCODERS = {"clip": ("clip-b32", 512, "pooled"), "bert": ("distilbert", 768, "tokens")}
 NUM_ACTIONS = {"humanact12": 12, "uestc": 40}
 
@@ -114,13 +107,12 @@ def read_args(args: dict, where: str = "args.json") -> dict[str, Any]:
 
     Spec of the originals: `num_layers` is their `layers`; a `cond_mode` of no_cond in very old files means
     unconstrained; pred_len 0 means context_len; a target loss implies target conditioning. Unknown keys are ignored.
-    CheckpointError names a value of a wrong type.
+    FileError names a value of a wrong type.
     """
-    with checkpoint_errors():
-        fields = convert({name: args.get(name, default) for name, default in DEFAULTS.items()}, MDMArgs, where)
+    fields = asdict(convert(args, MDMArgs, where))
     fields["dataset"] = {"t2m": "humanml"}.get(fields["dataset"], fields["dataset"])
     if fields["dataset"] not in DATASETS:
-        raise CheckpointError(f"{where} names dataset {shown(fields['dataset'])}, known: {', '.join(DATASETS)}")
+        raise FileError(f"{where} names dataset {shown(fields['dataset'])}, known: {', '.join(DATASETS)}")
     fields["num_layers"] = fields.pop("layers")
     fields["unconstrained"] = bool(fields["unconstrained"] or args.get("cond_mode") == "no_cond")
     fields["pred_len"] = fields["pred_len"] or fields["context_len"]
@@ -134,7 +126,7 @@ def config_from_args(args: dict, where: str = "args.json") -> LSReMGMConfig:
     dataset = fields["dataset"]
     condition = "none" if fields["unconstrained"] else "action" if dataset in NUM_ACTIONS else "text"
     if fields["text_encoder_type"] not in TEXT_ENCODERS:
-        raise CheckpointError(f"{where} names text encoder {shown(fields['text_encoder_type'])}, known: clip, bert")
+        raise FileError(f"{where} names text encoder {shown(fields['text_encoder_type'])}, known: clip, bert")
     encoder, text_dim, memory = TEXT_ENCODERS[fields["text_encoder_type"]]
     if condition != "text":
         encoder, text_dim, memory = "none", 0, "pooled"
@@ -163,7 +155,7 @@ def config_from_args(args: dict, where: str = "args.json") -> LSReMGMConfig:
             guidance_scale=7.5 if fields["context_len"] else 2.5,
         )
     except ValueError as error:
-        raise CheckpointError(f"{where}: {error}") from None
+        raise FileError(f"{where}: {error}") from None
 
 
 def config_at(path: Path) -> LSReMGMConfig:
@@ -176,12 +168,12 @@ def newest_model(folder: Path) -> Path:
     """The model*.pt with the highest step."""
     found = [p for p in folder.glob("model*.pt") if re.fullmatch(r"model\d*\.pt", p.name)]
     if not found:
-        raise CheckpointError(f"{folder} has an args.json but no model*.pt: put the published file there")
+        raise FileError(f"{folder} has an args.json but no model*.pt: put the published file there")
     return max(found, key=lambda p: int("0" + re.sub(r"\D", "", p.stem)))
 
 
 def load_mdm(path: Path, text_encoder: TextEncoder | None = None, dataset_folder: str | Path | None = None) -> LSReMGM:
-    """The model of a published folder, by its newest model*.pt, or of one such file. CheckpointError says what is wrong.
+    """The model of a published folder, by its newest model*.pt, or of one such file. FileError says what is wrong.
 
     `dataset_folder`: as in `published_statistics`.
     """
@@ -194,9 +186,7 @@ def load_mdm(path: Path, text_encoder: TextEncoder | None = None, dataset_folder
     statistics = published_statistics(config, dataset_folder) if config.features.kind == "humanml" else None
     with made_for(state, str(model_file)):
         model = LSReMGM(config, statistics, text_encoder=text_encoder)
-    to_published = partial(mdm_name, config=config)
-    renamed = rename(state, model.denoiser.state_dict(), to_published, NOT_LOADED, str(model_file))
-    load_checked(model.denoiser, renamed, str(model_file))
+    load_renamed(model.denoiser, state, partial(mdm_name, config=config), str(model_file), NOT_LOADED)
     log.info("%s: %s, %s, %d steps%s", model_file.name, config.arch, config.text_encoder, config.diffusion_steps,
              "" if config.mask_frames else f", sampled at {config.max_frames} frames and cut")
     return model
@@ -213,7 +203,7 @@ def published_statistics(config: Any, dataset_folder: str | Path | None = None) 
     if not all(file.is_file() for file in files):
         if not dataset_folder and (carried := Statistics.published(alias, config.features)):
             return carried
-        raise CheckpointError(
+        raise FileError(
             f"published {config.dataset} weights need that dataset's Mean.npy and Std.npy: put them into {folder}, "
             "or name the folder that holds them")
     mean, std = (read_array(file, kinds="f", shape=(config.features.width,), finite=True).astype("float32") for file in files)

@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from data_loaders.corpus import Statistics
-from data_loaders.features import Features
-from model.loading import CheckpointError, load_checked, made_for
+from data_loaders.features import Features, Statistics
+from model.model import made_for
 from model.official.tmr import tmr_name
-from model.official.weights import read_tensor, read_training_checkpoint, rename
+from model.official.weights import load_renamed, read_tensor, read_training_checkpoint
 from model.text_encoders import TextEncoder
 from model.tmr import TMR
 from model.tmr_config import TMRConfig
+from protos.reading import FileError
 
 EFFECTIVE = {"num_heads": 4, "dropout": 0.1, "activation": "gelu"}  # of what was published, whatever its files say
 FPS = 12.5
@@ -45,7 +45,7 @@ def joined_tokens(state: dict[str, Tensor]) -> dict[str, Tensor]:
         parts = [state.pop(f"{module}.{name}", None) for name in ("mu_token", "logvar_token", "emb_token")]
         if found := [part for part in parts if part is not None]:
             if len({part.shape for part in found}) > 1:
-                raise CheckpointError(f"the tokens of {module} differ in shape: damaged weights of TEMOS")
+                raise FileError(f"the tokens of {module} differ in shape: damaged weights of TEMOS")
             state[f"{module}.tokens"] = torch.stack(found)
     return state
 
@@ -61,11 +61,11 @@ def config_from_state(state: dict[str, Tensor], where: str = "the checkpoint",
         ff_size = len(state["motionencoder.seqTransEncoder.layers.0.linear1.weight"])
         text_dim = state["textencoder.projection.1.weight"].shape[1]
     except KeyError as error:
-        raise CheckpointError(f"{where} holds no weights of TEMOS: {error.args[0]} is missing") from error
+        raise FileError(f"{where} holds no weights of TEMOS: {error.args[0]} is missing") from error
     except (ValueError, TypeError, IndexError):
-        raise CheckpointError(f"{where} holds weights of other shapes than those of TEMOS") from None
+        raise FileError(f"{where} holds weights of other shapes than those of TEMOS") from None
     if num_features not in FEATURES:
-        raise CheckpointError(f"{where} reads {num_features} features, known: {', '.join(map(str, FEATURES))}")
+        raise FileError(f"{where} reads {num_features} features, known: {', '.join(map(str, FEATURES))}")
     layers = {match[1] for name in state if (match := re.match(r"motionencoder\.seqTransEncoder\.layers\.(\d+)\.", name))}
     try:
         return TMRConfig(
@@ -73,24 +73,24 @@ def config_from_state(state: dict[str, Tensor], where: str = "the checkpoint",
             **unseen, vae=num_tokens == 2, text_relu=True, lambda_contrastive=0.0, dataset="kit",
             false_negative_threshold=0.0, duplicates="published", min_frames=10, max_frames=500)  # fmt: skip
     except ValueError as error:
-        raise CheckpointError(f"{where}: {error}") from None
+        raise FileError(f"{where}: {error}") from None
 
 
 def from_state(state: dict[str, Tensor], statistics: Statistics | None = None, text_encoder: TextEncoder | None = None,
                where: str = "the checkpoint", unseen: Mapping[str, Any] = EFFECTIVE) -> TMR:
-    """The model of a published state dict, in eval mode; unseen as in `config_from_state`. CheckpointError names what does not
+    """The model of a published state dict, in eval mode; unseen as in `config_from_state`. FileError names what does not
     fit."""
     state = joined_tokens(state)
     with made_for(state, where):
         model = TMR(config_from_state(state, where, unseen), statistics, text_encoder=text_encoder)
-    load_checked(model.networks, rename(state, model.networks.state_dict(), temos_name, NOT_LOADED, where), where)
+    load_renamed(model.networks, state, temos_name, where, NOT_LOADED)
     return model.eval()
 
 
-def load_temos(folder: Path, statistics_folder: Path | None = None, text_encoder: TextEncoder | None = None) -> TMR:
+def load_temos(folder: Path, text_encoder: TextEncoder | None = None) -> TMR:
     """The model of a published run folder (checkpoints/last.ckpt) or of one .ckpt file, in eval mode.
 
-    Its normalisation (jfeats_mean.pt and jfeats_std.pt, or rfeats_*) is looked for in `statistics_folder`, then in the run.
+    Its normalisation (jfeats_mean.pt and jfeats_std.pt, or rfeats_*) is looked for in the run and its folder stats.
     """
     folder = Path(folder)
     path = folder if folder.suffix == ".ckpt" else folder / "checkpoints" / "last.ckpt"
@@ -98,10 +98,10 @@ def load_temos(folder: Path, statistics_folder: Path | None = None, text_encoder
     config = config_from_state(joined_tokens(state), str(path))
     run = folder if folder.is_dir() else folder.parent.parent if folder.parent.name == "checkpoints" else folder.parent
     kind = "jfeats" if config.features.kind == "rifke" else "rfeats"
-    for place in (*([statistics_folder] if statistics_folder else []), run, run / "stats"):
-        files = [Path(place) / f"{kind}_{name}.pt" for name in ("mean", "std")]
+    for place in (run, run / "stats"):
+        files = [place / f"{kind}_{name}.pt" for name in ("mean", "std")]
         if all(file.is_file() for file in files):
             mean, std = (read_tensor(file) for file in files)
             return from_state(state, Statistics(mean, std, config.features), text_encoder, str(path))
-    raise CheckpointError(f"{run} has no {kind}_mean.pt and {kind}_std.pt: copy those of its data from the folder deps of "
-                          "TEMOS, or name their folder")
+    raise FileError(f"{run} has no {kind}_mean.pt and {kind}_std.pt: copy those of its data from the folder deps of "
+                    "TEMOS")

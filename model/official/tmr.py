@@ -15,19 +15,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data_loaders.corpus import Statistics
+from data_loaders.features import Statistics
 from model.layers import EPS
-from model.loading import CheckpointError, checkpoint_errors, load_checked, made_for
-from model.official.weights import read_state_dict, read_tensor, read_training_checkpoint, rename, torch_layer_name
-from model.text_encoders import TextEncoder
-from model.text_store import WORDS
+from model.model import made_for, read_settings
+from model.official.weights import load_renamed, read_state_dict, read_tensor, read_training_checkpoint, torch_layer_name
+from model.text_encoders import WORDS, TextEncoder
 from model.text_towers import TOWERS, saved_beside
 from model.tmr import TMR
 from model.tmr_config import TMRConfig
-from protos.files import atomic_folder
-from protos.names import shown
+from protos.files import atomic_folder, shown
 from protos.outputs import require_replaceable
-from protos.reading import FileError, convert, read_json
+from protos.reading import FileError, convert
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +44,7 @@ def tmr_name(name: str) -> str:
 
 
 def load_tmr(folder: Path, ckpt: str = "last", *, text_encoder: TextEncoder | None = None) -> TMR:
-    """The model of a published run folder, in eval mode. CheckpointError says in a line what is absent or wrong.
+    """The model of a published run folder, in eval mode. FileError says in a line what is absent or wrong.
 
     Weights come from `<ckpt>_weights`, or from the training checkpoint where that folder is not there.
     """
@@ -57,7 +55,7 @@ def load_tmr(folder: Path, ckpt: str = "last", *, text_encoder: TextEncoder | No
     state, where = read_weights(folder, ckpt)
     with made_for(state, where):
         model = TMR(config, statistics, text_encoder=text_encoder)
-    load_checked(model.networks, rename(state, model.networks.state_dict(), tmr_name, (), where), where)
+    load_renamed(model.networks, state, tmr_name, where)
     return model.eval()
 
 
@@ -69,12 +67,9 @@ def config_at(folder: Path) -> TMRConfig:
 def read_run_config(folder: Path) -> dict[str, Any]:
     """The config.json of a published run."""
     path = folder / "config.json"
-    if not path.is_file():
-        raise CheckpointError(f"{path} is absent: expected a run folder of TMR with config.json and last_weights")
-    with checkpoint_errors():
-        settings = read_json(path)
-    if not isinstance(settings, dict) or not isinstance(settings.get("model"), dict):
-        raise CheckpointError(f"{path} is no configuration of TMR: it names no model")
+    settings = read_settings(path)
+    if not isinstance(settings.get("model"), dict):
+        raise FileError(f"{path} is no configuration of TMR: it names no model")
     return settings
 
 
@@ -83,39 +78,39 @@ def config_from_run(settings: Mapping[str, Any], where: str = "config.json") -> 
     try:
         return _config_from_run(settings, where)
     except KeyError as error:
-        raise CheckpointError(f"{where} is no configuration of TMR: it names no {error.args[0]}") from None
+        raise FileError(f"{where} is no configuration of TMR: it names no {error.args[0]}") from None
     except (TypeError, AttributeError) as error:
-        raise CheckpointError(f"{where} is no configuration of TMR: {error}") from None
-    except FileError as error:
-        raise CheckpointError(str(error)) from None
+        raise FileError(f"{where} is no configuration of TMR: {error}") from None
+    except FileError:
+        raise
     except (ValueError, OverflowError) as error:
-        raise CheckpointError(f"{where}: {error}") from None
+        raise FileError(f"{where}: {error}") from None
 
 
 def _config_from_run(settings: Mapping[str, Any], where: str) -> TMRConfig:
     model = settings["model"]
     kind = str(model.get("_target_", "")).rpartition(".")[2]
     if kind not in KINDS:
-        raise CheckpointError(f"{where} names the model {shown(kind)}, known: {', '.join(KINDS)}")
+        raise FileError(f"{where} names the model {shown(kind)}, known: {', '.join(KINDS)}")
     motion, text, decoder = (model[name] for name in MODULES)
     for name in SIZES:
         if not motion[name] == text[name] == decoder[name]:
-            raise CheckpointError(f"{where}: {name} differs between encoders and decoder, which no published model has")
+            raise FileError(f"{where}: {name} differs between encoders and decoder, which no published model has")
     vae = bool(model["vae"])
     if not vae == bool(motion.get("vae", vae)) == bool(text.get("vae", vae)):
-        raise CheckpointError(f"{where}: vae differs between the model and its encoders")
+        raise FileError(f"{where}: vae differs between the model and its encoders")
     if model.get("fact") not in (None, 1, 1.0) or model.get("sample_mean"):
         log.warning("%s: fact and sample_mean are not taken over: motions are made with the full noise of their latents", where)
     activations = {str(part.get("activation", "gelu")) for part in (motion, text, decoder)}
     if len(activations) > 1:
-        raise CheckpointError(f"{where}: activation differs between encoders and decoder, which no published model has")
+        raise FileError(f"{where}: activation differs between encoders and decoder, which no published model has")
     weights, data = model["lmd"], settings["data"]
     loader, annotations = data["motion_loader"], str(data["path"])
     skeleton = SKELETONS.get(int(motion["nfeats"]))
     if skeleton is None:
-        raise CheckpointError(f"{where} reads {motion['nfeats']} features, known: {', '.join(map(str, SKELETONS))}")
+        raise FileError(f"{where} reads {motion['nfeats']} features, known: {', '.join(map(str, SKELETONS))}")
     if loader["normalizer"].get("eps", EPS) != EPS:
-        raise CheckpointError(f"{where}: normalizer eps {str(loader['normalizer']['eps'])[:40]}, known: {EPS}")
+        raise FileError(f"{where}: normalizer eps {str(loader['normalizer']['eps'])[:40]}, known: {EPS}")
     return convert({
         "features": {"skeleton": skeleton, "fps": float(loader["fps"])},
         "text_dim": int(text["nfeats"]),
@@ -142,7 +137,7 @@ def _tower(settings: Mapping[str, Any] | None, default: str, where: str) -> str:
     by_repository = {spec.repository: name for name, spec in TOWERS.items()}
     wanted = settings["modelname"]
     if wanted not in by_repository:
-        raise CheckpointError(f"{where} names text encoder {shown(wanted)}, known: {', '.join(by_repository)}")
+        raise FileError(f"{where} names text encoder {shown(wanted)}, known: {', '.join(by_repository)}")
     return by_repository[wanted]
 
 
@@ -153,7 +148,7 @@ def saved_words(folder: Path, annotations: Path | None = None) -> TextEncoder | 
     try:
         named = read_run_config(folder)["data"]["text_to_token_emb"]
         repository, path = str(named["modelname"]), Path(str(named["path"]))
-    except (CheckpointError, KeyError, TypeError):  # loading says what is wrong
+    except (FileError, KeyError, TypeError):  # loading says what is wrong
         return None
     encoder = next((name for name, spec in TOWERS.items() if spec.repository == repository), None)
     places = [] if annotations is None else [annotations]
@@ -178,15 +173,15 @@ def run_statistics(folder: Path, settings: Mapping[str, Any], config: TMRConfig)
     if carried := Statistics.published(name, config.features):
         log.info("normalisation of %s as published, carried with the code", name)
         return _statistics(carried.mean, carried.std, config, f"{folder / 'config.json'}, {name}")
-    raise CheckpointError(f"{folder} has no mean.pt and std.pt of its training: put them into {places[1]} "
-                          "(those of the HumanML3D dataset will not do)")
+    raise FileError(f"{folder} has no mean.pt and std.pt of its training: put them into {places[1]} "
+                    "(those of the HumanML3D dataset will not do)")
 
 
 def _statistics(mean: np.ndarray, std: np.ndarray, config: TMRConfig, where: str) -> Statistics:
     if mean.shape != (config.features.width,) or std.shape != mean.shape:
-        raise CheckpointError(f"{where}: mean and std of {mean.size} features, the weights read {config.features.width}")
+        raise FileError(f"{where}: mean and std of {mean.size} features, the weights read {config.features.width}")
     if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std >= 0).all()):
-        raise CheckpointError(f"{where}: mean and std hold NaN, infinite or negative values")
+        raise FileError(f"{where}: mean and std hold NaN, infinite or negative values")
     return Statistics(mean, std, config.features)
 
 
@@ -196,7 +191,7 @@ def read_weights(folder: Path, ckpt: str = "last") -> tuple[dict[str, Tensor], s
     if not split.is_dir():
         whole = checkpoint_file(folder, ckpt)
         if not whole.is_file():
-            raise CheckpointError(f"{folder} has neither {split.name} nor logs/checkpoints/{ckpt}.ckpt: nothing to load")
+            raise FileError(f"{folder} has neither {split.name} nor logs/checkpoints/{ckpt}.ckpt: nothing to load")
         return read_training_checkpoint(whole), str(whole)
     state = {}
     for module in MODULES:
@@ -216,7 +211,7 @@ def extract(folder: Path, ckpt: str = "last", *, overwrite: bool = False) -> Pat
         module, _, rest = name.partition(".")
         parts.setdefault(module, {})[rest] = value.detach().cpu().clone()
     if missing := [module for module in MODULES if module not in parts]:
-        raise CheckpointError(f"{checkpoint_file(folder, ckpt)} holds no {missing[0]}: is it a checkpoint of TMR?")
+        raise FileError(f"{checkpoint_file(folder, ckpt)} holds no {missing[0]}: is it a checkpoint of TMR?")
     files = [f"{module}.pt" for module in MODULES]
     require_replaceable(output, "folder of weights", overwrite=overwrite, earlier=files, flag="--ckpt")
     with atomic_folder(output) as temporary:  # whole: networks of two epochs must not meet; as TMR's own tools expect it

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from model.loading import CheckpointError, as_state, checkpoint_errors, read_torch
-from protos.reading import refuse_other_formats
+from model.model import as_state, load_checked, read_torch
+from protos.reading import FileError, refuse_other_formats
 
 MOST_STATISTICS = 100_000  # numbers of a mean or std
 
@@ -50,26 +50,28 @@ def first_match(name: str, table: Iterable[tuple[str, str]]) -> str:
 
 def rename(published: dict[str, Tensor], ours: dict[str, Tensor], to_published: Callable[[str], str],
            not_loaded: Iterable[str], where: str) -> dict[str, Tensor]:
-    """A published state dict under our names. CheckpointError names what is missing, unexpected or of another shape."""
+    """A published state dict under our names. FileError names what is missing or unexpected."""
     pairs = {name: to_published(name) for name in ours}
     given = {key for key in published if not any(re.search(pattern, key) for pattern in not_loaded)}
     missing, unexpected = sorted(set(pairs.values()) - given), sorted(given - set(pairs.values()))
     if missing or unexpected:
         lists = [f"{len(keys)} {kind} ({', '.join(keys[:3])}{', …' if len(keys) > 3 else ''})"
                  for kind, keys in (("missing", missing), ("unexpected", unexpected)) if keys]
-        raise CheckpointError(f"{where} does not hold the weights its configuration asks for: {'; '.join(lists)}")
-    for name, theirs in pairs.items():
-        if published[theirs].shape != ours[name].shape:
-            raise CheckpointError(f"{where}: {theirs} has shape {tuple(published[theirs].shape)}, "
-                                  f"its configuration asks for {tuple(ours[name].shape)}")
+        raise FileError(f"{where} does not hold the weights its configuration asks for: {'; '.join(lists)}")
     return {name: published[theirs] for name, theirs in pairs.items()}
+
+
+def load_renamed(networks: nn.Module, published: dict[str, Tensor], to_published: Callable[[str], str], where: str,
+                 not_loaded: Iterable[str] = ()) -> None:
+    """Published weights into networks of ours, checked; FileError as `rename`, or names the first that does not fit."""
+    load_checked(networks, rename(published, networks.state_dict(), to_published, not_loaded, where), where)
 
 
 def read_training_checkpoint(path: Path) -> dict[str, Tensor]:
     """`state_dict` of a Lightning checkpoint. Of whatever else it pickled, empty shells are made and no code is run."""
     content = _load(path, shells=True)
     if not isinstance(content, dict) or "state_dict" not in content:
-        raise CheckpointError(f"{path} holds no state_dict: expected a training checkpoint (.ckpt)")
+        raise FileError(f"{path} holds no state_dict: expected a training checkpoint (.ckpt)")
     return as_state(content["state_dict"], path)
 
 
@@ -82,23 +84,22 @@ def read_tensor(path: Path) -> np.ndarray:
     """One float32 array."""
     content = _load(path)
     if not isinstance(content, Tensor) or content.layout != torch.strided or content.numel() > MOST_STATISTICS:
-        raise CheckpointError(f"{path} holds no tensor of a mean or std")
+        raise FileError(f"{path} holds no tensor of a mean or std")
     return content.float().numpy()
 
 
 def _load(path: Path, shells: bool = False) -> Any:
     if not path.is_file():
-        raise CheckpointError(f"{path} is absent: the run is incomplete")
-    with checkpoint_errors():
-        if not shells:
-            return read_torch(path)
-        refuse_other_formats(path)
-        try:
-            names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-        except Exception:
-            names = []
-        with torch.serialization.safe_globals([(_shell(name), name) for name in names]):
-            return read_torch(path)
+        raise FileError(f"{path} is absent: the run is incomplete")
+    if not shells:
+        return read_torch(path)
+    refuse_other_formats(path)
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:
+        names = []
+    with torch.serialization.safe_globals([(_shell(name), name) for name in names]):
+        return read_torch(path)
 
 
 def _shell(name: str) -> Callable:

@@ -1,5 +1,6 @@
 """Golden cases of the evaluator: networks, their training steps, the keys of the published files."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from model.evaluator_config import UNIT_LENGTH, EvaluatorConfig, LengthEstimator
 from model.evaluator_networks import CaptionEncoder, MotionEncoder, MovementDecoder
 from model.evaluators import LengthEstimator, movement_encoder
 from model.official import evaluators as official
+from model.official.weights import load_renamed
 from tests.golden.columns import Columns
 from tests.golden.runner import Case
 
@@ -45,7 +47,7 @@ def loaded(case: Case, published: str) -> torch.nn.Module:
     kind, prefix = OURS.get(published, published), case.config["prefixes"][published]
     state = {name.removeprefix(prefix): torch.as_tensor(value) for name, value in case.weights.items() if name.startswith(prefix)}
     made = network(kind, case.config["dims"])
-    official.load_network(made, kind, state, case.name)
+    load_renamed(made, state, partial(official.evaluator_name, network=kind), case.name)
     return made.eval()
 
 

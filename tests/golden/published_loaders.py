@@ -17,7 +17,7 @@ from data_loaders.glove import Words, WordVectorizer
 from data_loaders.humanml import MAX_FRAMES, UNIT_LENGTH, CaptionedMotion, LoaderDraws, crop, select_entries
 from data_loaders.packed_clips import read_split
 from data_loaders.text import read_caption_file
-from protos.names import inside
+from protos.files import inside
 from protos.reading import read_array
 
 log = logging.getLogger(__name__)

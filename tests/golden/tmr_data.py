@@ -11,14 +11,13 @@ from data_loaders import guoh3dfeats
 from data_loaders.annotated_clips import parse_annotations, within_seconds
 from data_loaders.batches import TrainingItem
 from data_loaders.batches import collate as collate_items
-from data_loaders.corpus import Statistics, cut_span
+from data_loaders.corpus import cut_span
+from data_loaders.features import Statistics
 from data_loaders.humanml_features import joints_from_features
 from data_loaders.skeleton import load_skeleton
-from model.bert_tower import load_bert
 from model.layers import EPS
-from model.text_encoders import TextEncoder
-from model.text_store import SavedTexts
-from model.text_towers import load_mpnet
+from model.text_encoders import SavedTexts, TextEncoder
+from model.text_towers import load_bert, load_mpnet
 from model.tmr import TMR
 from model.tmr_config import TMRConfig
 from tests.golden import references

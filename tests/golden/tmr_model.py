@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from model import tmr_losses as losses
-from model.layers import Posterior, cosines, scores
+from model.layers import Posterior, cosines
 from model.official.tmr import MODULES, tmr_name
 from model.official.weights import rename
 from model.text_encoders import TextFeatures
 from model.tmr import TMR, lengths_to_mask
 from model.tmr_config import TMRConfig
+from sample.search import score
 from tests.golden.columns import Columns
 from tests.golden.runner import Case
 
@@ -114,12 +115,12 @@ def decoder(case: Case) -> dict[str, Any]:
 def similarity(case: Case) -> dict[str, Any]:
     require_ours(case.config, {"normalize_eps": 1e-12, "score": {"scale": 0.5, "offset": 0.5}, "zero_latent_cosine": 0.0})
     text, motion = given(case).values()
-    one_by_one = [[scores(a, b) for b in motion] for a in text]
+    one_by_one = [[score(cosines(a[None], b[None]).numpy())[0, 0] for b in motion] for a in text]
     got = {
         "cosine": cosines(text, motion),
-        "score_matrix": scores(text, motion),
-        "score_one_by_one": [[float(score) for score in row] for row in one_by_one],
-        "printed": [[f"{float(score):.3}" for score in row] for row in one_by_one],
+        "score_matrix": torch.from_numpy(score(cosines(text, motion).numpy())),
+        "score_one_by_one": [[float(each) for each in row] for row in one_by_one],
+        "printed": [[f"{float(each):.3}" for each in row] for row in one_by_one],
     }
     return got | {"sim_matrix_mean": got["cosine"], "score_matrix_mean": got["score_matrix"]}
 
@@ -151,7 +152,7 @@ def system_loss(case: Case) -> dict[str, Any]:
         got |= {
             "contrastive_logits_unmasked": logits,
             "contrastive_nofilter": losses.info_nce(logits),
-            "sent_selfsim": losses.caption_similarity(values["sent_emb"]),
+            "sent_selfsim": values["sent_emb"] @ values["sent_emb"].T,
             "contrastive_mask": losses.false_negatives(values["sent_emb"], config.false_negative_threshold),
         }
     return got
@@ -169,7 +170,7 @@ def contrast(case: Case) -> dict[str, Any]:
     got = {"loss": loss, "grad_x": x.grad, "grad_y": y.grad}
     if sentences is not None:
         got |= {
-            "sent_selfsim": losses.caption_similarity(sentences),
+            "sent_selfsim": sentences @ sentences.T,
             "mask": losses.false_negatives(sentences, config["threshold_selfsim"]),
         }
     return got

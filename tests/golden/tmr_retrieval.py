@@ -17,7 +17,7 @@ from evaluations.eval_retrieval import run as evaluate
 from evaluations.retrieval import captioned_motions, latex_row, similarities_of, yaml_name, yaml_text
 from model.embedding import TextMotionSpace
 from model.official.tmr import load_tmr
-from model.text_store import WORDS
+from model.text_encoders import WORDS
 from model.text_towers import saved_beside
 from model.tmr import TMR
 from sample.retrieve import main as retrieve

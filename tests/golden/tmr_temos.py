@@ -8,15 +8,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from data_loaders import rifke
-from data_loaders.corpus import Statistics
-from data_loaders.features import Features
+from data_loaders.features import Features, Statistics
 from data_loaders.smpl_body import published_stride
 from evaluations.ape_ave import ape_ave
 from model import tmr_losses as losses
-from model.bert_tower import load_bert
 from model.layers import EPS, Posterior
 from model.official.temos import from_state
 from model.text_encoders import TextEncoder
+from model.text_towers import load_bert
 from model.tmr import TMR, lengths_to_mask
 from model.tmr_config import TMRConfig
 from tests.golden import references
