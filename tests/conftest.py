@@ -47,6 +47,21 @@ def small_dataset(tmp_path_factory, recordings) -> Path:
 
 
 @pytest.fixture(scope="session")
+def bandai_namco(tmp_path_factory) -> Path:
+    """The prepared recordings of Bandai-Namco: those of this checkout, or else prepared now without mirrored twins."""
+    from data_loaders.preparation import prepare
+    from data_loaders.read_recordings import PreparationSettings
+    from tests.shared import shared
+
+    prepared = Path(__file__).resolve().parents[1] / "dataset" / "bandai_namco"
+    if (prepared / "corpus" / "index.json").is_file():
+        return prepared
+    folder = tmp_path_factory.mktemp("bandai") / "bandai_namco"
+    prepare(PreparationSettings("bandai_namco", input=shared("data", "bandai_namco"), output=folder, mirror=False))
+    return folder
+
+
+@pytest.fixture(scope="session")
 def pool_dataset(tmp_path_factory) -> Path:
     """A dataset with enough test clips, walks and raised hands, to fill a pool of 32."""
     from tests.synthetic import pool_corpus
