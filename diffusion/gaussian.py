@@ -223,7 +223,7 @@ def make_betas(schedule: str, num_timesteps: int) -> np.ndarray:
 def space_timesteps(num_timesteps: int, sections: str | int | Sequence[int]) -> list[int]:
     """Ascending indices of the kept steps of a schedule of `num_timesteps`.
 
-    20 or "20": evenly spread, first and last included; 1: the last, of most noise. "10,10,30": as many from each equal part.
+    20 or "20": evenly spread, first and last included (1: the first). "10,10,30": as many from each equal part.
     "ddim20": every n-th from 0, where an n exists that gives exactly 20. "trailing4": every quarter's last, so that no step is
     spent where hardly any noise is left (Lin et al. 2024, §3.3).
     """
@@ -241,8 +241,6 @@ def space_timesteps(num_timesteps: int, sections: str | int | Sequence[int]) -> 
     if isinstance(sections, str):
         sections = [_whole_number(part, sections) for part in sections.split(",")]
     counts = [sections] if isinstance(sections, int) else list(sections)
-    if counts == [1]:
-        return [num_timesteps - 1]
     if not counts or min(counts) < 1:
         raise ValueError(f"cannot keep {sections!r} of {num_timesteps} steps: expected counts of at least 1")
     base, extra = divmod(num_timesteps, len(counts))

@@ -172,7 +172,8 @@ def sample_steps(denoise: Denoise, start: Tensor | Sequence[int], diffusion: Dif
     if sampler not in SAMPLERS:
         raise ValueError(f"unknown sampler {sampler!r}: expected one of {', '.join(SAMPLERS)}")
     if sampling_steps is not None:
-        plain = sampler == "consistency" and str(sampling_steps).isdecimal()
+        # One step is the last, of most noise: respacing as published would keep the first.
+        plain = str(sampling_steps).isdecimal() and (sampler == "consistency" or int(sampling_steps) == 1)
         diffusion = diffusion.respaced(f"trailing{sampling_steps}" if plain else sampling_steps)
     if not 0 <= skip_timesteps < diffusion.num_timesteps:
         raise ValueError(f"cannot skip {skip_timesteps} of {diffusion.num_timesteps} sampling steps")

@@ -181,7 +181,10 @@ def _made(system: System, config: Any, statistics: Statistics, parts: Mapping[st
         raise
     except ValueError as error:  # settings that contradict each other, or the statistics
         raise FileError(f"{where.parent / 'config.json'}: {error}") from None
-    load_checked(model.networks, state, str(where))
+    try:
+        load_checked(model.networks, state, str(where))
+    except FileError as error:  # either file may be the wrong one
+        raise FileError(f"{error} (by {where.parent / 'config.json'})") from None
     return model
 
 

@@ -20,7 +20,7 @@ from model.official.evaluators import load_evaluator
 from model.official.tmr import saved_words
 from model.registry import able, checkpoint_in, evaluator_at
 from protos.official_files import official_folder
-from protos.reading import read_json
+from protos.reading import FileError, read_json
 
 EVALUATORS = Path(__file__).resolve().parents[1] / "checkpoints" / "evaluators"
 FORMER_NAMES = {"humanml": "t2m", "kit": "kit"}  # of the published ones, below EVALUATORS
@@ -101,7 +101,10 @@ def open_space(path: str | Path, device: torch.device | str = "cpu", data: Corpu
         encoder = saved_words(path, data.folder if data else None)
         model = from_pretrained(path, device, systems=able(Embeds), text_encoder=encoder)
     if isinstance(model, ReadsWords):
-        model.read_through(load_words(model.config.words, glove_folder, tagger=model.config.tagger))
+        try:
+            model.read_through(load_words(model.config.words, glove_folder, tagger=model.config.tagger))
+        except ValueError as error:
+            raise error if isinstance(error, FileError) else FileError(f"{config}: {error}") from None
     # in one order and spelling
     space = TextMotionSpace(model, json.dumps(read_json(config), sort_keys=True) if config.is_file() else "")
     if data:

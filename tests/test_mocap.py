@@ -99,7 +99,7 @@ def test_broken_or_missing_mapping_files_are_named(tmp_path):
         load_mapping(path)
     with pytest.raises(FileError, match="No such file"):
         load_mapping(tmp_path / "absent.toml")
-    with pytest.raises(FileError, match="one of bandai_namco, cmu_cgspeed, cmu_iclone, cmu_salsa, xsens_mvn"):
+    with pytest.raises(FileError, match="one of bandai_namco, cmu_asf, cmu_cgspeed, cmu_daz, cmu_deepmimic, cmu_iclone"):
         load_mapping("bandai")
 
 
