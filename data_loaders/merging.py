@@ -62,8 +62,8 @@ def merge(datasets: Sequence[str], output: Path, overwrite: bool = False) -> lis
         lists[source.splits[clip]].append(source.name_of(clip))
     if not lists["train"]:
         raise ValueError("none of the datasets has a clip in its train split")
-    outputs.clear()
-    outputs.claim(*(form.format(source.name_of(clip)) for source, clip in used for form in CLIP_FILES))
+    files = {form.format(source.name_of(clip)) for source, clip in used for form in CLIP_FILES}
+    outputs.claim(*files)
     mean, std = (np.asarray(each, np.float32) for each in mean_std(
         (source.corpus[clip] for source, clip in used if source.splits[clip] == "train"), features))
 
@@ -83,6 +83,9 @@ def merge(datasets: Sequence[str], output: Path, overwrite: bool = False) -> lis
     for split, names in lists.items():
         outputs.write(f"{split}.txt", "".join(f"{name}\n" for name in names))
     report = outputs.write(REPORT, report_text(sources))
+    # What an earlier merging left goes last: until the new dataset is whole, the former one can be read.
+    current = {*files, "Mean.npy", "Std.npy", REPORT, *(f"{split}.txt" for split in SPLITS)}
+    outputs.remove(*(outputs.listed - current))
     log.info("%d clips of %d datasets (%s)", len(used), len(sources), report)
     return sources
 
@@ -102,19 +105,20 @@ def chosen(datasets: Sequence[str]) -> list[Source]:
             first = sources[0].corpus
             first.features.require(corpus.features, str(first.folder), f"dataset {corpus.folder}")
         recording = [str(labels.get(RECORDING) or "") for labels in corpus.labels]
-        splits = {clip: split for split in SPLITS if (corpus.folder / f"{split}.txt").is_file() for clip in corpus.split(split)}
+        listed = [(clip, split) for split in SPLITS if (corpus.folder / f"{split}.txt").is_file() for clip in corpus.split(split)]
+        splits = dict(listed)
         twice = {recording[clip]: brought[recording[clip]] for clip in splits if recording[clip] in brought}
         kept = {clip: split for clip, split in sorted(splits.items()) if recording[clip] not in twice}
-        require_one_split(corpus, recording, kept)
+        require_one_split(corpus, recording, [each for each in listed if each[0] in kept])
         brought |= {recording[clip]: name for clip in kept if recording[clip]}
         sources.append(Source(name, corpus, kept, twice))
     return sources
 
 
-def require_one_split(corpus: Corpus, recording: Sequence[str], splits: dict[int, str]) -> None:
+def require_one_split(corpus: Corpus, recording: Sequence[str], listed: Sequence[tuple[int, str]]) -> None:
     """FileError where a recording is in two splits: training on it would give the test away."""
     found: dict[str, str] = {}
-    for clip, split in splits.items():
+    for clip, split in listed:
         name = recording[clip] or str(corpus.labels[clip].get("source", corpus.names[clip]))
         if found.setdefault(name, split) != split:
             raise FileError(f"{corpus.folder}: recording {shown(name)} is in {found[name]} and in {split}, expected one "
@@ -128,6 +132,10 @@ def report_text(sources: Sequence[Source]) -> str:
         counts = Counter(source.splits.values())
         said = ", ".join(f"{counts[split]} {split}" for split in SPLITS)
         lines.append(f"{source.name} ({source.corpus.folder}): {len(source.splits)} clips ({said})")
+        without = [clip for clip in range(len(source.corpus)) if clip not in source.splits
+                   and str(source.corpus.labels[clip].get(RECORDING) or "") not in source.left_out]  # fmt: skip
+        if without:
+            lines.append(f"  {len(without)} clips left out: no split list names them")
         for name, by in sorted(source.left_out.items()):
             lines.append(f"  {name} left out: {by} brings this recording")
     contents: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))

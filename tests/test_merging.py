@@ -115,3 +115,29 @@ def test_a_command_line_that_is_neither_is_told(flags, problem, tmp_path, capsys
     with pytest.raises(SystemExit) as end:
         main([*flags, *(["--output", str(tmp_path / "x")] if problem != "--output" else [])])
     assert end.value.code == 2 and problem in capsys.readouterr().err
+
+
+def test_a_clip_in_two_lists_is_refused_and_one_in_none_is_counted(two, tmp_path):
+    (two[1] / "val.txt").write_text("")  # of the hand
+    merge(two, tmp_path / "both")
+    assert "2 clips left out: no split list names them" in (tmp_path / "both" / "report.txt").read_text()
+    (two[1] / "val.txt").write_text("walk_fast\n")
+    with pytest.raises(FileError, match="in train and in val"):
+        merge(two, tmp_path / "again")
+
+
+def test_a_merging_that_fails_leaves_the_former_one(two, tmp_path, monkeypatch):
+    merge(two, tmp_path / "both")
+    before = Corpus.open(tmp_path / "both")
+    joints = Corpus.joints
+
+    def fails(corpus, clip):
+        if corpus.names[clip] == "walk_fast":
+            raise FileError("NaN in walk_fast")
+        return joints(corpus, clip)
+
+    monkeypatch.setattr(Corpus, "joints", fails)
+    with pytest.raises(FileError, match="walk_fast"):
+        merge(two[::-1], tmp_path / "both", overwrite=True)
+    after = Corpus.open(tmp_path / "both")
+    assert after.names == before.names and after.stamp == before.stamp
