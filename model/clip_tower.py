@@ -2,6 +2,7 @@
 
 import gzip
 import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,21 @@ from torch import Tensor, nn
 
 from model.layers import TransformerLayer, quick_gelu
 from model.model import as_state, read_torch
-from model.text_encoders import Tower, sha256_of
-from model.text_towers import cut, frozen, read_tokenizer, read_tower_weights, rename_layers, renamed
+from model.text_encoders import TextFeatures, Tower, sha256_of
+from model.text_towers import (
+    TOWERS,
+    cut,
+    find_folder,
+    frozen,
+    read_tokenizer,
+    read_tower_weights,
+    rename_layers,
+    renamed,
+)
 from protos.reading import FileError, decode_text, read_json, read_lines, refuse_other_formats
 
 BPE_FILE = "bpe_simple_vocab_16e6.txt.gz"
+VOCABULARY = 49408
 MOST_MERGES = 32 << 20  # bytes of it, unpacked: the published one has 3.2 MB
 START, END = "<|startoftext|>", "<|endoftext|>"
 # OpenAI's files are TorchScript archives; only these, known by their sha256, are opened as such.
@@ -102,13 +113,32 @@ def load_clip(folder: Path, max_tokens: int) -> Tower:
     if dim % 64:
         raise FileError(f"{folder}: weights of width {dim}, expected a multiple of 64: no text tower of CLIP")
     network = frozen(lambda: ClipTower(vocabulary, positions, dim, dim // 64, layers, pooled), state, str(folder))
-    tokenizer = read_tokenizer(folder, vocabulary, **{"vocab.json": _from_words_and_merges, BPE_FILE: _from_merges})
+    return Tower(_tokenize(folder, vocabulary, min(max_tokens, positions)), network)
+
+
+class ClipTokens:
+    """CLIP's tokenizer alone: ids and mask of texts, their marks of start and end included, cut to what CLIP reads."""
+
+    def __init__(self, tokenize: Callable[[str], tuple[list[int], int]]):
+        self._tokenize = tokenize
+
+    def encode(self, texts: Sequence[str]) -> TextFeatures:
+        """ids (B, L), zero beyond each end, and mask (B, L)."""
+        rows = [torch.tensor(self._tokenize(text)[0]) for text in texts]
+        pad = nn.utils.rnn.pad_sequence
+        return TextFeatures(None, None, pad([torch.ones_like(row, dtype=torch.bool) for row in rows], True), pad(rows, True))
+
+
+def load_tokenizer(name: str) -> ClipTokens:
+    """The tokenizer of an encoder of TOWERS, for which its weights need not be here. FileError where its files are not."""
+    spec = TOWERS[name]
+    return ClipTokens(_tokenize(find_folder(name, spec, ("tokenizer.json", *TOKENIZERS)), VOCABULARY, spec.max_tokens))
+
+
+def _tokenize(folder: Path, vocabulary: int, max_tokens: int) -> Callable[[str], tuple[list[int], int]]:
+    tokenizer = read_tokenizer(folder, vocabulary, **TOKENIZERS)
     start, end = vocabulary - 2, vocabulary - 1
-
-    def tokenize(text: str) -> tuple[list[int], int]:
-        return cut([start, *tokenizer.encode(text, add_special_tokens=False).ids, end], min(max_tokens, positions))
-
-    return Tower(tokenize, network)
+    return lambda text: cut([start, *tokenizer.encode(text, add_special_tokens=False).ids, end], max_tokens)
 
 
 def _from_words_and_merges(file: Path) -> Any:
@@ -118,6 +148,9 @@ def _from_words_and_merges(file: Path) -> Any:
 
 def _from_merges(file: Path) -> Any:
     return clip_tokenizer(_pairs(_unzipped(file).splitlines()[1 : 49152 - 256 - 2 + 1], file))  # as CLIP's simple_tokenizer.py
+
+
+TOKENIZERS = {"vocab.json": _from_words_and_merges, BPE_FILE: _from_merges}
 
 
 def _pairs(lines: list[str], file: Path) -> list[tuple[str, str]]:

@@ -6,6 +6,9 @@ Nothing is imported before it is needed.
 import importlib
 import logging
 import re
+import struct
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -67,6 +70,7 @@ def _say(run: Path, taken: str) -> None:
 
 
 MOST_SETTINGS = 16 << 20  # bytes of a config.json or args.json
+MOST_NAMES = 64 << 20  # bytes of what a file of torch.save holds beside numbers
 EVALUATOR_FILE = "text_mot_match/model/finest.tar"
 
 
@@ -127,6 +131,25 @@ def is_first_temos(path: Path) -> bool:
     return path.suffix == ".ckpt" or (path / "checkpoints" / "last.ckpt").is_file()
 
 
+def pickled_names(path: Path) -> bytes:
+    """What a file of torch.save holds beside numbers, the names of its tensors among it; nothing where it is none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            about = next((each for each in archive.infolist() if each.filename.endswith("/data.pkl")), None)
+            if about is None or about.file_size > MOST_NAMES:
+                return b""
+            with archive.open(about) as file:
+                return file.read(MOST_NAMES)
+    except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, ValueError, struct.error):
+        return b""
+
+
+def is_interclip(path: Path) -> bool:
+    """Whether a .ckpt, or the folder of one, of InterCLIP, by a name that its weights alone have."""
+    files = [path] if path.suffix == ".ckpt" else list(path.glob("*.ckpt")) if path.is_dir() else []
+    return len(files) == 1 and b"motion_encoder.query_token" in pickled_names(files[0])
+
+
 def is_mdm(path: Path) -> bool:
     """Whether a folder with args.json, or a file in one, as MDM publishes them."""
     return ((path if path.is_dir() else path.parent) / "args.json").is_file()
@@ -148,6 +171,8 @@ SYSTEMS = {
             Layout(is_mdm, "model.official.mdm:load_mdm", "model.official.mdm:config_at", ("text_encoder", "dataset_folder")),)),
         System("latent", "model.latent_config:LatentConfig", "model.latent:Latent", {"autoencoder": "motion_autoencoder"}),
         System("motion_autoencoder", "model.autoencoder_config:AutoencoderConfig", "model.autoencoder:MotionAutoencoder"),
+        System("interclip", "model.interclip_config:InterCLIPConfig", "model.interclip:InterCLIP", published=(
+            Layout(is_interclip, "model.official.interclip:load_interclip"),)),
         System("tmr", "model.tmr_config:TMRConfig", "model.tmr:TMR", published=(
             Layout(is_tmr_run, "model.official.tmr:load_tmr", "model.official.tmr:config_at"),
             Layout(is_first_temos, "model.official.temos:load_temos"))),

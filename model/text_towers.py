@@ -4,7 +4,7 @@ BERT-like towers stand on our own layers and the `tokenizers` library: importing
 those of transformers (tests/test_text_encoders.py). CLIP's is in `model/clip_tower.py`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
@@ -328,8 +328,9 @@ def find_minilm() -> Path:
     return folder
 
 
-def find_folder(name: str, spec: TowerSpec) -> Path:
-    """checkpoints/official/NAME, where earlier versions put it, or the newest snapshot in the Hugging Face cache."""
+def find_folder(name: str, spec: TowerSpec, files: Sequence[str] = ()) -> Path:
+    """checkpoints/official/NAME, where earlier versions put it, or the newest snapshot in the Hugging Face cache: the first that
+    holds one of the `files`, by default its weights."""
     candidates = [TEXT_FOLDER / name, FORMER_TEXT_FOLDER / name]
     from huggingface_hub.constants import HF_HUB_CACHE
 
@@ -340,7 +341,7 @@ def find_folder(name: str, spec: TowerSpec) -> Path:
         if snapshots.is_dir():
             candidates += sorted(snapshots.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
     for folder in candidates:
-        if any((folder / file).is_file() for file in spec.weights):
+        if any((folder / file).is_file() for file in files or spec.weights):
             return folder
     raise FileError(
         f"text encoder {name} is not on this machine: python -m protos.fetch {name}, or put the files of "

@@ -1,0 +1,82 @@
+"""Golden cases of what judges two people: InterCLIP's vectors and loss, metrics by the published protocol, optimal transport."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from model.interclip import InterCLIP, contrast
+from model.interclip_config import InterCLIPConfig
+from model.official.interclip import NOT_LOADED, interclip_name
+from model.official.weights import rename
+from model.text_encoders import TextFeatures
+from tests.golden.columns import Columns
+from tests.golden.runner import Case
+from tests.golden.tmr_model import require_ours
+
+OUR_MOTION = {"query_token": "first", "post_norm": True, "activation": "gelu_erf", "padding_mask": True, "mode": "eval"}
+OUR_TEXT = {"post_norm": True, "activation": "gelu_erf", "mask": None, "pick": "end_of_text", "mode": "eval"}
+
+
+@dataclass(frozen=True)
+class PeopleColumns(Columns):
+    """Features of several people that are only counted."""
+
+    people: int = 2
+
+    @property
+    def persons(self) -> int:
+        return self.people
+
+
+def network(case: Case, name: str, config: InterCLIPConfig) -> InterCLIP:
+    """The model with the weights of one of its encoders, and the common scale."""
+    model = InterCLIP(config).eval()
+    parts = {key: value for key, value in model.networks.state_dict().items() if key.startswith((f"{name}.", "sphere."))}
+    wanted = {interclip_name(key) for key in parts}
+    found = rename({key: value for key, value in case.weights.items() if key in wanted}, parts, interclip_name, NOT_LOADED,
+                   case.name)  # fmt: skip
+    model.networks.load_state_dict(found, strict=False)
+    return model
+
+
+@torch.no_grad()
+def motion_embedding(case: Case) -> dict[str, Any]:
+    stated = case.config["motion_encoder"]
+    require_ours(stated, OUR_MOTION)
+    features = PeopleColumns(count=stated["columns_per_person"], people=stated["people"])
+    config = InterCLIPConfig(
+        features=features, latent_dim=stated["latent"], ff_size=stated["ff"], num_heads=stated["heads"],
+        num_layers=stated["layers"], max_positions=stated["pe_rows"], embedding=stated["out"],
+    )  # fmt: skip
+    motion, lengths = (torch.as_tensor(case.inputs[name]) for name in ("motions", "lengths"))
+    model = network(case, "motion_encoder", config)
+    clips = [row[: int(length)].numpy() for row, length in zip(motion, lengths)]
+    return {"embedding": model.encode_motion(clips)}
+
+
+@torch.no_grad()
+def text_embedding(case: Case) -> dict[str, Any]:
+    stated = case.config["text_encoder"]
+    require_ours(stated, OUR_TEXT)
+    config = InterCLIPConfig(
+        text_encoder="clip-l14-336", text_width=stated["width"], text_dim=stated["width"], ff_size=stated["ff"],
+        text_heads=stated["heads"], text_layers=stated["layers"], embedding=stated["out"],
+        features=PeopleColumns(count=262), latent_dim=8, num_heads=1, num_layers=1,
+    )  # fmt: skip
+    ids = torch.as_tensor(case.inputs["tokens"]).long()
+    mask = torch.arange(ids.shape[1]) <= ids.argmax(1, keepdim=True)
+    return {"embedding": network(case, "text_encoder", config).text_vectors(TextFeatures(None, None, mask, ids))}
+
+
+def contrastive_loss(case: Case) -> dict[str, Any]:
+    text, motion = (torch.as_tensor(case.inputs[f"{name}_embedding"]) for name in ("text", "motion"))
+    scale = float(case.config["latent_scale"])
+    on_sphere: list[Tensor] = [scale * torch.nn.functional.normalize(each, dim=-1) for each in (text, motion)]
+    found = contrast(*on_sphere)
+    return {"total": found["loss"], "text_ce_from_d": found["text_to_motion"], "text_ce_from_motion": found["motion_to_text"],
+            "text_mixed_ce": found["loss"]}  # fmt: skip
+
+
+HANDLERS = {"motion_embedding": motion_embedding, "text_embedding": text_embedding, "contrastive_loss": contrastive_loss}
