@@ -3,9 +3,13 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from evaluations import metrics
+from evaluations.protocol import EvaluationProtocol
+from evaluations.transport import SETTLED, transport_cost
 from model.interclip import InterCLIP, contrast
 from model.interclip_config import InterCLIPConfig
 from model.official.interclip import NOT_LOADED, interclip_name
@@ -79,4 +83,69 @@ def contrastive_loss(case: Case) -> dict[str, Any]:
             "text_mixed_ce": found["loss"]}  # fmt: skip
 
 
-HANDLERS = {"motion_embedding": motion_embedding, "text_embedding": text_embedding, "contrastive_loss": contrastive_loss}
+def r_precision(case: Case) -> dict[str, Any]:
+    samples, pool = case.config["samples"], case.config["pool"]
+    require_ours(case.config, {"pool_order": "stored", "rows": "text", "columns": "motion", "distance": "euclidean",
+                               "divide_by": samples // pool * pool})  # fmt: skip
+    return {"r_precision": metrics.r_precision(case.inputs["text"], case.inputs["motion"], case.config["top_k"], pool)}
+
+
+def random_pairs(case: Case, count: int) -> dict[str, Any]:
+    first, second = metrics.pairs(count, case.config["pairs"], np.random.RandomState(case.config["seed"]))
+    return {"index1": first, "index2": second}
+
+
+def diversity(case: Case) -> dict[str, Any]:
+    config, motion = case.config, case.inputs["motion"]
+    rule = EvaluationProtocol("", "", embedding_scale=config["scale"], diversity_divisor=config["divide_difference_by"])
+    found = rule.diversity(motion, np.random.RandomState(config["seed"]), config["pairs"])
+    return {"diversity": found, **random_pairs(case, len(motion))}
+
+
+def scaled(case: Case, name: str = "motion") -> np.ndarray:
+    return case.config["scale"] * np.asarray(case.inputs[name], np.float64)
+
+
+def activation_statistics(case: Case) -> dict[str, Any]:
+    mean, covariance = metrics.gaussian_of(scaled(case))
+    return {"mu": mean, "cov": covariance}
+
+
+def fid(case: Case) -> dict[str, Any]:
+    return {"fid": metrics.fid(scaled(case, "reference"), scaled(case, "generated"))}
+
+
+def multimodality(case: Case) -> dict[str, Any]:
+    config, motion = case.config, scaled(case)
+    found = metrics.multimodality(motion, np.random.RandomState(config["seed"]), config["pairs"])
+    return {"multimodality": found, **random_pairs(case, motion.shape[1])}
+
+
+def entropic_ot(case: Case) -> dict[str, Any]:
+    config = case.config
+    require_ours(config, {"cost": "euclidean", "weights": "uniform", "stop": SETTLED, "domain": "log", "u0": 0.0,
+                          "v0": "eps*log(1/n)", "value": "sum(P*cost)"})  # fmt: skip
+    sets = (torch.as_tensor(case.inputs[name]) for name in ("a", "b"))
+    return {"eid": transport_cost(*sets, config["eps"], config["max_iterations"])}
+
+
+def assignment_ot(case: Case) -> dict[str, Any]:
+    """What it comes to with as many updates as it takes."""
+    return {"eid": transport_cost(*(torch.as_tensor(case.inputs[name]) for name in ("a", "b")), updates=100_000)}
+
+
+def replication_summary(case: Case) -> dict[str, Any]:
+    require_ours(case.config, {"ddof": 0, "factor": 1.96, "divide_by": "sqrt(n)"})
+    values = np.asarray(case.inputs["values"])
+    found = [metrics.mean_interval(column) for column in values.reshape(len(values), -1).T]
+    mean, interval = (np.reshape(each, values.shape[1:]) for each in zip(*found))
+    return {"mean": mean, "interval": interval}
+
+
+HANDLERS = {
+    "motion_embedding": motion_embedding, "text_embedding": text_embedding, "contrastive_loss": contrastive_loss,
+    "r_precision": r_precision, "diversity": diversity, "activation_statistics": activation_statistics, "fid": fid,
+    "multimodality": multimodality, "entropic_ot": entropic_ot, "assignment_ot": assignment_ot,
+    "mm_dist": lambda case: {"mm_dist": metrics.matching_score(case.inputs["text"], case.inputs["motion"])},
+    "replication_summary": replication_summary,
+}  # fmt: skip
