@@ -98,7 +98,9 @@ def told_apart(found: Measured) -> dict[str, dict[str, bool]]:
         return of_so_many(figure, found.motions) if name.startswith("top") else figure
 
     return {
-        row: {name: apart(known(REAL, name), known(row, name)) for name in METRICS if name in figures and name in found.rows[REAL]}
+        row: {
+            name: apart(known(REAL, name), known(row, name)) for name in METRICS if name in figures and name in found.rows[REAL]
+        }
         for row, figures in found.rows.items() if row != REAL
     }  # fmt: skip
 
