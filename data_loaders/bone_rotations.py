@@ -52,6 +52,18 @@ def skeleton_tensors(skeleton: Skeleton, device: torch.device) -> SkeletonTensor
     )
 
 
+def unit_bones(joints: Tensor, constants: SkeletonTensors) -> tuple[Tensor, Tensor]:
+    """Unit directions (J-1, 3, N) and lengths (J-1, N) of the bones of joints (J, 3, N). A bone without length points along its
+    rest direction and counts as 1 long."""
+    bones = joints[1:] - joints.index_select(0, constants.parents)
+    own = squared_length(bones).sqrt_()
+    if own.amin() <= NEARLY_ZERO:
+        missing = own <= NEARLY_ZERO
+        bones = torch.where(missing[:, None], constants.rest, bones)
+        own = torch.where(missing, 1.0, own)
+    return bones.div_(own[:, None]), own
+
+
 def bone_lengths(joints: Tensor, skeleton: Skeleton) -> Tensor:
     """Length of the bone that ends at each joint (..., J), 0 for the root, from joints (..., >= J, 3)."""
     joints = joints[..., : skeleton.num_joints, :]

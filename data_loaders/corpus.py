@@ -42,6 +42,7 @@ class Batch:
     names: list[str] = field(default_factory=list)
     indices: "Tensor | None" = None
     text_features: dict[str, Any] = field(default_factory=dict)  # by role
+    role_texts: dict[str, list[str]] = field(default_factory=dict)  # of roles that read others than `texts` (individual1, ...)
 
 
 class Corpus:

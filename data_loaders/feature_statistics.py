@@ -18,22 +18,22 @@ STILL = 1e-4  # std of a feature that does not move but for rounding; the least 
 
 
 def mean_std(clips: Iterable, features: Features) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and std (D,) float32 over all frames of clips [(T, D), ...], the std averaged inside each block.
+    """Mean and std (D,) float32 over all frames of clips [(T, D), ...], the std averaged inside each block; of places in a world
+    each column's by itself, as InterGen's. Several persons share theirs, because they may be exchanged.
 
     Clips that hold NaN are left out and logged. Sums run in float64. ValueError where no clip is left.
     """
     mean, std, _ = _moments(clips, features)
-    for person in np.split(std, features.persons):
-        for block in features.blocks.values():
-            person[block] = _floored(person[block].mean())
-    return mean.astype(np.float32), std.astype(np.float32)
+    for block in () if features.in_world else features.blocks.values():
+        std[block] = std[block].mean()
+    return tuple(np.tile(each.astype(np.float32), features.persons) for each in (mean, _floored(std)))
 
 
 def feature_mean_std(clips: Iterable, features: Features) -> tuple[np.ndarray, np.ndarray]:
     """As `mean_std`, but with a std of every feature by itself, unbiased: what TMR normalises with."""
     mean, std, frames = _moments(clips, features)
     std = _floored(std * np.sqrt(frames / max(frames - 1, 1)))
-    return mean.astype(np.float32), std.astype(np.float32)
+    return tuple(np.tile(each.astype(np.float32), features.persons) for each in (mean, std))
 
 
 def _floored(std: np.ndarray) -> np.ndarray:
@@ -45,15 +45,15 @@ def _floored(std: np.ndarray) -> np.ndarray:
 
 
 def _moments(clips: Iterable, features: Features) -> tuple[np.ndarray, np.ndarray, int]:
-    """Mean and std (D,) of each feature over all frames, in float64, and the number of frames."""
+    """Mean and std (width,) of each of a person's features over all frames of all persons, in float64, and how many there are."""
     width = features.persons * features.width
-    total, squares, frames, dropped = np.zeros(width), np.zeros(width), 0, 0
+    total, squares, frames, dropped = np.zeros(features.width), np.zeros(features.width), 0, 0
     shift = None  # sums are taken about the first frame, which keeps the variance exact
     for clip in clips:
         clip = np.asarray(clip)
         if clip.ndim != 2 or clip.shape[1] != width:
             raise ValueError(f"{features.skeleton} features have {width} columns, got an array of shape {clip.shape}")
-        clip = clip.astype(np.float64)
+        clip = clip.astype(np.float64).reshape(-1, features.width)
         if not np.isfinite(clip).all():
             dropped += 1
             continue

@@ -48,6 +48,14 @@ def humanml_blocks(num_joints: int) -> dict[str, slice]:
     })  # fmt: skip
 
 
+@lru_cache(maxsize=32)
+def interhuman_blocks(num_joints: int) -> dict[str, slice]:
+    """Liang et al. 2024 (InterGen), of one person: positions (x, y, z in the world), velocities (per frame, in the world), rot
+    (6D, joints 1..), contact (left ankle, toe, right ankle, toe): 262 columns of 22 joints.
+    """
+    return _in_order({"positions": 3 * num_joints, "velocities": 3 * num_joints, "rot": 6 * (num_joints - 1), "contact": 4})
+
+
 RIFKE = _in_order({"root_height": 1, "joints": 60, "turn": 1, "velocity": 2})  # 64; data_loaders/rifke.py
 TEMOS_ROTATIONS = _in_order({"root_height": 1, "root_velocity": 2, "rot": 6 * 22})  # 135; Petrovich et al. 2022, SMPL
 MDM_ROTATIONS = _in_order({"rot": 6 * 24, "translation": 6})  # 150; Tevet et al. 2023, actions: three zeros fill up
@@ -62,11 +70,16 @@ class Kind:
     codec: str = ""
     last_read: str = ""  # the block with which the columns end that joints are decoded from
     persons: int = 1
+    in_world: bool = False  # whether columns hold places in a world, which a window of a clip does not start at the origin of
 
 
 KINDS = {
     "humanml": Kind(lambda skeleton: humanml_blocks(load_skeleton(skeleton).num_joints), "humanml_features", "ric"),
     "rifke": Kind(lambda skeleton: RIFKE, "rifke", "velocity"),
+    "interhuman_person": Kind(lambda skeleton: interhuman_blocks(load_skeleton(skeleton).num_joints), "interhuman_features",
+                              "positions", in_world=True),
+    "interhuman": Kind(lambda skeleton: interhuman_blocks(load_skeleton(skeleton).num_joints), "interhuman_features",
+                       "positions", persons=2, in_world=True),
     "rotations": Kind(lambda skeleton: TEMOS_ROTATIONS),
     "smpl_rot6d": Kind(lambda skeleton: MDM_ROTATIONS),
 }
@@ -92,6 +105,11 @@ class Features:
         return KINDS[self.kind].persons
 
     @property
+    def in_world(self) -> bool:
+        """Whether rows hold places in a world, so that a window of a clip is to be brought to the origin first."""
+        return KINDS[self.kind].in_world
+
+    @property
     def blocks(self) -> dict[str, slice]:
         """Columns of one person by name, in their order."""
         return KINDS[self.kind].blocks(self.skeleton)
@@ -114,6 +132,8 @@ class Features:
         """
         codec = self._codec()
         if self.persons > 1:
+            if x.shape[-1] % self.persons:
+                raise FeaturesMismatch(f"{self.kind} motions have {self.persons} times {self.width} features, not {x.shape[-1]}")
             x = x.unflatten(-1, (self.persons, -1)).transpose(-3, -2)  # (..., P, T, width)
         if x.shape[-1] not in (self.width, self.read_columns):
             raise FeaturesMismatch(f"{self.skeleton} motions have {self.width} features (joints are decoded from the first "
@@ -122,12 +142,17 @@ class Features:
 
     def encode(self, joints: "Tensor | np.ndarray | list") -> "Tensor | list[Tensor]":
         """Features (T-1, width) float32 of joints (T, J, 3) in metres, Y up, or of each of a list of such: the last frame has
-        no velocity. `rifke` keeps all T. FeaturesMismatch where they hold rotations only.
+        no velocity. Of several persons (T-1, persons * width) of (P, T, J, 3), all in one world. `rifke` keeps all T.
+        FeaturesMismatch where they hold rotations only, or joints are of another number of persons.
         """
         import torch
 
         codec = self._codec()
         clips = joints if isinstance(joints, list) else [joints]
+        for clip in clips if self.persons > 1 else ():
+            if clip.ndim != 4 or len(clip) != self.persons:
+                raise FeaturesMismatch(f"{self.kind} motions are of {self.persons} persons, expected joints ({self.persons}, "
+                                       f"frames, {self.body.num_joints}, 3), not {tuple(clip.shape)}")  # fmt: skip
         clips = [torch.as_tensor(clip) / self.body.metres_per_unit for clip in clips]
         made = codec.features_from_clips(clips, self.body, self.heading)
         return made if isinstance(joints, list) else made[0]
@@ -184,7 +209,10 @@ class Features:
 
 def kind_of_width(skeleton: str, width: int) -> str:
     """The kind of features of a file that says only its skeleton and has so many columns; humanml where none has."""
-    fitting = (kind for kind, each in KINDS.items() if max(block.stop for block in each.blocks(skeleton).values()) == width)
+    fitting = (
+        kind for kind, each in KINDS.items()
+        if each.persons * max(block.stop for block in each.blocks(skeleton).values()) == width
+    )  # fmt: skip
     return next(fitting, "humanml")
 
 
@@ -231,8 +259,13 @@ class Statistics:
 
     @staticmethod
     def published(name: str, features: Features, dtype: str = "float32") -> "Statistics | None":
-        """A pair that is carried with the code, by its name in published_statistics.json; None for any other name."""
+        """A pair that is carried with the code, by its name in published_statistics.json; None for any other name. One of a
+        person is that of each of several."""
         import numpy as np
 
         carried = read_json(PUBLISHED_STATISTICS, dict[str, dict[str, Any]]).get(name)
-        return carried and Statistics(*(np.array(carried[each], dtype) for each in ("mean", "std")), features)
+        if not carried:
+            return None
+        mean, std = (np.array(carried[each], dtype) for each in ("mean", "std"))
+        times = features.persons if len(mean) == features.width else 1
+        return Statistics(np.tile(mean, times), np.tile(std, times), features)

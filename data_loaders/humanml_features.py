@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from data_loaders import headings
-from data_loaders.bone_rotations import NEARLY_ZERO, local_sixd, skeleton_tensors, squared_length
+from data_loaders.bone_rotations import local_sixd, skeleton_tensors, squared_length, unit_bones
 from data_loaders.features import FeaturesMismatch, humanml_blocks
 from data_loaders.headings import Spans
 from data_loaders.skeleton import Heading, Skeleton, check_heading
@@ -119,13 +119,7 @@ def _on_target_body(
     direction and takes the target's length; the root path is scaled by the ratio of leg lengths in frame 0.
     """
     constants = skeleton_tensors(skeleton, joints.device)
-    bones = joints[1:] - joints.index_select(0, constants.parents)
-    own = squared_length(bones).sqrt_()  # (J-1, N)
-    if own.amin() <= NEARLY_ZERO:  # a bone without length points along its rest direction
-        missing = own <= NEARLY_ZERO
-        bones = torch.where(missing[:, None], constants.rest, bones)
-        own = torch.where(missing, 1.0, own)
-    directions = bones.div_(own[:, None])
+    directions, own = unit_bones(joints, constants)
     if tgt_offsets is not None:
         target = torch.as_tensor(tgt_offsets).to(joints).norm(dim=-1)[1:]
     elif constants.lengths is not None:

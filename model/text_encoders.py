@@ -343,5 +343,6 @@ class EncodesTexts(Protocol):
 
 
 def with_text_features(batch: Batch, encoders: Mapping[str, EncodesTexts]) -> Batch:
-    """The batch with features of its texts, by role."""
-    return replace(batch, text_features={role: encoder.encode(batch.texts) for role, encoder in encoders.items()})
+    """The batch with features of its texts, by role; a role with texts of its own (`role_texts`) reads those."""
+    texts = {role: batch.role_texts.get(role, batch.texts) for role in encoders}
+    return replace(batch, text_features={role: encoder.encode(texts[role]) for role, encoder in encoders.items()})
