@@ -51,7 +51,7 @@ class ReadsWords(Protocol):
 @dataclass(frozen=True)
 class Guidance:
     """How strongly the motion of several people follows texts: all of them together, the one about all people, those about one
-    each. None: not asked for.
+    each. None: as the model's configuration says.
     """
 
     together: float | None = None

@@ -13,7 +13,6 @@ from model.lsremgm_config import Noising, SamplingDefaults
 from protos.flags import CHANNELS, FRAMES, GUIDANCE, LAYERS, SHARE, Bounded, Range, decided, with_defaults
 
 TWO_PEOPLE, ONE_PERSON = Features(kind="interhuman", fps=30.0), Features(kind="interhuman_person", fps=20.0)
-PADDED_CLIP = "clip-l14-336-padded"  # as published networks read it
 # Strength by all texts together, by the interaction text alone, by the individual texts alone
 PUBLISHED_GUIDANCE = {"intergen": (3.5, 0.0, 0.0), "in2in": (3.0, 3.0, 1.0), "individual": (3.5, 0.0, 0.0)}
 
@@ -58,6 +57,7 @@ class Texts:
     """How often the interaction text alone is left out, and how often the individual ones are: guidance asks for that, published
     training never shows it."""
     text_dim: Annotated[int, Range(0, 16_384)] = decided(0)
+    text_padded: bool = decided(False)  # published networks read what pads a text in CLIP too
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ Nothing is imported before it is needed.
 import importlib
 import logging
 import re
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -78,7 +79,7 @@ def named(place: str) -> Any:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a system's authors published it. `recognises(path)` looks at names of files and at JSON only.
+    """How a system's authors published it. `recognises(path)` looks at names of files and parameters and at JSON only.
 
     `load` names a function (path, **given) -> model, `given` those of `takes`; `config` one (path) -> configuration, where that
     can be told without the weights.
@@ -132,6 +133,30 @@ def is_mdm(path: Path) -> bool:
     return ((path if path.is_dir() else path.parent) / "args.json").is_file()
 
 
+def in2in_file(path: Path) -> Path | None:
+    """The checkpoint that a path holds of InterGen, in2IN or their one-person prior, told by the names of its parameters: the
+    file itself, or the last of a folder. None where there is none.
+    """
+    found = sorted(path.iterdir(), key=_numbers) if path.is_dir() else [path]
+    files = [file for file in found if file.suffix in (".pt", ".ckpt") and names_parameter(file, b"decoder.net")]
+    return files[-1] if files else None
+
+
+def _numbers(path: Path) -> list[int]:
+    """Of a name such as epoch=1999-step=352000.pt."""
+    return [int(number) for number in re.findall(r"\d{1,18}", path.name)]
+
+
+def names_parameter(file: Path, beginning: bytes) -> bool:
+    """Whether a file of torch.save names a parameter that begins so: its pickle is looked through, not read."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = (name for name in archive.namelist() if name.endswith("/data.pkl"))
+            return any(beginning in archive.open(name).read(MOST_SETTINGS) for name in names)
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError, RuntimeError):
+        return False  # absent, damaged or of another form
+
+
 def evaluator_at(path: Path) -> str | None:
     """Whose published evaluator, humanml or kit, lies in a folder; None where none does."""
     for name, dataset in (("t2m", "humanml"), ("kit", "kit")):
@@ -142,12 +167,16 @@ def evaluator_at(path: Path) -> str | None:
     return None
 
 
-SYSTEMS = {
+SYSTEMS = {  # the first whose layout recognises a path is taken; a .ckpt that nobody else knows counts as TEMOS's
     system.name: system for system in (
         System("lsremgm", "model.lsremgm_config:LSReMGMConfig", "model.lsremgm:LSReMGM", published=(
             Layout(is_mdm, "model.official.mdm:load_mdm", "model.official.mdm:config_at", ("text_encoder", "dataset_folder")),)),
         System("latent", "model.latent_config:LatentConfig", "model.latent:Latent", {"autoencoder": "motion_autoencoder"}),
         System("motion_autoencoder", "model.autoencoder_config:AutoencoderConfig", "model.autoencoder:MotionAutoencoder"),
+        System("in2in", "model.in2in_config:In2INConfig", "model.in2in:In2IN", published=(
+            Layout(lambda path: in2in_file(path) is not None, "model.official.in2in:load_in2in"),)),
+        System("dualmdm", "model.in2in_config:DualMDMConfig", "model.dualmdm:DualMDM",
+               {"interaction": "in2in", "individual": "in2in"}),
         System("tmr", "model.tmr_config:TMRConfig", "model.tmr:TMR", published=(
             Layout(is_tmr_run, "model.official.tmr:load_tmr", "model.official.tmr:config_at"),
             Layout(is_first_temos, "model.official.temos:load_temos"))),

@@ -67,7 +67,7 @@ def run(model: Model, denoise: Denoise, shape: tuple[int, ...], noise: Noise, de
 
 
 def spaced(count: int, spacing: str, of: int) -> int | str:
-    """Which `count` of the steps of a diffusion, in the words of `space_timesteps`; even ones where no whole stride gives so many."""
+    """Which `count` of the steps of a diffusion, as `space_timesteps` reads it; even ones where no whole stride gives so many."""
     if spacing == "trailing":
         return f"trailing{count}"
     return f"ddim{count}" if spacing == "strided" and math.ceil(of / math.ceil(of / count)) == count else count

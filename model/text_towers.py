@@ -263,13 +263,14 @@ TOWERS = {
 
 
 def load_text_encoder(
-    name: str, *, max_tokens: int | None = None, disk_cache: bool = True, saved: SavedTexts | None = None
+    name: str, *, max_tokens: int | None = None, padded: bool = False, disk_cache: bool = True, saved: SavedTexts | None = None
 ) -> TextEncoder:
     """The encoder of a name in TOWERS; its files are looked for now and read when they are needed.
 
     Texts are cut to `max_tokens` (marks of start and end included), by default what the encoder can read: 256 for
-    minilm, 77 for CLIP, 384 for mpnet, 512 for the others. saved: features that are there already; then the files are looked
-    for when another text is to be read. FileError if its files are not on this disk.
+    minilm, 77 for CLIP, 384 for mpnet, 512 for the others. padded: all have so many, as `filled` makes them. saved: features
+    that are there already; then the files are looked for when another text is to be read. FileError if its files are not on
+    this disk.
     """
     if name not in TOWERS:
         raise FileError(f"unknown text encoder {name!r}: choose one of {', '.join(TOWERS)}")
@@ -283,9 +284,23 @@ def load_text_encoder(
         return sha256_of(next(folder() / name for name in spec.weights if (folder() / name).is_file()))
 
     def identity() -> str:
-        return f"{name}{'' if limit == spec.max_tokens else f'-{limit}'}-{sha256()[:16]}"
+        return f"{name}{'' if limit == spec.max_tokens else f'-{limit}'}{'-padded' * padded}-{sha256()[:16]}"
 
-    return TextEncoder(name, spec.dim, lambda: _tower(spec, folder(), limit, sha256()), identity if disk_cache else None, saved)
+    def load() -> Tower:
+        tower = _tower(spec, folder(), limit, sha256())
+        return filled(tower, limit) if padded else tower
+
+    return TextEncoder(name, spec.dim, load, identity if disk_cache else None, saved)
+
+
+def filled(tower: Tower, length: int) -> Tower:
+    """A tower whose texts all have `length` tokens, zeros after the end, for networks that read these too."""
+
+    def tokenize(text: str) -> tuple[list[int], int]:
+        ids, lost = tower.tokenize(text)
+        return ids + [0] * (length - len(ids)), lost
+
+    return Tower(tokenize, tower.run)
 
 
 @cache
