@@ -21,10 +21,11 @@ from benchmarks.timing import Cost, least
 from data_loaders.corpus import Batch
 from data_loaders.features import Statistics
 from evaluations import retrieval_metrics
+from model.embedder import lengths_to_mask
 from model.layers import Posterior
 from model.text_encoders import SavedTexts, TextEncoder, with_text_features
 from model.text_towers import load_text_encoder
-from model.tmr import TMR, lengths_to_mask
+from model.tmr import TMR
 from model.tmr_config import TMRConfig
 from model.tmr_losses import Captions, LatentNoise, loss_terms
 from protos.flags import CHANNELS, SEED, Range

@@ -51,12 +51,13 @@ class Example(NamedTuple):
 
 
 class TrainingItem(NamedTuple):
-    """motion (T, D) float32 in feature units; T a multiple of the unit length."""
+    """motion (T, D) float32 in feature units; T a multiple of the unit length. individuals: of several persons what each does."""
 
     motion: np.ndarray
     text: str
     name: str
     index: int
+    individuals: tuple[str, ...] = ()
 
 
 class TextMotionDataset:
@@ -227,6 +228,9 @@ def collate(items: Sequence[TrainingItem], pad_to: int | None = None) -> Batch:
         texts=[item.text for item in items],
         names=[item.name for item in items],
         indices=torch.tensor([item.index for item in items]),
+        role_texts={
+            f"individual{person + 1}": [item.individuals[person] for item in items] for person in range(len(items[0].individuals))
+        },
     )
 
 

@@ -133,13 +133,15 @@ class Corpus:
         """What is known about a clip (content, style, mirrored, ...); KeyError where it is absent."""
         return self.labels[self._position[name]]
 
-    def captions(self, clip: int | str) -> list[Caption]:
-        """The captions of a clip, their times as they stand in the data."""
-        return self.clips.captions(self._position[clip] if isinstance(clip, str) else clip)
+    def captions(self, clip: int | str, person: int | None = 0) -> list[Caption]:
+        """The captions of a clip, their times as they stand in the data: of all who are in it, of one person alone (1, 2), or
+        (None) both."""
+        captions = self.clips.captions(self._position[clip] if isinstance(clip, str) else clip)
+        return captions if person is None else [caption for caption in captions if caption.person == person]
 
-    def described(self, clip: int) -> list[Caption]:
+    def described(self, clip: int, person: int | None = 0) -> list[Caption]:
         """The captions of a clip by the rule of its layout for times: those of prepared clips `in_order`."""
-        captions = self.clips.captions(clip)
+        captions = self.captions(clip, person)
         return captions if self.of_files else [in_order(caption) for caption in captions]
 
     def cut(self, clip: int, caption: Caption) -> np.ndarray:
@@ -174,7 +176,7 @@ class Corpus:
     def clips_of(self, split: str) -> Clips:
         """The clips of a split as loaders of published datasets take them: the captions of HumanML3D and KIT-ML with their times
         as they stand, those of own data `in_order`. Names that the list has and the data have not count as missing."""
-        captions = self.clips.captions if self.published else self.described
+        captions = self.captions if self.published else self.described
         return Clips(self.clips.listed(split), lambda name: self[self._position[name]],
                      lambda name: captions(self._position[name]))  # fmt: skip
 

@@ -50,7 +50,10 @@ def write_corpus(folder: Path, entries: Iterable[NewClip], features: Features, s
                 names.append(entry.name)
                 offsets.append(offsets[-1] + len(entry.features))
                 labels.append(entry.labels)
-                captions[entry.name] = [(each.text, each.tokens, each.start, each.end) for each in entry.captions]
+                captions[entry.name] = [
+                    (each.text, each.tokens, each.start, each.end, *([each.person] if each.person else ()))
+                    for each in entry.captions
+                ]
             rows.seek(0)
             rows.write(_npy_header((offsets[-1], width)))
         index = {"version": FORMAT_VERSION, **features.record(), "names": names, "offsets": offsets, "labels": labels,

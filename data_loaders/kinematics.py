@@ -90,6 +90,13 @@ def nan_count(joints: Joints) -> Joints:
     return (~joints.isfinite()).sum((-3, -2, -1))
 
 
+def smoothed(joints: np.ndarray, sigma: float) -> np.ndarray:
+    """Joints (..., T, J, 3) smoothed over time by a Gaussian of so many frames, cut at 4 sigma, the ends repeated."""
+    from scipy.ndimage import gaussian_filter1d
+
+    return gaussian_filter1d(joints, sigma, axis=-3, mode="nearest", truncate=4.0)
+
+
 def physics_summary(clips: Iterable, fps: float, skeleton: Skeleton, floor: float = 0.0) -> dict[str, float]:
     """Physics of many clips [(T, J, 3), ...] pooled: speeds, jerk and bone lengths weigh every frame alike, the lowest
     joint every clip. Clips with NaN enter `nan_count` only. Values are NaN where no clip is long enough to tell."""

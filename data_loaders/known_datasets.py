@@ -114,6 +114,13 @@ class Official(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gaps: list[str] = []
 
 
+class OfficialPairs(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A dataset of two people as published, in InterHuman's layout; statistics: its name in published_statistics.json."""
+
+    fps: float
+    statistics: str
+
+
 class Sources(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whole files that a dataset's clips are cut from, and what is particular to some of them."""
 
@@ -130,6 +137,7 @@ class Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     folder: str = ""
     recordings: Recordings | None = None
     official: Official | None = None
+    pairs: OfficialPairs | None = None
     sources: Sources | None = None
 
 
@@ -162,7 +170,7 @@ def official_of(skeleton: str) -> Official | None:
 def published_name(features: Features, names: Iterable[str]) -> str | None:
     """humanml or kit where these are its clips (their ids, perhaps mirrored) as published; None for data of another kind,
     which may well have the same skeleton and heading."""
-    official = official_of(features.skeleton) if features.heading == "published" else None
+    official = official_of(features.skeleton) if (features.heading, features.kind) == ("published", "humanml") else None
     if official is None or features.fps != official.fps:
         return None
     return official.skeleton if all(re.fullmatch(official.clip, name) for name in names) else None
@@ -170,7 +178,7 @@ def published_name(features: Features, names: Iterable[str]) -> str | None:
 
 def published_limits(features: Features) -> tuple[int, int] | None:
     """Frames of the clips that count where features are as published, the first included, the last not; None for others."""
-    official = official_of(features.skeleton) if features.heading == "published" else None
+    official = official_of(features.skeleton) if (features.heading, features.kind) == ("published", "humanml") else None
     return official and official.length_limits
 
 

@@ -73,8 +73,9 @@ def merge(datasets: Sequence[str], output: Path, overwrite: bool = False) -> lis
             rows, joints, texts = (outputs.path(form.format(name)) for form in CLIP_FILES)
             save_array(rows, corpus[clip])
             save_array(joints, corpus.joints(clip))
-            write_caption_file(texts, corpus.captions(clip))
-            yield NewClip(name, corpus[clip], corpus.captions(clip), source.labels_of(clip))
+            captions = corpus.captions(clip, person=None)
+            write_caption_file(texts, captions)
+            yield NewClip(name, corpus[clip], captions, source.labels_of(clip))
 
     taggers = {source.corpus.tagger for source in sources}
     write_corpus(output, clips(), features, Statistics(mean, std, features), taggers.pop() if len(taggers) == 1 else "")

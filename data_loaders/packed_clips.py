@@ -60,6 +60,16 @@ class Index:
                 raise FileError(f"{name}: the clip's name {shown(each)} is no name of a file: not used")
 
 
+class StoredCaption(msgspec.Struct, array_like=True):
+    """A row of corpus/captions.json; a caption of all who are in the clip has no `person`."""
+
+    text: str
+    tokens: list[str]
+    start: Seconds
+    end: Seconds
+    person: Annotated[int, msgspec.Meta(ge=0, le=9)] = 0
+
+
 @dataclass(frozen=True)
 class _Version:
     """What is read of an index first."""
@@ -105,13 +115,16 @@ class PackedClips:
         return self.frames, int(self.offsets[clip]), int(self.offsets[clip + 1])
 
     def captions(self, clip: int) -> list[Caption]:
-        """Times as they stand in the data, in seconds of the clip."""
+        """Of all who are in it and of each person alone. Times as they stand in the data, in seconds of the clip."""
         return self._captions[self.names[clip]]
 
     @cached_property
     def _captions(self) -> dict[str, list[Caption]]:
-        stored = read_json(self.store / "captions.json", dict[str, list[tuple[str, list[str], Seconds, Seconds]]])
-        return {name: [Caption(*row, self.tagger) for row in stored.get(name, ())] for name in self.names}
+        stored = read_json(self.store / "captions.json", dict[str, list[StoredCaption]])
+        return {
+            name: [Caption(row.text, row.tokens, row.start, row.end, self.tagger, row.person) for row in stored.get(name, ())]
+            for name in self.names
+        }
 
     def listed(self, split: str) -> list[str]:
         """Names of a split list, also of clips that are not there; of `all` those of all clips."""

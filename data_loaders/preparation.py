@@ -22,6 +22,7 @@ from data_loaders.clips import clip_name, moving_frames, moving_windows, window_
 from data_loaders.corpus_writer import NewClip, write_corpus
 from data_loaders.features import Features, Statistics
 from data_loaders.input_files import SPLITS, Inventory, contents, survey
+from data_loaders.interhuman import pack_interhuman
 from data_loaders.joint_mapping import load_mapping
 from data_loaders.known_datasets import known_datasets
 from data_loaders.official import pack_official
@@ -53,6 +54,8 @@ def prepare(settings: PreparationSettings) -> Accounts:
         return pack_official(source, output, settings.source, known.official)
     if source.exists() and output.exists() and source.samefile(output):
         raise OutputError(f"--output {output} is the folder of the recordings: give another one, such as dataset/{source.name}")
+    if known and known.pairs:
+        return pack_interhuman(source, output, settings.source, known.pairs)
     if settings.source == "bvh" and not settings.mapping:
         raise ValueError("bvh needs --mapping: a file that says which joint is which (see data_loaders/mappings)")
     dataset = settings.recordings()

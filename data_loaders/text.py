@@ -1,7 +1,8 @@
 """Caption files, left-right mirroring of texts, and the word/POS tokens that the published evaluator reads.
 
 A caption file holds one caption per line, `caption#tokens#start#end`: tokens are `word/POS` separated by spaces, start
-and end are seconds, and 0.0#0.0 means the whole clip (Guo et al. 2022, HumanML3D).
+and end are seconds, and 0.0#0.0 means the whole clip (Guo et al. 2022, HumanML3D). Of several persons a fifth field may say
+which one it describes: 1, 2; without it a caption is of what they do together.
 """
 
 import importlib.util
@@ -33,13 +34,15 @@ LINE_FORM = "caption#word/POS word/POS ...#start#end"
 
 @dataclass(frozen=True)
 class Caption:
-    """What happens between `start` and `end` seconds of a clip; both zero: in the whole clip. tagger: whose its tokens are."""
+    """What happens between `start` and `end` seconds of a clip; both zero: in the whole clip. tagger: whose its tokens are.
+    person: of several the one that it describes alone, from 1; 0: all who are there."""
 
     text: str
     tokens: tuple[str, ...] = ()
     start: float = 0.0
     end: float = 0.0
     tagger: TaggerName = ""
+    person: int = 0
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tokens", tuple(self.tokens))
@@ -61,15 +64,15 @@ def in_order(caption: Caption) -> Caption:
 def parse_caption(line: str) -> Caption:
     """The caption of one line; 'nan' seconds count as 0, as published. Raises ValueError saying what was expected."""
     fields = line.strip().split("#")
-    if len(fields) != 4:
+    if len(fields) != 4 and not (len(fields) == 5 and re.fullmatch(r" *[1-9] *", fields[4])):
         raise ValueError(f"{len(fields)} fields separated by #, expected the 4 of {LINE_FORM}")
-    text, tokens, start, end = (field.strip() for field in fields)
+    text, tokens, start, end, *person = (field.strip() for field in fields)
     if not text:
         raise ValueError(f"an empty caption, expected {LINE_FORM}")
     for token in tokens.split():
         if not all(token.rpartition("/")[::2]):
             raise ValueError(f"token '{token}', expected word/POS")
-    return Caption(text, tuple(tokens.split()), _seconds(start), _seconds(end))
+    return Caption(text, tuple(tokens.split()), _seconds(start), _seconds(end), person=int(person[0]) if person else 0)
 
 
 def parse_own_caption(line: str) -> Caption:
@@ -114,7 +117,8 @@ def _seconds(field: str) -> float:
 
 def format_caption(caption: Caption) -> str:
     """The caption as a line of a file. '#', zero bytes and line breaks, which the format cannot hold, become spaces."""
-    return f"{written_text(caption.text)}#{' '.join(caption.tokens)}#{float(caption.start)}#{float(caption.end)}"
+    person = f"#{caption.person}" if caption.person else ""
+    return f"{written_text(caption.text)}#{' '.join(caption.tokens)}#{float(caption.start)}#{float(caption.end)}{person}"
 
 
 def written_text(text: str) -> str:

@@ -41,16 +41,21 @@ def _for_distances(judge: TextMotionSpace, vectors: np.ndarray) -> np.ndarray:
 
 
 class Pass(NamedTuple):
-    """Draws of one pass: which entry, which of its captions, which frames; all (N,)."""
+    """Draws of one pass: which entry, which of its captions, which frames, and of two people whether they are exchanged; (N,)."""
 
     entry: np.ndarray
     caption: np.ndarray
     start: np.ndarray
     length: np.ndarray
+    exchanged: np.ndarray
 
     def first(self, count: int) -> "Pass":
         """The first so many draws."""
         return Pass(*(column[:count] for column in self))
+
+    def frames(self) -> list[tuple[int, int, int, bool]]:
+        """What `EvaluationSet.motion` takes, of each draw."""
+        return list(zip(*(column.tolist() for column in (self.entry, self.start, self.length, self.exchanged))))
 
 
 class EvaluationSet:
@@ -64,22 +69,27 @@ class EvaluationSet:
     def __len__(self) -> int:
         return len(self.entries)
 
-    def draw(self, rng: np.random.Generator, shuffled: bool = True, any_caption: bool = True) -> Pass:
+    def draw(self, rng: np.random.Generator, shuffled: bool = True, any_caption: bool = True, pool: int = metrics.POOL) -> Pass:
         """A pass in whole pools, in random order or that of the set, with any caption of a motion or its first.
 
-        A motion has all its whole units, or, where they are cropped, in a third of the draws one fewer. ValueError where
-        the set does not fill a pool.
+        ValueError where the set does not fill a pool.
         """
-        count = len(self) // metrics.POOL * metrics.POOL
+        count = len(self) // pool * pool
         if not count:
-            raise ValueError(f"{len(self)} motions do not fill a pool of {metrics.POOL}, in which texts look for theirs: "
+            raise ValueError(f"{len(self)} motions do not fill a pool of {pool}, in which texts look for theirs: "
                              "more motions, or another split, are needed")
         entry = (rng.permutation(len(self)) if shuffled else np.arange(len(self)))[:count]
         caption = rng.integers(self.num_captions[entry]) if any_caption else np.zeros(count, int)
-        fewer = (rng.integers(3, size=count) == 2) & self.cropped
+        return Pass(entry, caption, *self.frames_of(entry, rng))
+
+    def frames_of(self, entry: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Start, length and whether people are exchanged, (N,) each, of what is drawn of entries (N,).
+
+        A motion has all its whole units, or, where they are cropped, in a third of the draws one fewer.
+        """
+        fewer = (rng.integers(3, size=len(entry)) == 2) & self.cropped
         length = (self.lengths[entry] // UNIT_LENGTH - fewer) * UNIT_LENGTH
-        start = rng.integers(self.lengths[entry] - length + 1)
-        return Pass(entry, caption, start, length)
+        return rng.integers(self.lengths[entry] - length + 1), length, np.zeros(len(entry), bool)
 
     @property
     def stamp(self) -> str:
@@ -91,9 +101,13 @@ class EvaluationSet:
         """Those drawn, in their order."""
         return [self.entries[i].captions[k] for i, k in zip(drawn.entry, drawn.caption)]
 
-    def motion(self, entry: int, start: int, length: int) -> np.ndarray:
+    def motion(self, entry: int, start: int, length: int, exchanged: bool = False) -> np.ndarray:
         """Frames (length, D) of a motion, in feature units."""
         return self.entries[entry].motion[start : start + length]
+
+    def motions(self, drawn: Pass) -> list[np.ndarray]:
+        """Those drawn, in their order."""
+        return [self.motion(*key) for key in drawn.frames()]
 
 
 class SetEmbeddings:
@@ -110,8 +124,7 @@ class SetEmbeddings:
 
     def motions(self, drawn: Pass) -> np.ndarray:
         """(N, C)."""
-        keys = list(zip(drawn.entry.tolist(), drawn.start.tolist(), drawn.length.tolist()))
-        return self._look_up(keys, lambda new: embed_motion(self.judge, [self.data.motion(*key) for key in new]))
+        return self._look_up(drawn.frames(), lambda new: embed_motion(self.judge, [self.data.motion(*key) for key in new]))
 
     def _look_up(self, keys: list[tuple[int, ...]], encode: Callable[[list], np.ndarray]) -> np.ndarray:
         if new := [key for key in dict.fromkeys(keys) if key not in self.known]:

@@ -1,6 +1,6 @@
 """Protocols: which motions and captions a published table compares, how they are cut, and what repeats 20 times.
 
-One pass over a set draws an order, a caption and a crop for every motion; 32 of them at a time are a pool. A replication
+One pass over a set draws an order, a caption and a crop for every motion; so many of them at a time are a pool. A replication
 judges the rows of a table on such passes, the real row first.
 """
 
@@ -20,6 +20,7 @@ from protos.randomness import derive_seed
 
 # (captions, lengths in frames, seeds) -> features [(T, D)] in their units
 Generate = Callable[[Sequence[Caption], Sequence[int], Sequence[int]], Motions]
+Figures = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,32 @@ class EvaluationProtocol:
     multimodality_texts: int | None = 100  # None: every text
     multimodality_repeats: int = 30
     fid_repeat: Literal["first", "last"] = "first"  # of a text that was made several times, the motion that other metrics see
+    pool: int = metrics.POOL  # motions a text is ranked among
+    embedding_scale: float = 1.0  # of the embeddings that FID and Diversity compare
+    diversity_divisor: float = 1.0  # of the distances of pairs
+
+    def gaussian(self, motion: np.ndarray) -> metrics.Gaussian:
+        """What FID compares, of embeddings (N, C)."""
+        return metrics.gaussian_of(self.embedding_scale * np.asarray(motion, np.float64))
+
+    def diversity(self, motion: np.ndarray, rng: metrics.Random, times: int | None = None) -> float:
+        """Mean distance of random pairs of embeddings (N, C)."""
+        return metrics.diversity(self.embedding_scale * np.asarray(motion, np.float64), rng, times) / self.diversity_divisor
+
+    def figures(
+        self, text: np.ndarray, motion: np.ndarray, reference: metrics.Gaussian, rng: np.random.Generator
+    ) -> Figures:
+        """A table row's numbers but MultiModality, from embeddings (N, C)."""
+        shares = metrics.r_precision(text, motion, pool=self.pool)
+        return {
+            **{f"top{k}": float(share) for k, share in zip(metrics.TOP_K, shares)},
+            "fid": metrics.fid(reference, self.gaussian(motion)),
+            "mm_dist": metrics.matching_score(text, motion),
+            "diversity": self.diversity(motion, rng),
+        }
 
 
+TWO_PEOPLE = {"pool": 96, "embedding_scale": 6.0, "diversity_divisor": 2.0}
 PROTOCOLS = {
     protocol.name: protocol
     for protocol in (
@@ -50,23 +75,13 @@ PROTOCOLS = {
                            multimodality_texts=96, fid_repeat="last"),
         EvaluationProtocol("lamp", "LaMP (Li et al. 2025)", replications=1, captions="first", shuffled=False,
                            reference="same pass", generated_from="same pass", multimodality_texts=0),
+        EvaluationProtocol("intergen", "InterGen (Liang et al. 2024)", **TWO_PEOPLE),
+        EvaluationProtocol("in2in", "in2IN (Ruiz-Ponce et al. 2024)", replications=10, **TWO_PEOPLE),
     )
 }  # fmt: skip
 
 
-Figures = dict[str, float]
 METRICS = ("top1", "top2", "top3", "fid", "mm_dist", "diversity", "multimodality")
-
-
-def figures_of(text: np.ndarray, motion: np.ndarray, reference: metrics.Gaussian, rng: np.random.Generator) -> Figures:
-    """A table row's numbers but MultiModality, from embeddings (N, C)."""
-    shares = metrics.r_precision(text, motion)
-    return {
-        **{f"top{k}": float(share) for k, share in zip(metrics.TOP_K, shares)},
-        "fid": metrics.fid(reference, motion),
-        "mm_dist": metrics.matching_score(text, motion),
-        "diversity": metrics.diversity(motion, rng),
-    }
 
 
 class JudgedMotion(NamedTuple):
@@ -137,7 +152,7 @@ class Evaluation:
         rng = np.random.default_rng(derive_seed(self.seed, "replication", number))
         judged = self._draw(self.data, rng)
         other = self._draw(self.data, rng) if self.protocol.reference == "another pass" else judged
-        reference = metrics.gaussian_of(self.real.motions(other))
+        reference = self.protocol.gaussian(self.real.motions(other))
         found = Replication()
 
         def judge(
@@ -145,8 +160,8 @@ class Evaluation:
         ) -> None:
             """Adds the figures of a row, and each of its motions, for texts and embedded motions (N, C) of a pass."""
             text = of.texts(drawn)
-            found.rows[row] = figures_of(text, motion, reference, rng)
-            places, gaps = metrics.places_in_pools(text, motion), np.linalg.norm(text - motion, axis=-1)
+            found.rows[row] = self.protocol.figures(text, motion, reference, rng)
+            places, gaps = metrics.places_in_pools(text, motion, self.protocol.pool), np.linalg.norm(text - motion, axis=-1)
             columns = (drawn.entry, of.data.captions(drawn), drawn.length, seeds, places, gaps)
             found.motions += [
                 JudgedMotion(row, of.data.entries[i].name, caption.text, int(frames), seed, int(place), float(gap))
@@ -164,18 +179,18 @@ class Evaluation:
             drawn = self._first(self._draw(entrants.given, rng))
             judge(GIVEN, self.given, drawn, self.given.motions(drawn))
         if entrants.noise is not None:
-            found.rows[SHUFFLED] = figures_of(text[rng.permutation(len(text))], motion, reference, rng)
+            found.rows[SHUFFLED] = self.protocol.figures(text[rng.permutation(len(text))], motion, reference, rng)
             noise = embed_motion(self.judge, entrants.noise(judged.length.tolist(), rng))
-            found.rows[NOISE] = figures_of(text, noise, reference, rng)
+            found.rows[NOISE] = self.protocol.figures(text, noise, reference, rng)
         return found
 
     def _draw(self, data: EvaluationSet, rng: np.random.Generator) -> Pass:
-        return data.draw(rng, self.protocol.shuffled, self.protocol.captions == "random")
+        return data.draw(rng, self.protocol.shuffled, self.protocol.captions == "random", self.protocol.pool)
 
     def _first(self, drawn: Pass) -> Pass:
         """Whole pools of a pass up to the one that reaches as many motions as the protocol needs."""
-        enough = self.protocol.enough
-        return drawn if enough is None else drawn.first(-(-enough // metrics.POOL) * metrics.POOL)
+        enough, pool = self.protocol.enough, self.protocol.pool
+        return drawn if enough is None else drawn.first(-(-enough // pool) * pool)
 
     def _generate(
         self, found: Replication, number: int, asked: Pass, generate: Generate, judge: Callable[..., None],

@@ -2,7 +2,7 @@
 
 import gzip
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from model.layers import TransformerLayer, quick_gelu
 from model.model import as_state, read_torch
-from model.text_encoders import Tower, sha256_of
-from model.text_towers import cut, filled, frozen, read_tokenizer, read_tower_weights, rename_layers, renamed
+from model.text_encoders import TextFeatures, Tower, sha256_of
+from model.text_towers import TOWERS, cut, filled, frozen, read_tokenizer, read_tower_weights, rename_layers, renamed
 from protos.reading import FileError, decode_text, read_json, read_lines, refuse_other_formats
 
 BPE_FILE = "bpe_simple_vocab_16e6.txt.gz"
 CARRIED_MERGES = Path(__file__).with_name("clip_merges.txt.gz")  # of it, those that CLIP reads
+VOCABULARY = 49408
 MOST_MERGES = 32 << 20  # bytes of it, unpacked: the published one has 3.2 MB
 START, END = "<|startoftext|>", "<|endoftext|>"
 # OpenAI's files are TorchScript archives; only these, known by their sha256, are opened as such.
@@ -107,18 +108,35 @@ def load_clip(folder: Path, max_tokens: int) -> Tower:
     if dim % 64:
         raise FileError(f"{folder}: weights of width {dim}, expected a multiple of 64: no text tower of CLIP")
     network = frozen(lambda: ClipTower(vocabulary, positions, dim, dim // 64, layers, pooled), state, str(folder))
-    tokenizer = read_tokenizer(folder, vocabulary, **{"vocab.json": _from_words_and_merges, BPE_FILE: _from_merges})
+    tokenizer = read_tokenizer(folder, vocabulary, **TOKENIZERS)
     return Tower(tokenize_by(tokenizer, vocabulary, min(max_tokens, positions)), network)
 
 
 def carried_clip(state: dict[str, Tensor], where: str, max_tokens: int) -> Tower:
-    """Tower, `filled`, of weights under OpenAI's names, which other networks carry without the projection; its vocabulary is the
-    one that comes with the code."""
+    """Tower, `filled`, of weights under OpenAI's names, which other networks carry without the projection."""
     state, layers = renamed(rename_clip, state, Path(where), "words.weight", "positions")
     (vocabulary, dim), positions = state["words.weight"].shape, len(state["positions"])
     network = frozen(lambda: ClipTower(vocabulary, positions, dim, dim // 64, layers, None), state, where)
     limit = min(max_tokens, positions)
     return filled(Tower(tokenize_by(carried_tokenizer(), vocabulary, limit), network), limit)
+
+
+class ClipTokens:
+    """CLIP's tokenizer alone: ids and mask of texts, their marks of start and end included, cut to what CLIP reads."""
+
+    def __init__(self, tokenize: Callable[[str], tuple[list[int], int]]):
+        self._tokenize = tokenize
+
+    def encode(self, texts: Sequence[str]) -> TextFeatures:
+        """ids (B, L), zero beyond each end, and mask (B, L)."""
+        rows = [torch.tensor(self._tokenize(text)[0]) for text in texts]
+        pad = nn.utils.rnn.pad_sequence
+        return TextFeatures(None, None, pad([torch.ones_like(row, dtype=torch.bool) for row in rows], True), pad(rows, True))
+
+
+def load_tokenizer(name: str) -> ClipTokens:
+    """The tokenizer of CLIP under a name of TOWERS: all have one vocabulary, which comes with the code."""
+    return ClipTokens(tokenize_by(carried_tokenizer(), VOCABULARY, TOWERS[name].max_tokens))
 
 
 def carried_tokenizer() -> Any:
@@ -139,6 +157,9 @@ def _from_words_and_merges(file: Path) -> Any:
 
 def _from_merges(file: Path) -> Any:
     return clip_tokenizer(_pairs(_unzipped(file).splitlines()[1 : 49152 - 256 - 2 + 1], file))  # as CLIP's simple_tokenizer.py
+
+
+TOKENIZERS = {"vocab.json": _from_words_and_merges, BPE_FILE: _from_merges}
 
 
 def _pairs(lines: list[str], file: Path) -> list[tuple[str, str]]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from data_loaders.features import FeaturesMismatch
 from data_loaders.text import Caption
@@ -13,6 +13,8 @@ from model.capabilities import VectorSpace
 from model.model import Model
 
 TEXTS_AT_ONCE = 256
+FRAMES_AT_ONCE = {"cpu": 2048}  # of which a batch is embedded where nothing else is said: what the caches of a core hold
+FRAMES_ON_ACCELERATORS = 65536
 
 
 class Embedder(Model, ABC):
@@ -30,9 +32,15 @@ class Embedder(Model, ABC):
     def embed_motions(self, motions: Sequence[np.ndarray]) -> Tensor:
         """Vectors (B, C) of features [(T, D)] in their units, of like length."""
 
-    @abstractmethod
     def motions_at_once(self, frames: int) -> int:
         """How many motions of so many frames are fast to embed together."""
+        return max(1, FRAMES_AT_ONCE.get(self.device.type, FRAMES_ON_ACCELERATORS) // frames)
+
+    def padded(self, motions: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
+        """Motion (B, T, D) in feature units, zero beyond each end, and mask (B, T) of features [(T, D)]."""
+        rows = [torch.as_tensor(np.array(motion, np.float32)) for motion in motions]
+        mask = lengths_to_mask(torch.tensor([len(row) for row in rows]))
+        return nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.device), mask.to(self.device)
 
     @torch.no_grad()
     def encode_text(self, texts: Sequence[str | Caption]) -> Tensor:
@@ -68,3 +76,8 @@ class Embedder(Model, ABC):
                 raise ValueError(f"motion {i} has {len(motion)} frames, this model reads {shortest} to {longest}")
             if not np.isfinite(motion).all():
                 raise ValueError(f"motion {i} holds NaN or infinite values")
+
+
+def lengths_to_mask(lengths: Tensor) -> Tensor:
+    """(B, T) True below each length, T the largest."""
+    return torch.arange(int(lengths.max())) < lengths[:, None]

@@ -14,6 +14,7 @@ from data_loaders.corpus import Batch
 from data_loaders.features import Statistics
 from diffusion.gaussian import Denoise, Diffusion
 from diffusion.guidance import pass_weights, stack_conditions, weighted
+from diffusion.interaction_losses import InteractionWeights, interaction_loss, pooled_squared_error
 from model.capabilities import OWN, Decoding, Guidance, Request
 from model.in2in_config import In2INConfig
 from model.in2in_network import PeopleDenoiser, TextReader
@@ -99,7 +100,10 @@ class In2IN(Model):
         return make(self, requests, decoding, lambda mask: self.guided(condition, mask, guidance))
 
     def loss(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
-        """Terms of one denoising step per sample, scalar: means over all real frames of the batch."""
+        """Terms of one denoising step per sample, each one number of the whole batch; of two people "loss" is their weighted sum.
+
+        Padding is the data's in the prediction too: as published it would count as a jump of the prediction.
+        """
         config, samples = self.config, draws.samples
         x0, mask = self.masked(batch)
         size, device = len(x0), x0.device
@@ -110,8 +114,20 @@ class In2IN(Model):
         condition = drop_texts(self.condition(batch.text_features), chances, config)
         x = self.diffusion.q_sample(x0, t, noise)
         output = self.networks["denoiser"](x, t, condition, mask)
-        squared = (output - self.diffusion.target(x0, x, t, noise)).square().mean(-1)  # (B, T)
-        return {"simple": (squared * mask).sum() / mask.sum()}
+        if self.features.persons == 1:
+            return {"denoising": pooled_squared_error(output, self.diffusion.target(x0, x, t, noise), mask)}
+        predicted = torch.where(mask[..., None], self.diffusion.x0_from_output(output, x, t), x0)
+        return interaction_loss(predicted, x0, self.joints_of, t, mask, self.loss_weights(), self.features.body)
+
+    def joints_of(self, x: Tensor) -> Tensor:
+        """Joints (B, persons, T, J, 3) in metres of normalised features (B, T, persons * D)."""
+        return self.features.joints(self.denormalise(x))
+
+    def loss_weights(self) -> InteractionWeights:
+        """Weights of the terms of the loss of two people."""
+        terms = [field.name for field in fields(InteractionWeights) if hasattr(self.config, f"lambda_{field.name}")]
+        return InteractionWeights(**{name: getattr(self.config, f"lambda_{name}") for name in terms},
+                                  latest_step=self.config.latest_step)  # fmt: skip
 
 
 def drop_texts(condition: Tensor, chances: Tensor, config: In2INConfig) -> Tensor:

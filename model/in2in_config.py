@@ -4,13 +4,13 @@ checkpoints, and the networks' plan.
 Defaults are the published ones (Liang et al. 2024; Ruiz-Ponce et al. 2024), but for the text encoder that is embedded here.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from data_loaders.features import Features
 from model.capabilities import Guidance
 from model.lsremgm_config import Noising, SamplingDefaults
-from protos.flags import CHANNELS, FRAMES, GUIDANCE, LAYERS, SHARE, Bounded, Range, decided, with_defaults
+from protos.flags import CHANNELS, FRAMES, GUIDANCE, LAYERS, SHARE, WEIGHT, Bounded, Range, decided, with_defaults
 
 TWO_PEOPLE, ONE_PERSON = Features(kind="interhuman", fps=30.0), Features(kind="interhuman_person", fps=20.0)
 # Strength by all texts together, by the interaction text alone, by the individual texts alone
@@ -61,6 +61,28 @@ class Texts:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InteractionTerms:
+    """Losses of two people, beside that of the denoiser"""
+
+    lambda_distance_map: Annotated[float, WEIGHT] = 3.0
+    """Weight of the loss on distances between the joints of the two, where they come near."""
+    lambda_joint_affinity: Annotated[float, WEIGHT] = 3.0
+    """Weight of the loss on joints that should touch."""
+    lambda_orientation: Annotated[float, WEIGHT] = 0.01
+    """Weight of the loss on how the two face each other."""
+    lambda_velocity: Annotated[float, WEIGHT] = 30.0
+    """Weight of the loss on the velocities of joints."""
+    lambda_bone_length: Annotated[float, WEIGHT] = 10.0
+    """Weight of the loss on the lengths of bones."""
+    lambda_foot_contact: Annotated[float, WEIGHT] = 30.0
+    """Weight of the loss on the speed of planted feet."""
+    lambda_near_joints: Annotated[float, WEIGHT] = 0.0
+    """Weight of the loss on all distances between the joints of the two, the nearer the more."""
+    latest_step: Annotated[int, Range(0, 10_000)] = 700
+    """Diffusion step up to which these losses count."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Strengths:
     """Guidance by the texts of each role, unless the user asks for another"""
 
@@ -74,7 +96,7 @@ class Strengths:
 
 @dataclass(frozen=True, kw_only=True)
 @with_defaults(sampler="ddim", sampling_steps=50, spacing="strided")
-class In2INConfig(Strengths, SamplingDefaults, Noising, Texts, Network, Bounded):
+class In2INConfig(InteractionTerms, Strengths, SamplingDefaults, Noising, Texts, Network, Bounded):
     """What data and texts decide"""
 
     features: Features = decided(TWO_PEOPLE)
@@ -168,12 +190,4 @@ class DualMDMConfig(DualStrengths, SamplingDefaults, Blend, Bounded):
         return self.guidance_interaction
 
 
-def individual(config: In2INConfig) -> In2INConfig:
-    """The same for one person."""
-    return replace(config, mode="individual", individual_texts=False, features=ONE_PERSON)
-
-
-PRESETS = {
-    "published": {},
-    "intergen": {"individual_texts": False},
-}  # fmt: skip
+PRESETS = {"in2in": {}, "intergen": {"individual_texts": False}}  # of the published weights of two people

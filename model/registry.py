@@ -6,7 +6,9 @@ Nothing is imported before it is needed.
 import importlib
 import logging
 import re
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -68,6 +70,7 @@ def _say(run: Path, taken: str) -> None:
 
 
 MOST_SETTINGS = 16 << 20  # bytes of a config.json or args.json
+MOST_NAMES = 64 << 20  # bytes of what a file of torch.save holds beside numbers
 EVALUATOR_FILE = "text_mot_match/model/finest.tar"
 
 
@@ -128,6 +131,25 @@ def is_first_temos(path: Path) -> bool:
     return path.suffix == ".ckpt" or (path / "checkpoints" / "last.ckpt").is_file()
 
 
+def pickled_names(path: Path) -> bytes:
+    """What a file of torch.save holds beside numbers, the names of its tensors among it; nothing where it is none."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            about = next((each for each in archive.infolist() if each.filename.endswith("/data.pkl")), None)
+            if about is None or about.file_size > MOST_NAMES:
+                return b""
+            with archive.open(about) as file:
+                return file.read(MOST_NAMES)
+    except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, ValueError, struct.error):
+        return b""
+
+
+def is_interclip(path: Path) -> bool:
+    """Whether a .ckpt, or the folder of one, of InterCLIP, by a name that its weights alone have."""
+    files = [path] if path.suffix == ".ckpt" else list(path.glob("*.ckpt")) if path.is_dir() else []
+    return len(files) == 1 and b"motion_encoder.query_token" in pickled_names(files[0])
+
+
 def is_mdm(path: Path) -> bool:
     """Whether a folder with args.json, or a file in one, as MDM publishes them."""
     return ((path if path.is_dir() else path.parent) / "args.json").is_file()
@@ -138,23 +160,13 @@ def in2in_file(path: Path) -> Path | None:
     file itself, or the last of a folder. None where there is none.
     """
     found = sorted(path.iterdir(), key=_numbers) if path.is_dir() else [path]
-    files = [file for file in found if file.suffix in (".pt", ".ckpt") and names_parameter(file, b"decoder.net")]
+    files = [file for file in found if file.suffix in (".pt", ".ckpt") and b"decoder.net" in pickled_names(file)]
     return files[-1] if files else None
 
 
 def _numbers(path: Path) -> list[int]:
     """Of a name such as epoch=1999-step=352000.pt."""
     return [int(number) for number in re.findall(r"\d{1,18}", path.name)]
-
-
-def names_parameter(file: Path, beginning: bytes) -> bool:
-    """Whether a file of torch.save names a parameter that begins so: its pickle is looked through, not read."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            names = (name for name in archive.namelist() if name.endswith("/data.pkl"))
-            return any(beginning in archive.open(name).read(MOST_SETTINGS) for name in names)
-    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError, RuntimeError):
-        return False  # absent, damaged or of another form
 
 
 def evaluator_at(path: Path) -> str | None:
@@ -177,6 +189,8 @@ SYSTEMS = {  # the first whose layout recognises a path is taken; a .ckpt that n
             Layout(lambda path: in2in_file(path) is not None, "model.official.in2in:load_in2in"),)),
         System("dualmdm", "model.in2in_config:DualMDMConfig", "model.dualmdm:DualMDM",
                {"interaction": "in2in", "individual": "in2in"}),
+        System("interclip", "model.interclip_config:InterCLIPConfig", "model.interclip:InterCLIP", published=(
+            Layout(is_interclip, "model.official.interclip:load_interclip"),)),
         System("tmr", "model.tmr_config:TMRConfig", "model.tmr:TMR", published=(
             Layout(is_tmr_run, "model.official.tmr:load_tmr", "model.official.tmr:config_at"),
             Layout(is_first_temos, "model.official.temos:load_temos"))),

@@ -16,7 +16,7 @@ from data_loaders.corpus import Batch
 from data_loaders.features import Statistics
 from data_loaders.text import Caption
 from model.capabilities import OWN, Decoding, Request, VectorSpace
-from model.embedder import Embedder
+from model.embedder import Embedder, lengths_to_mask
 from model.layers import EPS, Posterior, TransformerLayer, sinusoidal_table
 from model.model import Draws, Model, require_only
 from model.text_encoders import TextEncoder, TextFeatures
@@ -25,8 +25,6 @@ from model.tmr_config import TMRConfig
 from model.tmr_losses import Captions, LatentNoise, LengthGroups, captions_of, loss_terms
 from protos.randomness import derive_seed, randn
 
-FRAMES_AT_ONCE = {"cpu": 2048}  # of which a batch is encoded where nothing else is said: what the caches of a core hold
-FRAMES_ON_ACCELERATORS = 65536
 ACTIVATIONS = {"gelu": F.gelu, "relu": F.relu}
 
 
@@ -162,13 +160,8 @@ class TMR(Embedder):
         return self.text_posterior(self.word_features(texts)).mean
 
     def embed_motions(self, motions: Sequence[np.ndarray]) -> Tensor:
-        rows = [torch.as_tensor(np.array(motion, np.float32)) for motion in motions]
-        mask = lengths_to_mask(torch.tensor([len(row) for row in rows])).to(self.device)
-        motion = self.normalise(nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.device))  # (B, T, D)
-        return self.motion_posterior(motion * mask[..., None], mask).mean
-
-    def motions_at_once(self, frames: int) -> int:
-        return max(1, FRAMES_AT_ONCE.get(self.device.type, FRAMES_ON_ACCELERATORS) // frames)
+        motion, mask = self.padded(motions)
+        return self.motion_posterior(self.normalise(motion) * mask[..., None], mask).mean
 
     @torch.no_grad()
     def generate(self, requests: Sequence[Request], decoding: Decoding = OWN) -> list[Tensor]:
@@ -193,8 +186,3 @@ class TMR(Embedder):
         if not self.config.vae:
             return Posterior(mean, torch.full_like(mean, -torch.inf))
         return Posterior(mean, outputs[:, 1] + self.config.log_variance_shift)
-
-
-def lengths_to_mask(lengths: Tensor) -> Tensor:
-    """(B, T) True below each length, T the largest."""
-    return torch.arange(int(lengths.max())) < lengths[:, None]

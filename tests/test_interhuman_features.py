@@ -9,6 +9,7 @@ from data_loaders.feature_statistics import feature_mean_std, mean_std
 from data_loaders.features import Features, FeaturesMismatch, Statistics, interhuman_blocks, kind_of_width
 from data_loaders.humanml_features import features_from_joints, mirror_joints
 from data_loaders.skeleton import load_skeleton
+from tests.shared import shared
 from tests.synthetic import walk_in_a_curve
 
 BODY = load_skeleton("humanml")
@@ -163,6 +164,15 @@ def test_published_statistics_of_a_person_serve_both():
     pair = Statistics.published("interhuman", PAIR)
     assert pair.mean.shape == (524,) and np.array_equal(pair.mean[:262], pair.mean[262:])
     assert (pair.std > 0.007).all()
+
+
+def test_published_statistics_are_those_published():
+    with np.load(shared("golden", "in2in", "stats.npz")) as file:
+        for name, key in (("interhuman", "interhuman"), ("interhuman_hml3d", "hml3d")):
+            carried = Statistics.published(name, Features(kind="interhuman_person"), "float64")
+            for values, part in ((carried.mean, "mean"), (carried.std, "std")):
+                published = file[f"{key}_{part}"]
+                assert np.array_equal(values.astype(published.dtype), published)
 
 
 def test_two_people_share_their_statistics():

@@ -12,9 +12,10 @@ import torch
 from data_loaders.features import Features, Statistics
 from data_loaders.motion_files import motion_of
 from model.checkpoints import from_pretrained
+from model.embedder import lengths_to_mask
 from model.official import temos as official
 from model.official.tmr import MODULES, config_from_run, extract, load_tmr, tmr_name
-from model.tmr import TMR, lengths_to_mask
+from model.tmr import TMR
 from model.tmr_config import TMRConfig
 from protos.outputs import OutputError
 from protos.reading import FileError

@@ -13,10 +13,11 @@ from data_loaders.motion_files import motion_of
 from model import tmr_losses as losses
 from model.capabilities import Request
 from model.checkpoints import from_pretrained, save_pretrained
+from model.embedder import lengths_to_mask
 from model.layers import Posterior, cosines
 from model.text_encoders import with_text_features
 from model.text_towers import load_text_encoder
-from model.tmr import TMR, lengths_to_mask
+from model.tmr import TMR
 from model.tmr_config import TMRConfig
 from protos.reading import FileError
 from sample.search import score

@@ -11,6 +11,7 @@ from torch import Tensor
 from data_loaders.features import Statistics
 from diffusion.gaussian import Denoise, Diffusion
 from diffusion.guidance import blend_share, held
+from diffusion.interaction_losses import interaction_loss, pooled_squared_error
 from diffusion.samplers import sample_steps
 from model.capabilities import Guidance
 from model.clip_tower import ClipTower, carried_tokenizer, rename_clip, tokenize_by
@@ -18,17 +19,21 @@ from model.dualmdm import DualMDM
 from model.in2in import In2IN
 from model.in2in_config import ONE_PERSON, TWO_PEOPLE, In2INConfig
 from model.in2in_network import PeopleDenoiser, TextReader
+from model.interclip import InterCLIP
+from model.interclip_config import InterCLIPConfig
 from model.layers import sinusoidal_table
 from model.lsremgm_network import zero_where
 from model.official.in2in import NETWORKS, NOT_LOADED, UNUSED, Kind, in2in_name
+from model.official.interclip import interclip_name
 from model.official.weights import rename
 from model.text_encoders import Tower
 from model.text_towers import filled
 from protos.randomness import seed_everything
+from tests.golden.in2in_losses import joints_of, weighted, weights_of
 from tests.golden.references import load_weights
 from tests.golden.runner import Case
 from tests.golden.tmr_model import require_ours
-from train.loop import learning_rate
+from train.loop import clip_gradients, learning_rate
 from train.options import TrainOptions
 
 KINDS: dict[str, Kind] = {
@@ -253,6 +258,8 @@ def rate_factor(case: Case) -> dict[str, Any]:
 def parameter_shapes(case: Case) -> dict[str, Any]:
     """Published names and shapes of our full-size networks; sinusoids, tower and unused layers are no parameters of ours."""
     config, expected = case.config, case.expected["shapes"]
+    if config["system"] == "interclip":
+        return judge_shapes(config, expected)
     kinds = {"dualmdm": ("interaction", "individual")}.get(config["system"]) or (KINDS[config["system"]],)
     shapes = {}
     for kind in kinds:
@@ -271,6 +278,59 @@ def parameter_shapes(case: Case) -> dict[str, Any]:
 
 def is_left_out(key: str) -> bool:
     return any(re.search(pattern, key) for pattern in (*NOT_LOADED, UNUSED))
+
+
+def judge_shapes(config: dict[str, Any], expected: dict[str, Any]) -> dict[str, Any]:
+    """Those of InterCLIP."""
+    ours = InterCLIPConfig(
+        text_encoder="clip-l14-336", latent_dim=config["latent"], ff_size=config["ff"], num_heads=config["heads"],
+        num_layers=config["layers"], text_width=config["text"], text_dim=config["text"],
+    )  # fmt: skip
+    with torch.device("meta"):
+        networks = InterCLIP(ours).networks
+    shapes = {interclip_name(name): list(value.shape) for name, value in networks.state_dict().items()}
+    return {"shapes": shapes | {key: shape for key, shape in expected.items() if key.endswith(".pe")}}
+
+
+def training_terms(case: Case, model: In2IN) -> dict[str, Tensor]:
+    """Terms of a training step under the published names, on given noise, steps and texts; padding as published."""
+    require_ours(case.config, {"schedule": "cosine", "prediction": "x0", "condition_dropout": 0.0, "padding_mask": True})
+    values = tensors(case)
+    mean, std = values["mean"].float(), values["std"].float()
+    people = values["raw_motion"].unflatten(-1, (-1, case.config["net"]["input"]))  # (B, T, P, 262)
+    x0, t, mask = ((people - mean) / std).flatten(2), values["t"], mask_of(values)
+    x = model.diffusion.q_sample(x0, t, values["noise"])
+    output = model.networks["denoiser"](x, t, texts_of(values["cond"], case.config["net"]), mask)
+    if people.shape[2] == 1:
+        simple = pooled_squared_error(output, x0, mask)
+        return {"simple": simple, "A": simple, "total": simple}
+    weights = weights_of(case.config)
+    found = weighted(interaction_loss(output, x0, partial(joints_of, mean=mean, std=std), t, mask, weights), weights)
+    return {**found, "total": found["loss"]}
+
+
+@torch.no_grad()
+def training_loss(case: Case) -> dict[str, Any]:
+    return training_terms(case, model_of(case.config["net"], case.weights, KINDS[case.config["net_mode"]]))
+
+
+def optimiser_step(case: Case) -> dict[str, Any]:
+    """A step on the whole loss with clipped gradients, dropout off."""
+    config = case.config
+    require_ours(config, {"dropout_active": False, "loss": "total", "parameters": "all of the weights prefix"})
+    kind, settings = KINDS[config["net_mode"]], config["optimiser"]
+    model = model_of(config["net"], case.weights, kind)
+    network = model.networks["denoiser"].requires_grad_()
+    optimiser = torch.optim.AdamW(network.parameters(), settings["lr"], tuple(settings["betas"]), settings["eps"],
+                                  settings["weight_decay"])  # fmt: skip
+    total = training_terms(case, model)["total"]
+    total.backward()
+    norm = clip_gradients(network, config["clip_grad_norm"])
+    names = {in2in_name(f"denoiser.{name}", kind): parameter for name, parameter in network.named_parameters()}
+    gradients = {f"grad:{name}": parameter.grad.clone() for name, parameter in names.items()}
+    optimiser.step()
+    after = {f"after:{name}": parameter.detach() for name, parameter in names.items()}
+    return {"total": total, "grad_norm_before_clip": norm, **gradients, **after}
 
 
 def weight_recipe(case: Case) -> dict[str, Any]:
@@ -296,4 +356,6 @@ HANDLERS = {
     "lr_factor": rate_factor,
     "state_dict_shapes": parameter_shapes,
     "weight_recipe": weight_recipe,
+    "training_loss": training_loss,
+    "optimiser_step": optimiser_step,
 }

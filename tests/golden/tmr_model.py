@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 
 from model import tmr_losses as losses
+from model.embedder import lengths_to_mask
 from model.layers import Posterior, cosines
 from model.official.tmr import MODULES, tmr_name
 from model.official.weights import rename
 from model.text_encoders import TextFeatures
-from model.tmr import TMR, lengths_to_mask
+from model.tmr import TMR
 from model.tmr_config import TMRConfig
 from sample.search import score
 from tests.golden.columns import Columns

@@ -12,11 +12,12 @@ from data_loaders.features import Features, Statistics
 from data_loaders.smpl_body import published_stride
 from evaluations.ape_ave import ape_ave
 from model import tmr_losses as losses
+from model.embedder import lengths_to_mask
 from model.layers import EPS, Posterior
 from model.official.temos import from_state
 from model.text_encoders import TextEncoder
 from model.text_towers import load_bert
-from model.tmr import TMR, lengths_to_mask
+from model.tmr import TMR
 from model.tmr_config import TMRConfig
 from tests.golden import references
 from tests.golden.runner import Case
