@@ -1,8 +1,10 @@
-"""What steers a sampler: classifier-free guidance, with conditions stacked along the batch for one network call, and
-in-painting.
+"""What steers a sampler: classifier-free guidance, with conditions stacked along the batch for one network call, blending of two
+denoisers, and in-painting.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -10,6 +12,8 @@ from torch import Tensor
 from diffusion.gaussian import Denoise, EditX0
 
 Scale = float | Tensor
+BlendSchedule = Literal["exp", "exp-inv", "lin", "const"]
+BLEND_HORIZON = 1000  # steps of the published schedules, whatever the diffusion's
 
 
 def guided(denoise: Denoise, scales: Scale | Sequence[Scale], nested: bool = False) -> Denoise:
@@ -33,6 +37,59 @@ def guided(denoise: Denoise, scales: Scale | Sequence[Scale], nested: bool = Fal
         return guided_x
 
     return denoise_guided
+
+
+def pass_weights(scales: Sequence[float]) -> dict[int, float]:
+    """The passes of a network that guidance by several conditions asks for, and how much each counts: pass 0 without a condition,
+    pass k under the k-th. u + Σ s_k (c_k − u), Liu et al. 2022 (composable diffusion), Eq. 11; what counts 0 is left out.
+    """
+    weights = (1 - math.fsum(scales), *scales)
+    return {number: weight for number, weight in enumerate(weights) if weight}
+
+
+def weighted(denoise: Denoise, weights: Sequence[float]) -> Denoise:
+    """Denoiser of B samples from one that answers K·B rows, B for each of K passes: their weighted sum."""
+
+    def denoise_weighted(x: Tensor, t: Tensor) -> Tensor:
+        rows = denoise(stack_conditions(x, len(weights)), stack_conditions(t, len(weights)))  # (K B, ...)
+        return sum(weight * answer for weight, answer in zip(weights, rows.chunk(len(weights)), strict=True))
+
+    return denoise_weighted
+
+
+def blend_share(schedule: BlendSchedule, value: float, t: Tensor) -> Tensor:
+    """Share (B,), float64, of the second of two denoisers at original steps t (B,). Ruiz-Ponce et al. 2024, §3.3 (DualMDM)."""
+    t = t.double()
+    if schedule == "const":
+        return torch.full_like(t, value)
+    if schedule == "lin":
+        return t / BLEND_HORIZON
+    fallen = torch.exp(-value * (BLEND_HORIZON - t))
+    return fallen if schedule == "exp" else 1 - fallen
+
+
+def blended(first: Denoise, second: Callable[[Tensor, Tensor, Tensor], Tensor], share: Callable[[Tensor], Tensor]) -> Denoise:
+    """first + w(t) (second − first), share(t) (B,) being w. `second(x, t, x0)` is told the x0 that `first` predicts."""
+
+    def denoise(x: Tensor, t: Tensor) -> Tensor:
+        x0 = first(x, t)
+        return x0 + _per_sample(share(t), x) * (second(x, t, x0) - x0)
+
+    return denoise
+
+
+def held(denoise: Denoise, given: Tensor, columns: Sequence[int]) -> Denoise:
+    """Denoiser that sees `columns` of x (B, T, D) as in `given` (B, T, D) at every step, not noised: InterGen's control of where
+    people go, by the x and z of their pelvis. Its x0 of these columns is the network's.
+    """
+    columns = list(columns)
+
+    def denoise_held(x: Tensor, t: Tensor) -> Tensor:
+        x = x.clone()
+        x[..., columns] = given[..., columns]
+        return denoise(x, t)
+
+    return denoise_held
 
 
 def stack_conditions(condition: Tensor | None, copies: int) -> Tensor | None:

@@ -49,11 +49,23 @@ class ReadsWords(Protocol):
 
 
 @dataclass(frozen=True)
+class Guidance:
+    """How strongly the motion of several people follows texts: all of them together, the one about all people, those about one
+    each. None: as the model's configuration says.
+    """
+
+    together: float | None = None
+    interaction: float | None = None
+    individual: float | None = None
+
+
+@dataclass(frozen=True)
 class Request:
     """One motion to make: what it shows, its length in frames, and the seed of its noise.
 
-    `text`: of a model that makes motion piece by piece perhaps several, one for each. What else may be given has no batch
-    axis: `motion` (T, F) in feature units with `keep` (T, F or 1) True where it stays, an edit; `prefix` (context, F) in
+    `text`: of a model that makes motion piece by piece perhaps several, one for each; of two people what they do together,
+    with `individual_texts` about each, else these follow from it (model/individual_texts.py). What else may be given has no
+    batch axis: `motion` (T, F) in feature units with `keep` (T, F or 1) True where it stays, an edit; `prefix` (context, F) in
     feature units, how the motion begins, part of the result with `include_prefix`; `target`, where it ends, (8, 3) and (8,);
     `action`, the number of an action.
     """
@@ -67,13 +79,17 @@ class Request:
     include_prefix: bool = False
     target: TargetLocation | None = None
     action: int | None = None
+    individual_texts: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """How motion is made; None takes what the model's configuration says. `sampling_steps`: 20, "ddim20", ..."""
+    """How motion is made; None takes what the model's configuration says. `sampling_steps`: 20, "ddim20", ...
 
-    guidance_scale: float | None = None
+    One `guidance_scale` is by all texts together, 1 following them without guidance.
+    """
+
+    guidance_scale: float | Guidance | None = None
     sampler: SamplerName | None = None
     sampling_steps: int | str | None = None
     smoothing: float | None = None

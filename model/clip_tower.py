@@ -12,19 +12,11 @@ from torch import Tensor, nn
 from model.layers import TransformerLayer, quick_gelu
 from model.model import as_state, read_torch
 from model.text_encoders import TextFeatures, Tower, sha256_of
-from model.text_towers import (
-    TOWERS,
-    cut,
-    find_folder,
-    frozen,
-    read_tokenizer,
-    read_tower_weights,
-    rename_layers,
-    renamed,
-)
+from model.text_towers import TOWERS, cut, filled, frozen, read_tokenizer, read_tower_weights, rename_layers, renamed
 from protos.reading import FileError, decode_text, read_json, read_lines, refuse_other_formats
 
 BPE_FILE = "bpe_simple_vocab_16e6.txt.gz"
+CARRIED_MERGES = Path(__file__).with_name("clip_merges.txt.gz")  # of it, those that CLIP reads
 VOCABULARY = 49408
 MOST_MERGES = 32 << 20  # bytes of it, unpacked: the published one has 3.2 MB
 START, END = "<|startoftext|>", "<|endoftext|>"
@@ -36,12 +28,13 @@ OPENAI_SHA256 = {
 
 
 class ClipTower(nn.Module):
-    """(pooled (B, P), tokens (B, L, C)) of token ids (B, L) that end with the end mark; nothing is normalised.
+    """(pooled (B, P), tokens (B, L, C)) of token ids (B, L), the end mark being the highest; nothing is normalised.
 
-    Attention is causal, so what pads a text after its end mark in the original has no influence.
+    Attention is causal, so what pads a text after its end mark in the original has no influence on the tokens up to it.
     """
 
-    def __init__(self, vocabulary: int, positions: int, dim: int, num_heads: int, num_layers: int, pooled: int):
+    def __init__(self, vocabulary: int, positions: int, dim: int, num_heads: int, num_layers: int, pooled: int | None):
+        """pooled: P; None for a tower without projection, whose end mark is taken as it is."""
         super().__init__()
         self.words = nn.Embedding(vocabulary, dim)
         self.positions = nn.Parameter(torch.zeros(positions, dim))
@@ -49,14 +42,14 @@ class ClipTower(nn.Module):
             TransformerLayer(dim, num_heads, 4 * dim, 0.0, norm_first=True, causal=True, activation=quick_gelu)
             for _ in range(num_layers))
         self.norm = nn.LayerNorm(dim)
-        self.projection = nn.Linear(dim, pooled, bias=False)
+        self.projection = nn.Identity() if pooled is None else nn.Linear(dim, pooled, bias=False)
 
     def forward(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         x = self.words(ids) + self.positions[: ids.shape[1]]  # (B, L, C)
         for layer in self.layers:
             x = layer(x)
         x = self.norm(x)
-        return self.projection(x[:, -1]), x
+        return self.projection(x[torch.arange(len(x)), ids.argmax(-1)]), x
 
 
 OPENAI_LAYER = {
@@ -80,12 +73,14 @@ HUGGING_FACE_NAMES = {
 def rename_clip(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Our names from OpenAI's or Hugging Face's; vision weights are left out."""
     if "token_embedding.weight" in state:
-        names, projection = OPENAI_NAMES, state["text_projection"].T
+        names, projection = OPENAI_NAMES, state["text_projection"].T if "text_projection" in state else None
         layers = rename_layers(state, "transformer.resblocks.", OPENAI_LAYER)
     else:
         names, projection = HUGGING_FACE_NAMES, state["text_projection.weight"]
         layers = rename_layers(state, "text_model.encoder.layers.", HUGGING_FACE_LAYER)
-    ours = {**{new: state[old] for new, old in names.items()}, "projection.weight": projection, **layers}
+    ours = {**{new: state[old] for new, old in names.items()}, **layers}
+    if projection is not None:
+        ours["projection.weight"] = projection
     return {name: value.float().contiguous() for name, value in ours.items()}
 
 
@@ -113,7 +108,17 @@ def load_clip(folder: Path, max_tokens: int) -> Tower:
     if dim % 64:
         raise FileError(f"{folder}: weights of width {dim}, expected a multiple of 64: no text tower of CLIP")
     network = frozen(lambda: ClipTower(vocabulary, positions, dim, dim // 64, layers, pooled), state, str(folder))
-    return Tower(_tokenize(folder, vocabulary, min(max_tokens, positions)), network)
+    tokenizer = read_tokenizer(folder, vocabulary, **TOKENIZERS)
+    return Tower(tokenize_by(tokenizer, vocabulary, min(max_tokens, positions)), network)
+
+
+def carried_clip(state: dict[str, Tensor], where: str, max_tokens: int) -> Tower:
+    """Tower, `filled`, of weights under OpenAI's names, which other networks carry without the projection."""
+    state, layers = renamed(rename_clip, state, Path(where), "words.weight", "positions")
+    (vocabulary, dim), positions = state["words.weight"].shape, len(state["positions"])
+    network = frozen(lambda: ClipTower(vocabulary, positions, dim, dim // 64, layers, None), state, where)
+    limit = min(max_tokens, positions)
+    return filled(Tower(tokenize_by(carried_tokenizer(), vocabulary, limit), network), limit)
 
 
 class ClipTokens:
@@ -130,13 +135,17 @@ class ClipTokens:
 
 
 def load_tokenizer(name: str) -> ClipTokens:
-    """The tokenizer of an encoder of TOWERS, for which its weights need not be here. FileError where its files are not."""
-    spec = TOWERS[name]
-    return ClipTokens(_tokenize(find_folder(name, spec, ("tokenizer.json", *TOKENIZERS)), VOCABULARY, spec.max_tokens))
+    """The tokenizer of CLIP under a name of TOWERS: all have one vocabulary, which comes with the code."""
+    return ClipTokens(tokenize_by(carried_tokenizer(), VOCABULARY, TOWERS[name].max_tokens))
 
 
-def _tokenize(folder: Path, vocabulary: int, max_tokens: int) -> Callable[[str], tuple[list[int], int]]:
-    tokenizer = read_tokenizer(folder, vocabulary, **TOKENIZERS)
+def carried_tokenizer() -> Any:
+    """CLIP's own, whose vocabulary comes with the code."""
+    return _from_merges(CARRIED_MERGES)
+
+
+def tokenize_by(tokenizer: Any, vocabulary: int, max_tokens: int) -> Callable[[str], tuple[list[int], int]]:
+    """text -> ids between the marks of start and end, and how many were cut."""
     start, end = vocabulary - 2, vocabulary - 1
     return lambda text: cut([start, *tokenizer.encode(text, add_special_tokens=False).ids, end], max_tokens)
 

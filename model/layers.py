@@ -54,14 +54,16 @@ class Attention(nn.Module):
 
     `forward(x (B, N, C), memory (B, M, C), keep (B, M) True = real)` returns (B, N, C); without `memory` it attends
     to itself, `causal` to no later token. At least one entry of `keep` must be True in every row: a softmax over
-    nothing is not a number.
+    nothing is not a number. With `zero_slot` there is one more key and value, both zero, that are never hidden
+    (add_zero_attn of torch; not for `causal`): a query may attend to nothing.
     """
 
-    def __init__(self, dim: int, num_heads: int, dropout: float = 0.0):
+    def __init__(self, dim: int, num_heads: int, dropout: float = 0.0, zero_slot: bool = False):
         super().__init__()
         if dim % num_heads:
             raise ValueError(f"latent size {dim} is not a multiple of {num_heads} attention heads")
         self.num_heads = num_heads
+        self.zero_slot = zero_slot
         self.dropout = dropout
         self.qkv = nn.Linear(dim, 3 * dim)
         self.out = nn.Linear(dim, dim)
@@ -71,7 +73,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, memory: Tensor | None = None, keep: Tensor | None = None,
                 causal: bool = False) -> Tensor:
-        if memory is not None and memory.shape[1] == 1 and keep is None:
+        if memory is not None and memory.shape[1] == 1 and keep is None and not self.zero_slot:
             return self._attend_to_one(x.shape[1], memory)
         if memory is None:
             query, key, value = self.qkv(x).chunk(3, dim=-1)  # (B, N, C) each
@@ -79,6 +81,9 @@ class Attention(nn.Module):
             dim = x.shape[-1]
             query = F.linear(x, self.qkv.weight[:dim], self.qkv.bias[:dim])  # (B, N, C)
             key, value = F.linear(memory, self.qkv.weight[dim:], self.qkv.bias[dim:]).chunk(2, dim=-1)  # (B, M, C)
+        if self.zero_slot:
+            key, value = F.pad(key, (0, 0, 0, 1)), F.pad(value, (0, 0, 0, 1))  # (B, M + 1, C)
+            keep = None if keep is None else F.pad(keep, (0, 1), value=True)
         query, key, value = (y.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for y in (query, key, value))
         visible = None if keep is None else keep[:, None, None, :]  # (B, 1, 1, M)
         if causal and visible is not None:

@@ -1,8 +1,7 @@
 """LS-ReMGM as one object: the denoiser with what makes it a model, its training objective, and how it samples.
 
 Tevet et al. 2023, §3; DiP: Tevet et al. 2025. Models without `mask_frames` are sampled at full length and cut, masked ones at the
-requested length, prefix models (DiP) piece by piece. Every sample draws its noise from its own seed, so it does not depend on the
-batch or on padding.
+requested length, prefix models (DiP) piece by piece.
 """
 
 import logging
@@ -17,24 +16,20 @@ from data_loaders.corpus import Batch
 from data_loaders.edit_masks import EditError, TargetLocation, target_location, target_rows
 from data_loaders.features import FeaturesMismatch, Statistics
 from diffusion.gaussian import Denoise, Diffusion
-from diffusion.guidance import dropped_rows, guided, keep_given, stack_conditions
+from diffusion.guidance import dropped_rows, guided, stack_conditions
 from diffusion.losses import LossWeights, MotionTerms, masked_goal_l2, training_loss
-from diffusion.samplers import sample
 from model.capabilities import OWN, Decoding, Request
 from model.lsremgm_config import LSReMGMConfig
 from model.lsremgm_network import MotionDenoiser
 from model.model import Draws, Generators, Model, require_only
+from model.sampling import check_lengths, edit_of, run, sample_noise, scale_of, smooth
 from model.text_encoders import TextEncoder, TextFeatures
 from model.text_towers import load_text_encoder
-from protos.randomness import derive_seed, rand, randint, randn, seeded_randn
+from protos.randomness import rand, randint, randn
 
 log = logging.getLogger(__name__)
 # DiP draws one of these sets per sample; each joint comes with a heading.
 TARGET_SETS = ((), ("pelvis",), ("traj",), ("right_wrist",), ("left_wrist",), ("right_foot",), ("left_foot",))
-
-
-class LengthError(ValueError):
-    """A length that the model cannot make."""
 
 
 class LSReMGM(Model):
@@ -80,7 +75,7 @@ class LSReMGM(Model):
         A prefix model takes several texts for a motion, one for each piece of `pred_len` frames.
         """
         config = self.eval().config
-        check_lengths(self, [request.frames for request in requests])
+        check_lengths([request.frames for request in requests], self.features, None if config.context_len else config.max_frames)
         taken = ["prefix", "include_prefix"] if config.context_len else ["motion", "keep"]
         taken += ["target"] * (config.target_encoder != "none") + ["action"] * (config.condition == "action")
         for request in requests:
@@ -161,16 +156,6 @@ class LSReMGM(Model):
             raise FeaturesMismatch("an action model trains on action numbers in place of texts") from None
 
 
-def check_lengths(model: LSReMGM, lengths: Sequence[int]) -> None:
-    """LengthError unless every length can be made: 1 to max_frames, without an end for prefix models."""
-    longest = None if model.config.context_len else model.config.max_frames
-    for length in lengths:
-        if length < 1 or (longest is not None and length > longest):
-            fps = model.features.fps
-            limit = "" if longest is None else f" to {longest} ({longest / fps:.1f} s at {fps:g} frames per second)"
-            raise LengthError(f"this model makes motions of 1{limit} frames, not {length}")
-
-
 def denoiser(model: LSReMGM, requests: Sequence[Request], texts: Sequence[str], mask: Tensor, guidance_scale: float,
              prefix: Tensor | None = None) -> Denoise:
     """denoise(x, t) under the texts, and what else was asked, with classifier-free guidance, both passes in one batch.
@@ -216,36 +201,11 @@ def _actions(requests: Sequence[Request], known: int) -> Tensor:
     return torch.tensor([request.action for request in requests])
 
 
-def scale_of(model: LSReMGM, decoding: Decoding) -> float:
-    """The guidance scale to use; 1 for a model that never learned to do without its condition."""
-    asked, own = decoding.guidance_scale, model.config.own_guidance
-    scale = model.config.guidance_scale if asked is None else float(asked)
-    if not math.isfinite(scale):
-        raise ValueError(f"guidance scale {scale}: expected a finite number")
-    if own is None and asked is not None and scale != 1:
-        none = model.config.condition == "none"
-        why = "has no condition to follow" if none else "was trained with its condition always present"
-        log.warning("guidance scale %g is ignored: this model %s", scale, why)
-    return 1.0 if own is None else scale
-
-
-def _run(model: LSReMGM, denoise: Denoise, shape: tuple[int, ...], noise: Callable, decoding: Decoding,
-         edit_x0: Callable | None = None) -> Tensor:
-    start = noise(torch.empty(shape, device=model.device))
-    sampler = decoding.sampler or model.config.sampler
-    if decoding.eta and sampler != "ddim":
-        raise ValueError(f"eta {decoding.eta:g}: only the sampler ddim takes it, not {sampler}")
-    if decoding.order is not None and sampler not in ("plms", "dpmpp"):
-        raise ValueError(f"order {decoding.order}: only the samplers plms and dpmpp take it, not {sampler}")
-    steps = model.config.sampling_steps if decoding.sampling_steps is None else decoding.sampling_steps
-    if isinstance(steps, int) and model.config.spacing == "trailing":
-        steps = f"trailing{steps}"
-    return sample(denoise, start, model.diffusion, sampler=sampler, sampling_steps=steps, noise=noise,
-                  eta=decoding.eta or 0.0, order=decoding.order, edit_x0=edit_x0, on_step=decoding.on_step)
-
-
 def _generate_whole(model: LSReMGM, requests: Sequence[Request], decoding: Decoding) -> list[Tensor]:
     """At max_frames without frame masks, else at the longest length."""
+    if model.parts and any(request.motion is not None for request in requests):
+        raise EditError("this model works in latents of an autoencoder: frames and body parts cannot be kept; "
+                        "use a model without an autoencoder to edit")
     config, step, lengths = model.config, model.frames_per_token, [request.frames for request in requests]
     frames = max(lengths) if config.mask_frames else config.max_frames
     tokens = -(-frames // step)
@@ -253,29 +213,9 @@ def _generate_whole(model: LSReMGM, requests: Sequence[Request], decoding: Decod
     mask = torch.arange(tokens * step, device=model.device) < -(-length // step) * step  # (B, T), whole tokens
     texts, noise = [request.text for request in requests], sample_noise([request.seed for request in requests])
     denoise = denoiser(model, requests, texts, mask[:, ::step], scale_of(model, decoding))
-    x = _run(model, denoise, (len(requests), tokens, model.num_channels), noise, decoding, _edit(model, requests, tokens))
+    x = run(model, denoise, (len(requests), tokens, model.num_channels), noise, decoding, edit_of(model, requests, tokens))
     features = model.from_diffused(x, mask)  # (B, T, D)
     return [row[:n] for row, n in zip(features, lengths, strict=True)]
-
-
-def _edit(model: LSReMGM, requests: Sequence[Request], frames: int) -> Callable[[Tensor], Tensor] | None:
-    """Replacement of the kept part of x0 (B, T, D), padded or cut to `frames`; None where nothing is given."""
-    if all(request.motion is None for request in requests):
-        return None
-    if model.parts:
-        raise EditError("this model works in latents of an autoencoder: frames and body parts cannot be kept; "
-                        "use a model without an autoencoder to edit")
-    motion = torch.zeros(len(requests), frames, model.num_channels, device=model.device)
-    keep = torch.zeros_like(motion, dtype=torch.bool)
-    for row, request in enumerate(requests):
-        if request.motion is None:
-            continue
-        if request.keep is None:
-            raise EditError("an edit needs `keep` beside the motion: True where the motion stays")
-        given = min(len(request.motion), frames)
-        motion[row, :given] = model.normalise(request.motion[:given].to(model.device))
-        keep[row, :given] = request.keep[:given].to(model.device)
-    return keep_given(motion, keep)
 
 
 def _generate_pieces(model: LSReMGM, requests: Sequence[Request], decoding: Decoding) -> list[Tensor]:
@@ -300,36 +240,12 @@ def _generate_pieces(model: LSReMGM, requests: Sequence[Request], decoding: Deco
         now = [sequence[min(call, len(sequence) - 1)] for sequence in prompts]
         denoise = denoiser(model, requests, now, mask, scale_of(model, decoding), given)
         noise = sample_noise([request.seed for request in requests], call)
-        return _run(model, denoise, (batch, config.pred_len, model.num_channels), noise, decoding)
+        return run(model, denoise, (batch, config.pred_len, model.num_channels), noise, decoding)
 
     made = autoregress(next_frames, prefix, max(request.frames for request in requests), config.pred_len)
     features = model.denormalise(torch.cat([prefix, made], dim=1))  # (B, context + T, D)
     starts = [0 if request.include_prefix else config.context_len for request in requests]
     return [row[start:][: request.frames] for row, start, request in zip(features, starts, requests, strict=True)]
-
-
-def smooth(features: Tensor, sigma: float) -> Tensor:
-    """Features (T, D) under a Gaussian along time, `sigma` in frames, the first and last frame repeated beyond the ends."""
-    radius = max(1, math.ceil(3 * sigma))
-    offsets = torch.arange(-radius, radius + 1, device=features.device, dtype=features.dtype)
-    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
-    padded = torch.cat([features[:1].expand(radius, -1), features, features[-1:].expand(radius, -1)])  # (T + 2r, D)
-    return padded.unfold(0, 2 * radius + 1, 1) @ (kernel / kernel.sum())  # (T, D)
-
-
-def sample_noise(seeds: Sequence[int], *context: int) -> Callable[[Tensor], Tensor]:
-    """x -> noise like x, made on its device, a new draw at each call. Row b depends on seeds[b] and the number of the call
-    only.
-
-    A seed per draw, not one per sample: so a shorter row of a padded batch gets the same numbers.
-    """
-    calls = iter(range(1 << 30))
-
-    def draw(x: Tensor) -> Tensor:
-        call = next(calls)
-        return seeded_randn([derive_seed(int(seed), *context, call) for seed in seeds], x.shape, x.device).to(x.dtype)
-
-    return draw
 
 
 def autoregress(next_frames: Callable[[Tensor, int], Tensor], prefix: Tensor, required: int, pred_len: int) -> Tensor:

@@ -87,9 +87,9 @@ class SamplingDefaults:
     """How the diffusion is run backwards."""
     sampling_steps: Annotated[int, SAMPLING_STEPS] | None = None
     """Denoising steps (default: all)."""
-    spacing: Literal["even", "trailing"] = "even"
-    """Which steps, if not all: even, from the first to the last, or trailing, the last of each equal part, so that none is spent
-    where hardly any noise is left."""
+    spacing: Literal["even", "trailing", "strided"] = "even"
+    """Which steps, if not all: even, from the first to the last; trailing, the last of each equal part, so that none is spent
+    where hardly any noise is left; or strided, every so many-th from the first, as published for ddim."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -82,7 +82,7 @@ def named(place: str) -> Any:
 
 @dataclass(frozen=True)
 class Layout:
-    """How a system's authors published it. `recognises(path)` looks at names of files and at JSON only.
+    """How a system's authors published it. `recognises(path)` looks at names of files and parameters and at JSON only.
 
     `load` names a function (path, **given) -> model, `given` those of `takes`; `config` one (path) -> configuration, where that
     can be told without the weights.
@@ -155,6 +155,20 @@ def is_mdm(path: Path) -> bool:
     return ((path if path.is_dir() else path.parent) / "args.json").is_file()
 
 
+def in2in_file(path: Path) -> Path | None:
+    """The checkpoint that a path holds of InterGen, in2IN or their one-person prior, told by the names of its parameters: the
+    file itself, or the last of a folder. None where there is none.
+    """
+    found = sorted(path.iterdir(), key=_numbers) if path.is_dir() else [path]
+    files = [file for file in found if file.suffix in (".pt", ".ckpt") and b"decoder.net" in pickled_names(file)]
+    return files[-1] if files else None
+
+
+def _numbers(path: Path) -> list[int]:
+    """Of a name such as epoch=1999-step=352000.pt."""
+    return [int(number) for number in re.findall(r"\d{1,18}", path.name)]
+
+
 def evaluator_at(path: Path) -> str | None:
     """Whose published evaluator, humanml or kit, lies in a folder; None where none does."""
     for name, dataset in (("t2m", "humanml"), ("kit", "kit")):
@@ -165,12 +179,16 @@ def evaluator_at(path: Path) -> str | None:
     return None
 
 
-SYSTEMS = {
+SYSTEMS = {  # the first whose layout recognises a path is taken; a .ckpt that nobody else knows counts as TEMOS's
     system.name: system for system in (
         System("lsremgm", "model.lsremgm_config:LSReMGMConfig", "model.lsremgm:LSReMGM", published=(
             Layout(is_mdm, "model.official.mdm:load_mdm", "model.official.mdm:config_at", ("text_encoder", "dataset_folder")),)),
         System("latent", "model.latent_config:LatentConfig", "model.latent:Latent", {"autoencoder": "motion_autoencoder"}),
         System("motion_autoencoder", "model.autoencoder_config:AutoencoderConfig", "model.autoencoder:MotionAutoencoder"),
+        System("in2in", "model.in2in_config:In2INConfig", "model.in2in:In2IN", published=(
+            Layout(lambda path: in2in_file(path) is not None, "model.official.in2in:load_in2in"),)),
+        System("dualmdm", "model.in2in_config:DualMDMConfig", "model.dualmdm:DualMDM",
+               {"interaction": "in2in", "individual": "in2in"}),
         System("interclip", "model.interclip_config:InterCLIPConfig", "model.interclip:InterCLIP", published=(
             Layout(is_interclip, "model.official.interclip:load_interclip"),)),
         System("tmr", "model.tmr_config:TMRConfig", "model.tmr:TMR", published=(

@@ -4,7 +4,7 @@ BERT-like towers stand on our own layers and the `tokenizers` library: importing
 those of transformers (tests/test_text_encoders.py). CLIP's is in `model/clip_tower.py`.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
@@ -263,13 +263,14 @@ TOWERS = {
 
 
 def load_text_encoder(
-    name: str, *, max_tokens: int | None = None, disk_cache: bool = True, saved: SavedTexts | None = None
+    name: str, *, max_tokens: int | None = None, padded: bool = False, disk_cache: bool = True, saved: SavedTexts | None = None
 ) -> TextEncoder:
     """The encoder of a name in TOWERS; its files are looked for now and read when they are needed.
 
     Texts are cut to `max_tokens` (marks of start and end included), by default what the encoder can read: 256 for
-    minilm, 77 for CLIP, 384 for mpnet, 512 for the others. saved: features that are there already; then the files are looked
-    for when another text is to be read. FileError if its files are not on this disk.
+    minilm, 77 for CLIP, 384 for mpnet, 512 for the others. padded: all have so many, as `filled` makes them. saved: features
+    that are there already; then the files are looked for when another text is to be read. FileError if its files are not on
+    this disk.
     """
     if name not in TOWERS:
         raise FileError(f"unknown text encoder {name!r}: choose one of {', '.join(TOWERS)}")
@@ -283,9 +284,23 @@ def load_text_encoder(
         return sha256_of(next(folder() / name for name in spec.weights if (folder() / name).is_file()))
 
     def identity() -> str:
-        return f"{name}{'' if limit == spec.max_tokens else f'-{limit}'}-{sha256()[:16]}"
+        return f"{name}{'' if limit == spec.max_tokens else f'-{limit}'}{'-padded' * padded}-{sha256()[:16]}"
 
-    return TextEncoder(name, spec.dim, lambda: _tower(spec, folder(), limit, sha256()), identity if disk_cache else None, saved)
+    def load() -> Tower:
+        tower = _tower(spec, folder(), limit, sha256())
+        return filled(tower, limit) if padded else tower
+
+    return TextEncoder(name, spec.dim, load, identity if disk_cache else None, saved)
+
+
+def filled(tower: Tower, length: int) -> Tower:
+    """A tower whose texts all have `length` tokens, zeros after the end, for networks that read these too."""
+
+    def tokenize(text: str) -> tuple[list[int], int]:
+        ids, lost = tower.tokenize(text)
+        return ids + [0] * (length - len(ids)), lost
+
+    return Tower(tokenize, tower.run)
 
 
 @cache
@@ -328,9 +343,8 @@ def find_minilm() -> Path:
     return folder
 
 
-def find_folder(name: str, spec: TowerSpec, files: Sequence[str] = ()) -> Path:
-    """checkpoints/official/NAME, where earlier versions put it, or the newest snapshot in the Hugging Face cache: the first that
-    holds one of the `files`, by default its weights."""
+def find_folder(name: str, spec: TowerSpec) -> Path:
+    """checkpoints/official/NAME, where earlier versions put it, or the newest snapshot in the Hugging Face cache."""
     candidates = [TEXT_FOLDER / name, FORMER_TEXT_FOLDER / name]
     from huggingface_hub.constants import HF_HUB_CACHE
 
@@ -341,7 +355,7 @@ def find_folder(name: str, spec: TowerSpec, files: Sequence[str] = ()) -> Path:
         if snapshots.is_dir():
             candidates += sorted(snapshots.iterdir(), key=lambda path: path.stat().st_mtime, reverse=True)
     for folder in candidates:
-        if any((folder / file).is_file() for file in files or spec.weights):
+        if any((folder / file).is_file() for file in spec.weights):
             return folder
     raise FileError(
         f"text encoder {name} is not on this machine: python -m protos.fetch {name}, or put the files of "

@@ -28,8 +28,9 @@ class ExportOptions(DecodingSettings):
     """Replace a checkpoint that is in that folder, if nothing else is."""
     half: bool = True
     """Store float16 weights: half the size, the same motions to the eye."""
-    spacing: Literal["even", "trailing"] | None = None
-    """Which denoising steps these are: from the first to the last, or the last of each equal part (default: as trained)."""
+    spacing: Literal["even", "trailing", "strided"] | None = None
+    """Which denoising steps these are: from the first to the last, the last of each equal part, or every so many-th (default: as
+    trained)."""
     smoothing: Annotated[float, Range(0, 1000)] | None = None
     """Gaussian over sampled motions, sigma in frames (default: as trained)."""
     autoencoder: Path | None = None

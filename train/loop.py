@@ -62,7 +62,13 @@ class LossModule(nn.Module):
 
 
 def learning_rate(step: int, options: TrainOptions) -> float:
-    """Rate of the optimiser step after `step` finished ones: linear warm-up, then constant, cosine or linear to 0."""
+    """Rate of the optimiser step after `step` finished ones: linear warm-up, then constant, cosine or linear to 0.
+
+    `intergen` falls as a cosine from the first step on, warm-up or not, and warms up one step longer, to above 1, as published.
+    """
+    if options.schedule == "intergen":
+        fallen = 0.5 * (1 + math.cos(math.pi * step / options.num_steps))
+        return options.lr * fallen * ((step + 1) / options.warmup_steps if step <= options.warmup_steps else 1)
     if step < options.warmup_steps:
         return options.lr * (step + 1) / options.warmup_steps
     schedule = "linear" if options.lr_anneal_steps and options.schedule == "constant" else options.schedule

@@ -117,20 +117,20 @@ def _weights_by_recipe(folder: Path, recipe: dict, name: str) -> dict:
     chosen = recipe["sets"][name]
     shapes = chosen["shapes"] if isinstance(chosen["shapes"], dict) else load(folder, chosen["shapes"])
     tensors = {}
+    prefix = chosen.get("prefix", "")
     for key, shape in shapes.items():
-        if "exclude_prefix" in chosen and key.startswith(chosen["exclude_prefix"]):
+        if not key.startswith(prefix) or ("exclude_prefix" in chosen and key.startswith(chosen["exclude_prefix"])):
             continue
-        full_key = chosen.get("prefix", "") + key
-        rule = next(rule for rule in recipe["rules"] if _rule_fits(rule["if"], full_key, shape))
+        rule = next(rule for rule in recipe["rules"] if _rule_fits(rule["if"], key, shape))
         if rule["action"] == "skip":
             continue
         if rule["action"] == "constant":
             values = np.full(shape, rule["value"])
         else:
-            seed = zlib.crc32((recipe["salt"] + full_key).encode())
+            seed = zlib.crc32((recipe["salt"] + key).encode())
             scale = shape[-1] ** -0.5 if rule["scale"] == "1/sqrt(last_dim)" else rule["scale"]
             values = np.random.RandomState(seed).standard_normal(shape) * scale + rule["offset"]
-        tensors[key] = torch.from_numpy(np.asarray(values, dtype=np.float32))
+        tensors[key.removeprefix(prefix)] = torch.from_numpy(np.asarray(values, dtype=np.float32))
     return tensors
 
 

@@ -1,0 +1,193 @@
+"""The settings of InterGen, in2IN, its one-person prior, and DualMDM: flags of `train.train_in2in`, config.json of their
+checkpoints, and the networks' plan.
+
+Defaults are the published ones (Liang et al. 2024; Ruiz-Ponce et al. 2024), but for the text encoder that is embedded here.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from data_loaders.features import Features
+from model.capabilities import Guidance
+from model.lsremgm_config import Noising, SamplingDefaults
+from protos.flags import CHANNELS, FRAMES, GUIDANCE, LAYERS, SHARE, WEIGHT, Bounded, Range, decided, with_defaults
+
+TWO_PEOPLE, ONE_PERSON = Features(kind="interhuman", fps=30.0), Features(kind="interhuman_person", fps=20.0)
+# Strength by all texts together, by the interaction text alone, by the individual texts alone
+PUBLISHED_GUIDANCE = {"intergen": (3.5, 0.0, 0.0), "in2in": (3.0, 3.0, 1.0), "individual": (3.5, 0.0, 0.0)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """Network of the denoiser"""
+
+    mode: Literal["interaction", "individual"] = "interaction"
+    """Two people who attend to each other, or one person alone."""
+    individual_texts: bool = True
+    """Of two people: read a text about each beside the one about both (in2IN); else that one only (InterGen)."""
+    latent_dim: Annotated[int, CHANNELS] = 1024
+    """Channels."""
+    ff_size: Annotated[int, Range(1, 65_536)] = 2048
+    """Channels of the feed-forward layers."""
+    num_layers: Annotated[int, LAYERS] = 8
+    """Layers."""
+    num_heads: Annotated[int, Range(1, 256)] = 8
+    """Attention heads."""
+    dropout: Annotated[float, Range(0, 1, below=True)] = 0.1
+    """Dropout rate."""
+    max_positions: Annotated[int, Range(2, 100_000)] = 5000
+    """Rows of the table of positions and diffusion steps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Texts:
+    """What motion is made for"""
+
+    text_encoder: str = "minilm"
+    """minilm, or another name in model/text_towers.py, whose word states a small transformer reads."""
+    text_layers: Annotated[int, LAYERS] = 2
+    """Layers of that transformer."""
+    text_heads: Annotated[int, Range(1, 256)] = 8
+    """Its attention heads."""
+    text_ff_size: Annotated[int, Range(1, 65_536)] = 2048
+    """Channels of its feed-forward layers."""
+    cond_mask_prob: Annotated[float, SHARE] = 0.1
+    """How often all texts are left out, for classifier-free guidance; 0 makes a model without guidance."""
+    role_mask_prob: Annotated[float, SHARE] = 0.0
+    """How often the interaction text alone is left out, and how often the individual ones are: guidance asks for that, published
+    training never shows it."""
+    text_dim: Annotated[int, Range(0, 16_384)] = decided(0)
+    text_padded: bool = decided(False)  # published networks read what pads a text in CLIP too
+
+
+@dataclass(frozen=True, kw_only=True)
+class InteractionTerms:
+    """Losses of two people, beside that of the denoiser"""
+
+    lambda_distance_map: Annotated[float, WEIGHT] = 3.0
+    """Weight of the loss on distances between the joints of the two, where they come near."""
+    lambda_joint_affinity: Annotated[float, WEIGHT] = 3.0
+    """Weight of the loss on joints that should touch."""
+    lambda_orientation: Annotated[float, WEIGHT] = 0.01
+    """Weight of the loss on how the two face each other."""
+    lambda_velocity: Annotated[float, WEIGHT] = 30.0
+    """Weight of the loss on the velocities of joints."""
+    lambda_bone_length: Annotated[float, WEIGHT] = 10.0
+    """Weight of the loss on the lengths of bones."""
+    lambda_foot_contact: Annotated[float, WEIGHT] = 30.0
+    """Weight of the loss on the speed of planted feet."""
+    lambda_near_joints: Annotated[float, WEIGHT] = 0.0
+    """Weight of the loss on all distances between the joints of the two, the nearer the more."""
+    latest_step: Annotated[int, Range(0, 10_000)] = 700
+    """Diffusion step up to which these losses count."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strengths:
+    """Guidance by the texts of each role, unless the user asks for another"""
+
+    guidance_scale: Annotated[float, GUIDANCE] | None = None
+    """By all texts together (default: the published 3.5; 3 with individual texts)."""
+    guidance_interaction: Annotated[float, GUIDANCE] | None = None
+    """By the text about both people alone, with individual texts (default: the published 3, or 0 beside --guidance_scale)."""
+    guidance_individual: Annotated[float, GUIDANCE] | None = None
+    """By the texts about each alone (default: the published 1, or 0 beside --guidance_scale)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+@with_defaults(sampler="ddim", sampling_steps=50, spacing="strided")
+class In2INConfig(InteractionTerms, Strengths, SamplingDefaults, Noising, Texts, Network, Bounded):
+    """What data and texts decide"""
+
+    features: Features = decided(TWO_PEOPLE)
+    dataset: str = decided("interhuman")
+    max_frames: Annotated[int, FRAMES] = decided(300)
+
+    reads_text = True
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.latent_dim % 2 or self.latent_dim % self.num_heads:
+            raise ValueError(f"latent_dim {self.latent_dim} must be even and a multiple of num_heads {self.num_heads}")
+        if self.text_dim % self.text_heads:
+            raise ValueError(f"{self.text_encoder} has {self.text_dim} channels, not a multiple of text_heads {self.text_heads}")
+        if max(self.diffusion_steps, self.max_frames) > self.max_positions:
+            raise ValueError(f"max_positions {self.max_positions}: at least diffusion_steps {self.diffusion_steps} and "
+                             f"max_frames {self.max_frames}")
+        if self.features.persons != self.persons:
+            raise ValueError(f"mode {self.mode} makes motions of {self.persons} {'people' if self.persons > 1 else 'person'}, "
+                             f"its features are of {self.features.persons}: choose a dataset of that kind")
+
+    @property
+    def persons(self) -> int:
+        return 2 if self.mode == "interaction" else 1
+
+    @property
+    def text_roles(self) -> tuple[str, ...]:
+        """The texts it reads, in the order of its condition."""
+        if self.mode == "individual":
+            return ("text",)
+        return ("interaction", "individual1", "individual2") if self.individual_texts else ("interaction",)
+
+    @property
+    def guidance(self) -> Guidance:
+        """Its own strengths: what is set, else as published for its kind."""
+        given = (self.guidance_scale, self.guidance_interaction, self.guidance_individual)
+        kind = "individual" if self.mode == "individual" else "in2in" if self.individual_texts else "intergen"
+        rest = PUBLISHED_GUIDANCE[kind] if self.guidance_scale is None else (0.0, 0.0, 0.0)
+        return Guidance(*(other if own is None else own for own, other in zip(given, rest, strict=True)))
+
+    @property
+    def own_guidance(self) -> float | None:
+        """The strength by all texts; None for a model that never learned to do without them."""
+        return self.guidance.together if self.cond_mask_prob else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blend:
+    """Blend of what both people do together with what each does alone"""
+
+    blend: Literal["exp", "exp-inv", "lin", "const"] = "exp"
+    """Share of the individual denoiser at step t of 1000: exp(-v(1000-t)), 1 minus that, t/1000, or v."""
+    blend_value: Annotated[float, Range(0, 1)] = 0.0085
+    """v of that share."""
+    convert: bool = True
+    """Tell each denoiser of the motion in its own normalisation, and blend positions and velocities only; else, as published,
+    both are blended as they are."""
+    person2_layers: Literal["all", "last"] = "all"
+    """Layers of the individual denoiser that person 2 goes through; in published code the last one only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DualStrengths:
+    """Guidance, unless the user asks for another"""
+
+    guidance_interaction: Annotated[float, GUIDANCE] = 3.5
+    """Of the denoiser of both people, by all its texts."""
+    guidance_individual: Annotated[float, GUIDANCE] = 2.5
+    """Of the denoiser of one person."""
+
+
+@dataclass(frozen=True, kw_only=True)
+@with_defaults(sampler="ddim", sampling_steps=50, spacing="strided")
+class DualMDMConfig(DualStrengths, SamplingDefaults, Blend, Bounded):
+    """What its parts decide"""
+
+    features: Features = decided(TWO_PEOPLE)
+    dataset: str = decided("interhuman")
+    max_frames: Annotated[int, FRAMES] = decided(300)
+
+    reads_text = True
+
+    @property
+    def guidance(self) -> Guidance:
+        """Its own strengths."""
+        return Guidance(interaction=self.guidance_interaction, individual=self.guidance_individual)
+
+    @property
+    def own_guidance(self) -> float | None:
+        """The strength of the texts about both people."""
+        return self.guidance_interaction
+
+
+PRESETS = {"in2in": {}, "intergen": {"individual_texts": False}}  # of the published weights of two people
