@@ -67,10 +67,11 @@ def _pair(name: str, take: Take, labels: Labels, singles: dict[str, SourceClip])
     elif not captions:
         left_out, reason = "without caption", f"{where}: no caption of {INTERACTION}"
     said = [{key: value for key, value in each.labels.items() if key != "recording"} for each in people]
-    common = {key: value for key, value in (said[0] if said else {}).items() if all(each.get(key) == value for each in said)}
+    facts = {key: value for key, value in (said[0] if said else {}).items() if all(each.get(key) == value for each in said)}
+    facts |= {person: each.file for person, each in zip(labels.dataset.persons, people)}
     return SourceClip(
         name, b"", "pair", captions=tuple(captions), split=_split(take, people),
-        labels=common | ({"synthetic": True} if take.placement else {}), file=" + ".join(each.file for each in people) or name,
+        labels=facts | ({"synthetic": True} if take.placement else {}), file=name,
         stamp=" ".join([*(each.stamp for each in people), repr(take.placement)]), notes=tuple(notes), left_out=left_out,
         reason=reason, people=tuple(people), placement=take.placement,
     )  # fmt: skip

@@ -52,7 +52,7 @@ def prepare(settings: PreparationSettings) -> Accounts:
     """Makes a dataset folder; what became of every file. Raises ValueError or OSError with one line that says what to do."""
     source, output = settings.input, settings.output
     if (known := known_datasets().get(settings.source)) and known.official:
-        return pack_official(source, output, settings.source, known.official)
+        return pack_official(source, output, settings.source, known.official, settings.features)
     if source.exists() and output.exists() and source.samefile(output):
         raise OutputError(f"--output {output} is the folder of the recordings: give another one, such as dataset/{source.name}")
     if known and known.pairs:
@@ -64,7 +64,7 @@ def prepare(settings: PreparationSettings) -> Accounts:
         load_mapping(mapping)  # a wrong one is refused before anything is written
     inventory = survey(source, suffixes_of(dataset.files), without=[output])
     labels = Labels(source, settings.captions, dataset)
-    fps = settings.source_fps or (settings.fps if dataset.files in ("joints", "any") else None)
+    fps = settings.source_fps or (settings.fps if dataset.files == "joints" else None)
     told = paired if settings.features == "interhuman" else Labels.recordings
     clips = told(labels, inventory, fps)
     run = Preparation(settings, clips)
