@@ -11,17 +11,18 @@ import torch
 from torch import Tensor
 
 from data_loaders.corpus import Batch
-from data_loaders.features import Statistics
+from data_loaders.features import FeaturesMismatch, Statistics
 from diffusion.gaussian import Denoise, Diffusion
 from diffusion.guidance import pass_weights, stack_conditions, weighted
 from diffusion.interaction_losses import InteractionWeights, interaction_loss, pooled_squared_error
+from diffusion.samplers import sample_noise
 from model.capabilities import OWN, Decoding, Guidance, Request
 from model.in2in_config import In2INConfig
 from model.in2in_network import PeopleDenoiser, TextReader
 from model.individual_texts import individual_texts
+from model.lsremgm import check_lengths, edit_of, run, smooth
 from model.lsremgm_network import zero_where
 from model.model import Draws, Model, require_only
-from model.sampling import check_lengths, edit_of, run, sample_noise, smooth
 from model.text_encoders import TextEncoder, TextFeatures
 from model.text_towers import load_text_encoder
 from protos.randomness import rand, randint, randn
@@ -36,7 +37,11 @@ class In2IN(Model):
 
     def __init__(self, config: In2INConfig, statistics: Statistics | None = None, parts: Mapping[str, Model] | None = None,
                  text_encoder: TextEncoder | None = None):
-        """text_encoder replaces the frozen one that the configuration names."""
+        """text_encoder replaces the frozen one that the configuration names. FeaturesMismatch for features of another number of
+        people."""
+        if config.features.persons != config.persons:
+            raise FeaturesMismatch(f"mode {config.mode} makes motions of {config.persons}, '{config.features.kind}' is of "
+                                   f"{config.features.persons}: choose other data or another mode")  # fmt: skip
         networks = {"denoiser": PeopleDenoiser(config, config.features.width), "text_reader": TextReader(config)}
         super().__init__(config, statistics, networks)
         self.diffusion = Diffusion.create(
