@@ -6,10 +6,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from evaluations.metrics import Interval
+from data_loaders.corpus import Corpus
+from evaluations.metrics import POOL, Interval
 from evaluations.physics import Physics, physics_table
 from evaluations.protocol import GENERATED, GIVEN, METRICS, REAL, Replication
 from evaluations.report import Report, decimals, percent
+from model.interclip_config import TWO_PEOPLE
 from protos.files import shown
 from protos.reading import read_json
 
@@ -28,8 +30,9 @@ Rows = Mapping[str, Mapping[str, Interval]]  # {row: {metric: interval}}, real m
 class Measured:
     """What an evaluation came to, as its report.json has it: fields that earlier versions did not write have a default.
 
-    `values`: the rows of each replication; `published`: humanml or kit where the rows of their table can be compared; `probes`:
-    `probe_run.summarise` of the same model. ValueError where a row or a metric is missing.
+    `values`: the rows of each replication; `published`: humanml, kit or interhuman where the rows of their table can be compared;
+    `pool`: motions a text was ranked among; `judge`: how often the judge finds the text of a real motion, and chance does;
+    `probes`: `probe_run.summarise` of the same model. ValueError where a row or a metric is missing.
     """
 
     what: str
@@ -51,6 +54,8 @@ class Measured:
     unreadable: dict[str, str] = field(default_factory=dict)
     command: str = ""
     probes: dict[str, Any] | None = None
+    pool: int = POOL
+    judge: dict[str, Interval] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if REAL not in self.rows:
@@ -62,12 +67,17 @@ class Measured:
 
 @lru_cache
 def published_rows(key: str | None) -> Rows:
-    """Rows of the published table of humanml or kit, by system; half-widths of 0 where none is given."""
+    """Rows of the published table of humanml, kit or interhuman, by system; half-widths of 0 where none is given."""
     content = read_json(PUBLISHED_FILE, dict[str, Any])
     return {
         system: {name: Interval(*(value + [0.0])[:2]) for name, value in zip(content["columns"], values) if value}
         for system, values in (content.get(key, {}) if key else {}).items()
     }
+
+
+def published_table(corpus: Corpus) -> str | None:
+    """Whose published table has rows of this data: humanml, kit, interhuman, or nobody's."""
+    return "interhuman" if corpus.features == TWO_PEOPLE else corpus.published
 
 
 def gap_to_published(found: Measured) -> list[str]:

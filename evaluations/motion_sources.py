@@ -39,9 +39,13 @@ class ModelSource:
 
     def __call__(self, captions: Sequence[Caption], lengths: Sequence[int], seeds: Sequence[int]) -> list[np.ndarray]:
         longest, rows = self.networks.config.max_frames, zip(captions, lengths, seeds, strict=True)
-        requests = [Request(caption.text, min(int(frames), longest), seed) for caption, frames, seed in rows]
+        requests = [self.request(caption, min(int(frames), longest), seed) for caption, frames, seed in rows]
         made = features_for(self.networks, requests, self.decoding, self.progress)
         return [self.networks.completed(features).numpy() for features in made]
+
+    def request(self, caption: Caption, frames: int, seed: int) -> Request:
+        """What the model is asked for."""
+        return Request(caption.text, frames, seed)
 
 
 def feature_joints(motions: Motions, features: Features) -> list[np.ndarray]:
@@ -49,9 +53,9 @@ def feature_joints(motions: Motions, features: Features) -> list[np.ndarray]:
     return [features.joints(torch.as_tensor(np.array(each))).numpy() for each in motions]
 
 
-def noise_motions(lengths: Sequence[int], rng: np.random.Generator, mean: np.ndarray, std: np.ndarray) -> list[np.ndarray]:
-    """Features [(T, D)] without any motion in them: every value drawn with the mean and std it has in the data."""
-    return [(mean + std * rng.standard_normal((length, len(mean)))).astype(np.float32) for length in lengths]
+def noise_motions(real: Motions, rng: np.random.Generator, mean: np.ndarray, std: np.ndarray) -> list[np.ndarray]:
+    """Features [(T, D)] without any motion in them, as long as real ones: every value drawn with its mean and std in the data."""
+    return [(mean + std * rng.standard_normal(each.shape)).astype(np.float32) for each in real]
 
 
 def given_set(folder: Path, fps: float | None, corpus: Corpus) -> tuple[EvaluationSet, LeftOut]:

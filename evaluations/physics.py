@@ -1,6 +1,6 @@
 """Physics of sets of motions side by side: what a table of them shows."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -19,6 +19,7 @@ MEASURES = (  # as `kinematics.physics_summary` names them
     ("clips", "clips", 0),
 )
 Physics = dict[str, float | None]
+Measures = Sequence[tuple[str, str, int]]  # key, label and digits
 
 
 def physics_of(motions: Iterable[np.ndarray], fps: float, skeleton: Skeleton) -> Physics:
@@ -27,11 +28,12 @@ def physics_of(motions: Iterable[np.ndarray], fps: float, skeleton: Skeleton) ->
     return {name: None if np.isnan(value) else value for name, value in physics_summary(motions, fps, skeleton).items()}
 
 
-def physics_table(physics: Mapping[str, Physics], compared: tuple[str, str] | None = None) -> str:
-    """A column for each set of motions; `compared`: two of them whose ratio is shown too."""
+def physics_table(physics: Mapping[str, Physics], compared: tuple[str, str] | None = None,
+                  measures: Measures = MEASURES) -> str:
+    """A column for each set of motions, a row for each of the measures; `compared`: two of them whose ratio is shown too."""
     rows = []
-    for key, label, digits in MEASURES:
-        row = [label, *(decimals(summary[key], digits) for summary in physics.values())]
+    for key, label, digits in measures:
+        row = [label, *(decimals(summary.get(key), digits) for summary in physics.values())]
         if compared:
             made, real = (physics[column][key] for column in compared)
             shown = key in ("planted_foot_speed", "jerk") and real and made is not None

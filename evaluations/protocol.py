@@ -5,7 +5,7 @@ judges the rows of a table on such passes, the real row first.
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Literal, NamedTuple
@@ -13,13 +13,15 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from data_loaders.text import Caption
-from evaluations import metrics
+from evaluations import metrics, retrieval_metrics
 from evaluations.evaluation_set import EvaluationSet, Motions, Pass, SetEmbeddings, Share, alone, embed_motion
 from model.embedding import TextMotionSpace
 from protos.randomness import derive_seed
 
 # (captions, lengths in frames, seeds) -> features [(T, D)] in their units
 Generate = Callable[[Sequence[Caption], Sequence[int], Sequence[int]], Motions]
+# (real features [(T, D)], rng) -> features that are wrong in one respect
+Control = Callable[[Motions, np.random.Generator], Motions]
 Figures = dict[str, float]
 
 
@@ -100,14 +102,16 @@ class JudgedMotion(NamedTuple):
 class Replication:
     """Rows of figures by name, the real one first, and the motions behind them.
 
-    `features` are those of generated motions, where they are wanted; `seconds` is what making one took; `physics`
-    belongs to whoever asks for it.
+    `kept` are features of the first motions of real, generated and control rows, where they are wanted; `seconds` is what
+    making one took; `judge` how often the judge finds the text of a real motion, and chance does; `physics` belongs to whoever
+    asks for it.
     """
 
     rows: dict[str, Figures] = field(default_factory=dict)
     motions: list[JudgedMotion] = field(default_factory=list)
-    features: list[np.ndarray] = field(default_factory=list)
+    kept: dict[str, list[np.ndarray]] = field(default_factory=dict)
     seconds: float | None = None
+    judge: Figures = field(default_factory=dict)
     physics: dict[str, dict] = field(default_factory=dict)
 
 
@@ -115,12 +119,12 @@ class Replication:
 class Entrants:
     """What is judged beside real motion: what a model makes, what files hold, and controls that no judge should like.
 
-    `noise(lengths, rng)` makes features without any motion in them; with it, captions are shuffled as well.
+    `controls`: by row, what spoils the real motions of a pass; with any, captions are shuffled as well.
     """
 
     generate: Generate | None = None
     given: EvaluationSet | None = None
-    noise: Callable[[Sequence[int], np.random.Generator], Motions] | None = None
+    controls: Mapping[str, Control] = field(default_factory=dict)
 
 
 REAL, GENERATED, GIVEN, SHUFFLED, NOISE = "real motion", "generated", "given", "real motion, shuffled captions", "noise"
@@ -148,7 +152,7 @@ class Evaluation:
         self.given: SetEmbeddings | None = None
 
     def replicate(self, number: int, entrants: Entrants = Entrants(), keep: int = 0) -> Replication:
-        """The rows of one replication. keep: how many generated motions to return."""
+        """The rows of one replication. keep: how many motions of a row to return."""
         rng = np.random.default_rng(derive_seed(self.seed, "replication", number))
         judged = self._draw(self.data, rng)
         other = self._draw(self.data, rng) if self.protocol.reference == "another pass" else judged
@@ -170,6 +174,9 @@ class Evaluation:
 
         text, motion = self.real.texts(judged), self.real.motions(judged)
         judge(REAL, self.real, judged, motion)
+        found.judge = finding_texts(text, motion, [caption.text for caption in self.data.captions(judged)], self.protocol.pool)
+        if keep:
+            found.kept[REAL] = self.data.motions(judged.first(keep))
         if entrants.generate is not None:
             asked = judged if self.protocol.generated_from == "same pass" else self._draw(self.data, rng)
             self._generate(found, number, self._first(asked), entrants.generate, judge, rng, keep)
@@ -178,10 +185,14 @@ class Evaluation:
                 self.given = SetEmbeddings(entrants.given, self.judge, self.share)
             drawn = self._first(self._draw(entrants.given, rng))
             judge(GIVEN, self.given, drawn, self.given.motions(drawn))
-        if entrants.noise is not None:
+        if entrants.controls:
             found.rows[SHUFFLED] = self.protocol.figures(text[rng.permutation(len(text))], motion, reference, rng)
-            noise = embed_motion(self.judge, entrants.noise(judged.length.tolist(), rng))
-            found.rows[NOISE] = self.protocol.figures(text, noise, reference, rng)
+            real = self.data.motions(judged)
+        for row, spoil in entrants.controls.items():
+            spoilt = spoil(real, rng)
+            found.rows[row] = self.protocol.figures(text, embed_motion(self.judge, spoilt), reference, rng)
+            if keep:
+                found.kept[row] = spoilt[:keep]
         return found
 
     def _draw(self, data: EvaluationSet, rng: np.random.Generator) -> Pass:
@@ -221,11 +232,26 @@ class Evaluation:
         made = self.share(work, list(range(len(rows))))
         found.seconds = (time.perf_counter() - began) / len(rows)
         embedded = np.stack([vector for vector, _ in made])
-        found.features += [motion for _, motion in made if motion is not None]
+        if keep:
+            found.kept[GENERATED] = [motion for _, motion in made if motion is not None]
         judge(GENERATED, self.real, asked, embedded[shown], [rows[k][2] for k in shown])
         if several:
             each = embedded[: several * per_text].reshape(several, per_text, -1)
             found.rows[GENERATED]["multimodality"] = metrics.multimodality(each, rng)
+
+
+def finding_texts(text: np.ndarray, motion: np.ndarray, texts: Sequence[str], pool: int) -> Figures:
+    """Share of motions whose text is among the 1, 2, 3 nearest of their pool, and that share by chance ("chance1", ...).
+
+    Embeddings (N, C) and texts of a pass. Of motions that are said alike either's text is right.
+    """
+    gaps = np.swapaxes(metrics.pool_distances(text, motion, pool), -1, -2)  # (pools, motions, texts)
+    codes = np.unique(texts, return_inverse=True)[1][: gaps.shape[0] * pool].reshape(-1, pool)
+    alike = codes[:, :, None] == codes[:, None, :]
+    places = retrieval_metrics.ranks(-gaps, alike, ties="optimistic")
+    by_chance = [retrieval_metrics.chance(pool, each) for each in alike]
+    found = {f"top{k}": float((places < k).mean()) for k in metrics.TOP_K}
+    return found | {f"chance{k}": float(np.mean([each[f"R{k:02d}"] for each in by_chance])) / 100 for k in metrics.TOP_K}
 
 
 def summary(figures: Sequence[Figures]) -> dict[str, metrics.Interval]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from model.registry import dataset_of
-from protos.flags import FPS, SEED, Range
+from protos.flags import FPS, SEED, Range, decided, with_defaults
 from sample.generation import STARTER, DecodingSettings
 
 log = logging.getLogger(__name__)
@@ -66,3 +66,25 @@ class EvaluationSettings(ProtocolSettings, DecodingSettings):
     def __post_init__(self) -> None:
         if self.fps is not None and self.motions is None:
             raise ValueError("--fps says how fast --motions run; a model has its own frame rate")
+
+
+@dataclass(frozen=True, kw_only=True)
+@with_defaults(controls=True)
+class InteractionSettings(EvaluationSettings):
+    """What two people do: what is judged, and how."""
+
+    model_path: str = REAL_MOTION
+    """Checkpoint of a model of two people: our folder, an official file, or `real` for the real motions alone."""
+    dataset: str | None = None
+    """Prepared dataset of two people, a folder or known name (default: that which the model or the evaluator was trained on)."""
+    evaluator: Path | None = None
+    """Judge (default: the published InterCLIP of InterHuman, of other data checkpoints/interclip)."""
+    protocol: Literal["intergen", "in2in"] = "intergen"
+    """Whose protocol; they differ in the number of replications. Both draw pools of 96; less data make one pool."""
+    eval_mode: Literal["debug", "wo_mm", "mm_short", "full"] = "wo_mm"
+    """debug: 5 replications; wo_mm: as many as the protocol has, mm_short: 5 with MultiModality, 30 motions of each of 100 texts;
+    full: all, with it."""
+    num_motions: Annotated[int, Range(1, 1_000_000)] | None = None
+    """Motions to make per replication, in whole pools (default: the whole split)."""
+    motions: Path | None = decided(None)
+    fps: float | None = decided(None)

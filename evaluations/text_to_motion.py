@@ -3,8 +3,8 @@ gone on with where an evaluation was interrupted."""
 
 import json
 import logging
-from collections.abc import Sequence
-from dataclasses import asdict, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -16,11 +16,24 @@ from tqdm import tqdm
 from data_loaders.corpus import Corpus
 from data_loaders.skeleton import load_skeleton
 from evaluations.evaluation_set import EvaluationSet, real_set
-from evaluations.metrics_report import Measured, gap_to_published, metrics_report
+from evaluations.metrics import mean_interval
+from evaluations.metrics_report import Measured, gap_to_published, metrics_report, published_table
 from evaluations.motion_sources import UNREADABLE, ModelSource, feature_joints, given_set, noise_motions
 from evaluations.physics import MEASURES, Physics, physics_of
-from evaluations.protocol import GENERATED, GIVEN, PROTOCOLS, REAL, Entrants, Evaluation, Replication, summary
-from evaluations.report import checkpoint_stamp, command_line
+from evaluations.protocol import (
+    GENERATED,
+    GIVEN,
+    NOISE,
+    PROTOCOLS,
+    REAL,
+    Control,
+    Entrants,
+    Evaluation,
+    EvaluationProtocol,
+    Replication,
+    summary,
+)
+from evaluations.report import Report, checkpoint_stamp, command_line
 from evaluations.settings import MODES, REAL_MOTION, EvaluationSettings, chosen_dataset
 from model.capabilities import Generates
 from model.embedding import default_evaluator, open_space
@@ -34,12 +47,56 @@ log = logging.getLogger(__name__)
 
 SETTINGS, STORE = "settings.json", "replications"
 REPORTS = ("report.json", "report.md", "report.csv", "motions.csv")
-STORED = ("rows", "motions", "seconds", "physics")  # of a replication
+STORED = ("rows", "motions", "seconds", "judge", "physics")  # of a replication
+
+
+def one_person_physics(
+    replication: Replication, data: EvaluationSet, given: EvaluationSet | None, count: int
+) -> dict[str, Physics]:
+    """`physics_of` `count` motions of the last row, and of the real ones that have the same captions, or any."""
+    skeleton = load_skeleton(data.features.skeleton)
+
+    def figures(motions: Sequence[np.ndarray]) -> Physics:
+        return physics_of(feature_joints(motions, data.features), data.features.fps, skeleton)
+
+    real, own = ({entry.name: entry.motion for entry in each.entries} if each else {} for each in (data, given))
+    judged = {row: [each for each in replication.motions if each.row == row][:count] for row in (REAL, GENERATED, GIVEN)}
+    report = {}
+    if GENERATED in replication.kept:
+        report[GENERATED] = figures(replication.kept[GENERATED])
+        judged[REAL] = judged[GENERATED]
+    elif given is not None:
+        report[GIVEN] = figures([own[each.clip] for each in judged[GIVEN]])
+    return {REAL: figures([real[each.clip][: each.frames] for each in judged[REAL]]), **report}
+
+
+@dataclass(frozen=True)
+class Cast:
+    """In what evaluations of motions of one person and of several differ."""
+
+    command: str  # that the report names
+    settings: type[EvaluationSettings]
+    real_set: Callable[[Corpus, str], EvaluationSet]
+    source: type[ModelSource]
+    controls: Callable[[Corpus], Mapping[str, Control]]
+    physics: Callable[[Replication, EvaluationSet, EvaluationSet | None, int], dict[str, Physics]]
+    report: Callable[[Measured, Sequence[Replication]], Report]
+    protocol: Callable[[EvaluationProtocol, EvaluationSet], EvaluationProtocol] = lambda protocol, data: protocol
+
+
+def noise_control(corpus: Corpus) -> dict[str, Control]:
+    """Rows without any motion in them."""
+    return {NOISE: partial(noise_motions, mean=corpus.mean, std=corpus.std)}
+
+
+ONE_PERSON = Cast(
+    "evaluations.eval_humanml", EvaluationSettings, real_set, ModelSource, noise_control, one_person_physics, metrics_report
+)
 
 
 def measure(
     settings: EvaluationSettings, replications: int, processes: Processes, batch_size: int = 64, output_dir: Path | None = None,
-    overwrite: bool = False,
+    overwrite: bool = False, cast: Cast = ONE_PERSON,
 ) -> Measured | None:  # fmt: skip
     """What the evaluation came to, after the main process has written the report to the output folder; None in the others.
 
@@ -49,62 +106,63 @@ def measure(
     trained = settings.evaluator if settings.model_path == REAL_MOTION else settings.model_path
     settings = replace(settings, dataset=chosen_dataset(settings.dataset, trained))
     corpus = Corpus.open(settings.dataset)
-    data = real_set(corpus, settings.split)
+    data = cast.real_set(corpus, settings.split)
     evaluator = settings.evaluator or default_evaluator(corpus)
     judge = open_space(evaluator, processes.device, corpus)
-    protocol = PROTOCOLS[settings.protocol]
+    protocol = cast.protocol(PROTOCOLS[settings.protocol], data)
     protocol = replace(protocol, enough=settings.num_motions or protocol.enough)
-    source, entrants, unreadable = entrants_of(settings, corpus, processes, batch_size)
+    source, entrants, unreadable = entrants_of(settings, corpus, processes, batch_size, cast)
     evaluation = Evaluation(data, judge, protocol, settings.seed, MODES[settings.eval_mode][1], processes.share)
     made_from = {
         "dataset": corpus.stamp, "evaluator": checkpoint_stamp(evaluator),
         "model": checkpoint_stamp(settings.model_path) if source else None,
         "motions": entrants.given.stamp if entrants.given else None,
     }  # fmt: skip
-    kept = {each.name: getattr(settings, each.name) for each in fields(EvaluationSettings)}
+    kept = {each.name: getattr(settings, each.name) for each in fields(cast.settings)}
     kept |= {"protocol": asdict(protocol), "eval_mode": evaluation.multimodality, "made_from": made_from}
     kept = json.loads(encode_json(kept, SETTINGS))  # as it is read back
     outputs = processes.from_main(
         lambda: outputs_for(output_dir or evaluation_folder(settings, kept, overwrite), kept, replications, overwrite)
     )
-    found = replicate(evaluation, entrants, replications, settings.physics_clips, outputs, processes)
+    found = replicate(evaluation, entrants, replications, settings.physics_clips, outputs, processes, cast)
     if not processes.main:
         return None
     measured = Measured(
-        what=str(settings.motions or settings.model_path), command=command_line("evaluations.eval_humanml"),
+        what=str(settings.motions or settings.model_path), command=command_line(cast.command),
         dataset=corpus.folder.name, split=settings.split, motions=len(data), evaluator=as_typed(evaluator),
         protocol=protocol.name, whose=protocol.whose, replications=len(found), seed=settings.seed,
         rows={row: summary([each.rows[row] for each in found]) for row in found[0].rows},
         values=[each.rows for each in found],
         seconds_per_motion=float(np.mean([each.seconds for each in found])) if found[0].seconds else None,
         parameters=source.networks.num_parameters if source else None,
-        physics=found[0].physics,
-        published=corpus.published if evaluator == default_evaluator(corpus) else None,
+        physics=found[0].physics, pool=protocol.pool,
+        judge={name: mean_interval([each.judge[name] for each in found]) for name in found[0].judge},
+        published=published_table(corpus) if evaluator == default_evaluator(corpus) else None,
         made_from=made_from, unreadable=unreadable,
     )  # fmt: skip
     for warning in gap_to_published(measured):
         log.warning(warning)
-    metrics_report(measured, found).write(outputs)
+    cast.report(measured, found).write(outputs)
     log.info("%s in %s", ", ".join(REPORTS), outputs.folder)
     return measured
 
 
 def entrants_of(
-    settings: EvaluationSettings, corpus: Corpus, processes: Processes, batch_size: int
+    settings: EvaluationSettings, corpus: Corpus, processes: Processes, batch_size: int, cast: Cast
 ) -> tuple[ModelSource | None, Entrants, dict[str, str]]:
     """What is judged beside real motion, the model where there is one, and which given motions could not be read, and why."""
-    noise = partial(noise_motions, mean=corpus.mean, std=corpus.std) if settings.controls else None
+    controls = cast.controls(corpus) if settings.controls else {}
     if settings.motions is not None:
         given, left_out = given_set(settings.motions, settings.fps, corpus)
         unreadable = {name: reason for name, reason in left_out.skipped.items() if reason.startswith(UNREADABLE)}
-        return None, Entrants(given=given, noise=noise), unreadable
+        return None, Entrants(given=given, controls=controls), unreadable
     if settings.model_path == REAL_MOTION:
-        return None, Entrants(noise=noise), {}
+        return None, Entrants(controls=controls), {}
     from model.checkpoints import from_pretrained
 
     networks = from_pretrained(settings.model_path, processes.device, dataset_folder=corpus.folder, systems=able(Generates))
-    source = ModelSource(networks, corpus, settings.decoding(batch_size), progress=processes.main)
-    return source, Entrants(generate=source, noise=noise), {}
+    source = cast.source(networks, corpus, settings.decoding(batch_size), progress=processes.main)
+    return source, Entrants(generate=source, controls=controls), {}
 
 
 def as_typed(path: Path) -> str:
@@ -169,8 +227,9 @@ def replication_name(number: int) -> str:
 
 
 def replicate(
-    evaluation: Evaluation, entrants: Entrants, replications: int, physics_clips: int, outputs: Outputs, processes: Processes
-) -> list[Replication]:
+    evaluation: Evaluation, entrants: Entrants, replications: int, physics_clips: int, outputs: Outputs, processes: Processes,
+    cast: Cast,
+) -> list[Replication]:  # fmt: skip
     """All replications, each saved as soon as it is done."""
     found = []
     with tqdm(range(replications), desc="replications", unit="", disable=not processes.main or None) as bar:
@@ -182,7 +241,7 @@ def replicate(
             else:
                 clips = physics_clips if number == 0 else 0
                 replication = evaluation.replicate(number, entrants, clips)
-                replication.physics = physics(replication, evaluation.data, entrants.given, clips)
+                replication.physics = cast.physics(replication, evaluation.data, entrants.given, clips) if clips else {}
                 if processes.main:
                     outputs.write_json(name, {each: getattr(replication, each) for each in STORED})
             found.append(replication)
@@ -203,23 +262,3 @@ def read_replication(path: Path) -> Replication:
     if not all(key in summary for summary in found.physics.values() for key, _, _ in MEASURES):
         raise FileError(f"{path}: physics lacks a measure: {remedy}")
     return found
-
-
-def physics(replication: Replication, data: EvaluationSet, given: EvaluationSet | None, count: int) -> dict[str, Physics]:
-    """`physics_of` `count` motions of the last row, and of the real ones that have the same captions, or any."""
-    if not count:
-        return {}
-    skeleton = load_skeleton(data.features.skeleton)
-
-    def figures(motions: Sequence[np.ndarray]) -> Physics:
-        return physics_of(feature_joints(motions, data.features), data.features.fps, skeleton)
-
-    real, own = ({entry.name: entry.motion for entry in each.entries} if each else {} for each in (data, given))
-    judged = {row: [each for each in replication.motions if each.row == row][:count] for row in (REAL, GENERATED, GIVEN)}
-    report = {}
-    if replication.features:
-        report[GENERATED] = figures(replication.features)
-        judged[REAL] = judged[GENERATED]
-    elif given is not None:
-        report[GIVEN] = figures([own[each.clip] for each in judged[GIVEN]])
-    return {REAL: figures([real[each.clip][: each.frames] for each in judged[REAL]]), **report}

@@ -16,9 +16,10 @@ from data_loaders.text import Caption
 from model.capabilities import Embeds, ReadsWords
 from model.checkpoints import from_pretrained
 from model.evaluator_words import GLOVE_FOLDER, load_words
+from model.interclip_config import TWO_PEOPLE
 from model.official.evaluators import load_evaluator
 from model.official.tmr import saved_words
-from model.registry import able, checkpoint_in, evaluator_at
+from model.registry import able, checkpoint_in, published_at
 from protos.official_files import official_folder
 from protos.reading import FileError, read_json
 
@@ -92,9 +93,10 @@ def open_space(path: str | Path, device: torch.device | str = "cpu", data: Corpu
     """
     path, published = checkpoint_in(path), data.published if data else None
     config = path / "config.json"
-    if data and not (published or config.is_file() or evaluator_at(path)):
+    if data and not (published or config.is_file() or published_at(path)):
+        command = "train_evaluator" if data.features.persons == 1 else "train_interclip"
         raise FileNotFoundError(f"{path}: no evaluator of {data.folder.name}; train one with "
-                                f"python -m train.train_evaluator --dataset {data.folder.name}, or give another evaluator")
+                                f"python -m train.{command} --dataset {data.folder.name}, or give another evaluator")
     if published and not config.is_file():
         model = load_evaluator(path, published).to(device)
     else:
@@ -113,7 +115,10 @@ def open_space(path: str | Path, device: torch.device | str = "cpu", data: Corpu
 
 
 def default_evaluator(data: Corpus) -> Path:
-    """Where the evaluator of a dataset lies: the published ones of humanml and kit, others by the dataset's name."""
+    """Where the evaluator of a dataset lies: the published ones of humanml, kit and InterHuman, that of other data of two people,
+    others by the dataset's name."""
+    if data.features.persons > 1:
+        return EVALUATORS.parent / ("official/interclip" if data.features == TWO_PEOPLE else "interclip")
     if data.published is None:
         return EVALUATORS / data.folder.name
     folder = EVALUATORS.parent / "official" / f"t2m-evaluators-{data.published}"

@@ -147,9 +147,13 @@ class InterCLIP(Embedder):
         alike = torch.stack([each[:, None] == each for each in columns]).any(0)
         return alike & ~torch.eye(len(alike), dtype=torch.bool, device=self.device)
 
-    def embed_texts(self, texts: Sequence[str | Caption]) -> Tensor:
+    def encode_text(self, texts: Sequence[str | Caption]) -> Tensor:
+        """Vectors (N, E) on the CPU."""
+        return super().encode_text([text if isinstance(text, str) else text.text for text in texts])
+
+    def embed_texts(self, texts: Sequence[str]) -> Tensor:
         self.text_encoder = self.text_encoder or text_reader(self.config)
-        return self.text_vectors(self.text_encoder.encode([text if isinstance(text, str) else text.text for text in texts]))
+        return self.text_vectors(self.text_encoder.encode(texts))
 
     def embed_motions(self, motions: Sequence[np.ndarray]) -> Tensor:
         motion, mask = self.padded(motions)

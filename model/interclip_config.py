@@ -68,8 +68,7 @@ class InterCLIPConfig(Contrast, TextNetwork, MotionNetwork, Bounded):
     dataset: str = decided("interhuman")
     text_dim: Annotated[int, CHANNELS] = decided(768)
     max_positions: Annotated[int, Range(2, 100_000)] = decided(2000)  # of frames and the token before them
-    min_frames: Annotated[int, FRAMES] = decided(15)
-    max_frames: Annotated[int, FRAMES] = decided(300)
+    max_frames: Annotated[int, FRAMES] = decided(299)
 
     def __post_init__(self):
         super().__post_init__()
@@ -93,7 +92,7 @@ PRESETS = {
     "small": {
         "text_encoder": "minilm", "latent_dim": 128, "num_layers": 2, "num_heads": 4, "ff_size": 256, "dropout": 0.2,
         "normalised": True, "text_width": 128, "text_layers": 1, "text_heads": 4, "embedding": 128, "initial_scale": 3.0,
-        "min_seconds": 1.0, "max_seconds": 10.0, "num_steps": 1500, "batch_size": 32, "lr": 5e-4, "weight_decay": 0.05,
+        "num_steps": 1500, "batch_size": 32, "lr": 5e-4, "weight_decay": 0.05,
         "warmup_steps": 100, "schedule": "cosine", "grad_clip": 1.0, "use_ema": True, "ema_decay": 0.99, "ema_warmup": True,
         "save_interval": 500, "eval_interval": 100, "log_interval": 50,
     },

@@ -117,7 +117,7 @@ def test_every_judged_motion_is_accounted_for(data, judge):
     found = Evaluation(data, judge, multimodality=False).replicate(0, Entrants(repeat_real(data)), keep=5)
     for row in (REAL, GENERATED):
         motions = [each for each in found.motions if each.row == row]
-        assert len(motions) == 64 and len(found.features) == 5
+        assert len(motions) == 64 and len(found.kept[row]) == 5
         assert np.mean([each.place < 3 for each in motions]) == pytest.approx(found.rows[row]["top3"])
         assert np.mean([each.distance for each in motions]) == pytest.approx(found.rows[row]["mm_dist"])
     names = {entry.name: {c.text for c in entry.captions} for entry in data.entries}
@@ -140,10 +140,10 @@ def test_controls_are_told_from_real_motion(data, judge):
     still = [np.cumsum(np.ones_like(entry.motion) * 0.01, axis=0) for entry in data.entries]
     calm = EvaluationSet([replace(e, motion=m) for e, m in zip(data.entries, still)], FEATURES)
 
-    def noise(lengths, rng):
-        return [rng.standard_normal((n, 263)).astype(np.float32) * 9 for n in lengths]
+    def noise(motions, rng):
+        return [rng.standard_normal(motion.shape).astype(np.float32) * 9 for motion in motions]
 
-    rows = Evaluation(calm, judge).replicate(0, Entrants(noise=noise)).rows
+    rows = Evaluation(calm, judge).replicate(0, Entrants(controls={NOISE: noise})).rows
     assert list(rows) == [REAL, SHUFFLED, NOISE]
     assert rows[NOISE]["fid"] > 10 * rows[REAL]["fid"] and rows[SHUFFLED]["fid"] == rows[REAL]["fid"]
 

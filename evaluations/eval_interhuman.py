@@ -1,0 +1,60 @@
+"""python -m evaluations.eval_interhuman --model_path FOLDER: the field's metrics of a model of two people, real motion first.
+
+Beside them what is published and what users of the released files measure, chance, controls that every judge should tell from
+real motion, and what lies between the two bodies. The same command goes on where it was interrupted; `--processes N` shares the
+work between processes, with the same numbers.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from evaluations.settings import MODES, InteractionSettings
+from protos.flags import BATCH_SIZE, PROCESSES, REPLICATIONS
+from protos.options import command, run_command
+
+if TYPE_CHECKING:
+    from evaluations.metrics_report import Measured
+
+ALIASES = {"repeat_times": "replications"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalInterhumanOptions(InteractionSettings):
+    """Judge a model of two people by a published protocol."""
+
+    replications: Annotated[int, REPLICATIONS] | None = None
+    """Replications (default: as --eval_mode and the protocol say)."""
+    batch_size: Annotated[int, BATCH_SIZE] = 32
+    """Motions made at once."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 or 1; of several processes each takes a GPU of its own, or its part of the CPU."""
+    processes: Annotated[int, PROCESSES] = 1
+    """Processes on this machine that share the work."""
+    output_dir: Path | None = None
+    """Folder for the reports; a run with the same settings on the same data is gone on with (default:
+    outputs/eval_<what>_<dataset>_<protocol>, with `_2` added where another one is there)."""
+    overwrite: bool = False
+    """Begin anew in a folder that holds an evaluation."""
+
+
+def run(options: EvalInterhumanOptions) -> "Measured | None":
+    """What the report says, in the main process. ValueError or OSError in a user's words."""
+    from evaluations.interactions import TWO_PEOPLE
+    from evaluations.protocol import PROTOCOLS
+    from evaluations.text_to_motion import measure
+    from protos.processes import Processes
+
+    fewer, _ = MODES[options.eval_mode]
+    replications = options.replications or min(fewer, PROTOCOLS[options.protocol].replications)
+    found = measure(options, replications, Processes(options.device), options.batch_size, options.output_dir, options.overwrite,
+                    TWO_PEOPLE)  # fmt: skip
+    if found is not None:
+        print(TWO_PEOPLE.report(found, ()).markdown())
+    return found
+
+
+main = command(EvalInterhumanOptions, run, __doc__, ALIASES, ignored={"mode": "the checkpoint says it"})
+
+if __name__ == "__main__":
+    run_command(main)

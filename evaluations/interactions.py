@@ -1,0 +1,37 @@
+"""Judges models of two people beside real motion: what differs from the evaluation of one person's motions."""
+
+from dataclasses import replace
+
+from evaluations.evaluation_set import EvaluationSet
+from evaluations.interaction_measures import between, interaction_physics
+from evaluations.interaction_report import interaction_report
+from evaluations.interaction_set import InteractionSource, controls_of, interaction_set
+from evaluations.motion_sources import feature_joints
+from evaluations.physics import Physics
+from evaluations.protocol import EvaluationProtocol, Replication
+from evaluations.settings import InteractionSettings
+from evaluations.text_to_motion import Cast
+
+
+def one_pool_at_least(protocol: EvaluationProtocol, data: EvaluationSet) -> EvaluationProtocol:
+    """The protocol, of which a set that does not fill a pool makes one."""
+    return replace(protocol, pool=min(protocol.pool, len(data)))
+
+
+def people_physics(
+    replication: Replication, data: EvaluationSet, given: EvaluationSet | None, count: int
+) -> dict[str, Physics]:
+    """Of the first `count` motions of each row: their bodies, and what lies between them beside all real motions."""
+    features = data.features
+    whole = feature_joints([data.motion(i, 0, int(min(frames, data.longest))) for i, frames in enumerate(data.lengths)], features)
+    real = between(whole, features.fps, features.body)
+    return {
+        row: interaction_physics(feature_joints(motions, features), features.fps, features.body, real)
+        for row, motions in replication.kept.items()
+    }
+
+
+TWO_PEOPLE = Cast(
+    "evaluations.eval_interhuman", InteractionSettings, interaction_set, InteractionSource, controls_of, people_physics,
+    interaction_report, one_pool_at_least,
+)  # fmt: skip

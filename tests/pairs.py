@@ -1,0 +1,81 @@
+"""A small made-up dataset of two people, and what judges it."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from data_loaders.corpus_writer import NewClip, write_corpus
+from data_loaders.features import Features, Statistics
+from data_loaders.text import Caption
+from tests.synthetic import raise_hand, standing, walk
+
+PAIRS = Features(kind="interhuman", fps=30.0, heading="continuous")
+
+
+def turned(joints: np.ndarray, degrees: float) -> np.ndarray:
+    """Joints (..., 3) turned about Y."""
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    x, y, z = np.moveaxis(joints, -1, 0)
+    return np.stack([cos * x + sin * z, y, cos * z - sin * x], -1)
+
+
+def pair_motion(number: int, frames: int = 60) -> tuple[np.ndarray, str, tuple[str, str]]:
+    """Joints (2, T, 22, 3) of one of three things that two people do, all a little different; what it is, and what each does."""
+    rng = np.random.default_rng(number)
+    frames = frames + int(rng.integers(10))
+    still = np.repeat(standing()[None], frames, axis=0)
+    if number % 3 == 0:  # side by side
+        first = walk(frames, 1.0 + 0.1 * rng.random(), PAIRS.fps)
+        people, texts = (first, first + [0.9 + 0.1 * rng.random(), 0, 0]), ("a person walks", "a person walks along")
+        said = "two people walk side by side"
+    elif number % 3 == 1:
+        second = turned(walk(frames, 0.8 + 0.1 * rng.random(), PAIRS.fps), 180) + [0, 0, 3.0]
+        people, texts = (still, second), ("a person stands", "a person walks toward the partner")
+        said = "one person walks toward the other, who waits"
+    else:
+        second = turned(raise_hand(frames, "left"), 180) + [0, 0, 1.1 + 0.2 * rng.random()]
+        people, texts = (raise_hand(frames, "right"), second), ("a person raises the right hand", "a person raises the left hand")
+        said = "two people face each other and raise a hand"
+    return np.stack(people), f"{said}, number {number}", texts
+
+
+def pair_corpus(folder: Path, train: int = 12, held_out: int = 9, features: Features = PAIRS) -> Path:
+    """A corpus of two people whose splits share no clip."""
+    folder.mkdir(parents=True)
+    count = train + 2 * held_out
+    entries = []
+    for number in range(count):
+        joints, text, own = pair_motion(number)
+        rows = features.encode(torch.from_numpy(joints)).numpy()
+        captions = [Caption(text), Caption(f"{text}, in a hall"), *(Caption(each, person=k) for k, each in enumerate(own, 1))]
+        entries.append(NewClip(f"{number:03d}", rows, captions, {"content": ("walk", "meet", "raise")[number % 3]}))
+    rows = np.concatenate([entry.features for entry in entries])
+    write_corpus(folder, entries, features, Statistics(rows.mean(0), rows.std(0) + 0.1, features))
+    names = [entry.name for entry in entries]
+    splits = {"train": names[:train], "val": names[train : train + held_out], "test": names[train + held_out :]}
+    for split, listed in splits.items():
+        (folder / f"{split}.txt").write_text("\n".join(listed) + "\n")
+    return folder
+
+
+def tiny_interclip(folder: Path, features: Features = PAIRS, seed: int = 0) -> Path:
+    """Checkpoint folder of an untrained judge of such motions."""
+    from model.checkpoints import save_pretrained
+    from model.interclip import InterCLIP
+
+    torch.manual_seed(seed)
+    width = features.persons * features.width
+    statistics = Statistics(np.zeros(width, np.float32), np.full(width, 0.5, np.float32), features)
+    save_pretrained(folder, InterCLIP(tiny_config(features=features), statistics))
+    return folder
+
+
+def tiny_config(**changes):
+    """Small networks that read MiniLM's words."""
+    from model.interclip_config import InterCLIPConfig
+
+    settings = {"text_encoder": "minilm", "text_dim": 384, "latent_dim": 16, "num_layers": 1, "num_heads": 2, "ff_size": 16,
+                "text_width": 16, "text_layers": 1, "text_heads": 2, "embedding": 12, "normalised": True, "features": PAIRS,
+                "initial_scale": 3.0}  # fmt: skip
+    return InterCLIPConfig(**{**settings, **changes})
