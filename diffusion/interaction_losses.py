@@ -13,12 +13,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from data_loaders.bone_rotations import bone_lengths
+from data_loaders.interhuman_features import foot_contacts
 from data_loaders.skeleton import Skeleton, load_skeleton
 
 EPS = 1e-7  # in every denominator, as published
 NEAR, TOUCHING = 1.0, 0.1  # metres: pairs of joints that `distance_map` and `joint_affinity` look at
-PLANTED_STEP = 0.001  # squared metres per frame below which a foot of the prediction stands ...
-PLANTED_HEIGHT = (0.12, 0.05, 0.12, 0.05)  # ... if lower than so many metres: left ankle and toe, right ankle and toe
 NEARNESS = 0.1  # metres added to the distance of two joints, of which `near_joints` weighs by the inverse
 
 
@@ -95,13 +94,12 @@ def body_terms(predicted: Tensor, true: Tensor, mask: Tensor, active: Tensor, sk
     moving = mask[:, :-1]
     velocity, true_velocity = predicted.diff(dim=1), true.diff(dim=1)  # (B, T−1, J, 3)
     lengths, true_lengths = (bone_lengths(each, skeleton)[..., 1:] for each in (predicted, true))  # (B, T, J−1)
-    steps = velocity[:, :, list(skeleton.feet)] ** 2  # (B, T−1, 4, 3)
-    height = predicted[:, :-1, list(skeleton.feet), 1]  # (B, T−1, 4)
-    planted = (steps.sum(-1) < PLANTED_STEP) & (height < height.new_tensor(PLANTED_HEIGHT))
+    steps = (velocity[:, :, list(skeleton.feet)] ** 2).mean(-1)  # (B, T−1, 4)
+    planted = foot_contacts(predicted.detach(), skeleton)
     return {
         "velocity": _over_samples(((velocity - true_velocity) ** 2).mean((-2, -1)), moving, active),
         "bone_length": _over_samples(((lengths - true_lengths) ** 2).mean(-1), mask, active),
-        "foot_contact": _over_samples(_over_pairs(steps.mean(-1)[..., None], planted[..., None]), moving, active),
+        "foot_contact": _over_samples(_over_pairs(steps[..., None], planted[..., None]), moving, active),
     }
 
 

@@ -87,32 +87,28 @@ def of_so_many(share: Interval, count: int) -> Interval:
     return Interval(share.mean, max(share.half_width, 1.96 * math.sqrt(middle * (1 - middle) / (count + 4))))
 
 
-def told_apart(found: Measured) -> dict[str, dict[str, bool]]:
-    """{row: {metric: whether it tells the row from real motion}} of all rows but the real one. Empty for one replication, of
-    which no interval is known."""
+def told_apart(found: Measured) -> dict[str, dict[str, str]]:
+    """{row: {metric: where the row lies beside real motion: higher, lower, or no, not apart}} of all rows but the real one. Empty
+    for one replication, of which no interval is known."""
     if found.replications < 2:
         return {}
 
-    def known(row: str, name: str) -> Interval:
-        figure = found.rows[row][name]
-        return of_so_many(figure, found.motions) if name.startswith("top") else figure
+    def place(row: str, name: str) -> str:
+        own, real = (found.rows[each][name] for each in (row, REAL))
+        if name.startswith("top"):
+            own, real = of_so_many(own, found.motions), of_so_many(real, found.motions)
+        return "no" if not apart(own, real) else "higher" if own.mean > real.mean else "lower"
 
-    return {
-        row: {
-            name: apart(known(REAL, name), known(row, name)) for name in METRICS if name in figures and name in found.rows[REAL]
-        }
-        for row, figures in found.rows.items() if row != REAL
-    }  # fmt: skip
+    names = [name for name in METRICS if name in found.rows[REAL]]
+    return {row: {name: place(row, name) for name in names} for row in found.rows if row != REAL}
 
 
 def told_apart_table(found: Measured) -> str:
     rows = told_apart(found)
     if not rows:
         return "–: one replication has no interval."
-    names = [name for name in METRICS if any(name in row for row in rows.values())]
-    said = {True: "yes", False: "no", None: None}
-    return table(["", *(HEADINGS[name].split()[0] for name in names)],
-                 [[row, *(said[found_of.get(name)] for name in names)] for row, found_of in rows.items()])  # fmt: skip
+    names = list(next(iter(rows.values()), {}))
+    return table(["", *(HEADINGS[name].split()[0] for name in names)], [[row, *told.values()] for row, told in rows.items()])
 
 
 def unusual_truth(found: Measured) -> list[str]:

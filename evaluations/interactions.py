@@ -5,7 +5,7 @@ from dataclasses import replace
 from evaluations.evaluation_set import EvaluationSet
 from evaluations.interaction_measures import between, interaction_physics
 from evaluations.interaction_report import interaction_report
-from evaluations.interaction_set import InteractionSource, controls_of, interaction_set
+from evaluations.interaction_set import InteractionSource, baselines_of, controls_of, interaction_set
 from evaluations.motion_sources import feature_joints
 from evaluations.physics import Physics
 from evaluations.protocol import EvaluationProtocol, Replication
@@ -32,6 +32,6 @@ def people_physics(
 
 
 TWO_PEOPLE = Cast(
-    "evaluations.eval_interhuman", InteractionSettings, interaction_set, InteractionSource, controls_of, people_physics,
-    interaction_report, one_pool_at_least,
+    "evaluations.eval_interhuman", InteractionSettings, interaction_set, InteractionSource, controls_of, baselines_of,
+    people_physics, interaction_report, one_pool_at_least,
 )  # fmt: skip

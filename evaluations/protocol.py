@@ -119,11 +119,13 @@ class Replication:
 class Entrants:
     """What is judged beside real motion: what a model makes, what files hold, and controls that no judge should like.
 
-    `controls`: by row, what spoils the real motions of a pass; with any, captions are shuffled as well.
+    `baselines`: by row, what answers the captions that a model is asked for without being one. `controls`: by row, what spoils
+    the real motions of a pass; with any, captions are shuffled as well.
     """
 
     generate: Generate | None = None
     given: EvaluationSet | None = None
+    baselines: Mapping[str, Generate] = field(default_factory=dict)
     controls: Mapping[str, Control] = field(default_factory=dict)
 
 
@@ -177,9 +179,16 @@ class Evaluation:
         found.judge = finding_texts(text, motion, [caption.text for caption in self.data.captions(judged)], self.protocol.pool)
         if keep:
             found.kept[REAL] = self.data.motions(judged.first(keep))
+        if entrants.generate is not None or entrants.baselines:
+            asked = self._first(judged if self.protocol.generated_from == "same pass" else self._draw(self.data, rng))
         if entrants.generate is not None:
-            asked = judged if self.protocol.generated_from == "same pass" else self._draw(self.data, rng)
-            self._generate(found, number, self._first(asked), entrants.generate, judge, rng, keep)
+            self._generate(found, number, asked, entrants.generate, judge, rng, keep)
+        for row, play in entrants.baselines.items():
+            seeds = [derive_seed(self.seed, row, number, i) for i in range(len(asked.entry))]
+            played = play(self.data.captions(asked), asked.length.tolist(), seeds)
+            judge(row, self.real, asked, embed_motion(self.judge, played))
+            if keep:
+                found.kept[row] = list(played[:keep])
         if entrants.given is not None:
             if self.given is None or self.given.data is not entrants.given:
                 self.given = SetEmbeddings(entrants.given, self.judge, self.share)

@@ -30,6 +30,7 @@ from evaluations.protocol import (
     Entrants,
     Evaluation,
     EvaluationProtocol,
+    Generate,
     Replication,
     summary,
 )
@@ -79,6 +80,7 @@ class Cast:
     real_set: Callable[[Corpus, str], EvaluationSet]
     source: type[ModelSource]
     controls: Callable[[Corpus], Mapping[str, Control]]
+    baselines: Callable[[Corpus], Mapping[str, Generate]]
     physics: Callable[[Replication, EvaluationSet, EvaluationSet | None, int], dict[str, Physics]]
     report: Callable[[Measured, Sequence[Replication]], Report]
     protocol: Callable[[EvaluationProtocol, EvaluationSet], EvaluationProtocol] = lambda protocol, data: protocol
@@ -89,9 +91,15 @@ def noise_control(corpus: Corpus) -> dict[str, Control]:
     return {NOISE: partial(noise_motions, mean=corpus.mean, std=corpus.std)}
 
 
+def no_baselines(corpus: Corpus) -> dict[str, Generate]:
+    """Nothing but models answers captions."""
+    return {}
+
+
 ONE_PERSON = Cast(
-    "evaluations.eval_humanml", EvaluationSettings, real_set, ModelSource, noise_control, one_person_physics, metrics_report
-)
+    "evaluations.eval_humanml", EvaluationSettings, real_set, ModelSource, noise_control, no_baselines, one_person_physics,
+    metrics_report,
+)  # fmt: skip
 
 
 def measure(
@@ -151,18 +159,18 @@ def entrants_of(
     settings: EvaluationSettings, corpus: Corpus, processes: Processes, batch_size: int, cast: Cast
 ) -> tuple[ModelSource | None, Entrants, dict[str, str]]:
     """What is judged beside real motion, the model where there is one, and which given motions could not be read, and why."""
-    controls = cast.controls(corpus) if settings.controls else {}
+    beside = {"controls": cast.controls(corpus), "baselines": cast.baselines(corpus)} if settings.controls else {}
     if settings.motions is not None:
         given, left_out = given_set(settings.motions, settings.fps, corpus)
         unreadable = {name: reason for name, reason in left_out.skipped.items() if reason.startswith(UNREADABLE)}
-        return None, Entrants(given=given, controls=controls), unreadable
+        return None, Entrants(given=given, **beside), unreadable
     if settings.model_path == REAL_MOTION:
-        return None, Entrants(controls=controls), {}
+        return None, Entrants(**beside), {}
     from model.checkpoints import from_pretrained
 
     networks = from_pretrained(settings.model_path, processes.device, dataset_folder=corpus.folder, systems=able(Generates))
     source = cast.source(networks, corpus, settings.decoding(batch_size), progress=processes.main)
-    return source, Entrants(generate=source, controls=controls), {}
+    return source, Entrants(generate=source, **beside), {}
 
 
 def as_typed(path: Path) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from data_loaders.interhuman_features import CONTACT_HEIGHTS, CONTACT_STEP
 from data_loaders.skeleton import load_skeleton
 from diffusion import interaction_losses as losses
 from tests.golden.runner import Case
@@ -66,8 +67,8 @@ def interaction(case: Case) -> dict[str, Any]:
 
 def geometric(case: Case) -> dict[str, Any]:
     feet, skeleton = case.config["feet"], load_skeleton("humanml")
-    require_ours(feet, {"joints": list(skeleton.feet), "squared_displacement_below": losses.PLANTED_STEP,
-                        "height_below": list(losses.PLANTED_HEIGHT), "of": "prediction"})  # fmt: skip
+    require_ours(feet, {"joints": list(skeleton.feet), "squared_displacement_below": CONTACT_STEP,
+                        "height_below": list(CONTACT_HEIGHTS), "of": "prediction"})  # fmt: skip
     terms, _ = all_terms(case)
     letter = "AB"[case.config["person"]]
     return {**{name: terms[f"{name}_{letter}"] for name in BODIES}, "sum": terms[letter]}
