@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from diffusion.gaussian import Denoise, Diffusion, EditX0
-from protos.randomness import randn
+from protos.randomness import derive_seed, randn, seeded_randn
 
 Noise = Callable[[Tensor], Tensor]  # x -> noise of its shape, a new draw at each call
 SamplerName = Literal["ddpm", "ddim", "plms", "dpmpp", "consistency"]
@@ -221,6 +221,21 @@ def noise_function(noise: Noise | torch.Generator | Sequence[torch.Generator] | 
     if noise is None:
         return _no_noise
     return noise
+
+
+def sample_noise(seeds: Sequence[int], *context: int) -> Callable[[Tensor], Tensor]:
+    """x -> noise like x, made on its device, a new draw at each call. Row b depends on seeds[b] and the number of the call
+    only.
+
+    A seed per draw, not one per sample: so a shorter row of a padded batch gets the same numbers.
+    """
+    calls = iter(range(1 << 30))
+
+    def draw(x: Tensor) -> Tensor:
+        call = next(calls)
+        return seeded_randn([derive_seed(int(seed), *context, call) for seed in seeds], x.shape, x.device).to(x.dtype)
+
+    return draw
 
 
 def _no_noise(x: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ motions in two normalisations as they are; both is repeated for published weight
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import torch
 from einops import rearrange
@@ -16,11 +17,14 @@ from data_loaders.features import FeaturesMismatch, Statistics
 from diffusion.gaussian import Denoise
 from diffusion.guidance import blend_share, blended
 from model.capabilities import OWN, Decoding, Guidance, Request
+from model.checkpoints import load_part
 from model.in2in import In2IN, guidance_of, make, texts_of
 from model.in2in_config import DualMDMConfig
 from model.model import Model
+from model.registry import in2in_file
 from model.text_encoders import TextEncoder
 
+PUBLISHED = {"convert": False, "person2_layers": "last"}  # how published weights are blended
 BLENDED = ("positions", "velocities")  # blocks of features that mean the same in both parts
 
 
@@ -142,3 +146,11 @@ class DualMDM(Model):
         for name in BLENDED:
             columns[self.features.blocks[name]] = True
         return torch.where(columns.repeat(2), made, x0)
+
+
+def load_dual(interaction: Path, individual: Path) -> DualMDM:
+    """The blend of two checkpoints, each that of a model or of a blend; as published where both are. FileError, or ValueError for
+    two that cannot be blended."""
+    parts = [load_part(path, name, "in2in") for path, name in ((interaction, "interaction"), (individual, "individual"))]
+    settings = PUBLISHED if all(in2in_file(path) for path in (interaction, individual)) else {}
+    return DualMDM.of(*parts, **settings)

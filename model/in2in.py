@@ -9,19 +9,21 @@ from dataclasses import fields
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from data_loaders.corpus import Batch
-from data_loaders.features import Statistics
+from data_loaders.features import FeaturesMismatch, Statistics
 from diffusion.gaussian import Denoise, Diffusion
 from diffusion.guidance import pass_weights, stack_conditions, weighted
 from diffusion.interaction_losses import InteractionWeights, interaction_loss, pooled_squared_error
+from diffusion.samplers import sample_noise
 from model.capabilities import OWN, Decoding, Guidance, Request
 from model.in2in_config import In2INConfig
 from model.in2in_network import PeopleDenoiser, TextReader
 from model.individual_texts import individual_texts
+from model.lsremgm import check_lengths, edit_of, run, smooth
 from model.lsremgm_network import zero_where
 from model.model import Draws, Model, require_only
-from model.sampling import check_lengths, edit_of, run, sample_noise, smooth
 from model.text_encoders import TextEncoder, TextFeatures
 from model.text_towers import load_text_encoder
 from protos.randomness import rand, randint, randn
@@ -36,7 +38,11 @@ class In2IN(Model):
 
     def __init__(self, config: In2INConfig, statistics: Statistics | None = None, parts: Mapping[str, Model] | None = None,
                  text_encoder: TextEncoder | None = None):
-        """text_encoder replaces the frozen one that the configuration names."""
+        """text_encoder replaces the frozen one that the configuration names. FeaturesMismatch for features of another number of
+        people."""
+        if config.features.persons != config.persons:
+            raise FeaturesMismatch(f"mode {config.mode} makes motions of {config.persons}, '{config.features.kind}' is of "
+                                   f"{config.features.persons}: choose other data or another mode")  # fmt: skip
         networks = {"denoiser": PeopleDenoiser(config, config.features.width), "text_reader": TextReader(config)}
         super().__init__(config, statistics, networks)
         self.diffusion = Diffusion.create(
@@ -102,7 +108,7 @@ class In2IN(Model):
     def loss(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         """Terms of one denoising step per sample, each one number of the whole batch; of two people "loss" is their weighted sum.
 
-        Padding is the data's in the prediction too: as published it would count as a jump of the prediction.
+        Beyond its end a motion stands still, so that no jump to padding counts, as it does in published training.
         """
         config, samples = self.config, draws.samples
         x0, mask = self.masked(batch)
@@ -116,8 +122,8 @@ class In2IN(Model):
         output = self.networks["denoiser"](x, t, condition, mask)
         if self.features.persons == 1:
             return {"denoising": pooled_squared_error(output, self.diffusion.target(x0, x, t, noise), mask)}
-        predicted = torch.where(mask[..., None], self.diffusion.x0_from_output(output, x, t), x0)
-        return interaction_loss(predicted, x0, self.joints_of, t, mask, self.loss_weights(), self.features.body)
+        predicted, true = (standing_still(each, mask) for each in (self.diffusion.x0_from_output(output, x, t), x0))
+        return interaction_loss(predicted, true, self.joints_of, t, F.pad(mask, (0, 1)), self.loss_weights(), self.features.body)
 
     def joints_of(self, x: Tensor) -> Tensor:
         """Joints (B, persons, T, J, 3) in metres of normalised features (B, T, persons * D)."""
@@ -128,6 +134,12 @@ class In2IN(Model):
         terms = [field.name for field in fields(InteractionWeights) if hasattr(self.config, f"lambda_{field.name}")]
         return InteractionWeights(**{name: getattr(self.config, f"lambda_{name}") for name in terms},
                                   latest_step=self.config.latest_step)  # fmt: skip
+
+
+def standing_still(x: Tensor, mask: Tensor) -> Tensor:
+    """Motion (B, T + 1, D) that goes on as it ends in x (B, T, D), mask (B, T) being True at real frames."""
+    frames = torch.arange(x.shape[1] + 1, device=x.device).minimum(mask.sum(1, keepdim=True) - 1)  # (B, T + 1)
+    return x.take_along_dim(frames[..., None], dim=1)
 
 
 def drop_texts(condition: Tensor, chances: Tensor, config: In2INConfig) -> Tensor:

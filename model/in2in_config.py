@@ -114,9 +114,6 @@ class In2INConfig(InteractionTerms, Strengths, SamplingDefaults, Noising, Texts,
         if max(self.diffusion_steps, self.max_frames) > self.max_positions:
             raise ValueError(f"max_positions {self.max_positions}: at least diffusion_steps {self.diffusion_steps} and "
                              f"max_frames {self.max_frames}")
-        if self.features.persons != self.persons:
-            raise ValueError(f"mode {self.mode} makes motions of {self.persons} {'people' if self.persons > 1 else 'person'}, "
-                             f"its features are of {self.features.persons}: choose a dataset of that kind")
 
     @property
     def persons(self) -> int:
@@ -190,4 +187,13 @@ class DualMDMConfig(DualStrengths, SamplingDefaults, Blend, Bounded):
         return self.guidance_interaction
 
 
-PRESETS = {"in2in": {}, "intergen": {"individual_texts": False}}  # of the published weights of two people
+PRESETS = {  # of the published weights
+    "in2in": {},
+    "intergen": {"individual_texts": False},
+    "prior": {"mode": "individual", "num_steps": 728_000, "schedule": "constant", "warmup_steps": 0},
+}
+ALIASES = {"resume": "resume_checkpoint"}
+IGNORED = {
+    "train": "its settings are flags of this command", "model": "its settings are flags of this command",
+    "data": "the dataset is --dataset",
+}  # fmt: skip

@@ -287,7 +287,8 @@ class Maker:
         with self._networks:
             networks = self._open(chosen)
             frames = frames_of(seconds, networks.features.fps, networks.config.max_frames)
-            decoding = Decoding(None if chosen.guidance is None else guidance)
+            own = guidance == chosen.guidance  # then also what a model of several texts does with each
+            decoding = Decoding(None if own or chosen.guidance is None else guidance)
             return motions_for(networks, [Request(prompt, frames, seed) for seed in seeds], decoding)
 
     def outside(self, prompt: str, checkpoint: str = "starter") -> str:

@@ -7,14 +7,15 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from model.capabilities import OWN, Decoding, Generates, Request
 from model.registry import checkpoint_in
-from protos.files import shown
-from protos.flags import GUIDANCE, SAMPLING_STEPS
+from protos.files import file_name, numbered_folder, shown
+from protos.flags import BATCH_SIZE, GUIDANCE, SAMPLING_STEPS, SEED, Range
+from protos.randomness import derive_seed
 from protos.reading import FileError, read_lines
 
 if TYPE_CHECKING:
@@ -62,6 +63,28 @@ class DecodingSettings(GuidanceSettings):
         return Decoding(self.guidance_scale, self.sampler, self.sampling_steps, batch_size=batch_size)
 
 
+@dataclass(frozen=True, kw_only=True)
+class RunSettings:
+    """What a run makes and writes."""
+
+    num_repetitions: Annotated[int, Range(1, 100_000)] = 3
+    """Motions per sample, each from its own noise."""
+    seed: Annotated[int, SEED] = 10
+    """Seed; the same seed gives the same motions, whatever the batch size."""
+    batch_size: Annotated[int, BATCH_SIZE] = 64
+    """Motions made at once."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 or 1."""
+    output_dir: Path | None = None
+    """Folder for the files (default: outputs/<checkpoint>_<prompt>_seed<seed>); an existing one is kept, `_2` is added."""
+    video: bool = True
+    """Write mp4 videos and a PNG strip (--no_video: motions only)."""
+    gif: bool = False
+    """Also write an animated GIF per motion."""
+    html: bool = False
+    """Also write a page per prompt that plays its motions in 3D in any browser, without a network."""
+
+
 def load(model_path: Path | str = STARTER, device: str = "auto") -> Generates:
     """The model of a checkpoint, ready to sample. Raises FileNotFoundError or ValueError saying what is wrong."""
     from model.checkpoints import from_pretrained
@@ -96,7 +119,7 @@ def features_for(
 
 
 def motions_for(model: Generates, requests: Sequence[Request], decoding: Decoding = OWN, progress: bool = True) -> "list[Motion]":
-    """A Motion for each request: joints (1, frames, J, 3) in metres. ValueError as `features_for`."""
+    """A Motion for each request: joints (P, frames, J, 3) in metres. ValueError as `features_for`."""
     import numpy as np
 
     from data_loaders.motion_files import motion_of
@@ -113,7 +136,7 @@ def _require_finite(finite: Iterable[bool], model: Generates, requests: Sequence
     for good, request in zip(finite, requests, strict=True):
         if not good:
             own = model.config.own_guidance
-            scale = own if decoding.guidance_scale is None else decoding.guidance_scale
+            scale = decoding.guidance_scale if isinstance(decoding.guidance_scale, (int, float)) else own
             why = "" if own is None else f"the guidance scale is too large ({scale:g}; the model's own is {own:g}), or "
             raise NotFiniteError(f"the motion for {request.text!r} came out with NaN or infinite values: {why}{NOT_FINITE}")
 
@@ -347,3 +370,21 @@ def write_motions(folder: Path, motions: "Sequence[Motion]", num_samples: int, v
         if html:
             labels = [f"rep{repetition:02d}" for repetition in range(len(row))] if len(row) > 1 else None
             write_viewer(path.with_suffix(".html"), row, labels=labels)
+
+
+def write_run(model: Generates, requests: Sequence[Request], settings: RunSettings, decoding: Decoding, checkpoint: Path,
+              what: str) -> Path:
+    """Makes the requests as the settings say and writes everything into a folder named after the checkpoint and after `what` is
+    made. A run that fails leaves no folder."""
+    name = file_name(checkpoint.name if checkpoint.is_dir() else checkpoint.parent.name)
+    folder = numbered_folder(settings.output_dir or Path("outputs") / f"{name}_{file_name(what)}_seed{settings.seed}")
+    rows = [replace(request, seed=derive_seed(settings.seed, "sample", sample, repetition))
+            for repetition in range(settings.num_repetitions) for sample, request in enumerate(requests)]  # fmt: skip
+    try:
+        motions = motions_for(model, rows, decoding)
+    except BaseException:
+        folder.rmdir()  # ours, and still empty
+        raise
+    write_motions(folder, motions, len(requests), settings.video, settings.gif, settings.html)
+    log.info("%d motions in %s", len(motions), folder)
+    return folder

@@ -1,19 +1,16 @@
 """python -m sample.sample --text_prompt "a person waves the right hand": text to motion, as files and as videos."""
 
-import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from protos.flags import BATCH_SIZE, SEED, Range
+from protos.flags import Range
 from protos.options import KNOWN_BY_CHECKPOINT, command, run_command
-from sample.generation import STARTER, DecodingSettings
-
-log = logging.getLogger(__name__)
+from sample.generation import STARTER, DecodingSettings, RunSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class SampleOptions(DecodingSettings):
+class SampleOptions(RunSettings, DecodingSettings):
     """Make motions from text. Without a prompt: the checkpoint's own prompts, or the captions of a test split."""
 
     text_prompt: str | None = None
@@ -28,38 +25,19 @@ class SampleOptions(DecodingSettings):
     """Length in seconds; longer than the model can make is cut, with a note."""
     num_samples: Annotated[int, Range(1, 1_000_000)] | None = None
     """How many samples (default: one for --text_prompt, every prompt of a file, 10 of a test split)."""
-    num_repetitions: Annotated[int, Range(1, 100_000)] = 3
-    """Motions per sample, each from its own noise."""
-    seed: Annotated[int, SEED] = 10
-    """Seed; the same seed gives the same motions, whatever the batch size."""
-    batch_size: Annotated[int, BATCH_SIZE] = 64
-    """Motions made at once."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1 or 1."""
-    output_dir: Path | None = None
-    """Folder for the files (default: outputs/<checkpoint>_<prompt>_seed<seed>); an existing one is kept, `_2` is added."""
-    video: bool = True
-    """Write mp4 videos and a PNG strip (--no_video: motions only)."""
-    gif: bool = False
-    """Also write an animated GIF per motion."""
-    html: bool = False
-    """Also write a page per prompt that plays its motions in 3D in any browser, without a network."""
 
 
 def run(options: SampleOptions) -> None:
     """What cannot be asked for is refused before anything is loaded; a run that fails leaves no folder."""
-    from protos.files import file_name, numbered_folder
-    from protos.randomness import derive_seed
     from sample.generation import (
         PromptError,
         clean_prompt,
         load,
-        motions_for,
         requests_for,
         require_total,
         unknown_prompts,
         warn_unknown,
-        write_motions,
+        write_run,
     )
 
     if options.text_prompt is not None:
@@ -73,19 +51,9 @@ def run(options: SampleOptions) -> None:
     )
     require_total((request.frames for request in requests), options.num_repetitions)
     warn_unknown(unknown_prompts(checkpoint, [request.text for request in requests], model))
-    name = file_name(checkpoint.name if checkpoint.is_dir() else checkpoint.parent.name)
     texts = {request.text for request in requests}
     what = options.input_text.stem if options.input_text else texts.pop() if len(texts) == 1 else f"{len(requests)} prompts"
-    folder = numbered_folder(options.output_dir or Path("outputs") / f"{name}_{file_name(what)}_seed{options.seed}")
-    rows = [replace(request, seed=derive_seed(options.seed, "sample", sample, repetition))
-            for repetition in range(options.num_repetitions) for sample, request in enumerate(requests)]  # fmt: skip
-    try:
-        motions = motions_for(model, rows, options.decoding(options.batch_size))
-    except BaseException:
-        folder.rmdir()  # ours, and still empty
-        raise
-    write_motions(folder, motions, len(requests), options.video, options.gif, options.html)
-    log.info("%d motions in %s", len(motions), folder)
+    write_run(model, requests, options, options.decoding(options.batch_size), checkpoint, what)
 
 
 main = command(SampleOptions, run, __doc__, ignored=KNOWN_BY_CHECKPOINT)

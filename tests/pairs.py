@@ -40,15 +40,17 @@ def pair_motion(number: int, frames: int = 60) -> tuple[np.ndarray, str, tuple[s
     return np.stack(people), f"{said}, number {number}", texts
 
 
-def pair_corpus(folder: Path, train: int = 12, held_out: int = 9, features: Features = PAIRS) -> Path:
-    """A corpus of two people whose splits share no clip."""
+def pair_corpus(folder: Path, train: int = 12, held_out: int = 9, features: Features = PAIRS, told_of_each: bool = True) -> Path:
+    """A corpus of two people whose splits share no clip, or, by its `features`, of the first of them. told_of_each: whether texts
+    say what each does."""
     folder.mkdir(parents=True)
     count = train + 2 * held_out
     entries = []
     for number in range(count):
         joints, text, own = pair_motion(number)
-        rows = features.encode(torch.from_numpy(joints)).numpy()
-        captions = [Caption(text), Caption(f"{text}, in a hall"), *(Caption(each, person=k) for k, each in enumerate(own, 1))]
+        rows = features.encode(torch.from_numpy(joints if features.persons > 1 else joints[0])).numpy()
+        each = [Caption(own_text, person=k) for k, own_text in enumerate(own, 1)] if told_of_each and features.persons > 1 else []
+        captions = [Caption(text), Caption(f"{text}, in a hall"), *each]
         entries.append(NewClip(f"{number:03d}", rows, captions, {"content": ("walk", "meet", "raise")[number % 3]}))
     rows = np.concatenate([entry.features for entry in entries])
     write_corpus(folder, entries, features, Statistics(rows.mean(0), rows.std(0) + 0.1, features))

@@ -35,6 +35,8 @@ class ExportOptions(DecodingSettings):
     """Gaussian over sampled motions, sigma in frames (default: as trained)."""
     autoencoder: Path | None = None
     """Autoencoder whose decoder replaces the model's own: one trained by train.train_autoencoder --decoder_only."""
+    individual_path: Path | None = None
+    """Of two people: one-person prior with which the model becomes one folder of DualMDM."""
     card: Path | None = None
     """Text that becomes the folder's README.md (default: the checkpoint's own)."""
     prompts: Path | None = None
@@ -44,6 +46,7 @@ class ExportOptions(DecodingSettings):
 def run(options: ExportOptions) -> Path:
     """Writes the folder and returns the checkpoint it came from. Raises FileNotFoundError, FileError or OutputError."""
     from model.checkpoints import earlier_files, from_pretrained, load_part, save_pretrained
+    from model.dualmdm import load_dual
     from model.known_texts import KnownTexts
     from model.registry import checkpoint_in
     from protos.outputs import require_replaceable
@@ -54,6 +57,8 @@ def run(options: ExportOptions) -> Path:
     require_apart(options.output, options.checkpoint)
     require_replaceable(options.output, "checkpoint", overwrite=options.overwrite, earlier=earlier_files)
     model = from_pretrained(source)
+    if options.individual_path:
+        model = load_dual(source, options.individual_path)
     if options.autoencoder:
         replace_decoder(model, load_part(options.autoencoder, "autoencoder", "motion_autoencoder"), options.autoencoder)
     own_card, own_prompts = source / "README.md", source / "prompts.txt"
@@ -62,7 +67,7 @@ def run(options: ExportOptions) -> Path:
     asked = {name: getattr(options, name) for name in ("guidance_scale", "sampler", "sampling_steps", "spacing", "smoothing")}
     asked = {name: value for name, value in asked.items() if value is not None}
     if unknown := [name for name in asked if not hasattr(model.config, name)]:
-        raise ValueError(f"--{unknown[0]}: {source} holds no model that samples")
+        raise ValueError(f"--{unknown[0]}: the model of {source} has no such setting")
     model.config = replace(model.config, **asked)
     save_pretrained(options.output, model, card, half=options.half, overwrite=options.overwrite, prompts=prompts,
                     known_texts=KnownTexts.beside(source))

@@ -1,21 +1,22 @@
 """What text to motion by diffusion adds to the training loop: captioned motions, validation with fixed noise, videos, judge."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from data_loaders.batches import CaptionBatches, TextMotionDataset, collate
-from data_loaders.corpus import Corpus
+from data_loaders.batches import CaptionBatches, TextMotionDataset, TrainingItem, collate
+from data_loaders.corpus import Batch, Corpus
 from data_loaders.known_datasets import published_limits
 from evaluations.evaluation_set import real_set
 from evaluations.motion_sources import ModelSource
 from evaluations.protocol import GENERATED, PROTOCOLS, Entrants, Evaluation
-from model.capabilities import Request
+from model.capabilities import Generates, Request
 from model.checkpoints import from_pretrained
 from model.embedding import default_evaluator, open_space
 from model.lsremgm import LSReMGM
@@ -31,6 +32,14 @@ from train.options import GeneratorOptions, TrainOptions
 from train.recipe import Evaluate, Loss, Recipe, draws_of, in_precision, kept_parts, kept_statistics, own_loss, to_device
 
 logger = logging.getLogger(__name__)
+
+class Validated(Protocol):
+    """Motions that are drawn by (index, number, seed), such as those of a split."""
+
+    def __len__(self) -> int: ...
+
+    def item(self, index: int, number: int, seed: int = 0) -> TrainingItem: ...
+
 
 SAMPLE_SECONDS = 6.0
 NUM_PROMPTS = 4
@@ -75,10 +84,12 @@ def generator_recipe(
         encoder = load_text_encoder(config.text_encoder, max_tokens=config.text_max_tokens or None)
         encoders["text"] = encoder
         config = replace(config, text_encoder=encoder.name, text_dim=encoder.dim)
-    prompts = list(training.sample_prompts)
-    prompts = prompts or [texts[i] for i in np.linspace(0, len(texts) - 1, min(NUM_PROMPTS, len(texts))).astype(int)]
+    prompts = list(training.sample_prompts) or some_of(texts)
     judge = judging(corpus, training.seed) if training.eval_during_training else None
-    held_out = validation(corpus, config, training, encoders, loss) if training.eval_interval else None
+    held_out = None
+    if training.eval_interval:
+        held_out = validation(validation_data(lambda split: training_data(corpus, split, config)), training, encoders, loss,
+                              padding(config))  # fmt: skip
 
     def fresh() -> LSReMGM:
         model = kind(config, statistics, parts)
@@ -100,6 +111,11 @@ def generator_recipe(
         card(kind, config, corpus), texts if encoder else (), prompts, published=published,
         encoders=encoders, loss=loss,
     )  # fmt: skip
+
+
+def some_of(texts: Sequence[str]) -> list[str]:
+    """A few prompts from all over the texts."""
+    return [texts[i] for i in np.linspace(0, len(texts) - 1, min(NUM_PROMPTS, len(texts))).astype(int)]
 
 
 def training_data(corpus: Corpus, split: str, config: LSReMGMConfig, repeat: float = 0.0) -> TextMotionDataset:
@@ -131,33 +147,40 @@ def batches(data: TextMotionDataset, config: LSReMGMConfig, training: TrainOptio
 
 
 def validation(
-    corpus: Corpus, config: LSReMGMConfig, training: TrainOptions, encoders: Mapping[str, TextEncoder], loss: Loss = own_loss
-) -> Evaluate:
-    """evaluate(networks, step) -> mean loss terms over clips of the val split, always with the same noise."""
-    try:
-        data = training_data(corpus, "val", config)
-    except FileNotFoundError as error:
-        raise ValueError(f"--eval_interval needs a validation split: {error}") from error
-    pad_to = padding(config)
+    data: Validated, training: TrainOptions, encoders: Mapping[str, TextEncoder], loss: Loss = own_loss,
+    pad_to: int | None = None, prepare: Callable[[Batch], Batch] = lambda batch: batch,
+) -> Evaluate:  # fmt: skip
+    """evaluate(networks, step) -> mean loss terms over motions of a split, always with the same noise.
+
+    prepare: what is done to a batch before its texts are read. Of terms that are one number of a batch the mean over batches.
+    """
     count = min(len(data), VALIDATION_CLIPS)
     size = min(training.batch_size, count)
     chosen = np.linspace(0, len(data) - 1, count).astype(int)
 
     @torch.no_grad()
-    def evaluate(trained: LSReMGM, step: int) -> dict[str, float]:
+    def evaluate(trained: Model, step: int) -> dict[str, float]:
         sums: dict[str, float] = {}
         for start in range(0, count, size):
             rows = range(start, min(start + size, count))
-            items = [data.item(int(chosen[i]), 0, training.seed) for i in rows]
-            batch = to_device(with_text_features(collate(items, pad_to), encoders), trained.device)
+            batch = prepare(collate([data.item(int(chosen[i]), 0, training.seed) for i in rows], pad_to))
+            batch = to_device(with_text_features(batch, encoders), trained.device)
             draws = draws_of(training.seed, rows, "val", device=trained.device)
             with in_precision(training, trained.device):
                 terms = loss(trained, batch, draws)
             for name, term in terms.items():
-                sums[name] = sums.get(name, 0.0) + float(term.float().sum())
+                sums[name] = sums.get(name, 0.0) + float(term.float().expand(len(rows)).sum())
         return {name: total / count for name, total in sums.items()}
 
     return evaluate
+
+
+def validation_data(make: Callable[[str], Validated]) -> Validated:
+    """make("val"). ValueError where there is no such split."""
+    try:
+        return make("val")
+    except FileNotFoundError as error:
+        raise ValueError(f"--eval_interval needs a validation split: {error}") from error
 
 
 def judging(corpus: Corpus, seed: int) -> Evaluate | None:
@@ -187,7 +210,7 @@ def judging(corpus: Corpus, seed: int) -> Evaluate | None:
     return evaluate
 
 
-def write_samples(folder: Path, networks: LSReMGM, prompts: list[str], seed: int) -> None:
+def write_samples(folder: Path, networks: Generates, prompts: list[str], seed: int) -> None:
     """A video of each prompt, always from the same noise, as NAME.mp4."""
     from visualize.video import write_video
 

@@ -88,24 +88,34 @@ class TrainOptions(Bounded):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GeneratorOptions(TrainOptions):
+class SampledOptions(TrainOptions):
     """Motions made while training"""
 
     dataset_folder: str = ""
     """Where the dataset lies, if not at dataset/."""
     sample_prompts: tuple[str, ...] = ()
     """Prompts of the videos of --sample_interval (default: captions of the data), one motion of 6 s each."""
-    eval_during_training: bool = False
-    """Judge motions made for captions of the val split too (R-precision, FID, ...), by the dataset's evaluator; without
-    --eval_interval at every checkpoint."""
     gen_during_training: bool = False
     """Sample videos at every checkpoint; as --sample_interval with the value of --save_interval."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for asked, interval in ((self.eval_during_training, "eval_interval"), (self.gen_during_training, "sample_interval")):
-            if asked and not getattr(self, interval):
-                object.__setattr__(self, interval, self.save_interval)
+        if self.gen_during_training and not self.sample_interval:
+            object.__setattr__(self, "sample_interval", self.save_interval)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratorOptions(SampledOptions):
+    """Motions judged while training"""
+
+    eval_during_training: bool = False
+    """Judge motions made for captions of the val split too (R-precision, FID, ...), by the dataset's evaluator; without
+    --eval_interval at every checkpoint."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.eval_during_training and not self.eval_interval:
+            object.__setattr__(self, "eval_interval", self.save_interval)
 
 
 @dataclass(frozen=True, kw_only=True)

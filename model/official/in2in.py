@@ -14,7 +14,7 @@ from typing import Literal
 from torch import Tensor
 
 from data_loaders.features import Statistics
-from model.dualmdm import DualMDM
+from model.dualmdm import PUBLISHED, DualMDM
 from model.in2in import In2IN
 from model.in2in_config import ONE_PERSON, TWO_PEOPLE, In2INConfig
 from model.model import made_for
@@ -49,7 +49,6 @@ TOWER = ("token_embedding.", "positional_embedding", "clip_transformer.", "ln_fi
 # Tables of sinusoids, copies of the denoisers that sampling leaves, the frozen tower
 NOT_LOADED = (r"\.pe$", r"^decoder\.cfg_model\.", *(f"^{re.escape(name)}" for name in TOWER))
 UNUSED = r"^decoder\.net_individual\.blocks\.\d+\.ca_block\."  # of one person, who has no partner
-PUBLISHED_BLEND = {"convert": False, "person2_layers": "last"}
 CONTEXT = 77  # tokens that every text has
 
 
@@ -126,7 +125,7 @@ def load_in2in(path: Path, text_encoder: TextEncoder | None = None) -> In2IN | D
     if not models:
         raise FileError(f"{where} holds no denoiser of InterGen or in2IN: expected parameters decoder.net…")
     if len(models) == 2:
-        return DualMDM.of(models["interaction"], models["individual"], **PUBLISHED_BLEND)
+        return DualMDM.of(models["interaction"], models["individual"], **PUBLISHED)
     return models.popitem()[1]
 
 

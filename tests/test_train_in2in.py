@@ -1,0 +1,118 @@
+"""The command `train.train_in2in` as a user runs it, on a small made-up dataset of two people, and of one."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from data_loaders.corpus import Corpus
+from data_loaders.features import FeaturesMismatch
+from model.capabilities import Decoding, Request
+from model.checkpoints import from_pretrained
+from tests.pairs import PAIRS, pair_corpus
+from train.interaction_recipe import interaction_recipe
+from train.recipe import draws_of
+from train.train_in2in import In2INOptions, run
+
+SIZES = {
+    "num_layers": 1, "latent_dim": 16, "ff_size": 16, "num_heads": 2, "text_layers": 1, "text_heads": 2, "text_ff_size": 8,
+    "diffusion_steps": 20, "sampling_steps": 4, "latest_step": 14,
+}  # fmt: skip
+PERSON = replace(PAIRS, kind="interhuman_person")
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory) -> Path:
+    return pair_corpus(tmp_path_factory.mktemp("data") / "pairs", train=6, held_out=3)
+
+
+@pytest.fixture(scope="module")
+def persons(tmp_path_factory) -> Path:
+    return pair_corpus(tmp_path_factory.mktemp("data") / "persons", train=6, held_out=3, features=PERSON)
+
+
+def options(dataset: Path, folder: Path, **changes) -> In2INOptions:
+    course = {"num_steps": 4, "batch_size": 3, "log_interval": 1, "save_interval": 2, "warmup_steps": 1, "lr": 0.01}
+    return In2INOptions(save_dir=str(folder), dataset=str(dataset), device="cpu", **{**SIZES, **course, **changes})
+
+
+def losses(folder: Path) -> list[dict[str, float]]:
+    rows = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name not in ("time", "seconds", "samples_per_s")} for row in rows]
+
+
+def total(folder: Path) -> list[float]:
+    return [row["loss"] for row in losses(folder) if "loss" in row]
+
+
+def test_it_trains_and_goes_on_as_if_it_had_never_stopped(pairs, tmp_path):
+    run(options(pairs, tmp_path / "whole", eval_interval=4))
+    run(options(pairs, tmp_path / "parts", num_steps=4, max_minutes=1e-9))  # stops after the first step
+    run(options(pairs, tmp_path / "parts"))
+    assert len(total(tmp_path / "whole")) == 4 and total(tmp_path / "parts") == total(tmp_path / "whole")
+    terms = losses(tmp_path / "whole")[0].keys()
+    assert {"denoising", "distance_map", "joint_affinity", "orientation", "velocity_1", "bone_length_2"} <= terms
+    assert any("eval/distance_map" in row for row in losses(tmp_path / "whole"))
+    model = from_pretrained(tmp_path / "whole")
+    assert (model.features, model.config.mode, model.config.max_frames > 60) == (PAIRS, "interaction", True)
+    (made,) = model.generate([Request("two people walk", 20)])
+    assert made.shape == (20, 524) and made.isfinite().all()
+    assert (tmp_path / "whole" / "step_000000004" / "known_texts.npz").is_file()
+
+
+@pytest.mark.parametrize("changes", [{"individual_texts": False}, {"role_mask_prob": 0.3, "lambda_near_joints": 1.0}])
+def test_losses_do_not_depend_on_padding(pairs, tmp_path, changes):
+    """A batch by itself and among frames of padding."""
+    made = interaction_recipe(Corpus.open(pairs), options(pairs, tmp_path, **changes), options(pairs, tmp_path, **changes))
+    model, batch = made.build(), made.batch(0, 0, 1)
+    longer = replace(batch, motion=torch.nn.functional.pad(batch.motion, (0, 0, 0, 7)),
+                     mask=torch.nn.functional.pad(batch.mask, (0, 7)))  # fmt: skip
+    for parameter in model.networks.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    one, other = (model.eval().loss(each, draws_of(3, range(3), "train", 0)) for each in (batch, longer))
+    assert one.keys() == other.keys()
+    for name in one:
+        assert torch.allclose(one[name], other[name], rtol=1e-4, atol=1e-6), name
+
+
+def test_without_texts_about_each_they_follow_from_those_about_both(tmp_path):
+    corpus = pair_corpus(tmp_path / "untold", train=6, held_out=3, told_of_each=False)
+    made = interaction_recipe(Corpus.open(corpus), options(corpus, tmp_path), options(corpus, tmp_path))
+    batch = made.batch(0, 0, 1)
+    assert batch.role_texts["individual1"] == batch.texts
+    assert set(batch.text_features) == {"interaction", "individual1", "individual2"}
+    run(options(corpus, tmp_path / "run", num_steps=1))
+
+
+def test_a_prior_of_one_person_and_two_people_made_of_it(persons, pairs, tmp_path):
+    run(options(persons, tmp_path / "prior", mode="individual", schedule="constant", warmup_steps=0, eval_interval=2))
+    prior = from_pretrained(tmp_path / "prior")
+    assert prior.features == PERSON and total(tmp_path / "prior")[-1] > 0
+    (alone,) = prior.generate([Request("a person walks", 16, 5)], Decoding(sampling_steps=2))
+    assert alone.shape == (16, 262)
+
+    asked = options(pairs, tmp_path / "two", prior=str(tmp_path / "prior"))
+    fresh = interaction_recipe(Corpus.open(pairs), asked, asked, prior=prior).build().eval()
+    x, t, texts = torch.randn(1, 9, 524), torch.tensor([7]), torch.randn(1, 3, 384)
+    with torch.no_grad():
+        made = fresh.networks["denoiser"](x, t, texts)
+        for person, rows in enumerate(x.chunk(2, -1)):  # at first the partner is not looked at
+            each = prior.networks["denoiser"](rows, t, texts[:, [person + 1]])
+            assert torch.allclose(made.chunk(2, -1)[person], each, atol=1e-5)
+    run(asked)
+    before, after = prior.networks.state_dict(), from_pretrained(tmp_path / "two").networks.state_dict()
+    changed = {name for name, value in fresh.networks.state_dict().items() if not torch.equal(value, after[name])}
+    assert changed and not changed & before.keys()
+    assert np.allclose(from_pretrained(tmp_path / "two").statistics.mean, np.tile(prior.statistics.mean, 2))
+
+
+def test_what_cannot_be_trained_is_one_line(persons, pairs, tmp_path):
+    with pytest.raises(FeaturesMismatch, match="mode interaction makes motions of 2"):
+        run(options(persons, tmp_path / "a"))
+    with pytest.raises(FeaturesMismatch, match="mode individual makes motions of 1"):
+        run(options(pairs, tmp_path / "b", mode="individual"))
+    with pytest.raises(ValueError, match="belongs to --mode interaction"):
+        options(persons, tmp_path / "c", mode="individual", prior="somewhere")
