@@ -190,6 +190,11 @@ def test_a_folder_that_is_not_interhuman_says_what_is_missing(tmp_path, part, sa
     assert not (tmp_path / "out").exists()
 
 
+def test_a_folder_of_two_people_is_of_no_other_columns(tmp_path):
+    with pytest.raises(ValueError, match="is of two people"):
+        prepare(PreparationSettings("interhuman", write_interhuman(tmp_path / "raw"), tmp_path / "out", features="humanml"))
+
+
 def test_a_list_that_is_no_text_is_named(tmp_path):
     raw = write_interhuman(tmp_path / "raw")
     (raw / "split/test.txt").write_bytes(b"hello3\npass\xe9\n")
