@@ -100,7 +100,7 @@ class InteractionDataset:
         if split == "train" and (self.corpus.folder / "test.txt").is_file():
             shared = set(listed) & set(self.corpus.split("test"))
             if shared:
-                log.warning("%s: %d of the %d clips to train on are in test.txt too (%s, ...): tests on them tell what was learnt",
+                log.warning("%s: %d of the %d clips to train on are in test.txt too (%s, ...): tests tell what was learnt",
                             self.corpus.folder, len(shared), len(listed), self.corpus.names[min(shared)])  # fmt: skip
 
     def _examples(self, clip: int, shortest: int) -> Iterator[Example]:
