@@ -21,6 +21,7 @@ import numpy as np
 from data_loaders.corpus_writer import NewClip, write_corpus
 from data_loaders.features import Features, Statistics
 from data_loaders.known_datasets import OfficialPairs
+from data_loaders.mocap import FARTHEST
 from data_loaders.packed_clips import REPORT
 from data_loaders.prepare_report import PROGRESS, Accounts, Record
 from data_loaders.text import Caption, written_text
@@ -140,13 +141,16 @@ def read_entries(layout: Layout, records: dict[str, Record], features: Features,
 
 def read_motion(path: Path) -> np.ndarray:
     """The used columns (T, 192) float32 of a person's file: 66 of positions, Z up, 126 of rotations. FileError for others."""
-    content = read_array(path, kinds="f", shape=(None, COLUMNS), finite=True)
-    return used_columns(content)
+    used = used_columns(read_array(path, kinds="f", shape=(None, COLUMNS), finite=True))
+    if (far := float(np.abs(used[:, POSITIONS]).max(initial=0))) > FARTHEST:
+        raise FileError(f"{path}: a joint is {far:.3g} m from the origin, expected up to {FARTHEST} m")
+    return used
 
 
 def used_columns(content: np.ndarray) -> np.ndarray:
     """(T, 192) float32 of (T, 492)."""
-    return np.concatenate([content[:, POSITIONS], content[:, ROTATIONS]], axis=1).astype(np.float32)
+    with np.errstate(over="ignore"):  # what is too large for it is infinite, and refused
+        return np.concatenate([content[:, POSITIONS], content[:, ROTATIONS]], axis=1).astype(np.float32)
 
 
 def joints_and_rotations(used: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -59,6 +59,8 @@ def _pair(name: str, take: Take, labels: Labels, singles: dict[str, SourceClip])
             problem = problem or f"{where}: {person} " + (f"names {shown(file)}, {here}" if file else "names no file")
             continue
         people.append(singles[found[0]])
+    if len({each.file for each in people}) < len(people):
+        problem = f"{where}: both people are {shown(people[0].file)}"
     left_out, reason = "", ""
     if problem or len(people) < 2:
         left_out, reason = "damaged", problem or f"{where}: {len(people)} persons, expected 2"

@@ -56,6 +56,8 @@ def prepare(settings: PreparationSettings) -> Accounts:
     if source.exists() and output.exists() and source.samefile(output):
         raise OutputError(f"--output {output} is the folder of the recordings: give another one, such as dataset/{source.name}")
     if known and known.pairs:
+        if settings.features != "interhuman":
+            raise ValueError(f"{settings.source} is of two people: --features {settings.features} cannot be made of it")
         return pack_interhuman(source, output, settings.source, known.pairs, settings.floor)
     if settings.source == "bvh" and not settings.mapping:
         raise ValueError("bvh needs --mapping: a file that says which joint is which (see data_loaders/mappings)")

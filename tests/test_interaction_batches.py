@@ -78,6 +78,13 @@ def test_short_clips_and_clips_without_words_are_left_out_and_named(tmp_path):
     assert "1 too short (short)" in str(data.left_out) and "1 without caption (silent)" in str(data.left_out)
 
 
+def test_clips_that_are_trained_on_and_tested_on_are_told(corpus, caplog):
+    InteractionDataset(corpus, "val")
+    assert not caplog.text
+    InteractionDataset(corpus)
+    assert "12 of the 12 clips to train on are in test.txt too (pass00, ...)" in caplog.text
+
+
 def test_texts_go_with_their_people(corpus):
     """Whoever raises the left hand is told to, also when people change places and in the mirror."""
     data = InteractionDataset(corpus, making=Making(individuals=True))

@@ -24,6 +24,7 @@ from protos.outputs import OutputError
 from protos.reading import FileError
 from tests.shared import shared
 from tests.synthetic import walk, write_recordings
+from tests.synthetic_bodies import write_amass, write_body_models
 from tests.synthetic_pairs import PAIR, columns, greeting, pair_corpus, save, two_walkers, write_interhuman, write_takes
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -108,6 +109,12 @@ def narrow(raw: Path) -> None:
     save(raw / "motions_processed/person1/pass1.npy", columns(walk(34))[:, :262])
 
 
+def far_away(raw: Path) -> None:
+    table = columns(walk(34))
+    table[3, 7] = 1e300
+    save(raw / "motions_processed/person1/pass1.npy", table)
+
+
 def not_a_number(raw: Path) -> None:
     table = columns(walk(34))
     table[3, 7] = np.nan
@@ -141,7 +148,8 @@ def cut_short(raw: Path) -> None:
 
 @pytest.mark.parametrize(("damage", "said"), [
     (one_person, "person2/pass1.npy is missing"), (shorter, "person1 has 34 frames, person2 20"), (narrow, r"262.*expected"),
-    (not_a_number, "NaN or infinity at \\[3, 7\\]"), (latin, "annots/pass1.txt, line 1: not UTF-8"),
+    (far_away, "pass1.npy: a joint is inf m from the origin"), (not_a_number, r"NaN or infinity at \[3, 7\]"),
+    (latin, "annots/pass1.txt, line 1: not UTF-8"),
     (latin_individual, "person2/pass1.txt, line 1: not UTF-8"), (undescribed, "annots/pass1.txt is missing"),
     (empty_text, "no sentence"), (pickled, "pickled"), (cut_short, "cut short"),
 ])  # fmt: skip
@@ -180,6 +188,18 @@ def test_a_folder_that_is_not_interhuman_says_what_is_missing(tmp_path, part, sa
     with pytest.raises(FileNotFoundError, match=said):
         prepare(PreparationSettings("interhuman", raw, tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_of_two_people_is_of_no_other_columns(tmp_path):
+    with pytest.raises(ValueError, match="is of two people"):
+        prepare(PreparationSettings("interhuman", write_interhuman(tmp_path / "raw"), tmp_path / "out", features="humanml"))
+
+
+def test_a_list_that_is_no_text_is_named(tmp_path):
+    raw = write_interhuman(tmp_path / "raw")
+    (raw / "split/test.txt").write_bytes(b"hello3\npass\xe9\n")
+    with pytest.raises(FileError, match=r"split/test.txt, line 2: not UTF-8"):
+        prepare(PreparationSettings("interhuman", raw, tmp_path / "out"))
 
 
 def test_a_list_cannot_name_files_outside_of_the_folder(tmp_path):
@@ -265,6 +285,30 @@ def test_one_scale_serves_both(tmp_path):
     assert np.abs(apart(joints) - scale * apart(people)[:-1]).max() < 3e-3
 
 
+def test_pairs_of_joints_and_of_amass_files_are_read_too(tmp_path):
+    raw = tmp_path / "raw"
+    said = {"captions": {"interaction": ["two"]}, "split": "train"}
+    takes = {kind: {"person1": f"{kind}_1.{kind}", "person2": f"{kind}_2.{kind}", **said} for kind in ("npy", "npz")}
+    upright = np.zeros((120, 156))
+    upright[:, 0] = np.pi / 2
+    for person, joints in enumerate(two_walkers(60), start=1):
+        save(raw / f"npy_{person}.npy", joints)
+        place = np.stack([np.linspace(0, 1, 120), np.full(120, 2.0 * person), np.zeros(120)], axis=1)
+        write_amass(raw / f"npz_{person}.npz", poses=upright, trans=place, betas=np.zeros(10), mocap_framerate=60.0)
+    save(raw / "captions.json", json.dumps({"takes": takes}))
+    corpus = pairs(raw, tmp_path / "out", body_model=write_body_models(tmp_path / "body"))
+    assert corpus.names == ["npy", "npz"] and corpus.lengths.tolist() == [59, 59]
+    assert np.abs(apart(corpus.joints("npy")) - apart(two_walkers(60))[:-1]).max() < 1e-3
+    assert apart(corpus.joints("npz")) == pytest.approx(2.0, abs=1e-3)
+
+
+def test_heights_of_two_recordings_stay_on_a_shared_floor(tmp_path):
+    raw = write_takes(tmp_path / "raw", {"a": two_walkers(60)})
+    for floor, height in (("person", 0.0), ("shared", 0.2)):
+        low = pairs(raw, tmp_path / floor, floor=floor).joints("a")[..., 1].min(axis=(1, 2))
+        assert low[1] - low[0] == pytest.approx(height, abs=0.02)
+
+
 def test_people_who_never_met_are_placed_and_called_synthetic(tmp_path):
     raw = tmp_path / "raw"
     write_recordings(raw)
@@ -301,6 +345,12 @@ def unnamed(raw: Path) -> None:
     save(raw / "captions.json", json.dumps(said))
 
 
+def twice_the_same(raw: Path) -> None:
+    said = json.loads((raw / "captions.json").read_text())
+    said["takes"]["take0"]["person2"] = "take0_1"
+    save(raw / "captions.json", json.dumps(said))
+
+
 def of_other_skeleton(raw: Path) -> None:
     text = (raw / "take0_2.bvh").read_text()
     (raw / "take0_2.bvh").write_text(text.replace("UpperLeg_L", "Flipper"))
@@ -314,7 +364,7 @@ def without_number(raw: Path) -> None:
 @pytest.mark.parametrize(("damage", "said"), [
     (of_other_length, r"take0_1.bvh lasts .* take0_2.bvh lasts"), (of_other_rate, r"take0_1.bvh lasts .* take0_2.bvh lasts"),
     (absent, r"person2 names 'take0_2.bvh', which is not here"), (unnamed, "person2 names no file"),
-    (of_other_skeleton, "take0_2.bvh"), (without_number, "take0_2.bvh"),
+    (of_other_skeleton, "take0_2.bvh"), (without_number, "take0_2.bvh"), (twice_the_same, "both people are 'take0_1.bvh'"),
 ])  # fmt: skip
 def test_a_damaged_pair_costs_itself_and_is_named(tmp_path, damage, said):
     raw = write_takes(tmp_path / "raw", {f"take{i}": two_walkers(60 + 6 * i) for i in range(4)})
