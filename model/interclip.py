@@ -24,7 +24,7 @@ from model.layers import EPS, TransformerLayer
 from model.model import Draws, Model
 from model.text_encoders import EncodesTexts, TextFeatures
 from model.text_towers import load_text_encoder
-from model.tmr import SequenceEncoder
+from model.tmr import SequenceEncoder, frames_side_by_side
 
 NUM_CONTACTS = 4  # last columns of each person, which are not read
 
@@ -81,13 +81,15 @@ class MotionEncoder(nn.Module):
 
     def __init__(self, config: InterCLIPConfig):
         super().__init__()
-        self.persons = config.features.persons
-        self.sequence = SequenceEncoder(self.persons * (config.features.width - NUM_CONTACTS), config)
+        self.persons, self.frames_per_token = config.features.persons, config.frames_per_token
+        columns = self.persons * (config.features.width - NUM_CONTACTS)
+        self.sequence = SequenceEncoder(self.frames_per_token * columns, config)
         self.norm, self.output = nn.LayerNorm(config.latent_dim), nn.Linear(config.latent_dim, config.embedding)
 
     def forward(self, motion: Tensor, mask: Tensor) -> Tensor:
         seen = motion.unflatten(-1, (self.persons, -1))[..., :-NUM_CONTACTS].flatten(-2)  # (B, T, P * (D - 4))
-        return self.output(self.norm(self.sequence(seen, mask)[:, 0]))  # (B, E)
+        tokens = self.sequence(*frames_side_by_side(seen, mask, self.frames_per_token))  # (B, 1, C)
+        return self.output(self.norm(tokens[:, 0]))  # (B, E)
 
 
 class Sphere(nn.Module):
@@ -119,7 +121,8 @@ class InterCLIP(Embedder):
         self.text_encoder = text_encoder
 
     def space(self) -> VectorSpace:
-        return VectorSpace("InterCLIP", self.config.embedding, (1, self.config.max_positions - 1), "euclidean")
+        longest = (self.config.max_positions - 1) * self.config.frames_per_token
+        return VectorSpace("InterCLIP", self.config.embedding, (1, longest), "euclidean")
 
     def normalise(self, features: Tensor) -> Tensor:
         """As they are where it reads them so, as published."""

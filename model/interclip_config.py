@@ -28,6 +28,8 @@ class MotionNetwork:
     """Channels inside the feed-forward layers, those of the text encoder too."""
     dropout: Annotated[float, Range(0, 1, below=True)] = 0.1
     """Dropout rate of both encoders."""
+    frames_per_token: Annotated[int, Range(1, 1000)] = 1
+    """Frames that are read side by side; 4 makes training about four times as fast."""
     normalised: bool = False
     """Read motion normalised by the dataset's mean and std; published weights read it as it is."""
 
@@ -91,9 +93,9 @@ PRESETS = {
     "published": {},
     "small": {
         "text_encoder": "minilm", "latent_dim": 128, "num_layers": 2, "num_heads": 4, "ff_size": 256, "dropout": 0.2,
-        "normalised": True, "text_width": 128, "text_layers": 1, "text_heads": 4, "embedding": 128, "initial_scale": 3.0,
-        "num_steps": 1500, "batch_size": 32, "lr": 5e-4, "weight_decay": 0.05,
-        "warmup_steps": 100, "schedule": "cosine", "grad_clip": 1.0, "use_ema": True, "ema_decay": 0.99, "ema_warmup": True,
+        "frames_per_token": 4, "normalised": True, "text_width": 128, "text_layers": 1, "text_heads": 4, "embedding": 128,
+        "initial_scale": 3.0, "num_steps": 1500, "batch_size": 32, "lr": 5e-4, "weight_decay": 0.05, "warmup_steps": 100,
+        "schedule": "cosine", "grad_clip": 1.0, "use_ema": True, "ema_decay": 0.99, "ema_warmup": True,
         "save_interval": 500, "eval_interval": 100, "log_interval": 50,
     },
 }  # fmt: skip

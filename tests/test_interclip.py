@@ -59,10 +59,13 @@ def test_all_vectors_have_the_length_that_is_learnt_and_equal_texts_equal_bits(m
     assert isinstance(model, Embeds) and model.space().similarity == "euclidean"
 
 
-def test_a_motion_has_the_same_vector_whatever_it_is_embedded_with(model, motions):
+@pytest.mark.parametrize("side_by_side", [1, 4])
+def test_a_motion_has_the_same_vector_whatever_it_is_embedded_with(corpus, motions, side_by_side):
+    model = InterCLIP(tiny_config(frames_per_token=side_by_side), corpus.statistics).eval()
     together = model.encode_motion(motions, batch_size=5)
     alone = torch.cat([model.encode_motion([each]) for each in motions])
     assert torch.allclose(together, alone, atol=1e-5)
+    assert not torch.allclose(alone[0], model.encode_motion([motions[0][:-1]])[0], atol=1e-4)  # the last frame counts
 
 
 def test_the_order_of_the_people_counts_and_contacts_do_not(model, motions):
