@@ -1,8 +1,8 @@
 """python -m benchmarks.two_people: CPU seconds of in2IN's denoiser at its published size, beside torch's own layers.
 
 The reference is what the published recipe computes: one person after the other through torch's attention, the four passes of
-guidance one after the other. Both have the same weights and have to come to the same numbers. With --model_path: how far few steps
-of a checkpoint end from many, and how long they take.
+guidance one after the other. Both have the same weights and have to come to the same numbers. With --model_path: how far few
+steps of a checkpoint end from many, and how long they take.
 """
 
 import os
@@ -157,8 +157,8 @@ def compare_steps(options: TwoPeopleOptions, path: Path) -> None:
     ways = (Decoding(sampler="ddim", sampling_steps=options.many), Decoding(sampler="dpmpp", sampling_steps=options.few))
     many, few = (cost(lambda way=way: motions_for(model, requests, way, progress=False)) for way in ways)
     gap = np.mean([np.linalg.norm(a.joints - b.joints, axis=-1).mean() for a, b in zip(many.result, few.result, strict=True)])
-    print(f"{options.seeds} motions of {frames} frames: {options.many} steps {many.cpu:.1f} s, {options.few} steps {few.cpu:.1f} s, "
-          f"joints {100 * gap:.1f} cm apart")  # fmt: skip
+    print(f"{options.seeds} motions of {frames} frames: {options.many} steps {many.cpu:.1f} s, {options.few} steps "
+          f"{few.cpu:.1f} s, joints {100 * gap:.1f} cm apart")  # fmt: skip
 
 
 main = command(TwoPeopleOptions, run, __doc__)
