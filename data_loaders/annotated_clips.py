@@ -165,8 +165,9 @@ class AnnotatedClips:
                                   "python -m data_loaders.guoh3dfeats)") from None  # fmt: skip
         except (ValueError, OSError) as error:
             raise FileError(f"{where} is not readable: {error}") from error
-        if rows.ndim != 2 or rows.shape[1] != self.features.width:
-            raise FileError(f"{where} has shape {rows.shape}, expected (frames, {self.features.width})")
+        width = self.features.persons * self.features.width
+        if rows.ndim != 2 or rows.shape[1] != width:
+            raise FileError(f"{where} has shape {rows.shape}, expected (frames, {width})")
         return rows
 
 

@@ -195,7 +195,7 @@ class TextMotionDataset:
         if example.times > 1:
             rows = repeat_clip(rows, example.times, FADE, self.corpus.features)
         start, length = self._crop(len(rows), draws)
-        motion = np.array(rows[start : start + length], np.float32)
+        motion = at_origin(np.array(rows[start : start + length], np.float32), self.corpus.features)
         name = self.corpus.names[example.clip]
         if not np.isfinite(motion).all():
             raise ValueError(f"{name}: its features hold NaN or infinite values; prepare the dataset again")
@@ -232,6 +232,17 @@ def collate(items: Sequence[TrainingItem], pad_to: int | None = None) -> Batch:
             f"individual{person + 1}": [item.individuals[person] for item in items] for person in range(len(items[0].individuals))
         },
     )
+
+
+def at_origin(rows: np.ndarray, features: Features) -> np.ndarray:
+    """Rows (T, D) of a window as those of a clip of its own, where they hold places in a world; others are that already."""
+    if not features.in_world:
+        return rows
+    import torch
+
+    from data_loaders.interhuman_features import from_start
+
+    return from_start(torch.from_numpy(rows), features).numpy()
 
 
 class CaptionBatches:
@@ -297,7 +308,8 @@ class WindowBatches:
             frames = int(self.corpus.lengths[clip])
             usable = min(frames // self.unit_length * self.unit_length, self.window)
             start = int(draw.integers(0, frames - usable + 1))
-            motion[row, :usable] = self.corpus[clip][start : start + usable]
+            rows = np.array(self.corpus[clip][start : start + usable])
+            motion[row, :usable] = at_origin(rows, self.corpus.features) if usable else rows
             lengths[row] = usable
         lengths = torch.from_numpy(lengths)
         mask = torch.arange(self.window)[None] < lengths[:, None]
@@ -316,7 +328,7 @@ def loop_gap(rows: np.ndarray, features: Features) -> float:
 
 def can_repeat(rows: np.ndarray, features: Features, fade: int) -> bool:
     """Whether a clip is an action on the spot that ends as it began, so that it may be played again and again."""
-    if len(rows) < 2 * fade or loop_gap(rows, features) > LOOP_GAP:
+    if features.in_world or len(rows) < 2 * fade or loop_gap(rows, features) > LOOP_GAP:
         return False
     step = rows[:, features.blocks["root_velocity"]]
     return float(np.linalg.norm(step, axis=1).mean()) * features.body.metres_per_unit * features.fps < STANDING_SPEED

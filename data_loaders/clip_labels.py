@@ -15,12 +15,14 @@ import msgspec
 
 from data_loaders.input_files import SPLITS, Inventory, RecordingFile, recording_names
 from data_loaders.known_datasets import Recordings
-from data_loaders.sources import SourceClip
+from data_loaders.sources import Placement, SourceClip, kind_of
 from data_loaders.text import Caption, checked_caption, parse_own_caption
 from protos.files import shown
 from protos.reading import FileError, convert, read_json, read_lines, read_names
 
 CAPTIONS = "captions.json"
+PAIRS = "pairs.json"
+Split = Literal["train", "val", "test"]
 EXCLUDED = "excluded.txt"
 FORMS = ('expected {"clips": {NAME: {"captions": ["a person walks", ...]}}}, or NAME: "a person walks", or NAME: ["...", ...]; '
          'a caption of a part: {"text": "...", "start": 0.0, "end": 2.5}')  # fmt: skip
@@ -47,7 +49,7 @@ class ClipRecord:
     """What captions.json says about a recording of any dataset; further keys are passed over."""
 
     captions: str | list[str | TimedCaption] | TimedCaption | None = None
-    split: Literal["train", "val", "test"] | None = None
+    split: Split | None = None
     first_frame: Annotated[int, msgspec.Meta(ge=0, le=1_000_000_000)] | None = None
     labels: dict[str, str | int | float | bool | None] | None = None
 
@@ -59,6 +61,18 @@ class Segment:
     start_s: float
     end_s: float
     captions: dict[str, list[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Take:
+    """Recordings of several persons that belong together, and what is said about all of them (`interaction`) and each."""
+
+    files: tuple[str, ...] = ()  # of each person; '' where none is named
+    captions: dict[str, list[str]] = field(default_factory=dict)
+    segments: list[Segment] = field(default_factory=list)
+    split: Split | None = None
+    splits: list[Split] = field(default_factory=list)  # of each person's recording
+    placement: Placement | None = None
 
 
 @dataclass
@@ -94,6 +108,10 @@ class Labels:
         self.files: set[str] = set()  # names of the files that were read
         self.notes: list[str] = []
         self.path = captions or folder / CAPTIONS
+        if not captions and not self.path.is_file() and dataset.persons and (folder / PAIRS).is_file():
+            self.path = folder / PAIRS
+        self.takes: dict[str, Take] = {}  # of several persons
+        self.calls: dict[str, list[str]] = {}  # whatever a recording may be called -> the files that are called so
         self.clips = self._read_captions() if captions or self.path.is_file() else {}
         self.splits = self._read_splits()
         excluded = folder / EXCLUDED
@@ -106,8 +124,15 @@ class Labels:
         fps: frames per second of files that do not tell their own.
         """
         names = recording_names([each.file for each in inventory.recordings])
+        for each in inventory.recordings:
+            for key in _keys(each, names[each.file]):
+                self.calls.setdefault(key, []).append(each.file)
         clips = (self._recording(each, names[each.file], fps) for each in inventory.recordings)
         return sorted(clips, key=lambda clip: clip.name)
+
+    def named(self, key: str) -> list[str]:
+        """The files of recordings that go by this name; `recordings` told them apart."""
+        return self.calls.get(key, [])
 
     def _recording(self, found: RecordingFile, name: str, fps: float | None) -> SourceClip:
         """What is known about a recording: what captions.json says, and what that leaves open by the name of its file."""
@@ -126,7 +151,7 @@ class Labels:
             why = f"{self.path} names it, and gives none" if known.described else "captions.json or NAME.txt beside the clip"
             left_out, reason = "without caption", f"no caption ({known.notes[0] if known.notes else why})"
         return SourceClip(
-            name, b"", dataset.files, dataset.mapping_of(found.stem, facts), captions,
+            name, b"", kind_of(dataset.files, found.file), dataset.mapping_of(found.stem, facts), captions,
             self._split_of(found, name, known.record, dataset.block(facts)), facts,
             known.record.first_frame or dataset.first_frame, fps or dataset.source_fps, found.file, found.stamp,
             tuple(known.notes), left_out, reason,
@@ -212,23 +237,36 @@ class Labels:
         clips = read_json(self.path)
         if isinstance(clips, dict) and isinstance(clips.get("clips"), (dict, list)):
             clips = clips["clips"]
-        if self.dataset.persons and isinstance(clips, dict) and isinstance(clips.get("takes"), dict):
-            takes = convert(clips["takes"], dict[str, dict[str, Any]], f"{self.path}: takes")
-            said = (self._of_persons(take, f"{self.path}, take {shown(key)}") for key, take in takes.items())
-            clips = {name: record for each in said for name, record in each}
+        if self.dataset.persons and isinstance(clips, dict) and (takes := self._read_takes(clips)):
+            self.takes = takes
+            clips = {name: record for take in takes.values() for name, record in self._of_persons(take) if name}
         if not isinstance(clips, dict):
             raise FileError(f"{self.path}: not a caption file, {FORMS}")
         return {key: value for key, value in clips.items() if not key.startswith("_")}
 
-    def _of_persons(self, take: dict[str, Any], where: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _read_takes(self, content: dict[str, Any]) -> dict[str, Take]:
+        """The takes of several persons by name; `pairs` have none but their two files'."""
+        takes, pairs = content.get("takes"), content.get("pairs")
+        if isinstance(takes, dict):
+            return {key: self._take(take, f"{self.path}, take {shown(key)}") for key, take in takes.items()}
+        found: dict[str, Take] = {}
+        for number, pair in enumerate(pairs if isinstance(pairs, list) else (), start=1):
+            take = self._take(pair, f"{self.path}, pair {number}")
+            name = "__".join(PurePosixPath(file).stem for file in take.files)
+            found[name if name not in found else f"{name}__{number}"] = take
+        return found
+
+    def _take(self, entry: Any, where: str) -> Take:
+        entry = convert(entry, dict[str, Any], where)
+        files = tuple(convert(entry.get(person), str | None, f"{where}: {person}") or "" for person in self.dataset.persons)
+        return convert({**entry, "files": files}, Take, where)
+
+    def _of_persons(self, take: Take) -> Iterator[tuple[str, dict[str, Any]]]:
         """The files of a take of several persons, each with what is said about that person in the take and its segments."""
-        parts = convert(take.get("segments", []), list[Segment], f"{where}: segments")
-        whole = convert(take.get("captions", {}), dict[str, list[str]], f"{where}: captions")
-        for person in self.dataset.persons:
-            name = convert(take.get(person), str, f"{where}: {person}")
+        for person, name in zip(self.dataset.persons, take.files):
             timed = [{"text": text, "start": part.start_s, "end": part.end_s}
-                     for part in parts for text in part.captions.get(person, [])]  # fmt: skip
-            yield name, {"captions": timed or whole.get(person, []), "split": take.get("split")}
+                     for part in take.segments for text in part.captions.get(person, [])]  # fmt: skip
+            yield name, {"captions": timed or take.captions.get(person, []), "split": take.split}
 
     def _read_splits(self) -> dict[str, str]:
         splits: dict[str, str] = {}

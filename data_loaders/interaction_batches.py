@@ -88,11 +88,20 @@ class InteractionDataset:
         twins = self.features.persons > 1 and split == "train" if mirror is None else mirror
         self.left_out = LeftOut()
         listed = corpus.split(split)
+        self._say_overlap(split, listed)
         plain = [each for clip in listed for each in self._examples(clip, min_frames)]
         self.examples = [each for one in plain for each in self._with_twin(one)[: 2 if twins else 1]]
         if not self.examples:
             raise ValueError(f"{corpus.folder}: nothing in split '{split}' can be trained on: {self.left_out}")
         log.info("%s: %d motions%s; %s", split, len(plain), ", each mirrored too" if twins else "", self.left_out)
+
+    def _say_overlap(self, split: str, listed: Sequence[int]) -> None:
+        """Warns where clips that are trained on are tested on, as a later list of InterHuman has it."""
+        if split == "train" and (self.corpus.folder / "test.txt").is_file():
+            shared = set(listed) & set(self.corpus.split("test"))
+            if shared:
+                log.warning("%s: %d of the %d clips to train on are in test.txt too (%s, ...): tests tell what was learnt",
+                            self.corpus.folder, len(shared), len(listed), self.corpus.names[min(shared)])  # fmt: skip
 
     def _examples(self, clip: int, shortest: int) -> Iterator[Example]:
         """One of all captions of the whole clip and one of each stretch, with those of each person in it, or in the whole clip.

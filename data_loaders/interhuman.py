@@ -21,6 +21,7 @@ import numpy as np
 from data_loaders.corpus_writer import NewClip, write_corpus
 from data_loaders.features import Features, Statistics
 from data_loaders.known_datasets import OfficialPairs
+from data_loaders.mocap import FARTHEST
 from data_loaders.packed_clips import REPORT
 from data_loaders.prepare_report import PROGRESS, Accounts, Record
 from data_loaders.text import Caption, written_text
@@ -80,7 +81,7 @@ def find_layout(folder: Path) -> Layout:
     return layout
 
 
-def pack_interhuman(source: Path, output: Path, name: str, official: OfficialPairs) -> Accounts:
+def pack_interhuman(source: Path, output: Path, name: str, official: OfficialPairs, floor: str = "person") -> Accounts:
     """Packs the official folder into `output/corpus`, beside its split lists and report.txt.
 
     Reports missing, extra, damaged and short clips, and splits that share clips, of which it warns. Raises FileNotFoundError or
@@ -95,7 +96,7 @@ def pack_interhuman(source: Path, output: Path, name: str, official: OfficialPai
     records = {clip: Record(f"{PEOPLE[0]}/{clip}.npy", clip) for clip in listed}
     outputs.claim(REPORT, *(f"{split}.txt" for split in layout.splits))
     statistics = Statistics.published(official.statistics, features)
-    write_corpus(output, read_entries(layout, records, features), features, statistics)
+    write_corpus(output, read_entries(layout, records, features, floor), features, statistics)
     if not any(record.names for record in records.values()):
         raise ValueError(f"{source}: none of the {len(records)} clips that its lists name can be used: "
                          f"{next((record.reason for record in records.values()), 'they are empty')}")  # fmt: skip
@@ -109,7 +110,7 @@ def pack_interhuman(source: Path, output: Path, name: str, official: OfficialPai
     return Accounts(report, list(records.values()))
 
 
-def read_entries(layout: Layout, records: dict[str, Record], features: Features) -> Iterator[NewClip]:
+def read_entries(layout: Layout, records: dict[str, Record], features: Features, floor: str) -> Iterator[NewClip]:
     """Usable clips one by one; the records of the others get the reason."""
     from tqdm import tqdm
 
@@ -125,7 +126,7 @@ def read_entries(layout: Layout, records: dict[str, Record], features: Features)
             for person, each in enumerate(PEOPLE, start=1):
                 if layout.text(clip, each).is_file():
                     captions += read_sentences(layout.text(clip, each), person)
-            rows = features_of_pair(*people, features, clip)
+            rows = features_of_pair(*people, features, clip, floor)
         except FileNotFoundError as error:
             record.left_out, record.reason = "damaged", f"{error.filename or error} is missing"
         except (ValueError, OSError) as error:
@@ -140,13 +141,16 @@ def read_entries(layout: Layout, records: dict[str, Record], features: Features)
 
 def read_motion(path: Path) -> np.ndarray:
     """The used columns (T, 192) float32 of a person's file: 66 of positions, Z up, 126 of rotations. FileError for others."""
-    content = read_array(path, kinds="f", shape=(None, COLUMNS), finite=True)
-    return used_columns(content)
+    used = used_columns(read_array(path, kinds="f", shape=(None, COLUMNS), finite=True))
+    if (far := float(np.abs(used[:, POSITIONS]).max(initial=0))) > FARTHEST:
+        raise FileError(f"{path}: a joint is {far:.3g} m from the origin, expected up to {FARTHEST} m")
+    return used
 
 
 def used_columns(content: np.ndarray) -> np.ndarray:
     """(T, 192) float32 of (T, 492)."""
-    return np.concatenate([content[:, POSITIONS], content[:, ROTATIONS]], axis=1).astype(np.float32)
+    with np.errstate(over="ignore"):  # what is too large for it is infinite, and refused
+        return np.concatenate([content[:, POSITIONS], content[:, ROTATIONS]], axis=1).astype(np.float32)
 
 
 def joints_and_rotations(used: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -155,7 +159,9 @@ def joints_and_rotations(used: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.stack([x, z, -y], axis=-1), used[:, 66:].reshape(len(used), 21, 6)
 
 
-def features_of_pair(first: np.ndarray, second: np.ndarray, features: Features, name: str) -> np.ndarray | None:
+def features_of_pair(
+    first: np.ndarray, second: np.ndarray, features: Features, name: str, floor: str = "person"
+) -> np.ndarray | None:
     """Features (T-1, 524) of the used columns (T, 192) of each person; None of a single frame. FileError for unequal lengths."""
     import torch
 
@@ -166,7 +172,7 @@ def features_of_pair(first: np.ndarray, second: np.ndarray, features: Features, 
     if len(first) < 2:
         return None
     joints, rotations = (torch.from_numpy(np.stack(each)) for each in zip(*map(joints_and_rotations, (first, second))))
-    return features_from_clips([joints], features.body, features.heading, [rotations])[0].numpy()
+    return features_from_clips([joints], features.body, features.heading, [rotations], floor)[0].numpy()
 
 
 def read_sentences(path: Path, person: int = 0) -> list[Caption]:

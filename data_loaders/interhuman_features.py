@@ -21,6 +21,7 @@ from data_loaders.features import Features, FeaturesMismatch, humanml_blocks, in
 from data_loaders.skeleton import Heading, Skeleton, check_heading
 
 Floor = Literal["person", "shared", "kept"]  # whose lowest joint is at height 0: each person's, anybody's, or nothing is moved
+SUNK = 0.05  # share of frames that may lie below our floor: feet that markers drive into the ground for a moment lift nobody
 NEARLY_ZERO = 1e-12
 CONTACT_STEP = 0.001  # squared metres to the next frame, whatever the frame rate
 CONTACT_HEIGHTS = (0.12, 0.05, 0.12, 0.05)  # metres: ankle and toe, left and right
@@ -49,17 +50,20 @@ def placement(joints: Tensor, skeleton: Skeleton) -> Placement:
     return Placement(first[..., 0, :] * first.new_tensor((1.0, 0.0, 1.0)), facing)
 
 
-def canonicalise(joints: Tensor, skeleton: Skeleton, floor: Floor = "shared") -> Tensor:
+def canonicalise(joints: Tensor, skeleton: Skeleton, floor: Floor = "person", sunk: float = 0.0) -> Tensor:
     """Joints (P, T, J, 3) in metres, Y up, moved into the frame in which person 1 starts at the origin facing +Z; (T, J, 3) too.
 
-    floor: `person` is the published one, each person's lowest joint, which takes relative heights off.
+    floor: `person` is the published one, which takes relative heights off; `shared` keeps them. sunk: the share of frames whose
+    lowest joint may lie below it; published is 0.
     """
     people = joints if joints.ndim == 4 else joints[None]
     start = placement(people[0], skeleton)
     moved = headings.turn((people - start.origin).transpose(-1, -2), start.facing).transpose(-1, -2)  # (P, T, J, 3)
     if floor != "kept":
-        lowest = people[..., 1].amin((1, 2)) if floor == "person" else people[..., 1].amin().expand(len(people))
-        moved[..., 1] -= lowest[:, None, None]
+        lowest = people[..., 1].amin(-1)  # (P, T)
+        lowest = lowest.amin(0, keepdim=True) if floor == "shared" else lowest
+        height = lowest.quantile(sunk, dim=1, interpolation="lower") if sunk else lowest.amin(1)
+        moved[..., 1] -= height[:, None, None]
     return moved.reshape(joints.shape)
 
 
@@ -81,13 +85,14 @@ def features_of(joints: Tensor, rotations: Tensor, skeleton: Skeleton) -> Tensor
 
 def features_from_clips(
     clips: Sequence[Tensor], skeleton: Skeleton, heading: Heading = "published",
-    rotations: Sequence[Tensor] | None = None, floor: Floor = "shared",
+    rotations: Sequence[Tensor] | None = None, floor: Floor = "person",
 ) -> list[Tensor]:  # fmt: skip
     """Features [(T-1, P * 262), ...] float32 of clips [(P, T, J, 3), ...], or [(T, J, 3), ...] of one person, in metres.
 
     The last frame has no velocity, hence T-1. rotations [(P, T, J-1, 6), ...]: as files tell them, else they are solved: as
     HumanML3D does for one person with heading `published`, else bone by bone in the body's heading of each frame, so that they
-    do not depend on where a clip starts. Raises FeaturesMismatch.
+    do not depend on where a clip starts. The floor lets feet sink for a moment unless heading is `published`. Raises
+    FeaturesMismatch.
     """
     check_heading(heading)
     made = []
@@ -103,7 +108,8 @@ def features_from_clips(
             turns = whole[:, humanml_blocks(skeleton.num_joints)["rot"]].unflatten(-1, (-1, 6))
         else:
             turns = solved_rotations(joints, skeleton)
-        rows = features_of(canonicalise(joints, skeleton, floor), turns, skeleton)  # (P, T-1, 262)
+        placed = canonicalise(joints, skeleton, floor, 0.0 if heading == "published" else SUNK)
+        rows = features_of(placed, turns, skeleton)  # (P, T-1, 262)
         made.append(rows if rows.ndim == 2 else rows.transpose(0, 1).flatten(1))
     return made
 

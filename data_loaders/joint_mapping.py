@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,14 @@ def place_joints(clip: BvhClip, mapping: Mapping, frames: slice) -> np.ndarray:
     weights = _weight_matrix(clip, mapping, target.joint_names)  # (J, source joints)
     joints = np.einsum("js,tsc->tjc", weights, clip.joints[frames], optimize=True) @ _axes(mapping).T  # (T, J, 3)
     return joints * (_leg_length_scale(joints, target, clip.name) if mapping.scale == "leg_length" else float(mapping.scale))
+
+
+def common_scale(clips: Sequence[BvhClip], mapping: Mapping) -> float:
+    """Metres per source unit for all of the clips: the mapping's, or the mean of what gives each the target's leg length."""
+    if mapping.scale != "leg_length":
+        return float(mapping.scale)
+    target, unscaled = load_skeleton(mapping.skeleton), replace(mapping, scale=1.0)
+    return float(np.mean([_leg_length_scale(place_joints(clip, unscaled, slice(None)), target, clip.name) for clip in clips]))
 
 
 def _weight_matrix(clip: BvhClip, mapping: Mapping, targets: Sequence[str]) -> np.ndarray:

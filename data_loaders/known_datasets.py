@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from data_loaders.features import Features
+from data_loaders.sources import Kind
 from protos.files import shown
 from protos.reading import FileError, read_toml
 
@@ -31,7 +32,7 @@ class Neighbours(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Recordings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True):
     """How raw recordings are read, and what is known about one beside what captions.json says."""
 
-    files: Literal["bvh", "amass", "joints"]
+    files: Kind
     mapping: str | None = None  # of bvh: shipped name or file
     mappings: dict[str, str] = {}  # of files whose names begin so, or whose label `mapping_label` has this value
     mapping_label: str = ""
@@ -48,7 +49,7 @@ class Recordings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=T
     captions: list[str] = []  # forms with {label}, for recordings that nobody described
     # pattern -> content: the first that is found in a recording's label `description`; or a table of them beside this file
     contents: dict[str, str] | str = {}
-
+    features: Literal["humanml", "interhuman", "interhuman_person"] = "humanml"  # what clips become, where nobody says it
 
     @cached_property
     def pattern(self) -> re.Pattern[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from data_loaders.bvh import read_bvh
+from data_loaders.bvh import BvhClip, read_bvh
 from data_loaders.joint_mapping import Mapping, fitting_mapping, load_mapping, retarget
 from data_loaders.motion_checks import bone_problem, orientation_problem, root_problem, with_all_bones
 from data_loaders.skeleton import load_skeleton
@@ -144,9 +144,16 @@ def _joints_of_bvh(clip: SourceClip, name: str, mapping: Mapping | None, told: l
         mapping = load_mapping(clip.mapping)
     if mapping is None:
         mapping = fitting_mapping(bvh)
-        if mapping.fps and abs(mapping.fps / bvh.fps - 1) > 0.01:
-            told.append(f"read at {mapping.fps:g} fps, as mapping {mapping.name} says, although the file says {bvh.fps:g}")
+        if note := rate_note(mapping, bvh):
+            told.append(note)
     return retarget(bvh, mapping, first_frame=clip.first_frame or None), clip.fps or mapping.fps or bvh.fps
+
+
+def rate_note(mapping: Mapping, bvh: BvhClip) -> str:
+    """A line where the mapping says another frame rate than the file, else ''."""
+    if not mapping.fps or abs(mapping.fps / bvh.fps - 1) <= 0.01:
+        return ""
+    return f"read at {mapping.fps:g} fps, as mapping {mapping.name} says, although the file says {bvh.fps:g}"
 
 
 def checked_joints(joints: np.ndarray, skeleton: Skeleton, name: str, warnings: list[str]) -> np.ndarray:

@@ -9,7 +9,7 @@ from data_loaders.features import Features
 from data_loaders.joint_mapping import load_mapping
 from data_loaders.mocap import checked_joints, read_joints, report_warnings, resample
 from data_loaders.motion_files import named_row, read_motion, run_results
-from data_loaders.skeleton import ALIASES, Skeleton
+from data_loaders.skeleton import ALIASES
 from data_loaders.sources import Reading, SourceClip
 from protos.reading import FileError, read_array
 
@@ -19,9 +19,9 @@ SUFFIXES = (".npy", ".npz", ".bvh")
 def read_features(path: Path, features: Features, reading: Reading, warnings: list[str] | None = None) -> np.ndarray:
     """Features (T, D) in their units, at their frame rate, of a file.
 
-    .npy: features as they are, or joints in metres, Y up; .npz: AMASS, or such joints with their `fps`; .bvh. The results of a
-    sampling run (`motions.npz`, `motions.npy`) hold several motions: `motions.npz#2` names the third. FileError says what is
-    wrong with a file; what looks wrong is collected in `warnings`, or logged.
+    .npy: features as they are, or joints in metres, Y up, of several persons (P, T, J, 3); .npz: AMASS, or such joints with
+    their `fps`; .bvh. The results of a sampling run (`motions.npz`, `motions.npy`) hold several motions: `motions.npz#2` names
+    the third. FileError says what is wrong with a file; what looks wrong is collected in `warnings`, or logged.
     """
     path, skeleton, fps = Path(path), features.body, features.fps
     file, _ = named_row(path)
@@ -34,8 +34,13 @@ def read_features(path: Path, features: Features, reading: Reading, warnings: li
     told: list[str] = []
     motion = read_motion(path, reading.motion_fps or fps)
     if motion is not None:
-        joints = resample(_joints_of(motion, skeleton, path), reading.motion_fps or motion.fps, fps, str(path))
-        joints = checked_joints(joints, skeleton, str(path), told)
+        rate = reading.motion_fps or motion.fps
+        people = [resample(each, rate, fps, str(path)) for each in _joints_of(motion, features, path)]
+        people = [checked_joints(each, skeleton, str(path), told) for each in people]
+        joints = people[0] if features.persons == 1 else np.stack(people)
+    elif features.persons > 1:
+        raise FileError(f"{path}: holds one person, this model reads {features.persons}: expected joints ({features.persons}, "
+                        f"frames, {skeleton.num_joints}, 3) as .npy, or the results of a run")  # fmt: skip
     elif skeleton.name != "humanml":
         raise FileError(f"{path}: {file.suffix} files are read as joints of humanml, this model reads those of {skeleton.name}")
     else:
@@ -43,23 +48,24 @@ def read_features(path: Path, features: Features, reading: Reading, warnings: li
         kind = "bvh" if file.suffix.lower() == ".bvh" else "amass"
         joints = read_joints(SourceClip(path.stem, path, kind), fps, reading.body_model, mapping, warnings=told)
     report_warnings(str(path), told, warnings)
-    if len(joints) < 2:
-        raise FileError(f"{path}: {len(joints)} frames at {fps:g} per second, expected at least 2")
+    if joints.shape[-3] < 2:
+        raise FileError(f"{path}: {joints.shape[-3]} frames at {fps:g} per second, expected at least 2")
     return _finite(features.encode(joints).numpy(), path)
 
 
-def _joints_of(motion: Motion, skeleton: Skeleton, path: Path) -> np.ndarray:
-    """Joints (T, J, 3) of the only person; hands beyond those of the skeleton are left out. FileError for other motions."""
-    if len(motion.joints) != 1:
-        raise FileError(f"{path}: {len(motion.joints)} persons, this model reads one")
-    joints = motion.joints[0]
-    more = joints.shape[1] - skeleton.num_joints
+def _joints_of(motion: Motion, features: Features, path: Path) -> np.ndarray:
+    """Joints (P, T, J, 3) of as many persons as the features have; hands beyond those of the skeleton are left out. FileError for
+    other motions."""
+    joints, skeleton = motion.joints, features.body
+    if len(joints) != features.persons:
+        raise FileError(f"{path}: {len(joints)} persons, this model reads {'one' if features.persons == 1 else features.persons}")
+    more = joints.shape[2] - skeleton.num_joints
     if more < 0 or (more and not skeleton.left_hand):
-        raise FileError(f"{path}: {joints.shape[1]} joints, this model reads the {skeleton.num_joints} of {skeleton.name}")
+        raise FileError(f"{path}: {joints.shape[2]} joints, this model reads the {skeleton.num_joints} of {skeleton.name}")
     named = ALIASES.get(motion.skeleton.lower(), motion.skeleton)
     if named and named != skeleton.name:
         raise FileError(f"{path}: motions of {motion.skeleton[:40]!r}, this model reads those of {skeleton.name}")
-    return joints[:, : skeleton.num_joints]
+    return joints[:, :, : skeleton.num_joints]
 
 
 def _stored_features(path: Path, features: Features) -> np.ndarray | None:

@@ -1,9 +1,11 @@
-"""The official HumanML3D and KIT-ML folders, checked clip by clip and packed as they are (heading `published`)."""
+"""The official HumanML3D and KIT-ML folders, checked clip by clip and packed as they are (heading `published`), HumanML3D also in
+the 262 columns of InterHuman, as the individual prior of in2IN reads it."""
 
 import logging
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,19 +23,27 @@ from protos.reading import FileError, read_array, read_lines
 
 log = logging.getLogger(__name__)
 SPLITS = ("train", "val", "test", "train_val", "all")
+PRIOR_STATISTICS = "interhuman_hml3d"  # of published_statistics.json
 
 
-def pack_official(source: Path, output: Path, name: str, official: Official) -> Accounts:
+def pack_official(source: Path, output: Path, name: str, official: Official, kind: str = "humanml") -> Accounts:
     """Packs an official dataset folder into `output/corpus`; the folder itself may be the output, of which no file is replaced.
+
+    kind: of the features; with `interhuman_person` they become the 262 columns, of another folder.
 
     Reports missing, NaN, short and caption-less clips in report.txt and warns where counts differ from the published ones.
     Raises FileNotFoundError or ValueError saying what of the layout is missing.
     """
     features = Features(official.skeleton, official.fps, "published")
+    made = replace(features, kind=kind)
+    if kind != "humanml" and (kind != "interhuman_person" or official.skeleton != "humanml"):
+        raise ValueError(f"{name} cannot be prepared with --features {kind}: only humanml3d has other columns, interhuman_person")
     for part in ("new_joint_vecs", "texts", "Mean.npy", "Std.npy", "train.txt", "test.txt"):
         if not (source / part).exists():
             raise FileNotFoundError(f"{source / part} is missing: --input must be the official {name} folder, unpacked")
     in_place = output.exists() and output.samefile(source)
+    if in_place and made != features:
+        raise OutputError(f"{output} is the official folder: give another --output for its {made.width} columns")
     outputs = Outputs(output, "dataset", going_on=True, earlier=lambda folder: earlier_files(folder, in_place))
     if PROGRESS in outputs.found_before:
         raise OutputError(f"{output} holds a dataset made of recordings: give another --output")
@@ -51,7 +61,10 @@ def pack_official(source: Path, output: Path, name: str, official: Official) -> 
     outputs.claim(REPORT, *(() if in_place else (f"{split}.txt" for split in splits)))
     records = {clip: Record(f"{clip}.npy", clip) for clip in names}
     entries = read_entries(source, records, features.width, official.gaps)
-    write_corpus(output, entries, features, Statistics(mean, std, features))
+    statistics = Statistics(mean, std, features)
+    if made != features:
+        entries, statistics = in_world(source, entries, records), Statistics.published(PRIOR_STATISTICS, made)
+    write_corpus(output, entries, made, statistics)
     if not in_place:
         for split, listing in splits.items():
             outputs.write(f"{split}.txt", "".join(f"{clip}\n" for clip in listing))
@@ -91,6 +104,33 @@ def read_entries(source: Path, records: dict[str, Record], width: int, gaps: Col
                 yield NewClip(name, features, captions)
         if record.left_out and name in gaps:
             record.left_out = "known gap"
+
+
+def in_world(source: Path, clips: Iterable[NewClip], records: dict[str, Record]) -> Iterator[NewClip]:
+    """Clips of HumanML3D in 262 columns: from the files of `joints/`, where the folder has them, else from the features alone.
+    The records of those that cannot be used get the reason."""
+    import torch
+
+    from data_loaders.interhuman_features import features_from_humanml3d
+
+    features = Features()
+    for clip in clips:
+        record, rows = records[clip.name], torch.from_numpy(np.array(clip.features, np.float32))
+        try:
+            path = inside(source, f"joints/{clip.name}.npy", reading=True)
+            joints = features.joints(rows)
+            if path.is_file():
+                joints = torch.from_numpy(read_array(path, shape=(None, 22, 3), finite=True).astype(np.float32))
+                if len(joints) < len(rows):
+                    raise FileError(f"{path}: {len(joints)} frames, its features have {len(rows)}")
+            if len(rows) < 3:
+                raise FileError(f"{clip.name}: {len(rows)} frames, expected at least 3")
+        except (ValueError, OSError) as error:
+            record.names.clear()
+            record.left_out, record.reason = "damaged", one_line(error)
+            continue
+        made = features_from_humanml3d(joints, rows, features.body).numpy()
+        yield NewClip(clip.name, made, clip.captions, clip.labels)
 
 
 def report_of(source: Path, records: dict[str, Record]) -> str:

@@ -21,15 +21,16 @@ from data_loaders.clip_labels import Labels
 from data_loaders.clips import clip_name, moving_frames, moving_windows, window_captions, windows
 from data_loaders.corpus_writer import NewClip, write_corpus
 from data_loaders.features import Features, Statistics
-from data_loaders.input_files import SPLITS, Inventory, contents, survey
+from data_loaders.input_files import SPLITS, Inventory, survey
 from data_loaders.interhuman import pack_interhuman
 from data_loaders.joint_mapping import load_mapping
 from data_loaders.known_datasets import known_datasets
 from data_loaders.official import pack_official
 from data_loaders.packed_clips import EARLIER_FILES, REPORT
+from data_loaders.pairs import paired, segments
 from data_loaders.prepare_report import PROGRESS, Accounts, Record, report_text
-from data_loaders.read_recordings import Loaded, PreparationSettings, read_all
-from data_loaders.sources import SUFFIXES, SourceClip
+from data_loaders.read_recordings import Loaded, PreparationSettings, read_all, with_contents
+from data_loaders.sources import SourceClip, suffixes_of
 from data_loaders.text import Caption, Tagger, mirror_caption, mirror_text, read_caption_file, write_caption_file
 from protos.files import atomic_path, is_partial, write_atomically
 from protos.options import one_line
@@ -44,38 +45,37 @@ BATCH = 128  # clips per feature batch: enough to vectorise, a few MB
 RECIPE = 3  # what is made of the same recording changed with it
 FIXED_FILES = (PROGRESS, REPORT, *(f"{split}.txt" for split in SPLITS), "Mean.npy", "Std.npy")
 CLIP_FILES = ("new_joint_vecs/{}.npy", "new_joints/{}.npy", "texts/{}.txt")
-IDENTITY = ("source", "fps", "heading")  # settings that make another dataset
+IDENTITY = {"source": None, "fps": None, "heading": None, "features": "humanml"}  # settings that make another dataset
 
 
 def prepare(settings: PreparationSettings) -> Accounts:
     """Makes a dataset folder; what became of every file. Raises ValueError or OSError with one line that says what to do."""
     source, output = settings.input, settings.output
     if (known := known_datasets().get(settings.source)) and known.official:
-        return pack_official(source, output, settings.source, known.official)
+        return pack_official(source, output, settings.source, known.official, settings.features)
     if source.exists() and output.exists() and source.samefile(output):
         raise OutputError(f"--output {output} is the folder of the recordings: give another one, such as dataset/{source.name}")
     if known and known.pairs:
-        return pack_interhuman(source, output, settings.source, known.pairs)
+        if settings.features != "interhuman":
+            raise ValueError(f"{settings.source} is of two people: --features {settings.features} cannot be made of it")
+        return pack_interhuman(source, output, settings.source, known.pairs, settings.floor)
     if settings.source == "bvh" and not settings.mapping:
         raise ValueError("bvh needs --mapping: a file that says which joint is which (see data_loaders/mappings)")
     dataset = settings.recordings()
     for mapping in filter(None, (settings.mapping, dataset.mapping, *dataset.mappings.values())):
         load_mapping(mapping)  # a wrong one is refused before anything is written
-    inventory = survey(source, SUFFIXES[dataset.files], without=[output])
+    inventory = survey(source, suffixes_of(dataset.files), without=[output])
     labels = Labels(source, settings.captions, dataset)
-    clips = labels.recordings(inventory, settings.source_fps or (settings.fps if settings.source == "joints" else None))
+    fps = settings.source_fps or (settings.fps if dataset.files == "joints" else None)
+    told = paired if settings.features == "interhuman" else Labels.recordings
+    clips = told(labels, inventory, fps)
     run = Preparation(settings, clips)
-    todo = {clip.file: clip for clip in clips if clip.file not in run.done and not clip.left_out}
+    todo = [clip for clip in clips if clip.file not in run.done and not clip.left_out]
     for clip in clips:
         if clip.left_out:
             log.warning("%s dropped: %s", clip.name, clip.reason)
 
-    def with_data() -> Iterator[SourceClip]:
-        for found, data in contents(each for each in inventory.recordings if each.file in todo):
-            clip = todo[found.file]
-            yield replace(clip, left_out="damaged", reason=data) if isinstance(data, str) else replace(clip, data=data)
-
-    read = read_all(with_data(), settings)
+    read = read_all(with_contents(todo, inventory), settings)
     with tqdm(read, desc="clips", unit="clip", total=len(clips), initial=len(clips) - len(todo), disable=None) as bar:
         every = iter(bar)
         while batch := list(islice(every, BATCH)):
@@ -89,7 +89,7 @@ def earlier_files(folder: Path) -> set[str]:
         first, *rows = read_json_lines(folder / PROGRESS, dict[str, Any])
     except (OSError, ValueError):
         return set()
-    if not set(IDENTITY) <= set(first):
+    if not {"source", "fps", "heading"} <= set(first):
         return set()
     clips = [name for row in rows if isinstance(row.get("names"), dict) for name in row["names"]]
     previews = {f"preview/{name}.{suffix}" for name in clips for suffix in ("mp4", "png")}
@@ -107,7 +107,7 @@ class Piece(NamedTuple):
     name: str
     record: Record
     mirrored: bool
-    joints: "Tensor"
+    joints: "Tensor"  # of two people (2, T, 22, 3)
     captions: list[Caption]
 
 
@@ -118,7 +118,7 @@ class Preparation:
         """OutputError or ValueError, before anything is written, where the folder is not for this dataset."""
         self.settings, self.folder = settings, settings.output
         self.clips = {clip.file: clip for clip in clips}
-        self.features = Features("humanml", settings.fps, settings.heading)
+        self.features = Features("humanml", settings.fps, settings.heading, settings.features)
         self.outputs = Outputs(self.folder, "dataset", overwrite=settings.overwrite, going_on=True, earlier=earlier_files)
         if self.outputs.found_before and PROGRESS not in self.outputs.found_before and not settings.overwrite:
             raise OutputError(f"{self.folder} holds a dataset that was not made of recordings: give another --output, or "
@@ -142,7 +142,7 @@ class Preparation:
             records = [convert(row, Record, str(path)) for row in rows if "file" in row]  # earlier versions had no file
         except FileError as error:
             raise FileError(f"{error}; --overwrite makes the dataset anew") from None
-        if any(first.get(name) != self.identity[name] for name in IDENTITY):
+        if any(first.get(name, default) != self.identity[name] for name, default in IDENTITY.items()):
             raise ValueError(f"{self.folder} was begun with other settings ({json.dumps(first)}); give another --output or the "
                              "same settings, or --overwrite to make it anew")  # fmt: skip
         before = {row.get("file", row.get("source")) for row in rows}
@@ -188,6 +188,7 @@ class Preparation:
         facts = (RECIPE, clip.stamp, clip.name, clip.captions, clip.first_frame, clip.fps, self.mappings[clip.mapping],
                  settings.fps, settings.heading, settings.mirror, settings.min_seconds, settings.max_frames,
                  settings.still_speed, str(settings.body_model), self.tagger.name)  # fmt: skip
+        facts += (settings.floor,) if settings.floor != "person" else ()
         return hashlib.sha256(repr(facts).encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
     # ------------------------------------------------------------------------------------------------------ a batch
@@ -229,52 +230,67 @@ class Preparation:
         from data_loaders.humanml_features import mirror_joints
 
         fps, said = self.settings.fps, self.clips[record.file].captions
-        spans, duration = self._spans(joints), (len(joints) - 1) / fps
+        duration = (joints.shape[-3] - 1) / fps
         for caption in said:
             beyond = "left out" if caption.start >= duration else "cut" if duration + 0.5 < caption.end < math.inf else ""
             if not caption.whole and beyond:
                 record.notes.append(f"caption {caption.text[:60]!r} {beyond}: it goes from {caption.start:g} to {caption.end:g} "
                                     f"s, the recording ends at {duration:g} s")  # fmt: skip
-        described = False
-        for k, (start, stop, moves) in enumerate(spans):
+        described, spans = False, list(self._spans(joints, said))
+        for k, (start, stop, moves, captions) in enumerate(spans):
             window = k if len(spans) > 1 else None
             if not moves:
                 name = clip_name(record.source, window)
                 record.notes.append(f"{name} left out: hardly anything moves from {start / fps:g} to {(stop - 1) / fps:g} s")
-            elif captions := window_captions(said, start / fps, (stop - 1) / fps, duration):
+            elif captions:
                 described = True
-                part = torch.from_numpy(joints[start:stop])
+                part = torch.from_numpy(joints[..., start:stop, :, :])
                 yield Piece(clip_name(record.source, window), record, False, part, captions)
-                if self.settings.mirror:
+                if self.settings.mirror and self.features.persons == 1:
                     twin = mirror_joints(part, self.features.body)
                     yield Piece(clip_name(record.source, window, True), record, True, twin, list(map(mirror_caption, captions)))
             elif window is not None:
                 name = clip_name(record.source, window)
                 record.notes.append(f"{name} left out: no caption of {start / fps:g} to {(stop - 1) / fps:g} s")
-        if not any(moves for *_, moves in spans):
+        if not any(moves for _, _, moves, _ in spans):
             record.left_out, record.reason = "still", "hardly anything moves"
         elif not described:
             record.left_out, record.reason = "without caption", "no caption describes a part of it"
 
-    def _spans(self, joints: np.ndarray) -> list[tuple[int, int, bool]]:
-        """What is made of a recording's joints (T, J, 3): (start, stop, whether it moves), all of it where it is short enough."""
-        settings = self.settings
-        if len(joints) - 1 <= settings.max_frames or not settings.still_speed:
-            return [(*span, True) for span in windows(len(joints), settings.max_frames)]
-        moving = moving_frames(joints, settings.fps, settings.still_speed)
-        return list(moving_windows(moving, settings.fps, settings.max_frames))
+    def _spans(self, joints: np.ndarray, said: Sequence[Caption]) -> Iterator[tuple[int, int, bool, list[Caption]]]:
+        """What is made of a recording's joints: (start, stop, whether it moves, captions), all of it where it is short enough; of
+        two people what their captions describe."""
+        settings, fps, frames = self.settings, self.settings.fps, joints.shape[-3]
+        duration = (frames - 1) / fps
+        if self.features.persons > 1:
+            for begin, end, captions in segments(said, duration):
+                first, last = round(begin * fps), min(round(end * fps), frames - 1)
+                for start, stop in windows(last - first + 1, settings.max_frames) if last > first else ():
+                    yield first + start, first + stop, True, captions
+            return
+        if frames - 1 <= settings.max_frames or not settings.still_speed:
+            spans = [(*span, True) for span in windows(frames, settings.max_frames)]
+        else:
+            spans = moving_windows(moving_frames(joints, fps, settings.still_speed), fps, settings.max_frames)
+        for start, stop, moves in spans:
+            yield start, stop, moves, window_captions(said, start / fps, (stop - 1) / fps, duration)
 
     def _features(self, joints: list["Tensor"]) -> list["Tensor | str"]:
         """Features of each clip, or what is wrong with it."""
         if not joints:
             return []
         try:
-            found: list[Any] = self.features.encode(joints)
+            found: list[Any] = self.features.encode(joints) if self.settings.floor == "person" else self._on_one_floor(joints)
         except (ValueError, RuntimeError, MemoryError) as error:
             if len(joints) == 1:
                 return [one_line(error)]
             return [each for clip in joints for each in self._features([clip])]
         return [rows if rows.isfinite().all() else "its features hold NaN (degenerate pose?)" for rows in found]
+
+    def _on_one_floor(self, joints: list["Tensor"]) -> list["Tensor"]:
+        from data_loaders.interhuman_features import features_from_clips
+
+        return features_from_clips(joints, self.features.body, self.features.heading, floor="shared")
 
     def _tagged(self, pieces: Sequence[Piece]) -> list[Piece]:
         """The pieces, their captions with word/POS tokens, their own where they have some."""

@@ -4,6 +4,9 @@ Writes the HumanML3D layout (new_joints, new_joint_vecs, texts, Mean.npy, Std.np
 report.txt, which accounts for every file found. A further run does what is left: an interrupted one goes on, and what was
 changed, repaired, captioned or removed since is done again. It ends with 1 where a recording was damaged.
 
+python -m data_loaders.prepare two_person --input FOLDER --output dataset/NAME: recordings of two people -> clips of both, in one
+world; interhuman takes the official folder.
+
 python -m data_loaders.prepare merge dataset/A dataset/B ... --output dataset/NAME: prepared datasets -> one.
 """
 

@@ -64,12 +64,14 @@ def report_text(records: Sequence[Record], inventory: Inventory, labels: Labels)
     reasons = Counter(record.left_out for record in left_out)
     used = sorted(labels.files & set(inventory.others))
     others = sorted(set(inventory.others) - labels.files)
-    found = len(records) + len(inventory.archives) + len(inventory.duplicates) + len(inventory.others)
+    alone = len(inventory.recordings)
+    found = alone + len(inventory.archives) + len(inventory.duplicates) + len(inventory.others)
+    recordings = f"{alone} recordings" if alone == len(records) else f"{alone} recordings of one person each"
     lines = [
         f"{len(records)} recordings, {clips.total()} clips written, {len(left_out)} recordings dropped",
         f"  written: {_sum({side: clips[side] for side in SIDES})}, of {len(records) - len(left_out)} recordings",
         f"  dropped: {_sum({reason: reasons[reason] for reason in LEFT_OUT})}",
-        f"{found} files found: {len(records)} recordings, {len(inventory.duplicates)} duplicates in archives, "
+        f"{found} files found: {recordings}, {len(inventory.duplicates)} duplicates in archives, "
         f"{len(inventory.archives)} archives, {len(used)} files of captions and splits, {len(others)} others",
     ]
     lines += [_line(record.title, record.reason) for record in left_out]

@@ -1,13 +1,37 @@
 """One raw recording as `mocap.read_joints` takes it and as a preparation knows it, and how motion files are read."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal
+
+import msgspec
 
 from data_loaders.text import Caption
 from protos.flags import Range, check_bounds
 
 SUFFIXES = {"bvh": (".bvh",), "amass": (".npz",), "joints": (".npy",)}  # of the files of each kind
+Kind = Literal["bvh", "amass", "joints", "any"]  # any: what the suffix says
+
+
+def suffixes_of(kind: str) -> tuple[str, ...]:
+    """Suffixes of the files of a kind, or of any."""
+    return SUFFIXES.get(kind) or tuple(suffix for suffixes in SUFFIXES.values() for suffix in suffixes)
+
+
+def kind_of(kind: str, file: str) -> str:
+    """The kind of a file: the one that is said, or what its suffix says."""
+    suffix = PurePosixPath(file).suffix.lower()
+    return kind if kind in SUFFIXES else next(each for each, suffixes in SUFFIXES.items() if suffix in suffixes)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where the second of two who were recorded apart is put, when both start at the origin facing +Z: turned about +Y, moved by
+    metres (x, z), later by seconds, in which the first pose is held."""
+
+    person2_offset_m: tuple[float, float] = (0.0, 0.0)
+    person2_yaw_deg: float = 0.0
+    person2_delay_s: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 0.0
 
 
 @dataclass(frozen=True)
@@ -28,6 +52,13 @@ class SourceClip:
     notes: tuple[str, ...] = ()  # what the report says about it beside
     left_out: str = ""  # why it is not read at all: a word of `LEFT_OUT`
     reason: str = ""  # the same in words
+    people: tuple["SourceClip", ...] = ()  # two who were recorded together, in one world: their own recordings
+    placement: Placement | None = None  # of the second, where they were recorded apart
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The files that it is read from."""
+        return tuple(person.file for person in self.people) or (self.file,)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,7 +41,7 @@ def _for_distances(judge: TextMotionSpace, vectors: np.ndarray) -> np.ndarray:
 
 
 class Pass(NamedTuple):
-    """Draws of one pass: which entry, which of its captions, which frames, and of two people whether they are exchanged; (N,)."""
+    """Draws of one pass: which entry, which of its captions, which frames, and of two people how they are exchanged (0: not)."""
 
     entry: np.ndarray
     caption: np.ndarray
@@ -53,7 +53,7 @@ class Pass(NamedTuple):
         """The first so many draws."""
         return Pass(*(column[:count] for column in self))
 
-    def frames(self) -> list[tuple[int, int, int, bool]]:
+    def frames(self) -> list[tuple[int, int, int, int]]:
         """What `EvaluationSet.motion` takes, of each draw."""
         return list(zip(*(column.tolist() for column in (self.entry, self.start, self.length, self.exchanged))))
 
@@ -83,13 +83,13 @@ class EvaluationSet:
         return Pass(entry, caption, *self.frames_of(entry, rng))
 
     def frames_of(self, entry: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Start, length and whether people are exchanged, (N,) each, of what is drawn of entries (N,).
+        """Start, length and how people are exchanged, (N,) each, of what is drawn of entries (N,).
 
         A motion has all its whole units, or, where they are cropped, in a third of the draws one fewer.
         """
         fewer = (rng.integers(3, size=len(entry)) == 2) & self.cropped
         length = (self.lengths[entry] // UNIT_LENGTH - fewer) * UNIT_LENGTH
-        return rng.integers(self.lengths[entry] - length + 1), length, np.zeros(len(entry), bool)
+        return rng.integers(self.lengths[entry] - length + 1), length, np.zeros(len(entry), int)
 
     @property
     def stamp(self) -> str:
@@ -101,7 +101,7 @@ class EvaluationSet:
         """Those drawn, in their order."""
         return [self.entries[i].captions[k] for i, k in zip(drawn.entry, drawn.caption)]
 
-    def motion(self, entry: int, start: int, length: int, exchanged: bool = False) -> np.ndarray:
+    def motion(self, entry: int, start: int, length: int, exchanged: int = 0) -> np.ndarray:
         """Frames (length, D) of a motion, in feature units."""
         return self.entries[entry].motion[start : start + length]
 

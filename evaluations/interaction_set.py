@@ -32,27 +32,33 @@ class PairCaption(Caption):
     individuals: tuple[str, ...] = ()
 
 
+FIRST, AGAIN = 1, 2  # bits of how people are exchanged: before whoever is first is put at the origin, and after that
+
+
 class InteractionSet(EvaluationSet):
     """Motions of two people. A draw takes at most `longest` frames, from anywhere in a motion, and in half of the cases exchanges
-    the people; whoever is first then starts at the origin and faces +Z. Liang et al. 2024.
+    the people; whoever is first then starts at the origin and faces +Z. Liang et al. 2024, whose loader in half of the cases
+    exchanges them once more, where they are (`twice`).
     """
 
-    def __init__(self, entries: Sequence[CaptionedMotion], features: Features, longest: int, floor: Floor):
+    def __init__(self, entries: Sequence[CaptionedMotion], features: Features, longest: int, floor: Floor, twice: bool = False):
         super().__init__(entries, features)
-        self.longest, self.floor = longest, floor
+        self.longest, self.floor, self.twice = longest, floor, twice
 
     def frames_of(self, entry: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         length = np.minimum(self.lengths[entry], self.longest)
-        return rng.integers(self.lengths[entry] - length + 1), length, rng.random(len(entry)) < 0.5
+        start = rng.integers(self.lengths[entry] - length + 1)
+        return start, length, rng.integers(2 * AGAIN if self.twice else 2 * FIRST, size=len(entry))
 
-    def motion(self, entry: int, start: int, length: int, exchanged: bool = False) -> np.ndarray:
+    def motion(self, entry: int, start: int, length: int, exchanged: int = 0) -> np.ndarray:
         rows = torch.from_numpy(np.array(super().motion(entry, start, length), np.float32))
-        if exchanged:
+        if exchanged & FIRST:
             rows = interhuman_features.exchanged(rows, self.features)
-        return interhuman_features.from_start(rows, self.features, self.floor).numpy()
+        rows = interhuman_features.from_start(rows, self.features, self.floor)
+        return (interhuman_features.exchanged(rows, self.features) if exchanged & AGAIN else rows).numpy()
 
 
-def interaction_set(corpus: Corpus, split: str = "test") -> InteractionSet:
+def interaction_set(corpus: Corpus, split: str = "test", twice: bool = False) -> InteractionSet:
     """The motions of a split, each described stretch one of its own, without mirrored twins. FeaturesMismatch for data of another
     kind, ValueError, with the dataset's folder, where no motion can be used."""
     data = InteractionDataset(corpus, split, mirror=False)
@@ -69,7 +75,7 @@ def interaction_set(corpus: Corpus, split: str = "test") -> InteractionSet:
         )
         entries.append(CaptionedMotion(name, corpus[example.clip][example.start : example.stop], captions))
     floor = "person" if corpus.heading == "published" else "kept"
-    return InteractionSet(entries, corpus.features, data.max_frames, floor)
+    return InteractionSet(entries, corpus.features, data.max_frames, floor, twice)
 
 
 def texts_of_each(corpus: Corpus, split: str) -> dict[tuple[int, int, int], tuple[tuple[str, ...], ...]]:

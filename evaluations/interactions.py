@@ -2,15 +2,22 @@
 
 from dataclasses import replace
 
+from data_loaders.corpus import Corpus
 from evaluations.evaluation_set import EvaluationSet
 from evaluations.interaction_measures import between, interaction_physics
 from evaluations.interaction_report import interaction_report
-from evaluations.interaction_set import InteractionSource, baselines_of, controls_of, interaction_set
+from evaluations.interaction_set import InteractionSet, InteractionSource, baselines_of, controls_of, interaction_set
 from evaluations.motion_sources import feature_joints
 from evaluations.physics import Physics
 from evaluations.protocol import EvaluationProtocol, Replication
 from evaluations.settings import InteractionSettings
 from evaluations.text_to_motion import Cast
+from model.interclip_config import TWO_PEOPLE as INTERHUMAN
+
+
+def split_of(corpus: Corpus, settings: InteractionSettings) -> InteractionSet:
+    """The real motions, drawn as the protocol's own loader does where these are the published ones."""
+    return interaction_set(corpus, settings.split, settings.protocol == "intergen" and corpus.features == INTERHUMAN)
 
 
 def one_pool_at_least(protocol: EvaluationProtocol, data: EvaluationSet) -> EvaluationProtocol:
@@ -32,6 +39,6 @@ def people_physics(
 
 
 TWO_PEOPLE = Cast(
-    "evaluations.eval_interhuman", InteractionSettings, interaction_set, InteractionSource, controls_of, baselines_of,
+    "evaluations.eval_interhuman", InteractionSettings, split_of, InteractionSource, controls_of, baselines_of,
     people_physics, interaction_report, one_pool_at_least,
 )  # fmt: skip

@@ -77,13 +77,18 @@ class Cast:
 
     command: str  # that the report names
     settings: type[EvaluationSettings]
-    real_set: Callable[[Corpus, str], EvaluationSet]
+    real_set: Callable[[Corpus, EvaluationSettings], EvaluationSet]
     source: type[ModelSource]
     controls: Callable[[Corpus], Mapping[str, Control]]
     baselines: Callable[[Corpus], Mapping[str, Generate]]
     physics: Callable[[Replication, EvaluationSet, EvaluationSet | None, int], dict[str, Physics]]
     report: Callable[[Measured, Sequence[Replication]], Report]
     protocol: Callable[[EvaluationProtocol, EvaluationSet], EvaluationProtocol] = lambda protocol, data: protocol
+
+
+def split_of(corpus: Corpus, settings: EvaluationSettings) -> EvaluationSet:
+    """The real motions."""
+    return real_set(corpus, settings.split)
 
 
 def noise_control(corpus: Corpus) -> dict[str, Control]:
@@ -97,7 +102,7 @@ def no_baselines(corpus: Corpus) -> dict[str, Generate]:
 
 
 ONE_PERSON = Cast(
-    "evaluations.eval_humanml", EvaluationSettings, real_set, ModelSource, noise_control, no_baselines, one_person_physics,
+    "evaluations.eval_humanml", EvaluationSettings, split_of, ModelSource, noise_control, no_baselines, one_person_physics,
     metrics_report,
 )  # fmt: skip
 
@@ -114,7 +119,7 @@ def measure(
     trained = settings.evaluator if settings.model_path == REAL_MOTION else settings.model_path
     settings = replace(settings, dataset=chosen_dataset(settings.dataset, trained))
     corpus = Corpus.open(settings.dataset)
-    data = cast.real_set(corpus, settings.split)
+    data = cast.real_set(corpus, settings)
     evaluator = settings.evaluator or default_evaluator(corpus)
     judge = open_space(evaluator, processes.device, corpus)
     protocol = cast.protocol(PROTOCOLS[settings.protocol], data)

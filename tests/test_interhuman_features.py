@@ -9,28 +9,17 @@ from data_loaders.feature_statistics import feature_mean_std, mean_std
 from data_loaders.features import Features, FeaturesMismatch, Statistics, interhuman_blocks, kind_of_width
 from data_loaders.humanml_features import features_from_joints, mirror_joints
 from data_loaders.skeleton import load_skeleton
+from tests import synthetic_pairs
 from tests.shared import shared
 from tests.synthetic import walk_in_a_curve
 
 BODY = load_skeleton("humanml")
-PAIR = Features(fps=30.0, kind="interhuman", heading="continuous")
+PAIR = synthetic_pairs.PAIR
 PERSON = Features(kind="interhuman_person", heading="continuous")
 
 
-def placed(joints: np.ndarray, degrees: float, x: float, z: float) -> torch.Tensor:
-    """Joints turned about the vertical axis and moved."""
-    angle = np.radians(degrees)
-    cos, sin = np.cos(angle), np.sin(angle)
-    turn = np.array([[cos, 0, sin], [0, 1, 0], [-sin, 0, cos]])
-    return torch.tensor(joints @ turn.T + [x, 0, z], dtype=torch.float32)
-
-
 def two_walkers(frames: int = 60, degrees: float = 25.0, x: float = 3.0, z: float = -2.0) -> torch.Tensor:
-    """Joints (2, T, 22, 3) of two people who walk past each other, the second on a step of 20 cm."""
-    first, second = walk_in_a_curve(frames), walk_in_a_curve(frames, speed=0.8, turn=-0.6)
-    second[..., 1] += 0.2
-    pair = torch.stack([placed(first, 0, 0, 0), placed(second, 170, 0.4, 2.5)])
-    return torch.stack([placed(each.numpy(), degrees, x, z) for each in pair])
+    return torch.tensor(synthetic_pairs.two_walkers(frames, degrees, x, z), dtype=torch.float32)
 
 
 def distances(joints: torch.Tensor) -> torch.Tensor:
@@ -38,14 +27,18 @@ def distances(joints: torch.Tensor) -> torch.Tensor:
     return (joints[0][:, :, None] - joints[1][:, None]).norm(dim=-1)
 
 
+def encoded(joints: torch.Tensor, features: Features, floor: str = "shared") -> torch.Tensor:
+    return interhuman_features.features_from_clips([joints], BODY, features.heading, floor=floor)[0]
+
+
 def test_joints_of_two_people_come_back_with_their_distances_and_heights():
     joints = two_walkers()
-    rows = PAIR.encode(joints)
+    rows = encoded(joints, PAIR)
     assert rows.shape == (59, 524)
     back = PAIR.joints(rows)
     assert back.shape == (2, 59, 22, 3)
     assert (distances(back) - distances(joints[:, :-1])).abs().max() < 1e-3
-    assert back[0, :, :, 1].min() == pytest.approx(0, abs=1e-5) and back[1, :, :, 1].min() == pytest.approx(0.2, abs=1e-3)
+    assert back[1, :, :, 1].min() - back[0, :, :, 1].min() == pytest.approx(0.2, abs=1e-3)
 
 
 def test_the_first_person_starts_at_the_origin_and_faces_forward():
@@ -69,15 +62,20 @@ def test_the_frames_of_a_clip_are_all_in_its_rows(features):
     joints = two_walkers() if features.persons == 2 else two_walkers()[0]
     rows = features.encode(joints)
     frames = interhuman_features.all_joints(rows, features)
-    expected = interhuman_features.canonicalise(joints, BODY)
+    expected = interhuman_features.canonicalise(joints, BODY, sunk=interhuman_features.SUNK)
     assert (frames - expected.reshape(frames.shape)).abs().max() < 1e-5
 
 
 @pytest.mark.parametrize("features", [PAIR, PERSON])
 def test_a_window_of_rows_brought_to_the_origin_is_the_window_of_the_recording(features):
     joints = two_walkers(80) if features.persons == 2 else two_walkers(80)[1]
-    window = interhuman_features.from_start(features.encode(joints)[20:50], features, floor="shared")
-    assert (window - features.encode(joints[..., 20:51, :, :])).abs().max() < 1e-4
+    window = interhuman_features.from_start(features.encode(joints)[20:50], features)
+    other = features.encode(joints[..., 20:51, :, :])
+    whole = [interhuman_features.all_joints(each, features) for each in (window, other)]
+    on_floor = [interhuman_features.canonicalise(each, BODY) for each in whole]
+    assert (on_floor[0] - on_floor[1]).abs().max() < 1e-4  # a clip's floor is its own
+    rot = slice(132, 258)
+    assert (window[:, rot] - other[:, rot]).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("features", [PAIR, PERSON, Features(kind="interhuman_person")])
@@ -112,6 +110,16 @@ def test_a_floor_for_each_takes_their_relative_height_off_a_shared_one_keeps_it(
         assert lowest == pytest.approx(height, abs=1e-3)
 
 
+def test_a_foot_that_sinks_for_a_moment_lifts_nobody():
+    joints = two_walkers(100)
+    sunk = joints.clone()
+    sunk[0, 40:43, 10, 1] -= 0.3
+    heights = [PAIR.joints(PAIR.encode(each))[0, 0, :, 1] for each in (joints, sunk)]
+    assert (heights[0] - heights[1]).abs().max() < 5e-3
+    published = Features(kind="interhuman", heading="published")
+    assert (published.joints(published.encode(sunk))[0, 0, :, 1] - heights[0]).min() > 0.25
+
+
 def test_a_foot_is_planted_where_it_is_low_and_still():
     joints = torch.zeros(3, 22, 3)
     joints[:, :, 1] = 1.0
@@ -128,7 +136,7 @@ def test_rotations_are_written_row_by_row_and_turn_with_no_body():
         if parent >= 0:
             rest[joint] = rest[parent] + torch.tensor(BODY.raw_offsets[joint]) * BODY.bone_lengths[joint]
     joints = torch.stack([rest, rest]).repeat(2, 1, 1, 1)
-    joints[1] = placed(joints[1].numpy(), 120, 1, 1)
+    joints[1] = torch.from_numpy(synthetic_pairs.turned(joints[1].numpy(), 120, 1, 1))
     turns = interhuman_features.solved_rotations(joints, BODY)
     assert (turns - torch.tensor([1.0, 0, 0, 1, 0, 0])).abs().max() < 1e-5
 

@@ -87,7 +87,8 @@ def test_a_name_stands_for_one_dataset(tmp_path, monkeypatch):
 
 
 def test_a_source_that_nobody_knows_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="bvh, amass, joints, bandai_namco, cmu_more, cmu_salsa, cmu_sample, humanml3d, kit"):
+    with pytest.raises(ValueError, match="bvh, amass, joints, bandai_namco, cmu_more, cmu_salsa, cmu_sample, humanml3d, "
+                                         "interhuman, kit, two_person"):
         prepare(PreparationSettings("mixamo", tmp_path, tmp_path / "out"))
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests.synthetic import raise_hand, walk
+from tests.synthetic_pairs import greeting, write_interhuman, write_takes
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -76,6 +77,8 @@ def workplace(tmp_path_factory, recordings, small_dataset, pool_dataset, tiny_ev
     shutil.copytree(recordings, folder / "raw" / "bandai_namco")
     shutil.copytree(recordings, folder / "my_bvh")
     shutil.copy(ROOT / "data_loaders" / "mappings" / "bandai_namco.toml", folder / "my_skeleton.toml")
+    write_interhuman(folder / "raw" / "InterHuman")
+    write_takes(folder / "raw" / "two_person", {f"take{i}": greeting(60 + 6 * i) for i in range(4)})
     official = folder / "dataset" / "HumanML3D"
     shutil.copytree(small_dataset, official, ignore=shutil.ignore_patterns("corpus", "progress.jsonl", "report.txt"))
     (folder / "prompts.txt").write_text("a person walks\nsomeone bows#30\n")

@@ -19,7 +19,7 @@ from data_loaders.kinematics import smoothed
 from data_loaders.preparation import prepare
 from data_loaders.read_recordings import PreparationSettings
 from data_loaders.skeleton import load_skeleton
-from data_loaders.text import Caption
+from data_loaders.text import Caption, mirror_text
 from tests.golden.runner import Case
 
 BODY = load_skeleton("humanml")
@@ -155,8 +155,12 @@ def dataset(case: Case, folder: Path) -> InteractionDataset:
     if config["dataset"] == "humanml3d_262":
         corpus = Corpus(humanml3d_folder(case, folder))
         return InteractionDataset(corpus, config["mode"], max_frames=config["window_frames"], min_frames=config["min_frames"])
-    making = Making(individuals=config["extended"], second_exchange=config["system"] == "intergen",
-                    published_pairing=True, mirror_text=published_swap)  # fmt: skip
+    legacy = config["legacy"]
+    making = Making(
+        individuals=config["extended"], second_exchange=config["system"] == "intergen",
+        published_pairing="exchanged" in legacy["individual_text_pairing"],
+        mirror_text=published_swap if "substring" in legacy["clockwise_swap"] else mirror_text,
+    )  # fmt: skip
     return InteractionDataset(Corpus(interhuman_folder(case, folder)), config["mode"], making,
                               config["window_frames"] - 1, config["min_frames"] - 1)  # fmt: skip
 
@@ -171,14 +175,15 @@ def with_dataset(make: Callable[[Case, InteractionDataset], dict[str, Any]]) -> 
     return handler
 
 
-def published_name(data: InteractionDataset, index: int, suffix: str = "_swap") -> str:
-    return data.corpus.names[data.examples[index].clip] + (suffix if data.examples[index].mirrored else "")
+def published_name(data: InteractionDataset, index: int, case: Case) -> str:
+    mirrored = data.examples[index].mirrored
+    return data.corpus.names[data.examples[index].clip] + (case.config["mirror_suffix"] if mirrored else "")
 
 
 def entries(case: Case, data: InteractionDataset) -> dict[str, Any]:
     rows, shapes = [], {}
     for index, example in enumerate(data.examples):
-        name = published_name(data, index)
+        name = published_name(data, index, case)
         lines = case.inputs["folder"].get("texts", {}).get(name)  # of HumanML3D as they stand, tokens and times too
         if lines is not None and [line.split("#")[0] for line in lines] != list(example.texts):
             lines = None
@@ -193,7 +198,7 @@ def shape_of(case: Case, data: InteractionDataset, index: int) -> dict[str, Any]
     item = data.item(index, 0)
     found = {"tuple_len": tuple_length(data, item), "gt_length": len(item.motion),
              "motion_shape": [case.config["pad_to"], data.features.width]}  # fmt: skip
-    wanted = case.expected.get("item_shapes", {}).get(published_name(data, index), found)
+    wanted = case.expected.get("item_shapes", {}).get(published_name(data, index, case), found)
     return {name: found[name] for name in wanted}
 
 
@@ -222,7 +227,7 @@ class PublishedDraws(InteractionDraws):
 
 def item(case: Case, data: InteractionDataset) -> dict[str, Any]:
     config = case.config
-    index = next(i for i in range(len(data)) if published_name(data, i) == config["item_name"])
+    index = next(i for i in range(len(data)) if published_name(data, i, case) == config["item_name"])
     draws = PublishedDraws(config["seeds"])
     made = data.made(index, draws)
     rows = made.motion[config["rows"]]
