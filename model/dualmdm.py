@@ -151,6 +151,9 @@ class DualMDM(Model):
 def load_dual(interaction: Path, individual: Path) -> DualMDM:
     """The blend of two checkpoints, each that of a model or of a blend; as published where both are. FileError, or ValueError for
     two that cannot be blended."""
-    parts = [load_part(path, name, "in2in") for path, name in ((interaction, "interaction"), (individual, "individual"))]
-    settings = PUBLISHED if all(in2in_file(path) for path in (interaction, individual)) else {}
-    return DualMDM.of(*parts, **settings)
+    both, one = load_part(interaction, "interaction", "in2in"), load_part(individual, "individual", "in2in")
+    if not (in2in_file(interaction) and in2in_file(individual)):
+        return DualMDM.of(both, one)
+    dual = DualMDM.of(both, one, **PUBLISHED)
+    dual.text_encoder = one.text_encoder  # the same tower lies in either file
+    return dual

@@ -119,7 +119,7 @@ class In2IN(Model):
         noise = randn(samples, x0.shape, device=device, dtype=x0.dtype)
         condition = drop_texts(self.condition(batch.text_features), chances, config)
         x = self.diffusion.q_sample(x0, t, noise)
-        output = self.networks["denoiser"](x, t, condition, mask)
+        output = self.networks["denoiser"](x, t, condition, mask).to(x0.dtype)
         if self.features.persons == 1:
             return {"denoising": pooled_squared_error(output, self.diffusion.target(x0, x, t, noise), mask)}
         predicted, true = (standing_still(each, mask) for each in (self.diffusion.x0_from_output(output, x, t), x0))

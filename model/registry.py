@@ -159,14 +159,14 @@ def in2in_file(path: Path) -> Path | None:
     """The checkpoint that a path holds of InterGen, in2IN or their one-person prior, told by the names of its parameters: the
     file itself, or the last of a folder. None where there is none.
     """
-    found = sorted(path.iterdir(), key=_numbers) if path.is_dir() else [path]
+    found = sorted(path.iterdir(), key=_in_order) if path.is_dir() else [path]
     files = [file for file in found if file.suffix in (".pt", ".ckpt") and b"decoder.net" in pickled_names(file)]
     return files[-1] if files else None
 
 
-def _numbers(path: Path) -> list[int]:
-    """Of a name such as epoch=1999-step=352000.pt."""
-    return [int(number) for number in re.findall(r"\d{1,18}", path.name)]
+def _in_order(path: Path) -> tuple[list[int], str]:
+    """By the numbers in a name such as epoch=1999-step=352000.pt."""
+    return [int(number) for number in re.findall(r"\d{1,18}", path.name)], path.name
 
 
 def evaluator_at(path: Path) -> str | None:

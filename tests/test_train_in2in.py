@@ -11,8 +11,10 @@ import torch
 from data_loaders.corpus import Corpus
 from data_loaders.features import FeaturesMismatch
 from model.capabilities import Decoding, Request
-from model.checkpoints import from_pretrained
+from model.checkpoints import from_pretrained, read_config
 from tests.pairs import PAIRS, pair_corpus
+from tests.test_in2in import published_state
+from train.checkpoints import complete, read_training_state
 from train.interaction_recipe import interaction_recipe
 from train.recipe import draws_of
 from train.train_in2in import In2INOptions, run
@@ -107,6 +109,17 @@ def test_a_prior_of_one_person_and_two_people_made_of_it(persons, pairs, tmp_pat
     changed = {name for name, value in fresh.networks.state_dict().items() if not torch.equal(value, after[name])}
     assert changed and not changed & before.keys()
     assert np.allclose(from_pretrained(tmp_path / "two").statistics.mean, np.tile(prior.statistics.mean, 2))
+
+
+def test_published_weights_are_trained_on_with_their_own_tower(pairs, tmp_path):
+    state = published_state(("interaction",))
+    torch.save(state, tmp_path / "published.pt")
+    run(options(pairs, tmp_path / "run", resume_checkpoint=str(tmp_path / "published.pt"), num_layers=2, ff_size=24, num_heads=8,
+                text_heads=8, num_steps=1, lr=1e-9, use_ema=False))  # fmt: skip
+    trained = read_training_state(complete(tmp_path / "run")[-1])["networks"]
+    assert torch.allclose(trained["denoiser.input_projection.weight"], state["decoder.net_interaction.motion_embed.weight"])
+    config = read_config(tmp_path / "run")[1]
+    assert (config.text_encoder, config.text_padded, config.text_dim) == ("clip-l14-336", True, 64)
 
 
 def test_what_cannot_be_trained_is_one_line(persons, pairs, tmp_path):

@@ -18,7 +18,7 @@ from model.registry import in2in_file
 from model.text_towers import load_text_encoder
 from train.generator_recipe import some_of, validation, validation_data, write_samples
 from train.options import SampledOptions
-from train.recipe import Recipe, kept_statistics
+from train.recipe import Recipe, begun_from, kept_statistics
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,12 @@ def interaction_recipe(corpus: Corpus, config: In2INConfig, training: SampledOpt
     own = corpus.statistics if prior is None else of_each(prior.statistics, corpus)
     statistics = kept_statistics(own, training)
     data = InteractionDataset(corpus, "train", making)
-    encoder = load_text_encoder(config.text_encoder, padded=config.text_padded)
+    begun = begun_from(training)
+    published_one = from_pretrained(begun) if begun is not None and in2in_file(begun) else None
+    if published_one is not None:  # its texts are read as it has learnt to
+        config = replace(config, text_encoder=published_one.config.text_encoder, text_padded=True)
+    encoder = published_one and published_one.text_encoder
+    encoder = encoder or load_text_encoder(config.text_encoder, padded=config.text_padded)
     config = replace(config, features=corpus.features, text_encoder=encoder.name, text_dim=encoder.dim,
                      max_frames=int(data.lengths.max()))  # fmt: skip
     encoders = {role: encoder for role in config.text_roles}
@@ -73,7 +78,7 @@ def interaction_recipe(corpus: Corpus, config: In2INConfig, training: SampledOpt
         write_samples(Path(training.save_dir) / "samples" / f"step_{step:09d}", model, prompts, training.seed)
 
     def published(path: Path) -> dict[str, Tensor] | None:
-        return from_pretrained(path).networks.state_dict() if in2in_file(path) else None
+        return published_one and published_one.networks.state_dict()
 
     return Recipe(
         fresh, lambda *which: prepare(plan(*which)), held_out, sample, corpus.stamp, card(config, corpus), data.texts, prompts,
