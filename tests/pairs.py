@@ -1,23 +1,18 @@
 """A small made-up dataset of two people, and what judges it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from data_loaders.corpus import Corpus
 from data_loaders.corpus_writer import NewClip, write_corpus
 from data_loaders.features import Features, Statistics
 from data_loaders.text import Caption
 from tests.synthetic import raise_hand, standing, walk
-
-PAIRS = Features(kind="interhuman", fps=30.0, heading="continuous")
-
-
-def turned(joints: np.ndarray, degrees: float) -> np.ndarray:
-    """Joints (..., 3) turned about Y."""
-    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    x, y, z = np.moveaxis(joints, -1, 0)
-    return np.stack([cos * x + sin * z, y, cos * z - sin * x], -1)
+from tests.synthetic_pairs import PAIR as PAIRS
+from tests.synthetic_pairs import turned
 
 
 def pair_motion(number: int, frames: int = 60) -> tuple[np.ndarray, str, tuple[str, str]]:
@@ -30,11 +25,11 @@ def pair_motion(number: int, frames: int = 60) -> tuple[np.ndarray, str, tuple[s
         people, texts = (first, first + [0.9 + 0.1 * rng.random(), 0, 0]), ("a person walks", "a person walks along")
         said = "two people walk side by side"
     elif number % 3 == 1:
-        second = turned(walk(frames, 0.8 + 0.1 * rng.random(), PAIRS.fps), 180) + [0, 0, 3.0]
+        second = turned(walk(frames, 0.8 + 0.1 * rng.random(), PAIRS.fps), 180, 0, 3.0)
         people, texts = (still, second), ("a person stands", "a person walks toward the partner")
         said = "one person walks toward the other, who waits"
     else:
-        second = turned(raise_hand(frames, "left"), 180) + [0, 0, 1.1 + 0.2 * rng.random()]
+        second = turned(raise_hand(frames, "left"), 180, 0, 1.1 + 0.2 * rng.random())
         people, texts = (raise_hand(frames, "right"), second), ("a person raises the right hand", "a person raises the left hand")
         said = "two people face each other and raise a hand"
     return np.stack(people), f"{said}, number {number}", texts
@@ -81,3 +76,24 @@ def tiny_config(**changes):
                 "text_width": 16, "text_layers": 1, "text_heads": 2, "embedding": 12, "normalised": True, "features": PAIRS,
                 "initial_scale": 3.0}  # fmt: skip
     return InterCLIPConfig(**{**settings, **changes})
+
+
+def tiny_in2in(folder: Path, corpus: Corpus, one: bool = False) -> Path:
+    """Checkpoint folder of an untrained model of two people, or of one, that moves."""
+    from model.checkpoints import save_pretrained
+    from model.in2in import In2IN
+    from model.in2in_config import In2INConfig
+
+    features = replace(PAIRS, kind="interhuman_person") if one else PAIRS
+    config = In2INConfig(
+        features=features, mode="individual" if one else "interaction", dataset=str(corpus.folder), latent_dim=16, ff_size=16,
+        num_layers=1, num_heads=2, text_layers=1, text_heads=2, text_ff_size=16, text_dim=384,
+    )  # fmt: skip
+    width = features.persons * features.width
+    torch.manual_seed(0)
+    model = In2IN(config, Statistics(corpus.mean[:width], corpus.std[:width], features))
+    with torch.no_grad():
+        for parameter in model.networks.parameters():  # the last layer begins at zero
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    save_pretrained(folder, model)
+    return folder

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from data_loaders.corpus import Corpus
-from data_loaders.features import Features, FeaturesMismatch, Statistics
+from data_loaders.features import FeaturesMismatch
 from evaluations import eval_dualmdm, interaction_report
 from evaluations.eval_interhuman import EvalInterhumanOptions
 from evaluations.eval_interhuman import main as eval_interhuman
@@ -32,13 +32,10 @@ from evaluations.metrics_report import Measured
 from evaluations.protocol import GENERATED, PROTOCOLS, REAL, SHUFFLED, finding_texts
 from evaluations.report import read_report
 from evaluations.transport import assignment_cost, transport_cost
-from model.checkpoints import save_pretrained
-from model.in2in import In2IN
 from model.in2in_config import In2INConfig
 from protos.options import run_command
-from tests.pairs import PAIRS, pair_corpus, tiny_interclip
+from tests.pairs import PAIRS, pair_corpus, tiny_in2in, tiny_interclip
 
-ONE = Features(kind="interhuman_person", fps=30.0, heading="continuous")
 WIDTH = 262
 
 
@@ -62,31 +59,14 @@ def judge(tmp_path_factory):
     return tiny_interclip(tmp_path_factory.mktemp("judge") / "tiny")
 
 
-def tiny_model(folder, corpus, one: bool = False, **settings):
-    """Checkpoint folder of an untrained model of two people, or of one, that may move."""
-    features = ONE if one else PAIRS
-    config = In2INConfig(
-        features=features, mode="individual" if one else "interaction", dataset=str(corpus.folder), latent_dim=16, ff_size=16,
-        num_layers=1, num_heads=2, text_layers=1, text_heads=2, text_ff_size=16, text_dim=384, **settings,
-    )  # fmt: skip
-    width = features.persons * features.width
-    torch.manual_seed(0)
-    model = In2IN(config, Statistics(corpus.mean[:width], corpus.std[:width], features))
-    with torch.no_grad():
-        for parameter in model.networks.parameters():  # the last layer begins at zero
-            parameter.add_(0.05 * torch.randn_like(parameter))
-    save_pretrained(folder, model)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def both(tmp_path_factory, corpus):
-    return tiny_model(tmp_path_factory.mktemp("models") / "both", corpus)
+    return tiny_in2in(tmp_path_factory.mktemp("models") / "both", corpus)
 
 
 @pytest.fixture(scope="module")
 def individual(tmp_path_factory, corpus):
-    return tiny_model(tmp_path_factory.mktemp("models") / "one", corpus, one=True)
+    return tiny_in2in(tmp_path_factory.mktemp("models") / "one", corpus, one=True)
 
 
 @pytest.fixture

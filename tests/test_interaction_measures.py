@@ -5,27 +5,20 @@ import pytest
 
 from data_loaders.skeleton import load_skeleton
 from evaluations import interaction_measures as measures
+from tests import synthetic
+from tests.synthetic_pairs import turned
 
 SKELETON, FPS = load_skeleton("humanml"), 30.0
 
 
-def standing(frames: int = 20, sway: float = 0.0) -> np.ndarray:
+def standing(frames: int = 20) -> np.ndarray:
     """Joints (T, 22, 3) of a body that stands at the origin and faces +Z, arms hanging."""
-    offsets = np.array(SKELETON.raw_offsets) * np.array(SKELETON.bone_lengths)[:, None]
-    body = np.stack([sum((offsets[bone] for bone in line), np.zeros(3)) for line in SKELETON.ancestors])
-    body[:, 1] -= body[:, 1].min()
-    return body + sway * np.sin(np.arange(frames) / 5)[:, None, None] * np.array([1.0, 0.0, 0.0])
-
-
-def turned(joints: np.ndarray, degrees: float) -> np.ndarray:
-    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    x, y, z = np.moveaxis(joints, -1, 0)
-    return np.stack([cos * x + sin * z, y, cos * z - sin * x], -1)
+    return np.repeat(synthetic.standing()[None], frames, axis=0)
 
 
 def pair(apart: float, degrees: float = 180.0) -> np.ndarray:
     """Two people, the second so many metres ahead of the first and turned so."""
-    return np.stack([standing(), turned(standing(), degrees) + [0.0, 0.0, apart]])
+    return np.stack([standing(), turned(standing(), degrees, 0, apart)])
 
 
 def test_identical_people_in_one_place_overlap_in_every_frame_and_people_two_metres_apart_in_none():
@@ -89,7 +82,7 @@ def test_distance_and_facing_are_those_of_who_stands_where():
 
 def test_where_both_are_in_the_world_does_not_count():
     people = pair(0.8, 150.0)
-    moved = turned(people, 77.0) + [3.0, 0.0, -5.0]
+    moved = turned(people, 77.0, 3.0, -5.0)
     np.testing.assert_allclose(measures.body_distance(moved, SKELETON), measures.body_distance(people, SKELETON), atol=1e-9)
     np.testing.assert_allclose(measures.facing(moved, FPS), measures.facing(people, FPS), atol=1e-6)
 

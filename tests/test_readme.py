@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_loaders.corpus import Corpus
+from tests.pairs import pair_corpus, tiny_in2in, tiny_interclip
 from tests.synthetic import raise_hand, walk
 from tests.synthetic_pairs import greeting, write_interhuman, write_takes
 
@@ -63,6 +65,18 @@ SHORTER = {
     ),
     "python -m evaluations.eval_probes --model_path": "--seeds 1 --only bow --num_steps 2 --physics_clips 2 --device cpu",
 }
+QUICK_PAIRS = "--dataset pairs --evaluator checkpoints/tiny_interclip --replications 2 --sampling_steps 2 --device cpu"
+SHORTER |= {
+    "python -m train.train_interclip": (
+        "--dataset pairs --num_steps 2 --batch_size 4 --latent_dim 16 --ff_size 16 --num_layers 1 --eval_interval 2 --device cpu"
+    ),
+    "python -m evaluations.eval_interhuman --model_path real": QUICK_PAIRS,
+    "python -m evaluations.eval_interhuman": f"{QUICK_PAIRS} --model_path checkpoints/tiny_in2in",
+    "python -m evaluations.eval_dualmdm": (
+        f"{QUICK_PAIRS} --model_path checkpoints/tiny_in2in --individual_path checkpoints/tiny_prior --texts pools "
+        "--clips 2 --motions 2"
+    ),
+}
 # Hours, timings, or files that cannot be had: these must at least be understood.
 ONLY_PARSED = (
     "python -m benchmarks.", "python -m sample.demo", "python -m evaluations.eval_probes --validate",
@@ -87,6 +101,10 @@ def workplace(tmp_path_factory, recordings, small_dataset, pool_dataset, tiny_ev
     shutil.copytree(ROOT / "checkpoints" / "tmr", folder / "checkpoints" / "tmr")
     shutil.copytree(pool_dataset, folder / "dataset" / "pools")
     shutil.copytree(tiny_evaluator, folder / "checkpoints" / "tiny_evaluator")
+    corpus = Corpus(pair_corpus(folder / "dataset" / "pairs"))
+    tiny_interclip(folder / "checkpoints" / "tiny_interclip")
+    tiny_in2in(folder / "checkpoints" / "tiny_in2in", corpus)
+    tiny_in2in(folder / "checkpoints" / "tiny_prior", corpus, one=True)
     np.save(folder / "clip.npy", walk(60).astype(np.float32))
     np.save(folder / "long.npy", np.concatenate([walk(80), raise_hand(80)]).astype(np.float32))
     (folder / "my_motions").mkdir()
