@@ -1,6 +1,6 @@
 """Training objective of two people in one world: errors of each body, and of what lies between the two.
 
-Liang et al. 2024 (InterGen), §4.3 and its code, which in2IN (Ruiz-Ponce et al. 2024) takes over. Joints are (B, 2, T, J, 3) in
+Liang et al. 2024 (InterGen) and its code, which in2IN (Ruiz-Ponce et al. 2024) takes over. Joints are (B, 2, T, J, 3) in
 metres, `mask` (B, T) is True at real frames, `active` (B,) at the samples that terms on joints count for: prediction out of
 nearly pure noise would teach them nothing (`InteractionWeights.latest_step`). Every term is one number of the whole batch.
 """

@@ -1,4 +1,4 @@
-"""How much more varied two people become when each is told something of its own: EID, of DualMDM (Ruiz-Ponce et al. 2024, §5.3).
+"""How much more varied two people become when each is told something of its own: EID, of DualMDM (Ruiz-Ponce et al. 2024).
 
 Of every test clip some motions are made by the model of two people alone, with the texts of the clip, and as many by the blend
 with what each does alone, told of anything that one-person data describe. What it costs to carry the one set of InterCLIP's

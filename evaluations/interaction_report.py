@@ -8,12 +8,12 @@ from evaluations import interaction_measures
 from evaluations.metrics import TOP_K, Interval
 from evaluations.metrics_report import HEADINGS, Measured, published_rows, times
 from evaluations.physics import MEASURES, physics_table
-from evaluations.protocol import METRICS, REAL, Replication
+from evaluations.protocol import GENERATED, METRICS, REAL, Replication
 from evaluations.report import Report, table
 
 MEASURED = "{}, as users of the released files measure it"  # key of published_rows.json
 USUAL = 0.02  # from which the real row of a released judge and those of others are not the same
-TRUTH = "ground truth"
+TRUTH, CHANCE = "ground truth", "chance"
 
 
 def interaction_report(found: Measured, replications: Sequence[Replication] = ()) -> Report:
@@ -24,9 +24,10 @@ def interaction_report(found: Measured, replications: Sequence[Replication] = ()
         f"Pools of {found.pool} ({whole}).",
         *(f"**{warning}**" for warning in unusual_truth(found)),
         "## What the judge can tell", *judge_notes(found),
-        "## Told apart from real motion", told_apart_table(found),
-        "no: the 95 % intervals overlap, so no ranking is drawn from that metric. Those of R@k are at least what a share of "
-        f"{found.motions} motions leaves open; all replications draw from the same ones.",
+        "## Told apart from real motion", told_apart_table(found, REAL),
+        *(["## Generated motion, told apart from", told_apart_table(found, GENERATED)] if GENERATED in found.rows else []),
+        "higher, lower: where a row lies beside it; no: the 95 % intervals overlap, so no ranking is drawn from that metric. "
+        f"Those of R@k are at least what a share of {found.motions} motions leaves open; all replications draw from the same ones.",
     ]  # fmt: skip
     if found.physics:
         notes += ["## Bodies, and what lies between them", physics_table(found.physics, measures=PHYSICS)]
@@ -50,10 +51,14 @@ def interaction_table(found: Measured) -> tuple[list[str], list[list[object]]]:
         for system, row in published_rows(key).items():
             (beside if system.startswith(TRUTH) else others)[f"{label}: {system}"] = row
     judged = dict(found.rows)
-    chance = {f"top{k}": Interval(min(k / found.pool, 1.0), 0.0) for k in TOP_K}
-    every = {REAL: judged.pop(REAL), **beside, **judged, f"chance, in pools of {found.pool}": chance, **others}
+    every = {REAL: judged.pop(REAL), **beside, **judged, f"{CHANCE}, in pools of {found.pool}": by_chance(found), **others}
     names = [name for name in METRICS if any(name in row for row in every.values())]
     return ["", *(HEADINGS[name] for name in names)], [[label, *map(row.get, names)] for label, row in every.items()]
+
+
+def by_chance(found: Measured) -> dict[str, Interval]:
+    """R-precision of who draws blindly."""
+    return {f"top{k}": Interval(min(k / found.pool, 1.0), 0.0) for k in TOP_K}
 
 
 def judge_notes(found: Measured) -> list[str]:
@@ -87,28 +92,29 @@ def of_so_many(share: Interval, count: int) -> Interval:
     return Interval(share.mean, max(share.half_width, 1.96 * math.sqrt(middle * (1 - middle) / (count + 4))))
 
 
-def told_apart(found: Measured) -> dict[str, dict[str, str]]:
-    """{row: {metric: where the row lies beside real motion: higher, lower, or no, not apart}} of all rows but the real one. Empty
+def told_apart(found: Measured, beside: str = REAL) -> dict[str, dict[str, str]]:
+    """{row: {metric: where it lies beside the row `beside`: higher, lower, or no, not apart}} of all other rows and chance. Empty
     for one replication, of which no interval is known."""
     if found.replications < 2:
         return {}
+    rows = {row: {name: of_so_many(value, found.motions) if name.startswith("top") else value for name, value in figures.items()}
+            for row, figures in found.rows.items()} | {CHANCE: by_chance(found)}  # fmt: skip
 
-    def place(row: str, name: str) -> str:
-        own, real = (found.rows[each][name] for each in (row, REAL))
-        if name.startswith("top"):
-            own, real = of_so_many(own, found.motions), of_so_many(real, found.motions)
-        return "no" if not apart(own, real) else "higher" if own.mean > real.mean else "lower"
+    def place(own: Interval, other: Interval) -> str:
+        return "no" if not apart(own, other) else "higher" if own.mean > other.mean else "lower"
 
-    names = [name for name in METRICS if name in found.rows[REAL]]
-    return {row: {name: place(row, name) for name in names} for row in found.rows if row != REAL}
+    own = rows.pop(beside)
+    return {row: {name: place(other[name], own[name]) for name in METRICS if name in other and name in own}
+            for row, other in rows.items()}  # fmt: skip
 
 
-def told_apart_table(found: Measured) -> str:
-    rows = told_apart(found)
+def told_apart_table(found: Measured, beside: str) -> str:
+    rows = told_apart(found, beside)
     if not rows:
         return "–: one replication has no interval."
-    names = list(next(iter(rows.values()), {}))
-    return table(["", *(HEADINGS[name].split()[0] for name in names)], [[row, *told.values()] for row, told in rows.items()])
+    names = [name for name in METRICS if any(name in told for told in rows.values())]
+    return table(["", *(HEADINGS[name].split()[0] for name in names)],
+                 [[row, *map(told.get, names)] for row, told in rows.items()])  # fmt: skip
 
 
 def unusual_truth(found: Measured) -> list[str]:

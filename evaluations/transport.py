@@ -1,6 +1,6 @@
 """What it costs to carry one set of embeddings over to another: how differently two models do the same thing (EID of DualMDM).
 
-Ruiz-Ponce et al. 2024, §5.3: entropy-regularised optimal transport of uniform weights (Cuturi 2013), its potentials updated as
+Ruiz-Ponce et al. 2024: entropy-regularised optimal transport of uniform weights (Cuturi 2013), its potentials updated as
 logarithms, so that a small entropy does not underflow. With as many updates as it takes it comes to the cost of the best
 assignment; those published may stop some percent below.
 """

@@ -144,10 +144,12 @@ def pickled_names(path: Path) -> bytes:
         return b""
 
 
-def is_interclip(path: Path) -> bool:
-    """Whether a .ckpt, or the folder of one, of InterCLIP, by a name that its weights alone have."""
-    files = [path] if path.suffix == ".ckpt" else list(path.glob("*.ckpt")) if path.is_dir() else []
-    return len(files) == 1 and b"motion_encoder.query_token" in pickled_names(files[0])
+def interclip_file(path: Path) -> Path | None:
+    """The checkpoint of InterCLIP that a path is, or that lies in it, told by a name that its weights alone have; None where none
+    is."""
+    files = sorted(path.glob("*.ckpt")) if path.is_dir() else [path]
+    found = (file for file in files if file.suffix == ".ckpt" and b"motion_encoder.query_token" in pickled_names(file))
+    return next(found, None)
 
 
 def is_mdm(path: Path) -> bool:
@@ -190,7 +192,7 @@ SYSTEMS = {  # the first whose layout recognises a path is taken; a .ckpt that n
         System("dualmdm", "model.in2in_config:DualMDMConfig", "model.dualmdm:DualMDM",
                {"interaction": "in2in", "individual": "in2in"}),
         System("interclip", "model.interclip_config:InterCLIPConfig", "model.interclip:InterCLIP", published=(
-            Layout(is_interclip, "model.official.interclip:load_interclip"),)),
+            Layout(lambda path: interclip_file(path) is not None, "model.official.interclip:load_interclip"),)),
         System("tmr", "model.tmr_config:TMRConfig", "model.tmr:TMR", published=(
             Layout(is_tmr_run, "model.official.tmr:load_tmr", "model.official.tmr:config_at"),
             Layout(is_first_temos, "model.official.temos:load_temos"))),

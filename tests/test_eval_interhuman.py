@@ -226,7 +226,9 @@ def test_rows_are_told_apart_where_intervals_do_not_meet():
     found = interaction_report.told_apart(measured(generated=(0.3, 5.9), alike=(0.44, 0.35)))
     assert found["generated"] == {"top1": "lower", "top2": "lower", "top3": "lower", "fid": "higher", "mm_dist": "no",
                                   "diversity": "no"}  # fmt: skip
-    assert set(found["alike"].values()) == {"no"}
+    assert set(found["alike"].values()) == {"no"} and set(found["chance"].values()) == {"lower"}
+    beside = interaction_report.told_apart(measured(generated=(0.3, 5.9), other=(0.5, 5.9)), GENERATED)
+    assert beside["other"]["top1"] == beside[REAL]["top1"] == "higher" and beside["other"]["fid"] == "no"
     assert interaction_report.told_apart(measured(1, generated=(0.3, 5.9))) == {}
 
 

@@ -7,7 +7,6 @@ std that it holds, those published for InterHuman, only say what features these 
 import re
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from data_loaders.features import Statistics
@@ -15,11 +14,11 @@ from model.interclip import InterCLIP
 from model.interclip_config import InterCLIPConfig
 from model.model import made_for
 from model.official.weights import first_match, load_renamed, read_training_checkpoint, torch_layer_name
+from model.registry import interclip_file
 from model.text_encoders import EncodesTexts
 from protos.reading import FileError
 
 PREFIX = "model."  # of every name in the file
-TOKEN = "motion_encoder.query_token"  # a name that no other published file has
 UNSEEN = {"num_heads": 8, "text_heads": 8, "dropout": 0.1}  # of what was published
 NOT_LOADED = (r"sequence_pos_encoder\.pe$",)  # sinusoids
 NAMES = (  # ours -> the published one; the first match counts
@@ -27,7 +26,7 @@ NAMES = (  # ours -> the published one; the first match counts
     (r"text_encoder\.positions$", "positional_embedding"),
     (r"text_encoder\.norm\.", "text_ln."),
     (r"text_encoder\.output\.", "out."),
-    (r"motion_encoder\.sequence\.tokens$", TOKEN),
+    (r"motion_encoder\.sequence\.tokens$", "motion_encoder.query_token"),
     (r"motion_encoder\.sequence\.projection\.", "motion_encoder.embed_motion."),
     (r"motion_encoder\.norm\.", "motion_encoder.out_ln."),
     (r"motion_encoder\.output\.", "motion_encoder.out."),
@@ -61,22 +60,12 @@ def config_from_state(state: dict[str, Tensor], where: str = "the checkpoint", *
         raise FileError(f"{where} holds no weights of InterCLIP ({error})") from None
 
 
-def published_file(path: Path) -> Path:
-    """The checkpoint that a path stands for: itself, or the one .ckpt in a folder."""
-    if path.is_file():
-        return path
-    files = sorted(path.glob("*.ckpt"))
-    if len(files) != 1:
-        raise FileError(f"{path}: expected one .ckpt, found {len(files)}")
-    return files[0]
-
-
 def load_interclip(path: Path, *, text_encoder: EncodesTexts | None = None) -> InterCLIP:
     """The published evaluator from its .ckpt, or from the folder of it, in eval mode. FileError says what is absent or wrong."""
-    path = published_file(Path(path))
+    path = interclip_file(path) or path
     state = {name.removeprefix(PREFIX): value for name, value in read_training_checkpoint(path).items()}
     config = config_from_state(state, str(path))
-    with made_for(state, str(path)), torch.device("cpu"):
+    with made_for(state, str(path)):
         model = InterCLIP(config, Statistics.published("interhuman", config.features), text_encoder=text_encoder)
     load_renamed(model.networks, state, interclip_name, str(path), NOT_LOADED)
     return model.eval()
