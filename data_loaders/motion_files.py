@@ -271,7 +271,7 @@ def read_motion(path: Path, fps: float) -> Motion | None:
     run = file.absolute().parent.with_name(RESULTS[0])
     told = run_results(run, fps) if file.absolute().parent.name == "joints" and run.is_file() else None
     first = told.motions[0] if told and told.motions else None
-    people = _people(read_array(file), path)
+    people = read_people_npy(file)
     return Motion(people, first.fps if first else fps, first.skeleton if first else SKELETONS.get(people.shape[2], ""))
 
 
@@ -299,6 +299,11 @@ def _motion_of_archive(path: Path, fps: float) -> Motion | None:
     except FileError as error:
         raise FileError(f"{path}: {error}") from None
     return Motion(people * scale, own, skeleton)
+
+
+def read_people_npy(path: Path) -> np.ndarray:
+    """Joints (P, T, J, 3) float32 of a .npy with or without the first axis. FileError for what holds none."""
+    return _people(read_array(path), path)
 
 
 def _people(joints: np.ndarray, path: Path) -> np.ndarray:

@@ -41,16 +41,14 @@ class EvalOptions(EvaluationSettings):
 def run(options: EvalOptions) -> "Measured | None":
     """What the report says, in the main process. ValueError, after it is written, where given motions are unreadable."""
     from evaluations.metrics_report import metrics_report
-    from evaluations.text_to_motion import measure
+    from evaluations.text_to_motion import measure, require_readable
     from protos.processes import Processes
 
     replications = MODES[options.eval_mode][0] if options.replications is None else options.replications
     found = measure(options, replications, Processes(options.device), options.batch_size, options.output_dir, options.overwrite)
     if found is not None:
         print(metrics_report(found).markdown())
-        if names := list(found.unreadable):
-            some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-            raise ValueError(f"{len(names)} of the motions could not be read ({some}): the report is of the others")
+        require_readable(found)
     return found
 
 

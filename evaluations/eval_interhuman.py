@@ -39,10 +39,10 @@ class EvalInterhumanOptions(InteractionSettings):
 
 
 def run(options: EvalInterhumanOptions) -> "Measured | None":
-    """What the report says, in the main process. ValueError or OSError in a user's words."""
+    """What the report says, in the main process. ValueError, after it is written, where given motions are unreadable."""
     from evaluations.interactions import TWO_PEOPLE
     from evaluations.protocol import PROTOCOLS
-    from evaluations.text_to_motion import measure
+    from evaluations.text_to_motion import measure, require_readable
     from protos.processes import Processes
 
     fewer, _ = MODES[options.eval_mode]
@@ -51,6 +51,7 @@ def run(options: EvalInterhumanOptions) -> "Measured | None":
                     TWO_PEOPLE)  # fmt: skip
     if found is not None:
         print(TWO_PEOPLE.report(found, ()).markdown())
+        require_readable(found)
     return found
 
 

@@ -8,7 +8,7 @@ from evaluations import interaction_measures
 from evaluations.metrics import TOP_K, Interval
 from evaluations.metrics_report import HEADINGS, Measured, published_rows, times
 from evaluations.physics import MEASURES, physics_table
-from evaluations.protocol import GENERATED, METRICS, REAL, Replication
+from evaluations.protocol import GENERATED, GIVEN, METRICS, REAL, Replication
 from evaluations.report import Report, table
 
 MEASURED = "{}, as users of the released files measure it"  # key of published_rows.json
@@ -25,9 +25,10 @@ def interaction_report(found: Measured, replications: Sequence[Replication] = ()
         *(f"**{warning}**" for warning in unusual_truth(found)),
         "## What the judge can tell", *judge_notes(found),
         "## Told apart from real motion", told_apart_table(found, REAL),
-        *(["## Generated motion, told apart from", told_apart_table(found, GENERATED)] if GENERATED in found.rows else []),
+        *(each for row in (GENERATED, GIVEN) if row in found.rows
+          for each in (f"## Told apart from {row} motion", told_apart_table(found, row))),
         "higher, lower: where a row lies beside it; no: the 95 % intervals overlap, so no ranking is drawn from that metric. "
-        f"Those of R@k are at least what a share of {found.motions} motions leaves open; all replications draw from the same ones.",
+        f"Those of R@k are at least what a share of {found.motions} motions leaves open: all replications draw from them.",
     ]  # fmt: skip
     if found.physics:
         notes += ["## Bodies, and what lies between them", physics_table(found.physics, measures=PHYSICS)]

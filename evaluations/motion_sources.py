@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from data_loaders import interaction_batches
 from data_loaders.clips import LeftOut
 from data_loaders.corpus import Corpus, Motion
 from data_loaders.features import Features
 from data_loaders.humanml import MAX_FRAMES, UNIT_LENGTH, CaptionedMotion
 from data_loaders.mocap import read_joints_npy, resample
 from data_loaders.motion_checks import bone_problem, orientation_problem
-from data_loaders.motion_files import RESULTS, read_results
+from data_loaders.motion_files import RESULTS, read_people_npy, read_results
 from data_loaders.text import Caption, read_caption_file
 from evaluations.evaluation_set import EvaluationSet, Motions
 from model.capabilities import OWN, Decoding, Generates, Request
@@ -61,29 +62,32 @@ def noise_motions(real: Motions, rng: np.random.Generator, mean: np.ndarray, std
 def given_set(folder: Path, fps: float | None, corpus: Corpus) -> tuple[EvaluationSet, LeftOut]:
     """Motions of any other program, prepared as the corpus was, for a judge of that corpus; and what was left out.
 
-    NAME.npy holds joints (T, J, 3) in metres, Y up, at `fps`, NAME.txt its captions, one a line; the results of a sampling
-    run are read as well. fps: by default what results say of themselves, else that of the corpus. Longer motions are cut to
-    196 frames. FileNotFoundError without such files, ValueError where all are unreadable, not finite or too short.
+    NAME.npy holds joints (T, J, 3), of several people (P, T, J, 3), in metres, Y up, at `fps`, NAME.txt its captions, one a line;
+    the results of a sampling run are read as well. fps: by default what results say of themselves, else that of the corpus.
+    Longer motions are cut to 196 frames, of several people to 299. FileNotFoundError without such files, ValueError where all are
+    unreadable, not finite or too short.
     """
     report, entries, clips, odd = LeftOut(), [], [], []
+    most = MAX_FRAMES if corpus.features.persons == 1 else interaction_batches.MAX_FRAMES
     files, own_fps = _given_files(folder, corpus)
     fps = fps or own_fps
-    longest = math.ceil((MAX_FRAMES + 1) * fps / corpus.fps) + 100  # a spline through them is the same as through more
+    longest = math.ceil((most + 1) * fps / corpus.fps) + 100  # a spline through them is the same as through more
     for name, load in files.items():
         try:
-            captions, joints = load()
-            joints = resample(joints[:longest], fps, corpus.fps)[: MAX_FRAMES + 1]
+            captions, people = load()  # (P, T, J, 3)
+            people = resample(people.swapaxes(0, 1)[:longest], fps, corpus.fps)[: most + 1].swapaxes(0, 1)
         except (OSError, ValueError) as error:  # of a file that is absent, damaged or no motion
             report.add(name, f"{UNREADABLE}: {one_line(error)}")
             continue
         if not captions:
             report.add(name, "without caption")
-        elif len(joints) <= UNIT_LENGTH:
-            report.add(name, f"too short: {len(joints)} frames at {corpus.fps:g} fps")
+        elif people.shape[1] <= UNIT_LENGTH:
+            report.add(name, f"too short: {people.shape[1]} frames at {corpus.fps:g} fps")
         else:
             entries.append((name, tuple(captions)))
-            clips.append(joints)
-            if problem := bone_problem(joints, corpus.skeleton) or orientation_problem(joints, corpus.skeleton):
+            clips.append(people if len(people) > 1 else people[0])
+            problems = (bone_problem(each, corpus.skeleton) or orientation_problem(each, corpus.skeleton) for each in people)
+            if problem := next(filter(None, problems), None):
                 odd.append(f"{name}: {problem}")
     for name, reason in report.skipped.items():
         log.warning("%s is left out: %s", name, reason)
@@ -101,25 +105,35 @@ Load = Callable[[], tuple[list[Caption], np.ndarray]]
 
 
 def _given_files(folder: Path, corpus: Corpus) -> tuple[dict[str, Load], float]:
-    """What reads captions and joints of each motion in a folder, and the frame rate: the corpus's where no results file says."""
-    num_joints = corpus.skeleton.num_joints
+    """What reads captions and joints (P, T, J, 3) of each motion in a folder, and the frame rate: the corpus's where no results
+    file says."""
+    num_joints, persons = corpus.skeleton.num_joints, corpus.features.persons
     if folder.is_file() or any((folder / name).is_file() for name in RESULTS):
         motions = read_results(folder, corpus.fps).motions
         fps = motions[0].fps if motions else corpus.fps
-        return {f"{row:04d}": partial(_of_run, motion, num_joints) for row, motion in enumerate(motions)}, fps
+        return {f"{row:04d}": partial(_of_run, motion, num_joints, persons) for row, motion in enumerate(motions)}, fps
     files = sorted(folder.glob("*.npy"))
     if not files:
         raise FileNotFoundError(f"{folder}: no motions; expected NAME.npy with joints and NAME.txt with captions")
-    return {path.stem: partial(_file_with_captions, path, num_joints) for path in files}, corpus.fps
+    return {path.stem: partial(_file_with_captions, path, num_joints, persons) for path in files}, corpus.fps
 
 
-def _file_with_captions(path: Path, num_joints: int) -> tuple[list[Caption], np.ndarray]:
-    return read_caption_file(path.with_suffix(".txt"), plain=True), read_joints_npy(path, num_joints, name=path.name)
+def _file_with_captions(path: Path, num_joints: int, persons: int) -> tuple[list[Caption], np.ndarray]:
+    captions = read_caption_file(path.with_suffix(".txt"), plain=True)
+    if persons == 1:
+        return captions, read_joints_npy(path, num_joints, name=path.name)[None]
+    return captions, _checked(read_people_npy(path), num_joints, persons)
 
 
-def _of_run(motion: Motion, num_joints: int) -> tuple[list[Caption], np.ndarray]:
-    if motion.joints.shape[2] != num_joints or len(motion.joints) != 1:
-        raise ValueError(f"{motion.joints.shape[2]} joints of {len(motion.joints)} person(s), expected {num_joints} of one")
-    if not np.isfinite(motion.joints).all():
+def _of_run(motion: Motion, num_joints: int, persons: int) -> tuple[list[Caption], np.ndarray]:
+    return [Caption(text) for text in motion.captions if text.strip()], _checked(motion.joints, num_joints, persons)
+
+
+def _checked(people: np.ndarray, num_joints: int, persons: int) -> np.ndarray:
+    """Joints (P, T, J, 3). ValueError where they are of others than expected, or not finite."""
+    if people.shape[2] != num_joints or len(people) != persons:
+        expected = f"{num_joints} of {'one' if persons == 1 else persons}"
+        raise ValueError(f"{people.shape[2]} joints of {len(people)} person(s), expected {expected}")
+    if not np.isfinite(people).all():
         raise ValueError("NaN or infinity in its joints, expected finite numbers")
-    return [Caption(text) for text in motion.captions if text.strip()], motion.joints[0]
+    return people

@@ -179,21 +179,25 @@ class Evaluation:
         found.judge = finding_texts(text, motion, [caption.text for caption in self.data.captions(judged)], self.protocol.pool)
         if keep:
             found.kept[REAL] = self.data.motions(judged.first(keep))
-        if entrants.generate is not None or entrants.baselines:
-            asked = self._first(judged if self.protocol.generated_from == "same pass" else self._draw(self.data, rng))
+        asked = None
         if entrants.generate is not None:
+            asked = self._asked(judged, rng)
             self._generate(found, number, asked, entrants.generate, judge, rng, keep)
+        if entrants.given is not None:
+            if self.given is None or self.given.data is not entrants.given:
+                self.given = SetEmbeddings(entrants.given, self.judge, self.share)
+            drawn = self._first(self._draw(entrants.given, rng))
+            judge(GIVEN, self.given, drawn, self.given.motions(drawn))
+            if keep:
+                found.kept[GIVEN] = entrants.given.motions(drawn.first(keep))
+        if entrants.baselines:
+            asked = asked or self._asked(judged, rng)
         for row, play in entrants.baselines.items():
             seeds = [derive_seed(self.seed, row, number, i) for i in range(len(asked.entry))]
             played = play(self.data.captions(asked), asked.length.tolist(), seeds)
             judge(row, self.real, asked, embed_motion(self.judge, played))
             if keep:
                 found.kept[row] = list(played[:keep])
-        if entrants.given is not None:
-            if self.given is None or self.given.data is not entrants.given:
-                self.given = SetEmbeddings(entrants.given, self.judge, self.share)
-            drawn = self._first(self._draw(entrants.given, rng))
-            judge(GIVEN, self.given, drawn, self.given.motions(drawn))
         if entrants.controls:
             found.rows[SHUFFLED] = self.protocol.figures(text[rng.permutation(len(text))], motion, reference, rng)
             real = self.data.motions(judged)
@@ -206,6 +210,10 @@ class Evaluation:
 
     def _draw(self, data: EvaluationSet, rng: np.random.Generator) -> Pass:
         return data.draw(rng, self.protocol.shuffled, self.protocol.captions == "random", self.protocol.pool)
+
+    def _asked(self, judged: Pass, rng: np.random.Generator) -> Pass:
+        """Of which captions and lengths are asked for."""
+        return self._first(judged if self.protocol.generated_from == "same pass" else self._draw(self.data, rng))
 
     def _first(self, drawn: Pass) -> Pass:
         """Whole pools of a pass up to the one that reaches as many motions as the protocol needs."""

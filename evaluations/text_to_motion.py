@@ -160,6 +160,13 @@ def measure(
     return measured
 
 
+def require_readable(found: Measured) -> None:
+    """ValueError where some of the given motions could not be read."""
+    if names := list(found.unreadable):
+        some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        raise ValueError(f"{len(names)} of the motions could not be read ({some}): the report is of the others")
+
+
 def entrants_of(
     settings: EvaluationSettings, corpus: Corpus, processes: Processes, batch_size: int, cast: Cast
 ) -> tuple[ModelSource | None, Entrants, dict[str, str]]:

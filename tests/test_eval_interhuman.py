@@ -29,7 +29,7 @@ from evaluations.interaction_set import (
 )
 from evaluations.metrics import Interval
 from evaluations.metrics_report import Measured
-from evaluations.protocol import GENERATED, PROTOCOLS, REAL, SHUFFLED, finding_texts
+from evaluations.protocol import GENERATED, GIVEN, PROTOCOLS, REAL, SHUFFLED, finding_texts
 from evaluations.report import read_report
 from evaluations.transport import assignment_cost, transport_cost
 from model.in2in_config import In2INConfig
@@ -290,6 +290,22 @@ def test_real_motion_alone_is_judged_without_a_model_on_the_dataset_of_the_judge
     found = evaluate(EvalInterhumanOptions(evaluator=named, replications=2, output_dir=tmp_path / "out", device="cpu",
                                            controls=False))  # fmt: skip
     assert list(found.rows) == [REAL] and found.dataset == dataset.name
+
+
+def test_motions_of_another_program_are_judged_and_those_of_one_person_named(options, data, corpus, tmp_path):
+    folder = tmp_path / "given"
+    folder.mkdir()
+    for i, entry in enumerate(data.entries):
+        np.save(folder / f"{i}.npy", PAIRS.joints(torch.from_numpy(np.array(entry.motion))).numpy())
+        (folder / f"{i}.txt").write_text(entry.captions[0].text)
+    found = evaluate(options(motions=folder, physics_clips=9))
+    assert list(found.rows)[:2] == [REAL, GIVEN] and GENERATED not in found.rows
+    assert abs(found.physics[GIVEN]["interpenetration"] - found.physics[REAL]["interpenetration"]) < 5
+    np.save(folder / "x.npy", np.zeros((30, 22, 3)))
+    (folder / "x.txt").write_text("one person")
+    with pytest.raises(ValueError, match=r"1 of the motions could not be read \(x\)"):
+        evaluate(options(motions=folder, output_dir=tmp_path / "again"))
+    assert "22 of 2" in json.loads((tmp_path / "again" / "report.json").read_text())["unreadable"]["x"]
 
 
 def test_what_is_wrong_is_said_in_a_line(dataset, small_dataset, judge, tmp_path, capsys, monkeypatch):
