@@ -117,9 +117,12 @@ def open_space(path: str | Path, device: torch.device | str = "cpu", data: Corpu
 def default_evaluator(data: Corpus) -> Path:
     """Where the evaluator of a dataset lies: the published ones of humanml, kit and InterHuman, that of other data of two people,
     others by the dataset's name."""
+    checkpoints = EVALUATORS.parent
+    if data.features == TWO_PEOPLE:
+        return official_folder(checkpoints / "official" / "interclip", checkpoints / "intergen" / "evaluator")
     if data.features.persons > 1:
-        return EVALUATORS.parent / ("official/interclip" if data.features == TWO_PEOPLE else "interclip")
+        return checkpoints / "interclip"
     if data.published is None:
         return EVALUATORS / data.folder.name
-    folder = EVALUATORS.parent / "official" / f"t2m-evaluators-{data.published}"
+    folder = checkpoints / "official" / f"t2m-evaluators-{data.published}"
     return official_folder(folder, EVALUATORS / FORMER_NAMES[data.published])
