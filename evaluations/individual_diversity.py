@@ -126,7 +126,7 @@ def diversity_report(found: Diversity, facts: dict[str, Any]) -> Report:
         f"EID over {found.clips} clips of {found.dataset}, {found.motions} motions of each in either set, {found.replications} "
         f"replications (mean ± 95 % interval), seed {found.seed}; judge {found.evaluator}. Both sets have the texts about both "
         f"people; in that of the blend each person is told a sentence of {found.texts}. EID stops after {MOST_UPDATES} updates, "
-        "as published, and may lie below the cost of the best assignment, which it approaches.",
+        "as published, which may leave it some percent from the cost of the best assignment.",
         f"The row '{FLOOR}' compares two sets made alike: only what goes beyond it is more individual variety. Whether what each "
         "person was told is then seen is not measured by EID.",
     ]  # fmt: skip

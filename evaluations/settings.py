@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from model.registry import dataset_of
-from protos.flags import FPS, SEED, Range, with_defaults
+from protos.flags import FPS, SEED, Range
 from sample.generation import STARTER, DecodingSettings
 
 log = logging.getLogger(__name__)
@@ -69,7 +69,6 @@ class EvaluationSettings(ProtocolSettings, DecodingSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-@with_defaults(controls=True)
 class InteractionSettings(EvaluationSettings):
     """What two people do: what is judged, and how."""
 
@@ -86,6 +85,8 @@ class InteractionSettings(EvaluationSettings):
     full: all, with it."""
     num_motions: Annotated[int, Range(1, 1_000_000)] | None = None
     """Motions to make per replication, in whole pools (default: the whole split)."""
+    controls: bool = True
+    """Judge shuffled captions, partners of other pairs, noise on paths and the nearest training segment too."""
     motions: Path | None = None
     """Judge these instead of a model: a folder of NAME.npy joints (2, T, J, 3) in metres, Y up, and NAME.txt with a caption a
     line, or the results of a sampling run."""

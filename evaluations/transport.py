@@ -2,7 +2,7 @@
 
 Ruiz-Ponce et al. 2024: entropy-regularised optimal transport of uniform weights (Cuturi 2013), its potentials updated as
 logarithms, so that a small entropy does not underflow. With as many updates as it takes it comes to the cost of the best
-assignment; those published may stop some percent below.
+assignment; those published may stop some percent from it.
 """
 
 import math

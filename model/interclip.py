@@ -29,7 +29,7 @@ from model.tmr import SequenceEncoder, frames_side_by_side
 NUM_CONTACTS = 4  # last columns of each person, which are not read
 
 
-class TextEncoder(nn.Module):
+class WordEncoder(nn.Module):
     """Vectors (B, E) of texts as words of a language model, of which the mean is taken."""
 
     def __init__(self, config: InterCLIPConfig):
@@ -114,7 +114,7 @@ class InterCLIP(Embedder):
                  text_encoder: EncodesTexts | None = None):
         """text_encoder replaces the one named in the configuration."""
         super().__init__(config, statistics, {
-            "text_encoder": (TokenEncoder if config.reads_tokens else TextEncoder)(config),
+            "text_encoder": (TokenEncoder if config.reads_tokens else WordEncoder)(config),
             "motion_encoder": MotionEncoder(config),
             "sphere": Sphere(config.initial_scale),
         })  # fmt: skip
