@@ -29,7 +29,7 @@ class KnownTextsEvaluationOptions:
 
 @dataclass(frozen=True)
 class Asked:
-    """Prompts of a part: wordings of what a dataset shows, actions that it lacks, and which of its base's lacking ones it `shown`."""
+    """Prompts of a part: wordings of what a dataset shows, actions it lacks, and those its base lacks that are `shown` here."""
 
     known: list[str]
     lacking: list[str] = field(default_factory=list)
