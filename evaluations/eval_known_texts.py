@@ -5,7 +5,7 @@ The threshold of `model.known_texts` is chosen on one part of the prompts and re
 """
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from evaluations.settings import chosen_dataset
@@ -27,18 +27,47 @@ class KnownTextsEvaluationOptions:
     """Also print the prompts that are judged wrongly."""
 
 
-def prompts(dataset: str) -> dict[str, dict[str, list[str]]]:
-    """{"calibration" | "test": {"known": [...], "lacking": [...]}} of a dataset; the wordings of its probes calibrate too.
+@dataclass(frozen=True)
+class Asked:
+    """Prompts of a part: wordings of what a dataset shows, actions it lacks, and those its base lacks that are `shown` here."""
+
+    known: list[str]
+    lacking: list[str] = field(default_factory=list)
+    shown: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class PromptsFile:
+    """known_texts.json of a dataset; one with a `base`, a dataset that has such a file, adds to that one's prompts."""
+
+    calibration: Asked
+    test: Asked
+    base: str = ""
+
+
+def prompts(dataset: str) -> dict[str, Asked]:
+    """Prompts by part, calibration and test, of a dataset; the wordings of its probes calibrate too.
 
     ValueError where there are none of the dataset.
     """
-    from evaluations.probes import DATASETS, probes_of
+    from evaluations.probes import probes_of
+
+    probes, found = probes_of(dataset), _in_files(dataset)
+    wordings = [text for text in probes.texts() if text not in found["calibration"].known]
+    return found | {"calibration": replace(found["calibration"], known=[*wordings, *found["calibration"].known])}
+
+
+def _in_files(dataset: str) -> dict[str, Asked]:
+    from evaluations.probes import DATASETS
     from protos.reading import read_json
 
-    probes = probes_of(dataset)
-    content = read_json(DATASETS / dataset / "known_texts.json", dict[str, dict[str, list[str]]])
-    content["calibration"]["known"] = [*probes.texts(), *content["calibration"]["known"]]
-    return content
+    file = read_json(DATASETS / dataset / "known_texts.json", PromptsFile)
+    below = _in_files(file.base) if file.base else {}
+    found = {}
+    for part, own in (("calibration", file.calibration), ("test", file.test)):
+        base = below.get(part, Asked([]))
+        found[part] = Asked(base.known + own.known, [text for text in base.lacking if text not in own.shown] + own.lacking)
+    return found
 
 
 def run(options: KnownTextsEvaluationOptions) -> None:
@@ -50,7 +79,8 @@ def run(options: KnownTextsEvaluationOptions) -> None:
 
     sketch = KnownTexts.load(options.model_path / FILE)
     rows = []
-    for part, kinds in prompts(chosen_dataset(options.dataset, options.model_path)).items():
+    for part, asked in prompts(chosen_dataset(options.dataset, options.model_path)).items():
+        kinds = {"known": asked.known, "lacking": asked.lacking}
         found = {kind: np.array([verdict.score for verdict in sketch.judge(texts)]) for kind, texts in kinds.items()}
         rows += [[part, kind, len(each), f"{100 * np.mean(each > sketch.threshold):.1f}"] for kind, each in found.items()]
         if part == "calibration":  # midway between where 1 % of the known and where all but 5 % of the lacking lie beyond

@@ -263,23 +263,33 @@ def _swap(new: Path, old: Path) -> None:
     os.rename(aside, new)
 
 
-@contextmanager
-def file_lock(path: Path, what: str) -> Iterator[None]:
-    """Keeps other processes from what holds the same lock; waits for them, and says so. `path` stays behind, empty.
+class InUse(RuntimeError):
+    """Another process holds a lock."""
 
-    The system gives the lock back when its process ends, however that ends. Where locks are not to be had there is none.
+
+@contextmanager
+def file_lock(path: Path, what: str, *, wait: bool = True) -> Iterator[None]:
+    """Keeps other processes from what holds the same lock: a folder, or a file, which stays behind, empty.
+
+    Waits for them, and says so; without `wait` raises InUse. The system gives the lock back when its process ends, however that
+    ends. Where locks are not to be had there is none.
     """
     try:
         import fcntl
     except ImportError:  # not on Windows
         yield
         return
-    with open(path, "ab") as file:
+    held = os.open(path, os.O_RDONLY) if path.is_dir() else os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+    try:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            if not wait:
+                raise InUse(f"another process writes {what}") from None
             log.info("waiting for another process that writes %s", what)
-            fcntl.flock(file, fcntl.LOCK_EX)
+            fcntl.flock(held, fcntl.LOCK_EX)
         except OSError as error:  # some network file systems
             log.warning("%s cannot be locked here (%s): let one process at a time write it", what, error.strerror)
         yield
+    finally:
+        os.close(held)

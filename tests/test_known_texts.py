@@ -31,15 +31,21 @@ def warned_of(sketch: KnownTexts, texts: list[str]) -> float:
 @pytest.mark.parametrize("part", ["calibration", "test"])
 def test_wordings_of_what_the_data_show_pass_and_actions_that_they_lack_are_told(sketch, part):
     asked = prompts("bandai_namco")[part]
-    assert len(asked["known"]) >= 100 and len(asked["lacking"]) >= 60
-    assert warned_of(sketch, asked["known"]) <= 0.02
-    assert warned_of(sketch, asked["lacking"]) >= 0.9
+    assert len(asked.known) >= 100 and len(asked.lacking) >= 60
+    assert warned_of(sketch, asked.known) <= 0.02
+    assert warned_of(sketch, asked.lacking) >= 0.9
 
 
 def test_no_prompt_of_the_test_part_was_calibrated_on():
-    parts = [{text for texts in part.values() for text in texts} for part in prompts("bandai_namco").values()]
-    assert not parts[0] & parts[1]
-    assert not set(prompts("bandai_namco")["test"]["lacking"]) & set(everyday_actions())
+    calibration, test = prompts("bandai_cmu").values()
+    assert not {*calibration.known, *calibration.lacking} & {*test.known, *test.lacking}
+    assert not set(prompts("bandai_namco")["test"].lacking) & set(everyday_actions())
+
+
+def test_what_merged_data_show_beside_their_base_is_no_longer_asked_as_lacking():
+    base, merged = prompts("bandai_namco")["test"], prompts("bandai_cmu")["test"]
+    assert "the climber climbs a rock" in base.lacking and "the climber climbs a rock" not in merged.lacking
+    assert set(base.known) < set(merged.known) and set(merged.lacking) < set(base.lacking)
 
 
 def test_the_part_that_is_unknown_is_named_with_what_is_known_nearest(sketch):

@@ -262,6 +262,12 @@ def test_a_damaged_training_state_is_named(options):
         run(replace(options, num_steps=20))
 
 
+def test_two_runs_never_write_the_same_folder(options):
+    with checkpoints.alone(Path(options.save_dir)), pytest.raises(OutputError, match=r"another process writes .*--save_dir"):
+        run(options)
+    run(options)
+
+
 def test_a_save_dir_that_is_a_file_is_refused(options):
     Path(options.save_dir).write_text("")
     with pytest.raises(ValueError, match="is a file, expected a folder"):

@@ -22,7 +22,7 @@ from torch import nn
 from model.checkpoints import EARLIER_FILES, from_pretrained
 from model.model import Model, as_state, load_checked, read_safetensors, read_torch
 from model.registry import WEIGHTS_FILE, is_ours, steps
-from protos.files import encode_json, recover_folder, write_atomically
+from protos.files import InUse, encode_json, file_lock, recover_folder, write_atomically
 from protos.outputs import MANIFEST, OutputError, Outputs, new_folder, remove_folder, require_replaceable, written_earlier
 from protos.reading import FileError, decode_json, read_bytes, read_json
 
@@ -48,6 +48,18 @@ logger = logging.getLogger(__name__)
 def complete(save_dir: Path) -> list[Path]:
     """The complete checkpoint folders of a run, oldest first."""
     return steps(save_dir, STATE_FILE)
+
+
+@contextmanager
+def alone(save_dir: Path) -> Iterator[None]:
+    """Keeps other processes from training into the same folder, which is made. OutputError where one does."""
+    _run(save_dir)
+    save_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        with file_lock(save_dir, str(save_dir), wait=False):
+            yield
+    except InUse as error:
+        raise OutputError(f"{error}: wait for it, or give another --save_dir") from None
 
 
 def begin_run(save_dir: Path, overwrite: bool) -> None:

@@ -10,7 +10,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -104,18 +104,18 @@ def train(recipe: Recipe, options: TrainOptions) -> TrainResult:
     SystemExit. Raises DivergedError, and ValueError for a checkpoint that does not fit.
     """
     seed_everything(options.seed)
-    run = _Run(recipe.build(), recipe, options)
-    try:
+    with ExitStack() as held:
+        run = _Run(recipe.build(), recipe, options, held)
+        held.callback(run.progress.close)
         with _signals() as caught, prefetched(run.plan(), recipe.batch, options.num_workers) as next_batch:
             return run.steps(next_batch, caught)
-    finally:
-        run.progress.close()
 
 
 class _Run:
     """One call of `train`: the state that a checkpoint holds, and the steps that change it."""
 
-    def __init__(self, model: Model, recipe: Recipe, options: TrainOptions):
+    def __init__(self, model: Model, recipe: Recipe, options: TrainOptions, held: ExitStack):
+        """held: keeps the folder to this run until it is closed."""
         from accelerate import Accelerator
 
         self.device = Processes(options.device).device
@@ -128,6 +128,7 @@ class _Run:
         self.began = time.monotonic()
         self.saved_at = self.began
         if self.main:
+            held.enter_context(checkpoints.alone(self.save_dir))
             checkpoints.begin_run(self.save_dir, options.overwrite)
         self.accelerator.wait_for_everyone()
 
