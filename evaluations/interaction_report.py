@@ -13,8 +13,8 @@ from evaluations.report import Report, table
 
 MEASURED = "{}, as users of the released files measure it"  # key of published_rows.json
 USUAL = 0.02  # from which the real row of a released judge and those of others are not the same
-BESIDE = ("Rows 'published' have only the cells that public text confirms; rows 'measured' are what users of the released files got, "
-          "who are named: these are what a run here should come to.")  # fmt: skip
+BESIDE = ("Rows 'published' have only the cells that public text confirms; rows 'measured' are what users of the released files "
+          "got (issues are named): these are what a run here should come to.")  # fmt: skip
 TRUTH, CHANCE = "ground truth", "chance"
 
 
