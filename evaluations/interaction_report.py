@@ -13,6 +13,8 @@ from evaluations.report import Report, table
 
 MEASURED = "{}, as users of the released files measure it"  # key of published_rows.json
 USUAL = 0.02  # from which the real row of a released judge and those of others are not the same
+BESIDE = ("Rows 'published' have only the cells that public text confirms; rows 'measured' are what users of the released files "
+          "got (issues are named): these are what a run here should come to.")  # fmt: skip
 TRUTH, CHANCE = "ground truth", "chance"
 
 
@@ -23,6 +25,7 @@ def interaction_report(found: Measured, replications: Sequence[Replication] = ()
         f"Protocol {found.protocol}: {found.whose}. {times(found.replications)}, seed {found.seed}. Judge: {found.evaluator}. "
         f"Pools of {found.pool} ({whole}).",
         *(f"**{warning}**" for warning in unusual_truth(found)),
+        *([BESIDE] if found.published else []),
         "## What the judge can tell", *judge_notes(found),
         "## Told apart from real motion", told_apart_table(found, REAL),
         *(each for row in (GENERATED, GIVEN) if row in found.rows

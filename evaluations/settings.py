@@ -90,3 +90,8 @@ class InteractionSettings(EvaluationSettings):
     motions: Path | None = None
     """Judge these instead of a model: a folder of NAME.npy joints (2, T, J, 3) in metres, Y up, and NAME.txt with a caption a
     line, or the results of a sampling run."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.model_path == REAL_MOTION and self.dataset is None and self.evaluator is None:
+            raise ValueError("whose motions? Give --dataset, or --model_path or --evaluator, which say what they were trained on")

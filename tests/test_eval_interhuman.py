@@ -310,6 +310,7 @@ def test_motions_of_another_program_are_judged_and_those_of_one_person_named(opt
 
 def test_what_is_wrong_is_said_in_a_line(dataset, small_dataset, judge, tmp_path, capsys, monkeypatch):
     for arguments, said in (
+        ([], "Give --dataset"),
         (["--dataset", str(small_dataset), "--evaluator", str(judge)], "expected interhuman"),
         (["--dataset", str(dataset), "--evaluator", str(tmp_path / "none")], "train_interclip"),
         (["--dataset", str(dataset), "--evaluator", str(judge), "--model_path", str(tmp_path)], "no checkpoint"),
