@@ -66,7 +66,13 @@ SHORTER = {
     "python -m evaluations.eval_probes --model_path": "--seeds 1 --only bow --num_steps 2 --physics_clips 2 --device cpu",
 }
 QUICK_PAIRS = "--dataset pairs --evaluator checkpoints/tiny_interclip --replications 2 --sampling_steps 2 --device cpu"
+QUICK_PEOPLE = (
+    "--num_steps 2 --batch_size 2 --num_layers 1 --latent_dim 16 --ff_size 16 --num_heads 2 --text_heads 2 --text_ff_size 16 "
+    "--diffusion_steps 5 --sampling_steps 2 --max_positions 400 --warmup_steps 1 --device cpu"
+)
 SHORTER |= {
+    "python -m train.train_in2in": QUICK_PEOPLE,
+    "python -m sample.interact": "--sampling_steps 2 --motion_length 1 --device cpu",
     "python -m train.train_interclip": (
         "--dataset pairs --num_steps 2 --batch_size 4 --latent_dim 16 --ff_size 16 --num_layers 1 --eval_interval 2 --device cpu"
     ),
