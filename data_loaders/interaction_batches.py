@@ -5,6 +5,7 @@ here keeps a state: as in `data_loaders.batches`, a sample follows from the seed
 """
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -34,7 +35,8 @@ class Making:
     places in half of the draws. second_exchange: InterGen's, in half of the draws, of people in their final frame, so that either
     may be the one that it belongs to. published_pairing: in2IN's loader as released, which gives a clip the mirrored texts of the
     other person, its mirror image the plain ones, and leaves texts where they are when people change places. floor: what stands
-    on height 0, by default each person's lowest joint of a window for data as published, the recording's floor else.
+    on height 0, by default each person's lowest joint of a window for data as published, the recording's floor else. spread: one
+    person starts up to so many metres from the origin and faces anywhere, as the people of a pair do; 0: at the origin.
     """
 
     individuals: bool = False
@@ -42,6 +44,7 @@ class Making:
     second_exchange: bool = False
     published_pairing: bool = False
     floor: Floor | None = None
+    spread: float = 0.0
     mirror_text: Callable[[str], str] = mirror_text
 
 
@@ -51,6 +54,11 @@ class InteractionDraws(LoaderDraws):
     def flip(self) -> bool:
         """Heads in half of the draws."""
         return bool(self.generator.random() > 0.5)
+
+    def placement(self, spread: float) -> tuple[float, tuple[float, float]]:
+        """An angle (radians) and a place (x, z) in a square about the origin, `spread` metres to each side."""
+        angle, x, z = self.generator.uniform(-1, 1, 3)
+        return math.pi * angle, (spread * x, spread * z)
 
 
 class Example(NamedTuple):
@@ -202,6 +210,8 @@ class InteractionDataset:
         if features.persons > 1 and making.second_exchange and draws.flip():
             rows = interhuman_features.exchanged(rows, features)
             individuals = individuals if making.published_pairing else individuals[::-1]
+        if features.persons == 1 and making.spread:
+            rows = interhuman_features.moved(rows, features, *draws.placement(making.spread))
         return TrainingItem(rows.numpy(), text.strip(), name, index, tuple(own.strip() for own in individuals))
 
     def batch(self, samples: Sequence[Drawn], seed: int = 0, pad_to: int | None = None) -> Batch:

@@ -9,6 +9,7 @@ the other (r00, r10, r20, r01, r11, r21). Features of one person with heading `p
 was trained on them; all others are written row by row.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -174,6 +175,16 @@ def from_start(x: Tensor, features: Features, floor: Floor = "kept") -> Tensor:
     """Rows (T, persons * width) of a window as those of a clip of its own: person 1 starts at the origin and faces +Z."""
     rotations = of_persons(x, features)[..., features.blocks["rot"]].unflatten(-1, (-1, 6))
     return of_all(features_of(canonicalise(all_joints(x, features), features.body, floor), rotations, features.body))
+
+
+def moved(x: Tensor, features: Features, angle: float, place: tuple[float, float]) -> Tensor:
+    """Rows (T, persons * width) of everybody turned about the origin by an angle (radians, +Z towards +X), then moved by x, z in
+    metres."""
+    rotations = of_persons(x, features)[..., features.blocks["rot"]].unflatten(-1, (-1, 6))
+    facing = torch.complex(*torch.tensor((math.cos(angle), -math.sin(angle)), dtype=torch.float32))
+    joints = headings.turn(all_joints(x, features).transpose(-1, -2), facing).transpose(-1, -2).clone()  # (P, T+1, J, 3)
+    joints += joints.new_tensor((place[0], 0.0, place[1]))
+    return of_all(features_of(joints, rotations, features.body))
 
 
 def exchanged(x: Tensor, features: Features) -> Tensor:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from data_loaders.bone_rotations import bone_lengths
 from data_loaders.interhuman_features import foot_contacts
@@ -114,15 +113,20 @@ def relative_facing(joints: Tensor) -> Tensor:
     the shortest-arc quaternion's w and y. Facing is level and square to the hips; zeros where it is not to be told.
     """
     across = joints[..., 2, :] - joints[..., 1, :]  # (..., 2, T, 3) right hip minus left hip
-    z, x = F.normalize(torch.stack([-across[..., 0], across[..., 2]], -1), dim=-1).unbind(-1)  # Y × across
+    z, x = _unit(torch.stack([-across[..., 0], across[..., 2]], -1)).unbind(-1)  # Y × across
     (z1, z2), (x1, x2) = z.unbind(-2), x.unbind(-2)  # (..., T)
-    return F.normalize(torch.stack([1 + z1 * z2 + x1 * x2, z1 * x2 - x1 * z2], -1), dim=-1)
+    return _unit(torch.stack([1 + z1 * z2 + x1 * x2, z1 * x2 - x1 * z2], -1))
 
 
 def _orientation_error(predicted: Tensor, true: Tensor, mask: Tensor, active: Tensor) -> Tensor:
     """As published over all real frames of the batch, those of samples that are not active too, unless none is active."""
     squared = ((relative_facing(predicted) - relative_facing(true)) ** 2).mean(-1)  # (B, T)
     return _over_frames(squared, mask) * active.any()
+
+
+def _unit(vectors: Tensor) -> Tensor:
+    """Vectors (..., C) of length 1; zeros stay."""
+    return vectors / vectors.norm(dim=-1, keepdim=True).clamp_min(1e-12)
 
 
 def _over_pairs(values: Tensor, chosen: Tensor) -> Tensor:

@@ -108,7 +108,7 @@ def run(options: EvalStepsOptions) -> None:
     from evaluations.probes import probes_for
     from evaluations.protocol import GENERATED, PROTOCOLS, REAL, Entrants, Evaluation
     from evaluations.report import checkpoint_stamp, command_line
-    from evaluations.text_to_motion import physics
+    from evaluations.text_to_motion import one_person_physics
     from model.capabilities import Decoding
     from model.embedding import default_evaluator, open_space
     from protos.files import safe_name
@@ -125,7 +125,7 @@ def run(options: EvalStepsOptions) -> None:
     for steps in sorted(set(options.sampling_steps)):
         decoding = Decoding(options.guidance_scale, options.sampler, steps, batch_size=options.batch_size)
         found = evaluation.replicate(0, Entrants(ModelSource(model, corpus, decoding)), options.num_motions)
-        measured = physics(found, data, None, options.num_motions)
+        measured = one_person_physics(found, data, None, options.num_motions)
         probed = probe_run.probe_model(model, probes, probes.probes, options.probe_seeds, options.seed, decoding)
         rows[steps] = {**found.rows[GENERATED], **measured[GENERATED], "probes": summarise(probed, validity)["overall"],
                        "cpu_ms": cpu_ms(model, probes.texts(), decoding)}  # fmt: skip

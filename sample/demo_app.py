@@ -31,7 +31,11 @@ from sample.demo_service import (
 log = logging.getLogger(__name__)
 AT_ONCE = 2  # requests; the others wait in the queue
 KEPT = 3600  # seconds that a file may be downloaded
-PROMPTS = ("a person walks forward", "a person waves the right hand", "someone bows politely", "a tired person walks slowly")
+PROMPTS = {
+    1: ("a person walks forward", "a person waves the right hand", "someone bows politely", "a tired person walks slowly"),
+    2: ("two people dance salsa", "one person spins while the other claps", "two people walk past each other"),
+}
+ASKED = {1: "What does the person do?", 2: "What do the two do together?"}
 LAYOUT = """
 .gradio-container { max-width: 1240px !important; margin: 0 auto; }
 .gradio-container .html-container { padding: 10px 0 !important; }
@@ -67,9 +71,10 @@ def build(search: Finder | None, maker: Maker | None, scratch: Path) -> gr.Block
         if search is not None:
             with gr.Tab("Search"):
                 search_tab(search)
-        if maker is not None:
-            with gr.Tab("Generate"):
-                generate_tab(maker, scratch)
+        for title, persons in (("Generate", 1), ("Two people", 2)):
+            if maker is not None and maker.of_persons(persons):
+                with gr.Tab(title):
+                    generate_tab(maker, scratch, persons)
     return app
 
 
@@ -125,12 +130,15 @@ def only_uploads(move: Callable) -> Callable:
     return refuse_links
 
 
-def generate_tab(maker: Maker, scratch: Path) -> None:
-    first, chosen = next(iter(maker.checkpoints.items()))
+def generate_tab(maker: Maker, scratch: Path, persons: int) -> None:
+    """Text to motion of one person, or of two with a text about each."""
+    checkpoints, prompts = maker.of_persons(persons), PROMPTS[persons]
+    first, chosen = next(iter(checkpoints.items()))
 
     @in_one_line
-    def make(prompt: str, seconds: float, seed: float, count: int, guidance: float, name: str) -> tuple[list, int, str]:
-        motions = maker.make(prompt, seconds, seed, count, guidance, name)
+    def make(prompt: str, seconds: float, seed: float, count: int, guidance: float, name: str,
+             *individuals: str) -> tuple[list, int, str]:  # fmt: skip
+        motions = maker.make(prompt, seconds, seed, count, guidance, name, individuals)
         return motions, int(seed), maker.outside(prompt, name)
 
     def answer(*inputs) -> Iterator[tuple]:
@@ -141,14 +149,18 @@ def generate_tab(maker: Maker, scratch: Path) -> None:
             yield shown, list(map(str, files))  # gradio has copied them when it asks for more
 
     def settings(name: str) -> Sequence[dict]:
-        known = maker.checkpoints[name]
+        known = checkpoints[name]
         return (gr.update(maximum=round(known.seconds, 1), value=min(6.0, round(known.seconds, 1))),
                 gr.update(value=known.guidance or 1.0, interactive=known.guidance is not None))  # fmt: skip
 
     with gr.Row():
         with gr.Column(scale=3):
-            prompt = gr.Textbox(label="What does the person do?", placeholder=PROMPTS[0], lines=2, max_length=LONGEST_PROMPT)
-            gr.Examples([[each] for each in PROMPTS], [prompt], label="For example")
+            prompt = gr.Textbox(label=ASKED[persons], placeholder=prompts[0], lines=2, max_length=LONGEST_PROMPT)
+            each = [
+                gr.Textbox(label=f"And person {person} (may stay empty)", lines=1, max_length=LONGEST_PROMPT)
+                for person in range(1, persons + 1) if persons > 1
+            ]  # fmt: skip
+            gr.Examples([[text] for text in prompts], [prompt], label="For example")
             ask = gr.Button("Generate", variant="primary")
         with gr.Column(scale=2):
             with gr.Row():
@@ -159,11 +171,11 @@ def generate_tab(maker: Maker, scratch: Path) -> None:
                 guidance = gr.Slider(0, STRONGEST_GUIDANCE, chosen.guidance or 1.0, step=0.1, label="Guidance", min_width=140,
                                      interactive=chosen.guidance is not None)  # fmt: skip
                 seed = gr.Number(10, minimum=0, maximum=2**31 - 1, precision=0, label="Seed", min_width=140)
-            name = gr.Dropdown(list(maker.checkpoints), value=first, label="Checkpoint", visible=len(maker.checkpoints) > 1)
+            name = gr.Dropdown(list(checkpoints), value=first, label="Checkpoint", visible=len(checkpoints) > 1)
     shown = gr.HTML(said("The motion plays here."), apply_default_css=False, js_on_load=None, min_height=60)
     files = gr.File(label="Video, page, joints", file_count="multiple", interactive=False, elem_classes="downloads")
-    given = [prompt, seconds, seed, count, guidance, name]
-    gr.on([prompt.submit, ask.click], answer, given, [shown, files], api_name="generate", **ONE)
+    given = [prompt, seconds, seed, count, guidance, name, *each]
+    gr.on([prompt.submit, ask.click], answer, given, [shown, files], api_name="generate" if persons == 1 else "interact", **ONE)
     name.change(settings, name, [seconds, guidance], api_name=False, queue=False)
 
 

@@ -231,11 +231,12 @@ def is_prepared(dataset: str) -> bool:
 
 
 class Checkpoint(NamedTuple):
-    """A text-to-motion model on this disk. `guidance`: its own, None for a model without."""
+    """A text-to-motion model on this disk. `guidance`: its own, None for a model without. `persons`: how many it makes."""
 
     folder: Path
     seconds: float
     guidance: float | None
+    persons: int = 1
 
 
 def text_to_motion_checkpoints(roots: Sequence[Path] = CHECKPOINT_FOLDERS) -> dict[str, Checkpoint]:
@@ -260,7 +261,9 @@ def _checkpoint(folder: Path) -> Checkpoint | None:
     except (ValueError, OSError) as error:
         log.warning("%s is left out of the checkpoints to make motions with: %s", folder, one_line(error)[:300])
         return None
-    return Checkpoint(folder, config.max_frames / config.features.fps, config.own_guidance) if config.reads_text else None
+    if not config.reads_text:
+        return None
+    return Checkpoint(folder, config.max_frames / config.features.fps, config.own_guidance, config.features.persons)
 
 
 class Maker:
@@ -271,10 +274,21 @@ class Maker:
         self._networks = threading.Lock()
         self._loaded: tuple[tuple, Generates | None] = ((), None)
 
+    def of_persons(self, persons: int) -> dict[str, Checkpoint]:
+        """The checkpoints that make motions of so many people."""
+        return {name: each for name, each in self.checkpoints.items() if each.persons == persons}
+
     def make(self, prompt: str, seconds: float = 6.0, seed: int = 10, count: int = 1, guidance: float | None = None,
-             checkpoint: str = "starter") -> list[Motion]:
-        """As `sample.sample --seed S --num_repetitions N` makes them. guidance None: the checkpoint's own."""
+             checkpoint: str = "starter", individuals: Sequence[str] = ()) -> list[Motion]:
+        """As `sample.sample`, of two people `sample.interact`, make them with --seed and --num_repetitions.
+
+        guidance None: the checkpoint's own. individuals: texts about each of two people, where there are any.
+        """
         prompt = checked_prompt(prompt)
+        each = [text for text in individuals if (text or "").strip()]
+        if each and len(each) != len(individuals):
+            raise ValueError("say what each of the two does, or neither")
+        about_each = tuple(map(checked_prompt, each)) or None
         if checkpoint not in self.checkpoints:
             raise ValueError("this checkpoint is not on the list")
         chosen = self.checkpoints[checkpoint]
@@ -289,7 +303,8 @@ class Maker:
             frames = frames_of(seconds, networks.features.fps, networks.config.max_frames)
             own = guidance == chosen.guidance  # then also what a model of several texts does with each
             decoding = Decoding(None if own or chosen.guidance is None else guidance)
-            return motions_for(networks, [Request(prompt, frames, seed) for seed in seeds], decoding)
+            requests = [Request(prompt, frames, seed, individual_texts=about_each) for seed in seeds]
+            return motions_for(networks, requests, decoding)
 
     def outside(self, prompt: str, checkpoint: str = "starter") -> str:
         """A line that the prompt lies outside what a checkpoint knows; empty where it does not, or that is not to be told."""

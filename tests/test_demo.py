@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_loaders.corpus import Corpus
 from protos.reading import FileError
 from sample.demo_pages import hits_page, player
 from sample.demo_service import (
     LONGEST_PROMPT,
     Finder,
+    Maker,
     open_search,
     text_to_motion_checkpoints,
     told,
@@ -24,6 +26,7 @@ from sample.demo_service import (
 )
 from sample.gallery import Gallery
 from sample.generation import STARTER, generate
+from tests.pairs import pair_corpus, tiny_in2in
 from tests.synthetic import bvh_text, walk
 from tests.tiny_retrieval import TEXT, encode_folder, features_of, saved_tmr, write_motions
 
@@ -137,6 +140,26 @@ def test_a_model_without_guidance_is_not_given_any(maker):
     assert maker.checkpoints["tiny"].guidance is None
     (motion,) = maker.make(TEXT, 1.0, 1, 1, 4.0, "tiny")
     assert motion.joints.shape == (1, 20, 22, 3)
+
+
+def test_two_people_are_made_of_a_text_about_both_and_texts_about_each(maker, tmp_path):
+    tiny_in2in(tmp_path / "two", Corpus(pair_corpus(tmp_path / "pairs")))
+    pairs = Maker(text_to_motion_checkpoints([tmp_path]), "cpu")
+    name = (tmp_path / "two").as_posix()
+    assert list(pairs.of_persons(2)) == [name] and "starter" in pairs.of_persons(1)
+    (alone,), (told,) = (pairs.make("two people greet", 1.0, 7, 1, None, name, each)
+                         for each in (("", " "), ("a person waves", "a person bows")))  # fmt: skip
+    assert alone.joints.shape == (2, 30, 22, 3) and not np.allclose(alone.joints, told.joints, atol=1e-3)
+    assert [path.suffix for path in write_downloads(tmp_path, [told], 7)] == [".mp4", ".html", ".npy"]
+    with pytest.raises(ValueError, match="what each of the two does, or neither"):
+        pairs.make("two people greet", 1.0, 7, 1, None, name, ("a person waves", ""))
+    pytest.importorskip("gradio", reason="the page needs gradio: pip install gradio (the extra [demo])")
+    from sample.demo_app import build
+
+    labels = {one["props"].get("label") for one in build(None, pairs, tmp_path).get_config_file()["components"]}
+    assert {"Generate", "Two people", "What do the two do together?", "And person 2 (may stay empty)"} <= labels
+    assert "Two people" not in {
+        one["props"].get("label") for one in build(None, maker, tmp_path).get_config_file()["components"]}  # fmt: skip
 
 
 @pytest.mark.parametrize("given, message", [

@@ -208,6 +208,12 @@ def test_one_person_in_262_columns_is_drawn_without_anybody_else(tmp_path):
     assert start.origin.abs().max() < 1e-4 and abs(start.facing - 1) < 1e-4
     with pytest.raises(FeaturesMismatch, match="of one person"):
         InteractionDataset(corpus, making=Making(individuals=True))
+    spread = InteractionDataset(corpus, making=Making(spread=2.0), max_frames=30)
+    motions = [corpus.features.joints(torch.from_numpy(spread.item(0, number).motion)) for number in range(40)]
+    starts = [placement(motion, corpus.skeleton) for motion in motions]
+    places = torch.stack([start.origin for start in starts])
+    assert 1.5 < places[:, [0, 2]].abs().max() <= 2.0 and places[:, 1].abs().max() < 1e-6
+    assert abs(torch.stack([start.facing for start in starts]).mean()) < 0.4  # anywhere
 
 
 def test_features_that_hold_no_world_are_refused(tmp_path):

@@ -90,6 +90,17 @@ def test_the_mirror_image_of_features_is_that_of_the_joints_and_twice_it_is_the_
     assert (interhuman_features.from_start(mirror, features) - again).abs().max() < tolerance
 
 
+@pytest.mark.parametrize("features", [PAIR, PERSON])
+def test_motions_moved_about_are_those_of_people_who_stand_there(features):
+    joints = two_walkers() if features.persons == 2 else two_walkers()[0]
+    rows = features.encode(joints)
+    away = interhuman_features.moved(rows, features, np.radians(90), (2.0, -1.0))
+    first = features.joints(away).reshape(-1, 59, 22, 3)[0]
+    start = interhuman_features.placement(first, BODY)
+    assert torch.allclose(start.origin, torch.tensor([2.0, 0.0, -1.0]), atol=1e-5) and abs(start.facing - 1j) < 1e-5
+    assert (interhuman_features.from_start(away, features) - rows).abs().max() < 1e-4
+
+
 def test_people_exchanged_twice_are_as_they_were():
     rows = PAIR.encode(two_walkers())
     other = interhuman_features.exchanged(rows, PAIR)

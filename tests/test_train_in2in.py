@@ -90,9 +90,10 @@ def test_without_texts_about_each_they_follow_from_those_about_both(tmp_path):
 
 
 def test_a_prior_of_one_person_and_two_people_made_of_it(persons, pairs, tmp_path):
-    run(options(persons, tmp_path / "prior", mode="individual", schedule="constant", warmup_steps=0, eval_interval=2))
+    run(options(persons, tmp_path / "prior", mode="individual", schedule="constant", warmup_steps=0, eval_interval=2, spread=2.0))
     prior = from_pretrained(tmp_path / "prior")
     assert prior.features == PERSON and total(tmp_path / "prior")[-1] > 0
+    assert prior.statistics.std[0] > 0.8 > Corpus.open(persons).statistics.std[0]  # metres, of people who start anywhere
     (alone,) = prior.generate([Request("a person walks", 16, 5)], Decoding(sampling_steps=2))
     assert alone.shape == (16, 262)
 
@@ -129,3 +130,5 @@ def test_what_cannot_be_trained_is_one_line(persons, pairs, tmp_path):
         run(options(pairs, tmp_path / "b", mode="individual"))
     with pytest.raises(ValueError, match="belongs to --mode interaction"):
         options(persons, tmp_path / "c", mode="individual", prior="somewhere")
+    with pytest.raises(ValueError, match="belongs to --mode individual"):
+        options(pairs, tmp_path / "d", spread=1.0)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from data_loaders.batches import CaptionBatches
 from data_loaders.corpus import Batch, Corpus
+from data_loaders.feature_statistics import mean_std
 from data_loaders.features import FeaturesMismatch, Statistics
 from data_loaders.interaction_batches import InteractionDataset, Making
 from model.checkpoints import from_pretrained
@@ -20,17 +21,20 @@ from train.generator_recipe import some_of, validation, validation_data, write_s
 from train.options import SampledOptions
 from train.recipe import Recipe, begun_from, kept_statistics
 
+MOTIONS_MEASURED = 2000  # from which mean and std are taken where samples move them about
+
 
 @dataclass(frozen=True)
 class Drawing:
     """How clips are drawn: rare contents lifted by `balance`, and, with `bucket`, clips of like length together.
 
-    published_pairing: which person reads which text, see data_loaders/interaction_batches.py.
+    published_pairing: which person reads which text; spread: where one person starts: see data_loaders/interaction_batches.py.
     """
 
     balance: float = 0.0
     bucket: bool = True
     published_pairing: bool = False
+    spread: float = 0.0
 
 
 def interaction_recipe(corpus: Corpus, config: In2INConfig, training: SampledOptions, drawing: Drawing = Drawing(),
@@ -44,12 +48,12 @@ def interaction_recipe(corpus: Corpus, config: In2INConfig, training: SampledOpt
     derived = reads_individuals and not told_of_each(corpus)
     making = Making(
         individuals=reads_individuals and not derived, second_exchange=config.mode == "interaction" and not reads_individuals,
-        published_pairing=drawing.published_pairing)  # fmt: skip
+        published_pairing=drawing.published_pairing, spread=drawing.spread)  # fmt: skip
     if prior is not None:
         require_alike(prior, config, corpus)
-    own = corpus.statistics if prior is None else of_each(prior.statistics, corpus)
-    statistics = kept_statistics(own, training)
     data = InteractionDataset(corpus, "train", making)
+    own = corpus.statistics if prior is None else of_each(prior.statistics, corpus)
+    statistics = kept_statistics(as_drawn(data) if making.spread else own, training)
     begun = begun_from(training)
     published_one = from_pretrained(begun) if begun is not None and in2in_file(begun) else None
     if published_one is not None:  # its texts are read as it has learnt to
@@ -95,6 +99,12 @@ def derive_individuals(batch: Batch) -> Batch:
     """The batch with texts about each, which follow from those about both."""
     pairs = [individual_texts(text) for text in batch.texts]
     return replace(batch, role_texts={f"individual{person + 1}": [pair[person] for pair in pairs] for person in range(2)})
+
+
+def as_drawn(data: InteractionDataset) -> Statistics:
+    """Mean and std of motions as samples place them, not as they lie in the corpus; of evenly chosen ones of many."""
+    chosen = np.linspace(0, len(data) - 1, min(len(data), MOTIONS_MEASURED)).astype(int)
+    return Statistics(*mean_std((data.item(int(i), 0).motion for i in chosen), data.features), data.features)
 
 
 def texts_of(corpus: Corpus, data: InteractionDataset) -> list[str]:

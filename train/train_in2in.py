@@ -32,12 +32,17 @@ class In2INOptions(In2INConfig, SampledOptions):
     """Batches of motions of similar length, which saves the time spent on padding."""
     published_pairing: bool = False
     """Give each person the texts that the published loader of in2IN does: mostly those of the other one, mirrored."""
+    spread: Annotated[float, Range(0, 100)] = 0.0
+    """Of one person: metres from the origin, to each side, within which motions start, facing anywhere, as the people of a pair
+    do, for a prior that two people are made of; 0: at the origin, as published."""
 
     def __post_init__(self) -> None:
         SampledOptions.__post_init__(self)
         In2INConfig.__post_init__(self)
         if self.prior and self.mode != "interaction":
             raise ValueError("--prior is what two people are made of: it belongs to --mode interaction")
+        if self.spread and self.mode != "individual":
+            raise ValueError("--spread moves one person about: it belongs to --mode individual")
 
 
 def run(options: In2INOptions) -> "TrainResult":
@@ -49,7 +54,7 @@ def run(options: In2INOptions) -> "TrainResult":
 
     corpus = Corpus.open(options.dataset_folder or options.dataset)
     prior = load_part(options.prior, "individual", "in2in") if options.prior else None
-    drawing = Drawing(options.balance, options.bucket, options.published_pairing)
+    drawing = Drawing(options.balance, options.bucket, options.published_pairing, options.spread)
     return train(interaction_recipe(corpus, configured(In2INConfig, options), options, drawing, prior), options)
 
 
