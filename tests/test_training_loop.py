@@ -38,7 +38,7 @@ def options(tmp_path) -> TinyOptions:
 
 def flags(options: TinyOptions) -> list[str]:
     values = {field.name: getattr(options, field.name) for field in flags_of(type(options))}
-    return [word for name, value in values.items() if value != "" for word in (f"--{name}", str(value))]
+    return [word for name, value in values.items() if value not in ("", None) for word in (f"--{name}", str(value))]
 
 
 def start(options: TinyOptions) -> subprocess.Popen:

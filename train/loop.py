@@ -107,7 +107,8 @@ def train(recipe: Recipe, options: TrainOptions) -> TrainResult:
     with ExitStack() as held:
         run = _Run(recipe.build(), recipe, options, held)
         held.callback(run.progress.close)
-        with _signals() as caught, prefetched(run.plan(), recipe.batch, options.num_workers) as next_batch:
+        workers = int(run.device.type != "cpu") if options.num_workers is None else options.num_workers
+        with _signals() as caught, prefetched(run.plan(), recipe.batch, workers) as next_batch:
             return run.steps(next_batch, caught)
 
 

@@ -74,8 +74,9 @@ class TrainOptions(Bounded):
     """auto, cpu, cuda, cuda:1 or 1; of several processes each takes a GPU of its own, or its part of the CPU."""
     processes: Annotated[int, PROCESSES] = 1
     """Processes on this machine that train together, each with --batch_size samples of every step."""
-    num_workers: Annotated[int, Range(0, 256)] = 1
-    """Background threads that prepare batches; 0 prepares them in the loop."""
+    num_workers: Annotated[int, Range(0, 256)] | None = None
+    """Background threads that prepare batches; 0 prepares them in the loop (default: 1 beside a GPU; 0 on a CPU, where they
+    would only delay the loop)."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
