@@ -9,12 +9,15 @@ import logging
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from evaluations.settings import DecodingSettings, chosen_dataset
 from protos.flags import BATCH_SIZE, REPLICATIONS, SEED, Range
 from protos.options import command, run_command
 from sample.generation import STARTER
+
+if TYPE_CHECKING:
+    from model.capabilities import Generates
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +54,43 @@ class EvalProbesOptions(DecodingSettings):
 
 def run(options: EvalProbesOptions) -> None:
     """Writes the report, or the validity of the probes; ends with exit code 1 where a probe is not valid."""
+    from sample.generation import load
+
+    model = None if options.validate or options.motions else load(options.model_path, options.device)
+    if model is not None and model.features.persons > 1:
+        return probe_pairs(model, options)
+    return probe_one(model, options)
+
+
+def probe_pairs(model: "Generates", options: EvalProbesOptions) -> None:
+    """Writes the report of a model of two people. ValueError where there are no probes of its dataset."""
+    from data_loaders.corpus import Corpus
+    from evaluations.pair_probes import make_pairs, pair_probes_of, pair_report, real_segments
+    from evaluations.report import checkpoint_stamp, command_line
+    from protos.files import safe_name
+
+    dataset = chosen_dataset(options.dataset, options.model_path)
+    probes, real, corpus = pair_probes_of(Path(dataset).name), [], None
+    if options.only is not None and not (probes := tuple(each for each in probes if each.name.startswith(options.only))):
+        raise ValueError(f"--only {options.only}: no probe of two people begins so")
+    try:
+        corpus = Corpus.open(dataset)
+        real = real_segments(corpus)
+    except FileNotFoundError as error:
+        log.warning("%s. Going on without real segments", error)
+    made = make_pairs(model, probes, options.seeds, options.seed, options.decoding(options.batch_size))
+    facts = {
+        "model": str(options.model_path),
+        "command": command_line("evaluations.eval_probes"),
+        "settings": {name: getattr(options, name) for name in ("seeds", "seed", "guidance_scale", "sampler", "sampling_steps")},
+        "made_from": {"dataset": corpus and corpus.stamp, "model": checkpoint_stamp(options.model_path)},
+    }
+    folder = options.output_dir or Path("outputs") / f"probes_{safe_name(options.model_path.resolve().name)}"
+    pair_report(facts, probes, made, real).publish(folder, "report of probes")
+
+
+def probe_one(model: "Generates | None", options: EvalProbesOptions) -> None:
+    """The same of one person, by a model, or by motions that are there."""
     from data_loaders.corpus import Corpus, Motion
     from data_loaders.motion_files import write_results
     from evaluations import probe_run
@@ -60,7 +100,6 @@ def run(options: EvalProbesOptions) -> None:
     from model.capabilities import Request
     from protos.files import safe_name
     from protos.randomness import derive_seed
-    from sample.generation import load
 
     dataset = chosen_dataset(options.dataset, options.model_path)
     corpus, real, validity = None, [], []
@@ -91,7 +130,6 @@ def run(options: EvalProbesOptions) -> None:
     elif options.motions is not None:
         probed = probe_run.probe_folder(Path(options.motions), probes, fps)
     else:
-        model = load(options.model_path, options.device)
         decoding = options.decoding(options.batch_size)
         probed = probe_run.probe_model(model, probes, chosen, options.seeds, options.seed, decoding)
         if options.physics_clips and corpus is not None:

@@ -63,6 +63,7 @@ SHORTER = {
     "python -m train.train_autoencoder": (
         "--num_steps 2 --batch_size 2 --window_size 32 --width 16 --eval_interval 2 --device cpu"
     ),
+    "python -m evaluations.eval_probes --model_path save/in2in": "--seeds 1 --only spin --sampling_steps 2 --device cpu",
     "python -m evaluations.eval_probes --model_path": "--seeds 1 --only bow --num_steps 2 --physics_clips 2 --device cpu",
 }
 QUICK_PAIRS = "--dataset pairs --evaluator checkpoints/tiny_interclip --replications 2 --sampling_steps 2 --device cpu"
