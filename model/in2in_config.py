@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 from data_loaders.features import Features
 from model.capabilities import Guidance
-from model.lsremgm_config import Noising, SamplingDefaults
-from protos.flags import CHANNELS, FRAMES, GUIDANCE, LAYERS, SHARE, WEIGHT, Bounded, Range, decided, with_defaults
+from model.lsremgm_config import Noising, SamplingDefaults, Size
+from protos.flags import FRAMES, GUIDANCE, LAYERS, SHARE, WEIGHT, Bounded, Range, decided, with_defaults
 
 TWO_PEOPLE, ONE_PERSON = Features(kind="interhuman", fps=30.0), Features(kind="interhuman_person", fps=20.0)
 # Strength by all texts together, by the interaction text alone, by the individual texts alone
@@ -18,25 +18,14 @@ PUBLISHED_GUIDANCE = {"intergen": (3.5, 0.0, 0.0), "in2in": (3.0, 3.0, 1.0), "in
 
 
 @dataclass(frozen=True, kw_only=True)
-class Network:
+@with_defaults(latent_dim=1024, ff_size=2048, num_heads=8)
+class Network(Size):
     """Network of the denoiser"""
 
     mode: Literal["interaction", "individual"] = "interaction"
     """Two people who attend to each other, or one person alone."""
     individual_texts: bool = True
     """Of two people: read a text about each beside the one about both (in2IN); else that one only (InterGen)."""
-    latent_dim: Annotated[int, CHANNELS] = 1024
-    """Channels."""
-    ff_size: Annotated[int, Range(1, 65_536)] = 2048
-    """Channels of the feed-forward layers."""
-    num_layers: Annotated[int, LAYERS] = 8
-    """Layers."""
-    num_heads: Annotated[int, Range(1, 256)] = 8
-    """Attention heads."""
-    dropout: Annotated[float, Range(0, 1, below=True)] = 0.1
-    """Dropout rate."""
-    max_positions: Annotated[int, Range(2, 100_000)] = 5000
-    """Rows of the table of positions and diffusion steps."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,11 +13,9 @@ ENCODERS = {"clip": "clip-b32", "bert": "distilbert"}  # as the published script
 
 
 @dataclass(frozen=True, kw_only=True)
-class Network:
-    """Network of the denoiser"""
+class Size:
+    """Size of the denoiser"""
 
-    arch: Literal["auto", "trans_enc", "trans_dec", "gru"] = "auto"
-    """Denoiser; auto reads texts word by word (trans_dec), with clip as one vector (trans_enc)."""
     latent_dim: Annotated[int, CHANNELS] = 512
     """Channels."""
     ff_size: Annotated[int, Range(1, 65_536)] = 1024
@@ -30,6 +28,14 @@ class Network:
     """Dropout rate."""
     max_positions: Annotated[int, Range(2, 100_000)] = 5000
     """Rows of the table of positions and diffusion steps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network(Size):
+    """Network of the denoiser"""
+
+    arch: Literal["auto", "trans_enc", "trans_dec", "gru"] = "auto"
+    """Denoiser; auto reads texts word by word (trans_dec), with clip as one vector (trans_enc)."""
     mask_frames: bool = False
     """Hide padded frames from attention: the model then samples at any length, not at the full one and cut."""
     gru_over: Literal["time", "batch"] = decided("time")  # "batch" repeats the original's axis slip, for its weights only
