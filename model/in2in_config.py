@@ -86,7 +86,7 @@ class Strengths:
 @dataclass(frozen=True, kw_only=True)
 @with_defaults(sampler="ddim", sampling_steps=50, spacing="strided")
 class In2INConfig(InteractionTerms, Strengths, SamplingDefaults, Noising, Texts, Network, Bounded):
-    """What data and texts decide"""
+    """Model and data"""
 
     features: Features = decided(TWO_PEOPLE)
     dataset: str = decided("interhuman")

@@ -114,7 +114,7 @@ class LossTerms:
 
 @dataclass(frozen=True, kw_only=True)
 class LSReMGMConfig(LossTerms, SamplingDefaults, Noising, Conditions, Network, Bounded):
-    """What data and texts decide"""
+    """Model and data"""
 
     features: Features = decided(HUMANML3D)
     dataset: str = decided("humanml")
