@@ -64,7 +64,7 @@ class Contrast:
 
 @dataclass(frozen=True, kw_only=True)
 class InterCLIPConfig(Contrast, TextNetwork, MotionNetwork, Bounded):
-    """What data and texts decide"""
+    """Model and data"""
 
     features: Features = decided(TWO_PEOPLE)
     dataset: str = decided("interhuman")

@@ -76,7 +76,7 @@ class Losses:
 
 @dataclass(frozen=True, kw_only=True)
 class TMRConfig(Losses, LanguageModels, Networks, Bounded):
-    """What data and texts decide"""
+    """Model and data"""
 
     features: Features = decided(HUMANML3D)
     dataset: str = decided("humanml")
