@@ -52,6 +52,10 @@ class Layout:
         """The folder that annots lie in, beside the motions."""
         return self.motions.parent if (self.motions.parent / "annots").is_dir() else self.folder
 
+    def list_of(self, clip: str) -> str:
+        """The first list that names a clip."""
+        return next(f"{split}.txt" for split, clips in self.splits.items() if clip in clips)
+
     def motion(self, clip: str, person: str) -> Path:
         return inside(self.motions, f"{person}/{clip}.npy", reading=True)
 
@@ -128,8 +132,12 @@ def read_entries(layout: Layout, records: dict[str, Record], features: Features,
                     captions += read_sentences(layout.text(clip, each), person)
             rows = features_of_pair(*people, features, clip, floor)
         except FileNotFoundError as error:
-            record.left_out, record.reason = "damaged", f"{error.filename or error} is missing"
-        except (ValueError, OSError) as error:
+            reason = f"{error.filename or error} is missing, though {layout.list_of(clip)} names it"
+            record.left_out, record.reason = "damaged", reason
+        except OSError as error:  # such as a name that no file can have
+            reason = f"{shown(clip)}, named in {layout.list_of(clip)}: {error.strerror or error}"
+            record.left_out, record.reason = "damaged", one_line(ValueError(reason))
+        except ValueError as error:
             record.left_out, record.reason = "damaged", one_line(error)
         else:
             if rows is None:

@@ -175,7 +175,7 @@ def test_ids_that_are_only_listed_or_only_there_are_told(tmp_path):
     raw = write_interhuman(tmp_path / "raw", lists={"train": ["hello0", "9999"], "test": ["pass0"]})
     accounts = prepare(PreparationSettings("interhuman", raw, tmp_path / "out"))
     assert Corpus.open(tmp_path / "out").names == ["hello0", "pass0"]
-    assert "person1/9999.npy is missing" in accounts.problem() and "pass3: in no split list" in report(tmp_path / "out")
+    assert "person1/9999.npy is missing, though" in accounts.problem() and "pass3: in no split list" in report(tmp_path / "out")
 
 
 @pytest.mark.parametrize(("part", "said"), [

@@ -115,6 +115,19 @@ SCENARIOS = (
              "dataset", ("dataset/corpus/index.json", "dataset/corpus/stats.npz"), weight=0.3),
     Scenario("train an estimator of lengths", "train.train_length_estimator", f"--save_dir out {LOOP} --words minilm --hidden 8",
              "dataset", ("dataset/corpus/captions.json",), weight=0.3),
+    Scenario("prepare pairs", "data_loaders.prepare", "two_person --input in/takes --output out --workers 1", "takes",
+             ("takes/captions.json", "takes/take0_1.bvh", "takes/take1_2.bvh")),
+    Scenario("prepare InterHuman", "data_loaders.prepare", "interhuman --input in/InterHuman --output out --workers 1",
+             "InterHuman", _in("InterHuman", ("split/train.txt", "annots/hello0.txt", "annots_individual/person1/hello0.txt",
+                                "motions_processed/person2/hello0.npy"))),
+    Scenario("make two people", "sample.interact", f"--model_path in/model --text_interaction dance --sampling_steps 2 {SAMPLE}",
+             "people", _in("model", CHECKPOINT)),
+    Scenario("train two people", "train.train_in2in",
+             f"--save_dir out {TRAIN} --text_layers 1 --text_heads 2 --text_ff_size 16 --warmup_steps 1", "people",
+             _in("dataset", (*CORPUS, "train.txt")), weight=0.5),
+    Scenario("judge two people", "evaluations.eval_interhuman",
+             "--model_path real --dataset in/dataset --evaluator in/judge --replications 1 --device cpu --output_dir out",
+             "people", ("judge/config.json", "judge/stats.npz", "dataset/corpus/captions.json"), weight=0.5),
     Scenario("what was fetched", "protos.fetch", "kit-ml", "fetched", ("checkpoints/fetched.json",),
              ("checkpoints/fetched.json",), cwd="in"),
 )  # fmt: skip
@@ -204,11 +217,25 @@ def make_inputs(folder: Path, run: Callable[..., object]) -> None:
         (folder / "pairs" / name).mkdir(parents=True)
         for clip in "ab":
             np.save(folder / "pairs" / name / f"{clip}.npy", walk(40)[:, :21].astype(np.float32))
+    _two_people(folder)
     fetched = {"kit-ml": {"a.npy": {"size": 1, "sha256": "0", "first_seen": "day 1"}}}
     for place, content in (("checkpoints/fetched.json", json.dumps(fetched)), ("dataset/KIT-ML/a.npy", "")):
         (folder / "fetched" / place).parent.mkdir(parents=True)
         (folder / "fetched" / place).write_text(content)
     torch.set_num_threads(1)
+
+
+def _two_people(folder: Path) -> None:
+    from data_loaders.corpus import Corpus
+    from tests.pairs import pair_corpus, tiny_in2in, tiny_interclip
+    from tests.synthetic_pairs import greeting, write_interhuman, write_takes
+
+    write_takes(folder / "takes" / "takes", {f"take{i}": greeting(40 + 6 * i) for i in range(3)})
+    write_interhuman(folder / "InterHuman" / "InterHuman")
+    people = folder / "people"
+    corpus = Corpus(pair_corpus(people / "dataset"))
+    tiny_interclip(people / "judge")
+    tiny_in2in(people / "model", corpus)
 
 
 def _evaluator(folder: Path, statistics: object) -> None:
