@@ -155,7 +155,7 @@ def test_texts_are_read_by_the_threads_that_make_batches(dataset, tmp_path, monk
         return read(self, texts)
 
     monkeypatch.setattr(TextEncoder, "_compute", noted)
-    options = small(dataset, tmp_path / "run", num_steps=3)
+    options = small(dataset, tmp_path / "run", num_steps=3, num_workers=1)
     train(replace(recipe(options), captions=()), options)  # the sketch of the captions reads clauses of them at the end
     assert threads and all(name.startswith("batches") for name in threads)
 
