@@ -69,6 +69,8 @@ def probe_pairs(model: "Generates", options: EvalProbesOptions) -> None:
     from evaluations.report import checkpoint_stamp, command_line
     from protos.files import safe_name
 
+    if options.save_motions:
+        raise ValueError("--save_motions writes motions of one person; sample.interact writes those of two")
     dataset = chosen_dataset(options.dataset, options.model_path)
     probes, real, corpus = pair_probes_of(Path(dataset).name), [], None
     if options.only is not None and not (probes := tuple(each for each in probes if each.name.startswith(options.only))):

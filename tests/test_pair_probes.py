@@ -1,6 +1,7 @@
 """Do two people do what they are told: rules on joints, true of real segments that say so."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -91,6 +92,8 @@ def test_the_command_judges_a_model_of_two_people(tmp_path, monkeypatch):
         device="cpu", output_dir=tmp_path / "report",
     )  # fmt: skip
     run(options)
+    with pytest.raises(ValueError, match=r"sample\.interact writes those of two"):
+        run(replace(options, save_motions=True))
     found = json.loads((tmp_path / "report" / "report.json").read_text())
     assert set(found["probes"]) == set(PROBES) and found["made_from"]["dataset"] == corpus.stamp
     row = found["probes"]["come together"]
