@@ -16,7 +16,7 @@ from data_loaders.corpus import Batch
 from data_loaders.features import Features, FeaturesMismatch, Statistics
 from model.across_processes import total
 from model.autoencoder_config import AutoencoderConfig
-from model.layers import Posterior
+from model.layers import Posterior, TimeConv
 from model.model import Draws, Model
 from protos.randomness import randn
 
@@ -37,26 +37,13 @@ def columns_of(features: Features) -> list[int]:
     return [i for name in BLOCKS for i in range(features.blocks[name].start, features.blocks[name].stop)]
 
 
-class TimeConv(nn.Conv1d):
-    """A convolution over tokens (B, N, C) that keeps their number: one matrix product, faster on a CPU."""
-
-    def __init__(self, width: int, kernel: int):
-        super().__init__(width, width, kernel, padding=kernel // 2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        size, beside = x.shape[1], self.padding[0]
-        padded = F.pad(x, (0, 0, beside, beside))
-        seen = torch.cat([padded[:, k : k + size] for k in range(self.kernel_size[0])], dim=-1)  # (B, N, K C)
-        return F.linear(seen, rearrange(self.weight, "o i k -> o (k i)"), self.bias)
-
-
 class ConvBlock(nn.Module):
     """Pre-norm residual block of two temporal convolutions. Tokens (B, N, C)."""
 
     def __init__(self, width: int, kernel: int):
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.conv1, self.conv2 = TimeConv(width, kernel), TimeConv(width, kernel)
+        self.conv1, self.conv2 = TimeConv(width, width, kernel), TimeConv(width, width, kernel)
         nn.init.zeros_(self.conv2.weight)
         nn.init.zeros_(self.conv2.bias)
 

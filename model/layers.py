@@ -1,4 +1,6 @@
-"""Layers shared by the systems: attention, transformers, sinusoidal tables, Gaussians over latents. Batch-first, (B, N, C)."""
+"""Layers shared by the systems: attention, transformers, convolutions over time, sinusoidal tables, Gaussians over latents.
+Batch-first, (B, N, C).
+"""
 
 import math
 from collections.abc import Callable
@@ -7,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -160,3 +163,21 @@ class TransformerLayer(nn.Module):
             return x[:, :first] + self.dropout(branch(norm(x)))
         shift, scale, gate = modulation.unbind(1)  # (B, 1, C) each
         return x[:, :first] + (1 + gate) * self.dropout(branch(norm(x) * (1 + scale) + shift))
+
+
+class TimeConv(nn.Conv1d):
+    """A convolution over tokens (B, N, C), with zeros beyond both ends: one matrix product, in training faster on a CPU.
+
+    It keeps their number, or with a `stride`, of which `kernel` is then twice as many, divides it.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, dilation: int = 1, stride: int = 1):
+        beside = stride // 2 if stride > 1 else dilation * (kernel // 2)
+        super().__init__(inputs, outputs, kernel, stride, beside, dilation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        (kernel,), (stride,), (dilation,), (beside,) = self.kernel_size, self.stride, self.dilation, self.padding
+        padded = F.pad(x, (0, 0, beside, beside))
+        last = padded.shape[1] - dilation * (kernel - 1)  # where a window can begin
+        seen = torch.cat([padded[:, k * dilation : k * dilation + last : stride] for k in range(kernel)], dim=-1)  # (B, N, K C)
+        return F.linear(seen, rearrange(self.weight, "o i k -> o (k i)"), self.bias)

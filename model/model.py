@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -30,11 +30,23 @@ Generators = torch.Generator | Sequence[torch.Generator]  # one for all samples,
 @dataclass(frozen=True)
 class Draws:
     """The randomness of a training step: `samples`, a generator per sample, so that what a sample draws depends neither on its
-    neighbours nor on the number of processes, and `step`, one for what the whole batch shares.
+    neighbours nor on the number of processes, and `step`, one for what the whole batch shares. `first`: the place of the first
+    sample in the batch of all processes.
     """
 
     samples: Sequence[torch.Generator]
     step: torch.Generator
+    first: int = 0
+
+
+class Learnt(NamedTuple):
+    """What a training step found: the weighted terms of a loss; sums over its samples, which are added up over all processes and
+    passes and given to `Model.update`; figures that are logged beside the terms.
+    """
+
+    terms: dict[str, Tensor]
+    sums: dict[str, Tensor]
+    figures: dict[str, Tensor] = {}
 
 
 def require_only(record: Request | Decoding, taken: Sequence[str], why: str) -> None:
@@ -101,9 +113,15 @@ class Model:
         other.networks = copy.deepcopy(self.networks).requires_grad_(False)
         return other.eval()
 
-    def loss(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
-        """Terms, scalar or (B,), of a training step on features in their units; "loss" is the total, or else their sum."""
+    def loss(self, batch: Batch, draws: Draws) -> dict[str, Tensor] | Learnt:
+        """Terms, scalar or (B,), of a training step on features in their units; "loss" is the total, or else their sum. `Learnt`
+        of a model that learns otherwise than by gradients too.
+        """
         raise ValueError(f"{type(self).__name__} is not trained by itself")
+
+    def update(self, sums: Mapping[str, Tensor], generator: torch.Generator) -> None:
+        """What the sums of a training step change, without a gradient; generator: the same on every process."""
+        raise ValueError(f"{type(self).__name__} has nothing to update")
 
     def completed(self, made: Tensor) -> Tensor:
         """Features (T, D) of full width of a motion that it generated: the same, unless it makes only some of the columns."""

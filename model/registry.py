@@ -171,6 +171,20 @@ def _in_order(path: Path) -> tuple[list[int], str]:
     return [int(number) for number in re.findall(r"\d{1,18}", path.name)], path.name
 
 
+def tokenizer_file(path: Path) -> Path | None:
+    """The published motion tokenizer that a path is, or that lies in it or in its folder `model`, told by the names of its
+    parameters, of several the one picked by FID; None where there is none.
+    """
+    found = [*path.iterdir(), *(path / "model").glob("*")] if path.is_dir() else [path]
+    files = [file for file in found if file.suffix in (".tar", ".pth", ".pt") and is_tokenizer(pickled_names(file))]
+    return min(files, key=lambda file: (file.stem != "net_best_fid", file.name), default=None)
+
+
+def is_tokenizer(names: bytes) -> bool:
+    """Whether these are the parameters of a tokenizer, not those of a model that holds one."""
+    return b"encoder.model.0.weight" in names and b"codebook" in names and b"query_tokens" not in names
+
+
 def evaluator_at(path: Path) -> str | None:
     """Whose published evaluator, humanml or kit, lies in a folder; None where none does."""
     for name, dataset in (("t2m", "humanml"), ("kit", "kit")):
@@ -193,6 +207,8 @@ SYSTEMS = {  # the first whose layout recognises a path is taken; a .ckpt that n
                {"interaction": "in2in", "individual": "in2in"}),
         System("interclip", "model.interclip_config:InterCLIPConfig", "model.interclip:InterCLIP", published=(
             Layout(lambda path: interclip_file(path) is not None, "model.official.interclip:load_interclip"),)),
+        System("vqvae", "model.vqvae_config:VQVAEConfig", "model.vqvae:VQVAE", published=(
+            Layout(lambda path: tokenizer_file(path) is not None, "model.official.vqvae:load_vqvae", takes=()),)),
         System("tmr", "model.tmr_config:TMRConfig", "model.tmr:TMR", published=(
             Layout(is_tmr_run, "model.official.tmr:load_tmr", "model.official.tmr:config_at"),
             Layout(is_first_temos, "model.official.temos:load_temos"))),

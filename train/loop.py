@@ -19,14 +19,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from model.model import Draws, Model
+from model.model import Draws, Learnt, Model
 from protos.processes import Processes
 from protos.randomness import derive_seed, seed_everything
 from train import checkpoints
 from train.checkpoints import STATE_FILE
 from train.options import TrainOptions
 from train.progress import Meter, Progress
-from train.recipe import Evaluate, Loss, Recipe, Sample, draws_of, in_precision, precision_of, prefetched, to_device
+from train.recipe import Evaluate, Loss, Recipe, Sample, draws_of, in_precision, precision_of, prefetched, step_generator, to_device
 
 MAX_BAD_STEPS = 20
 NOTHING, SAVE, STOP = 0, 1, 2
@@ -54,11 +54,13 @@ class LossModule(nn.Module):
         super().__init__()
         self.networks, self.loss = model.networks, partial(loss, model)
 
-    def forward(self, batch: Any, draws: Draws) -> dict[str, Tensor]:
-        terms = {name: term.float().mean() for name, term in self.loss(batch, draws).items()}
+    def forward(self, batch: Any, draws: Draws) -> Learnt:
+        found = self.loss(batch, draws)
+        found = found if isinstance(found, Learnt) else Learnt(found, {})
+        terms = {name: term.float().mean() for name, term in found.terms.items()}
         if "loss" not in terms:
             terms["loss"] = torch.stack(list(terms.values())).sum()
-        return terms
+        return found._replace(terms=terms)
 
 
 def learning_rate(step: int, options: TrainOptions) -> float:
@@ -74,7 +76,9 @@ def learning_rate(step: int, options: TrainOptions) -> float:
     schedule = "linear" if options.lr_anneal_steps and options.schedule == "constant" else options.schedule
     end = options.lr_anneal_steps or options.num_steps
     progress = min(1.0, (step - options.warmup_steps) / max(end - options.warmup_steps, 1))
-    fall = {"constant": 1.0, "linear": 1 - progress, "cosine": 0.5 * (1 + math.cos(math.pi * progress))}
+    passed = sum(step - options.warmup_steps >= milestone for milestone in options.milestones)
+    fall = {"constant": 1.0, "linear": 1 - progress, "cosine": 0.5 * (1 + math.cos(math.pi * progress)),
+            "steps": options.gamma**passed}  # fmt: skip
     return options.lr * fall[schedule]
 
 
@@ -227,7 +231,7 @@ class _Run:
         """One optimiser step; returns the norm of the gradient. A gradient that is not finite changes nothing."""
         options = self.options
         self.model.train()
-        all_terms = []
+        parts = []
         for micro in range(options.accumulation):
             part = micro * self.world + self.accelerator.process_index
             seed_everything(derive_seed(options.seed, "step", self.step, part))
@@ -237,16 +241,20 @@ class _Run:
             last = micro == options.accumulation - 1
             with nullcontext() if last else self.accelerator.no_sync(self.module):
                 with in_precision(options, self.device):
-                    terms = self.module(batch, draws)
-                (terms["loss"] / options.accumulation).backward()
-            all_terms.append(terms)
+                    learnt = self.module(batch, draws)
+                (learnt.terms["loss"] / options.accumulation).backward()
+            parts.append(learnt)
         norm = clip_gradients(self.networks, options.grad_clip or math.inf, options.clip_each)
         if math.isfinite(norm):
-            for terms in all_terms:
-                self.meter.add(terms)
+            for learnt in parts:
+                self.meter.add(learnt.terms | learnt.figures)
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(self.step, options)
             self.optimizer.step()
+            if parts[0].sums:
+                sums = {name: torch.stack([learnt.sums[name] for learnt in parts]).sum(0) for name in parts[0].sums}
+                self.model.update(self.accelerator.reduce(sums, "sum"), step_generator(
+                    options.seed, "update", self.step, device=self.device))
             if self.average is not None:
                 decay = options.ema_decay
                 if options.ema_warmup:

@@ -33,9 +33,13 @@ class TrainOptions(Bounded):
     """Second beta of AdamW."""
     warmup_steps: Annotated[int, Range(0, 1_000_000_000)] = 0
     """Steps over which the learning rate rises from 0."""
-    schedule: Literal["constant", "cosine", "linear", "intergen"] = "constant"
-    """Course of the learning rate after the warm-up; cosine and linear fall to 0 at the last step, intergen as a cosine from the
-    first step on."""
+    schedule: Literal["constant", "cosine", "linear", "steps", "intergen"] = "constant"
+    """Course of the learning rate after the warm-up; cosine and linear fall to 0 at the last step, steps by a factor at each of
+    some, intergen as a cosine from the first step on."""
+    milestones: tuple[Annotated[int, STEPS], ...] = ()
+    """Steps after the warm-up at which --schedule steps lowers the learning rate."""
+    gamma: Annotated[float, SHARE] = 0.1
+    """What it is multiplied by there."""
     lr_anneal_steps: Annotated[int, Range(0, 1_000_000_000)] = 0
     """Steps at which the falling rate reaches 0 (0: num_steps); setting it makes a constant schedule linear."""
     grad_clip: Annotated[float, WEIGHT] = 0.0

@@ -18,7 +18,7 @@ from data_loaders.features import Statistics
 from model.checkpoints import from_pretrained, write_files
 from model.known_texts import FILE as KNOWN_TEXTS_FILE
 from model.known_texts import KnownTexts
-from model.model import Draws, Model
+from model.model import Draws, Learnt, Model
 from model.registry import is_ours
 from model.text_encoders import EncodesTexts, with_text_features
 from protos.files import write_atomically
@@ -32,12 +32,12 @@ Batches = Callable[[int, int, int], Any]
 # (model to judge, step) -> figures; "rank_by", or without it "loss", tells which checkpoint is best, lower being better.
 Evaluate = Callable[[Any, int], dict[str, float]]
 Sample = Callable[[Any, int], None]
-Loss = Callable[[Any, Any, Draws], dict[str, Tensor]]  # (model, batch, draws) -> terms, scalar or (B,)
+Loss = Callable[[Any, Any, Draws], dict[str, Tensor] | Learnt]  # (model, batch, draws) -> terms, scalar or (B,)
 
 logger = logging.getLogger(__name__)
 
 
-def own_loss(model: Model, batch: Any, draws: Draws) -> dict[str, Tensor]:
+def own_loss(model: Model, batch: Any, draws: Draws) -> dict[str, Tensor] | Learnt:
     """What the model itself is trained by."""
     return model.loss(batch, draws)
 
@@ -81,10 +81,15 @@ class Recipe:
         return KnownTexts.make(self.captions)
 
 
-def draws_of(seed: int, positions: Iterable[int], *context: str | int, device: torch.device | str = "cpu") -> Draws:
+def draws_of(seed: int, positions: Sequence[int], *context: str | int, device: torch.device | str = "cpu") -> Draws:
     """The randomness of the samples at `positions` of the global batch, and of a step, in a context such as ("train", step)."""
-    step = torch.Generator(device).manual_seed(derive_seed(seed, "step", *context))
-    return Draws(sample_generators(seed, positions, *context, device=device), step)
+    step = step_generator(seed, *context, device=device)
+    return Draws(sample_generators(seed, positions, *context, device=device), step, positions[0] if positions else 0)
+
+
+def step_generator(seed: int, *context: str | int, device: torch.device | str = "cpu") -> torch.Generator:
+    """The randomness of what a whole batch shares, in a context such as ("train", step)."""
+    return torch.Generator(device).manual_seed(derive_seed(seed, "step", *context))
 
 
 def precision_of(options: TrainOptions, device: torch.device) -> str:

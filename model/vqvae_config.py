@@ -1,0 +1,59 @@
+"""The settings of motion tokenizers: the flags of `train.train_vq`, and the config.json of their checkpoints.
+
+Defaults are LaMP's one codebook; `momask` has six, each for what the ones before leave (Guo et al. 2024).
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from data_loaders.features import HUMANML3D, Features
+from protos.flags import CHANNELS, LAYERS, SHARE, WEIGHT, Bounded, Range, decided
+
+
+@dataclass(frozen=True, kw_only=True)
+class VQVAEConfig(Bounded):
+    """Networks and losses of the tokenizer"""
+
+    num_codes: Annotated[int, Range(1, 65_536)] = 512
+    """Codes of a codebook."""
+    code_dim: Annotated[int, CHANNELS] = 512
+    """Channels of a code."""
+    num_quantizers: Annotated[int, Range(1, 64)] = 1
+    """Codebooks: each after the first tells what the ones before it leave of a latent."""
+    width: Annotated[int, CHANNELS] = 512
+    """Channels of the convolutions."""
+    num_levels: Annotated[int, Range(1, 8)] = 2
+    """Halvings of the frame rate: 2 give a token for 4 frames."""
+    depth: Annotated[int, LAYERS] = 3
+    """Residual blocks on each level."""
+    dilation_growth: Annotated[int, Range(1, 16)] = 3
+    """Dilation of a block over that of the next."""
+    activation: Literal["relu", "silu", "gelu"] = "relu"
+    """Activation in the blocks."""
+    dropout: Annotated[float, Range(0, 1, below=True)] = 0.2
+    """Dropout rate in the blocks."""
+    code_decay: Annotated[float, SHARE] = 0.99
+    """Decay per step of the averages that codes are."""
+    code_temperature: Annotated[float, Range(0, 100)] = 0.0
+    """Temperature at which a code is drawn by its nearness in training; 0: the nearest."""
+    quantizer_drop: Annotated[float, SHARE] = 0.0
+    """How often training leaves out the codebooks after one that is drawn."""
+    lambda_positions: Annotated[float, WEIGHT] = 0.5
+    """Weight of the loss on joint positions."""
+    lambda_commit: Annotated[float, WEIGHT] = 0.02
+    """Weight of the loss that holds latents near their codes."""
+    features: Features = decided(HUMANML3D)
+    dataset: str = decided("")
+
+    @property
+    def downsampling(self) -> int:
+        """Frames of a token."""
+        return 2**self.num_levels
+
+
+RESIDUAL = {"num_quantizers": 6, "code_temperature": 0.5, "quantizer_drop": 0.2}
+PRESETS = {  # `small`: of the starter weights
+    "lamp": {},
+    "momask": {**RESIDUAL, "lr": 2e-4, "milestones": (150_000, 250_000), "num_steps": 300_000, "window_size": 64},
+    "small": {},
+}  # fmt: skip
