@@ -8,7 +8,7 @@ from typing import Any
 
 from data_loaders.corpus import Corpus
 from evaluations.metrics import POOL, Interval
-from evaluations.physics import Physics, physics_table
+from evaluations.physics import MEASURES, Measures, Physics, physics_table
 from evaluations.protocol import GENERATED, GIVEN, METRICS, REAL, Replication
 from evaluations.report import Report, decimals, percent
 from model.interclip_config import TWO_PEOPLE
@@ -106,8 +106,8 @@ def times(replications: int) -> str:
     return f"{replications} replications, mean ± 95 % interval" if replications > 1 else "1 replication"
 
 
-def metrics_report(found: Measured, replications: Sequence[Replication] = ()) -> Report:
-    """The report of an evaluation, with a line in motions.csv per judged motion of the replications."""
+def metrics_report(found: Measured, replications: Sequence[Replication] = (), measures: Measures = MEASURES) -> Report:
+    """The report of an evaluation, with a line in motions.csv per judged motion of the replications; measures: of physics."""
     notes = [
         f"Protocol {found.protocol}: {found.whose}. {times(found.replications)}, seed {found.seed}. "
         f"Evaluator: {found.evaluator}.",
@@ -115,7 +115,7 @@ def metrics_report(found: Measured, replications: Sequence[Replication] = ()) ->
     ]
     if found.physics:
         compared = (GENERATED, REAL) if GENERATED in found.physics else None
-        notes += ["## Physics", physics_table(found.physics, compared)]
+        notes += ["## Physics", physics_table(found.physics, compared, measures)]
     if found.seconds_per_motion is not None:
         notes.append(f"{1000 * found.seconds_per_motion:.0f} ms per motion, {found.parameters / 1e6:.1f} M parameters.")
     lines = [[k, *each[:-1], f"{each.distance:.4f}"] for k, made in enumerate(replications) for each in made.motions]

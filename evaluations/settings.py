@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from model.registry import dataset_of
-from protos.flags import FPS, SEED, Range
+from protos.flags import FPS, SEED, Range, decided
 from sample.generation import STARTER, DecodingSettings
 
 log = logging.getLogger(__name__)
@@ -95,3 +95,16 @@ class InteractionSettings(EvaluationSettings):
         super().__post_init__()
         if self.model_path == REAL_MOTION and self.dataset is None and self.evaluator is None:
             raise ValueError("whose motions? Give --dataset, or --model_path or --evaluator, which say what they were trained on")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerSettings(ProtocolSettings):
+    """What a tokenizer loses, and how it is judged."""
+
+    model_path: str
+    """Checkpoint of a motion tokenizer: our folder, or a published file or folder of LaMP, T2M-GPT or MoMask."""
+    split: str = "test"
+    """Split of the dataset."""
+    physics_clips: Annotated[int, Range(0, 1_000_000)] = 1_000_000
+    """Motions of the first replication whose joints and physics are compared with the real ones (0: none)."""
+    motions: Path | None = decided(None)

@@ -84,6 +84,7 @@ class Cast:
     physics: Callable[[Replication, EvaluationSet, EvaluationSet | None, int], dict[str, Physics]]
     report: Callable[[Measured, Sequence[Replication]], Report]
     protocol: Callable[[EvaluationProtocol, EvaluationSet], EvaluationProtocol] = lambda protocol, data: protocol
+    judged: Callable[..., tuple[ModelSource | None, Entrants, dict[str, str]]] | None = None  # instead of `entrants_of`
 
 
 def split_of(corpus: Corpus, settings: EvaluationSettings) -> EvaluationSet:
@@ -124,11 +125,11 @@ def measure(
     judge = open_space(evaluator, processes.device, corpus)
     protocol = cast.protocol(PROTOCOLS[settings.protocol], data)
     protocol = replace(protocol, enough=settings.num_motions or protocol.enough)
-    source, entrants, unreadable = entrants_of(settings, corpus, processes, batch_size, cast)
+    source, entrants, unreadable = (cast.judged or entrants_of)(settings, corpus, processes, batch_size, cast)
     evaluation = Evaluation(data, judge, protocol, settings.seed, MODES[settings.eval_mode][1], processes.share)
     made_from = {
         "dataset": corpus.stamp, "evaluator": checkpoint_stamp(evaluator),
-        "model": checkpoint_stamp(settings.model_path) if source else None,
+        "model": checkpoint_stamp(settings.model_path) if source or cast.judged else None,
         "motions": entrants.given.stamp if entrants.given else None,
     }  # fmt: skip
     kept = {each.name: getattr(settings, each.name) for each in fields(cast.settings)}

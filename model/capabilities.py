@@ -103,6 +103,22 @@ OWN = Decoding()  # everything as the model's configuration says
 
 
 @runtime_checkable
+class Tokenises(Protocol):
+    """Tells motion by codes: its configuration says of how many frames a token is (`downsampling`), how many codes tell a token
+    (`num_quantizers`), and out of how many (`num_codes`).
+    """
+
+    def encode(self, motions: Sequence[np.ndarray]) -> list[Tensor]:
+        """Ids [(N, Q)] on the CPU of features [(T, D)] in their units, of whole tokens. ValueError for one without a token."""
+
+    def decode(self, ids: Sequence[Tensor]) -> list[Tensor]:
+        """Features [(frames, D)] in their units of ids [(N, Q)], -1 being no code."""
+
+    def reconstruct(self, motions: Sequence[np.ndarray], padded_to: int | None = None) -> list[Tensor]:
+        """Features [(T, D)] in their units as tokens tell them; padded_to: of motions that are padded to so many frames first."""
+
+
+@runtime_checkable
 class Generates(Protocol):
     """Makes motion. Its configuration says `features`, `max_frames`, whether it `reads_text`, and its `own_guidance`: how
     strongly it follows what is asked, None where that is not to be chosen.

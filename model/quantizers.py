@@ -68,12 +68,14 @@ class Codebooks(nn.Module):
         found = self.codes[torch.arange(ids.shape[-1], device=ids.device), ids.clamp(min=0)]  # (..., Q, C)
         return (found * (ids != NONE)[..., None]).sum(-2)
 
-    def forward(self, x: Tensor, keep: Tensor | None = None, used: int | None = None, gumbel: Callable[[int], Tensor] | None = None,
-                temperature: float = 0.0, noise: Noise | None = None, first: int = 0) -> Quantised:
+    def forward(
+        self, x: Tensor, keep: Tensor | None = None, used: int | None = None, gumbel: Callable[[int], Tensor] | None = None,
+        temperature: float = 0.0, noise: Noise | None = None, first: int = 0,
+    ) -> Quantised:  # fmt: skip
         """Latents x (B, N, C) by the first `used` codebooks; keep (B, N) is True at real ones.
 
-        gumbel(layer): noise (B, N, K), to draw codes. In training: noise, of repeated rows, where a codebook has not begun; first,
-        the place of the first sample in the step's whole batch.
+        gumbel(layer): noise (B, N, K), to draw codes. In training: noise, of repeated rows, where a codebook has not begun;
+        first, the place of the first sample in the step's whole batch.
         """
         used, real = used or len(self.codes), x.new_ones(x.shape[:2], dtype=torch.bool) if keep is None else keep
         rest, total, found = x, torch.zeros_like(x), []

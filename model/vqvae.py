@@ -1,5 +1,5 @@
-"""A motion tokenizer as one object: VQ-VAE with one codebook (LaMP, T2M-GPT) or with residual ones (MoMask), its training objective,
-motions to ids and back.
+"""A motion tokenizer as one object: VQ-VAE with one codebook (LaMP, T2M-GPT) or with residual ones (MoMask), its training
+objective, motions to ids and back.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from data_loaders.corpus import Batch
@@ -47,7 +48,7 @@ class VQVAE(Model):
             return self.network.codebooks(x.float(), keep, used, drawn, config.code_temperature, noise, draws.first)
 
     def loss(self, batch: Batch, draws: Draws) -> Learnt:
-        """Weighted terms of reconstruction and commitment, and the sums that move the codebooks. Zhang et al. 2023, Eq. 3 to 5."""
+        """Weighted terms of reconstruction and commitment, and the sums that move the codebooks. Zhang et al. 2023, Eq. 3-5."""
         config = self.config
         x, keep = whole_tokens(*self.masked(batch), config.downsampling)
         of_tokens = keep[:, :: config.downsampling]
@@ -101,6 +102,18 @@ class VQVAE(Model):
         return made
 
     @torch.no_grad()
-    def reconstruct(self, motions: Sequence[np.ndarray]) -> list[Tensor]:
-        """Features [(T, D)] in their units as their tokens tell them, T of whole tokens."""
-        return self.decode(self.encode(motions))
+    def reconstruct(self, motions: Sequence[np.ndarray], padded_to: int | None = None) -> list[Tensor]:
+        """Features [(T, D)] in their units as their tokens tell them, T of whole tokens.
+
+        padded_to: frames to which motions are padded by their mean first, as published evaluation has it, where padding
+        colours the last tokens.
+        """
+        if padded_to is None:
+            return self.decode(self.encode(motions))
+        network, made, frames = self.eval().network, [], self.config.downsampling
+        for each in motions:
+            x = self.normalise(torch.from_numpy(np.array(each, np.float32)).to(self.device))
+            padded = F.pad(x, (0, 0, 0, max(padded_to - len(x), 0)))[None]
+            features = self.denormalise(network.decoder(self.quantise(network.encoder(padded), None).vectors)[0])
+            made.append(features[: len(x) // frames * frames].cpu())
+        return made

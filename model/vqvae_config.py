@@ -52,8 +52,24 @@ class VQVAEConfig(Bounded):
 
 
 RESIDUAL = {"num_quantizers": 6, "code_temperature": 0.5, "quantizer_drop": 0.2}
-PRESETS = {  # `small`: of the starter weights
+PRESETS = {  # `lamp` and `momask` of published weights (of 50 epochs, MoMask's), `small` of the starter weights
     "lamp": {},
     "momask": {**RESIDUAL, "lr": 2e-4, "milestones": (150_000, 250_000), "num_steps": 300_000, "window_size": 64},
-    "small": {},
+    "small": {
+        "width": 192, "code_dim": 128, "dropout": 0.0, "num_steps": 8000, "batch_size": 64, "window_size": 64, "balance": 0.5,
+        "feature_bias": 1.0, "lr": 5e-4, "schedule": "cosine", "warmup_steps": 200, "grad_clip": 1.0, "use_ema": True,
+        "ema_decay": 0.999, "ema_warmup": True, "precision": "auto", "save_interval": 1000, "eval_interval": 500,
+        "log_interval": 50,
+    },
+}  # fmt: skip
+ALIASES = {  # the published scripts' name -> ours
+    "nb_code": "num_codes", "down_t": "num_levels", "vq_act": "activation", "dilation_growth_rate": "dilation_growth",
+    "mu": "code_decay", "quantize_dropout_prob": "quantizer_drop", "commit": "lambda_commit", "loss_vel": "lambda_positions",
+    "total_iter": "num_steps", "warm_up_iter": "warmup_steps", "feat_bias": "feature_bias", "dataset_name": "dataset",
+}  # fmt: skip
+IGNORED = {
+    "stride_t": "a level halves the frame rate, as in all published files", "output_emb_width": "that is --code_dim",
+    "vq_norm": "no published file has it", "recons_loss": "smooth L1, as in all published files",
+    "quantizer": "codebooks are moving averages with resets, as in all published files",
+    "shared_codebook": "every codebook is its own, as in all published files",
 }  # fmt: skip

@@ -1,7 +1,7 @@
 """Encoder and decoder of a motion tokenizer: residual convolutions over time, dilated, on levels of half the frame rate each.
 
-Zhang et al. 2023 (T2M-GPT), §3.1; LaMP and MoMask take it over. Tokens are (B, N, C); `keep` (B, T) is True at real frames, so that
-a motion of a padded batch has the codes that it has alone. Without it padding counts, as published.
+Zhang et al. 2023 (T2M-GPT), §3.1; LaMP and MoMask take it over. Tokens are (B, N, C); `keep` (B, T) is True at real frames, so
+that a motion of a padded batch has the codes that it has alone. Without it padding counts, as published.
 """
 
 import torch

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from model.model import Draws, Learnt, Model
 from protos.processes import Processes
@@ -26,7 +26,18 @@ from train import checkpoints
 from train.checkpoints import STATE_FILE
 from train.options import TrainOptions
 from train.progress import Meter, Progress
-from train.recipe import Evaluate, Loss, Recipe, Sample, draws_of, in_precision, precision_of, prefetched, step_generator, to_device
+from train.recipe import (
+    Evaluate,
+    Loss,
+    Recipe,
+    Sample,
+    draws_of,
+    in_precision,
+    precision_of,
+    prefetched,
+    step_generator,
+    to_device,
+)
 
 MAX_BAD_STEPS = 20
 NOTHING, SAVE, STOP = 0, 1, 2

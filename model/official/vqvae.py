@@ -24,7 +24,6 @@ log = logging.getLogger(__name__)
 KIT = Features("kit", 12.5, "published")
 STATES = ("vq_model", "net")  # what the state dict is called: LaMP and MoMask, T2M-GPT
 PREFIX = "vqvae."  # of all names of files with one codebook
-CODEBOOKS = ("codes", "sums", "counts", "started")
 
 
 def tokenizer_name(name: str, num_levels: int) -> str:
@@ -87,8 +86,9 @@ def of_published(state: dict[str, Tensor], config: VQVAEConfig, model: VQVAE, wh
         raise FileError(f"{where}: tensor {missing[0]} is absent: incomplete")
     codes = torch.stack([state[name].float() for name in books])
     # Files leave out the averages that codes are: as if each had been met once
-    begun = {"codes": codes, "sums": codes, "counts": torch.ones(codes.shape[:2]), "started": torch.ones(len(codes), dtype=torch.bool)}
-    load_checked(model.network, found | {f"codebooks.{name}": begun[name] for name in CODEBOOKS}, where)
+    counts, started = torch.ones(codes.shape[:2]), torch.ones(len(codes), dtype=torch.bool)
+    begun = {"codes": codes, "sums": codes, "counts": counts, "started": started}
+    load_checked(model.network, found | {f"codebooks.{name}": value for name, value in begun.items()}, where)
 
 
 def read_tokenizer(path: Path) -> tuple[dict[str, Tensor], Path]:

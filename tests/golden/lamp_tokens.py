@@ -108,7 +108,7 @@ def decode_ids(case: Case) -> dict[str, Any]:
     model, config = model_of(case), case.config
     ids = torch.as_tensor(case.inputs[next(iter(case.inputs))]).long()
     ids = ids if ids.dim() == 3 else ids[..., None]
-    for name, rule in config.get("input_select", {}).items():
+    for rule in config.get("input_select", {}).values():
         ids = ids.index_select(rule["axis"], torch.tensor(rule["indices"]))
     made = model.network.decoder(model.network.codebooks.vectors(ids[..., : config.get("layers", ids.shape[-1])]))
     return {name: made for name in case.expected}
