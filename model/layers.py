@@ -56,8 +56,8 @@ class Attention(nn.Module):
     """Multi-head attention with packed query/key/value weights, as in torch.nn.MultiheadAttention.
 
     `forward(x (B, N, C), memory (B, M, C), keep (B, M) True = real)` returns (B, N, C); without `memory` it attends
-    to itself, `causal` to no later token. At least one entry of `keep` must be True in every row: a softmax over
-    nothing is not a number. With `zero_slot` there is one more key and value, both zero, that are never hidden
+    to itself, `causal` to no later token, and with a `bias` (N, N) added to what queries and keys make of each other. At least
+    one entry of `keep` must be True in every row: a softmax over nothing is not a number. With `zero_slot` there is one more key and value, both zero, that are never hidden
     (add_zero_attn of torch; not for `causal`): a query may attend to nothing.
     """
 
@@ -75,7 +75,7 @@ class Attention(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, x: Tensor, memory: Tensor | None = None, keep: Tensor | None = None,
-                causal: bool = False) -> Tensor:
+                causal: bool = False, bias: Tensor | None = None) -> Tensor:
         if memory is not None and memory.shape[1] == 1 and keep is None and not self.zero_slot:
             return self._attend_to_one(x.shape[1], memory)
         if memory is None:
@@ -91,6 +91,8 @@ class Attention(nn.Module):
         visible = None if keep is None else keep[:, None, None, :]  # (B, 1, 1, M)
         if causal and visible is not None:
             visible = visible & torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).tril()
+        if bias is not None:
+            visible = bias.to(query) if visible is None else bias.to(query).masked_fill(~visible, -math.inf)
         dropout = self.dropout if self.training else 0.0
         # On a CPU the fused kernel's backward pass takes two to three times as long as that of plain matrix products.
         slow_backward = query.requires_grad and query.device.type == "cpu"
@@ -141,14 +143,15 @@ class TransformerLayer(nn.Module):
         return self.linear2(self.dropout(self.activation(self.linear1(x))))
 
     def forward(self, x: Tensor, keep: Tensor | None = None, memory: Tensor | None = None,
-                memory_keep: Tensor | None = None, modulation: Tensor | None = None, first: int | None = None) -> Tensor:
+                memory_keep: Tensor | None = None, modulation: Tensor | None = None, first: int | None = None,
+                bias: Tensor | None = None) -> Tensor:
         """(B, N, C) from x (B, N, C); keep (B, N) and memory_keep (B, M) are True at real tokens; modulation (B, 9, C).
 
-        first: only the outputs (B, first, C) of that many tokens, where nobody reads the others: not for `causal` layers.
+        bias (N, N): added to the scores of self-attention. first: only the outputs (B, first, C) of that many tokens, where nobody reads the others: not for `causal` layers.
         """
         one, two, three = (None, None, None) if modulation is None else modulation[:, :, None].split(3, dim=1)
         if first is None:
-            x = self._branch(x, self.norm_self, lambda y: self.self_attention(y, keep=keep, causal=self.causal), one)
+            x = self._branch(x, self.norm_self, lambda y: self.self_attention(y, keep=keep, causal=self.causal, bias=bias), one)
         else:
             x = self._branch(x, self.norm_self, lambda y: self.self_attention(y[:, :first], y, keep), one, first)
         if self.cross_attention is not None:

@@ -1,0 +1,69 @@
+"""The settings of transformers over motion tokens: flags of `train.train_t2m_transformer`, config.json of their checkpoints.
+
+Defaults are MoMask's (Guo et al. 2024); `lamp` is LaMP's masked transformer (Li et al. 2025).
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from data_loaders.features import HUMANML3D, Features
+from protos.flags import CHANNELS, FRAMES, GUIDANCE, LAYERS, SAMPLING_STEPS, SHARE, Bounded, Range, decided
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenNetwork(Bounded):
+    """Network"""
+
+    latent_dim: Annotated[int, CHANNELS] = 384
+    """Channels."""
+    ff_size: Annotated[int, Range(1, 65_536)] = 1024
+    """Channels of the feed-forward layers."""
+    num_layers: Annotated[int, LAYERS] = 8
+    """Layers."""
+    num_heads: Annotated[int, Range(1, 256)] = 6
+    """Attention heads."""
+    dropout: Annotated[float, Range(0, 1, below=True)] = 0.2
+    """Dropout rate."""
+    attention: Literal["none", "causal", "tril_plus_one"] = "none"
+    """What a token may see: all, nothing later, or all with a bias to what is earlier, as LaMP's released weights need."""
+    key_padding: bool = True
+    """Hide padding from attention. LaMP shows it: its motions then depend on the longest of their batch."""
+    share_weights: bool = True
+    """Of the residual transformer: read a codebook's codes by what the one before is told by."""
+    max_positions: Annotated[int, Range(2, 100_000)] = decided(5000)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.latent_dim % 2 or self.latent_dim % self.num_heads:
+            raise ValueError(f"latent_dim {self.latent_dim} must be even and a multiple of num_heads {self.num_heads}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenSamplingDefaults:
+    """Sampling, unless the user asks for another way"""
+
+    guidance_scale: Annotated[float, GUIDANCE] = 4.0
+    """Strength of classifier-free guidance."""
+    sampling_steps: Annotated[int, SAMPLING_STEPS] = 10
+    """Steps in which all tokens are filled in."""
+    temperature: Annotated[float, Range(0, 100)] = 1.0
+    """Temperature at which tokens are drawn; 0: the likeliest."""
+    top_k: Annotated[float, SHARE] = 0.9
+    """Share of the codes, the unlikeliest, that are never drawn."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenTransformerConfig(TokenSamplingDefaults, TokenNetwork):
+    """Model and data"""
+
+    text_encoder: str = "minilm"
+    """minilm, clip (= clip-b32), or another name in model/text_towers.py, of which one vector a text is read."""
+    cond_mask_prob: Annotated[float, SHARE] = 0.1
+    """How often the condition is left out in training, for classifier-free guidance."""
+    condition_dim: Annotated[int, CHANNELS] = decided(512)
+    num_codes: Annotated[int, Range(1, 65_536)] = decided(512)
+    code_dim: Annotated[int, CHANNELS] = decided(512)
+    num_quantizers: Annotated[int, Range(1, 64)] = decided(1)
+    max_frames: Annotated[int, FRAMES] = decided(196)
+    features: Features = decided(HUMANML3D)
+    dataset: str = decided("humanml")
