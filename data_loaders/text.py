@@ -244,6 +244,11 @@ def mirror_caption(caption: Caption) -> Caption:
     return replace(caption, text=mirror_text(caption.text), tokens=tuple(tokens))
 
 
+def plain_caption(text: str, most_words: int = 32) -> str:
+    """A caption as LaMP reads it: in small letters, blanks for the signs . ! " ( ) * # : ; ~, at most so many words."""
+    return " ".join(re.sub(r"[.!\"()*#:;~]", " ", text.lower()).split()[:most_words])
+
+
 def text_for_tagger(text: str) -> str:
     """Hyphens are removed, which joins the words beside them (HumanML3D, text_process.py)."""
     return text.replace("-", "")

@@ -209,6 +209,7 @@ SYSTEMS = {  # the first whose layout recognises a path is taken; a .ckpt that n
             Layout(lambda path: interclip_file(path) is not None, "model.official.interclip:load_interclip"),)),
         System("vqvae", "model.vqvae_config:VQVAEConfig", "model.vqvae:VQVAE", published=(
             Layout(lambda path: tokenizer_file(path) is not None, "model.official.vqvae:load_vqvae", takes=()),)),
+        System("lamp", "model.lamp_config:LaMPConfig", "model.lamp:LaMP", {"tokenizer": "vqvae"}),
         System("tmr", "model.tmr_config:TMRConfig", "model.tmr:TMR", published=(
             Layout(is_tmr_run, "model.official.tmr:load_tmr", "model.official.tmr:config_at"),
             Layout(is_first_temos, "model.official.temos:load_temos"))),

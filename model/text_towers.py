@@ -4,7 +4,7 @@ BERT-like towers stand on our own layers and the `tokenizers` library: importing
 those of transformers (tests/test_text_encoders.py). CLIP's is in `model/clip_tower.py`.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, partial
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from model.layers import TransformerLayer
 from model.model import as_state, load_checked, made_for, read_safetensors, read_torch
 from model.registry import named
-from model.text_encoders import SavedTexts, TextEncoder, Tower, sha256_of
+from model.text_encoders import SavedTexts, TextEncoder, TextFeatures, Tower, sha256_of
 from protos.flags import Range, check_bounds
 from protos.official_files import OFFICIAL
 from protos.reading import FileError, first_line, read_json, read_text
@@ -25,6 +25,7 @@ from protos.reading import FileError, first_line, read_json, read_text
 TEXT_FOLDER, FORMER_TEXT_FOLDER = OFFICIAL, Path("checkpoints/text")
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+BERT_WORDS = 30_522  # of the vocabulary of bert-base-uncased, MiniLM's too
 
 
 @dataclass(frozen=True)
@@ -276,7 +277,7 @@ def load_text_encoder(
         raise FileError(f"unknown text encoder {name!r}: choose one of {', '.join(TOWERS)}")
     spec = TOWERS[name]
     limit = min(max_tokens or spec.max_tokens, spec.max_tokens)
-    folder = cache(find_minilm if name == "minilm" else partial(find_folder, name, spec))
+    folder = cache(partial(tower_folder, name))
     if saved is None:
         folder()
 
@@ -291,6 +292,31 @@ def load_text_encoder(
         return filled(tower, limit) if padded else tower
 
     return TextEncoder(name, spec.dim, load, identity if disk_cache else None, saved)
+
+
+class WordPieces:
+    """Ids and mask of texts, of a tower's tokenizer alone."""
+
+    def __init__(self, name: str, max_tokens: int):
+        """FileError where the tower's files are not on this disk."""
+        self.tokenizer, self.max_tokens = tokenizer_of(name), max_tokens
+
+    def encode(self, texts: Sequence[str]) -> TextFeatures:
+        """Of texts that are cut to `max_tokens`, marks of start and end included."""
+        rows = [torch.tensor(cut(self.tokenizer.encode(text).ids, self.max_tokens)[0]) for text in texts]
+        ids = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        return TextFeatures(None, None, torch.arange(ids.shape[1]) < torch.tensor([len(row) for row in rows])[:, None], ids)
+
+
+def tower_folder(name: str) -> Path:
+    """Where the files of a tower lie. FileError where they are not on this disk."""
+    return find_minilm() if name == "minilm" else find_folder(name, TOWERS[name])
+
+
+@cache
+def tokenizer_of(name: str) -> Any:
+    """The tokenizer of a BERT-like tower, one for all readers of this process."""
+    return read_tokenizer(tower_folder(name), BERT_WORDS)
 
 
 def filled(tower: Tower, length: int) -> Tower:
