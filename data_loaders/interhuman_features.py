@@ -13,6 +13,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -66,6 +67,14 @@ def canonicalise(joints: Tensor, skeleton: Skeleton, floor: Floor = "person", su
         height = lowest.quantile(sunk, dim=1, interpolation="lower") if sunk else lowest.amin(1)
         moved[..., 1] -= height[:, None, None]
     return moved.reshape(joints.shape)
+
+
+def brought_back(joints: np.ndarray, start: Placement, floor: float) -> np.ndarray:
+    """Joints (T, J, 3) out of the frame in which somebody starts at the origin facing +Z, back to where that one starts, the floor
+    `floor` metres high: the inverse of `canonicalise`."""
+    layout = torch.from_numpy(joints).transpose(-1, -2)  # (T, 3, J)
+    turned = headings.turn(layout, start.facing.conj().resolve_conj()).transpose(-1, -2)
+    return (turned + start.origin + turned.new_tensor((0.0, floor, 0.0))).numpy()
 
 
 def foot_contacts(joints: Tensor, skeleton: Skeleton) -> Tensor:

@@ -81,10 +81,11 @@ class Recipe:
         return KnownTexts.make(self.captions)
 
 
-def draws_of(seed: int, positions: Iterable[int], *context: str | int, device: torch.device | str = "cpu") -> Draws:
+def draws_of(seed: int, positions: Iterable[int], *context: str | int, device: torch.device | str = "cpu",
+             progress: float = 1.0) -> Draws:
     """The randomness of the samples at `positions` of the global batch, and of a step, in a context such as ("train", step)."""
     step = torch.Generator(device).manual_seed(derive_seed(seed, "step", *context))
-    return Draws(sample_generators(seed, positions, *context, device=device), step)
+    return Draws(sample_generators(seed, positions, *context, device=device), step, progress)
 
 
 def precision_of(options: TrainOptions, device: torch.device) -> str:
