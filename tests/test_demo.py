@@ -88,7 +88,7 @@ def test_only_a_part_of_a_long_file_is_searched_by(search, tmp_path):
 @pytest.mark.parametrize("name, content, more, message", [
     ("a.npz", b"PK", {}, "expected a motion file, .npy or .bvh"),
     ("a.npy", b"no array", {}, "a.npy: not a .npy array"),
-    ("a.npy", walk(40)[:, :21], {}, "21 joints, this model reads the 22"),
+    ("a.npy", walk(40)[:, :21], {}, "21 joints, expected the 22"),
     ("a.npy", np.zeros((40, 251)), {}, "expected .frames, 263."),
     ("a.npy", walk(40) * np.nan, {}, "NaN or infinity"),
     ("a.npy", np.zeros((2000, 22, 3)), {}, "larger than 1 MB"),

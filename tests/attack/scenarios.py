@@ -64,6 +64,7 @@ SCENARIOS = (
              ("gallery/gallery.json", "gallery/texts-*.npy", "more/a.npy")),
     Scenario("extend a gallery", "sample.retrieve", f"encode_dataset {TMR} --motions in/more --gallery in/gallery", "gallery",
              ("gallery/gallery.json", "gallery/manifest.json", "more/a.npy"), ("gallery",)),
+    Scenario("describe a motion", "sample.describe", "in/joints.npy --output out.json", "motions", ("joints.npy",), weight=0.5),
     Scenario("localise", "sample.retrieve",
              f"localize {TMR} --motion in/joints.npy --input_text in/prompts.txt --output_dir out", "motions",
              ("joints.npy", "prompts.txt"), weight=0.5),
