@@ -155,7 +155,7 @@ def test_two_people_are_made_of_a_text_about_both_and_texts_about_each(maker, tm
         one["props"].get("label") for one in build(None, maker, tmp_path).get_config_file()["components"]}  # fmt: skip
 
 
-def test_a_motion_that_is_dropped_is_answered_in_its_own_world(maker, tmp_path):
+def test_a_motion_that_is_dropped_is_answered_in_its_own_world(tmp_path):
     tiny_reaction(tmp_path / "reacts")
     name = (tmp_path / "reacts").as_posix()
     reacting = Maker(motion_checkpoints([tmp_path]), "cpu", max_upload=1.0)

@@ -38,11 +38,15 @@ def reaction_recipe(corpus: Corpus, config: ReactionConfig, training: SampledOpt
     """How a model of `config` is trained, what data and texts decide being filled in here. Either person acts in half of the
     samples, in mirrored twins too.
 
-    init_from: checkpoint of LS-ReMGM that a new run begins with. ValueError or OSError, in a user's words, for what cannot be
+    config.max_frames: of the longest window. init_from: checkpoint of LS-ReMGM that a new run begins with. ValueError or OSError, in a user's words, for what cannot be
     trained.
     """
     require_pair(corpus.features)
-    data = InteractionDataset(corpus, "train", MAKING)
+
+    def motions(split: str) -> InteractionDataset:
+        return InteractionDataset(corpus, split, MAKING, config.max_frames)
+
+    data = motions("train")
     statistics, begun = kept_statistics(corpus.statistics, training), begun_from(training)
     config = replace(config.resolved(), features=corpus.features, max_frames=int(data.lengths.max()))
     encoders = {}
@@ -58,7 +62,7 @@ def reaction_recipe(corpus: Corpus, config: ReactionConfig, training: SampledOpt
     trunk = from_pretrained(init_from, systems=("lsremgm",)) if init_from and begun is None else None
     held_out = shown = None
     if training.eval_interval:
-        shown = validation_data(lambda split: InteractionDataset(corpus, split, MAKING))
+        shown = validation_data(motions)
         held_out = validation(shown, training, encoders)
 
     def fresh() -> Reaction:

@@ -24,6 +24,8 @@ class ReactionOptions(ReactionConfig, SampledOptions):
     """Dataset folder of two people made by data_loaders.prepare, or a known name."""
     init_from: str = ""
     """Checkpoint of train.train_lsremgm, of which a new run takes every weight of a name and shape that it has too."""
+    window: Annotated[int, Range(14, 299)] = 299
+    """Frames of the longest window of a recording that is trained on; what acts longer is answered as far as that."""
     balance: Annotated[float, Range(0, 10)] = 0.0
     """How far rare contents are lifted: 0 draws clips as often as they occur, 1 every content equally often."""
     bucket: bool = True
@@ -38,8 +40,9 @@ def run(options: ReactionOptions) -> "TrainResult":
     from train.reaction_recipe import reaction_recipe
 
     corpus = Corpus.open(options.dataset_folder or options.dataset)
+    config = configured(ReactionConfig, options, max_frames=options.window)
     drawing = Drawing(options.balance, options.bucket)
-    return train(reaction_recipe(corpus, configured(ReactionConfig, options), options, drawing, options.init_from), options)
+    return train(reaction_recipe(corpus, config, options, drawing, options.init_from), options)
 
 
 main = command(ReactionOptions, run, __doc__, {name: ALIASES[name] for name in ("layers", "text_encoder_type")}, PRESETS)
