@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -126,6 +126,10 @@ class Reacts(Protocol):
     def react(self, requests: Sequence[Request], decoding: Decoding = OWN) -> list[Tensor]:
         """Features [(frames, D)] in their units of the one who reacts, in the actor's world, of requests that hold the `actor`.
         An empty text is none. ValueError for what it cannot take."""
+
+    def stream(self, actor: Iterable[Tensor], request: Request, decoding: Decoding = OWN) -> Iterator[Tensor]:
+        """Features of the one who reacts for every few frames (n, D) of the one who acts, as they come, none of which reads a
+        later frame of the action. ValueError for a model that reads actions as a whole."""
 
     def embed_reactions(self, actors: Sequence[Tensor], reactions: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Mean latents (N, C) of both, features [(T, D)] in their units, on the CPU."""

@@ -2,8 +2,8 @@
 plan. What it shares with LS-ReMGM it has from there; what it adds follows the paper (LS-ReMGM, IEEE TMM 2025) where that says it.
 """
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from dataclasses import dataclass, replace
+from typing import Annotated, Literal, Self
 
 from data_loaders.features import Features
 from model.capabilities import Guidance
@@ -11,6 +11,7 @@ from model.in2in_config import TWO_PEOPLE, InteractionTerms
 from model.lsremgm_config import LSReMGMConfig
 from protos.flags import CHANNELS, FRAMES, GUIDANCE, LAYERS, SHARE, WEIGHT, Range, decided, with_defaults
 
+PIECE = 4  # frames of a piece, unless they are said
 SEMANTIC_TOKENS = 165  # numbers of a frame (data_loaders/motion_semantics.py)
 
 
@@ -83,8 +84,22 @@ class ReactionStrengths:
     """Spread of the latents that are drawn about an action's; 0 always takes their mean."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Online:
+    """Reactions piece by piece, while the action goes on"""
+
+    context_len: Annotated[int, Range(0, 1000)] = 0
+    """Frames of both people before a piece that are read to make it; 0: a reaction is made as a whole, of the whole action."""
+    pred_len: Annotated[int, Range(0, 1000)] = 0
+    """Frames of a piece; of the action the first of them is read too (0: 4)."""
+    rollout: Annotated[int, Range(1, 64)] = 4
+    """Pieces of a training sample, any of which is learnt, after the model's own ones before it."""
+    start_share: Annotated[float, SHARE] = 0.2
+    """How often a piece is learnt as one near the start, before which less than --context_len frames are known."""
+
+
 _OF_OTHERS = {  # settings of LS-ReMGM that a reaction has no use for
-    "context_len": 0, "pred_len": 0, "target_encoder": "none", "target_layers": 1, "lambda_vel": 0.0, "lambda_rcxyz": 0.0,
+    "target_encoder": "none", "target_layers": 1, "lambda_vel": 0.0, "lambda_rcxyz": 0.0,
     "lambda_fc": 0.0, "lambda_target_loc": 0.0, "mask_frames": True,
 }  # fmt: skip
 
@@ -92,7 +107,7 @@ _OF_OTHERS = {  # settings of LS-ReMGM that a reaction has no use for
 @dataclass(frozen=True, kw_only=True)
 @with_defaults(diffusion_steps=50, latest_step=34, lambda_joint_affinity=0.0,
                **{name: decided(value) for name, value in _OF_OTHERS.items()})  # fmt: skip
-class ReactionConfig(ReactionStrengths, InteractionTerms, LatentTerms, Encoders, Semantics, LSReMGMConfig):
+class ReactionConfig(ReactionStrengths, Online, InteractionTerms, LatentTerms, Encoders, Semantics, LSReMGMConfig):
     """What is set otherwise than in LS-ReMGM"""
 
     arch: Literal["auto", "trans_enc", "trans_dec"] = "auto"
@@ -107,8 +122,20 @@ class ReactionConfig(ReactionStrengths, InteractionTerms, LatentTerms, Encoders,
         super().__post_init__()
         if self.encoder_dim % 2 or self.encoder_dim % self.encoder_heads:
             raise ValueError(f"encoder_dim {self.encoder_dim} must be even and a multiple of encoder_heads {self.encoder_heads}")
-        if self.max_frames + 2 > self.max_positions:
-            raise ValueError(f"max_positions {self.max_positions}: at least max_frames {self.max_frames} and 2")
+        read = self.context_len + self.pred_len if self.online else self.max_frames
+        if read + 2 > self.max_positions:
+            raise ValueError(f"max_positions {self.max_positions}: at least {read} frames and 2")
+        if self.online and self.pred_len and self.context_len % self.pred_len:
+            raise ValueError(f"context_len {self.context_len} must be a multiple of pred_len {self.pred_len}")
+
+    @property
+    def online(self) -> bool:
+        """Whether reactions are made piece by piece."""
+        return self.context_len > 0
+
+    def resolved(self) -> Self:
+        """With what `auto`, the short names and 0 stand for."""
+        return super().resolved() if self.pred_len or not self.online else replace(self, pred_len=PIECE).resolved()
 
     @property
     def tells_actions(self) -> bool:
@@ -132,4 +159,7 @@ PRESETS = {
         "latent_dim": 192, "ff_size": 512, "num_layers": 4, "encoder_dim": 96, "encoder_layers": 2, "encoder_ff_size": 256,
         "semantic_dim": 128,
     },
+}  # fmt: skip
+PRESETS["online"] = PRESETS["small"] | {
+    "context_len": 20, "pred_len": 4, "sampler": "ddim", "sampling_steps": 4, "spacing": "trailing", "guidance_reaction": 1.0,
 }  # fmt: skip

@@ -58,10 +58,11 @@ class SemanticReader(nn.Module):
         for name, value in actions._asdict().items():
             getattr(self, name).copy_(value)
 
-    def assign(self, tokens: Tensor, lengths: Tensor) -> Tensor:
-        """How like (B, T, A) each moment of tokens (B, T, 165) is to each atomic action, 1 in sum."""
+    def assign(self, tokens: Tensor, lengths: Tensor, causal: bool = False) -> Tensor:
+        """How like (B, T, A) each moment of tokens (B, T, 165) is to each atomic action, 1 in sum; causal: by the frames before
+        it alone."""
         actions = AtomicActions(self.mean, self.std, self.codebook, self.sigma2)
-        return soft_assignment(window_features(tokens, lengths=lengths), actions)
+        return soft_assignment(window_features(tokens, causal, lengths), actions)
 
     def forward(self, semantics: Tensor) -> Tensor:
         return self.mlp(semantics)  # (B, T, S)
@@ -97,11 +98,13 @@ class ReactionDenoiser(MotionDenoiser):
             self.semantic_final = nn.Linear(dim, config.num_semantics)
 
     def forward(self, x: Tensor, t: Tensor, action: Action, text: TextFeatures | None = None, mask: Tensor | None = None, *,
-                drop: Tensor | None = None, drop_text: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+                past: Tensor | None = None, drop: Tensor | None = None,
+                drop_text: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Denoised reaction (B, T, D) from x (B, T, D) at steps t (B,) of the original, unrespaced schedule, and what it tells of
         the reaction's semantics (B, T, N): tokens, and logits of atomic actions; None of a model without.
 
-        mask (B, T) is True at real frames. drop and drop_text (B,) remove the action and the text.
+        mask (B, T) is True at real frames. past (B, context, D) is clean motion put before x; action and mask then begin with it.
+        drop and drop_text (B,) remove the action and the text.
         """
         action = action.without(drop)
         time = self.time_mlp(self.positions[t]) + self.embed_latent(action.latent)  # (B, C)
@@ -109,5 +112,6 @@ class ReactionDenoiser(MotionDenoiser):
         added = self.embed_actor(action.motion)  # (B, T, C)
         if action.semantics is not None:
             added = added + self.embed_semantic(action.semantics)
-        y = self.trunk(x, time, memory, mask, memory_keep, added=added)  # (B, T, C)
+        made = x if past is None else torch.cat([past, x], dim=1)  # (B, context + T, D)
+        y = self.trunk(made, time, memory, mask, memory_keep, added=added)[:, made.shape[1] - x.shape[1] :]  # (B, T, C)
         return self.output_projection(y), self.semantic_final(y) if action.semantics is not None else None

@@ -10,6 +10,7 @@ from torch import Tensor
 from data_loaders.atomic_actions import AtomicActions
 from data_loaders.corpus import Batch
 from data_loaders.features import Features, FeaturesMismatch, Statistics
+from data_loaders.interhuman_features import back_from, moved, placement, seen_from, told_by_then
 from diffusion.reaction_losses import alike, discrimination, gaussian_kl
 from diffusion.samplers import sample_noise
 from model.capabilities import Decoding, Generates, Guidance, Reacts, Request
@@ -18,7 +19,8 @@ from model.lsremgm import LengthError
 from model.lsremgm_config import LSReMGMConfig
 from model.lsremgm_network import MotionDenoiser
 from model.model import Draws
-from model.reaction import Reaction, action_share, dropped
+from model.reaction import Reaction
+from model.reaction_base import AskedText, action_share, dropped
 from model.reaction_config import ReactionConfig
 from model.reaction_network import Action
 from model.registry import able
@@ -241,7 +243,8 @@ def test_both_guidances_are_the_formula(model, actor):
 
     nothing, alone, both = answer(True, (True, True)), answer(False, (True, True)), answer(False, (False, True))
     by_hand = nothing + 1.5 * (alone - nothing) + 2.5 * (both - alone)
-    made = model.guided(action, texts, mask, Guidance(together=2.5, action=1.5))(x, t)
+    asked = AskedText(features, torch.tensor([False, True]))
+    made = model.guided(action, asked, mask, Guidance(together=2.5, action=1.5))(x, t)
     assert torch.allclose(made, by_hand, atol=1e-4) and torch.equal(both[1], alone[1])
 
 
@@ -299,3 +302,92 @@ def test_what_it_cannot_answer_is_refused(model, actor):
         model.react([request(actor)], replace(SHORT, guidance_scale=Guidance(action=float("nan"))))
     with pytest.raises(FeaturesMismatch, match="learnt from two people"):
         tiny(features=Features("humanml", 30.0, "continuous", "interhuman_person"))
+
+
+# ----------------------------------------------------------------------------------------------------------------- online
+
+
+ONLINE = {"context_len": 8, "pred_len": 4, "rollout": 2, "max_frames": 500, "sampler": "ddim", "sampling_steps": 2}
+
+
+@pytest.fixture(scope="module")
+def online() -> Reaction:
+    return tiny(**ONLINE)
+
+
+def test_what_was_seen_from_somewhere_is_brought_back():
+    rows = batch().motion[:, :, :262]
+    start = placement(rows[:, 5:6, :66].unflatten(-1, (-1, 3)), PAIR.body)
+    seen = seen_from(rows, start, PAIR)
+    again = placement(seen[:, 5:6, :66].unflatten(-1, (-1, 3)), PAIR.body)
+    assert again.origin.abs().max() < 1e-5 and (again.facing - 1).abs().max() < 1e-5
+    assert torch.allclose(back_from(seen, start, PAIR), rows, atol=1e-5)
+    steps = seen[:, :15, :66] + seen[:, :15, 66:132]  # all of them have 16 frames
+    assert torch.allclose(steps, seen[:, 1:16, :66], atol=1e-4)
+
+
+def test_what_is_told_by_then_are_the_steps_before():
+    rows = batch((20,)).motion[:, :, :262]
+    told_then = told_by_then(rows, PAIR)
+    assert torch.allclose(told_then[:, 1:, 66:132], rows[:, :-1, 66:132], atol=1e-5) and not told_then[:, 0, 66:132].any()
+    assert torch.equal(told_then[:, 1:, 258:], rows[:, :-1, 258:])
+    noised = rows.clone()
+    noised[:, 11:] += torch.randn_like(noised[:, 11:])
+    assert torch.equal(told_by_then(noised, PAIR)[:, :11], told_then[:, :11])
+
+
+def test_no_frame_of_an_online_reaction_reads_a_later_one_of_the_action(online, actor):
+    (made,) = online.react([request(actor, 24, text=TEXT)])
+    for now in (0, 3, 9, 20):
+        noised = actor.clone()
+        noised[now + 1 :] += torch.randn_like(noised[now + 1 :])
+        noised[now, 66:132], noised[now, 258:] = 9.0, 9.0  # what tells of the step to the frame after
+        (other,) = online.react([request(noised, 24, text=TEXT)])
+        assert torch.equal(other[: now + 1], made[: now + 1]), now
+        assert now >= 20 or not torch.allclose(other[now + 5 :], made[now + 5 :], atol=1e-3)
+    whole = tiny()
+    (made,), (other,) = (whole.react([request(each, 24)], SHORT) for each in (actor, noised))
+    assert not torch.allclose(made[:9], other[:9], atol=1e-4)  # which a reaction to the whole action does
+
+
+def test_a_stream_makes_four_frames_of_every_four_and_what_is_made_at_once(online, actor):
+    (made,) = online.react([request(actor, 24, text=TEXT)])
+    pieces = list(online.stream(actor.split(4), Request(TEXT, 0, 3)))
+    assert [tuple(piece.shape) for piece in pieces] == [(4, 262)] * 6
+    assert torch.allclose(torch.cat(pieces), made, atol=1e-4)
+    together = online.react([request(actor.flip(0), 9, 5), request(actor, 24, text=TEXT)])
+    assert torch.allclose(together[1], made, atol=1e-4) and together[0].shape == (9, 262)
+    with pytest.raises(ValueError, match="1 actions of 1 to 4 frames"):
+        next(online.stream([actor[:5]], Request("", 0)))
+    with pytest.raises(ValueError, match="as a whole: train one with --preset online"):
+        next(tiny().stream([actor[:4]], Request("", 0)))
+
+
+def test_an_online_reaction_stands_where_its_actor_does(online, actor):
+    """Turned and moved, the action is answered by the same reaction, turned and moved."""
+    other = moved(actor, replace(PAIR, kind="interhuman_person"), 1.2, (3.0, -2.0))
+    (made,), (elsewhere,) = (online.react([request(each, 20)]) for each in (actor, other))
+    expected = moved(made, replace(PAIR, kind="interhuman_person"), 1.2, (3.0, -2.0))
+    assert torch.allclose(elsewhere[:, :66], expected[:, :66], atol=2e-2)
+
+
+def test_pieces_are_learnt_after_the_models_own(online):
+    given = told(online, batch((16, 16, 16)))
+    terms = {before: online.loss(given, replace(draws(), step=torch.Generator().manual_seed(seed)))
+             for seed in range(6) for before in [int(torch.randint(2, (1,), generator=torch.Generator().manual_seed(seed)))]}
+    assert set(terms) == {0, 1} and {"denoising", "velocity", "semantics", "alignment", "discrimination"} <= terms[0].keys()
+    assert all(term.isfinite().all() for each in terms.values() for term in each.values())
+    trained = tiny(**ONLINE).train()
+    trained.loss(given, draws(progress=0.1))["loss"].backward()
+    idle = [name for name, parameter in trained.networks.named_parameters() if parameter.grad is None or not parameter.grad.any()]
+    assert not idle
+
+
+def test_latents_of_the_latest_piece(online):
+    given = batch()
+    actors, reactions = ([row[:n] for row, n in zip(half, given.lengths.tolist())] for half in given.motion.chunk(2, dim=-1))
+    one, other = online.embed_reactions(actors, reactions)
+    assert one.shape == other.shape == (3, 8) and one.isfinite().all() and other.isfinite().all()
+    longer = online.embed_reactions([torch.cat([actors[0][:1].repeat(9, 1), actors[0]])],
+                                    [torch.cat([reactions[0][:1].repeat(9, 1), reactions[0]])])  # fmt: skip
+    assert torch.allclose(longer[0][0], one[0], atol=1e-5)

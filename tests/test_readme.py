@@ -73,8 +73,8 @@ QUICK_PEOPLE = (
 )
 SHORTER |= {
     "python -m train.train_reaction": (
-        f"{QUICK_TRAIN} --encoder_dim 8 --encoder_layers 1 --encoder_heads 2 --encoder_ff_size 8 --semantic_dim 8 --latest_step 3 "
-        "--num_atomic_actions 4"
+        f"{QUICK_TRAIN} --encoder_dim 8 --encoder_layers 1 --encoder_heads 2 --encoder_ff_size 8 --semantic_dim 8 "
+        "--latest_step 3 --num_atomic_actions 4"
     ),
     "python -m sample.react": "--sampling_steps 2 --num_repetitions 1 --device cpu",
     "python -m train.train_in2in": QUICK_PEOPLE,

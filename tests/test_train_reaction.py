@@ -62,6 +62,20 @@ def test_it_trains_and_goes_on_as_if_it_had_never_stopped(pairs, trained, tmp_pa
     assert (trained / "step_000000004" / "known_texts.npz").is_file()
 
 
+def test_an_online_model_trains_goes_on_and_answers_in_time(pairs, tmp_path):
+    asked = {"context_len": 8, "pred_len": 4, "rollout": 2, "sampler": "ddim", "sampling_steps": 2, "eval_interval": 4}
+    run(options(pairs, tmp_path / "whole", **asked))
+    run(options(pairs, tmp_path / "parts", **asked, max_minutes=1e-9))
+    run(options(pairs, tmp_path / "parts", **asked))
+    assert len(total(tmp_path / "whole")) == 4 and total(tmp_path / "parts") == total(tmp_path / "whole")
+    model = from_pretrained(tmp_path / "whole")
+    assert model.config.online and model.config.max_frames == 9000
+    np.save(tmp_path / "long.npy", walk(400, fps=30.0).astype(np.float32))
+    react(["--actor", str(tmp_path / "long.npy"), "--model_path", str(tmp_path / "whole"), "--num_repetitions", "1",
+           "--output_dir", str(tmp_path / "made"), *QUICK])  # fmt: skip
+    assert read_results(tmp_path / "made").motions[0].joints.shape == (2, 400, 22, 3)
+
+
 def test_either_person_acts_from_the_origin_facing_ahead_and_both_move_as_one(pairs, tmp_path):
     made = recipe_of(options(pairs, tmp_path))
     starts, apart = [], []

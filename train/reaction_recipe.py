@@ -10,11 +10,12 @@ import torch
 from data_loaders.atomic_actions import AtomicActions, fit_codebook, window_features
 from data_loaders.batches import CaptionBatches
 from data_loaders.corpus import Corpus
-from data_loaders.interaction_batches import InteractionDataset, Making
+from data_loaders.interaction_batches import MIN_FRAMES, InteractionDataset, Making
 from model.capabilities import Request
 from model.checkpoints import from_pretrained
 from model.lsremgm import LSReMGM
-from model.reaction import Reaction, require_pair, tokens_of
+from model.reaction import Reaction
+from model.reaction_base import require_pair, tokens_of
 from model.reaction_config import ReactionConfig
 from model.text_towers import load_text_encoder
 from protos.files import file_name
@@ -26,6 +27,7 @@ from train.options import SampledOptions
 from train.recipe import Recipe, begun_from, kept_statistics
 
 logger = logging.getLogger(__name__)
+ONLINE_FRAMES = 9000  # of an action that is answered piece by piece: five minutes at 30 a second
 EVERY = 8  # frames between the windows that a codebook is fitted to
 MOST_WINDOWS = 100_000  # evenly chosen ones of many: more change no centre
 OWN_NETWORKS = ("action_encoder.", "reaction_encoder.", "semantics.")  # of a reaction model
@@ -38,17 +40,20 @@ def reaction_recipe(corpus: Corpus, config: ReactionConfig, training: SampledOpt
     """How a model of `config` is trained, what data and texts decide being filled in here. Either person acts in half of the
     samples, in mirrored twins too.
 
-    config.max_frames: of the longest window. init_from: checkpoint of LS-ReMGM that a new run begins with. ValueError or OSError, in a user's words, for what cannot be
-    trained.
+    config.max_frames: of the longest window. init_from: checkpoint of LS-ReMGM that a new run begins with. ValueError or
+    OSError, in a user's words, for what cannot be trained.
     """
     require_pair(corpus.features)
+    config = config.resolved()
+    window = config.context_len + config.rollout * config.pred_len if config.online else config.max_frames
 
     def motions(split: str) -> InteractionDataset:
-        return InteractionDataset(corpus, split, MAKING, config.max_frames)
+        return InteractionDataset(corpus, split, MAKING, window, window if config.online else MIN_FRAMES)
 
     data = motions("train")
     statistics, begun = kept_statistics(corpus.statistics, training), begun_from(training)
-    config = replace(config.resolved(), features=corpus.features, max_frames=int(data.lengths.max()))
+    longest = ONLINE_FRAMES if config.online else int(data.lengths.max())
+    config = replace(config, features=corpus.features, max_frames=longest)
     encoders = {}
     if config.condition == "text":
         encoders["text"] = encoder = load_text_encoder(config.text_encoder, max_tokens=config.text_max_tokens or None)
@@ -89,7 +94,7 @@ def codebook(data: InteractionDataset, config: ReactionConfig, seed: int) -> Ato
     windows = []
     for rows in data.motions():
         people = features.joints(torch.from_numpy(np.array(rows, np.float32)))  # (P, T, J, 3)
-        windows.append(window_features(tokens_of(people, features.fps, config))[:, ::EVERY].flatten(0, 1).numpy())
+        windows.append(window_features(tokens_of(people, features.fps, config), config.online)[:, ::EVERY].flatten(0, 1).numpy())
     windows = np.concatenate(windows)
     chosen = windows[np.linspace(0, len(windows) - 1, min(len(windows), MOST_WINDOWS)).astype(int)]
     logger.info("%d atomic actions of %d windows", config.num_atomic_actions, len(chosen))

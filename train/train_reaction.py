@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 class ReactionOptions(ReactionConfig, SampledOptions):
     """What is trained, and on what."""
 
-    preset: Literal["published", "small"] = "published"
-    """Recipe that sets the defaults of the other flags: as the paper's, or a network for few recordings."""
+    preset: Literal["published", "small", "online"] = "published"
+    """Recipe that sets the defaults of the other flags: as the paper's, a network for few recordings, or one that reacts while
+    the action goes on, a few frames at a time."""
     dataset: str
     """Dataset folder of two people made by data_loaders.prepare, or a known name."""
     init_from: str = ""
