@@ -5,7 +5,8 @@ Latents are Gaussians N(mean, exp(log variance)), (B, C) each.
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+
+EPS = 1e-12  # the least length of a vector that has a direction
 
 
 def gaussian_kl(mean: Tensor, log_variance: Tensor, other_mean: Tensor | None = None,
@@ -30,8 +31,7 @@ def alike(summaries: Tensor, threshold: float) -> Tensor:
 
 def info_nce(logits: Tensor) -> Tensor:
     """Cross entropy of finding each row's own column and each column's own row, halved. van den Oord et al. 2018, Eq. 4."""
-    target = torch.arange(len(logits), device=logits.device)
-    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
+    return -(logits.log_softmax(1).diagonal().mean() + logits.log_softmax(0).diagonal().mean()) / 2
 
 
 def discrimination(action: Tensor, reaction: Tensor, excluded: Tensor | None = None, temperature: float = 0.1) -> Tensor:
@@ -47,4 +47,5 @@ def discrimination(action: Tensor, reaction: Tensor, excluded: Tensor | None = N
 def _cosines(a: Tensor, b: Tensor) -> Tensor:
     """Cosines (N, M) of rows of a (N, C) and b (M, C), float32 at least."""
     a, b = (x if x.dtype == torch.float64 else x.float() for x in (a, b))
-    return F.normalize(a, dim=-1, eps=1e-12) @ F.normalize(b, dim=-1, eps=1e-12).T
+    a, b = (x / x.norm(dim=-1, keepdim=True).clamp_min(EPS) for x in (a, b))
+    return a @ b.T

@@ -78,7 +78,7 @@ class Reaction(ReactionModel):
         check_lengths(lengths, self.features, config.max_frames)
         for request in requests:
             require_only(request, ("actor",), "this model does not take it")
-        actor = torch.stack([self.actor_of(request, max(lengths)) for request in requests])  # (B, T, D)
+        actor = torch.stack([self.acted(request, max(lengths)) for request in requests])  # (B, T, D)
         if config.online:
             stream = Stream(self, requests, decoding)
             made = torch.cat([stream(piece) for piece in actor.split(config.pred_len, dim=1)], dim=1)

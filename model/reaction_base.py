@@ -78,7 +78,7 @@ class ReactionModel(Model):
         absent = torch.tensor([not text.strip() for text in texts], device=self.device)
         return AskedText(None if bool(absent.all()) else self.encode_text(texts), absent)
 
-    def actor_of(self, request: Request, frames: int) -> Tensor:
+    def acted(self, request: Request, frames: int) -> Tensor:
         """Features (frames, D) of the one who acts, who goes on as in the last frame. ValueError where there is none."""
         actor, width = request.actor, self.features.width
         if actor is None:

@@ -161,5 +161,5 @@ PRESETS = {
     },
 }  # fmt: skip
 PRESETS["online"] = PRESETS["small"] | {
-    "context_len": 20, "pred_len": 4, "sampler": "ddim", "sampling_steps": 4, "spacing": "trailing", "guidance_reaction": 1.0,
+    "context_len": 20, "pred_len": 4, "sampler": "ddim", "sampling_steps": 2, "spacing": "trailing", "guidance_reaction": 1.0,
 }  # fmt: skip

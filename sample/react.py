@@ -1,5 +1,6 @@
 """python -m sample.react --actor motion.npy --model_path FOLDER: what somebody does in answer to the motion of another."""
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,8 @@ from model.capabilities import Decoding, Guidance
 from protos.flags import GUIDANCE
 from protos.options import KNOWN_BY_CHECKPOINT, command, run_command
 from sample.generation import REACTION, DecodingSettings, RunSettings
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +52,9 @@ def run(options: ReactOptions) -> None:
     (joints,) = read_people(options.actor, features.body, features.fps, options, persons=1)
     actor = actor_of(joints, features, model.config.max_frames, str(options.actor))
     require_total([len(actor.joints)], options.num_repetitions)
-    if text:
+    if text and not model.config.reads_text:
+        log.warning("this model reads no text: the prompt changes nothing but the files' names")
+    elif text:
         warn_unknown(unknown_prompts(checkpoint, [text], model))
     decoding = options.decoding(options.batch_size)
     write_made(lambda rows: reactions_to(model, actor, rows, decoding), [Request(text, len(actor.joints))], options, checkpoint,

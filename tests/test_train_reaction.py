@@ -11,9 +11,12 @@ from data_loaders.corpus import Corpus
 from data_loaders.features import FeaturesMismatch, Statistics
 from data_loaders.interhuman_features import placement
 from data_loaders.motion_files import read_results
+from model.capabilities import Guidance
 from model.checkpoints import from_pretrained, save_pretrained
 from model.lsremgm import LSReMGM
 from model.lsremgm_config import LSReMGMConfig
+from model.reaction_config import PRESETS
+from protos.options import parse
 from protos.reading import FileError
 from sample.react import main as react
 from tests.pairs import PAIRS, REACTION_SIZES, pair_corpus
@@ -41,7 +44,7 @@ def options(dataset: Path, folder: Path, **changes) -> ReactionOptions:
 @pytest.fixture(scope="module")
 def trained(pairs, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("reaction") / "run"
-    run(options(pairs, folder, eval_interval=4, latent_rise=1.0))
+    run(options(pairs, folder, eval_interval=4, sample_interval=4, latent_rise=1.0))
     return folder
 
 
@@ -60,6 +63,20 @@ def test_it_trains_and_goes_on_as_if_it_had_never_stopped(pairs, trained, tmp_pa
     assert model.features == PAIRS and model.config.num_atomic_actions == 5 and model.config.max_frames > 60
     assert model.networks["semantics"].codebook.abs().sum() > 0
     assert (trained / "step_000000004" / "known_texts.npz").is_file()
+    videos = sorted(path.name for path in (trained / "samples" / "step_000000004").glob("*.mp4"))
+    assert len(videos) == 3 and videos[0].startswith("reaction00_")  # of all motions of the val split
+
+
+def test_flags_of_ablations_and_presets():
+    common = ["--save_dir", "x", "--dataset", "y"]
+    chosen = parse(ReactionOptions, [*common, "--preset", "online", "--no_semantics", "--no_alignment"], presets=PRESETS)
+    assert (chosen.semantics, chosen.alignment, chosen.regularisation) == (False, False, True)
+    assert chosen.online and chosen.resolved().pred_len == 4 and chosen.latent_dim == PRESETS["small"]["latent_dim"]
+    plain = parse(ReactionOptions, common, presets=PRESETS)
+    assert (plain.num_steps, plain.weight_decay, plain.diffusion_steps, plain.batch_size) == (500_000, 2e-5, 50, 64)
+    assert not plain.online and plain.guidance == Guidance(2.5, action=1.5)
+    with pytest.raises(ValueError, match="context_len 10 must be a multiple of pred_len 4"):
+        ReactionOptions(save_dir="x", dataset="y", context_len=10, pred_len=4)
 
 
 def test_an_online_model_trains_goes_on_and_answers_in_time(pairs, tmp_path):

@@ -129,7 +129,7 @@ def write_reactions(folder: Path, model: Reaction, data: InteractionDataset, pro
     items = [data.item(int(index), 0, seed) for index in chosen]
     texts = [prompts[i] if prompts else item.text for i, item in enumerate(items)]
     requests = [
-        Request(text, len(item.motion), derive_seed(seed, "reaction", i), actor=torch.from_numpy(item.motion[:, :width]))
+        Request(text, min(len(item.motion), model.config.max_frames), derive_seed(seed, "reaction", i), actor=torch.from_numpy(item.motion[:, :width]))
         for i, (item, text) in enumerate(zip(items, texts))
     ]
     for i, (item, motion) in enumerate(zip(items, reactions_for(model, requests))):
