@@ -125,11 +125,12 @@ def write_reactions(folder: Path, model: Reaction, data: InteractionDataset, pro
     from visualize.video import write_video
 
     chosen = np.linspace(0, len(data) - 1, min(len(data), len(prompts) or NUM_PROMPTS)).astype(int)
-    width = model.features.width
+    width, longest = model.features.width, model.config.max_frames
     items = [data.item(int(index), 0, seed) for index in chosen]
     texts = [prompts[i] if prompts else item.text for i, item in enumerate(items)]
     requests = [
-        Request(text, min(len(item.motion), model.config.max_frames), derive_seed(seed, "reaction", i), actor=torch.from_numpy(item.motion[:, :width]))
+        Request(text, min(len(item.motion), longest), derive_seed(seed, "reaction", i),
+                actor=torch.from_numpy(item.motion[:, :width]))
         for i, (item, text) in enumerate(zip(items, texts))
     ]
     for i, (item, motion) in enumerate(zip(items, reactions_for(model, requests))):
