@@ -70,8 +70,8 @@ def canonicalise(joints: Tensor, skeleton: Skeleton, floor: Floor = "person", su
 
 
 def brought_back(joints: np.ndarray, start: Placement, floor: float) -> np.ndarray:
-    """Joints (T, J, 3) out of the frame in which somebody starts at the origin facing +Z, back to where that one starts, the floor
-    `floor` metres high: the inverse of `canonicalise`."""
+    """Joints (T, J, 3) out of the frame in which somebody starts at the origin facing +Z, back to where that one starts, with the
+    floor `floor` metres high: the inverse of `canonicalise`."""
     layout = torch.from_numpy(joints).transpose(-1, -2)  # (T, 3, J)
     turned = headings.turn(layout, start.facing.conj().resolve_conj()).transpose(-1, -2)
     return (turned + start.origin + turned.new_tensor((0.0, floor, 0.0))).numpy()

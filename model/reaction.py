@@ -1,21 +1,20 @@
 """The reaction model of LS-ReMGM (IEEE TMM 2025) as one object: what one person does in answer to another.
 
-No code or weights of it are published. This is a realisation by diffusion of what the paper tells: an action and its reaction have
-latents that are kept regular, alike, and apart from those of other interactions; a reaction is made from a latent of the action
-and from its semantics.
+No code or weights of it are published. This is a realisation by diffusion of what the paper tells: an action and its reaction
+have latents that are kept regular, alike, and apart from those of other interactions; a reaction is made from a latent of the
+action and from its semantics.
 """
 
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from data_loaders.corpus import Batch
-from data_loaders.features import FeaturesMismatch, Statistics
+from data_loaders.features import Features, FeaturesMismatch, Statistics
 from data_loaders.motion_semantics import Scheme, changes, levels, normalised
 from diffusion.gaussian import Denoise, Diffusion
 from diffusion.guidance import pass_weights, stack_conditions, weighted
@@ -28,7 +27,7 @@ from model.in2in import standing_still
 from model.layers import Posterior
 from model.lsremgm import check_lengths, run, smooth
 from model.model import Draws, Model, require_only
-from model.reaction_config import SEMANTIC_TOKENS, InteractionTerms, ReactionConfig
+from model.reaction_config import SEMANTIC_TOKENS, ReactionConfig
 from model.reaction_network import Action, LatentEncoder, ReactionDenoiser, SemanticReader
 from model.text_encoders import TextEncoder, TextFeatures
 from model.text_towers import load_text_encoder
@@ -48,9 +47,7 @@ class Reaction(Model):
                  text_encoder: TextEncoder | None = None):
         """text_encoder replaces the frozen one that the configuration names. FeaturesMismatch for features of one person."""
         config = config.resolved()
-        if config.features.persons != 2:
-            raise FeaturesMismatch(f"a reaction is learnt from two people, '{config.features.kind}' is of "
-                                   f"{config.features.persons}: prepare recordings of pairs")  # fmt: skip
+        require_pair(config.features)
         width = config.features.width
         networks = {"semantics": SemanticReader(config)} if config.num_semantics else {}
         networks |= {f"{name}_encoder": LatentEncoder(config, width) for name in ("action", "reaction")}
@@ -84,10 +81,7 @@ class Reaction(Model):
     def tell(self, joints: Tensor, mask: Tensor) -> Tensor:
         """Tokens and atomic actions (B, T, N) of joints (B, T, J, 3) in metres; tokens alone for a model without the latter."""
         with torch.autocast(joints.device.type, enabled=False):  # bfloat16 would move tokens by many levels
-            scheme = Scheme(self.config.semantic_levels)
-            found = levels(joints.float(), self.features.fps, scheme)
-            delta = self.config.semantic_delta
-            tokens = 2 * changes(found).float() / scheme.levels if delta else normalised(found, scheme.levels)
+            tokens = tokens_of(joints, self.features.fps, self.config)
             if not self.config.tells_actions:
                 return tokens
             return torch.cat([tokens, self.networks["semantics"].assign(tokens, mask.sum(1))], dim=-1)
@@ -244,6 +238,21 @@ class Reaction(Model):
             return self.denoiser(x, t, action, features, mask, drop=drop, drop_text=drop_text)[0].to(x.dtype)
 
         return weighted(denoise, list(weights.values()))
+
+
+def require_pair(features: Features) -> None:
+    """FeaturesMismatch unless features are of two people."""
+    if features.persons != 2:
+        raise FeaturesMismatch(f"a reaction is learnt from two people, '{features.kind}' is of {features.persons}: prepare "
+                               "recordings of pairs")  # fmt: skip
+
+
+def tokens_of(joints: Tensor, fps: float, config: ReactionConfig) -> Tensor:
+    """Tokens (..., T, 165) in (-1, 1) of joints (..., T, J, 3) in metres: levels, or by how many levels these change."""
+    found = levels(joints, fps, Scheme(config.semantic_levels))
+    if config.semantic_delta:
+        return changes(found).float() / config.semantic_levels
+    return normalised(found, config.semantic_levels)
 
 
 def action_share(progress: float, rise: float) -> float:

@@ -129,7 +129,7 @@ class ReactionConfig(ReactionStrengths, InteractionTerms, LatentTerms, Encoders,
 PRESETS = {
     "published": {},
     "small": {
-        "latent_dim": 192, "ff_size": 512, "num_layers": 5, "encoder_dim": 96, "encoder_layers": 2, "encoder_ff_size": 256,
+        "latent_dim": 192, "ff_size": 512, "num_layers": 4, "encoder_dim": 96, "encoder_layers": 2, "encoder_ff_size": 256,
         "semantic_dim": 128,
     },
 }  # fmt: skip

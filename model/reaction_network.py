@@ -1,5 +1,5 @@
-"""The networks that the reaction model adds to LS-ReMGM's: what is made of an action's semantics, encoders of action and reaction,
-and a denoiser that reads both. Without effect at first, so that the weights of a text-to-motion model may be begun from.
+"""The networks that the reaction model adds to LS-ReMGM's: what is made of an action's semantics, encoders of action and
+reaction, and a denoiser that reads them. Without effect at first, so that a text-to-motion model's weights may be begun from.
 """
 
 from dataclasses import dataclass, replace

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from data_loaders.corpus import Motion
 
 log = logging.getLogger(__name__)
-STARTER, TMR = (Path(__file__).resolve().parents[1] / "checkpoints" / name for name in ("starter", "tmr"))  # come with the code
+CHECKPOINTS = Path(__file__).resolve().parents[1] / "checkpoints"
+STARTER, TMR, REACTION = (CHECKPOINTS / name for name in ("starter", "tmr", "reaction"))  # come with the code
 PROMPTS_FILE = "prompts.txt"
 LONGEST_PROMPT = 10_000  # characters; text encoders read the first few hundred
 LARGEST_FILE = 64 << 20  # bytes of a file of prompts
@@ -351,8 +352,9 @@ def write_motions(
 ) -> None:
     """Everything a sampling run leaves behind: its results, and each motion as joints/prompt##_rep##.npy.
 
-    `motions` in the order of the rows. reaction: whether the second of two people answers the first. video: prompt##_rep##.mp4, prompt##.mp4 with the repetitions side by side, prompt##.png
-    as a strip; gif: prompt##_rep##.gif beside them; html: prompt##.html, a page to turn and to step through.
+    `motions` in the order of the rows. video: prompt##_rep##.mp4, prompt##.mp4 with the repetitions side by side, prompt##.png
+    as a strip; gif: prompt##_rep##.gif beside them; html: prompt##.html, a page to turn and to step through. reaction: whether
+    the second of two people answers the first.
     """
     from tqdm import tqdm
 
@@ -387,8 +389,10 @@ def write_run(model: Generates, requests: Sequence[Request], settings: RunSettin
     return write_made(lambda rows: motions_for(model, rows, decoding), requests, settings, checkpoint, what)
 
 
-def write_made(make: "Callable[[Sequence[Request]], Sequence[Motion]]", requests: Sequence[Request], settings: RunSettings,
-               checkpoint: Path, what: str, reaction: bool = False) -> Path:
+def write_made(
+    make: "Callable[[Sequence[Request]], Sequence[Motion]]", requests: Sequence[Request], settings: RunSettings, checkpoint: Path,
+    what: str, reaction: bool = False,
+) -> Path:  # fmt: skip
     """Writes the motions that `make` makes of the requests, with seeds and repetitions as the settings say, into a folder named
     after the checkpoint and after `what` is made. A run that fails leaves no folder. reaction: as `write_motions` takes it."""
     name = file_name(checkpoint.name if checkpoint.is_dir() else checkpoint.parent.name)

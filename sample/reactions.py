@@ -57,7 +57,8 @@ def actor_of(joints: np.ndarray, features: Features, longest: int, name: str) ->
 
 
 def reactions_for(model: Reacts, requests: Sequence[Request], decoding: Decoding = OWN, progress: bool = True) -> list[Motion]:
-    """A Motion for each request, joints (2, frames, J, 3) of the actor and of who reacts, in the world of the actor's features."""
+    """A Motion for each request, joints (2, frames, J, 3) of the actor and of who reacts, in the world of the actor's
+    features."""
     import torch
 
     made = in_batches(lambda some: model.react(some, decoding), requests, decoding.batch_size, progress)

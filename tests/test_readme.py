@@ -72,6 +72,11 @@ QUICK_PEOPLE = (
     "--diffusion_steps 5 --sampling_steps 2 --max_positions 400 --warmup_steps 1 --device cpu"
 )
 SHORTER |= {
+    "python -m train.train_reaction": (
+        f"{QUICK_TRAIN} --encoder_dim 8 --encoder_layers 1 --encoder_heads 2 --encoder_ff_size 8 --semantic_dim 8 --latest_step 3 "
+        "--num_atomic_actions 4"
+    ),
+    "python -m sample.react": "--sampling_steps 2 --num_repetitions 1 --device cpu",
     "python -m train.train_in2in": QUICK_PEOPLE,
     "python -m sample.interact": "--sampling_steps 2 --motion_length 1 --device cpu",
     "python -m train.train_interclip": (
