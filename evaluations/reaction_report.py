@@ -7,6 +7,7 @@ from evaluations import interaction_measures
 from evaluations.metrics import Interval
 from evaluations.metrics_report import HEADINGS, published_rows
 from evaluations.physics import MEASURES, physics_table
+from evaluations.reaction_set import MEAN_POSE, MIRROR, NEAREST, SHUFFLED
 from evaluations.reactions import ERRORS, JUDGED, Reactions
 from evaluations.report import Report, percent, table
 
@@ -18,6 +19,11 @@ COLUMNS = {
 PUBLISHED_COLUMNS = {"fid": "FID ↓", "diversity": "Diversity →", "multimodality": "MModality ↑", "mpjpe": "MPJPE ↓",
                      "mpjve": "MPJVE ↓", "contacts": "M-Cons ↑"}  # fmt: skip
 MANY, FEW = 100, "So few motions make a poor estimate of FID."
+WITHOUT_MODEL = (
+    f"{SHUFFLED}: as it stood to its own actor. {MEAN_POSE}: of all training people, in every frame as far ahead of the actor as "
+    f"training people are apart. {NEAREST}: the reaction to the training action whose joints are nearest, moved along with the "
+    f"actor. {MIRROR}: in a mirror half as far ahead, which stays where it is."
+)
 ELSEWHERE = ("Measured elsewhere, on other data and by another judge than the tables above, so that no row can be compared with "
              "them; units of MPJPE and MPJVE are not stated there, and M-Cons is not defined.")  # fmt: skip
 
@@ -32,6 +38,7 @@ def reaction_report(found: Reactions, lines: Sequence[Sequence[object]] = ()) ->
         f"segment averaged first; the least MPJPE of {found.samples} is that of the best sample. Where no "
         f"joints touch in the recorded one, which holds of {found.untouched} of the {sets} recorded ones, F1 is 1 or 0.",
         *([judged_by(found, sets)] if found.evaluator else []),
+        *([WITHOUT_MODEL] if NEAREST in found.rows else []),
         f"The model {'is told' if found.text else 'is not told'} what the two do.",
     ]  # fmt: skip
     if found.beside:

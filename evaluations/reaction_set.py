@@ -26,6 +26,7 @@ SHUFFLED, NEAREST = "reaction of another pair", "nearest training segment"
 MEAN_POSE, MIRROR = "mean pose that faces the actor", "mirror image of the actor"
 STRIDE = 0.5  # seconds between the windows of a training clip that are looked at
 LOOKED_AT, CANDIDATES = 16, 8  # frames of a window that choose, and windows that all frames choose from
+MOST_POSES = 100_000  # frames that are averaged
 MOST_WINDOWS = 20_000  # of a training split; with more to look at, they begin farther apart
 
 
@@ -93,25 +94,46 @@ class TrainingPairs:
 
     def __init__(self, corpus: Corpus, floor: Floor):
         """FileNotFoundError or ValueError where the dataset has no train split that can be used."""
-        data = InteractionDataset(corpus, "train", Making(exchange=False), mirror=False)
-        self.features, self.floor = corpus.features, floor
-        self.rows = [torch.from_numpy(np.array(corpus[each.clip][each.start : each.stop], np.float32)) for each in data.examples]
-        self.joints = [self.features.joints(rows) for rows in self.rows]  # (2, T, J, 3) each
+        self.corpus, self.features, self.floor = corpus, corpus.features, floor
+        self.examples = InteractionDataset(corpus, "train", Making(exchange=False), mirror=False).examples
+        self.lengths = np.array([each.stop - each.start for each in self.examples])
+        self.begin = np.cumsum(self.lengths) - self.lengths  # of each in `joints`
+        self.joints = torch.cat([self.features.joints(self.rows(k, 0, None)) for k in range(len(self.examples))], dim=1)
+
+    def rows(self, example: int, start: int, frames: int | None) -> Tensor:
+        """Features (T, 2 * width) of a described stretch from one of its frames on."""
+        each = self.examples[example]
+        stop = each.stop if frames is None else each.start + start + frames
+        return torch.from_numpy(np.array(self.corpus[each.clip][each.start + start : stop], np.float32))
+
+    @cached_property
+    def some(self) -> Tensor:
+        """Joints (2, N, J, 3) of frames all over the split, not too many to average."""
+        return self.joints[:, :: max(1, self.joints.shape[1] // MOST_POSES)]
 
     @cached_property
     def distance(self) -> float:
         """Mean distance of the pelvises over the floor, metres."""
-        apart = [(both[0, :, 0] - both[1, :, 0])[:, [0, 2]].norm(dim=-1) for both in self.joints]
-        return torch.cat(apart).mean().item()
+        return (self.some[0, :, 0] - self.some[1, :, 0])[:, [0, 2]].norm(dim=-1).mean().item()
 
     @cached_property
     def pose(self) -> Tensor:
         """Mean joints (J, 3) of all people, the pelvis over the origin, facing +Z."""
-        body = self.features.body
-        return torch.cat([from_their_start(both.flatten(0, 1)[:, None], body)[:, 0] for both in self.joints]).mean(0)
+        return from_their_start(self.some.flatten(0, 1)[:, None], self.features.body).mean((0, 1))
+
+    @cached_property
+    def windows(self) -> tuple[Tensor, Tensor]:
+        """Frames of `joints` at which the windows begin that `nearest` looks at, and how many frames their stretches have left
+        there, (W,) each."""
+        stride = max(round(STRIDE * self.features.fps), -(-2 * int(self.lengths.sum()) // MOST_WINDOWS))
+        starts = [np.arange(0, length, stride) for length in self.lengths]
+        begin = np.concatenate([first + each for first, each in zip(self.begin, starts)])
+        left = np.concatenate([length - each for length, each in zip(self.lengths, starts)])
+        return torch.from_numpy(begin), torch.from_numpy(left)
 
     def mean_pose(self, segment: Segment) -> Tensor:
-        """A reaction (T, width): the mean pose, as far ahead of the actor as people are on average, facing the actor."""
+        """A reaction (T, width): the mean pose, in every frame as far ahead of the actor as people are on average, facing the
+        actor."""
         actor = all_frames(segment)
         _, forward, _ = body_axes(actor.numpy().astype(np.float64), self.features.fps)
         forward = torch.from_numpy(forward).float()  # (T+1, 3)
@@ -127,36 +149,24 @@ class TrainingPairs:
 
     def nearest(self, segment: Segment) -> Tensor:
         """The reaction (T, width) to the training action that is nearest by the mean distance of its joints, both from where they
-        start on, moved along with it. Shorter where no training segment is as long."""
-        frames = min(len(segment), max(map(len, self.rows)))
-        query = torch.from_numpy(segment.joints[0, :frames])
-        some = torch.linspace(0, frames - 1, min(LOOKED_AT, frames)).long()
-        found: list[tuple[float, int, int, int]] = []  # distance, clip, who acts, first frame
-        for clip, both in enumerate(self.joints):
-            if both.shape[1] < frames:
-                continue
-            starts = torch.arange(0, both.shape[1] - frames + 1, self.stride)
-            for person in range(2):
-                windows = both[person][starts[:, None] + some]  # (W, K, J, 3)
-                apart = (from_their_start(windows, self.features.body) - query[some]).norm(dim=-1).mean((1, 2))
-                found += [(gap, clip, person, start) for gap, start in zip(apart.tolist(), starts.tolist())]
-        found.sort()
+        start on, moved along with it. Shorter where no training stretch is as long."""
+        frames = min(len(segment), int(self.lengths.max()))
+        query, (begin, left) = torch.from_numpy(segment.joints[0, :frames]), self.windows
+        begin, looked_at = begin[left >= frames], torch.linspace(0, frames - 1, min(LOOKED_AT, frames)).long()
 
-        def gap(place: tuple[float, int, int, int]) -> float:
-            _, clip, person, start = place
-            window = self.joints[clip][person, None, start : start + frames]
-            return (from_their_start(window, self.features.body)[0] - query).norm(dim=-1).mean().item()
+        def apart(person: int, begin: Tensor, at: Tensor) -> Tensor:
+            found = from_their_start(self.joints[person][begin[:, None] + at], self.features.body)  # (W, K, J, 3)
+            return (found - query[at]).norm(dim=-1).mean((1, 2))
 
-        _, clip, person, start = min(found[:CANDIDATES], key=gap)
-        rows = self.rows[clip][start : start + frames]
-        rows = interhuman_features.exchanged(rows, self.features) if person else rows
+        roughly = torch.stack([apart(person, begin, looked_at) for person in range(2)]).flatten()  # (2 W,)
+        likely = roughly.topk(min(CANDIDATES, len(roughly)), largest=False).indices
+        exactly = [apart(int(k) // len(begin), begin[k % len(begin)][None], torch.arange(frames)).item() for k in likely]
+        best = int(likely[int(np.argmin(exactly))])
+        first = int(begin[best % len(begin)])
+        example = int(np.searchsorted(self.begin, first, side="right")) - 1
+        rows = self.rows(example, first - int(self.begin[example]), frames)
+        rows = interhuman_features.exchanged(rows, self.features) if best >= len(begin) else rows
         return interhuman_features.from_start(rows, self.features, self.floor)[:, self.features.width :]
-
-    @cached_property
-    def stride(self) -> int:
-        """Frames between the windows that `nearest` looks at."""
-        total = 2 * sum(map(len, self.rows))
-        return max(round(STRIDE * self.features.fps), -(-total // MOST_WINDOWS), 1)
 
 
 def all_frames(segment: Segment) -> Tensor:

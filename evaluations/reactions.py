@@ -116,7 +116,8 @@ def answers_without_model(segments: Sequence[Segment], corpus: Corpus, data: Int
     rows = {SHUFFLED: others} if all(others) else {}
     try:
         pairs = TrainingPairs(corpus, data.floor)
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError) as error:
+        log.warning("no answers out of a train split: %s", error)
         return rows
     by_pairs = {MEAN_POSE: pairs.mean_pose, NEAREST: pairs.nearest, MIRROR: pairs.mirror}
     return rows | {row: [[answer(each)] for each in segments] for row, answer in by_pairs.items()}

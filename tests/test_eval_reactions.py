@@ -33,7 +33,7 @@ from model.checkpoints import save_pretrained
 from model.reaction import Reaction
 from model.reaction_config import ReactionConfig
 from protos.options import run_command
-from tests.pairs import PAIRS, pair_corpus, tiny_in2in, tiny_interclip
+from tests.pairs import PAIRS, REACTION_SIZES, pair_corpus, tiny_in2in, tiny_interclip, tiny_reaction
 
 WIDTH = 262
 ALL_ROWS = [TRUTH, MADE, SHUFFLED, MEAN_POSE, NEAREST, MIRROR]
@@ -65,17 +65,8 @@ def judge(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory, corpus):
-    """Checkpoint folder of an untrained reaction model."""
-    config = ReactionConfig(
-        features=PAIRS, dataset=str(corpus.folder), condition="none", latent_dim=16, num_layers=1, num_heads=2, ff_size=16,
-        semantic_dim=16, num_atomic_actions=4, encoder_dim=8, encoder_layers=1, encoder_heads=2, encoder_ff_size=16,
-        diffusion_steps=10, latest_step=7,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("models") / "reacts"
-    save_pretrained(folder, Reaction(config, Statistics(corpus.mean, corpus.std, PAIRS)))
-    return folder
+def model(tmp_path_factory):
+    return tiny_reaction(tmp_path_factory.mktemp("models") / "reacts")
 
 
 @pytest.fixture
@@ -161,11 +152,10 @@ def test_the_nearest_training_segment_is_moved_along_with_the_actor(segments, pa
     assert abs(apart[0] - apart[1]) < 1.5  # not where it was recorded
 
 
-def test_a_training_split_that_is_shorter_answers_as_far_as_it_goes(segments, pairs):
-    short = TrainingPairs.__new__(TrainingPairs)
-    short.features, short.floor = pairs.features, pairs.floor
-    short.rows, short.joints = [each[:30] for each in pairs.rows], [each[:, :30] for each in pairs.joints]
-    assert len(short.nearest(segments[0])) == 30
+def test_a_training_split_that_is_shorter_answers_as_far_as_it_goes(corpus, data, pairs):
+    long = np.concatenate([data.motion(0, 0, 60)] * 2)
+    segment = replace(reaction_segments(data, 60)[0], rows=torch.from_numpy(long))
+    assert len(pairs.nearest(segment)) == max(corpus.lengths[corpus.split("train")]) < 120
 
 
 # ------------------------------------------------------------------------------------------------------------------ the command
@@ -270,8 +260,7 @@ def test_what_is_wrong_is_said_in_a_line(corpus, small_dataset, judge, model, tm
 
 def test_a_model_of_other_features_is_refused(options, corpus, tmp_path):
     other = replace(PAIRS, fps=20.0)
-    config = ReactionConfig(features=other, condition="none", latent_dim=16, num_layers=1, num_heads=2, ff_size=16,
-                            encoder_dim=8, encoder_layers=1, encoder_heads=2, encoder_ff_size=16, semantics=False)  # fmt: skip
+    config = ReactionConfig(**REACTION_SIZES, features=other, condition="none")
     save_pretrained(tmp_path / "other", Reaction(config, Statistics(corpus.mean, corpus.std, other)))
     with pytest.raises(ValueError, match="runs at fps"):
         evaluate(options(model_path=str(tmp_path / "other")))

@@ -64,7 +64,7 @@ SCENARIOS = (
              ("gallery/gallery.json", "gallery/texts-*.npy", "more/a.npy")),
     Scenario("extend a gallery", "sample.retrieve", f"encode_dataset {TMR} --motions in/more --gallery in/gallery", "gallery",
              ("gallery/gallery.json", "gallery/manifest.json", "more/a.npy"), ("gallery",)),
-    Scenario("describe a motion", "sample.describe", "in/joints.npy --output out.json", "motions", ("joints.npy",), weight=0.5),
+    Scenario("describe a motion", "sample.describe", "in/joints.npy --output out/said.json", "motions", ("joints.npy",), weight=0.5),
     Scenario("localise", "sample.retrieve",
              f"localize {TMR} --motion in/joints.npy --input_text in/prompts.txt --output_dir out", "motions",
              ("joints.npy", "prompts.txt"), weight=0.5),
@@ -129,6 +129,9 @@ SCENARIOS = (
     Scenario("judge two people", "evaluations.eval_interhuman",
              "--model_path real --dataset in/dataset --evaluator in/judge --replications 1 --device cpu --output_dir out",
              "people", ("judge/config.json", "judge/stats.npz", "dataset/corpus/captions.json"), weight=0.5),
+    Scenario("judge reactions", "evaluations.eval_interhuman",
+             "--task reaction --samples 1 --dataset in/dataset --evaluator in/judge --device cpu --output_dir out",
+             "people", ("judge/config.json", "dataset/corpus/features.npy", "dataset/train.txt"), weight=0.3),
     Scenario("what was fetched", "protos.fetch", "kit-ml", "fetched", ("checkpoints/fetched.json",),
              ("checkpoints/fetched.json",), cwd="in"),
 )  # fmt: skip
