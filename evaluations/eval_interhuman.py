@@ -75,14 +75,17 @@ def judge_reactions(options: EvalInterhumanOptions) -> "Reactions | None":
     from protos.outputs import Outputs
     from protos.processes import Processes
 
+    def outputs(folder: Path) -> Outputs:
+        return Outputs(folder, "report of reactions", overwrite=options.overwrite, flag="--output_dir")
+
+    wanted = options.output_dir and outputs(options.output_dir)  # refused before the work, where it is to be
     measured = measure_reactions(options, options, Processes(options.device), options.batch_size)
     if measured is None:
         return None
     found, lines = measured
     name = f"eval_reaction_{file_name(Path(found.what).name)}_{safe_name(found.dataset)}"
-    folder = options.output_dir or numbered_folder(Path("outputs") / name)
     report = reaction_report(found, lines)
-    report.write(Outputs(folder, "report of reactions", overwrite=options.overwrite, flag="--output_dir"))
+    report.write(wanted or outputs(numbered_folder(Path("outputs") / name)))
     print(report.markdown())
     return found
 

@@ -20,9 +20,9 @@ PUBLISHED_COLUMNS = {"fid": "FID ↓", "diversity": "Diversity →", "multimodal
                      "mpjve": "MPJVE ↓", "contacts": "M-Cons ↑"}  # fmt: skip
 MANY, FEW = 100, "So few motions make a poor estimate of FID."
 WITHOUT_MODEL = (
-    f"{SHUFFLED}: as it stood to its own actor. {MEAN_POSE}: of all training people, in every frame as far ahead of the actor as "
-    f"training people are apart. {NEAREST}: the reaction to the training action whose joints are nearest, moved along with the "
-    f"actor. {MIRROR}: in a mirror half as far ahead, which stays where it is."
+    f"{SHUFFLED}: as it stood to its own actor, of as many others as there are samples, or of all. {MEAN_POSE}: of all training "
+    f"people, in every frame as far ahead of the actor as training people are apart. {NEAREST}: the reaction to the training "
+    f"action whose joints are nearest, moved along with the actor. {MIRROR}: in a mirror half as far ahead, which stays where it is."
 )
 ELSEWHERE = ("Measured elsewhere, on other data and by another judge than the tables above, so that no row can be compared with "
              "them; units of MPJPE and MPJVE are not stated there, and M-Cons is not defined.")  # fmt: skip

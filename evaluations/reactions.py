@@ -99,7 +99,7 @@ def answers_of(model: Reacts, segments: Sequence[Segment], samples: int, seed: i
         for each in segments for k in range(samples)
     ]  # fmt: skip
 
-    def work(some: list[Request]) -> list[np.ndarray]:
+    def work(some: list[Request]) -> list[Tensor]:
         made = in_batches(lambda part: model.react(part, decoding), some, decoding.batch_size, progress)
         require_finite((bool(each.isfinite().all()) for each in made), model, some, decoding)
         return made
