@@ -22,7 +22,7 @@ MANY, FEW = 100, "So few motions make a poor estimate of FID."
 WITHOUT_MODEL = (
     f"{SHUFFLED}: as it stood to its own actor, of as many others as there are samples, or of all. {MEAN_POSE}: of all training "
     f"people, in every frame as far ahead of the actor as training people are apart. {NEAREST}: the reaction to the training "
-    f"action whose joints are nearest, moved along with the actor. {MIRROR}: in a mirror half as far ahead, which stays where it is."
+    f"action whose joints are nearest, moved along with the actor. {MIRROR}: in a mirror half as far ahead, which does not move."
 )
 ELSEWHERE = ("Measured elsewhere, on other data and by another judge than the tables above, so that no row can be compared with "
              "them; units of MPJPE and MPJVE are not stated there, and M-Cons is not defined.")  # fmt: skip
