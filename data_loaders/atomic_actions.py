@@ -64,10 +64,11 @@ def fit_codebook(features: Tensor | np.ndarray, count: int = NUM_ACTIONS, seed: 
     mean, std = features.mean(0), features.std(0)
     std[std < 1e-6] = 1.0  # what never changes tells nothing
     rows = (features - mean) / std
-    different = len(np.unique(rows.round(6), axis=0))
+    rng = np.random.default_rng(seed)
+    different = len(np.unique((rows @ rng.standard_normal(rows.shape[1])).round(6)))
     if different < count:
         log.warning("%d different windows: as many atomic actions instead of %d", different, count)
-    centres, _ = kmeans2(rows, min(count, different), iter=ITERATIONS, minit="++", seed=np.random.default_rng(seed))
+    centres, _ = kmeans2(rows, min(count, different), iter=ITERATIONS, minit="++", seed=rng)
     nearest = _squared_distances(torch.from_numpy(rows), torch.from_numpy(centres)).amin(-1)
     found = (mean, std, centres, nearest.mean().item())
     return AtomicActions(*(torch.tensor(each, dtype=torch.float32) for each in found))

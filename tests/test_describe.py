@@ -1,19 +1,23 @@
 """Motions in words: bands that do not flicker, phrases that hold of the motion, the command and what it refuses."""
 
 import json
+import re
 
 import numpy as np
 import pytest
+import torch
 
 from data_loaders.corpus import Motion
+from data_loaders.humanml_features import mirror_joints
 from data_loaders.motion_semantics import KINDS, PUBLISHED
 from data_loaders.motion_words import TRACKS, bands, describe, runs, timeline
 from protos.options import run_command
 from sample.describe import main
-from tests.synthetic import bvh_text, raise_hand, standing, turn, walk
+from tests.synthetic import bvh_text, raise_hand, standing, synthetic_clip, turn, walk, walk_in_a_curve
 from tests.synthetic_pairs import greeting, turned
 
 FPS = 30.0
+OTHER = {"left": "right", "right": "left"}
 
 
 def bending(degrees: float, frames: int = 90) -> np.ndarray:
@@ -58,6 +62,12 @@ def test_what_is_said_is_what_happens(joints, said, unsaid):
     found = phrases(joints)
     assert said <= found and not unsaid & found
     assert phrases(turned(joints, 100, 4, -2)) == found  # wherever and however the person stands
+
+
+def test_left_and_right_are_exchanged_in_a_mirror():
+    for joints in (raise_hand(60), walk_in_a_curve(60), *(synthetic_clip(90, PUBLISHED.body, seed) for seed in range(4))):
+        image = mirror_joints(torch.from_numpy(joints), PUBLISHED.body).numpy()
+        assert phrases(image) == {re.sub("left|right", lambda side: OTHER[side[0]], each) for each in phrases(joints)}
 
 
 def test_people_are_told_apart():
