@@ -217,6 +217,9 @@ class Copies:
             each[:, 2:66:3] += 1 + (request.seed % 7) / 100
         return made
 
+    def stream(self, actor, request, decoding):
+        yield from actor
+
     def embed_reactions(self, actors, reactions):
         return torch.zeros(len(actors), 2), torch.zeros(len(actors), 2)
 
