@@ -10,9 +10,10 @@ was trained on them; all others are written row by row.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -66,6 +67,14 @@ def canonicalise(joints: Tensor, skeleton: Skeleton, floor: Floor = "person", su
         height = lowest.quantile(sunk, dim=1, interpolation="lower") if sunk else lowest.amin(1)
         moved[..., 1] -= height[:, None, None]
     return moved.reshape(joints.shape)
+
+
+def brought_back(joints: np.ndarray, start: Placement, floor: float) -> np.ndarray:
+    """Joints (T, J, 3) out of the frame in which somebody starts at the origin facing +Z, back to where that one starts, with the
+    floor `floor` metres high: the inverse of `canonicalise`."""
+    layout = torch.from_numpy(joints).transpose(-1, -2)  # (T, 3, J)
+    turned = headings.turn(layout, start.facing.conj().resolve_conj()).transpose(-1, -2)
+    return (turned + start.origin + turned.new_tensor((0.0, floor, 0.0))).numpy()
 
 
 def foot_contacts(joints: Tensor, skeleton: Skeleton) -> Tensor:
@@ -190,6 +199,43 @@ def moved(x: Tensor, features: Features, angle: float, place: tuple[float, float
 def exchanged(x: Tensor, features: Features) -> Tensor:
     """Rows (T, persons * width) with the people in the opposite order, where they are."""
     return of_all(of_persons(x, features).flip(0))
+
+
+def seen_from(people: Tensor, start: Placement, features: Features) -> Tensor:
+    """Rows (B, T, width) of one person each in the frame in which what stands at `start` (B) stands at the origin facing +Z."""
+    return _turned_and_moved(people, features, start.facing, lambda places: places - start.origin[:, None, None], first=True)
+
+
+def back_from(people: Tensor, start: Placement, features: Features) -> Tensor:
+    """The inverse of `seen_from`."""
+    facing = start.facing.conj().resolve_conj()
+    return _turned_and_moved(people, features, facing, lambda places: places + start.origin[:, None, None], first=False)
+
+
+def _turned_and_moved(
+    people: Tensor, features: Features, facing: Tensor, move: Callable[[Tensor], Tensor], first: bool
+) -> Tensor:
+    """Rows (B, T, width) turned by facing (B,) and moved, first or last."""
+    blocks, made = features.blocks, people.clone()
+
+    def turn(vectors: Tensor) -> Tensor:  # (B, T, J, 3)
+        return headings.turn(vectors.permute(1, 2, 3, 0), facing).permute(3, 0, 1, 2)
+
+    places, steps = (people[..., blocks[name]].unflatten(-1, (-1, 3)) for name in ("positions", "velocities"))
+    places = turn(move(places)) if first else move(turn(places))
+    made[..., blocks["positions"]], made[..., blocks["velocities"]] = places.flatten(-2), turn(steps).flatten(-2)
+    return made
+
+
+def told_by_then(people: Tensor, features: Features) -> Tensor:
+    """Rows (B, T, width) of one person each as they are known at their own frames: velocities and contacts, which tell of the
+    step to the next frame, are those of the step before; nothing moves before the first."""
+    blocks, made = features.blocks, people.clone()
+    joints = people[..., blocks["positions"]].unflatten(-1, (-1, 3))
+    joints = torch.cat([joints[:, :1], joints], dim=1)  # (B, T + 1, J, 3)
+    made[..., blocks["velocities"]] = joints.diff(dim=1).flatten(-2)
+    made[..., blocks["contact"]] = foot_contacts(joints, features.body)
+    return made
 
 
 def mirrored(x: Tensor, features: Features) -> Tensor:

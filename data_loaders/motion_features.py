@@ -9,7 +9,7 @@ from data_loaders.features import Features
 from data_loaders.joint_mapping import load_mapping
 from data_loaders.mocap import checked_joints, read_joints, report_warnings, resample
 from data_loaders.motion_files import named_row, read_motion, run_results
-from data_loaders.skeleton import ALIASES
+from data_loaders.skeleton import ALIASES, Skeleton
 from data_loaders.sources import Reading, SourceClip
 from protos.reading import FileError, read_array
 
@@ -23,48 +23,67 @@ def read_features(path: Path, features: Features, reading: Reading, warnings: li
     their `fps`; .bvh. The results of a sampling run (`motions.npz`, `motions.npy`) hold several motions: `motions.npz#2` names
     the third. FileError says what is wrong with a file; what looks wrong is collected in `warnings`, or logged.
     """
-    path, skeleton, fps = Path(path), features.body, features.fps
-    file, _ = named_row(path)
-    if file.is_dir() or file.suffix.lower() not in SUFFIXES:
-        raise FileError(f"{path}: expected a motion file, one of {', '.join(SUFFIXES)}")
-    if not file.is_file():
-        raise FileError(f"{path}: no such file")
+    path, skeleton = Path(path), features.body
+    file = _motion_file(path)
     if file.suffix.lower() == ".npy" and (stored := _stored_features(file, features)) is not None:
         return stored
-    told: list[str] = []
+    people = read_people(path, skeleton, features.fps, reading, warnings, features.persons)
+    joints = people[0] if features.persons == 1 else people
+    return _finite(features.encode(joints).numpy(), path)
+
+
+def read_people(path: Path, skeleton: Skeleton, fps: float, reading: Reading, warnings: list[str] | None = None,
+                persons: int | None = None) -> np.ndarray:
+    """Joints (P, T, J, 3) in metres, Y up, at `fps` frames a second, of a file as `read_features` takes them, features but for
+    joints excepted, checked (`checked_joints`).
+
+    persons: how many are expected. FileError says what is wrong with a file.
+    """
+    file, told = _motion_file(path), []
     motion = read_motion(path, reading.motion_fps or fps)
     if motion is not None:
         rate = reading.motion_fps or motion.fps
-        people = [resample(each, rate, fps, str(path)) for each in _joints_of(motion, features, path)]
+        people = [resample(each, rate, fps, str(path)) for each in _joints_of(motion, skeleton, persons, path)]
         people = [checked_joints(each, skeleton, str(path), told) for each in people]
-        joints = people[0] if features.persons == 1 else np.stack(people)
-    elif features.persons > 1:
-        raise FileError(f"{path}: holds one person, this model reads {features.persons}: expected joints ({features.persons}, "
+    elif file.suffix.lower() == ".npy":
+        raise FileError(f"{path}: a table of features, expected joints (frames, {skeleton.num_joints}, 3) in metres")
+    elif persons not in (None, 1):
+        raise FileError(f"{path}: holds one person, this model reads {persons}: expected joints ({persons}, "
                         f"frames, {skeleton.num_joints}, 3) as .npy, or the results of a run")  # fmt: skip
     elif skeleton.name != "humanml":
         raise FileError(f"{path}: {file.suffix} files are read as joints of humanml, this model reads those of {skeleton.name}")
     else:
         mapping = load_mapping(reading.mapping) if reading.mapping else None
         kind = "bvh" if file.suffix.lower() == ".bvh" else "amass"
-        joints = read_joints(SourceClip(path.stem, path, kind), fps, reading.body_model, mapping, warnings=told)
+        people = [read_joints(SourceClip(path.stem, path, kind), fps, reading.body_model, mapping, warnings=told)]
     report_warnings(str(path), told, warnings)
-    if joints.shape[-3] < 2:
-        raise FileError(f"{path}: {joints.shape[-3]} frames at {fps:g} per second, expected at least 2")
-    return _finite(features.encode(joints).numpy(), path)
+    if len(people[0]) < 2:
+        raise FileError(f"{path}: {len(people[0])} frames at {fps:g} per second, expected at least 2")
+    return np.stack(people)
 
 
-def _joints_of(motion: Motion, features: Features, path: Path) -> np.ndarray:
-    """Joints (P, T, J, 3) of as many persons as the features have; hands beyond those of the skeleton are left out. FileError for
+def _motion_file(path: Path) -> Path:
+    """The file in which a motion lies. FileError where it is none, or not there."""
+    file, _ = named_row(path)
+    if file.is_dir() or file.suffix.lower() not in SUFFIXES:
+        raise FileError(f"{path}: expected a motion file, one of {', '.join(SUFFIXES)}")
+    if not file.is_file():
+        raise FileError(f"{path}: no such file")
+    return file
+
+
+def _joints_of(motion: Motion, skeleton: Skeleton, persons: int | None, path: Path) -> np.ndarray:
+    """Joints (P, T, J, 3) of as many persons as are expected; hands beyond those of the skeleton are left out. FileError for
     other motions."""
-    joints, skeleton = motion.joints, features.body
-    if len(joints) != features.persons:
-        raise FileError(f"{path}: {len(joints)} persons, this model reads {'one' if features.persons == 1 else features.persons}")
+    joints = motion.joints
+    if persons not in (None, len(joints)):
+        raise FileError(f"{path}: {len(joints)} persons, this model reads {'one' if persons == 1 else persons}")
     more = joints.shape[2] - skeleton.num_joints
     if more < 0 or (more and not skeleton.left_hand):
-        raise FileError(f"{path}: {joints.shape[2]} joints, this model reads the {skeleton.num_joints} of {skeleton.name}")
+        raise FileError(f"{path}: {joints.shape[2]} joints, expected the {skeleton.num_joints} of {skeleton.name}")
     named = ALIASES.get(motion.skeleton.lower(), motion.skeleton)
     if named and named != skeleton.name:
-        raise FileError(f"{path}: motions of {motion.skeleton[:40]!r}, this model reads those of {skeleton.name}")
+        raise FileError(f"{path}: motions of {motion.skeleton[:40]!r}, expected those of {skeleton.name}")
     return joints[:, :, : skeleton.num_joints]
 
 

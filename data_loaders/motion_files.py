@@ -63,9 +63,10 @@ class Results:
         return [motion.captions[0] if motion.captions else "" for motion in self.motions]
 
 
-def write_results(folder: Path, motions: Sequence[Motion], num_samples: int) -> Path:
+def write_results(folder: Path, motions: Sequence[Motion], num_samples: int, reaction: bool = False) -> Path:
     """Writes motions.npz, motions.txt, motions_len.txt, and motions.npy (the dict that published tools read), whose path it
-    returns; of two persons also p1.npy and p2.npy, such a dict each. Shorter motions are padded with their last frame.
+    returns; of two persons also p1.npy and p2.npy, such a dict each. Shorter motions are padded with their last frame. reaction:
+    what the first person does, whom the second answers, is also `action_motion` (rows, J, 3, T).
 
     All are of one skeleton, frame rate and number of persons. Each file is complete or absent.
     """
@@ -79,6 +80,8 @@ def write_results(folder: Path, motions: Sequence[Motion], num_samples: int) -> 
         "motion": people[:, 0] if persons == 1 else people, "text": results.texts, "lengths": lengths, "num_samples": num_samples,
         "num_repetitions": results.num_repetitions, "unit": "metre", "fps": first.fps, "skeleton": first.skeleton,
     }  # fmt: skip
+    if reaction:
+        content["action_motion"] = np.ascontiguousarray(people[:, 0])
     with atomic_file(folder / "motions.npz") as file:
         np.savez(file, **{**content, "text": np.array(results.texts, dtype=np.str_)})
     write_atomically(folder / "motions.txt", "".join(f"{' '.join(text.split())}\n" for text in results.texts))

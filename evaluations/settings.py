@@ -69,6 +69,19 @@ class EvaluationSettings(ProtocolSettings, DecodingSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ReactionSettings:
+    """With --task reaction: one of two people acts, the other answers"""
+
+    task: Literal["text", "reaction"] = "text"
+    """text: motions of both, made of captions; reaction: what one answers to what the other does, either person of a test segment
+    acting in turn, beside answers that need no model (--eval_mode does not matter)."""
+    samples: Annotated[int, Range(1, 10_000)] = 10
+    """Reactions of each action: MPJPE is the mean over them, and the least beside it."""
+    with_text: bool = False
+    """Tell the model what the two do, as well."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class InteractionSettings(EvaluationSettings):
     """What two people do: what is judged, and how."""
 

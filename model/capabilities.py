@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
@@ -51,12 +51,13 @@ class ReadsWords(Protocol):
 @dataclass(frozen=True)
 class Guidance:
     """How strongly the motion of several people follows texts: all of them together, the one about all people, those about one
-    each. None: as the model's configuration says.
+    each; and a reaction the action. None: as the model's configuration says.
     """
 
     together: float | None = None
     interaction: float | None = None
     individual: float | None = None
+    action: float | None = None
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,8 @@ class Request:
     with `individual_texts` about each, else these follow from it (model/individual_texts.py). What else may be given has no
     batch axis: `motion` (T, F) in feature units with `keep` (T, F or 1) True where it stays, an edit; `prefix` (context, F) in
     feature units, how the motion begins, part of the result with `include_prefix`; `target`, where it ends, (8, 3) and (8,);
-    `action`, the number of an action.
+    `action`, the number of an action; `actor` (T, D), what the other one does, features of one person in the world in which the
+    reaction is made: the actor starts at the origin and faces +Z.
     """
 
     text: str | Sequence[str]
@@ -80,6 +82,7 @@ class Request:
     target: TargetLocation | None = None
     action: int | None = None
     individual_texts: tuple[str, str] | None = None
+    actor: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -129,3 +132,20 @@ class Generates(Protocol):
 
     def completed(self, made: Tensor) -> Tensor:
         """Features (T, D) of full width of one of them: the same, unless it makes only some of the columns."""
+
+
+@runtime_checkable
+class Reacts(Protocol):
+    """Makes what one person does in answer to another. Its configuration says `features`, of both, `max_frames`, whether it
+    `reads_text`, and its `guidance`."""
+
+    def react(self, requests: Sequence[Request], decoding: Decoding = OWN) -> list[Tensor]:
+        """Features [(frames, D)] in their units of the one who reacts, in the actor's world, of requests that hold the `actor`.
+        An empty text is none. ValueError for what it cannot take."""
+
+    def stream(self, actor: Iterable[Tensor], request: Request, decoding: Decoding = OWN) -> Iterator[Tensor]:
+        """Features of the one who reacts for every few frames (n, D) of the one who acts, as they come, none of which reads a
+        later frame of the action. ValueError for a model that reads actions as a whole."""
+
+    def embed_reactions(self, actors: Sequence[Tensor], reactions: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Mean latents (N, C) of both, features [(T, D)] in their units, on the CPU."""

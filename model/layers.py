@@ -57,8 +57,8 @@ class Attention(nn.Module):
 
     `forward(x (B, N, C), memory (B, M, C), keep (B, M) or (B, N, M), True = seen)` returns (B, N, C); without `memory` it
     attends to itself, `causal` to no later token, and with a `bias` (N, N) added to what queries and keys make of each other. At
-    least one entry of `keep` must be True in every row: a softmax over nothing is not a number. With `zero_slot` there is one more key
-    and value, both zero, that are never hidden (add_zero_attn of torch; not for `causal`): a query may attend to nothing.
+    least one entry of `keep` must be True in every row: a softmax over nothing is not a number. With `zero_slot` there is one
+    more key and value, both zero, that are never hidden (add_zero_attn of torch; not for `causal`): a query may attend to nothing.
     """
 
     def __init__(self, dim: int, num_heads: int, dropout: float = 0.0, zero_slot: bool = False):
@@ -147,8 +147,8 @@ class TransformerLayer(nn.Module):
                 bias: Tensor | None = None) -> Tensor:
         """(B, N, C) from x (B, N, C); keep (B, N) and memory_keep (B, M) are True at real tokens; modulation (B, 9, C).
 
-        bias (N, N): added to the scores of self-attention. first: only the outputs (B, first, C) of that many tokens, where nobody
-        reads the others: not for `causal` layers.
+        bias (N, N): added to the scores of self-attention. first: only the outputs (B, first, C) of that many tokens, where
+        nobody reads the others: not for `causal` layers.
         """
         one, two, three = (None, None, None) if modulation is None else modulation[:, :, None].split(3, dim=1)
         if first is None:

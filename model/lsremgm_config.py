@@ -181,3 +181,4 @@ IGNORED = {
     "eval_debug": "judged by 256 motions", "gen_num_samples": "a video per --sample_prompts",
     "gen_num_repetitions": "a video per --sample_prompts",
 }  # fmt: skip
+MOVED = {"mode=reaction": "python -m train.train_reaction --save_dir FOLDER --dataset NAME"}  # flag=value -> the command for it

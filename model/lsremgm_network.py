@@ -133,8 +133,8 @@ class MotionDenoiser(nn.Module):
         return time[:, None], None
 
     def trunk(self, x: Tensor, time: Tensor, memory: Tensor, keep: Tensor | None, memory_keep: Tensor | None,
-              modulation: Tensor | None = None) -> Tensor:
-        """Hidden frames (B, T, C) before the output projection."""
+              modulation: Tensor | None = None, added: Tensor | None = None) -> Tensor:
+        """Hidden frames (B, T, C) before the output projection. added (B, T, C): to the frames' tokens of a transformer."""
         arch = self.config.arch
         if arch == "gru":
             x = torch.cat([x, memory.expand(-1, x.shape[1], -1)], dim=-1)  # (B, T, D + C)
@@ -143,6 +143,8 @@ class MotionDenoiser(nn.Module):
                 return self.gru(y.transpose(0, 1))[0].transpose(0, 1)
             return self.gru(y)[0]
         y = self.input_projection(x)  # (B, T, C)
+        if added is not None:
+            y = y + added
         if arch == "trans_enc":
             token = memory
         else:

@@ -30,12 +30,14 @@ Generators = torch.Generator | Sequence[torch.Generator]  # one for all samples,
 @dataclass(frozen=True)
 class Draws:
     """The randomness of a training step: `samples`, a generator per sample, so that what a sample draws depends neither on its
-    neighbours nor on the number of processes, and `step`, one for what the whole batch shares. `first`: the place of the first
-    sample in the batch of all processes.
+    neighbours nor on the number of processes, and `step`, one for what the whole batch shares. `progress`: the share of the
+    training that is done, in [0, 1); 1 where a model is only judged. `first`: the place of the first sample in the batch of all
+    processes.
     """
 
     samples: Sequence[torch.Generator]
     step: torch.Generator
+    progress: float = 1.0
     first: int = 0
 
 

@@ -13,6 +13,8 @@ from torch.nn import functional as F
 
 from data_loaders.corpus import Batch
 from data_loaders.text_similarity import meaning_key, score_to_cosine
+from diffusion import reaction_losses
+from diffusion.reaction_losses import info_nce
 from model.across_processes import all_rows, largest
 from model.layers import Posterior, cosines
 from model.tmr_config import TMRConfig
@@ -56,11 +58,8 @@ class Captions:
 
 def gaussian_kl(q: Posterior, p: Posterior | None = None) -> Tensor:
     """Mean KL(q || p) of diagonal Gaussians over batch and dimensions; p is the unit Gaussian by default."""
-    if p is None:
-        return q.kl().mean()
-    difference = q.log_variance - p.log_variance
-    distance = (p.mean - q.mean).square() * torch.exp(-p.log_variance)
-    return 0.5 * (difference.exp() + distance - 1 - difference).mean()
+    other = () if p is None else (p.mean, p.log_variance)
+    return reaction_losses.gaussian_kl(q.mean, q.log_variance, *other).mean()
 
 
 def kl_terms(text: Posterior, motion: Posterior) -> dict[str, Tensor]:
@@ -91,12 +90,6 @@ def contrast_logits(text: Tensor, motion: Tensor, temperature: float, captions: 
     if captions is None or not threshold:
         return logits
     return logits.masked_fill(captions.false_negatives(threshold), -torch.inf)
-
-
-def info_nce(logits: Tensor) -> Tensor:
-    """Cross entropy of finding each text's motion and each motion's text, halved. van den Oord et al. 2018, Eq. 4."""
-    target = torch.arange(len(logits), device=logits.device)
-    return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
 def hard_negative_nce(logits: Tensor) -> Tensor:

@@ -61,6 +61,7 @@ def parse(
     aliases: Mapping[str, str] | None = None,
     presets: Mapping[str, Mapping[str, Any] | str] | None = None,
     ignored: Mapping[str, str] | None = None,
+    moved: Mapping[str, str] | None = None,
 ) -> Options:
     """An instance of `options_type` (a dataclass or a union of them, which are subcommands) from the command line.
 
@@ -69,9 +70,9 @@ def parse(
     stands for that setting, unless the field's own flag is given beside it. `ignored` (name -> why) are flags of older
     scripts that are taken with their value, said on stderr and left. With `presets`, `--preset NAME` (a field of the dataclass)
     replaces defaults, which other flags still override, also in --help; in place of a preset that has become another command
-    stands the line that replaces it. --help shows the fields of each class that options inherit from as a group of their own.
-    Exits with 0 after help, with 2 and a message after a wrong flag, a number out of its `Range`, or a ValueError of
-    `__post_init__`.
+    stands the line that replaces it, as `moved` ("flag=value" -> line) has it for other settings. --help shows the fields of each
+    class that options inherit from as a group of their own. Exits with 0 after help, with 2 and a message after a wrong flag, a
+    number out of its `Range`, or a ValueError of `__post_init__`.
     """
     import tyro
 
@@ -82,6 +83,7 @@ def parse(
     ignored = {name: why for name, why in (ignored or {}).items() if name not in fields}
     by_device = "device" in fields and "cuda" not in fields  # then --cuda False is --device cpu
     known = {**fields, "cuda": bool} if by_device else fields
+    _refuse_moved(sys.argv[1:] if argv is None else argv, moved or {})
     arguments, left = _normalise(list(sys.argv[1:] if argv is None else argv), known, aliases, ignored)
     if by_device:
         cpu = ["--device=cpu"] if "--no_cuda" in arguments else []
@@ -123,8 +125,21 @@ def _preset(arguments: Sequence[str], presets: Mapping[str, Mapping[str, Any] | 
     spoken = re.search(r"(?:^|\n)--preset[=\n]([^\n]*)", "\n".join(arguments))
     values = presets.get(spoken[1], {}) if spoken else {}
     if isinstance(values, str):
-        sys.exit(_refused(f"--preset {spoken[1]} is a command of its own now: {values}"))
+        sys.exit(_gone(f"--preset {spoken[1]}", values))
     return values
+
+
+def _refuse_moved(arguments: Sequence[str], moved: Mapping[str, str]) -> None:
+    """Exits with 2 and the line that replaces a setting which has become another command."""
+    spoken = "\n".join(arguments)
+    for setting, line in moved.items():
+        name, _, value = setting.partition("=")
+        if re.search(rf"(?:^|\n)--{name}[=\n]{value}(?:\n|$)", spoken):
+            sys.exit(_gone(f"--{name} {value}", line))
+
+
+def _gone(setting: str, line: str) -> int:
+    return _refused(f"{setting} is a command of its own now: {line}")
 
 
 def make_options(kind: type, values: Mapping[str, Any]) -> Any:
@@ -210,6 +225,7 @@ def command(
     aliases: Mapping[str, str] | None = None,
     presets: Mapping[str, Mapping[str, Any] | str] | None = None,
     ignored: Mapping[str, str] | None = None,
+    moved: Mapping[str, str] | None = None,
 ) -> Callable[..., None]:
     """`main(argv=None)` of a command: `run` with the options of the command line, in as many processes as they ask for.
 
@@ -217,7 +233,7 @@ def command(
     """
 
     def main(argv: Sequence[str] | None = None) -> None:
-        options = parse(options_type, argv, description, aliases, presets, ignored)
+        options = parse(options_type, argv, description, aliases, presets, ignored, moved)
         from protos.processes import start
 
         start(run, options)

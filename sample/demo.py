@@ -79,18 +79,19 @@ def run(options: DemoOptions) -> None:
         except ImportError as error:
             raise ValueError(f"the demo needs gradio ({error}): pip install gradio (the extra [demo])") from None
         from sample.demo_app import serve
-        from sample.demo_service import Maker, open_search, text_to_motion_checkpoints
+        from sample.demo_maker import Maker, motion_checkpoints
+        from sample.demo_service import open_search
 
         search = open_search(
             options.gallery, options.model_path, options.dataset, options.split, options.max_upload, options.device
         )
-        checkpoints = text_to_motion_checkpoints()
+        checkpoints = motion_checkpoints()
         if search is None:
             log.info("no search: give --gallery, or --model_path and --dataset to make one")
         if search is None and not checkpoints:
-            raise ValueError("neither a gallery nor a text-to-motion checkpoint is here: give --gallery, "
+            raise ValueError("neither a gallery nor a checkpoint that makes motion is here: give --gallery, "
                              "or put a checkpoint folder below checkpoints/")  # fmt: skip
-        maker = Maker(checkpoints, options.device) if checkpoints else None
+        maker = Maker(checkpoints, options.device, options.max_upload) if checkpoints else None
         serve(search, maker, folder, options.host, options.port, options.queue, options.max_upload)
 
 

@@ -10,23 +10,12 @@ from pathlib import Path
 import gradio as gr
 from starlette.middleware import Middleware
 
+from data_loaders.corpus import Motion
+from model.capabilities import Guidance
 from sample.demo_guard import Guard
+from sample.demo_maker import MOST_MOTIONS, STRONGEST_GUIDANCE, Maker, UploadReading, write_downloads
 from sample.demo_pages import STYLE, hits_page, player, said
-from sample.demo_service import (
-    ALL,
-    AUTO,
-    LONGEST_PROMPT,
-    MOST_HITS,
-    MOST_MOTIONS,
-    SKELETONS,
-    STRONGEST_GUIDANCE,
-    SUFFIXES,
-    UPLOADS_AT_ONCE,
-    Finder,
-    Maker,
-    told,
-    write_downloads,
-)
+from sample.demo_service import ALL, AUTO, LONGEST_PROMPT, MOST_HITS, SKELETONS, SUFFIXES, UPLOADS_AT_ONCE, Finder, told
 
 log = logging.getLogger(__name__)
 AT_ONCE = 2  # requests; the others wait in the queue
@@ -75,6 +64,9 @@ def build(search: Finder | None, maker: Maker | None, scratch: Path) -> gr.Block
             if maker is not None and maker.of_persons(persons):
                 with gr.Tab(title):
                     generate_tab(maker, scratch, persons)
+        if maker is not None and maker.reacting():
+            with gr.Tab("Reaction"):
+                reaction_tab(maker, scratch)
     return app
 
 
@@ -101,22 +93,33 @@ def search_tab(search: Finder) -> None:
                 gr.Examples([[each] for each in examples], [text], label="For example")
             ask = gr.Button("Search", variant="primary")
         with gr.Column(scale=2):
-            file = gr.File(label=f"Or more like this motion: {' or '.join(SUFFIXES)}, at most {search.max_upload:g} MB",
-                           file_types=list(SUFFIXES), height=170)  # fmt: skip
-            file.async_move_resource_to_block_cache = only_uploads(file.async_move_resource_to_block_cache)
+            file = motion_file("Or more like this motion", search.max_upload)
             with gr.Accordion("How to read the file", open=False):
-                skeleton = gr.Dropdown(list(SKELETONS), value=AUTO, label="Joint names of a .bvh file")
-                fps = gr.Number(search.space.features.fps, minimum=1, maximum=1000,
-                                label="Frames per second of joints in a .npy file")
-                start = gr.Number(0, minimum=0, label="Start, seconds")
+                reading = how_to_read(search.space.features.fps)
                 again = gr.Button("Search by this file")
     with gr.Row():
         count = gr.Slider(1, MOST_HITS, 6, step=1, label="Hits", min_width=140)
         split = gr.Dropdown(list(splits.items()), value=ALL, label="Split", visible=len(splits) > 1, min_width=140)
     shown = gr.HTML(said("Hits play here; drag a figure to turn it."), apply_default_css=False, js_on_load=None, min_height=60)
     gr.on([text.submit, ask.click], by_text, [text, count, split], shown, api_name="search_text", **ONE)
-    of_file = [file, count, split, skeleton, fps, start]
+    of_file = [file, count, split, *reading]
     gr.on([file.upload, again.click], by_file, of_file, shown, api_name="search_file", **UPLOADS)
+
+
+def motion_file(label: str, most: float) -> gr.File:
+    """Where a motion file of at most `most` MB is dropped."""
+    file = gr.File(label=f"{label}: {' or '.join(SUFFIXES)}, at most {most:g} MB", file_types=list(SUFFIXES), height=170)
+    file.async_move_resource_to_block_cache = only_uploads(file.async_move_resource_to_block_cache)
+    return file
+
+
+def how_to_read(fps: float) -> list[gr.components.Component]:
+    """Skeleton, frame rate and start of a motion file."""
+    return [
+        gr.Dropdown(list(SKELETONS), value=AUTO, label="Joint names of a .bvh file"),
+        gr.Number(fps, minimum=1, maximum=1000, label="Frames per second of joints in a .npy file"),
+        gr.Number(0, minimum=0, label="Start, seconds"),
+    ]
 
 
 def only_uploads(move: Callable) -> Callable:
@@ -143,10 +146,7 @@ def generate_tab(maker: Maker, scratch: Path, persons: int) -> None:
 
     def answer(*inputs) -> Iterator[tuple]:
         motions, seed, outside = make(*inputs)
-        with tempfile.TemporaryDirectory(dir=scratch) as folder:
-            files = in_one_line(write_downloads)(Path(folder), motions, seed)
-            shown = (said(outside) if outside else "") + player(motions)
-            yield shown, list(map(str, files))  # gradio has copied them when it asks for more
+        yield from shown_and_written(motions, seed, scratch, outside)
 
     def settings(name: str) -> Sequence[dict]:
         known = checkpoints[name]
@@ -179,13 +179,70 @@ def generate_tab(maker: Maker, scratch: Path, persons: int) -> None:
     name.change(settings, name, [seconds, guidance], api_name=False, queue=False)
 
 
+def shown_and_written(motions: Sequence[Motion], seed: int, scratch: Path, outside: str = "") -> Iterator[tuple]:
+    """(page, files) of motions, once; a line above them says what is `outside` of what a checkpoint knows."""
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        files = in_one_line(write_downloads)(Path(folder), motions, seed)
+        page = (said(outside) if outside else "") + player(motions)
+        yield page, list(map(str, files))  # gradio has copied them when it asks for more
+
+
+def reaction_tab(maker: Maker, scratch: Path) -> None:
+    """A motion to what somebody else does in answer to it."""
+    checkpoints = maker.reacting()
+    first, chosen = next(iter(checkpoints.items()))
+
+    @in_one_line
+    def make(file: str | None, prompt: str, skeleton: str, fps: float, start: float, seed: float, count: int, by_action: float,
+             by_text: float, name: str) -> tuple[list, int, str]:  # fmt: skip
+        if file is None:
+            raise ValueError(f"drop the motion of the one who acts first ({' or '.join(SUFFIXES)})")
+        strengths, reading = Guidance(by_text, action=by_action), UploadReading(skeleton, fps, start)
+        motions = maker.react(Path(file), prompt, seed, count, strengths, name, reading)
+        return motions, int(seed), maker.outside(prompt, name) if prompt.strip() else ""
+
+    def answer(*inputs) -> Iterator[tuple]:
+        motions, seed, outside = make(*inputs)
+        yield from shown_and_written(motions, seed, scratch, outside)
+
+    def settings(name: str) -> Sequence[dict]:
+        known = checkpoints[name]
+        return gr.update(value=known.by_action), gr.update(value=known.guidance or 1.0)
+
+    with gr.Row():
+        with gr.Column(scale=3):
+            file = motion_file("What does the one who acts do", maker.max_upload)
+            prompt = gr.Textbox(label="What do the two do together? (may stay empty)", placeholder=PROMPTS[2][0], lines=1,
+                                max_length=LONGEST_PROMPT)  # fmt: skip
+            ask = gr.Button("React", variant="primary")
+        with gr.Column(scale=2):
+            with gr.Row():
+                by_action, by_text = (
+                    gr.Slider(0, STRONGEST_GUIDANCE, value, step=0.1, label=label, min_width=140)
+                    for label, value in (("Guidance by the action", chosen.by_action), ("By the text", chosen.guidance or 1.0))
+                )
+            with gr.Row():
+                count = gr.Slider(1, MOST_MOTIONS, 2, step=1, label="Reactions", min_width=140)
+                seed = gr.Number(10, minimum=0, maximum=2**31 - 1, precision=0, label="Seed", min_width=140)
+            name = gr.Dropdown(list(checkpoints), value=first, label="Checkpoint", visible=len(checkpoints) > 1)
+            with gr.Accordion("How to read the file", open=False):
+                reading = how_to_read(30)
+    shown = gr.HTML(said("Both people play here, in one world."), apply_default_css=False, js_on_load=None, min_height=60)
+    files = gr.File(label="Video, page, joints", file_count="multiple", interactive=False, elem_classes="downloads")
+    given = [file, prompt, *reading, seed, count, by_action, by_text, name]
+    gr.on([prompt.submit, ask.click], answer, given, [shown, files], api_name="react", **UPLOADS)
+    name.change(settings, name, [by_action, by_text], api_name=False, queue=False)
+
+
 def serve(search: Finder | None, maker: Maker | None, folder: Path, host: str, port: int, queue: int, max_upload: float) -> None:
     """Until the process is told to end; its temporary files lie in `folder`. queue: requests that may wait. max_upload: MB."""
     for name in ("uploads", "requests"):
         (folder / name).mkdir(exist_ok=True)
-    if search is not None:
-        search.read_upload.scratch = folder
-        search.read_upload.warm()
+    readers = [] if search is None else [search.read_upload]
+    readers += [maker.read_actor] if maker is not None and maker.reacting() else []
+    for reader in readers:
+        reader.scratch = folder
+        reader.warm()
     app = build(search, maker, folder / "requests")
     app.queue(max_size=queue, default_concurrency_limit=AT_ONCE)
     most = int(max_upload * 1e6)

@@ -1,4 +1,4 @@
-"""What the demo answers: searches in a gallery and motions from text. Knows no interface; every call stands alone.
+"""What the demo answers to searches in a gallery, and what visitors may ask for. Knows no interface; every call stands alone.
 
 Many threads may call at once. Networks are shared and read only, one call at a time computes with them; whatever else a
 call needs it makes itself. What a visitor can put right is a ValueError or OSError.
@@ -8,7 +8,6 @@ import logging
 import math
 import re
 import threading
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -17,17 +16,12 @@ import numpy as np
 
 from data_loaders.corpus import Corpus, Motion
 from data_loaders.joint_mapping import shipped_mappings
-from data_loaders.motion_files import motion_of, write_joints
+from data_loaders.motion_files import motion_of
 from data_loaders.sources import Reading
-from model.capabilities import Decoding, Generates, Request
-from model.checkpoints import from_pretrained, read_config
 from model.embedding import TextMotionSpace, open_space
-from model.registry import able, holding
 from protos.confined import Confined, LimitError
-from protos.files import file_name
 from protos.options import one_line
 from protos.processes import pick_device
-from protos.randomness import derive_seed
 from protos.reading import FileError
 from sample.demo_uploads import AT_ONCE as UPLOADS_AT_ONCE
 from sample.demo_uploads import AUTO, LONGEST_FILE, MEGABYTES, SECONDS, read_upload
@@ -35,20 +29,17 @@ from sample.gallery import Gallery, require_place
 from sample.gallery_encode import bring_up_to_date, gallery_folder
 from sample.gallery_search import GallerySearch, Hit
 from sample.gallery_sources import DatasetSource, FileSource, clip_motions, missing_line
-from sample.generation import STARTER, TMR, clean_prompt, frames_of, motions_for, unknown_prompts
+from sample.generation import TMR, clean_prompt
 from sample.starter_motions import write_starter_motions
 
 log = logging.getLogger(__name__)
 LONGEST_PROMPT = 300  # characters
-MOST_HITS, MOST_MOTIONS = 12, 4
-STRONGEST_GUIDANCE = 15.0
+MOST_HITS = 12
 ALL = "all"
 SPLITS = ("train", "val", "test")
 SUFFIXES = (".npy", ".bvh")  # not .npz: a small archive may unpack to anything
 SKELETONS = (AUTO, *shipped_mappings())
-CHECKPOINT_FOLDERS = (Path("checkpoints"), Path("save"))
 MADE_HERE = Path("outputs") / "starter_motions"
-DEPTH = 3  # of a checkpoint below them: save/<run>/<step>
 
 
 def checked_prompt(text: str | None) -> str:
@@ -68,6 +59,17 @@ def number(value: object, least: float, most: float, what: str) -> float:
     if not isinstance(value, int | float) or not least <= value <= most:  # NaN too
         raise ValueError(f"{what}: expected a number from {least:g} to {most:g}")
     return float(value)
+
+
+def require_upload(path: Path, skeleton: str, fps: float, max_upload: float) -> None:
+    """ValueError for a file that is not to be read, or not so. max_upload: MB."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"{path.name}: expected a motion file, {' or '.join(SUFFIXES)}")
+    if path.stat().st_size > max_upload * 1e6:
+        raise ValueError(f"{path.name} is larger than {max_upload:g} MB")
+    if skeleton not in SKELETONS:
+        raise ValueError(f"skeleton: expected one of {', '.join(SKELETONS)}")
+    number(fps, 1, 1000, "frames per second")
 
 
 def told(error: BaseException) -> str:
@@ -138,7 +140,7 @@ class Finder:
         seconds on as long as the model's longest training motion."""
         self._check(count, split)
         path, fps = Path(path), self.space.features.fps if fps is None else fps
-        self._require_upload(path, skeleton, fps)
+        require_upload(path, skeleton, fps, self.max_upload)
         start = number(start, 0, LONGEST_FILE, "start")
         try:
             limits = self.space.frame_limits[0], self.space.longest_trained
@@ -153,16 +155,6 @@ class Finder:
         whole_number(count, 1, MOST_HITS, "hits")
         if split != ALL and split not in self.splits:
             raise ValueError(f"this gallery has no split of that name: {', '.join((ALL, *self.splits))}")
-
-    def _require_upload(self, path: Path, skeleton: str, fps: float) -> None:
-        """ValueError for what is not to be read, or not so."""
-        if path.suffix.lower() not in SUFFIXES:
-            raise ValueError(f"{path.name}: expected a motion file, {' or '.join(SUFFIXES)}")
-        if path.stat().st_size > self.max_upload * 1e6:
-            raise ValueError(f"{path.name} is larger than {self.max_upload:g} MB")
-        if skeleton not in SKELETONS:
-            raise ValueError(f"skeleton: expected one of {', '.join(SKELETONS)}")
-        number(fps, 1, 1000, "frames per second")
 
     def _nearest(self, query: np.ndarray, count: int, split: str) -> Found:
         hits = self.finder.motions(query, int(count), among=None if split == ALL else self.splits[split])
@@ -225,109 +217,3 @@ def is_prepared(dataset: str) -> bool:
     except (ValueError, OSError):
         return False
     return True
-
-
-# ----------------------------------------------------------------------------------------------------- text to motion
-
-
-class Checkpoint(NamedTuple):
-    """A text-to-motion model on this disk. `guidance`: its own, None for a model without. `persons`: how many it makes."""
-
-    folder: Path
-    seconds: float
-    guidance: float | None
-    persons: int = 1
-
-
-def text_to_motion_checkpoints(roots: Sequence[Path] = CHECKPOINT_FOLDERS) -> dict[str, Checkpoint]:
-    """By name, the starter weights first, then those below the folders."""
-    found = {}
-    if checkpoint := _checkpoint(STARTER):
-        found["starter"] = checkpoint
-    for root in roots:
-        places = [path for depth in range(1, DEPTH + 1) for path in root.glob("/".join("*" * depth)) if path.is_dir()]
-        for folder in sorted(places):
-            if folder.resolve() != STARTER.resolve() and (checkpoint := _checkpoint(folder)):
-                found[folder.as_posix()] = checkpoint
-    return found
-
-
-def _checkpoint(folder: Path) -> Checkpoint | None:
-    """None for a folder that holds no text-to-motion model; a damaged one is named."""
-    try:
-        if (holds := holding(folder)) is None or holds not in able(Generates):
-            return None
-        _, config = read_config(folder)
-    except (ValueError, OSError) as error:
-        log.warning("%s is left out of the checkpoints to make motions with: %s", folder, one_line(error)[:300])
-        return None
-    if not config.reads_text:
-        return None
-    return Checkpoint(folder, config.max_frames / config.features.fps, config.own_guidance, config.features.persons)
-
-
-class Maker:
-    """Motions from text by any of the checkpoints; the model used last stays in memory."""
-
-    def __init__(self, checkpoints: dict[str, Checkpoint], device: str = "auto"):
-        self.checkpoints, self.device = checkpoints, pick_device(device)
-        self._networks = threading.Lock()
-        self._loaded: tuple[tuple, Generates | None] = ((), None)
-
-    def of_persons(self, persons: int) -> dict[str, Checkpoint]:
-        """The checkpoints that make motions of so many people."""
-        return {name: each for name, each in self.checkpoints.items() if each.persons == persons}
-
-    def make(self, prompt: str, seconds: float = 6.0, seed: int = 10, count: int = 1, guidance: float | None = None,
-             checkpoint: str = "starter", individuals: Sequence[str] = ()) -> list[Motion]:
-        """As `sample.sample`, of two people `sample.interact`, make them with --seed and --num_repetitions.
-
-        guidance None: the checkpoint's own. individuals: texts about each of two people, where there are any.
-        """
-        prompt = checked_prompt(prompt)
-        each = [text for text in individuals if (text or "").strip()]
-        if each and len(each) != len(individuals):
-            raise ValueError("say what each of the two does, or neither")
-        about_each = tuple(map(checked_prompt, each)) or None
-        if checkpoint not in self.checkpoints:
-            raise ValueError("this checkpoint is not on the list")
-        chosen = self.checkpoints[checkpoint]
-        number(seconds, 0.2, chosen.seconds, "seconds")
-        seed = whole_number(seed, 0, 2**31 - 1, "seed")
-        count = whole_number(count, 1, MOST_MOTIONS, "motions")
-        if guidance is not None:
-            guidance = number(guidance, 0, STRONGEST_GUIDANCE, "guidance")
-        seeds = [derive_seed(seed, "sample", 0, repetition) for repetition in range(count)]
-        with self._networks:
-            networks = self._open(chosen)
-            frames = frames_of(seconds, networks.features.fps, networks.config.max_frames)
-            own = guidance == chosen.guidance  # then also what a model of several texts does with each
-            decoding = Decoding(None if own or chosen.guidance is None else guidance)
-            requests = [Request(prompt, frames, seed, individual_texts=about_each) for seed in seeds]
-            return motions_for(networks, requests, decoding)
-
-    def outside(self, prompt: str, checkpoint: str = "starter") -> str:
-        """A line that the prompt lies outside what a checkpoint knows; empty where it does not, or that is not to be told."""
-        chosen = self.checkpoints[checkpoint]
-        with self._networks:
-            return "".join(unknown_prompts(chosen.folder, [checked_prompt(prompt)], self._open(chosen)))
-
-    def _open(self, checkpoint: Checkpoint) -> Generates:
-        """Read again where training has replaced it since."""
-        key = checkpoint.folder, checkpoint.folder.stat().st_mtime_ns
-        if self._loaded[0] != key:
-            self._loaded = (), None  # two large models need not fit
-            self._loaded = key, from_pretrained(checkpoint.folder, self.device, systems=able(Generates))
-        return self._loaded[1]
-
-
-def write_downloads(folder: Path, motions: Sequence[Motion], seed: int) -> list[Path]:
-    """An mp4 and a page of the motions side by side, and the joints in metres of each as npy."""
-    from visualize.video import write_video
-    from visualize.web_viewer import write_viewer
-
-    name = f"{file_name(motions[0].captions[0] if motions[0].captions else '')}_seed{int(seed)}"
-    written = [write_video(folder / f"{name}.mp4", motions), write_viewer(folder / f"{name}.html", motions)]
-    for i, motion in enumerate(motions):
-        written.append(write_joints(folder / (f"{name}.npy" if len(motions) == 1 else f"{name}_{i + 1}.npy"), motion))
-    return written

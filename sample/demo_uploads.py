@@ -8,11 +8,12 @@ import numpy as np
 from data_loaders.bvh import read_bvh
 from data_loaders.features import Features
 from data_loaders.joint_mapping import fitting_mapping, load_mapping
-from data_loaders.motion_features import read_features
+from data_loaders.motion_features import read_features, read_people
 from data_loaders.motion_files import read_motion
 from data_loaders.sources import Reading
 from protos.reading import FileError, read_array
 from sample.gallery_sources import usable
+from sample.reactions import SHORTEST
 
 SECONDS = 20.0  # that reading a file may take
 MEGABYTES = 1024  # that it may take in memory
@@ -31,6 +32,18 @@ def read_upload(path: Path, wanted: Features, limits: tuple[int, int], skeleton:
     if first >= len(features):
         raise ValueError(f"the motion lasts {len(features) / wanted.fps:.1f} s: it cannot start at {start:g} s")
     return np.array(usable(features[first : first + limits[1]], limits), np.float32)
+
+
+def read_actor(path: Path, wanted: Features, longest: int, skeleton: str, fps: float, start: float) -> np.ndarray:
+    """Joints (T, J, 3) in metres of the one person in a file, from `start` seconds on, at most `longest` frames.
+
+    The other arguments as of `read_upload`. ValueError in one line.
+    """
+    (joints,) = read_people(path, wanted.body, wanted.fps, reading_of(path, skeleton, fps), persons=1)
+    first = int(start * wanted.fps)
+    if first + SHORTEST > len(joints):
+        raise ValueError(f"the motion lasts {len(joints) / wanted.fps:.1f} s: it cannot start at {start:g} s")
+    return joints[first : first + longest]
 
 
 def reading_of(path: Path, skeleton: str, fps: float) -> Reading:

@@ -6,7 +6,7 @@ import logging
 import math
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from data_loaders.corpus import Motion
 
 log = logging.getLogger(__name__)
-STARTER, TMR = (Path(__file__).resolve().parents[1] / "checkpoints" / name for name in ("starter", "tmr"))  # come with the code
+CHECKPOINTS = Path(__file__).resolve().parents[1] / "checkpoints"
+STARTER, TMR, REACTION = (CHECKPOINTS / name for name in ("starter", "tmr", "reaction"))  # come with the code
 PROMPTS_FILE = "prompts.txt"
 LONGEST_PROMPT = 10_000  # characters; text encoders read the first few hundred
 LARGEST_FILE = 64 << 20  # bytes of a file of prompts
@@ -102,19 +103,26 @@ def features_for(
     Made in batches of like length; each motion depends on its own request alone. ValueError for what the model cannot take,
     NotFiniteError.
     """
+    made = in_batches(lambda some: model.generate(some, decoding), requests, decoding.batch_size, progress)
+    require_finite((bool(features.isfinite().all()) for features in made), model, requests, decoding)
+    return made
+
+
+def in_batches(
+    make: "Callable[[Sequence[Request]], Sequence[Tensor]]", requests: Sequence[Request], size: int, progress: bool = True
+) -> "list[Tensor]":
+    """make(requests) of all, in their order, on the CPU; asked for at most `size` of like length at once."""
     from tqdm import tqdm
 
     order = sorted(range(len(requests)), key=lambda i: requests[i].frames)
     made: list[Tensor] = [None] * len(order)
-    size = decoding.batch_size
     silent = None if progress and len(order) > size else True  # None: unless somebody watches
     with tqdm(total=len(order), desc="generating", unit="motion", leave=False, disable=silent) as bar:
         for start in range(0, len(order), size):
             rows = order[start : start + size]
-            for i, features in zip(rows, model.generate([requests[i] for i in rows], decoding), strict=True):
+            for i, features in zip(rows, make([requests[i] for i in rows]), strict=True):
                 made[i] = features.cpu()
             bar.update(len(rows))
-    _require_finite((bool(features.isfinite().all()) for features in made), model, requests, decoding)
     return made
 
 
@@ -127,11 +135,11 @@ def motions_for(model: Generates, requests: Sequence[Request], decoding: Decodin
     made = features_for(model, requests, decoding, progress)
     captions = [(each.text,) if isinstance(each.text, str) else tuple(each.text) for each in requests]
     motions = [motion_of(rows, model.features, words) for rows, words in zip(made, captions, strict=True)]
-    _require_finite((bool(np.isfinite(motion.joints).all()) for motion in motions), model, requests, decoding)
+    require_finite((bool(np.isfinite(motion.joints).all()) for motion in motions), model, requests, decoding)
     return motions
 
 
-def _require_finite(finite: Iterable[bool], model: Generates, requests: Sequence[Request], decoding: Decoding) -> None:
+def require_finite(finite: Iterable[bool], model: Generates, requests: Sequence[Request], decoding: Decoding) -> None:
     """NotFiniteError, which names the likely causes, at the first motion that is not; so none is ever handed on or written."""
     for good, request in zip(finite, requests, strict=True):
         if not good:
@@ -339,11 +347,14 @@ def _short(text: str) -> str:
 # ------------------------------------------------------------------------------------------------------- what is written
 
 
-def write_motions(folder: Path, motions: "Sequence[Motion]", num_samples: int, video: bool, gif: bool, html: bool) -> None:
+def write_motions(
+    folder: Path, motions: "Sequence[Motion]", num_samples: int, video: bool, gif: bool, html: bool, reaction: bool = False
+) -> None:
     """Everything a sampling run leaves behind: its results, and each motion as joints/prompt##_rep##.npy.
 
     `motions` in the order of the rows. video: prompt##_rep##.mp4, prompt##.mp4 with the repetitions side by side, prompt##.png
-    as a strip; gif: prompt##_rep##.gif beside them; html: prompt##.html, a page to turn and to step through.
+    as a strip; gif: prompt##_rep##.gif beside them; html: prompt##.html, a page to turn and to step through. reaction: whether
+    the second of two people answers the first.
     """
     from tqdm import tqdm
 
@@ -351,7 +362,7 @@ def write_motions(folder: Path, motions: "Sequence[Motion]", num_samples: int, v
     from visualize.video import write_gif, write_strip, write_video
     from visualize.web_viewer import write_viewer
 
-    write_results(folder, motions, num_samples)
+    write_results(folder, motions, num_samples, reaction)
     names = [f"prompt{row % num_samples:02d}_rep{row // num_samples:02d}" for row in range(len(motions))]
     for name, motion in zip(names, motions, strict=True):
         write_joints(folder / "joints" / f"{name}.npy", motion)
@@ -374,17 +385,25 @@ def write_motions(folder: Path, motions: "Sequence[Motion]", num_samples: int, v
 
 def write_run(model: Generates, requests: Sequence[Request], settings: RunSettings, decoding: Decoding, checkpoint: Path,
               what: str) -> Path:
-    """Makes the requests as the settings say and writes everything into a folder named after the checkpoint and after `what` is
-    made. A run that fails leaves no folder."""
+    """Makes the requests as the settings say and writes everything, as `write_made`."""
+    return write_made(lambda rows: motions_for(model, rows, decoding), requests, settings, checkpoint, what)
+
+
+def write_made(
+    make: "Callable[[Sequence[Request]], Sequence[Motion]]", requests: Sequence[Request], settings: RunSettings, checkpoint: Path,
+    what: str, reaction: bool = False,
+) -> Path:  # fmt: skip
+    """Writes the motions that `make` makes of the requests, with seeds and repetitions as the settings say, into a folder named
+    after the checkpoint and after `what` is made. A run that fails leaves no folder. reaction: as `write_motions` takes it."""
     name = file_name(checkpoint.name if checkpoint.is_dir() else checkpoint.parent.name)
     folder = numbered_folder(settings.output_dir or Path("outputs") / f"{name}_{file_name(what)}_seed{settings.seed}")
     rows = [replace(request, seed=derive_seed(settings.seed, "sample", sample, repetition))
             for repetition in range(settings.num_repetitions) for sample, request in enumerate(requests)]  # fmt: skip
     try:
-        motions = motions_for(model, rows, decoding)
+        motions = make(rows)
     except BaseException:
         folder.rmdir()  # ours, and still empty
         raise
-    write_motions(folder, motions, len(requests), settings.video, settings.gif, settings.html)
+    write_motions(folder, motions, len(requests), settings.video, settings.gif, settings.html, reaction)
     log.info("%d motions in %s", len(motions), folder)
     return folder

@@ -133,7 +133,7 @@ def search(gallery):
 @pytest.fixture(scope="session")
 def maker(tmr):
     """What the demo makes motions with."""
-    from sample.demo_service import Maker, text_to_motion_checkpoints
+    from sample.demo_maker import Maker, motion_checkpoints
 
-    found = text_to_motion_checkpoints([tmr.parent])
+    found = motion_checkpoints([tmr.parent])
     return Maker({"starter": found["starter"], "tiny": found[tmr.as_posix()]}, "cpu")

@@ -97,3 +97,23 @@ def tiny_in2in(folder: Path, corpus: Corpus, one: bool = False) -> Path:
             parameter.add_(0.05 * torch.randn_like(parameter))
     save_pretrained(folder, model)
     return folder
+
+
+REACTION_SIZES = {
+    "latent_dim": 16, "ff_size": 16, "num_layers": 1, "num_heads": 2, "encoder_dim": 8, "encoder_layers": 1, "encoder_heads": 2,
+    "encoder_ff_size": 16, "semantic_dim": 8, "num_atomic_actions": 5, "diffusion_steps": 20, "latest_step": 14,
+}  # fmt: skip
+
+
+def tiny_reaction(folder: Path) -> Path:
+    """Checkpoint folder of an untrained model that reacts, to at most 40 frames."""
+    from model.checkpoints import save_pretrained
+    from model.reaction import Reaction
+    from model.reaction_config import ReactionConfig
+
+    width = PAIRS.persons * PAIRS.width
+    statistics = Statistics(np.zeros(width, np.float32), np.full(width, 0.5, np.float32), PAIRS)
+    torch.manual_seed(0)
+    save_pretrained(folder, Reaction(ReactionConfig(**REACTION_SIZES, features=PAIRS, text_dim=384, max_frames=40,
+                                                    sampling_steps=3, sampler="ddim"), statistics))  # fmt: skip
+    return folder

@@ -14,19 +14,12 @@ import pytest
 
 from data_loaders.corpus import Corpus
 from protos.reading import FileError
+from sample.demo_maker import Maker, UploadReading, motion_checkpoints, write_downloads
 from sample.demo_pages import hits_page, player
-from sample.demo_service import (
-    LONGEST_PROMPT,
-    Finder,
-    Maker,
-    open_search,
-    text_to_motion_checkpoints,
-    told,
-    write_downloads,
-)
+from sample.demo_service import LONGEST_PROMPT, Finder, open_search, told
 from sample.gallery import Gallery
 from sample.generation import STARTER, generate
-from tests.pairs import pair_corpus, tiny_in2in
+from tests.pairs import pair_corpus, tiny_in2in, tiny_reaction
 from tests.synthetic import bvh_text, walk
 from tests.tiny_retrieval import TEXT, encode_folder, features_of, saved_tmr, write_motions
 
@@ -88,7 +81,7 @@ def test_only_a_part_of_a_long_file_is_searched_by(search, tmp_path):
 @pytest.mark.parametrize("name, content, more, message", [
     ("a.npz", b"PK", {}, "expected a motion file, .npy or .bvh"),
     ("a.npy", b"no array", {}, "a.npy: not a .npy array"),
-    ("a.npy", walk(40)[:, :21], {}, "21 joints, this model reads the 22"),
+    ("a.npy", walk(40)[:, :21], {}, "21 joints, expected the 22"),
     ("a.npy", np.zeros((40, 251)), {}, "expected .frames, 263."),
     ("a.npy", walk(40) * np.nan, {}, "NaN or infinity"),
     ("a.npy", np.zeros((2000, 22, 3)), {}, "larger than 1 MB"),
@@ -144,7 +137,7 @@ def test_a_model_without_guidance_is_not_given_any(maker):
 
 def test_two_people_are_made_of_a_text_about_both_and_texts_about_each(maker, tmp_path):
     tiny_in2in(tmp_path / "two", Corpus(pair_corpus(tmp_path / "pairs")))
-    pairs = Maker(text_to_motion_checkpoints([tmp_path]), "cpu")
+    pairs = Maker(motion_checkpoints([tmp_path]), "cpu")
     name = (tmp_path / "two").as_posix()
     assert list(pairs.of_persons(2)) == [name] and "starter" in pairs.of_persons(1)
     (alone,), (told,) = (pairs.make("two people greet", 1.0, 7, 1, None, name, each)
@@ -160,6 +153,40 @@ def test_two_people_are_made_of_a_text_about_both_and_texts_about_each(maker, tm
     assert {"Generate", "Two people", "What do the two do together?", "And person 2 (may stay empty)"} <= labels
     assert "Two people" not in {
         one["props"].get("label") for one in build(None, maker, tmp_path).get_config_file()["components"]}  # fmt: skip
+
+
+def test_a_motion_that_is_dropped_is_answered_in_its_own_world(tmp_path):
+    tiny_reaction(tmp_path / "reacts")
+    name = (tmp_path / "reacts").as_posix()
+    reacting = Maker(motion_checkpoints([tmp_path]), "cpu", max_upload=1.0)
+    assert name in reacting.reacting() and name not in reacting.of_persons(2)
+    (tmp_path / "take.bvh").write_text(bvh_text(walk(90)))
+    np.save(tmp_path / "joints.npy", walk(60) + [3.0, 0.0, 1.0])
+    for file, frames, at in (("take.bvh", 40, 0.0), ("joints.npy", 40, 3.0)):
+        made = reacting.react(tmp_path / file, "", 7, 2, checkpoint=name)
+        assert [each.joints.shape for each in made] == [(2, frames, 22, 3)] * 2 and made[0].captions == ()
+        assert made[0].joints[0, 0, 0, 0] == pytest.approx(at, abs=0.2) and not np.allclose(made[0].joints, made[1].joints)
+        assert [path.suffix for path in write_downloads(tmp_path, made[:1], 7)] == [".mp4", ".html", ".npy"]
+    (late,) = reacting.react(tmp_path / "joints.npy", TEXT, checkpoint=name, reading=UploadReading(fps=30.0, start=1.0))
+    assert late.joints.shape[1] == 30 and late.captions == (TEXT,)
+    np.save(tmp_path / "two.npy", np.stack([walk(60)] * 2))
+    np.save(tmp_path / "large.npy", np.zeros((2000, 22, 3)))
+    for file, message in (("two.npy", "two.npy: 2 persons"), ("large.npy", "larger than 1 MB"), ("a.npz", "expected a motion")):
+        (tmp_path / "a.npz").write_bytes(b"PK")
+        with pytest.raises(ValueError, match=message):
+            reacting.react(tmp_path / file, checkpoint=name)
+    with pytest.raises(ValueError, match="not on the list"):
+        reacting.react(tmp_path / "joints.npy", checkpoint="starter")
+    with pytest.raises(ValueError, match="not on the list"):
+        reacting.make(TEXT, checkpoint=name)
+    reacting.read_actor.close()
+    pytest.importorskip("gradio", reason="the page needs gradio: pip install gradio (the extra [demo])")
+    from sample.demo_app import build
+
+    labels = {one["props"].get("label") for one in build(None, reacting, tmp_path).get_config_file()["components"]}
+    assert {"Reaction", "Guidance by the action"} <= labels
+    without = Maker({"starter": reacting.checkpoints["starter"]}, "cpu")
+    assert "Reaction" not in {one["props"].get("label") for one in build(None, without, tmp_path).get_config_file()["components"]}
 
 
 @pytest.mark.parametrize("given, message", [
@@ -209,7 +236,8 @@ def test_models_are_found_below_the_folders_and_damaged_ones_are_named_and_left_
     shutil.copytree(tmr, tmp_path / "wrong")
     settings = json.loads((tmr / "config.json").read_text())
     (tmp_path / "wrong" / "config.json").write_text(json.dumps(settings | {"fps": 0, "num_layers": "many"}))
-    assert list(text_to_motion_checkpoints([tmp_path])) == ["starter", (tmp_path / "run/step_1").as_posix()]
+    found = [name for name in motion_checkpoints([tmp_path]) if name != "reaction"]
+    assert found == ["starter", (tmp_path / "run/step_1").as_posix()]
     assert [f"{name} is left out" in caplog.text for name in ("broken", "half", "wrong")] == [True] * 3
 
 

@@ -11,7 +11,7 @@ import pytest
 from evaluations.eval_known_texts import prompts
 from model.known_texts import FILE, THRESHOLD, KnownTexts, clauses, everyday_actions
 from protos.reading import FileError
-from sample.demo_service import Maker, text_to_motion_checkpoints
+from sample.demo_maker import Maker, motion_checkpoints
 from sample.generation import STARTER, unknown_prompts
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -159,7 +159,7 @@ def test_a_damaged_sketch_costs_the_warning_only_and_is_named(tmp_path):
 
 
 def test_the_demo_says_it_above_the_motion_and_weights_without_a_sketch_say_nothing(tmp_path):
-    maker = Maker({"starter": text_to_motion_checkpoints([])["starter"]}, "cpu")
+    maker = Maker({"starter": motion_checkpoints([])["starter"]}, "cpu")
     assert maker.outside("a person waves with both hands") == ""
     line = maker.outside(PUDDLE)
     assert "\n" not in line and "lies outside what these weights know" in line

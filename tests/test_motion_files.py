@@ -82,7 +82,7 @@ def test_a_run_of_one_motion_needs_no_name_and_keeps_its_own_frame_rate(tmp_path
 
 def test_motions_of_another_skeleton_or_unit_are_not_taken_for_ours(tmp_path):
     run(tmp_path, 1, skeleton="kit")
-    with pytest.raises(FileError, match="motions of 'kit', this model reads those of humanml"):
+    with pytest.raises(FileError, match="motions of 'kit', expected those of humanml"):
         read_features(tmp_path / "motions.npz", FEATURES, Reading())
     np.savez(tmp_path / "kit.npz", joints=walk(40), skeleton="kit")
     with pytest.raises(FileError, match="motions of 'kit'"):

@@ -168,9 +168,9 @@ def test_it_stands_on_the_board(trained, pool_dataset, tiny_evaluator, tmp_path,
 
 
 def test_it_is_offered_by_the_demo_and_makes_motion_there(trained):
-    from sample.demo_service import Maker, text_to_motion_checkpoints
+    from sample.demo_maker import Maker, motion_checkpoints
 
-    offered = text_to_motion_checkpoints([trained])
+    offered = motion_checkpoints([trained])
     assert {Path(name).name for name in offered} >= {"step_000000002", "step_000000008"}
     name = next(name for name in offered if name.endswith("step_000000008"))
     assert offered[name].seconds == pytest.approx(9.8) and offered[name].guidance is None

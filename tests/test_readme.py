@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from data_loaders.corpus import Corpus
-from tests.pairs import pair_corpus, tiny_in2in, tiny_interclip
+from tests.pairs import pair_corpus, tiny_in2in, tiny_interclip, tiny_reaction
 from tests.synthetic import raise_hand, walk
 from tests.synthetic_pairs import greeting, write_interhuman, write_takes
 
@@ -72,12 +72,21 @@ QUICK_PEOPLE = (
     "--diffusion_steps 5 --sampling_steps 2 --max_positions 400 --warmup_steps 1 --device cpu"
 )
 SHORTER |= {
+    "python -m train.train_reaction": (
+        f"{QUICK_TRAIN} --encoder_dim 8 --encoder_layers 1 --encoder_heads 2 --encoder_ff_size 8 --semantic_dim 8 "
+        "--latest_step 3 --num_atomic_actions 4"
+    ),
+    "python -m sample.react": "--sampling_steps 2 --num_repetitions 1 --device cpu",
     "python -m train.train_in2in": QUICK_PEOPLE,
     "python -m sample.interact": "--sampling_steps 2 --motion_length 1 --device cpu",
     "python -m train.train_interclip": (
         "--dataset pairs --num_steps 2 --batch_size 4 --latent_dim 16 --ff_size 16 --num_layers 1 --eval_interval 2 --device cpu"
     ),
     "python -m evaluations.eval_interhuman --model_path real": QUICK_PAIRS,
+    "python -m evaluations.eval_interhuman --task reaction": (
+        "--dataset pairs --evaluator checkpoints/tiny_interclip --samples 2 --sampling_steps 2 --device cpu "
+        "--model_path checkpoints/tiny_reaction"
+    ),
     "python -m evaluations.eval_interhuman": f"{QUICK_PAIRS} --model_path checkpoints/tiny_in2in",
     "python -m evaluations.eval_dualmdm": (
         f"{QUICK_PAIRS} --model_path checkpoints/tiny_in2in --individual_path checkpoints/tiny_prior --texts pools "
@@ -111,6 +120,7 @@ def workplace(tmp_path_factory, recordings, small_dataset, pool_dataset, tiny_ev
     corpus = Corpus(pair_corpus(folder / "dataset" / "pairs"))
     tiny_interclip(folder / "checkpoints" / "tiny_interclip")
     tiny_in2in(folder / "checkpoints" / "tiny_in2in", corpus)
+    tiny_reaction(folder / "checkpoints" / "tiny_reaction")
     tiny_in2in(folder / "checkpoints" / "tiny_prior", corpus, one=True)
     np.save(folder / "clip.npy", walk(60).astype(np.float32))
     np.save(folder / "long.npy", np.concatenate([walk(80), raise_hand(80)]).astype(np.float32))

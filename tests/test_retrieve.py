@@ -126,7 +126,7 @@ def test_a_score_lies_between_0_and_1_and_is_the_models_own(tmr, motions, capsys
 
 
 @pytest.mark.parametrize("content, message", [
-    (walk(40)[:, :21], "21 joints, this model reads the 22 of humanml"),
+    (walk(40)[:, :21], "21 joints, expected the 22 of humanml"),
     (np.zeros((40, 251)), r"shape \(40, 251\) of float64, expected \(frames, 263\)"),
     (np.where(np.arange(40)[:, None] == 7, np.nan, np.zeros((40, 263))), "NaN or infinity in frame 7"),
     (np.where(np.arange(40)[:, None, None] == 5, np.inf, walk(40)), "NaN or infinity in frame 5"),

@@ -21,9 +21,10 @@ from model.checkpoints import from_pretrained, save_pretrained
 from model.lsremgm import LSReMGM
 from model.lsremgm_config import LSReMGMConfig
 from model.text_encoders import TextEncoder
-from protos.flags import configured, flags_of
+from protos.flags import configured
 from tests.synthetic import CONTENTS, random_corpus
 from tests.test_checkpoints import ARGS, published
+from tests.typed import flags
 from train.checkpoints import complete, read_training_state
 from train.generator_recipe import generator_recipe
 from train.loop import train
@@ -70,11 +71,6 @@ def autoencoder(dataset, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("autoencoder") / "trained"
     save_pretrained(folder, MotionAutoencoder(config, Statistics(own.mean + 0.5, own.std, own.features)))
     return folder
-
-
-def flags(options: LSReMGMOptions) -> list[str]:
-    values = {field.name: getattr(options, field.name) for field in flags_of(type(options))}
-    return [w for name, value in values.items() if value not in ("", (), None) for w in (f"--{name}", str(value))]
 
 
 def losses(save_dir: Path) -> list[float]:

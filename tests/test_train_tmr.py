@@ -28,10 +28,10 @@ from model.layers import cosines
 from model.text_encoders import with_text_features
 from model.tmr import TMR
 from model.tmr_config import PRESETS, TMRConfig
-from protos.flags import flags_of
 from sample.generation import features_for, generate
 from tests.synthetic import CONTENTS, raise_hand, random_corpus, walk
 from tests.tiny_training_tmr import SECONDS, small
+from tests.typed import flags
 from train import train_temos, train_tmr
 from train.checkpoints import complete, read_training_state
 from train.export import ExportOptions
@@ -72,11 +72,6 @@ def actions(tmp_path_factory):
 def logged(folder, name):
     lines = (json.loads(line) for line in (Path(folder) / "log.jsonl").read_text().splitlines())
     return [line[name] for line in lines if name in line]
-
-
-def flags(options):
-    values = {field.name: getattr(options, field.name) for field in flags_of(type(options))}
-    return [w for name, value in values.items() if value not in ("", (), None) for w in (f"--{name}", str(value))]
 
 
 # ---------------------------------------------------------------------------------------------------------- training

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from protos.flags import flags_of
 from protos.options import make_options
 from protos.outputs import OutputError
 from tests import tiny_training
 from tests.tiny_training import TinyDenoiser, TinyOptions, run
+from tests.typed import flags
 from train import checkpoints
 from train.loop import DivergedError, clip_gradients, learning_rate, train, update_average
 from train.options import TrainOptions
@@ -34,11 +34,6 @@ def options(tmp_path) -> TinyOptions:
         save_dir=str(tmp_path / "run"), num_steps=12, batch_size=8, lr=1e-2, log_interval=1, save_interval=4,
         keep_last=0, ema_decay=0.9, device="cpu",
     )  # fmt: skip
-
-
-def flags(options: TinyOptions) -> list[str]:
-    values = {field.name: getattr(options, field.name) for field in flags_of(type(options))}
-    return [word for name, value in values.items() if value not in ("", None) for word in (f"--{name}", str(value))]
 
 
 def start(options: TinyOptions) -> subprocess.Popen:

@@ -23,8 +23,8 @@ from model.quantizers import NONE, Codebooks
 from model.registry import able, published_at
 from model.vqvae import VQVAE
 from model.vqvae_config import PRESETS, VQVAEConfig
-from protos.flags import flags_of
 from protos.reading import FileError
+from tests.typed import flags
 from train.loop import learning_rate
 from train.options import TrainOptions
 from train.train_vq import VQOptions
@@ -48,12 +48,6 @@ def model(**changes) -> VQVAE:
 def motions(*lengths: int) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     return [rng.standard_normal((length, 263)).astype(np.float32) for length in lengths]
-
-
-def as_flags(options: VQOptions) -> list[str]:
-    values = {field.name: getattr(options, field.name) for field in flags_of(VQOptions)}
-    return [word for name, value in values.items() if value not in ("", (), None) and not isinstance(value, bool)
-            for word in (f"--{name}", *map(str, value if isinstance(value, tuple) else [value]))] + ["--no_use_ema"]  # fmt: skip
 
 
 @pytest.fixture
@@ -153,7 +147,7 @@ def test_accumulated_batches_make_one_update_of_the_codebooks_together(options, 
 def test_two_processes_make_one_update_of_the_codebooks_together(options, tmp_path):
     train_vq(replace(options, num_steps=3))
     two = replace(options, save_dir=str(tmp_path / "two"), batch_size=2, num_steps=3, processes=2)
-    done = subprocess.run([sys.executable, "-m", "train.train_vq", *as_flags(two)], cwd=ROOT, capture_output=True, text=True,
+    done = subprocess.run([sys.executable, "-m", "train.train_vq", *flags(two)], cwd=ROOT, capture_output=True, text=True,
                           env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
     assert done.returncode == 0, done.stderr
     torch.testing.assert_close(weights(tmp_path / "two"), weights(tmp_path / "run"), rtol=0, atol=2e-5)

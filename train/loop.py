@@ -247,7 +247,8 @@ class _Run:
             part = micro * self.world + self.accelerator.process_index
             seed_everything(derive_seed(options.seed, "step", self.step, part))
             positions = range(part * options.batch_size, (part + 1) * options.batch_size)
-            draws = draws_of(options.seed, positions, "train", self.step, device=self.device)
+            draws = draws_of(options.seed, positions, "train", self.step, device=self.device,
+                             progress=self.step / options.num_steps)
             batch = to_device(next_batch(), self.device)
             last = micro == options.accumulation - 1
             with nullcontext() if last else self.accelerator.no_sync(self.module):

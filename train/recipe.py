@@ -81,10 +81,11 @@ class Recipe:
         return KnownTexts.make(self.captions)
 
 
-def draws_of(seed: int, positions: Sequence[int], *context: str | int, device: torch.device | str = "cpu") -> Draws:
+def draws_of(seed: int, positions: Sequence[int], *context: str | int, device: torch.device | str = "cpu",
+             progress: float = 1.0) -> Draws:
     """The randomness of the samples at `positions` of the global batch, and of a step, in a context such as ("train", step)."""
-    step = step_generator(seed, *context, device=device)
-    return Draws(sample_generators(seed, positions, *context, device=device), step, positions[0] if positions else 0)
+    samples = sample_generators(seed, positions, *context, device=device)
+    return Draws(samples, step_generator(seed, *context, device=device), progress, positions[0] if positions else 0)
 
 
 def step_generator(seed: int, *context: str | int, device: torch.device | str = "cpu") -> torch.Generator:

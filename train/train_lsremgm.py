@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from model.lsremgm_config import ALIASES, IGNORED, PRESETS, LSReMGMConfig
+from model.lsremgm_config import ALIASES, IGNORED, MOVED, PRESETS, LSReMGMConfig
 from protos.flags import configured
 from protos.options import command, run_command
 from train.options import GeneratorOptions
@@ -34,7 +34,7 @@ def run(options: LSReMGMOptions) -> "TrainResult":
     return train(generator_recipe(LSReMGM, corpus, config, options), options)
 
 
-main = command(LSReMGMOptions, run, __doc__, ALIASES, PRESETS, IGNORED)
+main = command(LSReMGMOptions, run, __doc__, ALIASES, PRESETS, IGNORED, MOVED)
 
 if __name__ == "__main__":
     run_command(main)

@@ -64,6 +64,8 @@ SCENARIOS = (
              ("gallery/gallery.json", "gallery/texts-*.npy", "more/a.npy")),
     Scenario("extend a gallery", "sample.retrieve", f"encode_dataset {TMR} --motions in/more --gallery in/gallery", "gallery",
              ("gallery/gallery.json", "gallery/manifest.json", "more/a.npy"), ("gallery",)),
+    Scenario("describe a motion", "sample.describe", "in/joints.npy --output out/said.json", "motions", ("joints.npy",),
+             weight=0.5),
     Scenario("localise", "sample.retrieve",
              f"localize {TMR} --motion in/joints.npy --input_text in/prompts.txt --output_dir out", "motions",
              ("joints.npy", "prompts.txt"), weight=0.5),
@@ -128,6 +130,15 @@ SCENARIOS = (
     Scenario("judge two people", "evaluations.eval_interhuman",
              "--model_path real --dataset in/dataset --evaluator in/judge --replications 1 --device cpu --output_dir out",
              "people", ("judge/config.json", "judge/stats.npz", "dataset/corpus/captions.json"), weight=0.5),
+    Scenario("react to a motion", "sample.react",
+             "--model_path in/reacts --actor in/actor.npy --no_video --num_repetitions 1 --device cpu --output_dir out", "people",
+             ("actor.npy", *_in("reacts", CHECKPOINT))),
+    Scenario("train reactions", "train.train_reaction",
+             f"--save_dir out {TRAIN} --encoder_dim 8 --encoder_layers 1 --encoder_ff_size 8 --num_atomic_actions 4", "people",
+             _in("dataset", (*CORPUS, "train.txt")), weight=0.5),
+    Scenario("judge reactions", "evaluations.eval_interhuman",
+             "--task reaction --samples 1 --dataset in/dataset --evaluator in/judge --device cpu --output_dir out",
+             "people", ("judge/config.json", "dataset/corpus/features.npy", "dataset/train.txt"), weight=0.3),
     Scenario("what was fetched", "protos.fetch", "kit-ml", "fetched", ("checkpoints/fetched.json",),
              ("checkpoints/fetched.json",), cwd="in"),
 )  # fmt: skip
@@ -227,7 +238,7 @@ def make_inputs(folder: Path, run: Callable[..., object]) -> None:
 
 def _two_people(folder: Path) -> None:
     from data_loaders.corpus import Corpus
-    from tests.pairs import pair_corpus, tiny_in2in, tiny_interclip
+    from tests.pairs import pair_corpus, tiny_in2in, tiny_interclip, tiny_reaction
     from tests.synthetic_pairs import greeting, write_interhuman, write_takes
 
     write_takes(folder / "takes" / "takes", {f"take{i}": greeting(40 + 6 * i) for i in range(3)})
@@ -236,6 +247,8 @@ def _two_people(folder: Path) -> None:
     corpus = Corpus(pair_corpus(people / "dataset"))
     tiny_interclip(people / "judge")
     tiny_in2in(people / "model", corpus)
+    tiny_reaction(people / "reacts")
+    np.save(people / "actor.npy", greeting(40)[0].astype(np.float32))
 
 
 def _evaluator(folder: Path, statistics: object) -> None:
