@@ -87,7 +87,8 @@ class Request:
 
 @dataclass(frozen=True)
 class Decoding:
-    """How motion is made; None takes what the model's configuration says. `sampling_steps`: 20, "ddim20", ...
+    """How motion is made; None takes what the model's configuration says. `sampling_steps`: 20, "ddim20", ... `temperature`, and
+    the share `top_k` of the codes that are never drawn, are of models that decode tokens.
 
     One `guidance_scale` is by all texts together, 1 following them without guidance.
     """
@@ -98,6 +99,8 @@ class Decoding:
     smoothing: float | None = None
     eta: float | None = None
     order: int | None = None
+    temperature: float | None = None
+    top_k: float | None = None
     on_step: Callable[[SampledStep], None] | None = None
     batch_size: int = 64
 

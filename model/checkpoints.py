@@ -52,7 +52,10 @@ def write_files(folder: Path, model: Model, card: str = "", *, half: bool = Fals
     from safetensors.torch import save
 
     weights = {}
+    installed = model.installed()
     for name, value in model.networks.state_dict().items():
+        if name in installed:
+            continue
         value = value.detach().cpu().contiguous()
         weights[name] = value.half() if half and value.is_floating_point() else value
     too_large = [name for name, value in weights.items() if value.is_floating_point() and not value.isfinite().all()]
@@ -182,7 +185,8 @@ def _made(system: System, config: Any, statistics: Statistics, parts: Mapping[st
     except ValueError as error:  # settings that contradict each other, or the statistics
         raise FileError(f"{where.parent / 'config.json'}: {error}") from None
     try:
-        load_checked(model.networks, state, str(where))
+        own = model.networks.state_dict()
+        load_checked(model.networks, state | {name: own[name] for name in model.installed() - state.keys()}, str(where))
     except FileError as error:  # either file may be the wrong one
         raise FileError(f"{error} (by {where.parent / 'config.json'})") from None
     return model

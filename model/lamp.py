@@ -13,20 +13,20 @@ from torch.nn import functional as F
 
 from data_loaders.corpus import Batch
 from data_loaders.features import Statistics
-from data_loaders.text import plain_caption
 from data_loaders.text_similarity import meaning_key
 from model.across_processes import all_rows
 from model.capabilities import VectorSpace
 from model.embedder import Embedder
 from model.lamp_config import LaMPConfig
 from model.lamp_losses import captioning, contrast, drawn, generation, negative_weights, similarities
-from model.model import Draws, Model
+from model.model import Draws, Model, load_checked
 from model.qformer import QFormer, seen
 from model.text_encoders import EncodesTexts, TextFeatures
-from model.text_towers import WordPieces
+from model.text_towers import WordPieces, tower_weights
 from model.vqvae import VQVAE
 from model.vqvae_network import Encoder
 from protos.randomness import rand
+from protos.reading import FileError
 
 
 class Heads(nn.Module):
@@ -49,12 +49,42 @@ class LaMP(Embedder):
                  text_encoder: EncodesTexts | None = None):  # fmt: skip
         """text_encoder replaces the reader of word pieces of the language model that the configuration names."""
         networks = {"qformer": QFormer(config), "heads": Heads(config)}
-        parts, tokenizer = dict(parts or {}), (parts or {}).get("tokenizer")
+        parts = dict(parts or {})
+        if "tokenizer" not in parts:
+            raise ValueError("LaMP reads the latents of a motion tokenizer: it needs the part tokenizer")
+        tokenizer = parts["tokenizer"]
         if config.own_encoder:
             networks["motion_encoder"] = Encoder(tokenizer.config, config.features.width * config.features.persons)
         frozen = [name for name in networks if name == "motion_encoder"]
         super().__init__(config, statistics, networks, frozen=frozen, parts=parts)
         self.text_encoder = text_encoder
+        if config.frozen_text:
+            self.begin_from_tower()
+            for name in self._of_tower():
+                self.qformer.get_parameter(name).requires_grad_(False)
+
+    def _of_tower(self) -> list[str]:
+        """Names of the Q-Former's weights that are those of its language model."""
+        parts = ("self_attention.", "norm_self.", "linear1.", "linear2.", "norm_ff.")
+        return [name for name, _ in self.qformer.named_parameters()
+                if name.split(".")[0] in ("words", "positions", "segment", "norm")
+                or (name.startswith("layers.") and name.split(".", 2)[2].startswith(parts))]  # fmt: skip
+
+    def begin_from_tower(self) -> None:
+        """Takes the weights of the language model that the configuration names. FileError where it is absent or another one."""
+        state, sha256 = tower_weights(self.config.text_tower)
+        if self.config.text_weights not in ("", sha256):
+            own = self.config.text_weights[:16]
+            raise FileError(f"this model stands on another {self.config.text_tower} (sha256 {own}) than the one on this machine "
+                            f"({sha256[:16]})")  # fmt: skip
+        if missing := [name for name in self._of_tower() if name not in state]:
+            raise FileError(f"{self.config.text_tower} has no {missing[0]}: fewer layers than --num_layers asks for")
+        own = self.qformer.state_dict()
+        load_checked(self.qformer, own | {name: state[name] for name in self._of_tower()}, self.config.text_tower)
+
+    def installed(self) -> set[str]:
+        """The language model, where it is left as it is."""
+        return {f"qformer.{name}" for name in self._of_tower()} if self.config.frozen_text else set()
 
     @property
     def tokenizer(self) -> VQVAE:
@@ -184,11 +214,11 @@ class LaMP(Embedder):
     def encode_words(self, texts: Sequence[str]) -> TextFeatures:
         """Word pieces of texts."""
         if self.text_encoder is None:
-            self.text_encoder = WordPieces(self.config.text_tower, self.config.text_tokens)
+            self.text_encoder = WordPieces(self.config.text_tower, self.config.text_tokens, plainly=True)
         return self.text_encoder.encode(list(texts)).to(self.device)
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:
-        text = self.encode_words([plain_caption(each if isinstance(each, str) else each.text) for each in texts])
+        text = self.encode_words([each if isinstance(each, str) else each.text for each in texts])
         return self.heads.text_vector(self.read_text(text.ids, text.mask)[:, 0])
 
     def embed_motions(self, motions: Sequence[np.ndarray]) -> Tensor:

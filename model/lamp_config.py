@@ -75,6 +75,8 @@ PRESETS = {
     "published": {},
     "small": {
         "text_tower": "minilm", "num_layers": 4, "memory_dim": 256, "embedding": 256, "dropout": 0.0, "frozen_text": True,
-        "mask_motion": True,
+        "mask_motion": True, "num_steps": 6000, "batch_size": 64, "lr": 5e-4, "warmup_steps": 300, "grad_clip": 1.0,
+        "use_ema": True, "ema_decay": 0.999, "ema_warmup": True, "precision": "auto", "save_interval": 500, "eval_interval": 500,
+        "log_interval": 50, "balance": 0.7,
     },
 }  # fmt: skip

@@ -58,7 +58,8 @@ class Attention(nn.Module):
     `forward(x (B, N, C), memory (B, M, C), keep (B, M) or (B, N, M), True = seen)` returns (B, N, C); without `memory` it
     attends to itself, `causal` to no later token, and with a `bias` (N, N) added to what queries and keys make of each other. At
     least one entry of `keep` must be True in every row: a softmax over nothing is not a number. With `zero_slot` there is one
-    more key and value, both zero, that are never hidden (add_zero_attn of torch; not for `causal`): a query may attend to nothing.
+    more key and value, both zero, that are never hidden (add_zero_attn of torch; not for `causal`): a query may then attend to
+    nothing.
     """
 
     def __init__(self, dim: int, num_heads: int, dropout: float = 0.0, zero_slot: bool = False):

@@ -115,6 +115,10 @@ class Model:
         other.networks = copy.deepcopy(self.networks).requires_grad_(False)
         return other.eval()
 
+    def installed(self) -> set[str]:
+        """Names of those of its networks' weights that come with the installation, and are not stored: none."""
+        return set()
+
     def loss(self, batch: Batch, draws: Draws) -> dict[str, Tensor] | Learnt:
         """Terms, scalar or (B,), of a training step on features in their units; "loss" is the total, or else their sum. `Learnt`
         of a model that learns otherwise than by gradients too.

@@ -211,6 +211,10 @@ SYSTEMS = {  # the first whose layout recognises a path is taken; a .ckpt that n
         System("vqvae", "model.vqvae_config:VQVAEConfig", "model.vqvae:VQVAE", published=(
             Layout(lambda path: tokenizer_file(path) is not None, "model.official.vqvae:load_vqvae", takes=()),)),
         System("lamp", "model.lamp_config:LaMPConfig", "model.lamp:LaMP", {"tokenizer": "vqvae"}),
+        System("t2m_transformer", "model.token_transformer_config:TokenTransformerConfig",
+               "model.token_transformers:TokenTransformer", {"tokenizer": "vqvae", "lamp": "lamp"}),
+        System("residual_transformer", "model.token_transformer_config:ResidualConfig",
+               "model.token_transformers:ResidualTokenTransformer", {"base": "t2m_transformer"}),
         System("tmr", "model.tmr_config:TMRConfig", "model.tmr:TMR", published=(
             Layout(is_tmr_run, "model.official.tmr:load_tmr", "model.official.tmr:config_at"),
             Layout(is_first_temos, "model.official.temos:load_temos"))),

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import torch
 from torch import Tensor, nn
 
+from data_loaders.text import plain_caption
 from model.layers import TransformerLayer
 from model.model import as_state, load_checked, made_for, read_safetensors, read_torch
 from model.registry import named
@@ -297,12 +298,13 @@ def load_text_encoder(
 class WordPieces:
     """Ids and mask of texts, of a tower's tokenizer alone."""
 
-    def __init__(self, name: str, max_tokens: int):
-        """FileError where the tower's files are not on this disk."""
-        self.tokenizer, self.max_tokens = tokenizer_of(name), max_tokens
+    def __init__(self, name: str, max_tokens: int, plainly: bool = False):
+        """plainly: of texts without capitals and signs. FileError where the tower's files are not on this disk."""
+        self.tokenizer, self.max_tokens, self.plainly = tokenizer_of(name), max_tokens, plainly
 
     def encode(self, texts: Sequence[str]) -> TextFeatures:
         """Of texts that are cut to `max_tokens`, marks of start and end included."""
+        texts = [plain_caption(text) for text in texts] if self.plainly else texts
         rows = [torch.tensor(cut(self.tokenizer.encode(text).ids, self.max_tokens)[0]) for text in texts]
         ids = nn.utils.rnn.pad_sequence(rows, batch_first=True)
         return TextFeatures(None, None, torch.arange(ids.shape[1]) < torch.tensor([len(row) for row in rows])[:, None], ids)
@@ -311,6 +313,22 @@ class WordPieces:
 def tower_folder(name: str) -> Path:
     """Where the files of a tower lie. FileError where they are not on this disk."""
     return find_minilm() if name == "minilm" else find_folder(name, TOWERS[name])
+
+
+def tower_weights(name: str) -> tuple[State, str]:
+    """Weights of a BERT-like tower under our names, and the sha256 of their file. FileError as `tower_folder`."""
+    folder = tower_folder(name)
+    state, _ = renamed(rename_bert, read_tower_weights(folder), folder, "words.weight", "positions.weight")
+    return state, sha256_of(next(folder / file for file in WEIGHTS if (folder / file).is_file()))
+
+
+def tower_sizes(name: str) -> dict[str, int]:
+    """latent_dim, num_heads, ff_size, vocabulary and max_positions of a BERT-like tower. FileError as `tower_folder`."""
+    state, _ = tower_weights(name)
+    config = read_json(tower_folder(name) / "config.json", BertConfig)
+    (vocabulary, dim), (positions, _) = state["words.weight"].shape, state["positions.weight"].shape
+    return {"latent_dim": dim, "num_heads": config.num_heads, "ff_size": len(state["layers.0.linear1.weight"]),
+            "vocabulary": vocabulary, "max_positions": positions}  # fmt: skip
 
 
 @cache

@@ -67,3 +67,33 @@ class TokenTransformerConfig(TokenSamplingDefaults, TokenNetwork):
     max_frames: Annotated[int, FRAMES] = decided(196)
     features: Features = decided(HUMANML3D)
     dataset: str = decided("humanml")
+
+    @property
+    def reads_text(self) -> bool:
+        return True
+
+    @property
+    def own_guidance(self) -> float | None:
+        """The guidance scale; None for a model that never learned to do without its condition."""
+        return None if self.cond_mask_prob == 0 else self.guidance_scale
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResidualConfig(TokenTransformerConfig):
+    """Of the residual transformer"""
+
+    cond_mask_prob: Annotated[float, SHARE] = 0.2
+    """How often the condition is left out in training, for classifier-free guidance."""
+    guidance_scale: Annotated[float, GUIDANCE] = 5.0
+    """Strength of classifier-free guidance for the further codebooks."""
+
+
+LAMP = {
+    "latent_dim": 512, "num_heads": 8, "attention": "tril_plus_one", "key_padding": False, "milestones": (60_000,), "gamma": 0.05,
+}
+SMALL = {
+    "latent_dim": 192, "ff_size": 512, "num_layers": 6, "num_heads": 6, "dropout": 0.1, "num_steps": 12_000, "batch_size": 64,
+    "lr": 5e-4, "schedule": "cosine", "warmup_steps": 500, "grad_clip": 1.0, "use_ema": True, "ema_decay": 0.999,
+    "ema_warmup": True, "precision": "auto", "save_interval": 1000, "eval_interval": 500, "log_interval": 50, "balance": 0.7,
+}  # fmt: skip
+PRESETS = {"momask": {}, "lamp": LAMP, "small": SMALL}  # of published weights, and of the starter weights

@@ -29,7 +29,18 @@ from protos.files import file_name
 from protos.randomness import derive_seed
 from sample.generation import NotFiniteError, motions_for
 from train.options import GeneratorOptions, TrainOptions
-from train.recipe import Evaluate, Loss, Recipe, draws_of, in_precision, kept_parts, kept_statistics, own_loss, to_device
+from train.recipe import (
+    Evaluate,
+    Loss,
+    Recipe,
+    as_learnt,
+    draws_of,
+    in_precision,
+    kept_parts,
+    kept_statistics,
+    own_loss,
+    to_device,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -167,8 +178,8 @@ def validation(
             batch = to_device(with_text_features(batch, encoders), trained.device)
             draws = draws_of(training.seed, rows, "val", device=trained.device)
             with in_precision(training, trained.device):
-                terms = loss(trained, batch, draws)
-            for name, term in terms.items():
+                found = as_learnt(loss(trained, batch, draws))
+            for name, term in (found.terms | found.figures).items():
                 sums[name] = sums.get(name, 0.0) + float(term.float().expand(len(rows)).sum())
         return {name: total / count for name, total in sums.items()}
 

@@ -31,6 +31,7 @@ from train.recipe import (
     Loss,
     Recipe,
     Sample,
+    as_learnt,
     draws_of,
     in_precision,
     precision_of,
@@ -66,8 +67,7 @@ class LossModule(nn.Module):
         self.networks, self.loss = model.networks, partial(loss, model)
 
     def forward(self, batch: Any, draws: Draws) -> Learnt:
-        found = self.loss(batch, draws)
-        found = found if isinstance(found, Learnt) else Learnt(found, {})
+        found = as_learnt(self.loss(batch, draws))
         terms = {name: term.float().mean() for name, term in found.terms.items()}
         if "loss" not in terms:
             terms["loss"] = torch.stack(list(terms.values())).sum()

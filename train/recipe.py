@@ -42,6 +42,11 @@ def own_loss(model: Model, batch: Any, draws: Draws) -> dict[str, Tensor] | Lear
     return model.loss(batch, draws)
 
 
+def as_learnt(found: dict[str, Tensor] | Learnt) -> Learnt:
+    """What a loss found, also of one that found terms alone."""
+    return found if isinstance(found, Learnt) else Learnt(found, {})
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Model, data and callbacks of a training. The callbacks run on the main process, without gradient.
