@@ -26,6 +26,7 @@ from model.capabilities import OWN, Decoding, Request
 from model.lamp import LaMP
 from model.lsremgm import check_lengths, scale_of
 from model.model import Draws, Learnt, Model, require_only
+from model.qformer import QFormer, seen
 from model.quantizers import gumbel_of
 from model.text_encoders import EncodesTexts, TextFeatures
 from model.text_towers import WordPieces, load_text_encoder
@@ -127,12 +128,7 @@ class TokenTransformer(OverTokens):
         """(B, D). Of LaMP the mean of the queries that read a text as long as a motion can be, its padding too, as published."""
         if "lamp" not in self.parts:
             return super().condition(text)
-        lamp: LaMP = self.parts["lamp"]
-        more = max(lamp.config.num_queries - text.ids.shape[1], 0)
-        ids, mask = F.pad(text.ids, (0, more)), F.pad(text.mask, (0, more))
-        with torch.no_grad():
-            said = lamp.read_text(ids, mask)
-        return lamp.qformer(asked=len(ids), memory=self.networks["text_reader"](said)).mean(1)
+        return read_by_queries(self.parts["lamp"].qformer, self.networks["text_reader"], text)
 
     def loss(self, batch: Batch, draws: Draws) -> Learnt:
         """Cross entropy of the masked tokens. Guo et al. 2024, Eq. 4."""
@@ -259,6 +255,15 @@ class ResidualTokenTransformer(OverTokens):
         made = decode_residual(logits, ids, mask, self.config.num_quantizers, self.sampling(decoding), noise)
         rows = [row[: len(one)] for row, one in zip(made, base, strict=True)]
         return [row[: request.frames] for row, request in zip(self.tokenizer.decode(rows), requests, strict=True)]
+
+
+def read_by_queries(qformer: QFormer, reader: nn.Linear, text: TextFeatures) -> Tensor:
+    """Means (B, C) of the queries that read texts, filled up to as many tokens as there are queries, all of which they see."""
+    more = max(qformer.queries.shape[1] - text.ids.shape[1], 0)
+    ids, mask = F.pad(text.ids, (0, more)), F.pad(text.mask, (0, more))
+    with torch.no_grad():
+        said = qformer(ids, seen(mask))
+    return qformer(asked=len(ids), memory=reader(said)).mean(1)
 
 
 def text_of(request: Request) -> str:

@@ -6,15 +6,16 @@ import torch
 from torch import Tensor
 
 from model import lamp_losses
-from model.lamp import LaMP
-from model.lamp_config import LaMPConfig
+from model.lamp import Heads, LaMP
+from model.lamp_config import LaMPConfig, QFormerConfig
 from model.official.lamp import BERT, HEADS, QUERY_LAYER, READING, SAID, WORDS, heads_state, qformer_state
-from model.official.vqvae import of_published, tokenizer_name
+from model.official.vqvae import PREFIX, of_published, tokenizer_name
+from model.qformer import QFormer
 from model.text_towers import BERT_LAYER
 from model.vqvae import VQVAE
 from model.vqvae_config import VQVAEConfig
 from tests.golden.columns import Columns
-from tests.golden.lamp_tokens import OUR_TOKENIZER
+from tests.golden.lamp_tokens import OUR_TOKENIZER, tokenizer_shapes
 from tests.golden.runner import Case
 from tests.golden.tmr_model import require_ours
 
@@ -167,7 +168,13 @@ def gradients(case: Case) -> dict[str, Any]:
     """Norms under the published names, a tied tensor's under both of its own."""
     model, values = model_of(case), given(case)
     terms_of(model, values)[case.config["of"]].backward()
-    own = {name: each.grad for name, each in model.qformer.named_parameters() if each.grad is not None}
+    found = as_published({name: each.grad for name, each in model.qformer.named_parameters() if each.grad is not None})
+    found |= {HEADS[name]: each.grad for name, each in model.heads.named_parameters() if each.grad is not None}
+    return {"grad_norms": {name: float(grad.norm()) for name, grad in found.items() if name in case.expected["grad_norms"]}}
+
+
+def as_published(own: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of a Q-Former under their published names."""
     words, bias = torch.cat([own["words.weight"], own["begin"]]), own["word_bias"]
     found = {
         "query_tokens": own["queries"], f"{BERT}{WORDS}": words, f"{SAID}decoder.weight": words, f"{SAID}bias": bias,
@@ -177,15 +184,42 @@ def gradients(case: Case) -> dict[str, Any]:
         found |= {f"{BERT}embeddings.LayerNorm.{kind}": own[f"norm.{kind}"],
                   f"{SAID}transform.dense.{kind}": own[f"saying.{kind}"],
                   f"{SAID}transform.LayerNorm.{kind}": own[f"saying_norm.{kind}"]}  # fmt: skip
-    for name, grad in own.items():
-        if not name.startswith("layers."):
-            continue
-        _, number, rest = name.split(".", 2)
-        part, _, kind = rest.rpartition(".")
-        theirs = (BERT_LAYER | QUERY_LAYER | READING)[f"{part}."]
-        found |= {f"{BERT}encoder.layer.{number}.{each}{kind}": piece for each, piece in zip(theirs, grad.chunk(len(theirs)))}
-    found |= {HEADS[name]: each.grad for name, each in model.heads.named_parameters() if each.grad is not None}
-    return {"grad_norms": {name: float(grad.norm()) for name, grad in found.items() if name in case.expected["grad_norms"]}}
+    for name, tensor in own.items():
+        if name.startswith("layers."):
+            _, number, rest = name.split(".", 2)
+            part, _, kind = rest.rpartition(".")
+            theirs = (BERT_LAYER | QUERY_LAYER | READING)[f"{part}."]
+            found |= {f"{BERT}encoder.layer.{number}.{each}{kind}": piece
+                      for each, piece in zip(theirs, tensor.chunk(len(theirs)), strict=True)}  # fmt: skip
+    return found
+
+
+def qformer_shapes(stated: dict[str, Any]) -> dict[str, Tensor]:
+    """Tensors without values of a Q-Former of the stated sizes, under their published names, the table of places among them."""
+    sizes = {"layers": stated["layers"], **stated}
+    config = QFormerConfig(
+        num_layers=sizes["layers"], cross_every=sizes["cross_attention_every"], num_queries=sizes["queries"],
+        memory_dim=sizes["encoder_width"], latent_dim=sizes["hidden"], num_heads=sizes["heads"], ff_size=sizes["intermediate"],
+        vocabulary=sizes["base_vocab_size"], max_positions=sizes["max_positions"],
+    )  # fmt: skip
+    with torch.device("meta"):
+        named = dict(QFormer(config).named_parameters())
+        places = torch.empty(1, config.max_positions)
+    return {**as_published(named), f"{BERT}embeddings.position_ids": places}
+
+
+def pretraining_shapes(config: dict[str, Any]) -> dict[str, list[int]]:
+    """Published names and shapes of the pretraining model as our networks have them."""
+    qformer = config["qformer"]
+    with torch.device("meta"):
+        heads = Heads(LaMPConfig(embedding=config["embed_dim"], motion_classes=config["motion_classes"],
+                                 latent_dim=qformer["hidden"], memory_dim=qformer["encoder_width"],
+                                 motion_dim=config["vq"]["code_dim"]))  # fmt: skip
+    shapes = {name: list(each.shape) for name, each in qformer_shapes(qformer).items()}
+    shapes |= {HEADS[name]: list(each.shape) for name, each in heads.named_parameters()}
+    shapes |= {f"vq_model.{name}": shape for name, shape in tokenizer_shapes(config["vq"]).items()}
+    encoder = tokenizer_shapes(config["motion_encoder"])
+    return shapes | {f"motion_{name.removeprefix(PREFIX)}": shape for name, shape in encoder.items() if ".encoder." in name}
 
 
 HANDLERS = {

@@ -185,18 +185,8 @@ def tokenizer_shapes(config: dict[str, Any]) -> dict[str, list[int]]:
     return {f"{PREFIX if one else ''}{name}": shape for name, shape in shapes.items()}
 
 
-SHAPES = {"vqvae": tokenizer_shapes, "rvqvae": tokenizer_shapes}
-
-
-def state_dict_shapes(case: Case) -> dict[str, Any]:
-    kind = case.config["model"]
-    if kind not in SHAPES:
-        raise ModuleNotFoundError(f"no published names of {kind}", name=f"model.official.{kind}")
-    return {"shapes": SHAPES[kind](case.config)}
-
-
 HANDLERS = {
     "encode": encode, "forward": forward, "loss": loss, "decode_ids": decode_ids, "gradients": gradients,
     "quantize_dropout": quantize_dropout, "ema_reset_steps": ema_reset_steps, "ema_reset_gumbel_steps": ema_reset_steps,
-    "ema_reset_repeat": ema_reset_repeat, "state_dict_shapes": state_dict_shapes,
+    "ema_reset_repeat": ema_reset_repeat,
 }  # fmt: skip

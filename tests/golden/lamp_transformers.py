@@ -4,16 +4,22 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffusion import token_decoding
 from diffusion.token_decoding import TokenSampling, decode_masked, decode_residual, masks_to_train_on, spoilt
+from model.lamp_config import QFormerConfig
+from model.official.lamp import qformer_state
 from model.official.token_transformers import NOT_LOADED, transformer_name
 from model.official.weights import rename
+from model.qformer import QFormer
 from model.quantizers import gumbel_of
+from model.text_encoders import TextFeatures
 from model.token_networks import HEAD_EPS, MaskedTransformer, ResidualTransformer
 from model.token_transformer_config import TokenTransformerConfig
+from model.token_transformers import read_by_queries
+from tests.golden.lamp_pretraining import qformer_settings
 from tests.golden.runner import Case
 from tests.golden.tmr_model import require_ours
 
@@ -38,8 +44,7 @@ def network_of(case: Case) -> MaskedTransformer | ResidualTransformer:
     network = MaskedTransformer(config) if masked else ResidualTransformer(config)
     require_ours({"pad_id": model["pad_id"]}, {"pad_id": network.pad_id})
     not_loaded = (*NOT_LOADED, *(r"^Qformer\.", r"^query_tokens$", r"^text2former\.", r"^clip2qformer\."))
-    weights = {name: torch.as_tensor(value).float() for name, value in case.weights.items()}
-    network.load_state_dict(rename(weights, network.state_dict(), transformer_name, not_loaded, case.name))
+    network.load_state_dict(rename(weights_of(case), network.state_dict(), transformer_name, not_loaded, case.name))
     return network.eval()
 
 
@@ -51,14 +56,39 @@ def given(case: Case) -> dict[str, Tensor]:
     return {name: value.float() if value.is_floating_point() else value.long() for name, value in values.items()}
 
 
-def condition_of(case: Case, values: dict[str, Tensor]) -> Tensor:
+def condition_of(case: Case, values: dict[str, Tensor], reader: nn.Linear | None = None) -> Tensor:
     """The condition of each sample, given or of its text."""
     name = next((name for name in ("cond", "cond_vector") if name in values), None)
-    if name is None:
-        from model.official.lamp import golden_condition
+    if name is not None:
+        return values[name]
+    text = TextFeatures(None, None, values["attention_mask"] > 0, values["input_ids"])
+    return read_by_queries(qformer_of(case), reader or reader_of(case), text)
 
-        return golden_condition(case, values)
-    return values[name]
+
+def weights_of(case: Case) -> dict[str, Tensor]:
+    return {name: torch.as_tensor(value).float() for name, value in case.weights.items()}
+
+
+def qformer_of(case: Case) -> QFormer:
+    """The frozen Q-Former."""
+    stated = case.config["model"]
+    config = QFormerConfig(**qformer_settings(stated["qformer"]), text_tokens=stated["text_tokens"])
+    qformer = QFormer(config).requires_grad_(False).eval()
+    qformer.load_state_dict(qformer_state(weights_of(case), config))
+    return qformer
+
+
+def reader_of(case: Case) -> nn.Linear | None:
+    """What is trained with a transformer to lead texts into the Q-Former; None where none is."""
+    if "text2former" not in case.config["model"]:
+        return None
+    reader, state = nn.Linear(*case.config["model"]["text2former"]), weights_of(case)
+    reader.load_state_dict({kind: state[f"text2former.{kind}"] for kind in ("weight", "bias")})
+    return reader
+
+
+def condition(case: Case) -> dict[str, Any]:
+    return {"cond_vector": condition_of(case, given(case))}
 
 
 def below(lengths: Tensor, size: int) -> Tensor:
@@ -145,8 +175,8 @@ def edit(case: Case) -> dict[str, Any]:
 
 
 def train_step(case: Case) -> dict[str, Any]:
-    network, values, stated = network_of(case), given(case), case.config["training"]
-    condition = condition_of(case, values)
+    network, values, stated, reader = network_of(case), given(case), case.config["training"], reader_of(case)
+    condition = condition_of(case, values, reader)
     if isinstance(network, ResidualTransformer):
         ids = values["train_indices"]
         mask = below(values["lengths"], ids.shape[1])
@@ -168,6 +198,8 @@ def train_step(case: Case) -> dict[str, Any]:
     loss.backward()
     norms = {transformer_name(name): float(each.grad.norm()) for name, each in network.named_parameters()
              if each.grad is not None}  # fmt: skip
+    if reader is not None:
+        norms |= {f"text2former.{name}": float(each.grad.norm()) for name, each in reader.named_parameters()}
     accuracy = (guess == wanted)[counted].float().mean()
     return {"train_loss": loss, "train_acc": accuracy, "train_pred_id": guess, "grad_norms": norms}
 
@@ -183,5 +215,5 @@ def top_k_count(case: Case) -> dict[str, Any]:
 
 HANDLERS = {
     "logits": logits, "generate": generate, "edit": edit, "train_step": train_step, "num_masked": num_masked,
-    "top_k_count": top_k_count,
+    "top_k_count": top_k_count, "condition": condition,
 }  # fmt: skip

@@ -1,0 +1,158 @@
+"""Text to motion over tokens: decoding, noise and batches, guidance, given tokens, checkpoints, training."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from data_loaders.edit_masks import EditError
+from diffusion.token_decoding import TokenSampling, decode_masked, draw, likeliest, num_masked, steps_of
+from model.capabilities import Decoding, Generates, Request
+from model.checkpoints import from_pretrained
+from model.lsremgm import LengthError
+from model.registry import able
+from protos.reading import FileError
+from sample.generation import motions_for
+from tests.tiny_tokens import CONTINUOUS, saved, tiny_lamp, tiny_residual, tiny_tokenizer, tiny_transformer
+from train.train_lamp import LaMPOptions
+from train.train_lamp import run as train_lamp
+from train.train_t2m_transformer import T2MTransformerOptions
+from train.train_t2m_transformer import run as train
+
+WAVE, WALK = "a person waves", "a person walks forward"
+
+
+@pytest.mark.parametrize("length", [1, 7, 49])
+def test_ever_fewer_tokens_are_masked_all_at_first_one_at_last(length):
+    counts = [int(num_masked(torch.tensor([length]), progress)) for progress in steps_of(10)]
+    assert counts[0] == length and counts[-1] == 1 and counts == sorted(counts, reverse=True)
+
+
+def test_only_the_likeliest_codes_are_drawn_as_often_as_they_are_likely():
+    logits = torch.tensor([0.0, 1.0, 2.0, 3.0]).repeat(20_000, 1)
+    assert likeliest(logits, 0.5)[0].isinf().tolist() == [True, True, False, False]
+    gumbel = -(-torch.rand(logits.shape, generator=torch.Generator().manual_seed(0)).log()).log()
+    drawn = draw(logits, TokenSampling(2.0, 0.5), gumbel)
+    assert float((drawn == 3).float().mean()) == pytest.approx(float(torch.tensor([1.0, 1.5]).softmax(0)[1]), abs=0.02)
+    assert (draw(logits, TokenSampling(0.0, 0.5), gumbel) == 3).all() and (draw(logits, TokenSampling(), None) == 3).all()
+
+
+def test_tokens_that_stay_are_seen_and_kept_and_the_surest_are_never_taken_back():
+    asked = []
+
+    def logits(ids):
+        asked.append(ids.clone())
+        return torch.arange(5.0).expand(*ids.shape, 5) * torch.arange(1, ids.shape[1] + 1)[:, None]  # later ones are surer
+
+    given, open_to = torch.tensor([[0, 1, 2, 3]]), torch.tensor([[True, False, True, True]])
+    made = decode_masked(logits, given, open_to, 9, 3)
+    assert made.tolist() == [[4, 1, 4, 4]] and all(ids[0, 1] == 1 for ids in asked)
+    assert [(ids == 9).sum().item() for ids in asked] == [3, 2, 1] and asked[1].tolist() == [[9, 1, 9, 4]]
+
+
+@pytest.fixture(params=["pooled", "lamp", "padding seen", "residual"])
+def model(request):
+    if request.param == "residual":
+        return tiny_residual()
+    if request.param == "lamp":
+        return tiny_transformer({"lamp": tiny_lamp()})
+    if request.param == "padding seen":
+        return tiny_transformer(key_padding=False, attention="tril_plus_one")
+    return tiny_transformer()
+
+
+def test_a_motion_depends_on_its_own_request_alone(model):
+    requests = [Request(WAVE, 40, 1), Request(WALK, 17, 2), Request(WAVE, 23, 3)]
+    together = model.generate(requests)
+    assert isinstance(model, Generates) and [tuple(each.shape) for each in together] == [(40, 263), (17, 263), (23, 263)]
+    for made, request in zip(together, requests, strict=True):
+        assert torch.allclose(made, model.generate([request])[0], atol=1e-5)
+    assert not torch.allclose(together[0][:17], model.generate([replace(requests[0], seed=9)])[0][:17], atol=1e-3)
+    assert len(motions_for(model, requests)[1].joints[0]) in (17, 18)
+
+
+def test_guidance_moves_a_motion_away_from_one_without_a_text(model):
+    request = Request(WAVE, 24, 1)
+    plain, strong = (model.generate([request], Decoding(scale, temperature=0.0))[0] for scale in (1.0, 30.0))
+    assert not torch.allclose(plain, strong, atol=1e-3)
+    with pytest.raises(ValueError, match=r"sampler.*this model decodes tokens"):
+        model.generate([request], Decoding(sampler="ddim"))
+    with pytest.raises(LengthError, match="1 to 196"):
+        model.generate([replace(request, frames=197)])
+
+
+def test_tokens_of_a_given_motion_stay_where_all_their_frames_do():
+    model = tiny_transformer()
+    motion = torch.randn(32, 263)
+    keep = torch.zeros(32, 1, dtype=torch.bool)
+    keep[:14] = True
+    ids = model.make_ids([Request(WAVE, 32, 1, motion=motion, keep=keep)], Decoding())[0][:, 0]
+    assert torch.equal(ids[:3], model.tokenizer.encode([motion.numpy()])[0][:3, 0])
+    part = torch.zeros(32, 263, dtype=torch.bool)
+    part[:, :9] = True
+    with pytest.raises(EditError, match="body parts cannot"):
+        model.generate([Request(WAVE, 32, 1, motion=motion, keep=part)])
+
+
+def test_a_checkpoint_alone_is_enough_and_leaves_the_installed_language_model_out(tmp_path):
+    model = tiny_transformer({"lamp": tiny_lamp()})
+    folder = saved(tmp_path / "model", model)
+    loaded = from_pretrained(folder)
+    request = [Request(WALK, 20, 4)]
+    assert torch.equal(loaded.generate(request)[0], model.generate(request)[0])
+    assert (folder / "parts/lamp/parts/tokenizer/model.safetensors").is_file()
+    assert (folder / "parts/lamp/model.safetensors").stat().st_size < 3_000_000  # the vocabulary alone has 11 million values
+    assert {"t2m_transformer", "residual_transformer"} <= set(able(Generates))
+    config = folder / "parts/lamp/config.json"
+    config.write_text(config.read_text().replace('"text_weights": "', '"text_weights": "0'))
+    with pytest.raises(FileError, match="stands on another minilm"):
+        from_pretrained(folder / "parts/lamp")
+
+
+@pytest.fixture
+def options(small_dataset, tmp_path):
+    tokenizer = saved(tmp_path / "tokens", tiny_tokenizer(3))
+    return T2MTransformerOptions(
+        save_dir=str(tmp_path / "run"), dataset=str(small_dataset), tokenizer=str(tokenizer), num_steps=4, batch_size=4,
+        latent_dim=16, ff_size=16, num_layers=1, num_heads=2, warmup_steps=0, lr=1e-3, log_interval=1, save_interval=2,
+        eval_interval=2, keep_last=0, device="cpu", sampling_steps=2,
+    )  # fmt: skip
+
+
+def test_both_transformers_are_trained_on_one_another_and_resume_exactly(options, tmp_path):
+    train(options)
+    train(replace(options, save_dir=str(tmp_path / "other"), num_steps=2))
+    train(replace(options, save_dir=str(tmp_path / "other")))
+    whole, resumed = (from_pretrained(tmp_path / name / "step_000000004").networks.state_dict() for name in ("run", "other"))
+    assert all(torch.equal(value, resumed[name]) for name, value in whole.items())
+    residual = train(replace(options, save_dir=str(tmp_path / "both"), tokenizer="", base=str(tmp_path / "run"))).model
+    assert residual.config.num_quantizers == 3 and residual.config.guidance_scale == 5 and residual.config.cond_mask_prob == 0.2
+    assert len(from_pretrained(tmp_path / "both").generate([Request(WAVE, 21, 0)])[0]) == 21
+
+
+def test_what_a_transformer_stands_on_must_fit_it(options, tmp_path):
+    with pytest.raises(ValueError, match="give a --tokenizer"):
+        replace(options, tokenizer="")
+    single = saved(tmp_path / "single", tiny_transformer())
+    with pytest.raises(ValueError, match="needs a tokenizer of several codebooks"):
+        train(replace(options, tokenizer="", base=str(single)))
+    with pytest.raises(FileError, match="is not the checkpoint of a model of kind vqvae"):
+        train(replace(options, tokenizer=str(saved(tmp_path / "residual", tiny_residual()))))
+
+
+def test_lamp_is_trained_and_finds_what_it_embeds(options, tmp_path):
+    lamp = LaMPOptions(
+        save_dir=str(tmp_path / "lamp"), dataset=options.dataset, tokenizer=options.tokenizer, text_tower="minilm", num_layers=1,
+        memory_dim=8, query_ff_size=8, embedding=8, frozen_text=True, mask_motion=True, dropout=0.0, num_steps=2, batch_size=4,
+        warmup_steps=0, log_interval=1, save_interval=2, eval_interval=2, device="cpu",
+    )  # fmt: skip
+    model = train_lamp(lamp).model
+    rng = np.random.default_rng(0)
+    motions = [rng.standard_normal((length, 263)).astype(np.float32) for length in (40, 17)]
+    vectors = model.encode_motion(motions)
+    assert torch.allclose(vectors[1], model.encode_motion(motions[1:])[0], atol=1e-5)
+    assert torch.allclose(*model.encode_text(["A person waves!", "a person waves"]), atol=1e-6)
+    assert model.features == CONTINUOUS and model.space().similarity == "cosine"
+    with pytest.raises(ValueError, match="have more tokens than that"):
+        train_lamp(replace(lamp, save_dir=str(tmp_path / "short"), num_queries=3))
