@@ -214,7 +214,7 @@ class LaMP(Embedder):
     def encode_words(self, texts: Sequence[str]) -> TextFeatures:
         """Word pieces of texts."""
         if self.text_encoder is None:
-            self.text_encoder = WordPieces(self.config.text_tower, self.config.text_tokens, plainly=True)
+            self.text_encoder = WordPieces(self.config.text_tower, self.config.text_tokens, self.config.plain_texts)
         return self.text_encoder.encode(list(texts)).to(self.device)
 
     def embed_texts(self, texts: Sequence[str]) -> Tensor:

@@ -68,6 +68,7 @@ class LaMPConfig(QFormerConfig):
     max_frames: Annotated[int, FRAMES] = decided(196)
     motion_classes: Annotated[int, Range(1, 65_536)] = decided(512)
     motion_dim: Annotated[int, CHANNELS] = decided(512)  # of the tokenizer's latents
+    plain_texts: bool = decided(True)  # are read without capitals and signs; published models sample by them as written
     own_encoder: bool = decided(False)  # published files hold another motion encoder than their tokenizer's
 
 

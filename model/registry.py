@@ -171,18 +171,31 @@ def _in_order(path: Path) -> tuple[list[int], str]:
     return [int(number) for number in re.findall(r"\d{1,18}", path.name)], path.name
 
 
-def tokenizer_file(path: Path) -> Path | None:
-    """The published motion tokenizer that a path is, or that lies in it or in its folder `model`, told by the names of its
-    parameters, of several the one picked by FID; None where there is none.
+TOKEN_FILES: dict[str, tuple[tuple[bytes, ...], tuple[bytes, ...]]] = {  # names of parameters that a file has, and has not
+    "tokenizer": ((b"encoder.model.0.weight", b"codebook"), (b"query_tokens",)),
+    "lamp": ((b"query_tokens", b"motion_projection", b"itm_head.weight"), ()),
+    "lamp_t2m": ((b"query_tokens", b"token_emb.weight", b"text2former.weight"), ()),
+    "masked": ((b"token_emb.weight", b"cond_emb.weight"), (b"query_tokens",)),
+    "residual": ((b"quant_emb.weight", b"cond_emb.weight"), ()),
+}
+
+
+def token_file(path: Path, kind: str) -> Path | None:
+    """The published file of a kind in TOKEN_FILES that a path is, or that lies in it, in its folder `model` or in those of its
+    folders, told by the names of its parameters; of several the one picked by FID. None where there is none.
     """
-    found = [*path.iterdir(), *(path / "model").glob("*")] if path.is_dir() else [path]
-    files = [file for file in found if file.suffix in (".tar", ".pth", ".pt") and is_tokenizer(pickled_names(file))]
-    return min(files, key=lambda file: (file.stem != "net_best_fid", file.name), default=None)
+    found = [*path.glob("*"), *path.glob("model/*"), *path.glob("*/model/*")] if path.is_dir() else [path]
+    files = [file for file in found if file.suffix in (".tar", ".pth", ".pt") and _holds(pickled_names(file), *TOKEN_FILES[kind])]
+    return min(files, key=lambda file: (file.stem != "net_best_fid", file.as_posix()), default=None)
 
 
-def is_tokenizer(names: bytes) -> bool:
-    """Whether these are the parameters of a tokenizer, not those of a model that holds one."""
-    return b"encoder.model.0.weight" in names and b"codebook" in names and b"query_tokens" not in names
+def _holds(names: bytes, wanted: tuple[bytes, ...], unwanted: tuple[bytes, ...]) -> bool:
+    return all(name in names for name in wanted) and not any(name in names for name in unwanted)
+
+
+def tokens_at(path: Path) -> str | None:
+    """Which of them a path stands for: of a folder with several the one that stands on the others; None where there is none."""
+    return next((kind for kind in ("residual", "masked", "lamp_t2m", "lamp", "tokenizer") if token_file(path, kind)), None)
 
 
 def evaluator_at(path: Path) -> str | None:
@@ -209,12 +222,16 @@ SYSTEMS = {  # the first whose layout recognises a path is taken; a .ckpt that n
         System("interclip", "model.interclip_config:InterCLIPConfig", "model.interclip:InterCLIP", published=(
             Layout(lambda path: interclip_file(path) is not None, "model.official.interclip:load_interclip"),)),
         System("vqvae", "model.vqvae_config:VQVAEConfig", "model.vqvae:VQVAE", published=(
-            Layout(lambda path: tokenizer_file(path) is not None, "model.official.vqvae:load_vqvae", takes=()),)),
-        System("lamp", "model.lamp_config:LaMPConfig", "model.lamp:LaMP", {"tokenizer": "vqvae"}),
+            Layout(lambda path: tokens_at(path) == "tokenizer", "model.official.vqvae:load_vqvae", takes=()),)),
+        System("lamp", "model.lamp_config:LaMPConfig", "model.lamp:LaMP", {"tokenizer": "vqvae"}, (
+            Layout(lambda path: tokens_at(path) == "lamp", "model.official.lamp:load_lamp", takes=()),)),
         System("t2m_transformer", "model.token_transformer_config:TokenTransformerConfig",
-               "model.token_transformers:TokenTransformer", {"tokenizer": "vqvae", "lamp": "lamp"}),
+               "model.token_transformers:TokenTransformer", {"tokenizer": "vqvae", "lamp": "lamp"}, (
+                   Layout(lambda path: tokens_at(path) == "masked", "model.official.token_transformers:load_masked"),
+                   Layout(lambda path: tokens_at(path) == "lamp_t2m", "model.official.lamp:load_lamp_t2m", takes=()))),
         System("residual_transformer", "model.token_transformer_config:ResidualConfig",
-               "model.token_transformers:ResidualTokenTransformer", {"base": "t2m_transformer"}),
+               "model.token_transformers:ResidualTokenTransformer", {"base": "t2m_transformer"}, (
+                   Layout(lambda path: tokens_at(path) == "residual", "model.official.token_transformers:load_residual"),)),
         System("tmr", "model.tmr_config:TMRConfig", "model.tmr:TMR", published=(
             Layout(is_tmr_run, "model.official.tmr:load_tmr", "model.official.tmr:config_at"),
             Layout(is_first_temos, "model.official.temos:load_temos"))),

@@ -122,7 +122,7 @@ class TokenTransformer(OverTokens):
         if "lamp" not in self.parts:
             return super().reader()
         lamp: LaMP = self.parts["lamp"]
-        return WordPieces(lamp.config.text_tower, lamp.config.num_queries, plainly=not lamp.config.own_encoder)
+        return WordPieces(lamp.config.text_tower, lamp.config.num_queries, lamp.config.plain_texts)
 
     def condition(self, text: TextFeatures) -> Tensor:
         """(B, D). Of LaMP the mean of the queries that read a text as long as a motion can be, its padding too, as published."""

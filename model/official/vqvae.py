@@ -6,7 +6,9 @@ file belong the mean and std of its training (`meta/mean.npy`, `meta/std.npy`), 
 
 import logging
 import re
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +17,7 @@ from data_loaders.feature_statistics import with_feature_bias
 from data_loaders.features import HUMANML3D, Features, Statistics
 from model.model import as_state, load_checked, made_for, read_torch
 from model.official.weights import first_match, rename
-from model.registry import tokenizer_file
+from model.registry import token_file
 from model.vqvae import VQVAE
 from model.vqvae_config import RESIDUAL, VQVAEConfig
 from protos.reading import FileError, read_array
@@ -93,15 +95,20 @@ def of_published(state: dict[str, Tensor], config: VQVAEConfig, model: VQVAE, wh
 
 def read_tokenizer(path: Path) -> tuple[dict[str, Tensor], Path]:
     """State dict without prefix, and the file it came from. FileError says what is wrong."""
-    file = tokenizer_file(path)
+    file = token_file(path, "tokenizer")
     if file is None:
         raise FileError(f"{path} holds no tokenizer of LaMP, T2M-GPT or MoMask: expected a .tar or .pth with its weights")
     content = read_torch(file)
-    name = next((each for each in STATES if isinstance(content, dict) and each in content), None)
-    if name is None:
-        raise FileError(f"{file} holds none of {', '.join(STATES)}")
-    state = as_state(content[name], f"{file}, {name},")
+    state = state_of(content, STATES, file)
     return {key.removeprefix(PREFIX): value for key, value in state.items()}, file
+
+
+def state_of(content: Any, names: Sequence[str], file: Path) -> dict[str, Tensor]:
+    """The state dict that a file holds under the first of the names that it has. FileError where it has none of them."""
+    name = next((each for each in names if isinstance(content, dict) and each in content), None)
+    if name is None:
+        raise FileError(f"{file} holds none of {', '.join(names)}")
+    return as_state(content[name], f"{file}, {name},")
 
 
 def load_vqvae(path: Path) -> VQVAE:
