@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, runtime_checkable
+
+from protos.flags import BATCH_SIZE, Range
 
 if TYPE_CHECKING:
     import numpy as np
@@ -129,3 +131,25 @@ class Generates(Protocol):
 
     def completed(self, made: Tensor) -> Tensor:
         """Features (T, D) of full width of one of them: the same, unless it makes only some of the columns."""
+
+
+@dataclass(frozen=True)
+class Captioning:
+    """How motion is put into words."""
+
+    beams: Annotated[int, Range(1, 64)] = 5
+    """Captions of each motion that are followed at once, of which the likeliest is taken (1: greedy)."""
+    max_new_tokens: Annotated[int, Range(1, 512)] = 32
+    """Tokens of a caption, at most."""
+    prompt: str = ""
+    """Words that a caption begins with, which are part of it."""
+    batch_size: Annotated[int, BATCH_SIZE] = 32
+    """Motions put into words at once."""
+
+
+@runtime_checkable
+class Describes(Protocol):
+    """Says in words what motion shows."""
+
+    def describe(self, motions: Sequence[np.ndarray], decoding: Captioning = Captioning()) -> list[str]:
+        """Captions of features [(T, D)] in their units. ValueError for one it cannot read."""
