@@ -1,9 +1,10 @@
-"""Metrics of captions beside reference captions, as the field computes them: BLEU, ROUGE-L, CIDEr and BERTScore's greedy matching.
+"""Metrics of captions beside reference captions, as the field computes them: BLEU, ROUGE-L, CIDEr, BERTScore's greedy matching.
 
-Pure functions of texts and arrays. `predictions` are N texts, `references` for each of them one or several. All scores are shares of
-1 but CIDEr's, which goes to 10; tables of captioning show them times 100, CIDEr times 100 as well.
+Pure functions of texts and arrays. `predictions` are N texts, `references` for each of them one or several. All scores are shares
+of 1 but CIDEr's, which goes to 10; tables of captioning show them times 100, CIDEr times 100 as well.
 """
 
+import math
 import re
 import string
 from collections import Counter
@@ -36,8 +37,8 @@ def ngrams(words: Sequence[str], order: int) -> Counter[tuple[str, ...]]:
 
 def _checked(predictions: Sequence[str], references: References) -> None:
     if len(predictions) != len(references) or not len(predictions):
-        raise ValueError(f"{len(predictions)} captions for {len(references)} sets of references: expected a set for each, and one "
-                         "or more of them")  # fmt: skip
+        raise ValueError(f"{len(predictions)} captions for {len(references)} sets of references: expected a set for each, and "
+                         "at least one")  # fmt: skip
     if not all(len(each) and not isinstance(each, str) for each in references):
         raise ValueError("references are a list of texts for each caption, of one or more")
 
@@ -46,13 +47,17 @@ def _checked(predictions: Sequence[str], references: References) -> None:
 
 
 class BleuCounts(NamedTuple):
-    """What BLEU sums over a corpus, of each caption: n-grams that a reference has too, and all of them, (..., orders); words of the
-    caption, and of its shortest reference (...)."""
+    """What BLEU sums over a corpus, of each caption: n-grams that a reference has too, and all of them, (..., orders); words of
+    the caption, and of its shortest reference (...)."""
 
     matches: np.ndarray
     possible: np.ndarray
     length: np.ndarray
     reference_length: np.ndarray
+
+    def summed(self, often: np.ndarray) -> "BleuCounts":
+        """Of corpora (..., N) that have each of the N captions so often."""
+        return BleuCounts(*(often @ column for column in self))
 
 
 class Bleu(NamedTuple):
@@ -67,7 +72,7 @@ class Bleu(NamedTuple):
 
 
 def bleu_counts(predictions: Sequence[str], references: References, words: Words = bleu_words) -> BleuCounts:
-    """Of N captions, counts (N, 4) and (N,). An n-gram matches as often as the reference that has it most (Papineni et al. 2002)."""
+    """Of N captions, (N, 4) and (N,). An n-gram matches as often as the reference that has it most (Papineni et al. 2002)."""
     _checked(predictions, references)
     rows = []
     for text, others in zip(predictions, references):
@@ -102,7 +107,7 @@ def corpus_bleu(
     predictions: Sequence[str], references: References, max_order: int = ORDERS, words: Words = bleu_words
 ) -> Bleu:
     """BLEU of all captions as one corpus."""
-    return bleu(BleuCounts(*(each.sum(0) for each in bleu_counts(predictions, references, words))), max_order)
+    return bleu(bleu_counts(predictions, references, words).summed(np.ones(len(predictions), np.int64)), max_order)
 
 
 # ---------------------------------------------------------------------------------------------------------------------- ROUGE-L
@@ -123,7 +128,7 @@ def longest_common(a: Sequence[str], b: Sequence[str]) -> int:
 def rouge_l(
     predictions: Sequence[str], references: References, over: Literal["max", "mean", "first"] = "max", words: Words = rouge_words
 ) -> np.ndarray:
-    """F1 (N,) of the longest common subsequence of words, over the references of each caption (Lin 2004). A corpus' is the mean."""
+    """F1 (N,) of the longest common subsequence of words, over a caption's references (Lin 2004). A corpus' is the mean."""
     _checked(predictions, references)
     rows = []
     for text, others in zip(predictions, references):
@@ -155,11 +160,11 @@ def cider(predictions: Sequence[str], references: References, words: Words = str
     documents: Counter[tuple[str, ...]] = Counter()
     for others in known:
         documents.update({gram for text in others for order in range(1, ORDERS + 1) for gram in ngrams(text, order)})
-    log_count = float(np.log(len(known))) if len(known) > 1 else 1.0
+    log_count = math.log(len(known)) if len(known) > 1 else 1.0
 
     def weighted(text: Sequence[str]) -> _Weighted:
-        weights = [{gram: often * (log_count - float(np.log(max(1, documents[gram])))) for gram, often in ngrams(text, order).items()}
-                   for order in range(1, ORDERS + 1)]  # fmt: skip
+        counted = (ngrams(text, order).items() for order in range(1, ORDERS + 1))
+        weights = [{gram: often * (log_count - math.log(max(1, documents[gram]))) for gram, often in each} for each in counted]
         return _Weighted(weights, [sum(x * x for x in each.values()) ** 0.5 for each in weights], max(len(text) - 1, 0))
 
     scores = []
@@ -175,14 +180,14 @@ def _likeness(own: _Weighted, other: _Weighted) -> float:
     for a, b, norm_a, norm_b in zip(own.weights, other.weights, own.norms, other.norms):
         if norm_a and norm_b:
             total += sum(min(weight, b[gram]) * b[gram] for gram, weight in a.items() if gram in b) / (norm_a * norm_b)
-    return total / ORDERS * float(np.exp(-((own.bigrams - other.bigrams) ** 2) / (2 * SIGMA**2)))
+    return total / ORDERS * math.exp(-((own.bigrams - other.bigrams) ** 2) / (2 * SIGMA**2))
 
 
 # ---------------------------------------------------------------------------------------------------------------------- BERTScore
 
 
 class Tokens(NamedTuple):
-    """Token states (B, L, C) of texts with mask (B, L), True at real tokens, and weights (B, L), 0 where a token does not count."""
+    """Token states (B, L, C) of texts with mask (B, L), True at real tokens, and weights (B, L), 0 where one does not count."""
 
     states: np.ndarray
     mask: np.ndarray
@@ -224,4 +229,4 @@ def inverse_frequencies(documents: Iterable[Iterable[int]]) -> tuple[Mapping[int
     documents = [set(each) for each in documents]
     often = Counter(token for each in documents for token in each)
     count = len(documents) + 1
-    return {token: float(np.log(count / (df + 1))) for token, df in often.items()}, float(np.log(count))
+    return {token: math.log(count / (df + 1)) for token, df in often.items()}, math.log(count)

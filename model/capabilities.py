@@ -147,9 +147,12 @@ class Captioning:
     """Motions put into words at once."""
 
 
+CAPTIONING = Captioning()
+
+
 @runtime_checkable
 class Describes(Protocol):
     """Says in words what motion shows."""
 
-    def describe(self, motions: Sequence[np.ndarray], decoding: Captioning = Captioning()) -> list[str]:
+    def describe(self, motions: Sequence[np.ndarray], decoding: Captioning = CAPTIONING) -> list[str]:
         """Captions of features [(T, D)] in their units. ValueError for one it cannot read."""
