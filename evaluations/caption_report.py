@@ -10,7 +10,8 @@ from evaluations.report import Report, command_line, percent, table
 EVALUATOR = {"R@1": "R@1 ↑", "R@2": "R@2 ↑", "R@3": "R@3 ↑", "MM-Dist": "MM-Dist ↓"}
 REFERENCES = (
     "Beside raw references captions count as people wrote them; beside tokens both sides count as the words of their word/POS "
-    "tokens. Numbers of one form say nothing about those of the other."
+    "tokens. Numbers of one form say nothing about those of the other. People: one of a motion's captions beside its others, "
+    "so with a reference fewer than other rows."
 )
 SCALE = f"Times 100, CIDEr too (CIDEr-D, not cleaned); ± 95 %, by {RESAMPLES} bootstrap samples of the motions."
 
