@@ -48,7 +48,7 @@ class ContentWords:
 
 @dataclass(frozen=True)
 class CaptionWords:
-    """Words by which captions tell the contents of a dataset, and `both` sides; those of a `base`, a dataset too, are among them."""
+    """Words by which captions tell the contents of a dataset, and `both` sides; those of a `base` count as well."""
 
     contents: dict[str, ContentWords]
     both: str = ""

@@ -66,7 +66,7 @@ def run(options: CaptionEvaluationOptions) -> dict[str, Any]:
     from data_loaders.corpus import Corpus
     from evaluations import captions
     from evaluations.bert_score import bert_scorer
-    from evaluations.caption_report import caption_report
+    from evaluations.caption_report import GIVEN, caption_report
     from evaluations.caption_words import shown_in
     from evaluations.report import checkpoint_stamp
     from evaluations.settings import chosen_dataset
@@ -84,7 +84,7 @@ def run(options: CaptionEvaluationOptions) -> dict[str, Any]:
         model = from_pretrained(options.model_path, device, systems=able(Describes))
         model.features.require(data.features, "the model", f"dataset {corpus.folder}")
         texts = captions.described(model, captions.whole_motions(data), options)
-        rows.insert(0, captions.of_all(options.model_path.resolve().name, texts, data))
+        rows.insert(0, captions.of_all(f"model {options.model_path.resolve().name}", texts, data))
     evaluator, judge = judge_of(options, corpus, device)
     shown = None if options.motions else shown_in(corpus)
     evaluation = captions.CaptionEvaluation(data, bert_scorer(options.bert_score), corpus.tagger, judge, shown,
@@ -97,7 +97,7 @@ def run(options: CaptionEvaluationOptions) -> dict[str, Any]:
                  "captions": options.captions and file_digest(options.captions)[:16],
                  "evaluator": evaluator and checkpoint_stamp(evaluator)}  # fmt: skip
     decoding = {name: getattr(options, name) for name in asdict(CAPTIONING)} if options.model_path else None
-    measured = {"what": what, "dataset": corpus.folder.name, "split": options.split if not options.motions else "given motions",
+    measured = {"what": what, "dataset": corpus.folder.name, "split": GIVEN if options.motions else options.split,
                 "evaluator": evaluator and str(evaluator), "decoding": decoding, "tagger": evaluation.wordings.tagger,
                 "made_from": made_from}  # fmt: skip
     report = caption_report(judged, evaluation, measured)
@@ -129,13 +129,10 @@ def judge_of(options: CaptionEvaluationOptions, corpus: "Corpus", device: Any) -
     from model.embedding import default_evaluator, open_space
 
     path = options.evaluator or default_evaluator(corpus)
-    try:
-        return path, open_space(path, device, corpus)
-    except FileNotFoundError as error:
-        if options.evaluator is not None:
-            raise
-        log.warning("no R-precision: %s", error)
+    if options.evaluator is None and not path.exists():
+        log.warning("no R-precision: there is no evaluator of %s at %s (--evaluator names another)", corpus.folder.name, path)
         return None, None
+    return path, open_space(path, device, corpus)
 
 
 main = command(CaptionEvaluationOptions, run, __doc__, {"repeat_times": "replications"})

@@ -94,6 +94,8 @@ def bleu(counts: BleuCounts, max_order: int = ORDERS) -> Bleu:
     Geometric mean of the precisions of 1 to `max_order` words, 0 where one is 0 (no smoothing), times exp(1 - 1/ratio) for a
     corpus shorter than its shortest references.
     """
+    if not 1 <= max_order <= ORDERS:
+        raise ValueError(f"BLEU@{max_order}: n-grams of up to {ORDERS} words are counted")
     matches, possible = (each[..., :max_order].astype(np.float64) for each in counts[:2])
     length, reference_length = (each.astype(np.float64) for each in counts[2:])
     precisions = np.divide(matches, possible, out=np.zeros_like(matches), where=possible > 0)

@@ -16,13 +16,14 @@ from data_loaders.skeleton import load_skeleton
 from data_loaders.text import sides_in
 from evaluations import captions, eval_m2t
 from evaluations import language_metrics as metrics
-from evaluations.bert_score import bert_scorer, published_f1
+from evaluations.bert_score import bert_scorer, published_f1, token_f1
 from evaluations.caption_words import Shown, read_words, words_of
 from evaluations.evaluation_set import real_set
 from model.capabilities import CAPTIONING, Describes
 from model.checkpoints import save_pretrained
 from model.model import Model
 from model.registry import SYSTEMS, System, able
+from model.text_encoders import TextEncoder, Tower
 from protos.flags import WEIGHT, Bounded, decided
 from protos.reading import FileError
 from tests.shared import shared
@@ -57,6 +58,8 @@ def test_bleu_counts_a_word_as_often_as_a_reference_has_it_and_punishes_short_ca
     short = metrics.corpus_bleu(["a person walks"], [["a person walks on and on"]], 1)
     assert short.score == pytest.approx(np.exp(1 - 6 / 3)) and short.length_ratio == 0.5
     assert metrics.corpus_bleu(["a person walks"], [["a person walks on"]], 4).score == 0  # no four words, no smoothing
+    with pytest.raises(ValueError, match="BLEU@5"):
+        metrics.corpus_bleu(TEXTS, [[text] for text in TEXTS], 5)
 
 
 def test_case_and_dots_count_for_cider_alone():
@@ -104,20 +107,32 @@ def test_bertscore_of_one_more_pair_beside_padding_is_that_of_the_pair_alone():
     assert swapped.precision == pytest.approx(alone.recall) and swapped.f1 == pytest.approx(alone.f1)
 
 
-def test_roberta_is_scored_by_the_published_package(tmp_path):
-    pytest.importorskip("bert_score")
+def test_roberta_is_scored_by_the_published_package_whose_numbers_are_ours(tmp_path):
+    bert_score = pytest.importorskip("bert_score")
     from transformers import RobertaConfig, RobertaModel, RobertaTokenizerFast
 
     words = ["<s>", "<pad>", "</s>", "<unk>", *sorted({chr(c) for c in range(33, 127)} | {"Ġ"})]
     (tmp_path / "vocab.json").write_text(json.dumps({word: i for i, word in enumerate(words)}))
     (tmp_path / "merges.txt").write_text("#version: 0.2\n")
     files = [str(tmp_path / name) for name in ("vocab.json", "merges.txt")]
-    RobertaTokenizerFast(*files, model_max_length=100).save_pretrained(tmp_path)
+    tokenizer = RobertaTokenizerFast(*files, model_max_length=100)
+    tokenizer.save_pretrained(tmp_path)
     torch.manual_seed(0)
-    RobertaModel(RobertaConfig(len(words), 16, 2, 2, 32, max_position_embeddings=110)).save_pretrained(tmp_path)
-    own = [[text, "somebody is there"] for text in TEXTS]
-    found = published_f1(tmp_path, TEXTS, own, layer=2)
-    assert found == pytest.approx(1, abs=1e-3) and published_f1(tmp_path, TEXTS[1:] + TEXTS[:1], own, layer=2).max() < 1
+    sizes = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32, max_position_embeddings=110)
+    network = RobertaModel(RobertaConfig(vocab_size=len(words), **sizes)).eval()
+    network.save_pretrained(tmp_path)
+    others, own = TEXTS[1:] + TEXTS[:1], [[text, "somebody is there"] for text in TEXTS]
+    published = published_f1(tmp_path, others, own, layer=2)
+    assert published_f1(tmp_path, TEXTS, own, layer=2) == pytest.approx(1, abs=1e-3) and published.max() < 0.99
+    table = Path(bert_score.__file__).parent / "rescale_baseline" / "en" / "roberta-large.tsv"
+    baseline = float(table.read_text().splitlines()[1 + 2].split(",")[3])  # F1 of layer 2
+
+    def run(ids):
+        tokens = network(ids).last_hidden_state
+        return tokens.mean(1), tokens
+
+    encoder = TextEncoder("tiny", 16, lambda: Tower(lambda text: (tokenizer(text)["input_ids"], 0), run))
+    assert (token_f1(encoder, others, own) - baseline) / (1 - baseline) == pytest.approx(published, abs=1e-4)
 
 
 # -------------------------------------------------------------------------------------------------------------------- named words
@@ -222,36 +237,36 @@ def test_a_describing_model_is_told_from_what_is_said_of_other_motions(speaker, 
     found = evaluated("--model_path", str(speaker), "--dataset", str(pool_dataset), "--evaluator", str(tiny_evaluator),
                       folder=tmp_path / "out")  # fmt: skip
     rows = found["rows"]
-    assert list(rows) == ["speaker", captions.PEOPLE, captions.SHUFFLED, captions.FREQUENT]
+    assert list(rows) == ["model speaker", captions.PEOPLE, captions.SHUFFLED, captions.FREQUENT]
     for name in captions.LANGUAGE:
         own, others = (rows[row]["language"]["raw"][name] for row in (captions.PEOPLE, captions.SHUFFLED))
         assert own[0] - own[1] > others[0] + others[1]
-    own, others = (rows[row]["language"]["tokens"]["BERTScore"] for row in ("speaker", captions.SHUFFLED))
+    own, others = (rows[row]["language"]["tokens"]["BERTScore"] for row in ("model speaker", captions.SHUFFLED))
     assert own[0] - own[1] > others[0] + others[1]  # raw captions have numbers that no model could know
-    walk = rows["speaker"]["named"]["content"]
+    walk = rows["model speaker"]["named"]["content"]
     assert walk["rate"] == 1 and walk["clips"] == 20 and walk["chance"] == pytest.approx(1)  # all known clips are walks
-    assert {"R@1", "R@3", "MM-Dist"} <= set(rows["speaker"]["evaluator"]) and rows["speaker"]["evaluator"]["MM-Dist"][1] >= 0
+    assert {"R@1", "R@3", "MM-Dist"} <= set(rows["model speaker"]["evaluator"])
     assert found["bertscore"]["encoder"] == "MiniLM" and len(found["bertscore"]["sha256"]) == 64
     assert set(found["made_from"]) == {"dataset", "motions", "model", "captions", "evaluator"}
     printed = capsys.readouterr().out
     assert "| raw" in printed and "| tokens" in printed and f"MiniLM {found['bertscore']['sha256'][:8]}" in printed
     lines = (tmp_path / "out" / "captions.csv").read_text().splitlines()
-    assert len(lines) == 1 + 4 * 40 and "speaker,000,a person walks" in lines
+    assert len(lines) == 1 + 4 * 40 and "model speaker,000,a person walks" in lines
 
 
-def test_captions_of_a_run_are_compared_with_its_prompts(speaker, pool_dataset, tmp_path, monkeypatch):
+def test_captions_of_a_run_are_compared_with_its_prompts(speaker, pool_dataset, tmp_path):
     made = [pool_motion(i)[0] for i in range(4)]
     texts = ["a person walks", "a person raises the left hand", "a person walks", "a person raises the right hand"]
     run = write_run(tmp_path / "run", made, texts)
     flags = ["--model_path", str(speaker), "--dataset", str(pool_dataset), "--motions", str(run)]
     rows = evaluated(*flags, folder=tmp_path / "right")["rows"]
-    assert rows["speaker"]["language"]["raw"]["BERTScore"][0] == pytest.approx(100, abs=1e-3)
-    assert rows["speaker"]["language"]["raw"]["BLEU@1"][0] == pytest.approx(100) and rows[captions.PEOPLE]["motions"] == 0
+    assert rows["model speaker"]["language"]["raw"]["BERTScore"][0] == pytest.approx(100, abs=1e-3)
+    assert rows["model speaker"]["language"]["raw"]["BLEU@1"][0] == pytest.approx(100) and rows[captions.PEOPLE]["motions"] == 0
     prompted = evaluated(*flags, "--prompt", "now", "--batch_size", "1", folder=tmp_path / "prompted")
-    assert prompted["decoding"]["prompt"] == "now" and prompted["rows"]["speaker"]["language"]["raw"]["BLEU@1"][0] < 90
+    assert prompted["decoding"]["prompt"] == "now" and prompted["rows"]["model speaker"]["language"]["raw"]["BLEU@1"][0] < 90
     wrong = write_run(tmp_path / "wrong", made, texts[1:] + texts[:1])
     rows = evaluated(*flags[:-1], str(wrong), folder=tmp_path / "else")["rows"]
-    assert rows["speaker"]["language"]["raw"]["BERTScore"][0] < 90
+    assert rows["model speaker"]["language"]["raw"]["BERTScore"][0] < 90
 
 
 def test_the_score_of_made_motion_is_that_of_what_a_model_sees_in_it(speaker, pool_dataset):
