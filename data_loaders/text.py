@@ -207,11 +207,10 @@ def mirror_text(text: str) -> str:
 
     Idioms that name no side ("right away", "right after", "right angle") stay. "left" as the past of "leave" is mirrored too.
     """
-    kept = [match.span() for match in _BOTH_SIDED.finditer(text)]
-    kept += [match.span() for match in _INTENSIVE.finditer(text) if not _means_a_side(text[: match.start()], match)]
+    idioms = _idioms(text)
 
     def swap(match: re.Match) -> str:
-        if any(start <= match.start() < end for start, end in kept):
+        if any(start <= match.start() < end for start, end in idioms):
             return match.group()
         if match["side"]:
             other = "right" if match["side"].lower() == "left" else "left"
@@ -219,6 +218,19 @@ def mirror_text(text: str) -> str:
         return _in_case_of(match.group(), "clockwise" if match["counter"] else "counterclockwise")
 
     return _AN_BEFORE_CLOCKWISE.sub(r"\1\2", _SIDED_WORD.sub(swap, text))
+
+
+def sides_in(text: str) -> set[str]:
+    """Which of left and right a text names, idioms left aside as in `mirror_text`."""
+    idioms = _idioms(text)
+    found = (match for match in _SIDED_WORD.finditer(text) if match["side"])
+    return {match["side"].lower() for match in found if not any(start <= match.start() < end for start, end in idioms)}
+
+
+def _idioms(text: str) -> list[tuple[int, int]]:
+    """Where words stand that name no side."""
+    found = [match.span() for match in _BOTH_SIDED.finditer(text)]
+    return found + [match.span() for match in _INTENSIVE.finditer(text) if not _means_a_side(text[: match.start()], match)]
 
 
 def _means_a_side(before: str, match: re.Match) -> bool:

@@ -7,7 +7,7 @@ from data_loaders.humanml import UNIT_LENGTH
 from data_loaders.text import Caption
 from evaluations import metrics
 from evaluations.evaluation_set import EvaluationSet, SetEmbeddings, embed_motion, embed_text, real_set
-from evaluations.probes import Probes, probes_found
+from evaluations.probes import Probes, contents_of, probes_found
 from model.embedding import TextMotionSpace
 from protos.randomness import derive_seed
 
@@ -16,9 +16,7 @@ Rates = dict[str, tuple[float, float]]  # {metric: (of the evaluator, by chance)
 
 def judge_evaluator(judge: TextMotionSpace, corpus: Corpus, split: str = "test", replications: int = 20, seed: int = 10) -> Rates:
     """Means over the replications, each one pass over the split. ValueError where the clips have no content label."""
-    data, probes = real_set(corpus, split), probes_found(corpus)
-    shown = probes.content_of if probes else lambda labels, name: labels.get("content", "")
-    content = {name: shown(labels, name) for name, labels in zip(corpus.names, corpus.labels)}
+    data, probes, content = real_set(corpus, split), probes_found(corpus), contents_of(corpus)
     labels = np.array([content.get(entry.name, "") for entry in data.entries])
     if not all(labels):
         raise ValueError(f"{corpus.folder}: its clips have no content label to compare")

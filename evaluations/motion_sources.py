@@ -101,6 +101,11 @@ def given_set(folder: Path, fps: float | None, corpus: Corpus) -> tuple[Evaluati
     return EvaluationSet(motions, corpus.features, cropped=False), report
 
 
+def unreadable(left_out: LeftOut) -> dict[str, str]:
+    """Those of the left out that could not be read, and why."""
+    return {name: reason for name, reason in left_out.skipped.items() if reason.startswith(UNREADABLE)}
+
+
 Load = Callable[[], tuple[list[Caption], np.ndarray]]
 
 

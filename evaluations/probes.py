@@ -7,7 +7,7 @@ occur in no caption and lengths of typical clips; that of a dataset that holds a
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -250,13 +250,26 @@ def probes_of(dataset: str) -> Probes:
 def probes_found(corpus: Corpus) -> Probes | None:
     """The probes of a dataset: by the name of its folder, or else those of a dataset that shows most of the same contents and
     fewest others."""
+    name = dataset_like(corpus, {each: {p.content for p in probes_of(each).content_probes} for each in with_probes()})
+    return probes_of(name) if name else None
+
+
+def dataset_like(corpus: Corpus, known: Mapping[str, Collection[str]]) -> str | None:
+    """Which of the datasets, whose contents are `known`, a corpus is by the name of its folder, or else resembles: it shows most
+    of the same contents and fewest others. None where it has none of them."""
     name = corpus.folder.resolve().name
-    if name in with_probes():
-        return probes_of(name)
+    if name in known:
+        return name
     contents = {label.get("content") for label in corpus.labels}
-    asked = {each: {p.content for p in probes_of(each).content_probes} for each in with_probes()}
-    best = max(asked, key=lambda each: (len(contents & asked[each]), -len(asked[each])))
-    return probes_of(best) if contents & asked[best] else None
+    best = max(known, key=lambda each: (len(contents & set(known[each])), -len(known[each])))
+    return best if contents & set(known[best]) else None
+
+
+def contents_of(corpus: Corpus) -> dict[str, str]:
+    """What each clip shows, by its name: what its label says, or a dataset's probes where they know better; '' for none."""
+    probes = probes_found(corpus)
+    shown = probes.content_of if probes else lambda labels, name: labels.get("content", "")
+    return {name: shown(labels, name) for name, labels in zip(corpus.names, corpus.labels)}
 
 
 def probes_for(corpus: Corpus) -> Probes:

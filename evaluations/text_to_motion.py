@@ -18,7 +18,7 @@ from data_loaders.skeleton import load_skeleton
 from evaluations.evaluation_set import EvaluationSet, real_set
 from evaluations.metrics import mean_interval
 from evaluations.metrics_report import Measured, gap_to_published, metrics_report, published_table
-from evaluations.motion_sources import UNREADABLE, ModelSource, feature_joints, given_set, noise_motions
+from evaluations.motion_sources import ModelSource, feature_joints, given_set, noise_motions, unreadable
 from evaluations.physics import MEASURES, Physics, physics_of
 from evaluations.protocol import (
     GENERATED,
@@ -125,7 +125,7 @@ def measure(
     judge = open_space(evaluator, processes.device, corpus)
     protocol = cast.protocol(PROTOCOLS[settings.protocol], data)
     protocol = replace(protocol, enough=settings.num_motions or protocol.enough)
-    source, entrants, unreadable = (cast.judged or entrants_of)(settings, corpus, processes, batch_size, cast)
+    source, entrants, not_read = (cast.judged or entrants_of)(settings, corpus, processes, batch_size, cast)
     evaluation = Evaluation(data, judge, protocol, settings.seed, MODES[settings.eval_mode][1], processes.share)
     made_from = {
         "dataset": corpus.stamp, "evaluator": checkpoint_stamp(evaluator),
@@ -152,7 +152,7 @@ def measure(
         physics=found[0].physics, pool=protocol.pool,
         judge={name: mean_interval([each.judge[name] for each in found]) for name in found[0].judge},
         published=published_table(corpus) if evaluator == default_evaluator(corpus) else None,
-        made_from=made_from, unreadable=unreadable,
+        made_from=made_from, unreadable=not_read,
     )  # fmt: skip
     for warning in gap_to_published(measured):
         log.warning(warning)
@@ -175,8 +175,7 @@ def entrants_of(
     beside = {"controls": cast.controls(corpus), "baselines": cast.baselines(corpus)} if settings.controls else {}
     if settings.motions is not None:
         given, left_out = given_set(settings.motions, settings.fps, corpus)
-        unreadable = {name: reason for name, reason in left_out.skipped.items() if reason.startswith(UNREADABLE)}
-        return None, Entrants(given=given, **beside), unreadable
+        return None, Entrants(given=given, **beside), unreadable(left_out)
     if settings.model_path == REAL_MOTION:
         return None, Entrants(**beside), {}
     from model.checkpoints import from_pretrained

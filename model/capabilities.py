@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, runtime_checkable
+
+from protos.flags import BATCH_SIZE, Range
 
 if TYPE_CHECKING:
     import numpy as np
@@ -152,3 +154,28 @@ class Reacts(Protocol):
 
     def embed_reactions(self, actors: Sequence[Tensor], reactions: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Mean latents (N, C) of both, features [(T, D)] in their units, on the CPU."""
+
+
+@dataclass(frozen=True)
+class Captioning:
+    """How motion is put into words."""
+
+    beams: Annotated[int, Range(1, 64)] = 5
+    """Captions of each motion that are followed at once, of which the likeliest is taken (1: greedy)."""
+    max_new_tokens: Annotated[int, Range(1, 512)] = 32
+    """Tokens of a caption, at most."""
+    prompt: str = ""
+    """Words that a caption begins with, which are part of it."""
+    batch_size: Annotated[int, BATCH_SIZE] = 32
+    """Motions put into words at once."""
+
+
+CAPTIONING = Captioning()
+
+
+@runtime_checkable
+class Describes(Protocol):
+    """Says in words what motion shows."""
+
+    def describe(self, motions: Sequence[np.ndarray], decoding: Captioning = CAPTIONING) -> list[str]:
+        """Captions of features [(T, D)] in their units. ValueError for one it cannot read."""

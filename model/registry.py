@@ -174,6 +174,7 @@ def _in_order(path: Path) -> tuple[list[int], str]:
 TOKEN_FILES: dict[str, tuple[tuple[bytes, ...], tuple[bytes, ...]]] = {  # names of parameters that a file has, and has not
     "tokenizer": ((b"encoder.model.0.weight", b"codebook"), (b"query_tokens",)),
     "lamp": ((b"query_tokens", b"motion_projection", b"itm_head.weight"), ()),
+    "m2t": ((b"query_tokens", b"motion_projection", b"opt_proj.weight"), ()),
     "lamp_t2m": ((b"query_tokens", b"token_emb.weight", b"text2former.weight"), ()),
     "masked": ((b"token_emb.weight", b"cond_emb.weight"), (b"query_tokens",)),
     "residual": ((b"quant_emb.weight", b"cond_emb.weight"), ()),
@@ -195,7 +196,7 @@ def _holds(names: bytes, wanted: tuple[bytes, ...], unwanted: tuple[bytes, ...])
 
 def tokens_at(path: Path) -> str | None:
     """Which of them a path stands for: of a folder with several the one that stands on the others; None where there is none."""
-    return next((kind for kind in ("residual", "masked", "lamp_t2m", "lamp", "tokenizer") if token_file(path, kind)), None)
+    return next((kind for kind in ("residual", "masked", "lamp_t2m", "m2t", "lamp", "tokenizer") if token_file(path, kind)), None)
 
 
 def evaluator_at(path: Path) -> str | None:
@@ -225,6 +226,8 @@ SYSTEMS = {  # the first whose layout recognises a path is taken; a .ckpt that n
             Layout(lambda path: tokens_at(path) == "tokenizer", "model.official.vqvae:load_vqvae", takes=()),)),
         System("lamp", "model.lamp_config:LaMPConfig", "model.lamp:LaMP", {"tokenizer": "vqvae"}, (
             Layout(lambda path: tokens_at(path) == "lamp", "model.official.lamp:load_lamp", takes=()),)),
+        System("captioner", "model.captioner_config:CaptionerConfig", "model.captioner:Captioner", {"lamp": "lamp"}, (
+            Layout(lambda path: tokens_at(path) == "m2t", "model.official.opt:load_m2t", takes=()),)),
         System("t2m_transformer", "model.token_transformer_config:TokenTransformerConfig",
                "model.token_transformers:TokenTransformer", {"tokenizer": "vqvae", "lamp": "lamp"}, (
                    Layout(lambda path: tokens_at(path) == "masked", "model.official.token_transformers:load_masked"),

@@ -19,7 +19,8 @@ BAD = ("nan", "inf", "1e308", "-1", "0", "1" + 30 * "0", "9" * 5000)
 # What a subcommand asks for before it looks at a number.
 NEEDED = {"PreparationSettings": {"input": Path("x"), "output": Path("x")},
           "Search": {"text": "walk"}, "Localize": {"text": "walk"}, "EncodeDataset": {"dataset": "x"},
-          "RetrievalOptions": {"dataset": "x"}, "EvalInterhumanOptions": {"dataset": "x"}}  # fmt: skip
+          "RetrievalOptions": {"dataset": "x"}, "EvalInterhumanOptions": {"dataset": "x"},
+          "CaptionEvaluationOptions": {"dataset": "x"}}  # fmt: skip
 
 
 def modules_with_options() -> list[str]:

@@ -52,6 +52,7 @@ SHORTER = {
     "python -m evaluations.eval_retrieval": "--dataset pools --device cpu",
     "python -m sample.retrieve encode_dataset --dataset": "--dataset pools --split test --device cpu",
     "python -m evaluations.eval_localize": "--dataset pools --clips_per_motion 2 --device cpu",
+    "python -m evaluations.eval_m2t": "--dataset pools --evaluator checkpoints/tiny_evaluator --replications 2 --device cpu",
     "python -m sample.retrieve search": "--k 2 --device cpu",
     "python -m sample.retrieve": "--device cpu",
     "python -m train.train_tmr": QUICK_TMR,
@@ -112,6 +113,7 @@ def workplace(tmp_path_factory, recordings, small_dataset, pool_dataset, tiny_ev
     official = folder / "dataset" / "HumanML3D"
     shutil.copytree(small_dataset, official, ignore=shutil.ignore_patterns("corpus", "progress.jsonl", "report.txt"))
     (folder / "prompts.txt").write_text("a person walks\nsomeone bows#30\n")
+    (folder / "captions.txt").write_text("000\ta person walks\n001\ta person raises the left hand\n")
     (folder / "checkpoints").mkdir()
     shutil.copytree(ROOT / "checkpoints" / "starter", folder / "checkpoints" / "starter")
     shutil.copytree(ROOT / "checkpoints" / "tmr", folder / "checkpoints" / "tmr")

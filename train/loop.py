@@ -152,7 +152,7 @@ class _Run:
         self.networks = model.networks
         parameters = [p for p in self.networks.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
-            parameters, lr=options.lr, betas=(0.9, options.adam_beta2), weight_decay=options.weight_decay,
+            parameters, lr=options.lr, betas=(options.adam_beta1, options.adam_beta2), weight_decay=options.weight_decay,
             fused=self.device.type in ("cpu", "cuda"),
         )  # fmt: skip
         self.average = model.copied() if options.use_ema else None
@@ -190,7 +190,7 @@ class _Run:
             checkpoints.load_weights(self.average.networks, state["average"] or state["networks"], folder)
         checkpoints.load_optimizer(self.optimizer, state["optimizer"], folder)
         for group in self.optimizer.param_groups:  # these may have been changed on purpose
-            group.update(weight_decay=self.options.weight_decay, betas=(0.9, self.options.adam_beta2))
+            group.update(weight_decay=self.options.weight_decay, betas=(self.options.adam_beta1, self.options.adam_beta2))
         self.meter.restore(state["meter"], self.device)
         self.step, self.best = int(state["step"]), float(state["best"])
         if self.main:

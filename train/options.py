@@ -29,6 +29,8 @@ class TrainOptions(Bounded):
     """Learning rate of AdamW."""
     weight_decay: Annotated[float, Range(0, 1000)] = 0.0
     """Weight decay of AdamW."""
+    adam_beta1: Annotated[float, Range(0, 1, below=True)] = 0.9
+    """First beta of AdamW."""
     adam_beta2: Annotated[float, Range(0, 1, below=True)] = 0.999
     """Second beta of AdamW."""
     warmup_steps: Annotated[int, Range(0, 1_000_000_000)] = 0

@@ -161,17 +161,22 @@ def carried_tokenizer(state: Mapping[str, Tensor], file: Path) -> VQVAE:
     return tokenizer.eval()
 
 
+def own_or_carried_tokenizer(file: Path) -> VQVAE:
+    """The tokenizer that lies beside a file, else the one that LaMP's pretraining beside it carries. FileError for neither."""
+    try:
+        return tokenizer_beside(file)
+    except FileError:
+        carrying = beside(file, "lamp")
+        return carried_tokenizer(state_of(read_torch(carrying), ("motion_qformer",), carrying), carrying)
+
+
 def load_lamp_t2m(path: Path) -> TokenTransformer:
     """LaMP's masked transformer with the Q-Former that it carries, and the tokenizer that lies beside it, else that of LaMP's
     pretraining, which is its own. FileError says what is wrong or absent.
     """
     state, file = read_state(path, "lamp_t2m")
     where = str(file)
-    try:
-        tokenizer = tokenizer_beside(file)
-    except FileError:
-        carrying = beside(file, "lamp")
-        tokenizer = carried_tokenizer(state_of(read_torch(carrying), ("motion_qformer",), carrying), carrying)
+    tokenizer = own_or_carried_tokenizer(file)
     sizes = qformer_sizes(state, where)
     lamp = LaMP(
         LaMPConfig(**sizes, text_tower="minilm", motion_dim=tokenizer.config.code_dim, duplicates="published", plain_texts=False,

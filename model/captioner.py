@@ -1,0 +1,161 @@
+"""Motion to text: a language model goes on with what LaMP's queries read of a motion. Li et al. 2025 (LaMP-M2T).
+
+As published OPT with low-rank additions, and a Q-Former that is trained along; or a small decoder in the words of the language model
+that LaMP stands on, whose Q-Former is shared.
+"""
+
+import copy
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from data_loaders.corpus import Batch
+from data_loaders.features import Statistics
+from diffusion.autoregression import decode_beams, decode_greedily
+from model.capabilities import CAPTIONING, Captioning
+from model.caption_words import Words, words_of
+from model.captioner_config import CaptionerConfig
+from model.embedder import lengths_to_mask
+from model.lamp import LaMP
+from model.language_decoder import LanguageDecoder, Past
+from model.model import Draws, Model
+from model.qformer import QFormer
+from model.text_encoders import TextFeatures
+
+IGNORED = -100
+
+
+class Captioner(Model):
+    """Stands on the part `lamp`, through which it reads motion."""
+
+    def __init__(self, config: CaptionerConfig, statistics: Statistics | None = None, parts: Mapping[str, Model] | None = None,
+                 words: Words | None = None):  # fmt: skip
+        """words: replaces those that the configuration names."""
+        if "lamp" not in (parts or {}):
+            raise ValueError("a captioner reads motion through LaMP: it needs the part lamp")
+        lamp: LaMP = parts["lamp"]
+        if config.words == "lamp" and config.language_dim != lamp.config.latent_dim:
+            raise ValueError(f"language_dim {config.language_dim}: the words of LaMP have {lamp.config.latent_dim} channels")
+        networks: dict[str, nn.Module] = {
+            "language": LanguageDecoder(config, None if config.words == "lamp" else config.vocabulary),
+            "projection": nn.Linear(lamp.config.latent_dim, config.language_dim),
+        }
+        if config.own_qformer:
+            networks["qformer"] = copy.deepcopy(lamp.qformer)
+        super().__init__(config, statistics, networks, parts=parts)
+        self._words = words
+        if config.lora_rank:
+            for name, parameter in self.networks["language"].named_parameters():
+                parameter.requires_grad_(".more_" in name)
+        if config.own_qformer:
+            self.networks["qformer"].requires_grad_(True)
+
+    @property
+    def lamp(self) -> LaMP:
+        """Reads motion."""
+        return self.parts["lamp"]
+
+    @property
+    def language(self) -> LanguageDecoder:
+        return self.networks["language"]
+
+    @property
+    def qformer(self) -> QFormer:
+        return self.networks["qformer"] if self.config.own_qformer else self.lamp.qformer
+
+    @property
+    def words(self) -> Words:
+        """Texts as ids, and back. FileError where the files of its tokenizer are not on this machine."""
+        if self._words is None:
+            self._words = words_of(self.config.words, self.lamp.config.text_tower)
+        return self._words
+
+    @property
+    def word_weights(self) -> Tensor:
+        """(V, C): of words, said and read."""
+        return self.lamp.qformer.words.weight if self.language.words is None else self.language.words.weight
+
+    def read(self, motion: Tensor, mask: Tensor) -> Tensor:
+        """Hidden states (B, Q, C) of the queries that read normalised motion (B, T, D), mask (B, T)."""
+        latents, keep, _ = self.lamp.latents(motion, mask)
+        return self.qformer(asked=len(latents), memory=self.lamp.memory(latents), memory_keep=keep)
+
+    def prefix(self, motion: Tensor, mask: Tensor) -> Tensor:
+        """What the language model goes on with (B, Q, C)."""
+        return self.networks["projection"](self.read(motion, mask))
+
+    def embedded(self, ids: Tensor) -> Tensor:
+        """Words (..., C) of ids."""
+        return F.embedding(ids, self.word_weights)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(..., V) of the words that follow."""
+        return hidden @ self.word_weights.T
+
+    def loss(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
+        """Cross entropy of the words of each motion's caption and of its end."""
+        text = batch.text_features["text"].to(self.device)
+        return {"cross_entropy": self.caption_loss(self.prefix(*self.masked(batch)), text.ids, text.mask)}
+
+    def caption_loss(self, prefix: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+        """Of captions ids (B, L), mask (B, L), said after a prefix (B, Q, C)."""
+        logits = self.logits_of(prefix, ids, mask)[:, prefix.shape[1] :].float()
+        target = ids.masked_fill(~mask, IGNORED)[:, 1:]
+        return F.cross_entropy(logits[:, :-1].flatten(0, 1), target.flatten(), ignore_index=IGNORED)
+
+    def logits_of(self, prefix: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+        """Logits (B, Q + L, V) at every place of a prefix and of the words after it."""
+        keep = F.pad(mask, (prefix.shape[1], 0), value=True)
+        hidden, _ = self.language(torch.cat([prefix, self.embedded(ids)], dim=1), keep)
+        return self.logits(hidden)
+
+    @torch.no_grad()
+    def describe(self, motions: Sequence[np.ndarray], decoding: Captioning = CAPTIONING) -> list[str]:
+        """Captions of features [(T, D)] in their units, beginning with the prompt. ValueError for one it cannot read."""
+        self.lamp.check_motions(motions)
+        captions: list[str] = []
+        for start in range(0, len(motions), decoding.batch_size):
+            rows = [torch.from_numpy(np.array(each, np.float32)) for each in motions[start : start + decoding.batch_size]]
+            mask = lengths_to_mask(torch.tensor([len(row) for row in rows])).to(self.device)
+            motion = nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.device)
+            prefix = self.eval().prefix(self.normalise(motion) * mask[..., None], mask)
+            captions += [self.words.text(ids) for ids in self.say(prefix, decoding)]
+        return captions
+
+    def say(self, prefix: Tensor, decoding: Captioning) -> list[list[int]]:
+        """Ids of captions, with those of the prompt, that go on with a prefix (B, Q, C)."""
+        prompt = self.words.begin(decoding.prompt)
+        said = self.go_on(prefix, prompt, self.words.stop_id, decoding.max_new_tokens, decoding.beams)
+        return [[*prompt, *ids] for ids in said]
+
+    def go_on(self, prefix: Tensor, prompt: Sequence[int], stop_id: int, most: int, beams: int) -> list[list[int]]:
+        """Ids that follow a prefix (B, Q, C) and the ids of a prompt."""
+        given = self.embedded(torch.tensor([list(prompt)], dtype=torch.long, device=prefix.device)).expand(len(prefix), -1, -1)
+        hidden, past = self.language(torch.cat([prefix, given.to(prefix)], dim=1))
+        state: list[Past] = [past]
+
+        def advance(ids: Tensor, rows: Tensor) -> Tensor:
+            before = [(key[rows], value[rows]) for key, value in state[0]]
+            hidden, state[0] = self.language(self.embedded(ids)[:, None], past=before)
+            return self.logits(hidden[:, -1]).float()
+
+        first = self.logits(hidden[:, -1]).float()
+        if beams == 1:
+            return decode_greedily(first, advance, stop_id, most)
+        return decode_beams(first, advance, stop_id, most, beams)
+
+
+class CaptionTexts:
+    """Captions as a captioner is trained on them: ids and mask, the end last."""
+
+    def __init__(self, words: Words, most: int):
+        self.words, self.most = words, most
+
+    def encode(self, texts: Sequence[str]) -> TextFeatures:
+        """Of captions that are cut to so many tokens."""
+        rows = [torch.tensor(self.words.whole(text, self.most)) for text in texts]
+        mask = lengths_to_mask(torch.tensor([len(row) for row in rows]))
+        return TextFeatures(None, None, mask, nn.utils.rnn.pad_sequence(rows, batch_first=True))
