@@ -1,7 +1,7 @@
 """Decoding of one token after another: functions over `advance(ids, rows) -> logits`, which knows what was said before.
 
-The likeliest token at each place, or beams (Sutskever et al. 2014, §3.2): the likeliest so many sentences so far are carried on, and
-finished ones compared by their mean log likelihood.
+The likeliest token at each place, or beams (Sutskever et al. 2014, §3.2): the likeliest so many sentences so far are carried on,
+and finished ones compared by their mean log likelihood.
 """
 
 from collections.abc import Callable

@@ -175,7 +175,7 @@ CAPTIONING = Captioning()
 
 @runtime_checkable
 class Describes(Protocol):
-    """Says in words what motion shows."""
+    """Says in words what motion shows. Its configuration says `features`, `min_frames` and `max_frames`."""
 
     def describe(self, motions: Sequence[np.ndarray], decoding: Captioning = CAPTIONING) -> list[str]:
         """Captions of features [(T, D)] in their units. ValueError for one it cannot read."""

@@ -9,7 +9,6 @@ from data_loaders.text import plain_caption
 from model.text_towers import TEXT_FOLDER, read_tokenizer, tokenizer_of
 from protos.reading import FileError
 
-
 VOCABULARY = 50_272  # rows of OPT's words
 
 
@@ -47,7 +46,7 @@ class Pieces:
 
 
 class OptWords:
-    """OPT's byte pairs (Radford et al. 2019); a caption begins with </s> and ends with a line break, as LaMP trains it."""
+    """OPT's byte pairs (Radford et al. 2019); captions begin with </s> and end with a line break, as LaMP trains them."""
 
     START, STOP = 2, 50_118
 
@@ -66,7 +65,7 @@ class OptWords:
 
 @cache
 def opt_tokenizer(folder: Path) -> Any:
-    """The tokenizer in a folder of facebook/opt-2.7b: tokenizer.json, or vocab.json and merges.txt. FileError where neither is."""
+    """The tokenizer in a folder of facebook/opt-2.7b: tokenizer.json, or vocab.json and merges.txt. FileError for neither."""
     from tokenizers.implementations import ByteLevelBPETokenizer
 
     def of_pairs(file: Path) -> Any:
@@ -81,5 +80,6 @@ def words_of(kind: str, tower: str) -> Words:
         return Pieces(tower)
     folder = TEXT_FOLDER / "opt-2.7b"
     if not folder.is_dir():
-        raise FileError(f"the words of OPT are not on this machine: put vocab.json and merges.txt of facebook/opt-2.7b into {folder}")
+        raise FileError("the words of OPT are not on this machine: put vocab.json and merges.txt of facebook/opt-2.7b into "
+                        f"{folder}")  # fmt: skip
     return OptWords(folder)

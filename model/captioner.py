@@ -1,7 +1,7 @@
 """Motion to text: a language model goes on with what LaMP's queries read of a motion. Li et al. 2025 (LaMP-M2T).
 
-As published OPT with low-rank additions, and a Q-Former that is trained along; or a small decoder in the words of the language model
-that LaMP stands on, whose Q-Former is shared.
+As published OPT with low-rank additions, and a Q-Former that is trained along; or a small decoder in the words of the language
+model that LaMP stands on, whose Q-Former is shared.
 """
 
 import copy
@@ -101,10 +101,9 @@ class Captioner(Model):
         return {"cross_entropy": self.caption_loss(self.prefix(*self.masked(batch)), text.ids, text.mask)}
 
     def caption_loss(self, prefix: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
-        """Of captions ids (B, L), mask (B, L), said after a prefix (B, Q, C)."""
-        logits = self.logits_of(prefix, ids, mask)[:, prefix.shape[1] :].float()
-        target = ids.masked_fill(~mask, IGNORED)[:, 1:]
-        return F.cross_entropy(logits[:, :-1].flatten(0, 1), target.flatten(), ignore_index=IGNORED)
+        """Of captions ids (B, L), mask (B, L), said after a prefix (B, Q, C), which foretells the first of them."""
+        logits = self.logits_of(prefix, ids, mask)[:, prefix.shape[1] - 1 : -1].float()
+        return F.cross_entropy(logits.flatten(0, 1), ids.masked_fill(~mask, IGNORED).flatten(), ignore_index=IGNORED)
 
     def logits_of(self, prefix: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
         """Logits (B, Q + L, V) at every place of a prefix and of the words after it."""

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 CHECKPOINTS = Path(__file__).resolve().parents[1] / "checkpoints"
-STARTER, TMR, REACTION = (CHECKPOINTS / name for name in ("starter", "tmr", "reaction"))  # come with the code
+STARTER, TMR, REACTION, CAPTIONER = (CHECKPOINTS / name for name in ("starter", "tmr", "reaction", "captioner"))
 PROMPTS_FILE = "prompts.txt"
 LONGEST_PROMPT = 10_000  # characters; text encoders read the first few hundred
 LARGEST_FILE = 64 << 20  # bytes of a file of prompts

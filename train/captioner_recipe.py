@@ -1,4 +1,4 @@
-"""What a captioner adds to the training loop: captioned motions, a language model that begins as it was, validation by its loss."""
+"""What a captioner adds to the training loop: captioned motions, a language model that begins as it was, its loss on others."""
 
 from dataclasses import replace
 from functools import partial

@@ -37,8 +37,8 @@ class VQOptions(VQVAEConfig, TrainOptions):
         TrainOptions.__post_init__(self)
         VQVAEConfig.__post_init__(self)
         if self.window_size % self.downsampling:
-            raise ValueError(f"--window_size {self.window_size}: expected a multiple of {self.downsampling}, the frames of a token "
-                             f"with --num_levels {self.num_levels}")  # fmt: skip
+            raise ValueError(f"--window_size {self.window_size}: expected a multiple of {self.downsampling}, the frames of a "
+                             f"token with --num_levels {self.num_levels}")  # fmt: skip
 
 
 def run(options: VQOptions) -> "TrainResult":

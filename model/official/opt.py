@@ -1,7 +1,6 @@
 """OPT (Zhang et al. 2022) and LaMP's captioner on it, as published: names of parameters, with or without low-rank additions."""
 
 import logging
-import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -36,8 +35,10 @@ LAYER = (
 )  # fmt: skip
 NAMES = ((r"words\.", "embed_tokens."), (r"positions\.", "embed_positions."), (r"norm\.", "final_layer_norm."))
 OWN = "opt_model."  # of a captioner's file, which holds all of it twice, and a trunk that nothing uses
-NOT_LOADED = (r"^llm\.", r"^trans_base\.", r"^trans_head\.", r"lm_head\.weight$", r"^Qformer\.", r"^query_tokens$", r"^opt_proj\.",
-              r"^motion_", r"^text_", r"^temp$", r"^itm_head\.", r"^vq_model\.")  # fmt: skip
+NOT_LOADED = (
+    r"^llm\.", r"^trans_base\.", r"^trans_head\.", r"lm_head\.weight$", r"^Qformer\.", r"^query_tokens$", r"^opt_proj\.",
+    r"^motion_", r"^text_", r"^temp$", r"^itm_head\.", r"^vq_model\.",
+)  # fmt: skip
 
 
 def opt_name(name: str) -> str:
@@ -61,7 +62,7 @@ def sizes_in(state: Mapping[str, Tensor], where: str, prefix: str = "") -> dict[
             "vocabulary": vocabulary, "language_dim": dim, "language_heads": HEADS if dim == 2560 else max(dim // 64, 1),
             "language_positions": len(state[f"{prefix}{DECODER}embed_positions.weight"]) - OFFSET,
             "language_ff": len(state[f"{prefix}{DECODER}layers.0.fc1.weight"]),
-            "language_layers": sum(bool(re.fullmatch(rf"{re.escape(prefix + DECODER)}layers\.\d+\.fc1\.bias", name)) for name in state),
+            "language_layers": sum(name.startswith(f"{prefix}{DECODER}layers.") and name.endswith(".fc1.bias") for name in state),
         }  # fmt: skip
     except (KeyError, ValueError) as error:
         raise FileError(f"{where}: no OPT, or incomplete ({error})") from None
@@ -70,8 +71,8 @@ def sizes_in(state: Mapping[str, Tensor], where: str, prefix: str = "") -> dict[
 def opt_weights() -> tuple[dict[str, Tensor], str]:
     """Weights of facebook/opt-2.7b on this machine. FileError where it is absent."""
     if not FOLDER.is_dir():
-        raise FileError(f"OPT is not on this machine: put the files of facebook/opt-2.7b into {FOLDER}, or take --preset small, which "
-                        "needs none")  # fmt: skip
+        raise FileError(f"OPT is not on this machine: put the files of facebook/opt-2.7b into {FOLDER}, or take --preset small, "
+                        "which needs none")  # fmt: skip
     state = read_tower_weights(FOLDER)
     return {name if name.startswith("model.") else f"model.{name}": value for name, value in state.items()}, str(FOLDER)
 
@@ -100,8 +101,8 @@ def load_m2t(path: Path) -> Captioner:
     tokenizer = own_or_carried_tokenizer(file)
     settings = {"features": tokenizer.features, "dataset": dataset_of(tokenizer)}
     lamp = LaMP(
-        LaMPConfig(**qformer_sizes(state, where), text_tower="minilm", duplicates="published", plain_texts=False, own_encoder=True,
-                   motion_dim=tokenizer.config.code_dim, motion_classes=tokenizer.config.num_codes, **settings),
+        LaMPConfig(**qformer_sizes(state, where), text_tower="minilm", duplicates="published", plain_texts=False,
+                   own_encoder=True, motion_dim=tokenizer.config.code_dim, motion_classes=tokenizer.config.num_codes, **settings),
         tokenizer.statistics, {"tokenizer": tokenizer},
     )  # fmt: skip
     loaded(lamp.qformer, partial(qformer_state, config=lamp.config), state, where)

@@ -72,9 +72,10 @@ def generate(case: Case) -> dict[str, Any]:
     """Ids that follow the prompt, the stop behind each, padded as the case has them."""
     model, stated = model_of(case), case.config["generation"]
     require_ours(stated, {"do_sample": False, "length_penalty": 1.0, "repetition_penalty": 1.0, "min_new_tokens": 0})
-    prompt = torch.as_tensor(case.inputs[stated["prompt_ids"]]).long().reshape(-1).tolist()
+    prompts = torch.as_tensor(case.inputs[stated["prompt_ids"]]).long().tolist()
     _, made = prefix_of(case, model)
-    said = model.go_on(made, prompt, stated["stop_id"], stated["max_new_tokens"], stated["num_beams"])
+    said = [ids for row, prompt in zip(made.split(1), prompts, strict=True)
+            for ids in model.go_on(row, prompt, stated["stop_id"], stated["max_new_tokens"], stated["num_beams"])]  # fmt: skip
     (name, expected), = case.expected.items()
     width = expected.shape[1]
     rows = [torch.tensor([*ids, stated["stop_id"]][:width]) for ids in said]

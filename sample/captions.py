@@ -1,0 +1,49 @@
+"""Captions of motion files by a model that describes motion: each person's, long ones stretch by stretch."""
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from model.capabilities import Captioning, Describes
+from protos.options import one_line
+
+log = logging.getLogger(__name__)
+
+
+def captions_of(
+    model: Describes, paths: Sequence[Path], read: Callable[[Path], np.ndarray], decoding: Captioning
+) -> tuple[dict[str, str], list[str]]:
+    """Captions by what they are of, and what is wrong with files that have none. read(path) -> joints (P, T, J, 3) in metres at
+    the model's frame rate; longer motions than it reads are cut into stretches of that length.
+    """
+    names, motions, bad = [], [], []
+    for path in paths:
+        try:
+            for name, rows in stretches(model, str(path), read(path)):
+                names.append(name)
+                motions.append(rows)
+        except (OSError, ValueError) as error:
+            bad.append(one_line(error))
+            log.warning("%s", bad[-1])
+    return dict(zip(names, model.describe(motions, decoding), strict=True)), bad
+
+
+def stretches(model: Describes, name: str, people: np.ndarray) -> list[tuple[str, np.ndarray]]:
+    """Features (T, D) of each person of joints (P, T, J, 3), and what they are of. ValueError where they are too short."""
+    shortest, longest = model.config.min_frames, model.config.max_frames
+    found = []
+    for number, joints in enumerate(people, 1):
+        rows = model.features.encode(torch.from_numpy(np.asarray(joints, np.float32))).numpy()
+        if len(rows) < shortest:
+            raise ValueError(f"{name}: {len(rows)} frames, this model reads {shortest} at least")
+        whose = f"{name} person {number}" if len(people) > 1 else name
+        for start in range(0, len(rows), longest):
+            part = rows[start : start + longest]
+            if len(part) >= shortest:
+                fps = model.features.fps
+                span = f" {start / fps:.1f}-{(start + len(part)) / fps:.1f} s" if len(rows) > longest else ""
+                found.append((whose + span, part))
+    return found
