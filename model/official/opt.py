@@ -23,7 +23,7 @@ from protos.reading import FileError
 
 log = logging.getLogger(__name__)
 FOLDER = TEXT_FOLDER / "opt-2.7b"
-HEADS = 32
+HEAD_SIZE = 80  # channels of an attention head of OPT-2.7b
 DECODER = "model.decoder."
 # Our name of a part of a layer -> the published one; the first match counts.
 LAYER = (
@@ -59,7 +59,7 @@ def sizes_in(state: Mapping[str, Tensor], where: str, prefix: str = "") -> dict[
     try:
         vocabulary, dim = state[f"{prefix}{DECODER}embed_tokens.weight"].shape
         return {
-            "vocabulary": vocabulary, "language_dim": dim, "language_heads": HEADS if dim == 2560 else max(dim // 64, 1),
+            "vocabulary": vocabulary, "language_dim": dim, "language_heads": max(dim // HEAD_SIZE, 1),
             "language_positions": len(state[f"{prefix}{DECODER}embed_positions.weight"]) - OFFSET,
             "language_ff": len(state[f"{prefix}{DECODER}layers.0.fc1.weight"]),
             "language_layers": sum(name.startswith(f"{prefix}{DECODER}layers.") and name.endswith(".fc1.bias") for name in state),

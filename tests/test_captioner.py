@@ -1,0 +1,181 @@
+"""Motion to text: decoding word after word, captions of files, training, the published captioner."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from diffusion.autoregression import decode_beams, decode_greedily
+from model.capabilities import Captioning, Describes
+from model.caption_words import Pieces
+from model.captioner import Captioner
+from model.captioner_config import CaptionerConfig
+from model.checkpoints import from_pretrained
+from model.official.opt import OWN, opt_name
+from model.official.vqvae import tokenizer_name
+from model.registry import able, published_at
+from protos.reading import FileError
+from sample.caption import CaptionOptions
+from sample.caption import run as caption
+from tests.synthetic import walk
+from tests.test_official_tokens import of_qformer, of_tokenizer, write, write_statistics
+from tests.tiny_tokens import CONTINUOUS, STATISTICS, saved, tiny_lamp
+from train.train_m2t import M2TOptions
+from train.train_m2t import run as train
+
+STOP = 3
+# What follows each word: of 0 mostly 1, seldom 2; of 1 hardly anything is sure, of 2 the end is
+CHAIN = torch.tensor([[0.01, 0.55, 0.43, 0.01], [0.3, 0.25, 0.2, 0.25], [0.01, 0.01, 0.01, 0.97], [0.25] * 4]).log()
+SMALL = {"words": "lamp", "own_qformer": False, "language_dim": 384, "language_layers": 1, "language_heads": 2, "language_ff": 8,
+         "lora_rank": 0}  # fmt: skip
+
+
+def following(ids, rows):
+    return CHAIN[ids]
+
+
+def test_beams_find_a_likelier_sentence_than_the_likeliest_word_each_time():
+    first = CHAIN[[0, 2]]
+    assert decode_greedily(first, following, STOP, 4) == [[1, 0, 1, 0], []]
+    assert decode_beams(first, following, STOP, 4, beams=3) == [[2], []]
+
+
+def test_as_many_words_as_are_allowed_are_said_and_no_more():
+    never = torch.full((5, 5), -9.0).index_fill(1, torch.tensor([1]), 0.0)
+    assert decode_greedily(never[:1], lambda ids, rows: never[ids], 3, 6) == [[1] * 6]
+    assert decode_beams(never[:1], lambda ids, rows: never[ids], 3, 6, beams=2) == [[1] * 6]
+
+
+def model(**changes) -> Captioner:
+    torch.manual_seed(0)
+    of_lamp = [name for name in ("frozen_text", "own_encoder", "mask_motion") if name in changes]
+    lamp = tiny_lamp(**{name: changes.pop(name) for name in of_lamp})
+    config = CaptionerConfig(**{**SMALL, "vocabulary": 30_522, "features": CONTINUOUS, **changes})
+    return Captioner(config, STATISTICS, {"lamp": lamp}).eval()
+
+
+def motions(*lengths: int) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    return [rng.standard_normal((length, 263)).astype(np.float32) for length in lengths]
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_kept_keys_and_values_say_what_reading_everything_again_says(beams):
+    made = model()
+    prefix = torch.randn(2, 49, 384)
+    start = [101, 1037]
+
+    def again(row):
+        said = []
+
+        def logits(rows_of_ids):
+            ids = torch.tensor(rows_of_ids)
+            hidden, _ = made.language(torch.cat([prefix[row : row + 1].expand(len(ids), -1, -1), made.embedded(ids)], 1))
+            return made.logits(hidden[:, -1])
+
+        def advance(ids, rows):
+            nonlocal said
+            said = [[*said[row], token] for token, row in zip(ids.tolist(), rows.tolist(), strict=True)]
+            return logits(said)
+
+        said = [start]
+        if beams == 1:
+            return decode_greedily(logits([start]), advance, 102, 5)[0]
+        return decode_beams(logits([start]), advance, 102, 5, beams)[0]
+
+    with torch.no_grad():
+        assert made.go_on(prefix, start, 102, 5, beams) == [again(0), again(1)]
+
+
+def test_a_caption_begins_with_the_prompt_and_depends_on_its_own_motion_alone():
+    made = model()
+    given = motions(40, 17, 64)
+    asked = Captioning(beams=2, max_new_tokens=5, prompt="A person", batch_size=2)
+    together = made.describe(given, asked)
+    assert isinstance(made, Describes) and "captioner" in able(Describes)
+    assert all(text.startswith("a person") for text in together)
+    assert together == [made.describe([each], asked)[0] for each in given]
+    with pytest.raises(ValueError, match="motion 0 has 3 frames, this model reads 4 to 196"):
+        made.describe(motions(3))
+
+
+def test_captions_and_ids_of_words_lead_to_one_another():
+    words = Pieces("minilm")
+    ids = words.whole("A person walks: slowly!", 32)
+    assert ids[0] == 101 and ids[-1] == words.stop_id and words.text(ids) == "a person walks slowly"
+    assert len(words.whole("walk " * 50, 8)) == 8 and words.begin("a") == ids[:2]
+
+
+@pytest.mark.parametrize("own_qformer", [False, True])
+def test_of_a_language_model_with_additions_only_these_are_trained(own_qformer):
+    made = model(lora_rank=2, words="opt", vocabulary=60, language_dim=16, own_qformer=own_qformer)
+    trained = {"language", "projection"} | ({"qformer"} if own_qformer else set())
+    names = [name for name, each in made.networks.named_parameters() if each.requires_grad]
+    assert {name.split(".")[0] for name in names} == trained
+    assert all(".more_" in name for name in names if name.startswith("language."))
+    x = torch.randn(1, 5, 16)
+    plain, _ = made.language(x)
+    for name, parameter in made.language.named_parameters():
+        if ".up." in name:
+            torch.nn.init.normal_(parameter)
+    assert not torch.allclose(made.language(x)[0], plain)
+
+
+def test_training_learns_what_each_motion_is_called(small_dataset, tmp_path):
+    lamp = saved(tmp_path / "lamp", tiny_lamp())
+    options = M2TOptions(
+        save_dir=str(tmp_path / "run"), dataset=str(small_dataset), lamp=str(lamp), num_steps=30, batch_size=8, lr=3e-3,
+        schedule="constant", adam_beta1=0.9, log_interval=10, save_interval=30, eval_interval=30, device="cpu", **SMALL,
+    )  # fmt: skip
+    train(options)
+    losses = [line["loss"] for line in map(json.loads, (tmp_path / "run/log.jsonl").read_text().splitlines()) if "loss" in line]
+    assert losses[-1] < 0.6 * losses[0]
+    with pytest.raises(ValueError, match="the words of LaMP have 384 channels"):
+        train(replace(options, save_dir=str(tmp_path / "other"), language_dim=64))
+    with pytest.raises(FileError, match=r"opt-2\.7b"):
+        train(replace(options, save_dir=str(tmp_path / "other"), words="opt"))
+
+
+def test_files_get_a_sentence_each_person_and_each_stretch(tmp_path, capsys):
+    folder = saved(tmp_path / "model", model())
+    one, two = tmp_path / "one.npy", tmp_path / "two.npy"
+    np.save(one, walk(230, 0.2))
+    np.save(two, np.stack([walk(40), walk(40) + [1, 0, 0]]))
+    (tmp_path / "none.npy").write_bytes(b"nothing")
+    options = CaptionOptions(motions=(one, two), model_path=folder, beams=1, max_new_tokens=3, device="cpu",
+                             output=tmp_path / "said.json")  # fmt: skip
+    said = caption(options)
+    assert list(said) == [f"{one} 0.0-9.8 s", f"{one} 9.8-11.4 s", f"{two} person 1", f"{two} person 2"]
+    assert json.loads((tmp_path / "said.json").read_text()) == said and f"{two} person 2\t" in capsys.readouterr().out
+    with pytest.raises(ValueError, match=r"1 of 2 motions have no caption: .*none\.npy"):
+        caption(replace(options, motions=(tmp_path / "none.npy", two), output=None))
+
+
+def test_lamps_published_captioner_says_what_it_said(tmp_path, monkeypatch):
+    monkeypatch.setattr("model.official.lamp.HEAD_SIZE", 32)
+    monkeypatch.setattr("model.official.opt.HEAD_SIZE", 8)
+    made = model(words="opt", vocabulary=60, language_dim=16, lora_rank=2, lora_alpha=4.0, language_positions=80,
+                 frozen_text=False, own_encoder=True, mask_motion=False)  # fmt: skip
+    for name, parameter in made.language.named_parameters():
+        if ".up." in name:
+            torch.nn.init.normal_(parameter)
+    state = {OWN + opt_name(name).replace("q_proj.weight", "q_proj.base_layer.weight"): value
+             for name, value in made.language.state_dict().items()}  # fmt: skip
+    encoder = made.lamp.networks["motion_encoder"].state_dict()
+    state |= of_qformer(made.lamp) | {"motion_projection": made.lamp.heads.motion_projection.data}
+    state |= {f"motion_{tokenizer_name(f'encoder.{name}', 2)}": value for name, value in encoder.items()}
+    state |= {f"opt_proj.{kind}": value for kind, value in made.networks["projection"].state_dict().items()}
+    file = write(tmp_path / "m2t.pth", "trans", state | {"trans_base.unused": torch.zeros(1)})
+    write(tmp_path / "vq.tar", "vq_model", of_tokenizer(made.lamp.tokenizer, "vqvae."))
+    write_statistics(tmp_path / "meta")
+    assert published_at(file)[0].name == "captioner"
+    loaded = from_pretrained(file)
+    motion = torch.randn(1, 196, 263)
+    mask = torch.ones(1, 196, dtype=torch.bool)
+    prefix = made.prefix(motion, mask)
+    assert torch.allclose(loaded.prefix(motion, mask), prefix, atol=1e-5)
+    ids = torch.tensor([[2, 5, 7]])
+    given = prefix, ids, torch.ones_like(ids, dtype=torch.bool)
+    assert torch.allclose(loaded.logits_of(*given), made.logits_of(*given), atol=1e-5)
