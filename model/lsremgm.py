@@ -236,6 +236,8 @@ def run(model: Model, denoise: Denoise, shape: tuple[int, ...], noise: Noise, de
     sampler = decoding.sampler or model.config.sampler
     if decoding.eta and sampler != "ddim":
         raise ValueError(f"eta {decoding.eta:g}: only the sampler ddim takes it, not {sampler}")
+    if decoding.temperature is not None or decoding.top_k is not None:
+        raise ValueError("temperature and top_k are of models that decode tokens: this one is a diffusion")
     if decoding.order is not None and sampler not in ("plms", "dpmpp"):
         raise ValueError(f"order {decoding.order}: only the samplers plms and dpmpp take it, not {sampler}")
     steps = model.config.sampling_steps if decoding.sampling_steps is None else decoding.sampling_steps

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from model.capabilities import OWN, Decoding, Generates, Request
 from model.registry import checkpoint_in
 from protos.files import file_name, numbered_folder, shown
-from protos.flags import BATCH_SIZE, GUIDANCE, SAMPLING_STEPS, SEED, Range
+from protos.flags import BATCH_SIZE, GUIDANCE, SAMPLING_STEPS, SEED, SHARE, Range
 from protos.randomness import derive_seed
 from protos.reading import FileError, read_lines
 
@@ -57,11 +57,16 @@ class DecodingSettings(GuidanceSettings):
     """In how many steps it makes them."""
 
     sampling_steps: Annotated[int, SAMPLING_STEPS] | None = None
-    """Denoising steps (default: the checkpoint's)."""
+    """Denoising steps, or those in which tokens are filled in (default: the checkpoint's)."""
+    temperature: Annotated[float, Range(0, 100)] | None = None
+    """Of models that decode tokens: temperature at which they are drawn; 0: the likeliest (default: the checkpoint's)."""
+    top_k: Annotated[float, SHARE] | None = None
+    """Of these: share of the codes, the unlikeliest, that are never drawn (default: the checkpoint's)."""
 
     def decoding(self, batch_size: int) -> Decoding:
         """The same for the model, which makes so many motions at once."""
-        return Decoding(self.guidance_scale, self.sampler, self.sampling_steps, batch_size=batch_size)
+        return Decoding(self.guidance_scale, self.sampler, self.sampling_steps, temperature=self.temperature, top_k=self.top_k,
+                        batch_size=batch_size)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,6 +195,8 @@ def frames_of(seconds: float, fps: float, longest: int, shortest: int = 4) -> in
     if not math.isfinite(seconds) or seconds <= 0:
         raise PromptError(f"--motion_length {seconds:g}: expected a number of seconds above 0, at most {longest / fps:g}")
     frames = int(min(seconds * fps, 1e9) + 1e-6)
+    if frames > longest and 4 <= seconds <= longest and seconds == int(seconds):
+        log.warning("--motion_length is in seconds: if %d frames were meant, give --motion_frames %d", seconds, seconds)
     return fit_frames(frames, fps, longest, shortest)
 
 
@@ -266,13 +273,15 @@ def requests_for(
     dataset: str | None = None,
     seconds: float = 6.0,
     num_samples: int | None = None,
+    frames: int | None = None,
 ) -> list[Request]:
     """What to make, with lengths in frames: one prompt, a file of prompts, the captions of a test split, or where nothing is
     given the checkpoint's own prompts. Says so where the model reads none. PromptError where there is no prompt."""
     config = model.config
     if (text_prompt is not None or input_text is not None) and not config.reads_text:
         log.warning("this model reads no text: it was trained without, so the prompt changes nothing but the files' names")
-    frames = frames_of(seconds, config.features.fps, config.max_frames)
+    fps, longest = config.features.fps, config.max_frames
+    frames = frames_of(seconds, fps, longest) if frames is None else fit_frames(frames, fps, longest)
     if text_prompt is not None:
         return [Request(clean_prompt(text_prompt), frames)] * (num_samples or 1)
     if input_text is None and dataset is None:

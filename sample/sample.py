@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from protos.flags import Range
+from protos.flags import FRAMES, Range
 from protos.options import KNOWN_BY_CHECKPOINT, command, run_command
 from sample.generation import STARTER, DecodingSettings, RunSettings
 
@@ -23,6 +23,8 @@ class SampleOptions(RunSettings, DecodingSettings):
     """Checkpoint: our folder, an official folder, or a model*.pt in one (default: the weights that come with the code)."""
     motion_length: Annotated[float, Range(0, 86_400, above=True)] = 6.0
     """Length in seconds; longer than the model can make is cut, with a note."""
+    motion_frames: Annotated[int, FRAMES] | None = None
+    """Length in frames instead, as `text#frames` counts them."""
     num_samples: Annotated[int, Range(1, 1_000_000)] | None = None
     """How many samples (default: one for --text_prompt, every prompt of a file, 10 of a test split)."""
 
@@ -47,7 +49,8 @@ def run(options: SampleOptions) -> None:
     checkpoint = options.model_path
     model = load(checkpoint, options.device)
     requests = requests_for(
-        model, checkpoint, options.text_prompt, options.input_text, options.dataset, options.motion_length, options.num_samples
+        model, checkpoint, options.text_prompt, options.input_text, options.dataset, options.motion_length, options.num_samples,
+        options.motion_frames,
     )
     require_total((request.frames for request in requests), options.num_repetitions)
     warn_unknown(unknown_prompts(checkpoint, [request.text for request in requests], model))
@@ -56,7 +59,11 @@ def run(options: SampleOptions) -> None:
     write_run(model, requests, options, options.decoding(options.batch_size), checkpoint, what)
 
 
-main = command(SampleOptions, run, __doc__, ignored=KNOWN_BY_CHECKPOINT)
+ALIASES = {  # LaMP's and MoMask's names
+    "text_path": "input_text", "repeat_times": "num_repetitions", "time_steps": "sampling_steps", "cond_scale": "guidance_scale",
+    "topkr": "top_k",
+}  # fmt: skip
+main = command(SampleOptions, run, __doc__, ALIASES, ignored=KNOWN_BY_CHECKPOINT)
 
 if __name__ == "__main__":
     run_command(main)

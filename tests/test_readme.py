@@ -67,6 +67,17 @@ SHORTER = {
     "python -m evaluations.eval_probes --model_path save/in2in": "--seeds 1 --only spin --sampling_steps 2 --device cpu",
     "python -m evaluations.eval_probes --model_path": "--seeds 1 --only bow --num_steps 2 --physics_clips 2 --device cpu",
 }
+QUICK_TOKENS = "--num_steps 2 --batch_size 4 --warmup_steps 1 --eval_interval 2 --precision fp32 --device cpu"
+SHORTER |= {
+    "python -m train.train_vq": f"{QUICK_TOKENS} --width 12 --code_dim 6 --num_codes 8 --depth 1 --window_size 16",
+    "python -m evaluations.eval_vq": "--dataset pools --evaluator checkpoints/tiny_evaluator --replications 1 --device cpu",
+    "python -m train.train_lamp": f"{QUICK_TOKENS} --num_layers 1 --memory_dim 8 --query_ff_size 8 --embedding 8",
+    "python -m train.train_t2m_transformer": (
+        f"{QUICK_TOKENS} --latent_dim 16 --ff_size 16 --num_layers 1 --num_heads 2 --text_encoder minilm"
+    ),
+    "python -m train.train_m2t": f"{QUICK_TOKENS} --language_layers 1 --language_heads 2 --language_ff 8",
+    "python -m sample.caption": "--max_new_tokens 3 --beams 2 --device cpu",
+}
 QUICK_PAIRS = "--dataset pairs --evaluator checkpoints/tiny_interclip --replications 2 --sampling_steps 2 --device cpu"
 QUICK_PEOPLE = (
     "--num_steps 2 --batch_size 2 --num_layers 1 --latent_dim 16 --ff_size 16 --num_heads 2 --text_heads 2 --text_ff_size 16 "
