@@ -17,6 +17,7 @@ from protos.files import file_name, numbered_folder, shown
 from protos.flags import BATCH_SIZE, GUIDANCE, SAMPLING_STEPS, SEED, Range
 from protos.randomness import derive_seed
 from protos.reading import FileError, read_lines
+from sample.exports import ExportSettings, require_writable, row_names, write_exports
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,7 +65,7 @@ class DecodingSettings(GuidanceSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunSettings:
+class RunSettings(ExportSettings):
     """What a run makes and writes."""
 
     num_repetitions: Annotated[int, Range(1, 100_000)] = 3
@@ -352,7 +353,7 @@ def write_motions(folder: Path, motions: "Sequence[Motion]", num_samples: int, v
     from visualize.web_viewer import write_viewer
 
     write_results(folder, motions, num_samples)
-    names = [f"prompt{row % num_samples:02d}_rep{row // num_samples:02d}" for row in range(len(motions))]
+    names = row_names(len(motions), num_samples)
     for name, motion in zip(names, motions, strict=True):
         write_joints(folder / "joints" / f"{name}.npy", motion)
     if video:
@@ -376,6 +377,7 @@ def write_run(model: Generates, requests: Sequence[Request], settings: RunSettin
               what: str) -> Path:
     """Makes the requests as the settings say and writes everything into a folder named after the checkpoint and after `what` is
     made. A run that fails leaves no folder."""
+    require_writable(settings, model.features.skeleton)
     name = file_name(checkpoint.name if checkpoint.is_dir() else checkpoint.parent.name)
     folder = numbered_folder(settings.output_dir or Path("outputs") / f"{name}_{file_name(what)}_seed{settings.seed}")
     rows = [replace(request, seed=derive_seed(settings.seed, "sample", sample, repetition))
@@ -386,5 +388,6 @@ def write_run(model: Generates, requests: Sequence[Request], settings: RunSettin
         folder.rmdir()  # ours, and still empty
         raise
     write_motions(folder, motions, len(requests), settings.video, settings.gif, settings.html)
+    write_exports(folder, motions, len(requests), settings, settings.video)
     log.info("%d motions in %s", len(motions), folder)
     return folder

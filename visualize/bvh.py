@@ -2,9 +2,10 @@
 
 Centimetres, +Y up, in T-pose facing +Z at rest, channels Zrotation Xrotation Yrotation (R = Rz Rx Ry), names as Mixamo has them.
 The root's OFFSET is 0, so that programs agree which read its positions in place of it and which add them to it; people of one
-motion stay where they are in its world. From an idea of this project; the published converter is `visualize/published_bvh.py`.
+motion stay where they are in its world. The published way is `published_bvh.py`.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -27,7 +28,11 @@ def write_bvh(path: Path, motion: Motion, solver: Solver = "own") -> list[Path]:
 
     FileError where the published solver is asked for another skeleton than its own.
     """
-    texts = bvh_of(motion, solver)
+    return write_people(path, bvh_of(motion, solver))
+
+
+def write_people(path: Path, texts: Sequence[str]) -> list[Path]:
+    """Writes the texts of a motion's files under the names of `write_bvh`."""
     paths = [path] if len(texts) == 1 else [path.with_name(f"{path.stem}_p{i}{path.suffix}") for i in range(1, len(texts) + 1)]
     for file, text in zip(paths, texts, strict=True):
         write_atomically(file, text)

@@ -13,7 +13,7 @@ import numpy as np
 from data_loaders.motion_checks import bone_vectors
 from data_loaders.skeleton import Skeleton
 
-NUDGE = 1e-6  # of the parent's turn in a fit: decides where the children lie in one line
+NUDGE = 1e-9  # of the parent's turn in a fit: decides where the children lie in one line
 STRAIGHT = 0.2  # sine of the bend up to which an elbow follows the shortest turn rather than the plane it bends in
 SHORTEST = 1e-6  # metres: below it points nowhere
 NEARLY_OPPOSITE = 1e-8  # |before + after|² of unit vectors

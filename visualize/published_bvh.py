@@ -63,7 +63,7 @@ def require_published(skeleton: Skeleton) -> None:
 
 
 def published_bvh(joints: np.ndarray, fps: float = 20.0, iterations: int = ITERATIONS, foot_ik: bool = False) -> PublishedBvh:
-    """Joints (T, 22, 3) in metres on the published body. foot_ik: with its foot cleaning; the root is left uncleaned, as there."""
+    """Joints (T, 22, 3) in metres on the published body. foot_ik: with its foot cleaning, which leaves the root uncleaned."""
     body = template()
     targets = np.asarray(joints, np.float64)[:, list(body.order)]  # (T, J, 3)
     root = targets[:, 0].copy()
