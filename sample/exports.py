@@ -21,35 +21,26 @@ class ExportSettings:
     """How rotations are found for --bvh; published: MoMask's 100 sweeps on its skeleton in metres, for --foot_lock with its foot
     cleaning."""
 
-    def __post_init__(self) -> None:
-        if self.solver != "own" and not self.bvh:
-            raise ValueError(f"--solver {self.solver} is a way to write BVH files: add --bvh")
-
 
 def require_writable(settings: ExportSettings, skeleton: str) -> None:
-    """FileError where motions of that skeleton cannot be written as the settings say: before any is made."""
+    """ValueError or FileError where motions of that skeleton cannot be written as the settings say: before any is made."""
     if settings.solver == "published":
+        if not settings.bvh:
+            raise ValueError("--solver published is a way to write BVH files: add --bvh")
         from data_loaders.skeleton import load_skeleton
         from visualize.published_bvh import require_published
 
         require_published(load_skeleton(skeleton))
 
 
-def row_names(count: int, num_samples: int) -> list[str]:
-    """prompt##_rep## of each row of a run: row = repetition · num_samples + sample."""
-    return [f"prompt{row % num_samples:02d}_rep{row // num_samples:02d}" for row in range(count)]
-
-
-def write_exports(folder: Path, motions: "Sequence[Motion]", num_samples: int, settings: ExportSettings, video: bool) -> None:
-    """Beside the files of a run, in the order of its rows: prompt##_rep##.bvh, and with locked feet joints/prompt##_rep##_ik.npy,
-    prompt##_rep##_ik.bvh and, with `video`, prompt##_rep##_ik.mp4."""
-    if not (settings.bvh or settings.foot_lock):
-        return
+def write_exports(folder: Path, names: Sequence[str], motions: "Sequence[Motion]", settings: ExportSettings, video: bool) -> None:
+    """Beside the files of a run, for each of its motions by name: NAME.bvh, and with locked feet joints/NAME_ik.npy, NAME_ik.bvh
+    and, with `video`, NAME_ik.mp4."""
     from data_loaders.motion_files import write_joints
     from visualize.bvh import write_people
     from visualize.video import write_video
 
-    for name, motion in zip(row_names(len(motions), num_samples), motions, strict=True):
+    for name, motion in zip(names, motions, strict=True):
         for suffix, made, texts in _versions(motion, settings):
             if settings.bvh:
                 write_people(folder / f"{name}{suffix}.bvh", texts)

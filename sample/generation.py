@@ -17,7 +17,7 @@ from protos.files import file_name, numbered_folder, shown
 from protos.flags import BATCH_SIZE, GUIDANCE, SAMPLING_STEPS, SEED, Range
 from protos.randomness import derive_seed
 from protos.reading import FileError, read_lines
-from sample.exports import ExportSettings, require_writable, row_names, write_exports
+from sample.exports import ExportSettings, require_writable, write_exports
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -340,6 +340,11 @@ def _short(text: str) -> str:
 # ------------------------------------------------------------------------------------------------------- what is written
 
 
+def row_names(count: int, num_samples: int) -> list[str]:
+    """prompt##_rep## of each row of a run: row = repetition · num_samples + sample."""
+    return [f"prompt{row % num_samples:02d}_rep{row // num_samples:02d}" for row in range(count)]
+
+
 def write_motions(folder: Path, motions: "Sequence[Motion]", num_samples: int, video: bool, gif: bool, html: bool) -> None:
     """Everything a sampling run leaves behind: its results, and each motion as joints/prompt##_rep##.npy.
 
@@ -377,7 +382,9 @@ def write_run(model: Generates, requests: Sequence[Request], settings: RunSettin
               what: str) -> Path:
     """Makes the requests as the settings say and writes everything into a folder named after the checkpoint and after `what` is
     made. A run that fails leaves no folder."""
-    require_writable(settings, model.features.skeleton)
+    exporting = settings.bvh or settings.foot_lock or settings.solver != "own"
+    if exporting:
+        require_writable(settings, model.features.skeleton)
     name = file_name(checkpoint.name if checkpoint.is_dir() else checkpoint.parent.name)
     folder = numbered_folder(settings.output_dir or Path("outputs") / f"{name}_{file_name(what)}_seed{settings.seed}")
     rows = [replace(request, seed=derive_seed(settings.seed, "sample", sample, repetition))
@@ -388,6 +395,7 @@ def write_run(model: Generates, requests: Sequence[Request], settings: RunSettin
         folder.rmdir()  # ours, and still empty
         raise
     write_motions(folder, motions, len(requests), settings.video, settings.gif, settings.html)
-    write_exports(folder, motions, len(requests), settings, settings.video)
+    if exporting:
+        write_exports(folder, row_names(len(motions), len(requests)), motions, settings, settings.video)
     log.info("%d motions in %s", len(motions), folder)
     return folder

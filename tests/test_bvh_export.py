@@ -227,7 +227,7 @@ def names_in(folder: Path) -> set[str]:
 
 def test_a_run_has_files_of_each_person_and_those_with_locked_feet(tmp_path):
     pair = np.stack([WALK, WALK + [1.0, 0.0, 0.0]]).astype(np.float32)
-    write_exports(tmp_path, [Motion(pair, 20.0)], 1, ExportSettings(bvh=True, foot_lock=True), video=True)
+    write_exports(tmp_path, ["prompt00_rep00"], [Motion(pair, 20.0)], ExportSettings(bvh=True, foot_lock=True), video=True)
     assert names_in(tmp_path) == {
         "prompt00_rep00_p1.bvh", "prompt00_rep00_p2.bvh", "prompt00_rep00_ik_p1.bvh", "prompt00_rep00_ik_p2.bvh",
         "prompt00_rep00_ik.mp4", "joints/prompt00_rep00_ik.npy",
@@ -238,14 +238,9 @@ def test_a_run_has_files_of_each_person_and_those_with_locked_feet(tmp_path):
     assert np.linalg.norm(found - locked, axis=-1).max() < 5e-3
 
 
-def test_nothing_is_written_unasked_and_a_solver_needs_a_file_to_write(tmp_path):
-    write_exports(tmp_path, [Motion(WALK[None], 20.0)], 1, ExportSettings(), video=True)
-    assert not names_in(tmp_path)
+def test_the_published_way_is_refused_for_another_skeleton_and_where_it_writes_nothing_before_anything_is_made():
     with pytest.raises(ValueError, match="add --bvh"):
-        ExportSettings(solver="published", foot_lock=True)
-
-
-def test_the_published_way_is_refused_for_another_skeleton_before_anything_is_made():
+        require_writable(ExportSettings(solver="published", foot_lock=True), "humanml")
     require_writable(ExportSettings(bvh=True, solver="published"), "humanml")
     with pytest.raises(FileError, match="22 joints of HumanML3D, not those of kit"):
         require_writable(ExportSettings(bvh=True, solver="published"), "kit")
@@ -253,7 +248,7 @@ def test_the_published_way_is_refused_for_another_skeleton_before_anything_is_ma
 
 def test_published_files_of_a_run_are_those_of_its_skeleton(tmp_path):
     settings = ExportSettings(bvh=True, foot_lock=True, solver="published")
-    write_exports(tmp_path, [Motion(WALK[None, :6].astype(np.float32), 20.0)], 1, settings, video=False)
+    write_exports(tmp_path, ["prompt00_rep00"], [Motion(WALK[None, :6].astype(np.float32), 20.0)], settings, video=False)
     assert names_in(tmp_path) == {"prompt00_rep00.bvh", "prompt00_rep00_ik.bvh", "joints/prompt00_rep00_ik.npy"}
     made = published_bvh(WALK[:6].astype(np.float32), foot_ik=True)
     assert (tmp_path / "prompt00_rep00_ik.bvh").read_text() == made.text != (tmp_path / "prompt00_rep00.bvh").read_text()
@@ -265,7 +260,7 @@ def test_published_files_of_a_run_are_those_of_its_skeleton(tmp_path):
 def test_a_gallery_of_a_run_takes_each_motion_once(tmp_path):
     motion = Motion(WALK[None].astype(np.float32), 20.0, captions=("a walk",))
     write_results(tmp_path, [motion], 1)
-    write_exports(tmp_path, [motion], 1, ExportSettings(bvh=True, foot_lock=True), video=False)
+    write_exports(tmp_path, ["prompt00_rep00"], [motion], ExportSettings(bvh=True, foot_lock=True), video=False)
     write_bvh(tmp_path / "mine.bvh", motion)
     found = motions_in(sorted(path for path in tmp_path.rglob("*") if path.suffix in (".npy", ".npz", ".bvh")))
     assert [path.name for path in found] == ["mine.bvh", "motions.npz#0"]
