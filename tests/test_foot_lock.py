@@ -9,8 +9,9 @@ from data_loaders.motion_checks import bone_vectors
 from data_loaders.skeleton import load_skeleton
 from tests.acted_motions import HUMANML, airborne, held, walking
 from tests.synthetic import standing
-from visualize.foot_lock import bend_limb, hold_feet, lock_feet, planted
-from visualize.joint_rotations import t_pose
+from visualize.foot_lock import hold_feet, lock_feet, planted
+from visualize.joint_rotations import solve_turns, t_pose
+from visualize.two_bones import bend_limb, natural_reach
 
 FPS = 20.0
 FEET = list(HUMANML.feet)
@@ -35,12 +36,18 @@ def lengths(joints: np.ndarray) -> np.ndarray:
     return np.linalg.norm(bone_vectors(joints, HUMANML), axis=-1)
 
 
-def test_slipping_feet_are_held_and_no_bone_changes_its_length():
+def test_slipping_feet_are_held_and_legs_have_one_length():
     joints = slipping()
     locked = hold_feet(joints, FPS, HUMANML)
     assert planted_foot_speed(locked, FPS, HUMANML) < 0.2 * planted_foot_speed(joints, FPS, HUMANML)
-    np.testing.assert_allclose(lengths(locked), lengths(joints), atol=1e-9)
+    np.testing.assert_allclose(lengths(locked), np.broadcast_to(lengths(joints).mean(0), (len(joints), 22)), atol=1e-9)
     assert np.abs(locked - joints).max() < 0.08
+
+
+def test_feet_stay_held_on_a_body_of_stiff_bones():
+    joints = slipping()
+    posed = solve_turns(hold_feet(joints, FPS, HUMANML), HUMANML).joints
+    assert planted_foot_speed(posed, FPS, HUMANML) < 0.2 * planted_foot_speed(joints, FPS, HUMANML)
 
 
 @pytest.mark.parametrize("fps", [10.0, 30.0, 60.0, 120.0])
@@ -59,8 +66,10 @@ def test_a_body_that_is_carried_a_little_is_held_as_a_whole():
     assert np.ptp(locked[:, 0, 0]) < np.ptp(joints[:, 0, 0])
 
 
-def test_who_stands_still_is_left_alone():
-    joints = slipping(knees=0.0)[:1].repeat(30, axis=0)
+@pytest.mark.parametrize("knees", [0.0, 0.05])
+def test_who_stands_still_is_left_alone(knees):
+    joints = slipping(knees=knees)[:1].repeat(30, axis=0)
+    joints[:, HUMANML.index("left_knee"), 0] += knees  # to the side
     np.testing.assert_allclose(hold_feet(joints, FPS, HUMANML), joints, atol=1e-9)
 
 
@@ -106,11 +115,9 @@ def test_a_clip_too_short_to_judge_is_left_as_it_is(frames):
     assert lock_feet(motion) is motion
 
 
-def test_a_walk_on_stiff_legs_that_touch_in_turn_keeps_its_way():
+def test_who_walks_keeps_the_way():
     joints = walking()
-    locked = hold_feet(joints, FPS, HUMANML)
-    assert np.linalg.norm(locked[:, 0] - joints[:, 0], axis=-1).max() < 0.1
-    assert jerk(locked, FPS) < 1.1 * jerk(joints, FPS)
+    assert np.linalg.norm(hold_feet(joints, FPS, HUMANML)[:, 0] - joints[:, 0], axis=-1).max() < 0.1
 
 
 def test_another_skeleton_with_more_joints_below_the_ankle_is_held_too():
@@ -123,19 +130,32 @@ def test_another_skeleton_with_more_joints_below_the_ankle_is_held_too():
     joints[:, below, 2] += 0.02 * np.sin(np.arange(40) / 4)[:, None]
     locked = hold_feet(joints, 12.5, kit)
     assert planted_foot_speed(locked, 12.5, kit) < 0.3 * planted_foot_speed(joints, 12.5, kit)
-    np.testing.assert_allclose(np.linalg.norm(bone_vectors(locked, kit), axis=-1),
-                               np.linalg.norm(bone_vectors(joints, kit), axis=-1), atol=1e-9)  # fmt: skip
+    own = np.linalg.norm(bone_vectors(locked, kit), axis=-1)
+    np.testing.assert_allclose(own, np.broadcast_to(own[0], own.shape), atol=1e-9)
 
 
 def test_a_limb_of_two_bones_bends_to_the_side_it_did_and_reaches_for_what_is_too_far():
     limb = np.array([[[0.0, 1.0, 0.0], [0.0, 0.5, 0.1], [0.0, 0.0, 0.0]]])
-    ahead = np.array([[0.0, 0.0, 1.0]])
-    bone = np.hypot(0.5, 0.1)
-    knee, ankle = bend_limb(limb, limb[:, 0], np.array([[0.0, 0.4, 0.0]]), ahead)
+    ahead, bone = np.array([[0.0, 0.0, 1.0]]), np.hypot(0.5, 0.1)
+    knee, ankle = bend_limb(limb, limb[:, 0], np.array([[0.0, 0.4, 0.0]]), (bone, bone), ahead)
     np.testing.assert_allclose(ankle, [[0.0, 0.4, 0.0]], atol=1e-12)
     np.testing.assert_allclose(knee, [[0.0, 0.7, np.sqrt(bone**2 - 0.3**2)]], atol=1e-9)
-    _, far = bend_limb(limb, limb[:, 0], np.array([[0.0, -5.0, 0.0]]), ahead)
-    assert 1 - far[0, 1] == pytest.approx(2 * bone, rel=1e-3)
+    _, far = bend_limb(limb, limb[:, 0], np.array([[0.0, -5.0, 0.0]]), (bone, bone), ahead)
+    assert 1 - far[0, 1] == pytest.approx(2 * bone)
+    straight = np.array([[[0.0, 1.0, 0.0], [0.0, 0.5, 0.0], [0.0, 0.0, 0.0]]])
+    knee, _ = bend_limb(straight, straight[:, 0], straight[:, 2], (bone, bone), ahead)
+    np.testing.assert_allclose(knee, [[0.0, 0.5, 0.1]], atol=1e-9)
+
+
+def test_a_limb_reaches_as_far_as_its_bend_lets_it_and_is_the_stiffer_the_straighter():
+    angle = np.radians([5.0, 60.0, 90.0])
+    limb = np.zeros((3, 3, 3))
+    limb[:, 1, 1] = -0.4
+    limb[:, 2] = limb[:, 1] + 0.4 * np.stack([0 * angle, -np.cos(angle), np.sin(angle)], -1)
+    reach, stiffness = natural_reach(limb, (0.4, 0.4))
+    np.testing.assert_allclose(reach, np.linalg.norm(limb[:, 2], axis=-1), atol=1e-12)
+    np.testing.assert_allclose(natural_reach(limb, (0.8, 0.8))[0], 2 * reach, atol=1e-12)
+    assert stiffness[0] > 50 > 1 > stiffness[1] > stiffness[2]
 
 
 @pytest.mark.slow

@@ -2,8 +2,8 @@
 
 Each frame is solved by itself, from the root outwards, so that neither the heading nor its speed matters: a joint with several
 children (pelvis, chest) turns as one stiff piece that fits them best, any other aims its bone at where the next joint is to be.
-Knees and elbows also say how the bone above turns about itself: the plane in which they bend. Features describe bones otherwise
-(`data_loaders/bone_rotations.py`): without twist, and the two hips apart from each other.
+Knees and elbows lie where the limb's end is met best, and say how the bone above turns about itself: by the plane they bend in.
+Features describe bones otherwise (`data_loaders/bone_rotations.py`): without twist, and the two hips apart from each other.
 """
 
 from dataclasses import dataclass
@@ -12,10 +12,11 @@ import numpy as np
 
 from data_loaders.motion_checks import bone_vectors
 from data_loaders.skeleton import Skeleton
+from visualize.two_bones import SHORTEST, bend_limb, natural_reach, unit
 
 NUDGE = 1e-9  # of the parent's turn in a fit: decides where the children lie in one line
 STRAIGHT = 0.2  # sine of the bend up to which an elbow follows the shortest turn rather than the plane it bends in
-SHORTEST = 1e-6  # metres: below it points nowhere
+ENDS = 2.0  # weight of hands and feet against knees and elbows, where bones of one length cannot meet both
 NEARLY_OPPOSITE = 1e-8  # |before + after|² of unit vectors
 
 
@@ -66,11 +67,14 @@ def solve_turns(joints: np.ndarray, skeleton: Skeleton) -> TurnedSkeleton:
         if len(own) > 1:
             turns[joint], offsets[own] = _fitted(above, offsets[own], places[own] - reached[joint])
         elif own:
-            wanted = places[own[0]] - reached[joint]  # (T, 3)
+            middle, bent = places[own[0]], np.zeros_like(places[0])  # (T, 3)
             hinge = skeleton.hinges.get(skeleton.joint_names[own[0]])
-            bent = np.zeros_like(wanted)
             if hinge and children[own[0]]:
-                bent = np.cross(_unit(wanted), _unit(places[children[own[0]][0]] - places[own[0]]))
+                end = children[own[0]][0]
+                limb = places[[joint, own[0], end]].transpose(1, 0, 2)
+                middle = _middle(limb, reached[joint], (lengths[own[0]], lengths[end]))
+                bent = np.cross(unit(middle - reached[joint]), unit(places[end] - middle))
+            wanted = middle - reached[joint]
             turns[joint] = _aimed(above, offsets[own[0]], wanted, hinge, bent)
         else:
             turns[joint] = above
@@ -80,11 +84,7 @@ def solve_turns(joints: np.ndarray, skeleton: Skeleton) -> TurnedSkeleton:
 def t_pose(skeleton: Skeleton) -> np.ndarray:
     """Unit directions (J, 3) of the bones of a T-pose that faces +Z; 0 for the root. A skeleton that does not say rests as its
     file has it."""
-    return _unit(np.array(skeleton.t_pose or skeleton.raw_offsets, dtype=np.float64))
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), SHORTEST)
+    return unit(np.array(skeleton.t_pose or skeleton.raw_offsets, dtype=np.float64))
 
 
 def _fitted(above: np.ndarray, rest: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -94,8 +94,18 @@ def _fitted(above: np.ndarray, rest: np.ndarray, wanted: np.ndarray) -> tuple[np
     """
     turns = _kabsch(above, rest, wanted)
     shape = np.einsum("tba,ktb->ka", turns, wanted)
-    shape = _unit(shape) * np.linalg.norm(wanted, axis=-1).mean(axis=1)[:, None]
+    shape = unit(shape) * np.linalg.norm(wanted, axis=-1).mean(axis=1)[:, None]
     return _kabsch(above, shape, wanted), shape
+
+
+def _middle(limb: np.ndarray, start: np.ndarray, lengths: tuple[float, float]) -> np.ndarray:
+    """Where the middle (T, 3) of limbs (T, 3, 3) from start (T, 3) is to be for the end to be met with bones of these lengths, a
+    nearly straight limb staying so: least squares of both, the distance of the ends being what gives way."""
+    natural, stiffness = natural_reach(limb, lengths)
+    along = limb[:, 2] - start
+    wanted = np.linalg.norm(along, axis=-1)
+    distance = (ENDS * wanted + stiffness * natural) / (ENDS + stiffness)
+    return bend_limb(limb, start, start + distance[:, None] * unit(along), lengths)[0]
 
 
 def _kabsch(above: np.ndarray, rest: np.ndarray, wanted: np.ndarray) -> np.ndarray:
@@ -110,19 +120,19 @@ def _aimed(
 ) -> np.ndarray:
     """Turns (T, 3, 3) that aim a bone at rest (3,) along wanted (T, 3), from those above it by the shortest way; where the next
     joint bends about `bent` (T, 3), as long as the sine of the bend, so that this is its hinge."""
-    along = _unit(rest)
+    along = unit(rest)
     before = above @ along  # (T, 3)
     length = np.linalg.norm(wanted, axis=-1, keepdims=True)
     after = np.where(length > SHORTEST, wanted / np.maximum(length, SHORTEST), before)
     aside = np.eye(3)[np.abs(along).argmin()] if hinge is None else np.array(hinge)
-    across = _unit(aside - (aside @ along) * along)
+    across = unit(aside - (aside @ along) * along)
     turned = above @ across
     between = before + after
     squared = np.einsum("tc,tc->t", between, between)
     shift = 2 * np.einsum("tc,tc->t", between, turned) / np.maximum(squared, NEARLY_OPPOSITE)
     turned -= np.where(squared > NEARLY_OPPOSITE, shift, 0.0)[:, None] * between  # opposite: half a turn about it
     turned = STRAIGHT * turned + bent
-    turned = _unit(turned - np.einsum("tc,tc->t", turned, after)[:, None] * after)
+    turned = unit(turned - np.einsum("tc,tc->t", turned, after)[:, None] * after)
     axes = np.stack([after, turned, np.cross(after, turned)], axis=-1)
     return axes @ np.stack([along, across, np.cross(along, across)])
 
