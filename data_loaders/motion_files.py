@@ -25,6 +25,7 @@ METRES = {"metre": 1.0, "millimetre": 0.001}  # of the units that files name
 SKELETONS = {22: "humanml", 21: "kit"}  # by the number of joints, where a file does not say its own
 NPY_OF_OBJECTS = b"'|O'"
 KEYS = ("motion", "text", "lengths", "num_samples", "num_repetitions", "num_repititions", "fps", "skeleton", "unit")
+RUN_BVH = re.compile(r"prompt\d+_rep\d+(_ik)?(_p\d+)?\.bvh")  # written beside them
 RESULTS = ("motions.npz", "motions.npy", "results.npy")
 LIKELY_FPS = 20.0  # of files that do not say theirs
 
@@ -215,7 +216,7 @@ def named_row(path: Path) -> tuple[Path, int | None]:
 
 def motions_in(files: Sequence[Path]) -> list[Path]:
     """The files, with each motion of a results file by its name (`motions.npz#0`, …), and no motion of a sampling run twice:
-    it writes them to motions.npz, again to motions.npy, and each by itself into joints/, there without its caption."""
+    it writes them to motions.npz, again to motions.npy, and each by itself, without its caption, into joints/ and as BVH."""
     counts = {file: len(found.motions) for file in files if (found := _readable_results(file)) is not None}
     runs = {file.parent for file in counts}
     motions: list[Path] = []
@@ -225,9 +226,16 @@ def motions_in(files: Sequence[Path]) -> list[Path]:
         )
         if file in counts and not again:
             motions += [file.with_name(f"{file.name}#{row}") for row in range(counts[file])]
-        elif file not in counts and not (file.parent.name == "joints" and file.parent.parent in runs):
+        elif file not in counts and not _again_of_run(file, runs):
             motions.append(file)
     return motions
+
+
+def _again_of_run(file: Path, runs: set[Path]) -> bool:
+    """Whether a file holds a motion of one of the runs, or the same with locked feet, once more."""
+    if file.parent.name == "joints" and file.parent.parent in runs:
+        return True
+    return file.parent in runs and RUN_BVH.fullmatch(file.name) is not None
 
 
 def _readable_results(path: Path) -> Results | None:

@@ -1,6 +1,6 @@
 """Skeletons as data: names, tree, rest directions, left and right, units. A new body is a JSON file, not code."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -39,6 +39,9 @@ class Skeleton:
     contact_fps: float
     left_hand: tuple[int, ...] = ()  # finger joints of files that carry them beyond num_joints
     right_hand: tuple[int, ...] = ()
+    t_pose: tuple[tuple[float, float, float], ...] | None = None  # direction of each bone, facing +Z with the arms out; else raw
+    hinges: dict[str, tuple[float, float, float]] = field(default_factory=dict)  # in T-pose, what knees and elbows bend about
+    mixamo_names: tuple[str, ...] | None = None  # of the joints, in files for other programs; None: joint_names
     source: str = ""
 
     def __hash__(self) -> int:  # quick: skeletons key the caches of their tensors; equality still compares everything
@@ -102,7 +105,7 @@ def load_skeleton(name_or_path: str | Path) -> Skeleton:
     record.pop("length_limits", None)  # of files by earlier versions, whose fps was that of the contacts
     if "fps" in record:
         record.setdefault("contact_fps", record.pop("fps"))
-    known_fields = {field.name for field in fields(Skeleton)}
+    known_fields = {each.name for each in fields(Skeleton)}
     for key in record:
         if key not in known_fields:
             raise FileError(f"{path}: unknown entry {key!r}")
@@ -113,7 +116,7 @@ def load_skeleton(name_or_path: str | Path) -> Skeleton:
 
 def _check(skeleton: Skeleton, path: Path) -> None:
     count = skeleton.num_joints
-    for name in ("joint_names", "raw_offsets", "bone_lengths"):
+    for name in ("joint_names", "raw_offsets", "bone_lengths", "t_pose", "mixamo_names"):
         value = getattr(skeleton, name)
         if value is not None and len(value) != count:
             raise FileError(f"{path}: {name} has {len(value)} entries, parents has {count}")
@@ -121,6 +124,8 @@ def _check(skeleton: Skeleton, path: Path) -> None:
     for joint in (joint for group in named for joint in group):
         if not 0 <= joint < count:
             raise FileError(f"{path}: names joint {joint}, parents has {count}")
+    for name in skeleton.hinges:
+        skeleton.index(name)
     for name in ("contact_fps", "metres_per_unit"):
         if not 0 < getattr(skeleton, name) <= 10_000:
             raise FileError(f"{path}: {name} = {getattr(skeleton, name):g}, expected more than 0")

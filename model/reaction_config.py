@@ -124,7 +124,8 @@ class ReactionConfig(ReactionStrengths, Online, InteractionTerms, LatentTerms, E
             raise ValueError(f"encoder_dim {self.encoder_dim} must be even and a multiple of encoder_heads {self.encoder_heads}")
         read = self.context_len + self.pred_len if self.online else self.max_frames
         if read + 2 > self.max_positions:
-            raise ValueError(f"max_positions {self.max_positions}: at least {read} frames and 2")
+            frames = f"context_len + pred_len {read}" if self.online else f"max_frames {read}"
+            raise ValueError(f"max_positions {self.max_positions}: too few for {frames} and two tokens more")
         if self.online and self.pred_len and self.context_len % self.pred_len:
             raise ValueError(f"context_len {self.context_len} must be a multiple of pred_len {self.pred_len}")
 

@@ -17,6 +17,7 @@ from protos.files import file_name, numbered_folder, shown
 from protos.flags import BATCH_SIZE, GUIDANCE, SAMPLING_STEPS, SEED, SHARE, Range
 from protos.randomness import derive_seed
 from protos.reading import FileError, read_lines
+from sample.exports import ExportSettings, require_writable, write_exports
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,7 +71,7 @@ class DecodingSettings(GuidanceSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunSettings:
+class RunSettings(ExportSettings):
     """What a run makes and writes."""
 
     num_repetitions: Annotated[int, Range(1, 100_000)] = 3
@@ -356,6 +357,11 @@ def _short(text: str) -> str:
 # ------------------------------------------------------------------------------------------------------- what is written
 
 
+def row_names(count: int, num_samples: int) -> list[str]:
+    """prompt##_rep## of each row of a run: row = repetition · num_samples + sample."""
+    return [f"prompt{row % num_samples:02d}_rep{row // num_samples:02d}" for row in range(count)]
+
+
 def write_motions(
     folder: Path, motions: "Sequence[Motion]", num_samples: int, video: bool, gif: bool, html: bool, reaction: bool = False
 ) -> None:
@@ -372,7 +378,7 @@ def write_motions(
     from visualize.web_viewer import write_viewer
 
     write_results(folder, motions, num_samples, reaction)
-    names = [f"prompt{row % num_samples:02d}_rep{row // num_samples:02d}" for row in range(len(motions))]
+    names = row_names(len(motions), num_samples)
     for name, motion in zip(names, motions, strict=True):
         write_joints(folder / "joints" / f"{name}.npy", motion)
     if video:
@@ -395,15 +401,20 @@ def write_motions(
 def write_run(model: Generates, requests: Sequence[Request], settings: RunSettings, decoding: Decoding, checkpoint: Path,
               what: str) -> Path:
     """Makes the requests as the settings say and writes everything, as `write_made`."""
-    return write_made(lambda rows: motions_for(model, rows, decoding), requests, settings, checkpoint, what)
+    skeleton = model.features.skeleton
+    return write_made(lambda rows: motions_for(model, rows, decoding), requests, settings, checkpoint, what, skeleton)
 
 
 def write_made(
     make: "Callable[[Sequence[Request]], Sequence[Motion]]", requests: Sequence[Request], settings: RunSettings, checkpoint: Path,
-    what: str, reaction: bool = False,
+    what: str, skeleton: str, reaction: bool = False,
 ) -> Path:  # fmt: skip
-    """Writes the motions that `make` makes of the requests, with seeds and repetitions as the settings say, into a folder named
-    after the checkpoint and after `what` is made. A run that fails leaves no folder. reaction: as `write_motions` takes it."""
+    """Writes the motions of a skeleton that `make` makes of the requests, with seeds and repetitions as the settings say, into a
+    folder named after the checkpoint and after `what` is made. A run that fails leaves no folder. reaction: as `write_motions`
+    takes it."""
+    exporting = settings.bvh or settings.foot_lock or settings.solver != "own"
+    if exporting:
+        require_writable(settings, skeleton)
     name = file_name(checkpoint.name if checkpoint.is_dir() else checkpoint.parent.name)
     folder = numbered_folder(settings.output_dir or Path("outputs") / f"{name}_{file_name(what)}_seed{settings.seed}")
     rows = [replace(request, seed=derive_seed(settings.seed, "sample", sample, repetition))
@@ -414,5 +425,7 @@ def write_made(
         folder.rmdir()  # ours, and still empty
         raise
     write_motions(folder, motions, len(requests), settings.video, settings.gif, settings.html, reaction)
+    if exporting:
+        write_exports(folder, row_names(len(motions), len(requests)), motions, settings, settings.video)
     log.info("%d motions in %s", len(motions), folder)
     return folder

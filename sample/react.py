@@ -58,7 +58,7 @@ def run(options: ReactOptions) -> None:
         warn_unknown(unknown_prompts(checkpoint, [text], model))
     decoding = options.decoding(options.batch_size)
     write_made(lambda rows: reactions_to(model, actor, rows, decoding), [Request(text, len(actor.joints))], options, checkpoint,
-               f"reaction to {options.actor.stem} {text}", reaction=True)  # fmt: skip
+               f"reaction to {options.actor.stem} {text}", features.skeleton, reaction=True)  # fmt: skip
 
 
 main = command(ReactOptions, run, __doc__, {"action_motion": "actor", "out": "output_dir"}, ignored=KNOWN_BY_CHECKPOINT)

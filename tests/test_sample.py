@@ -74,6 +74,20 @@ def test_html_writes_a_page_per_prompt_with_the_repetitions_side_by_side(run, tm
     assert (content["sharedCaption"], content["fps"], content["frames"]) == ("a person </script> walks", 20.0, 44)
 
 
+def test_files_for_other_programs_are_written_when_asked_for(run):
+    asked = ("--text_prompt", "a person walks", "--motion_length", "1", "--num_repetitions", "2", "--output_dir", "mine")
+    folder = run(*FAST, *asked, "--bvh", "--foot_lock") / "mine"
+    names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.suffix in (".bvh", ".npy")}
+    assert names == {"motions.npy"} | {
+        f"{name}{suffix}" for row in (0, 1) for name, suffix in (
+            (f"prompt00_rep0{row}", ".bvh"), (f"prompt00_rep0{row}", "_ik.bvh"), (f"joints/prompt00_rep0{row}", ".npy"),
+            (f"joints/prompt00_rep0{row}", "_ik.npy"))
+    }  # fmt: skip
+    with pytest.raises(ValueError, match="add --bvh"):
+        run(*FAST, *asked[:-1], "other", "--solver", "published")
+    assert not (folder.parent / "other").exists()
+
+
 def test_without_a_prompt_the_checkpoint_has_its_own(run):
     results = result_of(run(*FAST, "--num_repetitions", "1"))
     own = [line.split("#")[0] for line in (generation.STARTER / "prompts.txt").read_text().splitlines()]
