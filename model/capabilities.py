@@ -44,6 +44,14 @@ class Embeds(Protocol):
 
 
 @runtime_checkable
+class EstimatesLength(Protocol):
+    """Says how long what a text says takes."""
+
+    def estimate(self, texts: Sequence[str], seeds: Sequence[int]) -> list[int]:
+        """Frames of each text, at least one, drawn by its seed."""
+
+
+@runtime_checkable
 class ReadsWords(Protocol):
     """Reads texts as words of a source (`model/evaluator_words.py`) that is given to it."""
 

@@ -86,9 +86,25 @@ class LengthEstimator(Model):
         units = (batch.lengths // UNIT_LENGTH).clamp(max=LENGTH_CLASSES - 1).to(self.device)
         return self.logits(batch.text_features["words"]), units
 
+    def read_through(self, words: WordSource) -> None:
+        """Takes what reads words for `estimate`."""
+        self._source = words
+
+    @torch.no_grad()
+    def estimate(self, texts: Sequence[str], seeds: Sequence[int]) -> list[int]:
+        """Frames that each text takes, drawn by its seed."""
+        return drawn_frames(self.eval().logits(self._source.encode(list(texts))), self.config.shortest_units, seeds)
+
     def logits(self, words: TextFeatures) -> Tensor:
         """(B, 50), of how many units of 4 frames each text takes."""
         return self.networks["output"](self.networks["words"](words.tokens.to(self.device), words.lengths))
+
+
+def drawn_frames(logits: Tensor, shortest: int, seeds: Sequence[int]) -> list[int]:
+    """Frames of each row of logits (B, 50), drawn by its seed as `sample_lengths` does, at least `shortest` units."""
+    rows = zip(logits.cpu().split(1), seeds, strict=True)
+    drawn = (int(sample_lengths(row, shortest, torch.Generator().manual_seed(int(seed)))) for row, seed in rows)
+    return [max(frames, UNIT_LENGTH * max(shortest, 1)) for frames in drawn]
 
 
 def sample_lengths(logits: Tensor, shortest: int, generator: torch.Generator | None = None) -> Tensor:

@@ -177,6 +177,7 @@ TOKEN_FILES: dict[str, tuple[tuple[bytes, ...], tuple[bytes, ...]]] = {  # names
     "m2t": ((b"query_tokens", b"motion_projection", b"opt_proj.weight"), ()),
     "lamp_t2m": ((b"query_tokens", b"token_emb.weight", b"text2former.weight"), ()),
     "masked": ((b"token_emb.weight", b"cond_emb.weight"), (b"query_tokens",)),
+    "length": ((b"output.11.weight", b"output.9.weight"), (b"query_tokens",)),
     "residual": ((b"quant_emb.weight", b"cond_emb.weight"), ()),
 }
 
@@ -241,6 +242,9 @@ SYSTEMS = {  # the first whose layout recognises a path is taken; a .ckpt that n
         System("evaluator", "model.evaluator_config:EvaluatorConfig", "model.evaluators:GuoEvaluator", published=(
             Layout(lambda path: evaluator_at(path) is not None, "model.official.evaluators:load_evaluator", takes=()),)),
         System("movement_autoencoder", "model.evaluator_config:EvaluatorConfig", "model.evaluators:MovementAutoencoder"),
+        System("text_length_estimator", "model.text_length:TextLengthConfig", "model.text_length:TextLengthEstimator", published=(
+            Layout(lambda path: tokens_at(path) is None and token_file(path, "length") is not None,
+                   "model.official.token_transformers:load_length_estimator"),)),
         System("length_estimator", "model.evaluator_config:LengthEstimatorConfig", "model.evaluators:LengthEstimator"),
     )
 }  # fmt: skip

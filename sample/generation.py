@@ -223,7 +223,8 @@ def require_total(lengths: Iterable[int], repetitions: int) -> None:
 
 
 def read_prompt_file(path: Path, default_frames: int, fps: float, longest: int) -> list[Request]:
-    """One prompt per line, `text` or `text#frames`; blank lines are left out.
+    """One prompt per line, `text`, `text#frames`, or `text#NA`, of which the length, here 0, is to be estimated; blank lines are
+    left out.
 
     Raises PromptError (or FileError) naming file and line, FileNotFoundError where there is no file.
     """
@@ -234,8 +235,11 @@ def read_prompt_file(path: Path, default_frames: int, fps: float, longest: int) 
             text, frames = line, default_frames
         elif re.fullmatch(r"\s*[1-9][0-9]{0,8}\s*", count):
             frames = fit_frames(int(count), fps, longest)
+        elif count.strip().upper() == "NA":
+            frames = 0
         else:
-            raise PromptError(f"{path}, line {number}: after '#' a number of frames is expected, not {shown(count.strip(), 24)}")
+            raise PromptError(f"{path}, line {number}: after '#' a number of frames or NA is expected, not "
+                              f"{shown(count.strip(), 24)}")  # fmt: skip
         requests.append(Request(_prompt_of(text, path, number), frames))
     if not requests:
         raise PromptError(f"{path}: holds no prompt; write one per line, for example 'a person bows#60'")
@@ -275,6 +279,7 @@ def requests_for(
     seconds: float = 6.0,
     num_samples: int | None = None,
     frames: int | None = None,
+    length_estimator: Path | None = None,
 ) -> list[Request]:
     """What to make, with lengths in frames: one prompt, a file of prompts, the captions of a test split, or where nothing is
     given the checkpoint's own prompts. Says so where the model reads none. PromptError where there is no prompt."""
@@ -293,8 +298,25 @@ def requests_for(
             input_text = own
     if input_text is None:
         return _test_split(model, model_path, dataset or config.dataset, num_samples or 10)
-    requests = read_prompt_file(input_text, frames, config.features.fps, config.max_frames)
+    requests = with_lengths(read_prompt_file(input_text, frames, fps, longest), model, length_estimator, input_text)
     return [requests[i % len(requests)] for i in range(num_samples or len(requests))]
+
+
+def with_lengths(requests: Sequence[Request], model: Generates, estimator: Path | None, file: Path) -> list[Request]:
+    """Requests whose length is 0 with those that an estimator draws by their place. PromptError where there is none."""
+    unknown = [i for i, request in enumerate(requests) if not request.frames]
+    if not unknown:
+        return list(requests)
+    if estimator is None:
+        raise PromptError(f"{file}: '#NA' asks for a length to be estimated: give a --length_estimator, which "
+                          "train.train_length_estimator makes")  # fmt: skip
+    from model.length_estimators import open_length_estimator
+
+    estimate = open_length_estimator(estimator, model.features).estimate([requests[i].text for i in unknown], unknown)
+    fps, longest, found = model.features.fps, model.config.max_frames, list(requests)
+    for i, frames in zip(unknown, estimate, strict=True):
+        found[i] = replace(requests[i], frames=fit_frames(frames, fps, longest))
+    return found
 
 
 def _test_split(model: Generates, model_path: Path, dataset: str, count: int) -> list[Request]:

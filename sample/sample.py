@@ -16,7 +16,9 @@ class SampleOptions(RunSettings, DecodingSettings):
     text_prompt: str | None = None
     """What the person does, in English."""
     input_text: Path | None = None
-    """File of prompts, one per line: `text` or `text#frames`."""
+    """File of prompts, one per line: `text`, `text#frames`, or `text#NA` for a length that is estimated."""
+    length_estimator: Path | None = None
+    """Checkpoint that estimates lengths: of train.train_length_estimator, or MoMask's published one."""
     dataset: str | None = None
     """Take prompts and lengths from the test split of this dataset (folder or known name)."""
     model_path: Path = STARTER
@@ -50,7 +52,7 @@ def run(options: SampleOptions) -> None:
     model = load(checkpoint, options.device)
     requests = requests_for(
         model, checkpoint, options.text_prompt, options.input_text, options.dataset, options.motion_length, options.num_samples,
-        options.motion_frames,
+        options.motion_frames, options.length_estimator,
     )
     require_total((request.frames for request in requests), options.num_repetitions)
     warn_unknown(unknown_prompts(checkpoint, [request.text for request in requests], model))

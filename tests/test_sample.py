@@ -16,8 +16,10 @@ from data_loaders.motion_files import Results, read_results
 from protos.files import file_name, numbered_folder
 from sample import generation
 from sample import sample as command
-from sample.generation import PromptError, clean_prompt, frames_of, read_prompt_file
+from sample.generation import PromptError, clean_prompt, frames_of, load, read_prompt_file, requests_for
 from tests.synthetic import walk
+from train.train_length_estimator import LengthEstimatorOptions
+from train.train_length_estimator import run as train_length_estimator
 
 ROOT = Path(__file__).resolve().parents[1]
 FAST = ("--sampling_steps", "2", "--no_video")
@@ -337,3 +339,23 @@ def test_two_persons_are_written_as_one_is(tmp_path):
                      "prompt00.png", "prompt00_rep00.mp4", "joints/prompt00_rep00.npy"}  # fmt: skip
     assert np.load(tmp_path / "joints" / "prompt00_rep00.npy").shape == (2, 20, 22, 3)
     assert np.array_equal(read_results(tmp_path).motions[0].joints, pair)
+
+
+def test_lengths_that_a_file_leaves_open_are_estimated_by_text_and_place(tmp_path, small_dataset):
+    lengths = tmp_path / "lengths"
+    options = LengthEstimatorOptions(save_dir=str(lengths), dataset=str(small_dataset), num_steps=2, batch_size=2, hidden=8,
+                                     words="minilm", eval_interval=0, save_interval=2, device="cpu")  # fmt: skip
+    train_length_estimator(options)
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("a person walks#NA\na person bows#40\na person walks#NA\na person waves # na\n")
+    model = load()
+    found = requests_for(model, input_text=prompts, length_estimator=lengths)
+    assert [request.text for request in found] == ["a person walks", "a person bows", "a person walks", "a person waves"]
+    assert found[1].frames == 40 and all(8 <= request.frames <= model.config.max_frames for request in found)
+    assert [request.frames for request in requests_for(model, input_text=prompts, length_estimator=lengths)] == [
+        request.frames for request in found]
+    with pytest.raises(PromptError, match="give a --length_estimator"):
+        requests_for(model, input_text=prompts)
+    prompts.write_text("a person walks#soon\n")
+    with pytest.raises(PromptError, match=r"line 1: after '#' a number of frames or NA is expected, not 'soon'"):
+        requests_for(model, input_text=prompts)

@@ -10,11 +10,13 @@ from pathlib import Path
 
 from torch import Tensor
 
+from data_loaders.features import HUMANML3D
 from model.model import made_for, read_torch
-from model.official.vqvae import load_vqvae, state_of
+from model.official.vqvae import KIT, load_vqvae, state_of
 from model.official.weights import first_match, load_renamed, torch_layer_name
 from model.registry import token_file
 from model.text_encoders import TextEncoder
+from model.text_length import TextLengthConfig, TextLengthEstimator
 from model.token_transformer_config import ResidualConfig, TokenTransformerConfig
 from model.token_transformers import ResidualTokenTransformer, TokenTransformer
 from model.vqvae import VQVAE
@@ -22,10 +24,11 @@ from protos.reading import FileError
 
 log = logging.getLogger(__name__)
 HEAD_SIZE = 64  # channels of an attention head of all published files
-STATES = {"masked": ("t2m_transformer", "trans"), "lamp_t2m": ("t2m_transformer", "trans"), "residual": ("res_transformer",)}
+STATES = {"masked": ("t2m_transformer", "trans"), "lamp_t2m": ("t2m_transformer", "trans"), "residual": ("res_transformer",),
+          "length": ("estimator",)}  # fmt: skip
 WHAT = {
     "tokenizer": "tokenizer", "masked": "masked transformer", "residual": "residual transformer", "lamp": "LaMP's Q-Former",
-    "lamp_t2m": "LaMP's masked transformer",
+    "lamp_t2m": "LaMP's masked transformer", "length": "length estimator",
 }  # fmt: skip
 
 # Our name -> the published one. Order matters: first match.
@@ -103,6 +106,18 @@ def tokenizer_beside(path: Path) -> VQVAE:
         raise FileError(f"{beside(path, 'tokenizer')}: a token of {tokenizer.config.downsampling} frames, expected 4: this "
                         "tokenizer is of another pipeline")  # fmt: skip
     return tokenizer
+
+
+def load_length_estimator(path: Path, text_encoder: TextEncoder | None = None) -> TextLengthEstimator:
+    """MoMask's estimator of lengths. FileError says what is wrong."""
+    state, file = read_state(path, "length")
+    kit = "kit" in file.parts
+    config = TextLengthConfig(text_dim=len(state["output.0.weight"].T), shortest_units=6 if kit else 10,
+                              features=KIT if kit else HUMANML3D, dataset="kit" if kit else "humanml")  # fmt: skip
+    with made_for(state, str(file)):
+        model = TextLengthEstimator(config, text_encoder=text_encoder)
+    load_renamed(model.networks, state, lambda name: name, str(file))
+    return model.eval()
 
 
 def load_masked(path: Path, text_encoder: TextEncoder | None = None) -> TokenTransformer:

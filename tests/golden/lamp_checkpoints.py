@@ -11,6 +11,7 @@ from model.language_decoder import OFFSET, LanguageDecoder
 from model.official.opt import OWN, opt_name
 from model.official.token_transformers import transformer_name
 from model.official.vqvae import PREFIX
+from model.text_length import TextLengthConfig, TextLengthEstimator
 from model.token_networks import MaskedTransformer, ResidualTransformer
 from model.token_transformer_config import TokenTransformerConfig
 from tests.golden.lamp_pretraining import pretraining_shapes, qformer_shapes
@@ -60,10 +61,17 @@ def captioner_shapes(config: dict[str, Any]) -> Shapes:
                      "opt_proj.weight": [outputs, inputs], "opt_proj.bias": [outputs]}  # fmt: skip
 
 
+def length_shapes(config: dict[str, Any]) -> Shapes:
+    """Of the length estimator."""
+    with torch.device("meta"):
+        networks = TextLengthEstimator(TextLengthConfig(text_dim=config["input_dim"])).networks
+    return {name: list(each.shape) for name, each in networks.named_parameters()}
+
+
 SHAPES: dict[str, Callable[[dict[str, Any]], Shapes]] = {
     "vqvae": tokenizer_shapes, "rvqvae": tokenizer_shapes, "masked_transformer": transformer_shapes,
     "residual_transformer": transformer_shapes, "lamp_pretraining": pretraining_shapes,
-    "lamp_m2t": captioner_shapes,
+    "lamp_m2t": captioner_shapes, "length_estimator": length_shapes,
 }  # fmt: skip
 
 

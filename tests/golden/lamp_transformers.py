@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from diffusion import token_decoding
 from diffusion.token_decoding import TokenSampling, decode_masked, decode_residual, masks_to_train_on, spoilt
+from model.evaluator_config import LENGTH_CLASSES
 from model.lamp_config import QFormerConfig
 from model.official.lamp import qformer_state
 from model.official.token_transformers import NOT_LOADED, transformer_name
@@ -16,6 +17,7 @@ from model.official.weights import rename
 from model.qformer import QFormer
 from model.quantizers import gumbel_of
 from model.text_encoders import TextFeatures
+from model.text_length import HIDDEN, TextLengthConfig, TextLengthEstimator
 from model.token_networks import HEAD_EPS, MaskedTransformer, ResidualTransformer
 from model.token_transformer_config import TokenTransformerConfig
 from model.token_transformers import read_by_queries
@@ -206,6 +208,15 @@ def train_step(case: Case) -> dict[str, Any]:
     return {"train_loss": loss, "train_acc": accuracy, "train_pred_id": guess, "grad_norms": norms}
 
 
+def length_estimator(case: Case) -> dict[str, Any]:
+    stated = case.config["model"]
+    require_ours(stated, {"hidden": list(HIDDEN), "output_dim": LENGTH_CLASSES, "norm_eps": 1e-5, "leaky_slope": 0.2})
+    model = TextLengthEstimator(TextLengthConfig(text_dim=stated["input_dim"])).eval()
+    model.networks.load_state_dict(weights_of(case))
+    found = model.logits(torch.as_tensor(case.inputs["text_emb"]).float())
+    return {"logits": found, "probs": found.softmax(-1)}
+
+
 def num_masked(case: Case) -> dict[str, Any]:
     steps, length = case.config["timesteps"], torch.tensor([case.config["length"]])
     return {"num_masked": [int(token_decoding.num_masked(length, t)) for t in token_decoding.steps_of(steps)]}
@@ -218,4 +229,5 @@ def top_k_count(case: Case) -> dict[str, Any]:
 HANDLERS = {
     "logits": logits, "generate": generate, "edit": edit, "train_step": train_step, "num_masked": num_masked,
     "top_k_count": top_k_count, "condition": condition,
+    "length_estimator": length_estimator,
 }  # fmt: skip
