@@ -296,7 +296,7 @@ def test_prompt_files_are_checked_line_by_line(tmp_path):
     path = tmp_path / "p.txt"
     for content, message in (
         ("walk#soon\n", "line 1: after '#' a number of frames"),
-        (f"walk\nwalk#{'9' * 400}\n", "line 2: after '#' a number of frames is expected, not '9999"),
+        (f"walk\nwalk#{'9' * 400}\n", "line 2: after '#' a number of frames or NA is expected, not '9999"),
         (f"bow\n{'walk ' * 5000}\n", "line 2: the prompt has .* characters, at most 10,000"),
         ("walk\0#60\n", "p.txt: holds zero bytes"),
         ("walk\n...\n", "line 2: the prompt is empty"),
