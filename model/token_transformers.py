@@ -3,6 +3,7 @@ the others. Guo et al. 2024 (MoMask); with the condition of LaMP's Q-Former, Li 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +38,7 @@ from protos.randomness import rand, randint
 
 IGNORED = -100
 REPLACED, HIDDEN = 0.1, 0.88  # of masked tokens in training: by any other, and of the rest behind the mask
+MOST_TOLD = 10_000  # texts whose conditions are kept
 RESIDUAL = 1  # what tells the noise of the further codebooks from that of the first
 
 
@@ -44,6 +46,22 @@ class OverTokens(Model):
     """What both transformers share: the tokenizer's ids, the condition of texts, guidance."""
 
     text_encoder: EncodesTexts | None
+    _told: dict[str, Tensor]  # conditions of texts, of the weights as they are
+
+    def train(self, mode: bool = True) -> Self:
+        """As of every model; what was made of texts before is forgotten."""
+        if mode:
+            self._told = {}
+        return super().train(mode)
+
+    def conditions(self, texts: Sequence[str]) -> Tensor:
+        """(B, D) of texts, each made once as long as the model is not trained."""
+        told = self.__dict__.setdefault("_told", {})
+        if len(told) > MOST_TOLD:
+            told.clear()
+        if unknown := [text for text in dict.fromkeys(texts) if text not in told]:
+            told |= dict(zip(unknown, self.condition(self.encode_text(unknown)).cpu(), strict=True))
+        return torch.stack([told[text] for text in texts]).to(self.device)
 
     @property
     def tokenizer(self) -> VQVAE:
@@ -175,7 +193,7 @@ class TokenTransformer(OverTokens):
         mask = torch.arange(max(lengths), device=device) < torch.tensor(lengths, device=device)[:, None]  # (B, N)
         given, stays = self._given(requests, mask)
         ids = torch.where(mask, given, transformer.pad_id)
-        condition = self.condition(self.encode_text([text_of(request) for request in requests]))
+        condition = self.conditions([text_of(request) for request in requests])
         call = self.guided(transformer, scale_of(self, decoding))
         steps = config.sampling_steps if decoding.sampling_steps is None else int(decoding.sampling_steps)
         made = decode_masked(
@@ -245,7 +263,7 @@ class ResidualTokenTransformer(OverTokens):
         base = self.base.make_ids(requests, decoding)
         ids = pad_sequence(base, batch_first=True, padding_value=-1)[..., 0].to(self.device)  # (B, N)
         mask = ids >= 0
-        condition = self.condition(self.encode_text([text_of(request) for request in requests]))
+        condition = self.conditions([text_of(request) for request in requests])
         call = self.guided(self.eval().transformer, self.config.guidance_scale)
 
         def logits(layer: int, told: Tensor) -> Tensor:

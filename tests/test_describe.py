@@ -14,7 +14,7 @@ from data_loaders.motion_words import TRACKS, bands, describe, runs, timeline
 from protos.options import run_command
 from sample.describe import main
 from tests.synthetic import bvh_text, raise_hand, standing, synthetic_clip, turn, walk, walk_in_a_curve
-from tests.synthetic_pairs import greeting, turned
+from tests.pairs import greeting, turned
 
 FPS = 30.0
 OTHER = {"left": "right", "right": "left"}

@@ -34,7 +34,8 @@ from evaluations.report import read_report
 from evaluations.transport import assignment_cost, transport_cost
 from model.in2in_config import In2INConfig
 from protos.options import run_command
-from tests.pairs import PAIRS, pair_corpus, tiny_in2in, tiny_interclip
+from tests.pairs import PAIR, pair_corpus
+from tests.tiny_people import tiny_in2in, tiny_interclip
 
 WIDTH = 262
 
@@ -84,7 +85,7 @@ def options(dataset, judge, tmp_path):
 
 def test_whoever_is_first_starts_at_the_origin_facing_z(data):
     for exchanged in (0, 1):
-        joints = PAIRS.joints(torch.from_numpy(data.motion(4, 10, 20, exchanged)))  # (2, T, 22, 3)
+        joints = PAIR.joints(torch.from_numpy(data.motion(4, 10, 20, exchanged)))  # (2, T, 22, 3)
         first = joints[0, 0]
         assert first[0, [0, 2]].abs().max() < 1e-5
         across = first[2] - first[1]  # right hip minus left hip
@@ -92,7 +93,7 @@ def test_whoever_is_first_starts_at_the_origin_facing_z(data):
 
 
 def test_exchanging_the_people_keeps_them_as_far_apart_as_they_are(data):
-    plain, exchanged = (PAIRS.joints(torch.from_numpy(data.motion(4, 10, 20, how))) for how in (0, 1))
+    plain, exchanged = (PAIR.joints(torch.from_numpy(data.motion(4, 10, 20, how))) for how in (0, 1))
     assert torch.allclose(torch.cdist(plain[0], plain[1]), torch.cdist(exchanged[1], exchanged[0]), atol=1e-4)
 
 
@@ -128,7 +129,7 @@ def test_captions_come_with_a_text_about_each_person(data):
 def test_texts_about_each_are_given_to_models_that_read_them_alone(corpus):
     caption = PairCaption("two people walk", individuals=("one walks", "the other walks"))
     for reads in (True, False):
-        config = In2INConfig(features=PAIRS, individual_texts=reads, latent_dim=16, num_heads=2, text_heads=2, text_dim=384)
+        config = In2INConfig(features=PAIR, individual_texts=reads, latent_dim=16, num_heads=2, text_heads=2, text_dim=384)
         model = type("Model", (), {"config": config, "statistics": corpus.statistics})()
         request = InteractionSource(model, corpus).request(caption, 60, 3)
         assert request.individual_texts == (caption.individuals if reads else None) and request.text == caption.text
@@ -144,7 +145,7 @@ def test_data_of_one_person_are_refused_in_a_line(small_dataset):
 
 def test_a_swapped_partner_is_that_of_another_motion_where_it_was(data):
     motions = [each + 100 * i for i, each in enumerate(data.motions(data.draw(np.random.default_rng(0), pool=9)))]
-    made = partners_swapped(motions, PAIRS, np.random.default_rng(1))
+    made = partners_swapped(motions, PAIR, np.random.default_rng(1))
     partners = []
     for own, other in zip(motions, made):
         assert np.array_equal(other[:, :WIDTH], own[: len(other), :WIDTH])
@@ -156,8 +157,8 @@ def test_a_swapped_partner_is_that_of_another_motion_where_it_was(data):
 
 def test_noise_on_paths_moves_whole_bodies_over_the_floor_by_a_tenth_of_their_spread(data):
     motion = data.motion(1, 0, 60)
-    made = noisy_paths(motion, PAIRS, np.random.default_rng(0))
-    before, after = (PAIRS.joints(torch.from_numpy(each)).numpy() for each in (motion, made))
+    made = noisy_paths(motion, PAIR, np.random.default_rng(0))
+    before, after = (PAIR.joints(torch.from_numpy(each)).numpy() for each in (motion, made))
     shift = after - before  # (2, T, 22, 3)
     assert np.abs(shift - shift[:, :, :1]).max() < 1e-4 and np.abs(shift[..., 1]).max() < 1e-5
     spread, noise = before[:, :, 0].std(1), shift[:, :, 0].std(1)  # (2, 3)
@@ -296,7 +297,7 @@ def test_motions_of_another_program_are_judged_and_those_of_one_person_named(opt
     folder = tmp_path / "given"
     folder.mkdir()
     for i, entry in enumerate(data.entries):
-        np.save(folder / f"{i}.npy", PAIRS.joints(torch.from_numpy(np.array(entry.motion))).numpy())
+        np.save(folder / f"{i}.npy", PAIR.joints(torch.from_numpy(np.array(entry.motion))).numpy())
         (folder / f"{i}.txt").write_text(entry.captions[0].text)
     found = evaluate(options(motions=folder, physics_clips=9))
     assert list(found.rows)[:2] == [REAL, GIVEN] and GENERATED not in found.rows

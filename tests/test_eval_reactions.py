@@ -33,7 +33,8 @@ from model.checkpoints import save_pretrained
 from model.reaction import Reaction
 from model.reaction_config import ReactionConfig
 from protos.options import run_command
-from tests.pairs import PAIRS, REACTION_SIZES, pair_corpus, tiny_in2in, tiny_interclip, tiny_reaction
+from tests.pairs import PAIR, pair_corpus
+from tests.tiny_people import REACTION_SIZES, tiny_in2in, tiny_interclip, tiny_reaction
 
 WIDTH = 262
 ALL_ROWS = [TRUTH, MADE, SHUFFLED, MEAN_POSE, NEAREST, MIRROR]
@@ -119,9 +120,9 @@ def test_reactions_of_others_are_never_ones_own_and_stand_as_they_did_to_their_a
 
 def test_the_mean_pose_stands_ahead_of_the_actor_and_faces_the_actor(segments, pairs):
     for segment in segments[:6]:
-        joints = PAIRS.joints(segment.answered(pairs.mean_pose(segment))).numpy()
+        joints = PAIR.joints(segment.answered(pairs.mean_pose(segment))).numpy()
         np.testing.assert_allclose(np.linalg.norm((joints[0] - joints[1])[:, 0, [0, 2]], axis=-1), pairs.distance, atol=1e-3)
-        assert facing(joints, PAIRS.fps).max() < 3
+        assert facing(joints, PAIR.fps).max() < 3
         lengths = np.linalg.norm(joints[1][:, 1:] - joints[1][:, :1], axis=-1)
         assert np.ptp(lengths, axis=0).max() < 1e-4  # one pose throughout
     assert 0.5 < pairs.distance < 3.5
@@ -134,7 +135,7 @@ def test_the_mirror_image_raises_the_other_hand_of_a_person_face_to_face(segment
     assert lift[20] > 0.5 and lift[21] < 0.01  # of its left hand
     np.testing.assert_allclose(image[:, 15, 2], pairs.distance - segment.joints[0, :, 15, 2], atol=1e-5)
     both = np.stack([segment.joints[0], image])
-    assert facing(both, PAIRS.fps).max() < 3
+    assert facing(both, PAIR.fps).max() < 3
 
 
 def test_the_nearest_training_action_of_a_training_segment_is_itself(corpus, pairs, data):
@@ -262,7 +263,7 @@ def test_what_is_wrong_is_said_in_a_line(corpus, small_dataset, judge, model, tm
 
 
 def test_a_model_of_other_features_is_refused(options, corpus, tmp_path):
-    other = replace(PAIRS, fps=20.0)
+    other = replace(PAIR, fps=20.0)
     config = ReactionConfig(**REACTION_SIZES, features=other, condition="none")
     save_pretrained(tmp_path / "other", Reaction(config, Statistics(corpus.mean, corpus.std, other)))
     with pytest.raises(ValueError, match="runs at fps"):

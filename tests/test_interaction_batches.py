@@ -16,14 +16,14 @@ from data_loaders.read_recordings import PreparationSettings
 from data_loaders.text import Caption
 from model.text_encoders import with_text_features
 from tests.synthetic import random_corpus, write_recordings
-from tests.synthetic_pairs import PAIR, greeting, pair_corpus, two_walkers, write_interhuman
+from tests.pairs import PAIR, greeting, meeting_corpus, two_walkers, write_interhuman
 
 FRAMES = 400
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory) -> Corpus:
-    return Corpus(pair_corpus(tmp_path_factory.mktemp("pairs") / "corpus"))
+    return Corpus(meeting_corpus(tmp_path_factory.mktemp("pairs") / "corpus"))
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 from data_loaders.skeleton import load_skeleton
 from evaluations import interaction_measures as measures
 from tests import synthetic
-from tests.synthetic_pairs import turned
+from tests.pairs import turned
 
 SKELETON, FPS = load_skeleton("humanml"), 30.0
 

@@ -22,7 +22,8 @@ from model.registry import holding, published_at
 from model.text_encoders import TextFeatures
 from protos.flags import flags_of
 from protos.reading import FileError
-from tests.pairs import PAIRS, pair_corpus, tiny_config, tiny_interclip
+from tests.pairs import PAIR, pair_corpus
+from tests.tiny_people import tiny_config, tiny_interclip
 from train.interclip_recipe import interclip_recipe
 from train.train_interclip import InterCLIPOptions, run
 
@@ -154,7 +155,7 @@ def test_the_command_trains_a_judge_that_evaluations_open(dataset, corpus, tmp_p
     done = run(InterCLIPOptions(save_dir=str(tmp_path / "run"), dataset=str(dataset), num_steps=2, eval_interval=2, batch_size=4,
                                 device="cpu", **settings))  # fmt: skip
     space = open_space(tmp_path / "run", data=corpus)
-    assert space.similarity == "euclidean" and space.features == PAIRS
+    assert space.similarity == "euclidean" and space.features == PAIR
     logged = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     figures = next(line for line in logged if "eval/loss" in line)
     assert figures["eval/chance1"] == pytest.approx(1 / 9) and 0 <= figures["eval/top3"] <= 1
@@ -211,7 +212,7 @@ def test_a_damaged_published_checkpoint_is_refused_in_a_line(as_published, tmp_p
 
 
 def test_the_judge_of_other_people_than_a_dataset_has_is_refused(dataset, tmp_path):
-    other = tiny_interclip(tmp_path / "other", replace(PAIRS, fps=20.0))
+    other = tiny_interclip(tmp_path / "other", replace(PAIR, fps=20.0))
     with pytest.raises(ValueError, match="runs at fps"):
         open_space(other, data=Corpus.open(dataset))
     missing = tmp_path / "nothing"

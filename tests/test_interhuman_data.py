@@ -25,7 +25,7 @@ from protos.reading import FileError
 from tests.shared import shared
 from tests.synthetic import walk, write_recordings
 from tests.synthetic_bodies import write_amass, write_body_models
-from tests.synthetic_pairs import PAIR, columns, greeting, pair_corpus, save, two_walkers, write_interhuman, write_takes
+from tests.pairs import PAIR, columns, greeting, meeting_corpus, save, two_walkers, write_interhuman, write_takes
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -422,7 +422,7 @@ def test_joints_of_two_people_in_a_file_are_read_as_the_corpus_reads_them(tmp_pa
 
 
 def test_datasets_of_two_people_merge_with_the_texts_of_each(tmp_path):
-    one, other = pair_corpus(tmp_path / "one", 4), pair_corpus(tmp_path / "other", 6)
+    one, other = meeting_corpus(tmp_path / "one", 4), meeting_corpus(tmp_path / "other", 6)
     for held_out in (folder / f"{split}.txt" for folder in (one, other) for split in ("val", "test")):
         held_out.unlink()
     merge([str(one), str(other)], tmp_path / "both")
@@ -433,7 +433,7 @@ def test_datasets_of_two_people_merge_with_the_texts_of_each(tmp_path):
 
 
 def test_the_preview_shows_both_people(tmp_path):
-    pair_corpus(tmp_path / "pairs", 2)
+    meeting_corpus(tmp_path / "pairs", 2)
     command = [sys.executable, "-m", "visualize.preview", "--dataset", str(tmp_path / "pairs"), "--num_clips", "1"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

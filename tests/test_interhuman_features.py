@@ -9,17 +9,17 @@ from data_loaders.feature_statistics import feature_mean_std, mean_std
 from data_loaders.features import Features, FeaturesMismatch, Statistics, interhuman_blocks, kind_of_width
 from data_loaders.humanml_features import features_from_joints, mirror_joints
 from data_loaders.skeleton import load_skeleton
-from tests import synthetic_pairs
+from tests import pairs
 from tests.shared import shared
 from tests.synthetic import walk_in_a_curve
 
 BODY = load_skeleton("humanml")
-PAIR = synthetic_pairs.PAIR
+PAIR = pairs.PAIR
 PERSON = Features(kind="interhuman_person", heading="continuous")
 
 
 def two_walkers(frames: int = 60, degrees: float = 25.0, x: float = 3.0, z: float = -2.0) -> torch.Tensor:
-    return torch.tensor(synthetic_pairs.two_walkers(frames, degrees, x, z), dtype=torch.float32)
+    return torch.tensor(pairs.two_walkers(frames, degrees, x, z), dtype=torch.float32)
 
 
 def distances(joints: torch.Tensor) -> torch.Tensor:
@@ -147,7 +147,7 @@ def test_rotations_are_written_row_by_row_and_turn_with_no_body():
         if parent >= 0:
             rest[joint] = rest[parent] + torch.tensor(BODY.raw_offsets[joint]) * BODY.bone_lengths[joint]
     joints = torch.stack([rest, rest]).repeat(2, 1, 1, 1)
-    joints[1] = torch.from_numpy(synthetic_pairs.turned(joints[1].numpy(), 120, 1, 1))
+    joints[1] = torch.from_numpy(pairs.turned(joints[1].numpy(), 120, 1, 1))
     turns = interhuman_features.solved_rotations(joints, BODY)
     assert (turns - torch.tensor([1.0, 0, 0, 1, 0, 0])).abs().max() < 1e-5
 

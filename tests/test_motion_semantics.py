@@ -20,7 +20,7 @@ from data_loaders.motion_semantics import (
     semantics,
 )
 from tests.synthetic import raise_hand, standing, synthetic_clip, walk, walk_in_a_curve
-from tests.synthetic_pairs import turned
+from tests.pairs import turned
 
 FPS = 30.0
 

@@ -98,11 +98,15 @@ def test_a_run_without_what_it_stands_on_says_what_is_missing(momask, tmp_path):
         from_pretrained(folder / "residual")
 
 
-def test_codes_of_another_width_than_the_tokenizers_are_named(momask):
+def test_codes_of_another_width_or_number_than_the_tokenizers_are_named(momask):
     folder, _ = momask
     write(folder / "rvq" / "model" / "net_best_fid.tar", "vq_model", of_tokenizer(tiny_tokenizer(3, code_dim=10)))
     with pytest.raises(FileError, match="codes of 6 channels, its tokenizer has codes of 10"):
         from_pretrained(folder / "masked")
+    write(folder / "rvq" / "model" / "net_best_fid.tar", "vq_model", of_tokenizer(tiny_tokenizer(3, num_codes=30)))
+    for run in ("masked", "residual"):
+        with pytest.raises(FileError, match="made for 8 codes, its tokenizer has 30"):
+            from_pretrained(folder / run)
     write(folder / "rvq" / "model" / "net_best_fid.tar", "vq_model", of_tokenizer(tiny_tokenizer(3, num_levels=6)))
     with pytest.raises(FileError, match="a token of 64 frames, expected 4"):
         from_pretrained(folder / "masked")

@@ -25,7 +25,7 @@ from model.reaction_config import ReactionConfig
 from model.reaction_network import Action
 from model.registry import able
 from protos.randomness import sample_generators
-from tests.synthetic_pairs import PAIR, greeting, two_walkers
+from tests.pairs import PAIR, greeting, two_walkers
 
 TINY = {
     "latent_dim": 16, "ff_size": 24, "num_layers": 2, "num_heads": 2, "encoder_dim": 8, "encoder_layers": 1, "encoder_heads": 2,

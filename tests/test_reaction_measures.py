@@ -5,7 +5,7 @@ import pytest
 
 from evaluations import reaction_measures as measures
 from tests.synthetic import walk
-from tests.synthetic_pairs import greeting
+from tests.pairs import greeting
 
 ACTOR, TRUE = greeting(30)
 

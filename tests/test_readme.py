@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from data_loaders.corpus import Corpus
-from tests.pairs import pair_corpus, tiny_in2in, tiny_interclip, tiny_reaction
+from tests.pairs import greeting, pair_corpus, write_interhuman, write_takes
+from tests.tiny_people import tiny_in2in, tiny_interclip, tiny_reaction
 from tests.synthetic import raise_hand, walk
-from tests.synthetic_pairs import greeting, write_interhuman, write_takes
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()

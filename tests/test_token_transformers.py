@@ -10,6 +10,7 @@ from data_loaders.edit_masks import EditError
 from diffusion.token_decoding import TokenSampling, decode_masked, draw, likeliest, num_masked, steps_of
 from model.capabilities import Decoding, Generates, Request
 from model.checkpoints import from_pretrained
+from model.embedding import open_space
 from model.lsremgm import LengthError
 from model.registry import able
 from protos.reading import FileError
@@ -153,6 +154,8 @@ def test_lamp_is_trained_and_finds_what_it_embeds(options, tmp_path):
     vectors = model.encode_motion(motions)
     assert torch.allclose(vectors[1], model.encode_motion(motions[1:])[0], atol=1e-5)
     assert torch.allclose(*model.encode_text(["A person waves!", "a person waves"]), atol=1e-6)
+    space = open_space(tmp_path / "lamp")
+    assert np.allclose(space.encode_motion(motions), vectors, atol=1e-5) and space.encode_text(["a person waves"]).shape == (1, 8)
     assert model.features == CONTINUOUS and model.space().similarity == "cosine"
     with pytest.raises(ValueError, match="have more tokens than that"):
         train_lamp(replace(lamp, save_dir=str(tmp_path / "short"), num_queries=3))

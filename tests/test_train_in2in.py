@@ -12,7 +12,7 @@ from data_loaders.corpus import Corpus
 from data_loaders.features import FeaturesMismatch
 from model.capabilities import Decoding, Request
 from model.checkpoints import from_pretrained, read_config
-from tests.pairs import PAIRS, pair_corpus
+from tests.pairs import PAIR, pair_corpus
 from tests.test_in2in import published_state
 from train.checkpoints import complete, read_training_state
 from train.interaction_recipe import interaction_recipe
@@ -23,7 +23,7 @@ SIZES = {
     "num_layers": 1, "latent_dim": 16, "ff_size": 16, "num_heads": 2, "text_layers": 1, "text_heads": 2, "text_ff_size": 8,
     "diffusion_steps": 20, "sampling_steps": 4, "latest_step": 14,
 }  # fmt: skip
-PERSON = replace(PAIRS, kind="interhuman_person")
+PERSON = replace(PAIR, kind="interhuman_person")
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_it_trains_and_goes_on_as_if_it_had_never_stopped(pairs, tmp_path):
     assert {"denoising", "distance_map", "joint_affinity", "orientation", "velocity_1", "bone_length_2"} <= terms
     assert any("eval/distance_map" in row for row in losses(tmp_path / "whole"))
     model = from_pretrained(tmp_path / "whole")
-    assert (model.features, model.config.mode, model.config.max_frames > 60) == (PAIRS, "interaction", True)
+    assert (model.features, model.config.mode, model.config.max_frames > 60) == (PAIR, "interaction", True)
     (made,) = model.generate([Request("two people walk", 20)])
     assert made.shape == (20, 524) and made.isfinite().all()
     assert (tmp_path / "whole" / "step_000000004" / "known_texts.npz").is_file()

@@ -19,10 +19,10 @@ from model.reaction_config import PRESETS
 from protos.options import parse
 from protos.reading import FileError
 from sample.react import main as react
-from tests.pairs import PAIRS, REACTION_SIZES, pair_corpus
+from tests.pairs import PAIR, pair_corpus, turned, two_walkers
+from tests.tiny_people import REACTION_SIZES
 from tests.shared import shared
 from tests.synthetic import bvh_text, walk
-from tests.synthetic_pairs import turned, two_walkers
 from tests.test_train_in2in import PERSON, losses, total
 from train.reaction_recipe import reaction_recipe
 from train.train_reaction import ReactionOptions, run
@@ -60,7 +60,7 @@ def test_it_trains_and_goes_on_as_if_it_had_never_stopped(pairs, trained, tmp_pa
         trained)[0].keys()  # fmt: skip
     assert any("eval/alignment" in row for row in losses(trained))
     model = from_pretrained(trained)
-    assert model.features == PAIRS and model.config.num_atomic_actions == 5 and model.config.max_frames > 60
+    assert model.features == PAIR and model.config.num_atomic_actions == 5 and model.config.max_frames > 60
     assert model.networks["semantics"].codebook.abs().sum() > 0
     assert (trained / "step_000000004" / "known_texts.npz").is_file()
     videos = sorted(path.name for path in (trained / "samples" / "step_000000004").glob("*.mp4"))
@@ -100,10 +100,10 @@ def test_either_person_acts_from_the_origin_facing_ahead_and_both_move_as_one(pa
     for step in range(6):
         batch = made.batch(step, 0, 1)
         for row, name in zip(batch.motion, batch.names):
-            people = PAIRS.joints(row[:20])
-            start = placement(people[0], PAIRS.body)
+            people = PAIR.joints(row[:20])
+            start = placement(people[0], PAIR.body)
             assert start.origin.abs().max() < 1e-5 and abs(start.facing - 1) < 1e-5
-            clip = PAIRS.joints(torch.tensor(corpus[corpus.position(name.removesuffix("@mirrored"))][:1]))[:, 0]
+            clip = PAIR.joints(torch.tensor(corpus[corpus.position(name.removesuffix("@mirrored"))][:1]))[:, 0]
             starts.append(float(people[1, 0, 0, 2]))
             apart.append((torch.dist(people[0, 0], people[1, 0]) - torch.dist(clip[0], clip[1])).abs())
     assert max(apart) < 1e-3 and len({round(each, 1) for each in starts}) > 2

@@ -84,6 +84,10 @@ def sizes_of(state: dict[str, Tensor], tokenizer: VQVAE, where: str) -> dict[str
         ff_size = len(state["seqTransEncoder.layers.0.linear1.weight"])
     except (KeyError, ValueError, IndexError) as error:
         raise FileError(f"{where}: incomplete, or of another model ({error})") from None
+    rows = next((len(state[name]) - 2 if name == "token_emb.weight" else state[name].shape[1] - 1
+                 for name in ("token_emb.weight", "embed_proj_shared_weight", "token_embed_weight") if name in state), None)
+    if rows not in (None, codes.num_codes):
+        raise FileError(f"{where}: made for {rows} codes, its tokenizer has {codes.num_codes}")
     if code_dim != codes.code_dim:
         raise FileError(f"{where}: codes of {code_dim} channels, its tokenizer has codes of {codes.code_dim}")
     layers = {name.split(".")[2] for name in state if name.startswith("seqTransEncoder.layers.")}

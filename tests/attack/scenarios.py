@@ -238,9 +238,9 @@ def make_inputs(folder: Path, run: Callable[..., object]) -> None:
 
 def _two_people(folder: Path) -> None:
     from data_loaders.corpus import Corpus
-    from tests.pairs import pair_corpus, tiny_in2in, tiny_interclip, tiny_reaction
-    from tests.synthetic_pairs import greeting, write_interhuman, write_takes
-
+    from tests.pairs import greeting, pair_corpus, write_interhuman, write_takes
+    from tests.tiny_people import tiny_in2in, tiny_interclip, tiny_reaction
+    
     write_takes(folder / "takes" / "takes", {f"take{i}": greeting(40 + 6 * i) for i in range(3)})
     write_interhuman(folder / "InterHuman" / "InterHuman")
     people = folder / "people"
