@@ -16,6 +16,8 @@ from model.registry import able
 from protos.reading import FileError
 from sample.generation import motions_for
 from tests.tiny_tokens import CONTINUOUS, saved, tiny_lamp, tiny_residual, tiny_tokenizer, tiny_transformer
+from train.export import ExportOptions
+from train.export import run as export
 from train.train_lamp import LaMPOptions
 from train.train_lamp import run as train_lamp
 from train.train_t2m_transformer import T2MTransformerOptions
@@ -159,3 +161,13 @@ def test_lamp_is_trained_and_finds_what_it_embeds(options, tmp_path):
     assert model.features == CONTINUOUS and model.space().similarity == "cosine"
     with pytest.raises(ValueError, match="have more tokens than that"):
         train_lamp(replace(lamp, save_dir=str(tmp_path / "short"), num_queries=3))
+
+
+def test_an_exported_model_samples_as_asked_and_names_its_data_as_others_know_them(tmp_path):
+    folder = saved(tmp_path / "model", tiny_transformer({"lamp": tiny_lamp()}))
+    export(ExportOptions(checkpoint=folder, output=tmp_path / "out", dataset="bandai_cmu", temperature=0.5, sampling_steps=3))
+    loaded = from_pretrained(tmp_path / "out")
+    assert (loaded.config.temperature, loaded.config.sampling_steps, loaded.config.top_k) == (0.5, 3, 0.5)
+    assert {loaded.config.dataset, loaded.parts["lamp"].config.dataset, loaded.tokenizer.config.dataset} == {"bandai_cmu"}
+    with pytest.raises(ValueError, match="--temperature: the model of .* has no such setting"):
+        export(ExportOptions(checkpoint=saved(tmp_path / "lamp", tiny_lamp()), output=tmp_path / "other", temperature=0.5))

@@ -37,6 +37,8 @@ class ExportOptions(DecodingSettings):
     """Autoencoder whose decoder replaces the model's own: one trained by train.train_autoencoder --decoder_only."""
     individual_path: Path | None = None
     """Of two people: one-person prior with which the model becomes one folder of DualMDM."""
+    dataset: str | None = None
+    """Name under which others know the data that it has learned from (default: as they were named in training)."""
     card: Path | None = None
     """Text that becomes the folder's README.md (default: the checkpoint's own)."""
     prompts: Path | None = None
@@ -64,11 +66,14 @@ def run(options: ExportOptions) -> Path:
     own_card, own_prompts = source / "README.md", source / "prompts.txt"
     card = read_text(options.card) if options.card else read_text(own_card) if own_card.is_file() else ""
     prompts = read_text(options.prompts) if options.prompts else read_text(own_prompts) if own_prompts.is_file() else ""
-    asked = {name: getattr(options, name) for name in ("guidance_scale", "sampler", "sampling_steps", "spacing", "smoothing")}
+    names = ("guidance_scale", "sampler", "sampling_steps", "temperature", "top_k", "spacing", "smoothing")
+    asked = {name: getattr(options, name) for name in names}
     asked = {name: value for name, value in asked.items() if value is not None}
     if unknown := [name for name in asked if not hasattr(model.config, name)]:
         raise ValueError(f"--{unknown[0]}: the model of {source} has no such setting")
     model.config = replace(model.config, **asked)
+    if options.dataset:
+        name_data(model, options.dataset)
     save_pretrained(options.output, model, card, half=options.half, overwrite=options.overwrite, prompts=prompts,
                     known_texts=KnownTexts.beside(source))
     size = sum(path.stat().st_size for path in options.output.rglob("*") if path.is_file()) / 1e6
@@ -84,6 +89,14 @@ def require_apart(output: Path, checkpoint: Path) -> None:
     if there == source or there.is_relative_to(source) or source.is_relative_to(there):
         raise OutputError(f"--output {output} and --checkpoint {checkpoint} are one inside the other: the export would replace "
                           "what it is made from; give another --output")
+
+
+def name_data(model: "Model", name: str) -> None:
+    """Says of a model, and of what it stands on, which data it has learned from."""
+    if hasattr(model.config, "dataset"):
+        model.config = replace(model.config, dataset=name)
+    for part in model.parts.values():
+        name_data(part, name)
 
 
 def replace_decoder(model: "Model", autoencoder: "Model", folder: Path) -> None:
