@@ -443,8 +443,10 @@ def write_made(
             for repetition in range(settings.num_repetitions) for sample, request in enumerate(requests)]  # fmt: skip
     try:
         motions = make(rows)
-    except BaseException:
+    except BaseException as error:
         folder.rmdir()  # ours, and still empty
+        if isinstance(error, NotFiniteError):
+            raise NotFiniteError(f"{checkpoint}: {error}") from None
         raise
     write_motions(folder, motions, len(requests), settings.video, settings.gif, settings.html, reaction)
     if exporting:
