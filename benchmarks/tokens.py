@@ -1,4 +1,4 @@
-"""python -m benchmarks.tokens: CPU seconds of text to motion over tokens and of a tokenizer's training step, at LaMP's published size.
+"""python -m benchmarks.tokens: CPU seconds of text to motion over tokens and of a tokenizer's training step, at LaMP's size.
 
 The reference is what the published recipe computes: torch's own transformer, the guided passes one after the other, texts read by
 the Q-Former in every call; convolutions channels first. Both have the same weights and noise and have to come to the same tokens.
@@ -73,8 +73,9 @@ class ReferenceCoder(nn.Module):
         self.encoder, self.decoder = nn.Module(), nn.Module()
         ends = nn.Conv1d(c.features.width, width, 3, 1, 1), nn.Conv1d(width, c.code_dim, 3, 1, 1)
         self.encoder.model = nn.Sequential(ends[0], nn.ReLU(), *down, ends[1])
-        self.decoder.model = nn.Sequential(nn.Conv1d(c.code_dim, width, 3, 1, 1), nn.ReLU(), *up, nn.Conv1d(width, width, 3, 1, 1),
-                                           nn.ReLU(), nn.Conv1d(width, c.features.width, 3, 1, 1))  # fmt: skip
+        first, smooth = nn.Conv1d(c.code_dim, width, 3, 1, 1), nn.Conv1d(width, width, 3, 1, 1)
+        last = nn.Conv1d(width, c.features.width, 3, 1, 1)
+        self.decoder.model = nn.Sequential(first, nn.ReLU(), *up, smooth, nn.ReLU(), last)
         self.load_state_dict({tokenizer_name(name, c.num_levels): value for name, value in ours.network.state_dict().items()
                               if not name.startswith("codebooks.")})  # fmt: skip
 
@@ -132,7 +133,7 @@ def lamp_model(num_layers: int) -> TokenTransformer:
     return TokenTransformer(TokenTransformerConfig(condition_dim=768, **own), None, {"lamp": lamp}).eval()
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def compare_generation(model: TokenTransformer, size: int, rounds: int) -> None:
     """Ten steps of 49 tokens, texts stored in ours."""
     requests = [Request(TEXTS[i % len(TEXTS)], 196, seed=i) for i in range(size)]

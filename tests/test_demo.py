@@ -20,8 +20,8 @@ from sample.demo_service import LONGEST_PROMPT, Finder, open_search, told
 from sample.gallery import Gallery
 from sample.generation import STARTER, generate
 from tests.pairs import pair_corpus
-from tests.tiny_people import tiny_in2in, tiny_reaction
 from tests.synthetic import bvh_text, walk
+from tests.tiny_people import tiny_in2in, tiny_reaction
 from tests.tiny_retrieval import TEXT, encode_folder, features_of, saved_tmr, write_motions
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -13,8 +13,8 @@ from data_loaders.motion_semantics import KINDS, PUBLISHED
 from data_loaders.motion_words import TRACKS, bands, describe, runs, timeline
 from protos.options import run_command
 from sample.describe import main
-from tests.synthetic import bvh_text, raise_hand, standing, synthetic_clip, turn, walk, walk_in_a_curve
 from tests.pairs import greeting, turned
+from tests.synthetic import bvh_text, raise_hand, standing, synthetic_clip, turn, walk, walk_in_a_curve
 
 FPS = 30.0
 OTHER = {"left": "right", "right": "left"}

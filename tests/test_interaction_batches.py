@@ -15,8 +15,8 @@ from data_loaders.preparation import prepare
 from data_loaders.read_recordings import PreparationSettings
 from data_loaders.text import Caption
 from model.text_encoders import with_text_features
-from tests.synthetic import random_corpus, write_recordings
 from tests.pairs import PAIR, greeting, meeting_corpus, two_walkers, write_interhuman
+from tests.synthetic import random_corpus, write_recordings
 
 FRAMES = 400
 

@@ -22,10 +22,10 @@ from data_loaders.skeleton import load_skeleton
 from data_loaders.sources import Reading
 from protos.outputs import OutputError
 from protos.reading import FileError
+from tests.pairs import PAIR, columns, greeting, meeting_corpus, save, two_walkers, write_interhuman, write_takes
 from tests.shared import shared
 from tests.synthetic import walk, write_recordings
 from tests.synthetic_bodies import write_amass, write_body_models
-from tests.pairs import PAIR, columns, greeting, meeting_corpus, save, two_walkers, write_interhuman, write_takes
 
 ROOT = Path(__file__).resolve().parents[1]
 

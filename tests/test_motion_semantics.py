@@ -19,8 +19,8 @@ from data_loaders.motion_semantics import (
     normalised,
     semantics,
 )
-from tests.synthetic import raise_hand, standing, synthetic_clip, walk, walk_in_a_curve
 from tests.pairs import turned
+from tests.synthetic import raise_hand, standing, synthetic_clip, walk, walk_in_a_curve
 
 FPS = 30.0
 

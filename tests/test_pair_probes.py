@@ -13,9 +13,9 @@ from evaluations.motion_measures import HEAD, L_WRIST
 from evaluations.pair_probes import Asked, Heeded, PairProbe, describe_pair, pair_probes_of, real_segments
 from evaluations.probes import plain_words
 from tests.pairs import pair_corpus, pair_motion, turned
-from tests.tiny_people import tiny_in2in
 from tests.shared import shared
 from tests.synthetic import standing, walk
+from tests.tiny_people import tiny_in2in
 
 FPS = 30.0
 PROBES = {probe.name: probe for probe in pair_probes_of("two_person")}

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from evaluations import reaction_measures as measures
-from tests.synthetic import walk
 from tests.pairs import greeting
+from tests.synthetic import walk
 
 ACTOR, TRUE = greeting(30)
 

@@ -13,8 +13,8 @@ import pytest
 
 from data_loaders.corpus import Corpus
 from tests.pairs import greeting, pair_corpus, write_interhuman, write_takes
-from tests.tiny_people import tiny_in2in, tiny_interclip, tiny_reaction
 from tests.synthetic import raise_hand, walk
+from tests.tiny_people import tiny_in2in, tiny_interclip, tiny_reaction
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()

@@ -169,5 +169,5 @@ def test_an_exported_model_samples_as_asked_and_names_its_data_as_others_know_th
     loaded = from_pretrained(tmp_path / "out")
     assert (loaded.config.temperature, loaded.config.sampling_steps, loaded.config.top_k) == (0.5, 3, 0.5)
     assert {loaded.config.dataset, loaded.parts["lamp"].config.dataset, loaded.tokenizer.config.dataset} == {"bandai_cmu"}
-    with pytest.raises(ValueError, match="--temperature: the model of .* has no such setting"):
-        export(ExportOptions(checkpoint=saved(tmp_path / "lamp", tiny_lamp()), output=tmp_path / "other", temperature=0.5))
+    with pytest.raises(ValueError, match=r"--sampling_steps: the model of .* has no such setting"):
+        export(ExportOptions(checkpoint=saved(tmp_path / "lamp", tiny_lamp()), output=tmp_path / "other", sampling_steps=3))

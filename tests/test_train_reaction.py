@@ -20,10 +20,10 @@ from protos.options import parse
 from protos.reading import FileError
 from sample.react import main as react
 from tests.pairs import PAIR, pair_corpus, turned, two_walkers
-from tests.tiny_people import REACTION_SIZES
 from tests.shared import shared
 from tests.synthetic import bvh_text, walk
 from tests.test_train_in2in import PERSON, losses, total
+from tests.tiny_people import REACTION_SIZES
 from train.reaction_recipe import reaction_recipe
 from train.train_reaction import ReactionOptions, run
 
