@@ -10,8 +10,6 @@ import torch
 from diffusion.autoregression import decode_beams, decode_greedily
 from model.capabilities import Captioning, Describes
 from model.caption_words import Pieces
-from model.captioner import Captioner
-from model.captioner_config import CaptionerConfig
 from model.checkpoints import from_pretrained
 from model.official.opt import OWN, opt_name
 from model.official.vqvae import tokenizer_name
@@ -21,15 +19,13 @@ from sample.caption import CaptionOptions
 from sample.caption import run as caption
 from tests.synthetic import walk
 from tests.test_official_tokens import of_qformer, of_tokenizer, write, write_statistics
-from tests.tiny_tokens import CONTINUOUS, STATISTICS, saved, tiny_lamp
+from tests.tiny_tokens import SPEAKER, saved, tiny_captioner, tiny_lamp
 from train.train_m2t import M2TOptions
 from train.train_m2t import run as train
 
 STOP = 3
 # What follows each word: of 0 mostly 1, seldom 2; of 1 hardly anything is sure, of 2 the end is
 CHAIN = torch.tensor([[0.01, 0.55, 0.43, 0.01], [0.3, 0.25, 0.2, 0.25], [0.01, 0.01, 0.01, 0.97], [0.25] * 4]).log()
-SMALL = {"words": "lamp", "own_qformer": False, "language_dim": 384, "language_layers": 1, "language_heads": 2, "language_ff": 8,
-         "lora_rank": 0}  # fmt: skip
 
 
 def following(ids, rows):
@@ -48,14 +44,6 @@ def test_as_many_words_as_are_allowed_are_said_and_no_more():
     assert decode_beams(never[:1], lambda ids, rows: never[ids], 3, 6, beams=2) == [[1] * 6]
 
 
-def model(**changes) -> Captioner:
-    torch.manual_seed(0)
-    of_lamp = [name for name in ("frozen_text", "own_encoder", "mask_motion") if name in changes]
-    lamp = tiny_lamp(**{name: changes.pop(name) for name in of_lamp})
-    config = CaptionerConfig(**{**SMALL, "vocabulary": 30_522, "features": CONTINUOUS, **changes})
-    return Captioner(config, STATISTICS, {"lamp": lamp}).eval()
-
-
 def motions(*lengths: int) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
     return [rng.standard_normal((length, 263)).astype(np.float32) for length in lengths]
@@ -63,7 +51,7 @@ def motions(*lengths: int) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("beams", [1, 3])
 def test_kept_keys_and_values_say_what_reading_everything_again_says(beams):
-    made = model()
+    made = tiny_captioner()
     prefix = torch.randn(2, 49, 384)
     start = [101, 1037]
 
@@ -90,7 +78,7 @@ def test_kept_keys_and_values_say_what_reading_everything_again_says(beams):
 
 
 def test_a_caption_begins_with_the_prompt_and_depends_on_its_own_motion_alone():
-    made = model()
+    made = tiny_captioner()
     given = motions(40, 17, 64)
     asked = Captioning(beams=2, max_new_tokens=5, prompt="A person", batch_size=2)
     together = made.describe(given, asked)
@@ -110,7 +98,7 @@ def test_captions_and_ids_of_words_lead_to_one_another():
 
 @pytest.mark.parametrize("own_qformer", [False, True])
 def test_of_a_language_model_with_additions_only_these_are_trained(own_qformer):
-    made = model(lora_rank=2, words="opt", vocabulary=60, language_dim=16, own_qformer=own_qformer)
+    made = tiny_captioner(lora_rank=2, words="opt", vocabulary=60, language_dim=16, own_qformer=own_qformer)
     trained = {"language", "projection"} | ({"qformer"} if own_qformer else set())
     names = [name for name, each in made.networks.named_parameters() if each.requires_grad]
     assert {name.split(".")[0] for name in names} == trained
@@ -127,7 +115,7 @@ def test_training_learns_what_each_motion_is_called(small_dataset, tmp_path):
     lamp = saved(tmp_path / "lamp", tiny_lamp())
     options = M2TOptions(
         save_dir=str(tmp_path / "run"), dataset=str(small_dataset), lamp=str(lamp), num_steps=30, batch_size=8, lr=3e-3,
-        schedule="constant", adam_beta1=0.9, log_interval=10, save_interval=30, eval_interval=30, device="cpu", **SMALL,
+        schedule="constant", adam_beta1=0.9, log_interval=10, save_interval=30, eval_interval=30, device="cpu", **SPEAKER,
     )  # fmt: skip
     train(options)
     losses = [line["loss"] for line in map(json.loads, (tmp_path / "run/log.jsonl").read_text().splitlines()) if "loss" in line]
@@ -139,7 +127,7 @@ def test_training_learns_what_each_motion_is_called(small_dataset, tmp_path):
 
 
 def test_files_get_a_sentence_each_person_and_each_stretch(tmp_path, capsys):
-    folder = saved(tmp_path / "model", model())
+    folder = saved(tmp_path / "model", tiny_captioner())
     one, two = tmp_path / "one.npy", tmp_path / "two.npy"
     np.save(one, walk(230, 0.2))
     np.save(two, np.stack([walk(40), walk(40) + [1, 0, 0]]))
@@ -156,7 +144,7 @@ def test_files_get_a_sentence_each_person_and_each_stretch(tmp_path, capsys):
 def test_lamps_published_captioner_says_what_it_said(tmp_path, monkeypatch):
     monkeypatch.setattr("model.official.lamp.HEAD_SIZE", 32)
     monkeypatch.setattr("model.official.opt.HEAD_SIZE", 8)
-    made = model(words="opt", vocabulary=60, language_dim=16, lora_rank=2, lora_alpha=4.0, language_positions=80,
+    made = tiny_captioner(words="opt", vocabulary=60, language_dim=16, lora_rank=2, lora_alpha=4.0, language_positions=80,
                  frozen_text=False, own_encoder=True, mask_motion=False)  # fmt: skip
     for name, parameter in made.language.named_parameters():
         if ".up." in name:

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 
 from data_loaders.features import Features, Statistics
+from model.captioner import Captioner
+from model.captioner_config import CaptionerConfig
 from model.checkpoints import save_pretrained
 from model.lamp import LaMP
 from model.lamp_config import LaMPConfig
@@ -20,6 +22,8 @@ from model.vqvae_config import VQVAEConfig
 CONTINUOUS = Features("humanml", 20.0, "continuous")
 STATISTICS = Statistics(np.zeros(263, np.float32), np.ones(263, np.float32), CONTINUOUS)
 CODES = {"num_codes": 8, "code_dim": 6}
+SPEAKER = {"words": "lamp", "own_qformer": False, "language_dim": 384, "language_layers": 1, "language_heads": 2,
+           "language_ff": 8, "lora_rank": 0}  # fmt: skip
 DRAWN = {"sampling_steps": 4, "top_k": 0.5}  # of eight codes the likeliest four
 SIZES = {"latent_dim": 16, "ff_size": 16, "num_layers": 1, "num_heads": 2, "dropout": 0.0}
 
@@ -60,6 +64,15 @@ def tiny_residual(seed: int = 0, **changes: Any) -> ResidualTokenTransformer:
     own = {"condition_dim": 384, "features": CONTINUOUS, "num_quantizers": 3}
     config = ResidualConfig(**{**SIZES, **CODES, **DRAWN, **own, **changes})
     return lively(ResidualTokenTransformer(config, STATISTICS, {"base": base}).eval())
+
+
+def tiny_captioner(**changes: Any) -> Captioner:
+    """In the words of the embedded language model."""
+    torch.manual_seed(0)
+    of_lamp = [name for name in ("frozen_text", "own_encoder", "mask_motion") if name in changes]
+    lamp = tiny_lamp(**{name: changes.pop(name) for name in of_lamp})
+    config = CaptionerConfig(**{**SPEAKER, "vocabulary": 30_522, "features": CONTINUOUS, **changes})
+    return Captioner(config, STATISTICS, {"lamp": lamp}).eval()
 
 
 def lively(model: Model) -> Model:

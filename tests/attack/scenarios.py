@@ -139,6 +139,12 @@ SCENARIOS = (
     Scenario("judge reactions", "evaluations.eval_interhuman",
              "--task reaction --samples 1 --dataset in/dataset --evaluator in/judge --device cpu --output_dir out",
              "people", ("judge/config.json", "dataset/corpus/features.npy", "dataset/train.txt"), weight=0.3),
+    Scenario("sample over tokens", "sample.sample", f"--model_path in/tokens --text_prompt walk {SAMPLE}", "tokens",
+             (*_in("tokens", CHECKPOINT), *_in("tokens/parts/base", ("config.json",)),
+              *_in("tokens/parts/base/parts/tokenizer", CHECKPOINT))),
+    Scenario("caption a motion", "sample.caption",
+             "in/joints.npy --model_path in/captioner --max_new_tokens 2 --beams 1 --device cpu --output out/said.json",
+             "captioner", ("joints.npy", *_in("captioner", CHECKPOINT), "captioner/parts/lamp/config.json")),
     Scenario("what was fetched", "protos.fetch", "kit-ml", "fetched", ("checkpoints/fetched.json",),
              ("checkpoints/fetched.json",), cwd="in"),
 )  # fmt: skip
@@ -229,6 +235,7 @@ def make_inputs(folder: Path, run: Callable[..., object]) -> None:
         for clip in "ab":
             np.save(folder / "pairs" / name / f"{clip}.npy", walk(40)[:, :21].astype(np.float32))
     _two_people(folder)
+    _tokens(folder)
     fetched = {"kit-ml": {"a.npy": {"size": 1, "sha256": "0", "first_seen": "day 1"}}}
     for place, content in (("checkpoints/fetched.json", json.dumps(fetched)), ("dataset/KIT-ML/a.npy", "")):
         (folder / "fetched" / place).parent.mkdir(parents=True)
@@ -240,7 +247,7 @@ def _two_people(folder: Path) -> None:
     from data_loaders.corpus import Corpus
     from tests.pairs import greeting, pair_corpus, write_interhuman, write_takes
     from tests.tiny_people import tiny_in2in, tiny_interclip, tiny_reaction
-    
+
     write_takes(folder / "takes" / "takes", {f"take{i}": greeting(40 + 6 * i) for i in range(3)})
     write_interhuman(folder / "InterHuman" / "InterHuman")
     people = folder / "people"
@@ -249,6 +256,15 @@ def _two_people(folder: Path) -> None:
     tiny_in2in(people / "model", corpus)
     tiny_reaction(people / "reacts")
     np.save(people / "actor.npy", greeting(40)[0].astype(np.float32))
+
+
+def _tokens(folder: Path) -> None:
+    from tests.synthetic import walk
+    from tests.tiny_tokens import saved, tiny_captioner, tiny_residual
+
+    saved(folder / "tokens" / "tokens", tiny_residual())
+    saved(folder / "captioner" / "captioner", tiny_captioner())
+    np.save(folder / "captioner" / "joints.npy", walk(40).astype(np.float32))
 
 
 def _evaluator(folder: Path, statistics: object) -> None:
