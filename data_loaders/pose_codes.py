@@ -15,11 +15,9 @@ from torch import Tensor
 
 from data_loaders.corpus import Motion
 from data_loaders.motion_semantics import body_axes
-from data_loaders.pose_code_table import KINDS, pose_code_table
+from data_loaders.pose_code_table import KINDS, RATES, STRIDE, pose_code_table
 from data_loaders.skeleton import ALIASES
 
-STRIDE = 4  # frames of a token
-RATES = {"humanml": 20.0, "kit": 12.5}  # frames a second of the motions that the published models read
 HAND = 0.1367  # metres from the wrist to the root of the middle finger
 SHORTEST = 1e-12  # metres, below which a direction is not known
 MIDDLE_FINGERS = (26, 41)  # of SMPL-H's 52 joints
