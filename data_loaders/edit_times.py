@@ -24,10 +24,10 @@ class Span:
         start, stop = (edge if value is None else value * frames + (total if value < 0 else 0)
                        for value, edge in ((self.start, 0.0), (self.stop, float(total))))  # fmt: skip
         said = f"{self.words!r}: the clip has {total / fps:g} seconds, {total} frames"
-        if start >= stop:
-            raise ValueError(f"{said}, and the time ends before it begins")
         if start < 0 or start >= total or stop > total + stride + 1e-6:
             raise ValueError(f"{said}; the time lies outside it")
+        if start >= stop:
+            raise ValueError(f"{said}, and the time ends before it begins")
         return math.floor(start / stride + 1e-6), min(math.ceil(stop / stride - 1e-6), count)
 
 

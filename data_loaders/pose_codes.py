@@ -81,7 +81,8 @@ def extended_joints(joints: Tensor | np.ndarray) -> Tensor:
 
 
 def _of_kit(joints: Tensor) -> Tensor:
-    """KIT's joints (..., 21, 3) in the places of the 22. Collars and head, which it lacks, lie in the origin, as published."""
+    """KIT's joints (..., 21, 3) in the places of the 22, as published: collars and head, which it lacks, lie in the origin, ankles are
+    the middles of the feet, and its left arm is in the place of the right."""
     order = torch.tensor(pose_code_table().file.kit_joints, device=joints.device)
     return joints.index_select(-2, order.clamp_min(0)) * (order >= 0).to(joints.dtype)[:, None]
 

@@ -43,6 +43,9 @@ def _require_no_contradiction(moves: Sequence[Move], keeps: Sequence[tuple[Keep,
             if other.edit is one.edit or other.group != one.group or not (one.main and other.main) or not _meet(one, other):
                 continue
             opposite = one.how == other.how == "by" and one.value * other.value < 0
+            a, b = one.edit, other.edit
+            if isinstance(a, Change) and isinstance(b, Change) and not (a.bound or b.bound):
+                opposite |= a.attribute == b.attribute and a.sign != b.sign
             if opposite or (one.how == other.how == "to" and one.value != other.value):
                 raise ValueError(f"{other.edit.text!r} and {one.edit.text!r} contradict each other: {one.group.key}")
         for keep, groups, start, stop in keeps:

@@ -146,14 +146,16 @@ def test_a_value_at_an_upper_bound_belongs_below_it_and_nan_to_the_last_bin():
     assert indices_from_codes(codes_from_values(values))[:, 0].tolist() == [1, 2, 17]
 
 
-def test_kit_is_read_by_its_own_names():
+def test_kit_is_read_in_the_published_places():
+    """Feet begin at the middle, and arms are those of the other side."""
     kit = load_skeleton("kit")
     joints = np.zeros((4, 21, 3))
-    for name, place in (("left_hip", (0.1, 0.9, 0)), ("left_knee", (0.1, 0.5, 0)), ("left_ankle", (0.1, 0.5, -0.4)),
-                        ("right_hip", (-0.1, 0.9, 0)), ("right_knee", (-0.1, 0.5, 0)), ("right_ankle", (-0.1, 0.1, 0))):  # fmt: skip
+    for name, place in (("left_hip", (0.1, 0.9, 0)), ("left_knee", (0.1, 0.5, 0)), ("left_midfoot", (0.1, 0.5, -0.4)),
+                        ("right_hip", (-0.1, 0.9, 0)), ("right_knee", (-0.1, 0.5, 0)), ("right_midfoot", (-0.1, 0.1, 0)),
+                        ("right_shoulder", (-0.2, 1.4, 0)), ("right_elbow", (-0.5, 1.4, 0)), ("right_wrist", (-0.5, 1.1, 0))):  # fmt: skip
         joints[:, kit.index(name)] = place
     values = pose_values(joints)
-    assert values.shape == (4, 70) and values[0, :2].tolist() == pytest.approx([90, 180], abs=1e-6)
+    assert values.shape == (4, 70) and values[0, :3].tolist() == pytest.approx([90, 180, 90], abs=1e-5)
 
 
 def test_fingers_of_a_full_body_are_read_where_there_are_any():
@@ -202,9 +204,11 @@ def said(joints: np.ndarray, **settings) -> set[str]:
     return {event.phrase for event in describe_codes(Motion(joints[None], FPS), **settings)}
 
 
-def test_nothing_is_said_of_standing_and_every_phrase_of_what_departs_from_it():
+def test_nothing_is_said_of_standing():
     assert said(np.repeat(standing()[None], 20, axis=0)) == set()
-    assert all(len(each) == group.bins and any(each) for each, group in zip(phrases(), TABLE.groups))
+    assert all(len(each) == group.bins and "" in each for each, group in zip(phrases(), TABLE.groups))
+    silent = {group.kind.name for each, group in zip(phrases(), TABLE.groups) if not any(each)}
+    assert silent <= {"distance"}  # of joints that are near each other anyhow
 
 
 def test_a_raised_hand_is_told_with_when():
@@ -233,12 +237,12 @@ def test_the_command_tells_pose_codes_of_everybody(tmp_path, capsys):
     np.save(tmp_path / "two.npy", greeting(60))
     main([str(tmp_path / "one.npy"), "--as", "pose_codes"])
     assert "s  left hand above left shoulder" in capsys.readouterr().out
-    main([str(tmp_path / "two.npy"), "--as", "pose_codes", "--output", str(tmp_path / "out.json")])
+    main([str(tmp_path / "two.npy"), "--as", "pose_codes", "--motion_fps", "30", "--output", str(tmp_path / "out.json")])
     report = json.loads((tmp_path / "out.json").read_text())
     assert report["as"] == "pose_codes" and report["people"] == 2 and report["seconds"] == 2
     raised = {(each["person"], each["phrase"]) for each in report["events"] if "above" in each["phrase"]}
     assert {(1, "left hand above left shoulder"), (2, "right hand above right shoulder")} <= raised
-    np.save(tmp_path / "short.npy", walk(4))
+    np.save(tmp_path / "short.npy", walk(3))
     with pytest.raises(SystemExit) as stopped, pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["describe", str(tmp_path / "short.npy"), "--as", "pose_codes"])
         run_command(main)
