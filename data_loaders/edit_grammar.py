@@ -1,9 +1,9 @@
 """Edits of a motion in plain words, read by rules: "raise the left arm higher between 2s and 4s; slower; keep the legs".
 
 Clauses stand between semicolons or line ends. One asks for
-- a part to change: raise, lift, lower, bend, straighten, spread, close, move ... forward, back, out, in, up, down; hands, feet, knees,
-  elbows together, closer, apart; lean forward, back, to the left; crouch, rise. How far: a bit, more, much, fully, less (the other
-  way), by 30 degrees, by 20 cm, by 2 steps, to 90 degrees, to at least 40 cm;
+- a part to change: raise, lift, lower, bend, straighten, spread, close, move ... forward, back, out, in, up, down; hands, feet,
+  knees, elbows together, closer, apart; lean forward, back, to the left; crouch, rise. How far: a bit, more, much, fully, less
+  (the other way), by 30 degrees, by 20 cm, by 2 steps, to 90 degrees, to at least 40 cm;
 - a code by its words or its published name: put the left hand above the left shoulder; set "L-elbow angle 3";
 - all of the motion: slower, faster (by 2), mirror, repeat (3 times), keep the legs.
 When: between 2s and 4s, from 2s to 4s, until 3s, after 3s, in the last second, at the end; seconds, frames (frame 40), tokens, %.
@@ -59,17 +59,23 @@ WAYS = {
 }  # fmt: skip
 OF_BODY = ("lean", "tilt", "bow", "crouch", "squat", "rise")  # need no part
 DEFAULTS = ("lean", "tilt")  # say forward unless another way is said
-AMOUNTS = {"slightly": 0.5, "bit": 0.5, "little": 0.5, "somewhat": 0.5, "more": 1.0, "further": 1.0, "farther": 1.0, "deeper": 1.0,
-           "deeply": 1.0, "even": 1.0, "much": 2.0, "lot": 2.0, "far": 2.0, "very": 2.0, "strongly": 2.0, "fully": FULLY,
-           "completely": FULLY, "entirely": FULLY, "together": FULLY, "straight": FULLY, "less": -1.0}  # fmt: skip
-FILLERS = frozenset("the a an my his her their its your of to it is are be and with please then put set make move bring reach push pull "
-                    "hold keep take get place let him them both".split())  # fmt: skip
+AMOUNTS = {
+    **dict.fromkeys(("slightly", "bit", "little", "somewhat"), 0.5),
+    **dict.fromkeys(("much", "lot", "far", "very", "strongly"), 2.0),
+    **dict.fromkeys(("more", "further", "farther", "deeper", "deeply", "even"), 1.0), "less": -1.0,
+    **dict.fromkeys(("fully", "completely", "entirely", "together", "straight"), FULLY),
+}  # fmt: skip
+FILLERS = frozenset((
+    "the", "a", "an", "my", "his", "her", "their", "its", "your", "of", "to", "it", "is", "are", "be", "and", "with", "please",
+    "then", "put", "set", "make", "move", "bring", "reach", "push", "pull", "hold", "keep", "take", "get", "place", "let", "him",
+    "them", "both",
+))  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Change:
-    """More (1) or less (-1) of an attribute of parts, by an amount: 1 is a clear difference, FULLY as far as it goes; or by `amount`
-    of `unit` (steps, degrees, cm). bound: 'to' such a value, 'at least' or 'at most' it; '': by it."""
+    """More (1) or less (-1) of an attribute of parts, by an amount: 1 is a clear difference, FULLY as far as it goes; or by
+    `amount` of `unit` (steps, degrees, cm). bound: 'to' such a value, 'at least' or 'at most' it; '': by it."""
 
     text: str
     parts: tuple[Part, ...]
@@ -186,8 +192,8 @@ def _of_the_whole(clause: _Clause) -> Edit | None:
     """slower, faster, mirror, repeat, where the clause is one of them."""
     rest = clause.rest.strip()
     number = r"(\d+(?:\.\d+)?)"
-    if found := re.fullmatch(rf"(?:play |make |do )?(?:it |this |the \w+ )?(?:much )?(slower|faster|slow down|speed up)(?: by)?(?: {number}(?: ?x| times)?)?"
-                             rf"|{number} ?(?:x|times) (slower|faster)", rest):  # fmt: skip
+    ask, pace = r"(?:play |make |do )?(?:it |this |the \w+ )?(?:much )?", r"(slower|faster|slow down|speed up)"
+    if found := re.fullmatch(rf"{ask}{pace}(?: by)?(?: {number}(?: ?x| times)?)?|{number} ?(?:x|times) {pace}", rest):
         factor = float(found[2] or found[3] or PACE)
         if not 1 < factor <= FURTHEST_PACE:
             raise ValueError(f"{clause.text!r}: {factor:g} times, expected more than 1, at most {FURTHEST_PACE:g}")
@@ -221,8 +227,8 @@ def _bare(text: str) -> str:
 
 def _take_amount(clause: _Clause) -> tuple[float, str, str]:
     """(amount, unit, bound) where numbers are said."""
-    pattern = r"\b(by|to)\s+(?:(at least|at most|about)\s+)?(\d+(?:\.\d+)?)\s*(degrees?|deg|°|cm|centimet(?:re|er)s?|m|met(?:re|er)s?|steps?)?(?!\w)"
-    found = re.search(pattern, clause.rest)
+    units = r"degrees?|deg|°|cm|centimet(?:re|er)s?|m|met(?:re|er)s?|steps?"
+    found = re.search(rf"\b(by|to)\s+(?:(at least|at most|about)\s+)?(\d+(?:\.\d+)?)\s*({units})?(?!\w)", clause.rest)
     if not found:
         clause.rest = re.sub(r"\ball the way\b|\bas far as possible\b", "fully", clause.rest)
         return 1.0, "", ""
