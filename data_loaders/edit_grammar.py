@@ -21,6 +21,7 @@ from data_loaders.pose_code_table import pose_code_table
 
 PACE, FURTHEST_PACE, MOST_REPEATS = 1.5, 8.0, 20
 LONGEST = 4000  # letters of all edits together
+MOST = 10_000  # of a number
 FULLY = math.inf
 
 
@@ -59,6 +60,8 @@ WAYS = {
 }  # fmt: skip
 OF_BODY = ("lean", "tilt", "bow", "crouch", "squat", "rise")  # need no part
 DEFAULTS = ("lean", "tilt")  # say forward unless another way is said
+VERBS = ("raise", "lift", "drop", "lower", "bend", "flex", "fold", "straighten", "stretch", "extend", "unbend", "spread", "widen",
+         "open", "narrow", "join")  # begin an edit of their own
 AMOUNTS = {
     **dict.fromkeys(("slightly", "bit", "little", "somewhat"), 0.5),
     **dict.fromkeys(("much", "lot", "far", "very", "strongly"), 2.0),
@@ -165,7 +168,9 @@ def _parse(text: str) -> Edit:
     amount, unit, bound = _take_amount(clause)
     _take_parts(clause)
     words = re.findall(r"[a-z]+", clause.rest)
-    ways = [WAYS[word] for word in words if word in WAYS and not (word in DEFAULTS and len({*words} & {*WAYS}) > 1)]
+    ways = _ways(words, clause.parts)
+    if words[:1] == ["keep"] and {*words} & {*VERBS}:
+        ways.append(("keep", 1))
     if words[:1] == ["keep"] and not ways:
         _require_known(text, words)
         return Keep(text, _some_parts(clause, words), clause.span)
@@ -174,8 +179,10 @@ def _parse(text: str) -> Edit:
         raise ValueError(f"{text!r} does not say what to do: {', '.join(sorted({way for way, _ in WAYS.values()}))}, "
                          "in words such as raise, bend, apart, forward")  # fmt: skip
     if len({*ways}) > 1:
-        raise ValueError(f"{text!r} asks for several changes at once, {' and '.join(sorted({way for way, _ in ways}))}: "
-                         "put a semicolon between them")  # fmt: skip
+        said = " and ".join(dict.fromkeys(word for word in words if word in WAYS or (word == "keep" and ("keep", 1) in ways)))
+        raise ValueError(f"{text!r} asks for several changes at once, {said}: put a semicolon between them")
+    if number := re.search(r"\d[\d.]*", clause.rest):
+        raise ValueError(f"{text!r}: what is {number[0][:20]}? Expected such as between 2s and 4s, by 30 degrees, to 90 degrees")
     (attribute, sign), parts = ways[0], _some_parts(clause, words)
     said = [AMOUNTS[word] for word in words if word in AMOUNTS and not (word == "together" and {*words} & {"closer", "nearer"})]
     sign = -sign if -1.0 in said else sign
@@ -183,6 +190,13 @@ def _parse(text: str) -> Edit:
         amount = max(said, key=lambda each: abs(math.log(abs(each))), default=1.0)
     parts = _paired(parts, text) if attribute == "apart" else parts
     return Change(text, parts, attribute, sign, abs(amount), unit, bound, clause.span)
+
+
+def _ways(words: list[str], parts: list[Part]) -> list[tuple[str, int]]:
+    """What words ask for. To lean is forward, and to bend the trunk, unless another way is said."""
+    defaults = DEFAULTS + (("bend",) if parts and all(part.family == "body" for part in parts) else ())
+    said = [word for word in words if word in WAYS]
+    return [WAYS[word] for word in said if word not in defaults or all(other in defaults for other in said)]
 
 
 # -------------------------------------------------------------------------------------------------------------------------- what
@@ -235,6 +249,8 @@ def _take_amount(clause: _Clause) -> tuple[float, str, str]:
     clause.rest = clause.rest.replace(found[0], " ", 1)
     unit = {"d": "degrees", "°": "degrees", "c": "cm", "m": "cm", "s": "steps"}[(found[4] or "steps")[0]]
     amount = float(found[3]) * (100 if (found[4] or "").startswith("m") else 1)
+    if amount > MOST:
+        raise ValueError(f"{clause.text!r}: {found[3][:20]} is too much")
     if found[1] == "to" and unit == "steps":
         raise ValueError(f"{clause.text!r}: to {found[3]} of what? Expected degrees or cm")
     bound = (found[2] if found[2] in ("at least", "at most") else "to") if found[1] == "to" else ""
@@ -296,6 +312,8 @@ def _require_known(text: str, words: Iterable[str]) -> None:
     """ValueError for the first word that says nothing to us."""
     known = {*WAYS, *AMOUNTS, *FILLERS}
     if wrong := next((word for word in words if word not in known), None):
+        if wrong in ("mirror", "repeat", "slower", "faster"):
+            raise ValueError(f"{text!r}: {wrong} is of all of the body; keep the parts that stay in another clause")
         worded = pose_code_table().worded_codes
         if any(wrong in name.split() for name in worded):
             raise ValueError(f"{text!r}: no code says so{_near(_bare(text), worded)}")

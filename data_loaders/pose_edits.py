@@ -46,11 +46,18 @@ def _require_no_contradiction(moves: Sequence[Move], keeps: Sequence[tuple[Keep,
             a, b = one.edit, other.edit
             if isinstance(a, Change) and isinstance(b, Change) and not (a.bound or b.bound):
                 opposite |= a.attribute == b.attribute and a.sign != b.sign
-            if opposite or (one.how == other.how == "to" and one.value != other.value):
+            if opposite or _excluded(one, other) or _excluded(other, one):
                 raise ValueError(f"{other.edit.text!r} and {one.edit.text!r} contradict each other: {one.group.key}")
         for keep, groups, start, stop in keeps:
             if one.main and one.group.number in groups and one.start < stop and start < one.stop:
                 raise ValueError(f"{keep.text!r} and {one.edit.text!r} contradict each other: {one.group.key}")
+
+
+def _excluded(one: Move, other: Move) -> bool:
+    """Whether a bin that is set is not what the other asks for."""
+    if one.how == "to":
+        return other.how == "by" or (other.how == "to" and one.value != other.value)
+    return one.how == "at least" and other.how in ("to", "at most") and other.value < one.value
 
 
 def _meet(one: Move, other: Move) -> bool:

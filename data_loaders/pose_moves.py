@@ -130,7 +130,7 @@ def _by(edit: Change, group: Group, weight: float, start: int, stop: int, main: 
     else:
         amount = 1.0 if edit.unit else min(edit.amount, 2.0)
         steps = max(1, round(abs(weight) * amount))
-    return Move(edit, group, "by", sign * steps, start, stop, main)
+    return Move(edit, group, "by", sign * min(steps, group.bins), start, stop, main)
 
 
 def _to(edit: Change, group: Group, start: int, stop: int) -> Move:

@@ -54,6 +54,7 @@ def test_clauses_are_typed_edits_in_their_order():
     ("lean back", "forward", -1, 1), ("move the left hand out to the side", "outward", 1, 1),
     ("left arm to the left", "leftward", 1, 1),
     ("lean to the right", "leftward", -1, 1), ("move the left arm back", "forward", -1, 1), ("crouch", "height", -1, 1),
+    ("bend the trunk forward", "forward", 1, 1), ("bend the trunk to the left a lot", "leftward", 1, 2), ("lean", "forward", 1, 1),
     ("raise the right knee as far as possible", "height", 1, FULLY), ("move the right hand in front", "forward", 1, 1),
 ])  # fmt: skip
 def test_words_are_attributes_and_how_far(text, attribute, sign, amount):
@@ -66,7 +67,8 @@ def test_words_are_attributes_and_how_far(text, attribute, sign, amount):
     ("after 3s", (15, 25)),
     ("before 1.5 s", (0, 8)), ("in the last second", (20, 25)), ("in the first 0.4s", (0, 2)), ("at the end", (20, 25)),
     ("at the beginning", (0, 5)), ("at 2s", (10, 11)), ("between frames 8 and 16", (2, 5)), ("frames 8 to 16", (2, 5)),
-    ("until frame 40", (0, 11)), ("from 20% to 40%", (5, 10)), ("between tokens 3 and 4", (3, 5)), ("from 20 to 40%", (5, 10)),
+    ("until frame 40", (0, 11)),
+    ("from 20% to 40%", (5, 10)), ("between tokens 3 and 4", (3, 5)), ("from 20 to 40%", (5, 10)),
     ("for the last 20 frames", (20, 25)), ("all the time", (0, 25)), ("up to 1s", (0, 5)), ("from 4s on", (20, 25)),
 ])  # fmt: skip
 def test_times_are_tokens_whose_first_frame_lies_in_them(when, tokens):
@@ -86,11 +88,17 @@ def test_frame_rates_count():
     ("raise the left hant", "'hant' is not understood (near: hand"), ("rais the left hand", "near: raise"),
     ("raise the left wing", "parts are left or right arm"), ("wiggle", "changes apart, bend, forward, height"),
     ("raise the arm", "which arm? Say left arm, right arm, or arms"), ("raise it", "names no part of the body"),
-    ("move the left arm", "does not say what to do"), ("raise and bend the left arm", "several changes at once, bend and height"),
+    ("move the left arm", "does not say what to do"), ("raise and bend the left arm", "several changes at once, raise and bend"),
     ("spread the left arm", "said of two: arms, elbows, feet"), ("bend the left arm together", "several changes"),
     ("move the trunk outward", "of trunk there is no outward; there is backward, bend, forward, height"),
     ("left hand above the head", "no code says so (near: left hand above"),
     ('set "L-elbow angel 3"', "near: L-elbow angle 3"), ("bend the left knee to 50 cm", "is not told in cm"),
+    ("keep the legs and raise the left arm", "several changes at once, keep and raise: put a semicolon"),
+    ("raise the left arm, then lower it", "raise and lower"), ("raise the left arm 3", "what is 3?"),
+    ("raise the left arm by 99999999999 steps", "too much"), ("mirror the left arm", "all of the body"),
+    ("left knee straight; bend the left knee", "contradict"),
+    ("bend the left knee by 30 degrees; left knee straight", "contradict"),
+    ("bend the left knee to at least 150 degrees; bend the left knee to at most 90 degrees", "contradict"),
     ("raise the left arm to 3", "to 3 of what"), ("slower by 99", "99 times, expected more than 1"),
     ("repeat 1 times", "2 to 20"),
     ("repeat 999 times", "2 to 20"), ("", "no edit"), (" ; ;", "no edit"), ("x" * 5000, "at most 4000"),
