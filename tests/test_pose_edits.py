@@ -54,7 +54,8 @@ def test_clauses_are_typed_edits_in_their_order():
     ("lean back", "forward", -1, 1), ("move the left hand out to the side", "outward", 1, 1),
     ("left arm to the left", "leftward", 1, 1),
     ("lean to the right", "leftward", -1, 1), ("move the left arm back", "forward", -1, 1), ("crouch", "height", -1, 1),
-    ("bend the trunk forward", "forward", 1, 1), ("bend the trunk to the left a lot", "leftward", 1, 2), ("lean", "forward", 1, 1),
+    ("bend the trunk forward", "forward", 1, 1), ("bend the trunk to the left a lot", "leftward", 1, 2),
+    ("lean", "forward", 1, 1),
     ("raise the right knee as far as possible", "height", 1, FULLY), ("move the right hand in front", "forward", 1, 1),
 ])  # fmt: skip
 def test_words_are_attributes_and_how_far(text, attribute, sign, amount):
