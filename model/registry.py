@@ -248,6 +248,12 @@ SYSTEMS = {  # the first whose layout recognises a path is taken; a .ckpt that n
         System("pg_tokenizer", "model.pgr2m_config:PGTokenizerConfig", "model.pgr2m:PGTokenizer", published=(
             Layout(lambda path: tokens_at(path) in ("pg_tokenizer", "como_decoder"), "model.official.pgr2m:load_pg_tokenizer",
                    takes=()),)),
+        System("pg_base", "model.pgr2m_transformer_config:PoseTransformerConfig", "model.pgr2m_transformers:PoseTextTransformer",
+               {"tokenizer": "pg_tokenizer"}, (
+                   Layout(lambda path: tokens_at(path) == "pg_base", "model.official.pgr2m:load_pg_base"),)),
+        System("pg_refine", "model.pgr2m_transformer_config:PoseRefinerConfig", "model.pgr2m_transformers:PoseTextRefiner",
+               {"base": "pg_base"}, (
+                   Layout(lambda path: tokens_at(path) == "pg_refine", "model.official.pgr2m:load_pg_refine"),)),
         System("tmr", "model.tmr_config:TMRConfig", "model.tmr:TMR", published=(
             Layout(is_tmr_run, "model.official.tmr:load_tmr", "model.official.tmr:config_at"),
             Layout(is_first_temos, "model.official.temos:load_temos"))),
