@@ -1,4 +1,4 @@
-"""python -m sample.describe MOTION --as semantics: what happens in a motion file, as a timeline."""
+"""python -m sample.describe MOTION --as semantics, or pose_codes: what happens in a motion file, as a timeline."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +20,9 @@ class DescribeOptions(Reading):
     motion: Positional[Path]
     """.npy joints (T, J, 3), of several people (P, T, J, 3), in metres, Y up; .npz AMASS or joints; .bvh; a sampled
     motions.npz#ROW."""
-    system: Annotated[Literal["semantics"], arg(name="as")] = "semantics"
-    """semantics: how limbs bend and point, where hands and feet are, how they move, as LS-ReMGM reads an actor."""
+    system: Annotated[Literal["semantics", "pose_codes"], arg(name="as")] = "semantics"
+    """semantics: how limbs bend and point, where hands and feet are, how they move, as LS-ReMGM reads an actor; pose_codes: how poses
+    differ from standing, as PGR2M and CoMo write motion down, left and right as the body faces at the beginning."""
     shortest: Annotated[float, Range(0, 3600)] = 0.2
     """Seconds below which something is no event of its own."""
     output: Path | None = None
@@ -38,20 +39,23 @@ def run(options: DescribeOptions) -> None:
     from data_loaders.corpus import Motion
     from data_loaders.motion_features import read_people
     from data_loaders.motion_words import FPS, describe, timeline
+    from data_loaders.pose_code_words import describe_codes
+    from data_loaders.pose_codes import RATES
     from data_loaders.skeleton import load_skeleton
     from protos.files import encode_json, write_atomically
     from protos.outputs import require_new
 
     require_new(options.output)
-    people = read_people(options.motion, load_skeleton("humanml"), FPS, options)
-    events = describe(Motion(people, FPS), options.shortest)
+    fps, say = {"semantics": (FPS, describe), "pose_codes": (RATES["humanml"], describe_codes)}[options.system]
+    people = read_people(options.motion, load_skeleton("humanml"), fps, options)
+    events = say(Motion(people, fps), options.shortest)
     told = timeline(events, len(people) > 1)
     print(told or "nothing that is worth a word: the motion stands upright and still")
     if options.output is None:
         return
     if options.output.suffix.lower() == ".json":
         report = {"motion": str(options.motion), "as": options.system, "people": len(people),
-                  "seconds": round(people.shape[1] / FPS, 3), "events": [each.record() for each in events]}  # fmt: skip
+                  "seconds": round(people.shape[1] / fps, 3), "events": [each.record() for each in events]}  # fmt: skip
         told = encode_json(report, str(options.output))
     write_atomically(options.output, told.rstrip("\n") + "\n")
 
