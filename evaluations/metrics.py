@@ -162,10 +162,36 @@ def pairs(count: int, times: int, rng: Random) -> tuple[np.ndarray, np.ndarray]:
     return rng.choice(count, times, replace=False), rng.choice(count, times, replace=False)
 
 
-def mpjpe(a: np.ndarray, b: np.ndarray, root: int = 0) -> np.ndarray:
+def joint_distances(a: np.ndarray, b: np.ndarray, root: int | None = 0) -> np.ndarray:
+    """Distances (..., J) of the joints of poses (..., J, 3), both moved so that their roots meet (None: as they stand)."""
+    a, b = (np.asarray(x, np.float64) for x in (a, b))
+    if root is not None:
+        a, b = (x - x[..., root : root + 1, :] for x in (a, b))
+    return np.linalg.norm(a - b, axis=-1)
+
+
+def mpjpe(a: np.ndarray, b: np.ndarray, root: int | None = 0) -> np.ndarray:
     """Mean distance (...) of the joints of poses (..., J, 3), both moved so that their roots meet; in their unit."""
-    a, b = (x - x[..., root : root + 1, :] for x in (np.asarray(a, np.float64), np.asarray(b, np.float64)))
-    return np.linalg.norm(a - b, axis=-1).mean(-1)
+    return joint_distances(a, b, root).mean(-1)
+
+
+def aligned_mpjpe(true: np.ndarray, made: np.ndarray) -> np.ndarray:
+    """Mean distance (...) of joints after each pose (..., J, 3) that was made is turned, scaled and moved onto the true one, without
+    reflection: PA-MPJPE, Procrustes by SVD (Kabsch 1976, Umeyama 1991); in their unit."""
+    true, made = (np.asarray(x, np.float64) for x in (true, made))
+    true, made = (x - x.mean(-2, keepdims=True) for x in (true, made))
+    u, singular, vt = np.linalg.svd(np.swapaxes(made, -1, -2) @ true)
+    sign = np.ones_like(singular)
+    sign[..., -1] = np.sign(np.linalg.det(u) * np.linalg.det(vt))
+    turned = made @ ((u * sign[..., None, :]) @ vt)
+    size = np.maximum((made**2).sum((-1, -2)), 1e-30)
+    return joint_distances((singular * sign).sum(-1)[..., None, None] / size[..., None, None] * turned, true, None).mean(-1)
+
+
+def acceleration_error(true: np.ndarray, made: np.ndarray) -> np.ndarray:
+    """Mean difference (..., T-2) over joints of the second differences of motions (..., T, J, 3), as they stand; unit per frame²."""
+    true, made = (np.diff(np.asarray(x, np.float64), 2, axis=-3) for x in (true, made))
+    return joint_distances(true, made, None).mean(-1)
 
 
 def joint_l1(a: np.ndarray, b: np.ndarray) -> float:

@@ -10,7 +10,7 @@ from data_loaders.edit_grammar import parse_edits
 from data_loaders.pose_code_table import pose_code_table
 from data_loaders.pose_codes import codes_from_indices, indices_from_codes
 from data_loaders.pose_edits import Reply, apply_edits, apply_replies, with_codes
-from evaluations.metrics import acceleration_error, aligned_mpjpe, mpjpe
+from evaluations.metrics import acceleration_error, aligned_mpjpe, joint_distances
 from tests.golden.runner import Case
 from tests.golden.tmr_model import require_ours
 
@@ -65,13 +65,12 @@ def joint_metrics(case: Case) -> dict[str, Any]:
     root = 0 if config["align_root"] else None
     for gt, pred, length in zip(case.inputs["gt"], case.inputs["pred"], config["lengths"]):
         gt, pred = gt[:length], pred[:length]
-        error = mpjpe(gt, pred, root)  # (T, J)
+        error = joint_distances(gt, pred, root)  # (T, J)
         found["mpjpe"].append(error.mean())
         found["jpe"].append(error.mean(0))
-        found["pampjpe"].append(aligned_mpjpe(gt, pred))
-        found["accel"].append(acceleration_error(gt, pred))
-    return {name: np.squeeze(np.stack(each), 0) if np.ndim(case.expected[name]) < np.ndim(np.stack(each)) else np.stack(each)
-            for name, each in found.items()}  # fmt: skip
+        found["pampjpe"].append(aligned_mpjpe(gt, pred).mean())
+        found["accel"].append(acceleration_error(gt, pred).mean())
+    return {name: np.reshape(each, np.shape(case.expected[name])) for name, each in found.items()}
 
 
 HANDLERS = {
