@@ -14,7 +14,7 @@ TOKEN_FRAMES = 4  # of a token, whose pose is that of the first
 
 
 @dataclass(frozen=True, kw_only=True)
-@with_defaults(num_quantizers=6, dropout=0.0, quantizer_drop=0.2)
+@with_defaults(dropout=0.0, quantizer_drop=0.2)
 class PGTokenizerConfig(TokenizerConfig):
     """Pose codes, and what they leave"""
 

@@ -16,8 +16,8 @@ from data_loaders.corpus import Batch
 from data_loaders.features import Statistics
 from data_loaders.pose_code_table import pose_code_table
 from data_loaders.pose_codes import indices_from_codes
-from diffusion.pose_decoding import decode_poses, hardened, spoilt_poses
-from diffusion.token_decoding import decode_residual, layers_to_train
+from diffusion.pose_decoding import Advance, decode_poses, hardened, spoilt_poses
+from diffusion.token_decoding import Gumbel, TokenSampling, decode_residual, layers_to_train
 from model.capabilities import OWN, Decoding, Request
 from model.lsremgm import check_lengths
 from model.model import Draws, Learnt, Model, require_only
@@ -194,7 +194,7 @@ class PoseTextRefiner(OverPoses):
         return [torch.cat([own.to(row), row[: len(own)]], dim=-1) for own, row in zip(poses, made, strict=True)]
 
 
-def advancing(transformer: PoseTransformer, past: Past):
+def advancing(transformer: PoseTransformer, past: Past) -> Advance:
     """`diffusion.pose_decoding.Advance` of a transformer whose keys and values so far are `past`."""
 
     def advance(bits: Tensor, rows: Tensor) -> Tensor:
@@ -207,13 +207,14 @@ def advancing(transformer: PoseTransformer, past: Past):
     return advance
 
 
-def add_residuals(transformer: PoseRefiner, poses: Tensor, condition: Tensor, sampling, gumbel, hide: bool = True) -> Tensor:
-    """Ids (B, N, Q) of a tokenizer's codebooks for poses (B, N, 70), -1 beyond the ends of these; hide: padding, from attention."""
+def add_residuals(transformer: PoseRefiner, poses: Tensor, condition: Tensor, sampling: TokenSampling,
+                  gumbel: Gumbel | None = None) -> Tensor:  # fmt: skip
+    """Ids (B, N, Q) of a tokenizer's codebooks for poses (B, N, 70), -1 beyond the ends of these."""
     bits, mask = poses_of(poses), poses[..., 0] != NONE
 
     def logits(layer: int, told: Tensor) -> Tensor:
         stage = torch.full((len(told),), layer - 1, device=told.device)
-        found = transformer(bits, told[..., 1:], stage, condition, mask if hide else None)
+        found = transformer(bits, told[..., 1:], stage, condition, mask)
         return F.pad(found[..., : transformer.num_codes], (0, 1), value=-torch.inf)  # that none is added is never drawn
 
     # Poses stand where others have ids of a first codebook
