@@ -67,7 +67,10 @@ class OverPoses(OverTokens):
         chances = rand(draws.samples, (size, 1 + slots), device=self.device)
         keywords = self.keywords_of(text)
         if KEYWORDS in batch.text_features and slots:
-            given = batch.text_features[KEYWORDS].to(keywords).unflatten(1, (slots, ALTERNATIVES))
+            given = batch.text_features[KEYWORDS].to(keywords).unflatten(1, (slots, ALTERNATIVES))  # (B, slots, 3, D)
+            if given.shape[-1] != text.pooled.shape[-1]:
+                raise ValueError(f"keywords are features of {given.shape[-1]} channels, those that {config.text_encoder} makes of "
+                                 f"texts have {text.pooled.shape[-1]}: take the encoder that made them")  # fmt: skip
             keywords = given.take_along_dim(which[..., None, None], dim=2)[:, :, 0]
         if self.networks.training:
             keywords = keywords * kept_keywords(chances[:, 1:] < chances[:, :1], config.keyword_drop)[..., None]

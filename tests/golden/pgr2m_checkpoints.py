@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from model.official.pgr2m import (
     COPIES_OF_SHARED,
@@ -26,16 +27,40 @@ from tests.golden.tmr_model import require_ours
 Shapes = dict[str, list[int]]
 
 
-def shapes_of(network: torch.nn.Module, name_of: Callable[[str], str]) -> Shapes:
-    """Of all parameters, query, key and value of a layer by themselves."""
+def as_published(network: nn.Module, name_of: Callable[[str], str]) -> dict[str, Tensor]:
+    """All parameters under published names, query, key and value of a layer by themselves."""
     found = {}
     for name, value in network.named_parameters():
-        theirs, shape = name_of(name), list(value.shape)
+        theirs = name_of(name)
         if ".attn.qkv." in theirs:
-            found |= {theirs.replace("qkv", each): [shape[0] // 3, *shape[1:]] for each in QKV}
+            found |= {theirs.replace("qkv", each): part for each, part in zip(QKV, value.detach().chunk(3), strict=True)}
         else:
-            found[theirs] = shape
+            found[theirs] = value.detach()
     return found
+
+
+def base_as_published(network: PoseTransformer) -> dict[str, Tensor]:
+    """With the tables and masks that files have."""
+    found = as_published(network, lambda name: base_name(name, len(network.layers)))
+    block, dim = network.positions.shape
+    mask = torch.ones(block, block).tril()[None, None]
+    masks = {f"{name.removesuffix('key.weight')}mask": mask for name in found if name.endswith("attn.key.weight")}
+    tables = {"trans_base.pos_embedding.weight": torch.zeros(block, dim), "trans_base.pos_embed.embed": network.positions[:, None]}
+    return found | masks | tables
+
+
+def refine_as_published(network: PoseRefiner, block: int) -> dict[str, Tensor]:
+    """With the copies and unused tables that files have; block: the longest sequence of its base."""
+    found = as_published(network, refine_name)
+    found["proc_in.pos_embed.embed"] = torch.zeros(block, 1, network.positions.shape[1])
+    if SHARED in found:
+        found |= {name: found[SHARED] for name in COPIES_OF_SHARED}
+        found |= {f"{name}_": found[SHARED][:1] for name in COPIES_OF_SHARED}
+    return found | {f"trans_base.{name}": value for name, value in found.items() if name.startswith("proc_in.")}
+
+
+def shapes_of(state: dict[str, Tensor]) -> Shapes:
+    return {name: list(value.shape) for name, value in state.items()}
 
 
 def tokenizer_shapes(sizes: dict[str, Any]) -> Shapes:
@@ -45,7 +70,7 @@ def tokenizer_shapes(sizes: dict[str, Any]) -> Shapes:
         num_quantizers=sizes.get("num_quantizers", 0), num_codes=sizes.get("rvq_codes", 512),
     )  # fmt: skip
     with torch.device("meta"):
-        return shapes_of(PoseTokenizer(config, sizes["motion_dim"]), pg_tokenizer_name)
+        return shapes_of(as_published(PoseTokenizer(config, sizes["motion_dim"]), pg_tokenizer_name))
 
 
 def como_shapes(sizes: dict[str, Any]) -> Shapes:
@@ -59,24 +84,17 @@ def config_of(kind: type, sizes: dict[str, Any], num_layers: int, **more: Any) -
 
 def base_shapes(sizes: dict[str, Any]) -> Shapes:
     require_ours(sizes, {"blocks_base": sizes["blocks_head"]})
-    count, block, dim = 2 * sizes["blocks_base"], sizes["block_size"], sizes["embed_dim"]
     with torch.device("meta"):
-        network = PoseTransformer(config_of(PoseTransformerConfig, sizes, count))
-    found = shapes_of(network, lambda name: base_name(name, count))
-    masks = {f"{name.removesuffix('key.weight')}mask": [1, 1, block, block] for name in found if name.endswith("attn.key.weight")}
-    return found | masks | {"trans_base.pos_embedding.weight": [block, dim], "trans_base.pos_embed.embed": [block, 1, dim]}
+        network = PoseTransformer(config_of(PoseTransformerConfig, sizes, 2 * sizes["blocks_base"]))
+        require_ours(sizes, {"block_size": len(network.positions)})
+        return shapes_of(base_as_published(network))
 
 
 def refine_shapes(sizes: dict[str, Any]) -> Shapes:
     config = config_of(PoseRefinerConfig, sizes, sizes["blocks"], share_weights=sizes["share_weight"], num_codes=sizes["codes"],
                        num_quantizers=sizes["quantizers"])  # fmt: skip
     with torch.device("meta"):
-        found = shapes_of(PoseRefiner(config), refine_name)
-    found["proc_in.pos_embed.embed"] = [sizes["block_size"], 1, sizes["embed_dim"]]
-    if sizes["share_weight"]:
-        found |= {name: found[SHARED] for name in COPIES_OF_SHARED}
-        found |= {f"{name}_": [1, *found[SHARED][1:]] for name in COPIES_OF_SHARED}
-    return found | {f"trans_base.{name}": shape for name, shape in found.items() if name.startswith("proc_in.")}
+        return shapes_of(refine_as_published(PoseRefiner(config), sizes["block_size"]))
 
 
 SHAPES = {"pg_tokenizer": tokenizer_shapes, "como_decoder": como_shapes, "base_transformer": base_shapes,
