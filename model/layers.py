@@ -104,8 +104,8 @@ class Attention(nn.Module):
         return self.out(y.transpose(1, 2).flatten(-2))  # (B, N, C)
 
     def onwards(self, x: Tensor, past: KeysValues | None = None) -> tuple[Tensor, KeysValues]:
-        """What causal self-attention makes (B, N, C) of tokens x (B, N, C) that come after those of `past`, and keys and values of
-        all of them: an end to reading the same tokens again for each new one.
+        """What causal self-attention makes (B, N, C) of tokens x (B, N, C) that come after those of `past`, and keys and values
+        of all of them: earlier tokens are not read again for each new one.
         """
         query, key, value = (y.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for y in self.qkv(x).chunk(3, dim=-1))
         if past is not None:

@@ -43,8 +43,8 @@ class PoseTokenizer(nn.Module):
 
 
 class PGTokenizer(VQVAE):
-    """Ids are (N, 70 + Q): of each group the pose code that holds, then of each codebook. Those of the groups alone can be decoded
-    too.
+    """Ids are (N, 70 + Q): of each group the pose code that holds, then of each codebook. Those of the groups alone can be
+    decoded too.
     """
 
     config: PGTokenizerConfig
@@ -59,7 +59,9 @@ class PGTokenizer(VQVAE):
         return self.networks["tokenizer"]
 
     def pose_codes(self, x: Tensor, draws: Draws | None = None) -> Tensor:
-        """Codes (B, N, 392), 0 or 1, of normalised motion (B, T, D); draws: of training, where poses may be jittered and turned."""
+        """Codes (B, N, 392), 0 or 1, of normalised motion (B, T, D); draws: of training, where poses may be jittered and
+        turned.
+        """
         joints = self.features.joints(self.denormalise(x.float()))  # (B, T, J, 3)
         joints = every_token(joints.flatten(2)).unflatten(-1, joints.shape[2:])  # (B, N, J, 3)
         uniform = None
@@ -87,13 +89,17 @@ class PGTokenizer(VQVAE):
             noise = partial(torch.randn, generator=step, device=step.device)
             return self.network.codebooks(x.float(), keep, used, noise)
 
+    def pose_ids(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
+        """As `ids_of`, of the groups alone (B, N, 70)."""
+        ids = indices_from_codes(self.pose_codes(x))
+        return ids if keep is None else ids.masked_fill(~keep[:, ::TOKEN_FRAMES, None], NONE)
+
     def ids_of(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
-        codes = self.pose_codes(x)
-        real = codes.new_ones(codes.shape[:2], dtype=torch.bool) if keep is None else keep[:, ::TOKEN_FRAMES]
-        ids = indices_from_codes(codes).masked_fill(~real[..., None], NONE)
+        ids = self.pose_ids(x, keep)
         if not self.config.num_quantizers:
             return ids
-        return torch.cat([ids, self.quantise(self.residual(x, self.network.pose(codes), keep), real).ids], dim=-1)
+        rest = self.residual(x, self.network.pose(codes_of_ids(ids)), keep)
+        return torch.cat([ids, self.quantise(rest, None if keep is None else keep[:, ::TOKEN_FRAMES]).ids], dim=-1)
 
     def vectors(self, ids: Tensor) -> Tensor:
         pose = self.network.pose(codes_of_ids(ids[..., :NUM_GROUPS]))

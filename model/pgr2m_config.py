@@ -55,8 +55,8 @@ class PGTokenizerConfig(TokenizerConfig):
 COMO = {"num_quantizers": 0}
 SMALL = {
     "width": 192, "code_dim": 128, "num_codes": 256, "num_steps": 8000, "batch_size": 64, "balance": 0.5,
-    "feature_bias": 1.0, "lr": 5e-4, "schedule": "cosine", "warmup_steps": 200, "grad_clip": 1.0, "use_ema": True, "ema_decay": 0.999,
-    "ema_warmup": True, "precision": "auto", "save_interval": 1000, "eval_interval": 500, "log_interval": 50,
+    "feature_bias": 1.0, "lr": 5e-4, "schedule": "cosine", "warmup_steps": 200, "grad_clip": 1.0, "use_ema": True,
+    "ema_decay": 0.999, "ema_warmup": True, "precision": "auto", "save_interval": 1000, "eval_interval": 500, "log_interval": 50,
 }  # fmt: skip
 PRESETS = {"published": {}, "como": COMO, "small": SMALL}  # of published weights, of CoMo's, of the starter weights
 ALIASES = {  # the published scripts' name -> ours

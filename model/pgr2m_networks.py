@@ -94,7 +94,9 @@ class PoseRefiner(nn.Module):
         begin(self)
 
     def told(self, ids: Tensor, below: Tensor) -> Tensor:
-        """Sums (B, N, C) of the embeddings of ids (B, N, Q or fewer) of codebooks lower than `below` (B,); -1 counts as padding."""
+        """Sums (B, N, C) of the embeddings of ids (B, N, Q or fewer) of codebooks lower than `below` (B,); -1 counts as
+        padding.
+        """
         tables = self.shared if hasattr(self, "shared") else self.embeddings
         count = min(ids.shape[-1], len(tables))
         ids = torch.where(ids < 0, self.num_codes + 1, ids)[..., :count]

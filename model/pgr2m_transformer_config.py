@@ -109,8 +109,8 @@ _SMALL = {
     "adam_beta1": 0.9, "adam_beta2": 0.99, "use_ema": True, "ema_decay": 0.999, "ema_warmup": True, "precision": "auto",
     "save_interval": 1000, "eval_interval": 500, "log_interval": 50, "balance": 0.7,
 }  # fmt: skip
-BASE_PRESETS = {"published": {}, "small": {**_SMALL, "num_layers": 8, "num_steps": 12_000}}
-REFINE_PRESETS = {"published": {}, "small": {**_SMALL, "num_layers": 4, "num_steps": 8000}}
+BASE_PRESETS = {"published": {}, "small": {**_SMALL, "num_layers": 7, "num_steps": 12_000}}
+REFINE_PRESETS = {"published": {}, "small": {**_SMALL, "num_layers": 3, "num_steps": 8000}}
 ALIASES = {  # the published scripts' name -> ours
     "dataname": "dataset", "total_iter": "num_steps", "warm_up_iter": "warmup_steps", "lr_scheduler": "milestones",
     "embed_dim_gpt": "latent_dim", "n_head_gpt": "num_heads", "drop_out_rate": "dropout", "pkeep": "keep_prob",

@@ -1,5 +1,5 @@
-"""Text to motion over pose codes: a base transformer says the pose of one token after another, a refine transformer adds the ids of
-the tokenizer's codebooks. CoMo (arXiv 2403.13900) and PGR2M (arXiv 2512.22464).
+"""Text to motion over pose codes: a base transformer says the pose of one token after another, a refine transformer adds the ids
+of the tokenizer's codebooks. CoMo (arXiv 2403.13900) and PGR2M (arXiv 2512.22464).
 
 Keywords belong to motions of the published data; a text alone has none, and their slots hold what the configuration says.
 """
@@ -69,8 +69,8 @@ class OverPoses(OverTokens):
         if KEYWORDS in batch.text_features and slots:
             given = batch.text_features[KEYWORDS].to(keywords).unflatten(1, (slots, ALTERNATIVES))  # (B, slots, 3, D)
             if given.shape[-1] != text.pooled.shape[-1]:
-                raise ValueError(f"keywords are features of {given.shape[-1]} channels, those that {config.text_encoder} makes of "
-                                 f"texts have {text.pooled.shape[-1]}: take the encoder that made them")  # fmt: skip
+                raise ValueError(f"keywords are features of {given.shape[-1]} channels, those that {config.text_encoder} makes "
+                                 f"of texts have {text.pooled.shape[-1]}: take the encoder that made them")  # fmt: skip
             keywords = given.take_along_dim(which[..., None, None], dim=2)[:, :, 0]
         if self.networks.training:
             keywords = keywords * kept_keywords(chances[:, 1:] < chances[:, :1], config.keyword_drop)[..., None]
@@ -97,6 +97,9 @@ class PoseTextTransformer(OverPoses):
     @property
     def transformer(self) -> PoseTransformer:
         return self.networks["transformer"]
+
+    def told(self, x: Tensor, keep: Tensor) -> Tensor:
+        return self.tokenizer.pose_ids(x, keep)
 
     def loss(self, batch: Batch, draws: Draws) -> Learnt:
         """Binary cross entropy of all bits of every token, the one that ends a motion among them."""
@@ -135,7 +138,7 @@ class PoseTextTransformer(OverPoses):
 
     def decode_tokens(self, condition: Tensor, decoding: Decoding, requests: Sequence[Request], shortest: Tensor,
                       longest: Tensor) -> list[Tensor]:  # fmt: skip
-        """Pose codes [(N, 70)] under conditions (B, S, D), of `shortest` to `longest` (B,) tokens: ends of its own lie between."""
+        """Pose codes [(N, 70)] under conditions (B, S, D), of `shortest` to `longest` (B,) tokens: its own end lies between."""
         first, past = self.transformer.first(condition)
         made = decode_poses(first, advancing(self.transformer, past), group_sizes(), shortest, longest, self.sampling(decoding),
                             noise_of(requests, self.device))  # fmt: skip
@@ -184,13 +187,13 @@ class PoseTextRefiner(OverPoses):
     def generate(self, requests: Sequence[Request], decoding: Decoding = OWN) -> list[Tensor]:
         """Features [(frames, D)] in their units. Raises as `PoseTextTransformer.generate`."""
         poses = self.base.make_ids(requests, decoding)
-        ids = self.refine(poses, [text_of(request) for request in requests], decoding, requests)
+        ids = self.refine(poses, requests, decoding)
         return [row[: request.frames] for row, request in zip(self.tokenizer.decode(ids), requests, strict=True)]
 
     @torch.no_grad()
-    def refine(self, poses: Sequence[Tensor], texts: Sequence[str], decoding: Decoding, requests: Sequence[Request]) -> list[Tensor]:
-        """Ids [(N, 70 + Q)] of poses [(N, 70)] that texts describe; requests: of whose seeds the draws are."""
-        condition = self.eval().conditions(texts)
+    def refine(self, poses: Sequence[Tensor], requests: Sequence[Request], decoding: Decoding = OWN) -> list[Tensor]:
+        """Ids [(N, 70 + Q)] of poses [(N, 70)], by the text and with the seed of each request."""
+        condition = self.eval().conditions([text_of(request) for request in requests])
         padded = pad_sequence([each.to(self.device) for each in poses], batch_first=True, padding_value=NONE)  # (B, N, 70)
         made = add_residuals(self.transformer, padded, condition, self.sampling(decoding),
                              noise_of(requests, self.device, RESIDUAL))  # fmt: skip

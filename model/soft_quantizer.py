@@ -41,8 +41,8 @@ class Chosen:
 
 @dataclass(frozen=True)
 class SoftQuantised(Quantised):
-    """`Quantised`, of which nothing is summed over samples; its commitment is the loss of the codebooks, beside it the entropies of
-    a choice and of all choices.
+    """`Quantised`, of which nothing is summed over samples; its commitment is the loss of the codebooks, beside it the entropies
+    of a choice and of all choices.
     """
 
     sample_entropy: Tensor
@@ -112,7 +112,8 @@ class SoftCodebooks(nn.Module):
         codes.copy_(tiled(all_rows(rows_of_samples(x, real).flatten(0, 1)), len(codes), noise)[: len(codes)])
         self.started[number] = True
 
-    def forward(self, x: Tensor, keep: Tensor | None = None, used: int | None = None, noise: Noise = torch.randn) -> SoftQuantised:
+    def forward(self, x: Tensor, keep: Tensor | None = None, used: int | None = None,
+                noise: Noise = torch.randn) -> SoftQuantised:  # fmt: skip
         """Latents x (B, N, C) by the first `used` codebooks; keep (B, N) is True at real ones. noise: of repeated latents, at
         which a codebook begins in training.
 

@@ -209,8 +209,10 @@ def test_the_three_are_trained_on_one_another_and_resume_exactly(options, tmp_pa
     train_tokenizer(again)
     assert equal(tmp_path / "poses", tmp_path / "again")
 
-    course = {"dataset": options.dataset, "num_steps": 4, "batch_size": 4, "latent_dim": 16, "ff_size": 16, "num_layers": 2,
-              "num_heads": 2, "log_interval": 1, "save_interval": 2, "eval_interval": 2, "keep_last": 0, "device": "cpu"}  # fmt: skip
+    course = {
+        "dataset": options.dataset, "num_steps": 4, "batch_size": 4, "latent_dim": 16, "ff_size": 16, "num_layers": 2,
+        "num_heads": 2, "log_interval": 1, "save_interval": 2, "eval_interval": 2, "keep_last": 0, "device": "cpu",
+    }  # fmt: skip
     base = BaseTransOptions(save_dir=str(tmp_path / "base"), tokenizer=str(tmp_path / "poses"), **course)
     train_base(base)
     again = replace(base, save_dir=str(tmp_path / "base_again"))
@@ -253,7 +255,7 @@ def test_what_comes_back_is_judged_beside_what_went_in(options, tmp_path, pool_d
     assert next(iter(found.rows)) == REAL and found.rows[TOLD]["fid"].mean > found.rows[REAL]["fid"].mean
 
 
-# ------------------------------------------------------------------------------------------------------------------------ published
+# ---------------------------------------------------------------------------------------------------------------------- published
 
 
 @pytest.fixture

@@ -45,7 +45,8 @@ def token_recipe(
 ) -> Recipe:  # fmt: skip
     """How a transformer of the kind that its configuration says is trained on the tokens of its parts.
 
-    What these and the data decide is filled in here. prepare: what is done to a batch before its texts are read. ValueError or OSError, in a user's words, for what cannot be trained.
+    What these and the data decide is filled in here. prepare: what is done to a batch before its texts are read. ValueError or
+    OSError, in a user's words, for what cannot be trained.
     """
     kind, parts = KINDS[type(config)], kept_parts(parts, training)
     sized = partial(for_parts, parts=parts, corpus=corpus)

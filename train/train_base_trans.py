@@ -29,8 +29,8 @@ class BaseTransOptions(PoseTransformerConfig, DrawingOptions, GeneratorOptions):
     tokenizer: str
     """Checkpoint of train.train_pg_tokenizer, whose pose codes are made."""
     keywords_folder: str = ""
-    """Folder of NAME.npy with features of each motion's keywords, as CoMo and PGR2M publish them; without it their slots hold what
-    --keywords says."""
+    """Folder of NAME.npy with features of each motion's keywords, as CoMo and PGR2M publish them; without it their slots hold
+    what --keywords says."""
 
     def __post_init__(self) -> None:
         GeneratorOptions.__post_init__(self)

@@ -1,5 +1,5 @@
-"""python -m train.train_refine_trans --save_dir save/refine --dataset NAME --base save/base: PGR2M's refine transformer, which adds
-the ids of the tokenizer's codebooks to the poses that the base makes.
+"""python -m train.train_refine_trans --save_dir save/refine --dataset NAME --base save/base: PGR2M's refine transformer, which
+adds the ids of the tokenizer's codebooks to the poses that the base makes.
 """
 
 from dataclasses import dataclass
@@ -30,8 +30,8 @@ class RefineTransOptions(PoseRefinerConfig, DrawingOptions, GeneratorOptions):
     base: str
     """Checkpoint of train.train_base_trans, whose poses are refined; its tokenizer lies in it."""
     keywords_folder: str = ""
-    """Folder of NAME.npy with features of each motion's keywords, as CoMo and PGR2M publish them; without it their slots hold what
-    --keywords says."""
+    """Folder of NAME.npy with features of each motion's keywords, as CoMo and PGR2M publish them; without it their slots hold
+    what --keywords says."""
 
     def __post_init__(self) -> None:
         GeneratorOptions.__post_init__(self)

@@ -26,7 +26,8 @@ COMMANDS = {VQVAE: "train.train_vq", PGTokenizer: "train.train_pg_tokenizer"}
 def vqvae_recipe(
     corpus: Corpus, config: TokenizerConfig, training: TrainOptions, window: int, balance: float, feature_bias: float
 ) -> Recipe:
-    """How a tokenizer of the kind that its configuration says is trained on windows of `window` frames, rare contents lifted by `balance`.
+    """How a tokenizer of the kind that its configuration says is trained on windows of `window` frames, rare contents lifted by
+    `balance`.
 
     feature_bias: what the std of root and contacts is divided by, twice, so that they count for less.
     """

@@ -5,7 +5,6 @@ folder or in folders of one. Weights do not show the number of heads; those of t
 """
 
 import re
-import re
 from pathlib import Path
 
 import torch
@@ -18,7 +17,7 @@ from model.official.weights import first_match, load_renamed
 from model.pgr2m import PGTokenizer
 from model.pgr2m_config import PGTokenizerConfig
 from model.pgr2m_networks import MOST_TOKENS, PoseRefiner, PoseTransformer
-from model.pgr2m_transformer_config import PoseRefinerConfig, PoseTransformerConfig
+from model.pgr2m_transformer_config import KEYWORD_SLOTS, PoseRefinerConfig, PoseTransformerConfig
 from model.pgr2m_transformers import PoseTextRefiner, PoseTextTransformer
 from model.registry import token_file
 from model.text_encoders import TextEncoder
@@ -202,7 +201,8 @@ def load_pg_base(path: Path, text_encoder: TextEncoder | None = None) -> PoseTex
     """The base transformer of PGR2M or CoMo, with the tokenizer beside it. FileError says what is wrong or absent."""
     state, file = read_kind(path, "pg_base")
     tokenizer = load_pg_tokenizer(tokenizer_place(path, file))
-    keywords = len(state["trans_base.pos_embedding.weight"]) - 1 - MOST_TOKENS if "trans_base.pos_embedding.weight" in state else 11
+    places = state.get("trans_base.pos_embedding.weight")  # of condition and tokens
+    keywords = KEYWORD_SLOTS if places is None else len(places) - 1 - MOST_TOKENS
     try:
         config = PoseTransformerConfig(**sizes_of(state, "pg_base", str(file)), num_keywords=keywords,
                                        features=tokenizer.features, dataset=dataset_of(tokenizer))  # fmt: skip

@@ -45,7 +45,8 @@ def base_as_published(network: PoseTransformer) -> dict[str, Tensor]:
     block, dim = network.positions.shape
     mask = torch.ones(block, block).tril()[None, None]
     masks = {f"{name.removesuffix('key.weight')}mask": mask for name in found if name.endswith("attn.key.weight")}
-    tables = {"trans_base.pos_embedding.weight": torch.zeros(block, dim), "trans_base.pos_embed.embed": network.positions[:, None]}
+    tables = {"trans_base.pos_embedding.weight": torch.zeros(block, dim),
+              "trans_base.pos_embed.embed": network.positions[:, None]}  # fmt: skip
     return found | masks | tables
 
 
