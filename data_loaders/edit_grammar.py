@@ -16,14 +16,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from data_loaders.edit_times import ALWAYS, Span, take_span
 from data_loaders.pose_code_table import pose_code_table
 
 PACE, FURTHEST_PACE, MOST_REPEATS = 1.5, 8.0, 20
 LONGEST = 4000  # letters of all edits together
 FULLY = math.inf
-ENDS = 0.2  # of the clip is "the end", "the beginning"
-UNITS = {"s": "seconds", "sec": "seconds", "secs": "seconds", "second": "seconds", "seconds": "seconds", "frame": "frames",
-         "frames": "frames", "token": "tokens", "tokens": "tokens", "%": "share", "": ""}  # fmt: skip
 
 
 class Part(NamedTuple):
@@ -66,31 +64,6 @@ AMOUNTS = {"slightly": 0.5, "bit": 0.5, "little": 0.5, "somewhat": 0.5, "more": 
            "completely": FULLY, "entirely": FULLY, "together": FULLY, "straight": FULLY, "less": -1.0}  # fmt: skip
 FILLERS = frozenset("the a an my his her their its your of to it is are be and with please then put set make move bring reach push pull "
                     "hold keep take get place let him them both".split())  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Span:
-    """When: from start to stop in a unit, half open; None: from the first or to the last; below 0: from the end."""
-
-    start: float | None = None
-    stop: float | None = None
-    unit: str = "seconds"
-    words: str = ""
-
-    def tokens(self, count: int, fps: float, stride: int = 4) -> tuple[int, int]:
-        """Half-open range of the tokens whose first frames lie in it, of a clip of so many. ValueError where it is no part of it."""
-        total, frames = count * stride, {"seconds": fps, "frames": 1.0, "tokens": float(stride), "share": count * stride}[self.unit]
-        start, stop = (edge if value is None else value * frames + (total if value < 0 else 0)
-                       for value, edge in ((self.start, 0.0), (self.stop, float(total))))  # fmt: skip
-        said = f"{self.words!r}: the clip has {total / fps:g} seconds, {total} frames"
-        if start >= stop:
-            raise ValueError(f"{said}, and the time ends before it begins")
-        if start < 0 or start >= total or stop > total + stride + 1e-6:
-            raise ValueError(f"{said}; the time lies outside it")
-        return math.floor(start / stride + 1e-6), min(math.ceil(stop / stride - 1e-6), count)
-
-
-ALWAYS = Span()
 
 
 @dataclass(frozen=True)
@@ -178,7 +151,7 @@ def parse_edits(text: str) -> list[Edit]:
 
 def _parse(text: str) -> Edit:
     clause = _Clause(text, " ".join(text.lower().split()))
-    _take_span(clause)
+    clause.span, clause.rest = take_span(clause.rest)
     if (whole := _of_the_whole(clause)) is not None:
         return whole
     if (code := _named_code(clause)) is not None:
@@ -204,61 +177,6 @@ def _parse(text: str) -> Edit:
         amount = max(said, key=lambda each: abs(math.log(abs(each))), default=1.0)
     parts = _paired(parts, text) if attribute == "apart" else parts
     return Change(text, parts, attribute, sign, abs(amount), unit, bound, clause.span)
-
-
-# -------------------------------------------------------------------------------------------------------------------------- when
-
-_NUMBER = r"(?:(frames?|tokens?)\s+)?(\d+(?:\.\d+)?)\s*(seconds?|secs?|s|frames?|tokens?|%)?(?![\w.])"
-
-
-def _take_span(clause: _Clause) -> None:
-    """Takes the time out of the clause."""
-    rules = (
-        (rf"\b(?:between|from)\s+(?:the\s+)?{_NUMBER}\s*(?:and|to|until|till|-)\s*{_NUMBER}", _between),
-        (rf"\b(?:until|till|before|up to)\s+{_NUMBER}", lambda a: Span(None, _inclusive(a), _unit(a))),
-        (rf"\b(?:after|from|since|starting at)\s+{_NUMBER}(?:\s+on(?:wards?)?\b)?", lambda a: Span(a[1], None, _unit(a))),
-        (rf"\b(?:in|for|during|over)\s+the\s+first\s+{_NUMBER}", lambda a: Span(None, a[1], _unit(a))),
-        (rf"\b(?:in|for|during|over)\s+the\s+last\s+{_NUMBER}", lambda a: Span(-a[1], None, _unit(a))),
-        (r"\b(?:in|for|during|over)\s+the\s+first\s+(second|token)\b", lambda a: Span(None, 1.0, f"{a[0]}s")),
-        (r"\b(?:in|for|during|over)\s+the\s+last\s+(second|token)\b", lambda a: Span(-1.0, None, f"{a[0]}s")),
-        (r"\b(?:at|near|towards)\s+the\s+end\b", lambda a: Span(-ENDS, None, "share")),
-        (r"\b(?:at|near)\s+the\s+(?:start|beginning)\b", lambda a: Span(None, ENDS, "share")),
-        (rf"\bat\s+{_NUMBER}", lambda a: Span(a[1], a[1] + (1.0 if _unit(a) in ("frames", "tokens") else 0.2), _unit(a))),
-        (r"\b(?:throughout|always|all the time|the whole time)\b", lambda a: ALWAYS),
-    )
-    for pattern, made in rules:
-        if found := re.search(pattern, clause.rest):
-            groups = found.groups()
-            numbers = [groups[k : k + 3] for k in range(0, len(groups), 3)] if len(groups) >= 3 else [groups]
-            read = [_read(*each) if len(each) == 3 else each for each in numbers]
-            span = made(*read)
-            clause.span = span if span is ALWAYS else Span(span.start, span.stop, span.unit, found[0])
-            clause.rest = clause.rest.replace(found[0], " ", 1)
-            return
-
-
-def _read(before: str | None, number: str, after: str | None) -> tuple[str, float]:
-    """(unit, number); a share is of one."""
-    unit = UNITS[before or after or ""]
-    return unit, float(number) / (100 if unit == "share" else 1)
-
-
-def _unit(number: tuple[str, float]) -> str:
-    return number[0] or "seconds"
-
-
-def _inclusive(number: tuple[str, float]) -> float:
-    """The end of a frame or token that is named belongs to it."""
-    return number[1] + (number[0] in ("frames", "tokens"))
-
-
-def _between(first: tuple[str, float], last: tuple[str, float]) -> Span:
-    units = {unit for unit, _ in (first, last) if unit}
-    if len(units) > 1:
-        raise ValueError(f"a time from {' to '.join(sorted(units))}: give both in one unit")
-    unit = next(iter(units), "seconds")
-    scale = [100.0 if unit == "share" and not own else 1.0 for own, _ in (first, last)]
-    return Span(first[1] / scale[0], _inclusive((unit, last[1] / scale[1])), unit)
 
 
 # -------------------------------------------------------------------------------------------------------------------------- what
@@ -377,9 +295,8 @@ def _require_known(text: str, words: Iterable[str]) -> None:
             raise ValueError(f"{text!r}: no code says so{_near(_bare(text), worded)}")
         named = [*WAYS, *(name for names in FAMILIES.values() for name in names), *PLURALS.values(), "slower", "faster", "mirror",
                  "repeat", "keep"]  # fmt: skip
-        near = _near(wrong, named)
-        hint = near or f"; parts are {_parts_there_are()}; changes {', '.join(sorted({way for way, _ in WAYS.values()}))}"
-        raise ValueError(f"{text!r}: {wrong[:40]!r} is not understood{hint}")
+        raise ValueError(f"{text!r}: {wrong[:40]!r} is not understood{_near(wrong, named)}; parts are {_parts_there_are()}; "
+                         f"changes {', '.join(sorted({way for way, _ in WAYS.values()}))}")  # fmt: skip
 
 
 def _near(wrong: str, known: Iterable[str]) -> str:

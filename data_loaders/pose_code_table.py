@@ -15,6 +15,8 @@ from protos.reading import read_json
 TABLE = Path(__file__).with_name("pose_code_table.json")
 KINDS = ("angle", "distance", "relX", "relY", "relZ", "relV", "ground")  # in the order of the codes
 TURNED = ("relX", "relZ")  # read after the half turn: of the opposite sign to the joints' own axes
+STRIDE = 4  # frames of a token
+RATES = {"humanml": 20.0, "kit": 12.5}  # frames a second of the motions that the published models read
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from data_loaders.corpus import Motion
 from data_loaders.motion_words import SHORTEST, Event, runs
-from data_loaders.pose_code_table import KINDS, Group, pose_code_table
-from data_loaders.pose_codes import RATES, STRIDE, indices_from_codes, motion_codes, pose_codes
+from data_loaders.pose_code_table import KINDS, RATES, STRIDE, Group, pose_code_table
+from data_loaders.pose_codes import indices_from_codes, motion_codes, pose_codes
 from data_loaders.skeleton import ALIASES, load_skeleton
 
 FINE = 3  # bins of an angle that are one phrase: 30 degrees

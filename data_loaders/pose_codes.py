@@ -15,11 +15,9 @@ from torch import Tensor
 
 from data_loaders.corpus import Motion
 from data_loaders.motion_semantics import body_axes
-from data_loaders.pose_code_table import KINDS, pose_code_table
+from data_loaders.pose_code_table import KINDS, RATES, STRIDE, pose_code_table
 from data_loaders.skeleton import ALIASES
 
-STRIDE = 4  # frames of a token
-RATES = {"humanml": 20.0, "kit": 12.5}  # frames a second of the motions that the published models read
 HAND = 0.1367  # metres from the wrist to the root of the middle finger
 SHORTEST = 1e-12  # metres, below which a direction is not known
 MIDDLE_FINGERS = (26, 41)  # of SMPL-H's 52 joints
@@ -83,7 +81,8 @@ def extended_joints(joints: Tensor | np.ndarray) -> Tensor:
 
 
 def _of_kit(joints: Tensor) -> Tensor:
-    """KIT's joints (..., 21, 3) in the places of the 22. Collars and head, which it lacks, lie in the origin, as published."""
+    """KIT's joints (..., 21, 3) in the places of the 22, as published: collars and head, which it lacks, lie in the origin, ankles are
+    the middles of the feet, and its left arm is in the place of the right."""
     order = torch.tensor(pose_code_table().file.kit_joints, device=joints.device)
     return joints.index_select(-2, order.clamp_min(0)) * (order >= 0).to(joints.dtype)[:, None]
 

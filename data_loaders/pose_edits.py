@@ -1,11 +1,8 @@
-"""Edits of pose codes: what each edit of the grammar (data_loaders/edit_grammar.py) does to which groups, and how it is applied.
+"""Edits of pose codes, applied: those of the grammar (data_loaders/edit_grammar.py) and the replies of a language model.
 
-A motion is numbers (N, 70) of the codes that its tokens have, or codes (N, 392). An edit of a part moves a few groups by steps of
-their bins, or sets them; every token keeps exactly one code of each group. The arm's and leg's groups are given of the left side,
-those of the right are their mirror image. Which groups and steps is ours; the published way has a language model say it (`Reply`).
+A motion is numbers (N, 70) of the codes that its tokens have, or codes (N, 392); every token keeps exactly one code of each group.
 """
 
-import math
 from collections.abc import Sequence
 from itertools import groupby
 from typing import NamedTuple
@@ -14,49 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data_loaders.edit_grammar import FULLY, Change, Edit, Keep, Mirror, Pace, Part, Put, Repeat
-from data_loaders.pose_code_table import Group, pose_code_table
-from data_loaders.pose_codes import RATES, STRIDE, codes_from_indices, indices_from_codes, mirrored_indices
+from data_loaders.edit_grammar import Change, Edit, Keep, Mirror, Pace, Put, Repeat
+from data_loaders.pose_code_table import RATES, pose_code_table
+from data_loaders.pose_codes import codes_from_indices, indices_from_codes, mirrored_indices
+from data_loaders.pose_moves import ELBOWS, HANDS, KNEES, Move, kept_groups, moved_joints, moves_of, tokens_of
 
-TIGHTEST = 3  # bin of an angle as far as a limb bends: 30 to 40 degrees
-HANDS, FEET, KNEES, ELBOWS = (f"distance left_{joint} right_{joint}" for joint in ("hand", "foot", "knee", "elbow"))
-
-# (part, attribute): groups and by how many bins they move for a clear difference; what the edit is about stands first.
-MOVES: dict[tuple[str, str], tuple[tuple[str, float], ...]] = {
-    ("arm", "height"): (
-        ("relY left_hand left_shoulder", 1), ("relY left_wrist neck", 1), ("relY left_hand left_hip", 1),
-        ("relY left_hand right_hand", 1), ("relY left_elbow right_elbow", 1),
-        ("distance left_hand left_knee", 2), ("distance left_hand right_knee", 2),
-        ("distance left_hand left_foot", 2), ("distance left_hand right_foot", 2),
-    ),
-    ("arm", "bend"): (("angle left_elbow", -4), ("distance left_hand left_shoulder", -1)),
-    ("arm", "forward"): (("relZ left_hand torso", -1), ("relZ left_hand right_hand", -1)),
-    ("arm", "outward"): (("relX left_hand left_shoulder", -1), ("relX left_hand right_hand", -1), (HANDS, 2), (ELBOWS, 1)),
-    ("elbow", "height"): (("relY left_elbow right_elbow", 1), ("relV left_shoulder left_elbow", 1)),
-    ("elbow", "bend"): (("angle left_elbow", -4), ("distance left_hand left_shoulder", -1)),
-    ("elbow", "forward"): (("relZ left_elbow right_elbow", -1),),
-    ("leg", "height"): (
-        ("relY left_hip left_knee", -1), ("relV left_hip left_knee", 1), ("relY left_knee right_knee", 1),
-        ("relY left_foot left_hip", 1), ("ground left_foot", 1), ("ground left_knee", 1),
-    ),
-    ("leg", "bend"): (("angle left_knee", -4),),
-    ("leg", "forward"): (("relZ left_foot torso", -1), ("relZ left_knee right_knee", -1)),
-    ("leg", "outward"): (("relX left_foot left_hip", -1), (FEET, 2), (KNEES, 1)),
-    ("hands", "apart"): ((HANDS, 2),), ("elbows", "apart"): ((ELBOWS, 2),), ("arms", "apart"): ((HANDS, 2), (ELBOWS, 2)),
-    ("feet", "apart"): ((FEET, 2),), ("knees", "apart"): ((KNEES, 2),), ("legs", "apart"): ((FEET, 2), (KNEES, 1)),
-    ("body", "forward"): (("relZ neck pelvis", -1), ("relV pelvis neck", 1)),
-    ("body", "backward"): (("relZ neck pelvis", 1), ("relV pelvis neck", 1)),
-    ("body", "leftward"): (("relX neck pelvis", -1), ("relV pelvis neck", 1)),
-    ("body", "rightward"): (("relX neck pelvis", 1), ("relV pelvis neck", 1)),
-    ("body", "bend"): (("relZ neck pelvis", -1), ("relV pelvis neck", 1)),
-    ("body", "height"): (
-        ("angle left_knee", 4), ("angle right_knee", 4), ("relV left_hip left_knee", -1), ("relV right_hip right_knee", -1),
-        ("relY left_hip left_knee", 1), ("relY right_hip right_knee", 1),
-    ),
-}  # fmt: skip
-OPPOSITES = {("body", "forward"): "backward", ("body", "leftward"): "rightward"}  # that are not the same groups the other way
-JOINTS = {"arm": ("elbow", "wrist"), "elbow": ("elbow", "wrist"), "leg": ("knee", "ankle", "foot")}
-BOTH = {"hands": "arm", "elbows": "arm", "arms": "arm", "feet": "leg", "knees": "leg", "legs": "leg"}
 SAME_PAIRS = (  # a distance, and what else is told of its two joints, more than 0.15 m along an axis
     (HANDS, "relX left_hand right_hand", "relY left_hand right_hand", "relZ left_hand right_hand"),
     (ELBOWS, "relY left_elbow right_elbow", "relZ left_elbow right_elbow"),
@@ -65,19 +24,6 @@ SAME_PAIRS = (  # a distance, and what else is told of its two joints, more than
       for side in ("left", "right")),
 )  # fmt: skip
 LEAST_BIN = (0, 1, 2, 2)  # of a distance by along how many axes it is more than 0.15 m
-
-
-class Move(NamedTuple):
-    """What becomes of a group in tokens from start to stop: its bin moves by `value` ('by'), or is brought to it ('to', 'at least',
-    'at most'). main: the edit is about it, others follow."""
-
-    edit: Edit
-    group: Group
-    how: str
-    value: int
-    start: int
-    stop: int
-    main: bool
 
 
 class Edited(NamedTuple):
@@ -90,98 +36,6 @@ class Edited(NamedTuple):
     joints: frozenset[str]
 
 
-# -------------------------------------------------------------------------------------------------------------------------- plans
-
-
-def moves_of(edit: Change | Put, tokens: int, fps: float) -> list[Move]:
-    """What an edit does to groups of a clip of so many tokens. ValueError for an attribute that a part has not, naming those it has,
-    and for a time outside the clip."""
-    start, stop = _tokens(edit, tokens, fps)
-    table = pose_code_table()
-    if isinstance(edit, Put):
-        group = table.groups[table.group_of[edit.code]]
-        return [Move(edit, group, "to", edit.code - group.first, start, stop, True)]
-    steps: dict[int, float] = {}
-    mains: set[int] = set()
-    for part in edit.parts:
-        weights = _weights(edit, part)
-        mains |= {weights[0][0], table.reflections[weights[0][0]].group} & {number for number, _ in weights}
-        for number, weight in weights:
-            steps[number] = steps.get(number, 0.0) + weight  # what lies between two sides moves by both, or by neither
-    if edit.bound:
-        return [_to(edit, table.groups[number], start, stop) for number in sorted(mains)]
-    found = [_by(edit, table.groups[number], weight, start, stop, number in mains) for number, weight in steps.items() if weight]
-    return [move for move in found if move.how != "by" or move.value]
-
-
-def _tokens(edit: Edit, tokens: int, fps: float) -> tuple[int, int]:
-    try:
-        return edit.span.tokens(tokens, fps, STRIDE)
-    except ValueError as error:
-        raise ValueError(f"{edit.text!r}: {error}") from None
-
-
-def _weights(edit: Change, part: Part) -> list[tuple[int, float]]:
-    """Groups by number, and by how many bins each moves, of a part; the sign of the edit counted."""
-    attribute, sign = edit.attribute, edit.sign
-    if attribute == "leftward" and part.side:
-        attribute, sign = "outward", sign if part.side == "left" else -sign
-    if sign < 0 and (part.family, attribute) in OPPOSITES:
-        attribute, sign = OPPOSITES[part.family, attribute], 1
-    moves = MOVES.get((part.family, attribute))
-    if moves is None:
-        known = ", ".join(sorted(own for family, own in MOVES if family == part.family))
-        raise ValueError(f"{edit.text!r}: of {part.name} there is no {attribute}; there is {known}")
-    table = pose_code_table()
-    found = []
-    for key, weight in moves:
-        number = table.by_key[key].number
-        if part.side == "right":
-            other = table.reflections[number]
-            number, weight = other.group, -weight if other.reverse else weight
-        found.append((number, sign * weight))
-    return found
-
-
-def _by(edit: Change, group: Group, weight: float, start: int, stop: int, main: bool) -> Move:
-    """A step, or as far as it goes."""
-    many, sign = group.bins > 3, int(math.copysign(1, weight))
-    if edit.amount == FULLY and not edit.unit and (main or not many):
-        lowest = TIGHTEST if group.kind.name == "angle" else 0
-        return Move(edit, group, "to", lowest if sign < 0 else group.bins - 1, start, stop, main)
-    if edit.unit == "steps":
-        steps = round(edit.amount)
-    elif (edit.unit, group.kind.name) in (("degrees", "angle"), ("cm", "distance")):
-        steps = round(edit.amount / 10)
-    else:
-        amount = 1.0 if edit.unit else min(edit.amount, 2.0)
-        steps = max(1, round(abs(weight) * amount))
-    return Move(edit, group, "by", sign * steps, start, stop, main)
-
-
-def _to(edit: Change, group: Group, start: int, stop: int) -> Move:
-    """The bin of a value in degrees or cm."""
-    kind = {"degrees": "angle", "cm": "distance"}[edit.unit]
-    if group.kind.name != kind:
-        raise ValueError(f"{edit.text!r}: {group.key} is not told in {edit.unit}")
-    value = edit.amount / (100 if kind == "distance" else 1)
-    return Move(edit, group, edit.bound, sum(value > bound + 1e-9 for bound in group.kind.thresholds), start, stop, True)
-
-
-def kept_groups(parts: Sequence[Part]) -> set[int]:
-    """Groups that tell of these parts and of no other limb."""
-    kept = {(("leg" if part.family == "leg" else "arm" if part.family in ("arm", "elbow") else "body"), part.side) for part in parts}
-    if any(part.name == "upper body" for part in parts):
-        kept |= {("arm", "left"), ("arm", "right")}
-    found = set()
-    for group in pose_code_table().groups:
-        limbs = {(limb, joint.partition("_")[0]) for joint in group.joints for limb, names in JOINTS.items()
-                 if limb != "elbow" and joint.partition("_")[2] in (*names, *(("hand",) if limb == "arm" else ()))}  # fmt: skip
-        if (limbs or {("body", "")}) <= kept:
-            found.add(group.number)
-    return found
-
-
 def _require_no_contradiction(moves: Sequence[Move], keeps: Sequence[tuple[Keep, set[int], int, int]]) -> None:
     """ValueError, naming both, where two edits ask opposite things of the same group at the same time."""
     for k, one in enumerate(moves):
@@ -189,6 +43,9 @@ def _require_no_contradiction(moves: Sequence[Move], keeps: Sequence[tuple[Keep,
             if other.edit is one.edit or other.group != one.group or not (one.main and other.main) or not _meet(one, other):
                 continue
             opposite = one.how == other.how == "by" and one.value * other.value < 0
+            a, b = one.edit, other.edit
+            if isinstance(a, Change) and isinstance(b, Change) and not (a.bound or b.bound):
+                opposite |= a.attribute == b.attribute and a.sign != b.sign
             if opposite or (one.how == other.how == "to" and one.value != other.value):
                 raise ValueError(f"{other.edit.text!r} and {one.edit.text!r} contradict each other: {one.group.key}")
         for keep, groups, start, stop in keeps:
@@ -214,7 +71,7 @@ def apply_edits(codes: Tensor | np.ndarray, edits: Sequence[Edit], fps: float = 
     if given.ndim != 2 or not len(given):
         raise ValueError(f"codes of shape {tuple(torch.as_tensor(codes).shape)}, expected (tokens, {pose_code_table().width})")
     count, indices, touched = len(given), given.clone(), torch.zeros_like(given, dtype=torch.bool)
-    keeps = [(edit, kept_groups(edit.parts), *_tokens(edit, count, fps)) for edit in edits if isinstance(edit, Keep)]
+    keeps = [(edit, kept_groups(edit.parts), *tokens_of(edit, count, fps)) for edit in edits if isinstance(edit, Keep)]
     planned = [(edit, moves_of(edit, count, fps) if isinstance(edit, Change | Put) else []) for edit in edits]
     _require_no_contradiction([move for _, moves in planned for move in moves], keeps)
     main = torch.zeros_like(touched)
@@ -224,7 +81,7 @@ def apply_edits(codes: Tensor | np.ndarray, edits: Sequence[Edit], fps: float = 
             touched[move.start : move.stop, move.group.number] = True
             main[move.start : move.stop, move.group.number] |= move.main
         if isinstance(edit, Mirror):
-            start, stop = _tokens(edit, count, fps)
+            start, stop = tokens_of(edit, count, fps)
             indices[start:stop] = mirrored_indices(indices[start:stop])
             touched[start:stop] = True
     if consistent:
@@ -262,8 +119,10 @@ def _reconcile(indices: Tensor, touched: Tensor, main: Tensor) -> None:
         asked = apart & main[:, numbers[1:]]
         both = wrong & main[:, distance.number] & (asked.sum(-1) > 0)
         if both.any():
-            raise ValueError(f"{' and '.join(keys)} contradict each other in token {int(both.nonzero()[0])}: "
-                             "joints that are so close cannot be so placed")  # fmt: skip
+            token = int(both.nonzero()[0])
+            said = [table.words(int(indices[token, each.number])) for each in places if main[token, each.number]]
+            raise ValueError(f"{table.words(int(indices[token, distance.number]))!r} and {' and '.join(map(repr, said))} contradict "
+                             f"each other in token {token}")  # fmt: skip
         nearer, further = wrong & main[:, distance.number], wrong & ~main[:, distance.number]
         for each in places:
             indices[nearer, each.number] = each.first + 1
@@ -278,7 +137,7 @@ def _paced(edits: Sequence[Edit], count: int, fps: float) -> Tensor:
     for edit in edits:
         if not isinstance(edit, Pace | Repeat):
             continue
-        start, stop = _tokens(edit, count, fps)
+        start, stop = tokens_of(edit, count, fps)
         made: list[int] = []
         for within, run in groupby(order, key=lambda token, start=start, stop=stop: start <= token < stop):
             block = list(run)
@@ -290,25 +149,6 @@ def _paced(edits: Sequence[Edit], count: int, fps: float) -> Tensor:
             made += block
         order = made
     return torch.tensor(order)
-
-
-def moved_joints(edits: Sequence[Edit]) -> frozenset[str]:
-    """Joints, by name, that edits ask to move: all where they mirror, lean or crouch, none where they only pace or repeat."""
-    everything = frozenset(pose_code_table().file.joints[:22])
-    found: set[str] = set()
-    for edit in edits:
-        if isinstance(edit, Mirror) or (isinstance(edit, Change) and any(part.family == "body" for part in edit.parts)):
-            return everything
-        if isinstance(edit, Change):
-            for part in edit.parts:
-                sides = (part.side,) if part.side else ("left", "right")
-                found |= {f"{side}_{joint}" for side in sides for joint in JOINTS[BOTH.get(part.family, part.family)]}
-        elif isinstance(edit, Put):
-            table = pose_code_table()
-            joints = [joint.replace("hand", "wrist") for joint in table.groups[table.group_of[edit.code]].joints]
-            found |= {*joints, *(f"{side}_{joint}" for side in ("left", "right") for limb in ("arm", "leg") for joint in JOINTS[limb]
-                                 if any(each.startswith(side) and each.partition("_")[2] in JOINTS[limb] for each in joints))}  # fmt: skip
-    return frozenset(found) & everything
 
 
 # ------------------------------------------------------------------------------------------------------- as a language model replies

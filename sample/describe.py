@@ -39,8 +39,8 @@ def run(options: DescribeOptions) -> None:
     from data_loaders.corpus import Motion
     from data_loaders.motion_features import read_people
     from data_loaders.motion_words import FPS, describe, timeline
+    from data_loaders.pose_code_table import RATES
     from data_loaders.pose_code_words import describe_codes
-    from data_loaders.pose_codes import RATES
     from data_loaders.skeleton import load_skeleton
     from protos.files import encode_json, write_atomically
     from protos.outputs import require_new

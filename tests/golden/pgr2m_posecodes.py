@@ -5,11 +5,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from data_loaders.pose_code_table import TURNED, Group, pose_code_table
+from data_loaders.pose_code_table import STRIDE, TURNED, Group, pose_code_table
 from data_loaders.pose_codes import (
     HAND,
     SHORTEST,
-    STRIDE,
     codes_from_values,
     every_token,
     extended_joints,
