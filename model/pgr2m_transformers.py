@@ -4,6 +4,7 @@ of the tokenizer's codebooks. CoMo (arXiv 2403.13900) and PGR2M (arXiv 2512.2246
 Keywords belong to motions of the published data; a text alone has none, and their slots hold what the configuration says.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
@@ -30,6 +31,8 @@ from model.text_encoders import EncodesTexts, TextFeatures
 from model.token_transformers import IGNORED, RESIDUAL, OverTokens, cross_entropy, noise_of, text_of
 from protos.randomness import rand, randint, randn
 
+log = logging.getLogger(__name__)
+UNHEEDED = ("guidance_scale", "sampling_steps")  # of other ways to make motion, for which scripts may ask of all models
 KEYWORDS = "keywords"  # the role of what is read from a motion's file of keywords: (B, slots * alternatives, D)
 
 
@@ -129,7 +132,10 @@ class PoseTextTransformer(OverPoses):
     def make_ids(self, requests: Sequence[Request], decoding: Decoding) -> list[Tensor]:
         """Pose codes [(N, 70)] of what is asked for, in whole tokens: the model's own end is not heeded."""
         check_lengths([request.frames for request in requests], self.features, self.config.max_frames)
-        require_only(decoding, ("temperature", "top_k"), "this model says one pose after another and follows its text unguided")
+        require_only(decoding, ("temperature", "top_k", *UNHEEDED), "this model says one pose after another")
+        for name in UNHEEDED:
+            if getattr(decoding, name) not in (None, 1):
+                log.warning("%s is ignored: this model says one pose after another, and always follows its text", name)
         for request in requests:
             require_only(request, (), "this model does not take it")
         condition = self.eval().conditions([text_of(request) for request in requests])

@@ -155,7 +155,7 @@ def test_what_is_kept_of_earlier_tokens_changes_nothing():
 
 
 @pytest.mark.parametrize("make", [tiny_base, tiny_refiner])
-def test_a_motion_depends_on_its_own_request_alone(make):
+def test_a_motion_depends_on_its_own_request_alone(make, caplog):
     model = make()
     requests = [Request(WAVE, 40, 1), Request(WALK, 17, 2), Request(WAVE, 23, 3)]
     together = model.generate(requests)
@@ -166,8 +166,10 @@ def test_a_motion_depends_on_its_own_request_alone(make):
     likeliest = [model.generate([replace(requests[0], seed=seed)], Decoding(temperature=0.0))[0] for seed in (1, 9)]
     assert torch.allclose(*likeliest)
     assert len(motions_for(model, requests)[1].joints[0]) in (17, 18)
-    with pytest.raises(ValueError, match=r"guidance_scale: this model says one pose after another"):
-        model.generate(requests, Decoding(2.0))
+    unguided = [model.generate(requests, each)[0] for each in (Decoding(), Decoding(2.0, sampling_steps=3))]
+    assert torch.equal(*unguided) and "guidance_scale is ignored" in caplog.text
+    with pytest.raises(ValueError, match="sampler: this model says one pose after another"):
+        model.generate(requests, Decoding(sampler="ddim"))
     with pytest.raises(LengthError, match="1 to 196"):
         model.generate([replace(requests[0], frames=197)])
 
