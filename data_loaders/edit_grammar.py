@@ -1,9 +1,9 @@
 """Edits of a motion in plain words, read by rules: "raise the left arm higher between 2s and 4s; slower; keep the legs".
 
 Clauses stand between semicolons or line ends. One asks for
-- a part to change: raise, lift, lower, bend, straighten, spread, close, move ... forward, back, out, in, up, down; hands, feet, knees,
-  elbows together, closer, apart; lean forward, back, to the left; crouch, rise. How far: a bit, more, much, fully, less (the other
-  way), by 30 degrees, by 20 cm, by 2 steps, to 90 degrees, to at least 40 cm;
+- a part to change: raise, lift, lower, bend, straighten, spread, close, move ... forward, back, out, in, up, down; hands, feet,
+  knees, elbows together, closer, apart; lean forward, back, to the left; crouch, rise. How far: a bit, more, much, fully, less
+  (the other way), by 30 degrees, by 20 cm, by 2 steps, to 90 degrees, to at least 40 cm;
 - a code by its words or its published name: put the left hand above the left shoulder; set "L-elbow angle 3";
 - all of the motion: slower, faster (by 2), mirror, repeat (3 times), keep the legs.
 When: between 2s and 4s, from 2s to 4s, until 3s, after 3s, in the last second, at the end; seconds, frames (frame 40), tokens, %.
@@ -21,6 +21,7 @@ from data_loaders.pose_code_table import pose_code_table
 
 PACE, FURTHEST_PACE, MOST_REPEATS = 1.5, 8.0, 20
 LONGEST = 4000  # letters of all edits together
+MOST = 10_000  # of a number
 FULLY = math.inf
 
 
@@ -59,17 +60,25 @@ WAYS = {
 }  # fmt: skip
 OF_BODY = ("lean", "tilt", "bow", "crouch", "squat", "rise")  # need no part
 DEFAULTS = ("lean", "tilt")  # say forward unless another way is said
-AMOUNTS = {"slightly": 0.5, "bit": 0.5, "little": 0.5, "somewhat": 0.5, "more": 1.0, "further": 1.0, "farther": 1.0, "deeper": 1.0,
-           "deeply": 1.0, "even": 1.0, "much": 2.0, "lot": 2.0, "far": 2.0, "very": 2.0, "strongly": 2.0, "fully": FULLY,
-           "completely": FULLY, "entirely": FULLY, "together": FULLY, "straight": FULLY, "less": -1.0}  # fmt: skip
-FILLERS = frozenset("the a an my his her their its your of to it is are be and with please then put set make move bring reach push pull "
-                    "hold keep take get place let him them both".split())  # fmt: skip
+VERBS = ("raise", "lift", "drop", "lower", "bend", "flex", "fold", "straighten", "stretch", "extend", "unbend", "spread", "widen",
+         "open", "narrow", "join")  # begin an edit of their own
+AMOUNTS = {
+    **dict.fromkeys(("slightly", "bit", "little", "somewhat"), 0.5),
+    **dict.fromkeys(("much", "lot", "far", "very", "strongly"), 2.0),
+    **dict.fromkeys(("more", "further", "farther", "deeper", "deeply", "even"), 1.0), "less": -1.0,
+    **dict.fromkeys(("fully", "completely", "entirely", "together", "straight"), FULLY),
+}  # fmt: skip
+FILLERS = frozenset((
+    "the", "a", "an", "my", "his", "her", "their", "its", "your", "of", "to", "it", "is", "are", "be", "and", "with", "please",
+    "then", "put", "set", "make", "move", "bring", "reach", "push", "pull", "hold", "keep", "take", "get", "place", "let", "him",
+    "them", "both",
+))  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Change:
-    """More (1) or less (-1) of an attribute of parts, by an amount: 1 is a clear difference, FULLY as far as it goes; or by `amount`
-    of `unit` (steps, degrees, cm). bound: 'to' such a value, 'at least' or 'at most' it; '': by it."""
+    """More (1) or less (-1) of an attribute of parts, by an amount: 1 is a clear difference, FULLY as far as it goes; or by
+    `amount` of `unit` (steps, degrees, cm). bound: 'to' such a value, 'at least' or 'at most' it; '': by it."""
 
     text: str
     parts: tuple[Part, ...]
@@ -159,7 +168,9 @@ def _parse(text: str) -> Edit:
     amount, unit, bound = _take_amount(clause)
     _take_parts(clause)
     words = re.findall(r"[a-z]+", clause.rest)
-    ways = [WAYS[word] for word in words if word in WAYS and not (word in DEFAULTS and len({*words} & {*WAYS}) > 1)]
+    ways = _ways(words, clause.parts)
+    if words[:1] == ["keep"] and {*words} & {*VERBS}:
+        ways.append(("keep", 1))
     if words[:1] == ["keep"] and not ways:
         _require_known(text, words)
         return Keep(text, _some_parts(clause, words), clause.span)
@@ -168,8 +179,10 @@ def _parse(text: str) -> Edit:
         raise ValueError(f"{text!r} does not say what to do: {', '.join(sorted({way for way, _ in WAYS.values()}))}, "
                          "in words such as raise, bend, apart, forward")  # fmt: skip
     if len({*ways}) > 1:
-        raise ValueError(f"{text!r} asks for several changes at once, {' and '.join(sorted({way for way, _ in ways}))}: "
-                         "put a semicolon between them")  # fmt: skip
+        said = " and ".join(dict.fromkeys(word for word in words if word in WAYS or (word == "keep" and ("keep", 1) in ways)))
+        raise ValueError(f"{text!r} asks for several changes at once, {said}: put a semicolon between them")
+    if number := re.search(r"\d[\d.]*", clause.rest):
+        raise ValueError(f"{text!r}: what is {number[0][:20]}? Expected such as between 2s and 4s, by 30 degrees, to 90 degrees")
     (attribute, sign), parts = ways[0], _some_parts(clause, words)
     said = [AMOUNTS[word] for word in words if word in AMOUNTS and not (word == "together" and {*words} & {"closer", "nearer"})]
     sign = -sign if -1.0 in said else sign
@@ -179,6 +192,13 @@ def _parse(text: str) -> Edit:
     return Change(text, parts, attribute, sign, abs(amount), unit, bound, clause.span)
 
 
+def _ways(words: list[str], parts: list[Part]) -> list[tuple[str, int]]:
+    """What words ask for. To lean is forward, and to bend the trunk, unless another way is said."""
+    defaults = DEFAULTS + (("bend",) if parts and all(part.family == "body" for part in parts) else ())
+    said = [word for word in words if word in WAYS]
+    return [WAYS[word] for word in said if word not in defaults or all(other in defaults for other in said)]
+
+
 # -------------------------------------------------------------------------------------------------------------------------- what
 
 
@@ -186,8 +206,8 @@ def _of_the_whole(clause: _Clause) -> Edit | None:
     """slower, faster, mirror, repeat, where the clause is one of them."""
     rest = clause.rest.strip()
     number = r"(\d+(?:\.\d+)?)"
-    if found := re.fullmatch(rf"(?:play |make |do )?(?:it |this |the \w+ )?(?:much )?(slower|faster|slow down|speed up)(?: by)?(?: {number}(?: ?x| times)?)?"
-                             rf"|{number} ?(?:x|times) (slower|faster)", rest):  # fmt: skip
+    ask, pace = r"(?:play |make |do )?(?:it |this |the \w+ )?(?:much )?", r"(slower|faster|slow down|speed up)"
+    if found := re.fullmatch(rf"{ask}{pace}(?: by)?(?: {number}(?: ?x| times)?)?|{number} ?(?:x|times) {pace}", rest):
         factor = float(found[2] or found[3] or PACE)
         if not 1 < factor <= FURTHEST_PACE:
             raise ValueError(f"{clause.text!r}: {factor:g} times, expected more than 1, at most {FURTHEST_PACE:g}")
@@ -221,14 +241,16 @@ def _bare(text: str) -> str:
 
 def _take_amount(clause: _Clause) -> tuple[float, str, str]:
     """(amount, unit, bound) where numbers are said."""
-    pattern = r"\b(by|to)\s+(?:(at least|at most|about)\s+)?(\d+(?:\.\d+)?)\s*(degrees?|deg|°|cm|centimet(?:re|er)s?|m|met(?:re|er)s?|steps?)?(?!\w)"
-    found = re.search(pattern, clause.rest)
+    units = r"degrees?|deg|°|cm|centimet(?:re|er)s?|m|met(?:re|er)s?|steps?"
+    found = re.search(rf"\b(by|to)\s+(?:(at least|at most|about)\s+)?(\d+(?:\.\d+)?)\s*({units})?(?!\w)", clause.rest)
     if not found:
         clause.rest = re.sub(r"\ball the way\b|\bas far as possible\b", "fully", clause.rest)
         return 1.0, "", ""
     clause.rest = clause.rest.replace(found[0], " ", 1)
     unit = {"d": "degrees", "°": "degrees", "c": "cm", "m": "cm", "s": "steps"}[(found[4] or "steps")[0]]
     amount = float(found[3]) * (100 if (found[4] or "").startswith("m") else 1)
+    if amount > MOST:
+        raise ValueError(f"{clause.text!r}: {found[3][:20]} is too much")
     if found[1] == "to" and unit == "steps":
         raise ValueError(f"{clause.text!r}: to {found[3]} of what? Expected degrees or cm")
     bound = (found[2] if found[2] in ("at least", "at most") else "to") if found[1] == "to" else ""
@@ -290,6 +312,8 @@ def _require_known(text: str, words: Iterable[str]) -> None:
     """ValueError for the first word that says nothing to us."""
     known = {*WAYS, *AMOUNTS, *FILLERS}
     if wrong := next((word for word in words if word not in known), None):
+        if wrong in ("mirror", "repeat", "slower", "faster"):
+            raise ValueError(f"{text!r}: {wrong} is of all of the body; keep the parts that stay in another clause")
         worded = pose_code_table().worded_codes
         if any(wrong in name.split() for name in worded):
             raise ValueError(f"{text!r}: no code says so{_near(_bare(text), worded)}")

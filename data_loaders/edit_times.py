@@ -19,8 +19,10 @@ class Span:
     words: str = ""
 
     def tokens(self, count: int, fps: float, stride: int = 4) -> tuple[int, int]:
-        """Half-open range of the tokens whose first frames lie in it, of a clip of so many. ValueError where it is no part of it."""
-        total, frames = count * stride, {"seconds": fps, "frames": 1.0, "tokens": float(stride), "share": count * stride}[self.unit]
+        """Half-open range of the tokens whose first frames lie in it, of a clip of so many. ValueError where it is no part of
+        it."""
+        total = count * stride
+        frames = {"seconds": fps, "frames": 1.0, "tokens": float(stride), "share": float(total)}[self.unit]
         start, stop = (edge if value is None else value * frames + (total if value < 0 else 0)
                        for value, edge in ((self.start, 0.0), (self.stop, float(total))))  # fmt: skip
         said = f"{self.words!r}: the clip has {total / fps:g} seconds, {total} frames"

@@ -25,4 +25,8 @@ class KeywordFiles:
         paths = [self.folder / f"{name}.npy" for name in names]
         if not all(path.is_file() for path in paths):
             return None
-        return np.stack([read_array(path, shape=(self.rows, None), kinds="f", finite=True).astype(np.float32) for path in paths])
+        found = [read_array(path, shape=(self.rows, None), kinds="f", finite=True) for path in paths]
+        for path, each in zip(paths, found, strict=True):
+            if each.shape != found[0].shape:
+                raise FileError(f"{path}: features of {each.shape[1]} channels, {paths[0].name} has {found[0].shape[1]}")
+        return np.stack(found).astype(np.float32)

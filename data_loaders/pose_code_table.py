@@ -1,9 +1,9 @@
-"""The vocabulary of pose codes: 70 groups of 392 codes, of each of which a pose has exactly one. CoMo and PGR2M are trained on it.
+"""The vocabulary of pose codes: 70 groups of 392 codes, of each of which a pose has exactly one. CoMo and PGR2M are trained on
+it.
 
 The published names are wrong in two ways that the numbers are not. Groups 31 to 33 bear one another's names, and what they call
-left and behind is right and before of a body that faces +Z, since joints are turned by 180 degrees before they are read. Our words
-say what is measured; published names stay at hand for what others wrote with them.
-"""
+left and behind is right and before of a body that faces +Z, since joints are turned by 180 degrees before they are read. Our
+words say what is measured; published names stay at hand for what others wrote with them. """
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -127,8 +127,8 @@ class PoseCodeTable:
         return joints[0], "".join(joints[1:])
 
     def words(self, code: int) -> str:
-        """'left hand above left shoulder', what is measured. Left, right, before and behind are those of the world in which a body
-        faces +Z, as it does at the beginning of a clip: of a body that turned round they are not its own."""
+        """'left hand above left shoulder', what is measured. Left, right, before and behind are those of the world in which a
+        body faces +Z, as it does at the beginning of a clip: of a body that turned round they are not its own."""
         group = self.groups[self.group_of[code]]
         return " ".join(filter(None, self._around(group, code - group.first)))
 

@@ -53,7 +53,8 @@ def _phrases(group: Group, standing: int) -> tuple[str, ...]:
 
 
 def code_events(codes: Tensor | np.ndarray, fps: float, shortest: float = SHORTEST, person: int = 1) -> list[Event]:
-    """What differs from standing, of codes (N, 392) of tokens of 4 frames, `fps` a second, by time; see `motion_words.describe`."""
+    """What differs from standing, of codes (N, 392) of tokens of 4 frames, `fps` a second, by time; see
+    `motion_words.describe`."""
     table, second = pose_code_table(), fps / STRIDE
     indices = indices_from_codes(codes).cpu().numpy()
     found = []
@@ -76,8 +77,8 @@ def describe_codes(motion: Motion, shortest: float = SHORTEST) -> list[Event]:
 
 def code_changes(before: Tensor | np.ndarray, after: Tensor | np.ndarray, fps: float,
                  source: Tensor | Sequence[int] | None = None) -> list[Event]:
-    """Before and after of every group that differs, 'left knee straight -> left knee bent to 130 degrees', with the times of the codes
-    after (M, 392). source: of which token of those before (N, 392) each is; None: of the same."""
+    """Before and after of every group that differs, 'left knee straight -> left knee bent to 130 degrees', with the times of
+    the codes after (M, 392). source: of which token of those before (N, 392) each is; None: of the same."""
     table, second = pose_code_table(), fps / STRIDE
     old, new = (indices_from_codes(each).cpu() for each in (before, after))
     old = (old if source is None else old[torch.as_tensor(source).cpu()]).numpy()

@@ -1,10 +1,9 @@
 """What a pose is, as 392 yes-or-no codes: how limbs bend, how far joints are apart, which is higher, more to the left, before the
 other. CoMo and PGR2M make motion of them, and edit motion by them (data_loaders/pose_edits.py).
 
-Joints are (..., T, 22, 3) in metres, Y up, the first frame facing +Z; KIT's 21 are taken too. Codes are (..., T, 392), exactly one of
-each group of the table (data_loaders/pose_code_table.py); all frames are read at once. A token holds the codes of the first of its 4
-frames. Delmas et al. 2022 (PoseScript), Huang et al. 2024 (CoMo).
-"""
+Joints are (..., T, 22, 3) in metres, Y up, the first frame facing +Z; KIT's 21 are taken too. Codes are (..., T, 392), exactly
+one of each group of the table (data_loaders/pose_code_table.py); all frames are read at once. A token holds the codes of the
+first of its 4 frames. Delmas et al. 2022 (PoseScript), Huang et al. 2024 (CoMo). """
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -81,15 +80,15 @@ def extended_joints(joints: Tensor | np.ndarray) -> Tensor:
 
 
 def _of_kit(joints: Tensor) -> Tensor:
-    """KIT's joints (..., 21, 3) in the places of the 22, as published: collars and head, which it lacks, lie in the origin, ankles are
-    the middles of the feet, and its left arm is in the place of the right."""
+    """KIT's joints (..., 21, 3) in the places of the 22, as published: collars and head, which it lacks, lie in the origin,
+    ankles are the middles of the feet, and its left arm is in the place of the right."""
     order = torch.tensor(pose_code_table().file.kit_joints, device=joints.device)
     return joints.index_select(-2, order.clamp_min(0)) * (order >= 0).to(joints.dtype)[:, None]
 
 
 def pose_values(joints: Tensor | np.ndarray) -> Tensor:
-    """Values (..., T, 70) of the groups, in degrees and metres. relX and relZ are along the turned axes, as in the table; those of
-    the ground are heights above the lowest joint of the frame, so that somebody who jumps stands on the ground."""
+    """Values (..., T, 70) of the groups, in degrees and metres. relX and relZ are along the turned axes, as in the table; those
+    of the ground are heights above the lowest joint of the frame, so that somebody who jumps stands on the ground."""
     body = extended_joints(joints)
     indices = _indices(body.device, body.dtype)
 
@@ -129,7 +128,8 @@ def jitter_draws(frames: int, generator: torch.Generator) -> Tensor:
 
 
 def codes_from_values(values: Tensor | np.ndarray, uniform: Tensor | np.ndarray | None = None) -> Tensor:
-    """Codes (..., T, 392) bool of values (..., T, 70). uniform: draws of `jitter_draws`, by which values move, in codes for training.
+    """Codes (..., T, 392) bool of values (..., T, 70). uniform: draws of `jitter_draws`, by which values move, in codes for
+    training.
 
     A value belongs to the first bin whose upper bound it does not exceed, NaN to the last.
     """
@@ -194,17 +194,17 @@ def indices_from_codes(codes: Tensor | np.ndarray) -> Tensor:
 
 
 def facing_forward(joints: Tensor | np.ndarray) -> Tensor:
-    """Joints (..., T, 22, 3) turned about Y so that everybody faces +Z in the first frame, the left side at +X: how codes, which are
-    of the world, are read."""
+    """Joints (..., T, 22, 3) turned about Y so that everybody faces +Z in the first frame, the left side at +X: how codes,
+    which are of the world, are read."""
     joints = torch.as_tensor(joints)
     right, up, forward = body_axes(joints)[..., :1, :, :].to(joints.dtype).unbind(-2)  # (..., 1, 3)
     return joints @ torch.stack([-right, up, forward], dim=-1)
 
 
 def motion_codes(motion: Motion) -> Tensor:
-    """Codes (P, N, 392) of everybody's tokens in a motion, each turned to face +Z first; of humanml at 20 frames a second, or of KIT,
-    in metres and as it stands, at 12.5. ValueError for another skeleton or rate, fewer than 4 frames, or joints that are not finite.
-    """
+    """Codes (P, N, 392) of everybody's tokens in a motion, each turned to face +Z first; of humanml at 20 frames a second, or
+    of KIT, in metres and as it stands, at 12.5. ValueError for another skeleton or rate, fewer than 4 frames, or joints that
+    are not finite. """
     named = ALIASES.get(motion.skeleton, motion.skeleton)
     if named not in RATES:
         raise ValueError(f"a motion of skeleton {named[:40]!r}, pose codes are read from {' or '.join(RATES)}")

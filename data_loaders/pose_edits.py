@@ -1,7 +1,7 @@
 """Edits of pose codes, applied: those of the grammar (data_loaders/edit_grammar.py) and the replies of a language model.
 
-A motion is numbers (N, 70) of the codes that its tokens have, or codes (N, 392); every token keeps exactly one code of each group.
-"""
+A motion is numbers (N, 70) of the codes that its tokens have, or codes (N, 392); every token keeps exactly one code of each
+group. """
 
 from collections.abc import Sequence
 from itertools import groupby
@@ -27,8 +27,8 @@ LEAST_BIN = (0, 1, 2, 2)  # of a distance by along how many axes it is more than
 
 
 class Edited(NamedTuple):
-    """Codes (M, 392) bool after edits; of which token of the given ones each is, (M,); groups that were edited, (M, 70) bool: nothing
-    else differs; and the joints, by name, that were asked to move."""
+    """Codes (M, 392) bool after edits; of which token of the given ones each is, (M,); groups that were edited, (M, 70) bool:
+    nothing else differs; and the joints, by name, that were asked to move."""
 
     codes: Tensor
     source: Tensor
@@ -46,27 +46,34 @@ def _require_no_contradiction(moves: Sequence[Move], keeps: Sequence[tuple[Keep,
             a, b = one.edit, other.edit
             if isinstance(a, Change) and isinstance(b, Change) and not (a.bound or b.bound):
                 opposite |= a.attribute == b.attribute and a.sign != b.sign
-            if opposite or (one.how == other.how == "to" and one.value != other.value):
+            if opposite or _excluded(one, other) or _excluded(other, one):
                 raise ValueError(f"{other.edit.text!r} and {one.edit.text!r} contradict each other: {one.group.key}")
         for keep, groups, start, stop in keeps:
             if one.main and one.group.number in groups and one.start < stop and start < one.stop:
                 raise ValueError(f"{keep.text!r} and {one.edit.text!r} contradict each other: {one.group.key}")
 
 
+def _excluded(one: Move, other: Move) -> bool:
+    """Whether a bin that is set is not what the other asks for."""
+    if one.how == "to":
+        return other.how == "by" or (other.how == "to" and one.value != other.value)
+    return one.how == "at least" and other.how in ("to", "at most") and other.value < one.value
+
+
 def _meet(one: Move, other: Move) -> bool:
     return one.start < other.stop and other.start < one.stop
 
 
-# --------------------------------------------------------------------------------------------------------------------- application
+# -------------------------------------------------------------------------------------------------------------------- application
 
 
-def apply_edits(codes: Tensor | np.ndarray, edits: Sequence[Edit], fps: float = RATES["humanml"], consistent: bool = True) -> Edited:
+def apply_edits(codes: Tensor | np.ndarray, edits: Sequence[Edit], fps: float = RATES["humanml"],
+                consistent: bool = True) -> Edited:
     """Codes (N, 392) of a motion of so many frames a second after edits.
 
-    Times are those of the given motion. Parts are edited first, in order, then paces and repetitions. consistent: what the edits say
-    of two joints takes along what else is told of them and could not be so (hands that are together are at the same height).
-    ValueError: `moves_of`, edits that contradict each other, codes that are none.
-    """
+    Times are those of the given motion. Parts are edited first, in order, then paces and repetitions. consistent: what the
+    edits say of two joints takes along what else is told of them and could not be so (hands that are together are at the same
+    height). ValueError: `moves_of`, edits that contradict each other, codes that are none. """
     given = indices_from_codes(codes)
     if given.ndim != 2 or not len(given):
         raise ValueError(f"codes of shape {tuple(torch.as_tensor(codes).shape)}, expected (tokens, {pose_code_table().width})")
@@ -108,7 +115,8 @@ def _move(numbers: Tensor, move: Move) -> None:
 
 
 def _reconcile(indices: Tensor, touched: Tensor, main: Tensor) -> None:
-    """Distances and places of the same two joints that cannot both be: what the edits are about stays. ValueError where both are."""
+    """Distances and places of the same two joints that cannot both be: what the edits are about stays. ValueError where both
+    are."""
     table = pose_code_table()
     for keys in SAME_PAIRS:
         distance, *places = (table.by_key[key] for key in keys)
@@ -121,8 +129,8 @@ def _reconcile(indices: Tensor, touched: Tensor, main: Tensor) -> None:
         if both.any():
             token = int(both.nonzero()[0])
             said = [table.words(int(indices[token, each.number])) for each in places if main[token, each.number]]
-            raise ValueError(f"{table.words(int(indices[token, distance.number]))!r} and {' and '.join(map(repr, said))} contradict "
-                             f"each other in token {token}")  # fmt: skip
+            near = table.words(int(indices[token, distance.number]))
+            raise ValueError(f"{near!r} and {' and '.join(map(repr, said))} contradict each other in token {token}")
         nearer, further = wrong & main[:, distance.number], wrong & ~main[:, distance.number]
         for each in places:
             indices[nearer, each.number] = each.first + 1
@@ -151,11 +159,12 @@ def _paced(edits: Sequence[Edit], count: int, fps: float) -> Tensor:
     return torch.tensor(order)
 
 
-# ------------------------------------------------------------------------------------------------------- as a language model replies
+# ---------------------------------------------------------------------------------------------------- as a language model replies
 
 
 class Reply(NamedTuple):
-    """Codes by number, one for each token from the first of the motion, of a group; and the tokens, last included, that take them."""
+    """Codes by number, one for each token from the first of the motion, of a group; and the tokens, last included, that take
+    them."""
 
     group: int
     codes: Sequence[int]
@@ -164,8 +173,8 @@ class Reply(NamedTuple):
 
 
 def with_codes(indices: Tensor, group: int, codes: Sequence[int], start: int = 0) -> Tensor:
-    """Numbers (N, 70) in which tokens of a group, from `start` on, have these codes. ValueError for codes of another group, or more of
-    them than there are tokens."""
+    """Numbers (N, 70) in which tokens of a group, from `start` on, have these codes. ValueError for codes of another group, or
+    more of them than there are tokens."""
     table = pose_code_table()
     if not 0 <= group < len(table.groups):
         raise ValueError(f"group {group}, expected 0 to {len(table.groups) - 1}")
@@ -180,7 +189,8 @@ def with_codes(indices: Tensor, group: int, codes: Sequence[int], start: int = 0
 
 
 def apply_replies(indices: Tensor, replies: Sequence[Reply]) -> tuple[Tensor, list[str]]:
-    """Numbers (N, 70) after replies, and a line for each that was not used. Ranges are cut to the motion and to the codes that came.
+    """Numbers (N, 70) after replies, and a line for each that was not used. Ranges are cut to the motion and to the codes that
+    came.
 
     Each reply keeps its own codes and range; the original pairs them anew and lets them land on other groups.
     """

@@ -1,8 +1,7 @@
 """What each edit of the grammar (data_loaders/edit_grammar.py) does to which groups of pose codes.
 
-An edit of a part moves a few groups by steps of their bins, or sets them. The arm's and leg's groups are given of the left side, those
-of the right are their mirror image. Which groups and steps is ours.
-"""
+An edit of a part moves a few groups by steps of their bins, or sets them. The arm's and leg's groups are given of the left
+side, those of the right are their mirror image. Which groups and steps is ours. """
 
 import math
 from collections.abc import Sequence
@@ -53,8 +52,8 @@ BOTH = {"hands": "arm", "elbows": "arm", "arms": "arm", "feet": "leg", "knees": 
 
 
 class Move(NamedTuple):
-    """What becomes of a group in tokens from start to stop: its bin moves by `value` ('by'), or is brought to it ('to', 'at least',
-    'at most'). main: the edit is about it, others follow."""
+    """What becomes of a group in tokens from start to stop: its bin moves by `value` ('by'), or is brought to it ('to', 'at
+    least', 'at most'). main: the edit is about it, others follow."""
 
     edit: Edit
     group: Group
@@ -66,8 +65,8 @@ class Move(NamedTuple):
 
 
 def moves_of(edit: Change | Put, tokens: int, fps: float) -> list[Move]:
-    """What an edit does to groups of a clip of so many tokens. ValueError for an attribute that a part has not, naming those it has,
-    and for a time outside the clip."""
+    """What an edit does to groups of a clip of so many tokens. ValueError for an attribute that a part has not, naming those it
+    has, and for a time outside the clip."""
     start, stop = tokens_of(edit, tokens, fps)
     table = pose_code_table()
     if isinstance(edit, Put):
@@ -131,7 +130,7 @@ def _by(edit: Change, group: Group, weight: float, start: int, stop: int, main: 
     else:
         amount = 1.0 if edit.unit else min(edit.amount, 2.0)
         steps = max(1, round(abs(weight) * amount))
-    return Move(edit, group, "by", sign * steps, start, stop, main)
+    return Move(edit, group, "by", sign * min(steps, group.bins), start, stop, main)
 
 
 def _to(edit: Change, group: Group, start: int, stop: int) -> Move:
@@ -145,7 +144,8 @@ def _to(edit: Change, group: Group, start: int, stop: int) -> Move:
 
 def kept_groups(parts: Sequence[Part]) -> set[int]:
     """Groups that tell of these parts and of no other limb."""
-    kept = {(("leg" if part.family == "leg" else "arm" if part.family in ("arm", "elbow") else "body"), part.side) for part in parts}
+    limb = {"leg": "leg", "arm": "arm", "elbow": "arm"}
+    kept = {(limb.get(part.family, "body"), part.side) for part in parts}
     if any(part.name == "upper body" for part in parts):
         kept |= {("arm", "left"), ("arm", "right")}
     return {group.number for group in pose_code_table().groups if _limbs(group) <= kept}

@@ -176,8 +176,8 @@ def mpjpe(a: np.ndarray, b: np.ndarray, root: int | None = 0) -> np.ndarray:
 
 
 def aligned_mpjpe(true: np.ndarray, made: np.ndarray) -> np.ndarray:
-    """Mean distance (...) of joints after each pose (..., J, 3) that was made is turned, scaled and moved onto the true one, without
-    reflection: PA-MPJPE, Procrustes by SVD (Kabsch 1976, Umeyama 1991); in their unit."""
+    """Mean distance (...) of joints after each pose (..., J, 3) that was made is turned, scaled and moved onto the true one,
+    without reflection: PA-MPJPE, Procrustes by SVD (Kabsch 1976, Umeyama 1991); in their unit."""
     true, made = (np.asarray(x, np.float64) for x in (true, made))
     true, made = (x - x.mean(-2, keepdims=True) for x in (true, made))
     u, singular, vt = np.linalg.svd(np.swapaxes(made, -1, -2) @ true)
@@ -189,7 +189,8 @@ def aligned_mpjpe(true: np.ndarray, made: np.ndarray) -> np.ndarray:
 
 
 def acceleration_error(true: np.ndarray, made: np.ndarray) -> np.ndarray:
-    """Mean difference (..., T-2) over joints of the second differences of motions (..., T, J, 3), as they stand; unit per frame²."""
+    """Mean difference (..., T-2) over joints of the second differences of motions (..., T, J, 3), as they stand; unit per
+    frame²."""
     true, made = (np.diff(np.asarray(x, np.float64), 2, axis=-3) for x in (true, made))
     return joint_distances(true, made, None).mean(-1)
 

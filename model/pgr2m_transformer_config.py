@@ -99,6 +99,8 @@ class PoseRefinerConfig(_OverPoses):
 
     share_weights: bool = True
     """Read a codebook's codes by what they are told by."""
+    pose_embedding: Literal["own", "base", "frozen"] = "own"
+    """What poses are read by: learned anew, or begun with what the base reads them by, and then learned or frozen."""
     num_codes: Annotated[int, Range(1, 65_536)] = decided(512)
     num_quantizers: Annotated[int, Range(1, 64)] = decided(6)
 
@@ -116,11 +118,17 @@ ALIASES = {  # the published scripts' name -> ours
     "embed_dim_gpt": "latent_dim", "n_head_gpt": "num_heads", "drop_out_rate": "dropout", "pkeep": "keep_prob",
     "min_sampling_prob": "teacher_forcing", "dec_checkpoint_folder": "tokenizer", "t2m_checkpoint_folder": "base",
     "resume_trans": "resume_checkpoint", "print_iter": "log_interval", "eval_iter": "eval_interval",
-    "share_weight": "share_weights",
+    "share_weight": "share_weights", "load_pretrained_pose_code_emb": "pose_embedding=base",
+    "freeze_pose_code_emb": "pose_embedding=frozen",
 }  # fmt: skip
 IGNORED = {
     **dict.fromkeys(("token_emb_layer", "use_rope_pos_emb", "disable_pos_emb_additional", "cond_mask_prob", "eval_masking",
                      "log_cat_right_num", "soft_label_folder_name", "if_maxtest", "clip_grad"), "published code ignores it too"),
     "block_size": "it follows from the longest motion", "clip_dim": "the text encoder says it", "ff_rate": "that is --ff_size",
     "decay_option": "all weights decay alike", "optimizer": "AdamW, as in all published runs",
+}  # fmt: skip
+IGNORED_OF_REFINE = {
+    **IGNORED, "start_warm_up": "that is --warmup_steps 0 or more",
+    **dict.fromkeys(("pkeep", "min_sampling_prob", "scheduled_sampling", "schedule_pkeep", "mask_residual_code", "masking_prob",
+                     "schedule_masking_prob"), "what it reads is left as it is, as in the published recipe"),
 }  # fmt: skip

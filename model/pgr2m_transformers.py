@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import pad_sequence
 
@@ -163,6 +163,15 @@ class PoseTextRefiner(OverPoses):
             raise ValueError("a refine transformer adds to what another makes: it needs the part base")
         super().__init__(config, statistics, {"transformer": PoseRefiner(config)}, parts=parts)
         self.text_encoder = text_encoder
+        if config.pose_embedding != "own":
+            self._read_as_the_base(self.transformer.embedding, self.base.transformer.embedding)
+
+    def _read_as_the_base(self, own: nn.Linear, other: nn.Linear) -> None:
+        if own.weight.shape != other.weight.shape:
+            raise ValueError(f"pose_embedding {self.config.pose_embedding}: the base has latent_dim {len(other.weight)}, not "
+                             f"{len(own.weight)}")  # fmt: skip
+        own.load_state_dict(other.state_dict())
+        own.requires_grad_(self.config.pose_embedding != "frozen")
 
     @property
     def base(self) -> PoseTextTransformer:

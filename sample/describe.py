@@ -21,8 +21,8 @@ class DescribeOptions(Reading):
     """.npy joints (T, J, 3), of several people (P, T, J, 3), in metres, Y up; .npz AMASS or joints; .bvh; a sampled
     motions.npz#ROW."""
     system: Annotated[Literal["semantics", "pose_codes"], arg(name="as")] = "semantics"
-    """semantics: how limbs bend and point, where hands and feet are, how they move, as LS-ReMGM reads an actor; pose_codes: how poses
-    differ from standing, as PGR2M and CoMo write motion down, left and right as the body faces at the beginning."""
+    """semantics: how limbs bend and point, where hands and feet are, how they move, as LS-ReMGM reads an actor; pose_codes: how
+    poses differ from standing, as PGR2M and CoMo write motion down, left and right as the body faces at the beginning."""
     shortest: Annotated[float, Range(0, 3600)] = 0.2
     """Seconds below which something is no event of its own."""
     output: Path | None = None

@@ -226,6 +226,10 @@ def test_the_three_are_trained_on_one_another_and_resume_exactly(options, tmp_pa
     made = train_refine(refine).model
     assert (made.config.num_quantizers, made.config.num_codes) == (2, 8)
     assert len(from_pretrained(tmp_path / "both").generate([Request(WAVE, 21, 0)])[0]) == 21
+    frozen = train_refine(replace(refine, save_dir=str(tmp_path / "frozen"), pose_embedding="frozen")).model
+    assert torch.equal(frozen.transformer.embedding.weight, frozen.base.transformer.embedding.weight)
+    with pytest.raises(ValueError, match="the base has latent_dim 16, not 32"):
+        train_refine(replace(refine, save_dir=str(tmp_path / "wider"), pose_embedding="base", latent_dim=32))
     with pytest.raises(ValueError, match="has pose codes alone"):
         alone = saved(tmp_path / "como", tiny_base(tiny_pg_tokenizer(0)))
         train_refine(replace(refine, save_dir=str(tmp_path / "none"), base=str(alone)))

@@ -152,7 +152,8 @@ def test_kit_is_read_in_the_published_places():
     joints = np.zeros((4, 21, 3))
     for name, place in (("left_hip", (0.1, 0.9, 0)), ("left_knee", (0.1, 0.5, 0)), ("left_midfoot", (0.1, 0.5, -0.4)),
                         ("right_hip", (-0.1, 0.9, 0)), ("right_knee", (-0.1, 0.5, 0)), ("right_midfoot", (-0.1, 0.1, 0)),
-                        ("right_shoulder", (-0.2, 1.4, 0)), ("right_elbow", (-0.5, 1.4, 0)), ("right_wrist", (-0.5, 1.1, 0))):  # fmt: skip
+                        ("right_shoulder", (-0.2, 1.4, 0)), ("right_elbow", (-0.5, 1.4, 0)),
+                        ("right_wrist", (-0.5, 1.1, 0))):  # fmt: skip
         joints[:, kit.index(name)] = place
     values = pose_values(joints)
     assert values.shape == (4, 70) and values[0, :3].tolist() == pytest.approx([90, 180, 90], abs=1e-5)
@@ -197,7 +198,7 @@ def test_a_motion_is_read_as_it_first_faces():
     np.testing.assert_allclose(again[0, 2] - again[0, 1], joints[0, 2] - joints[0, 1], atol=1e-6)
 
 
-# ------------------------------------------------------------------------------------------------------------------------ in words
+# ----------------------------------------------------------------------------------------------------------------------- in words
 
 
 def said(joints: np.ndarray, **settings) -> set[str]:

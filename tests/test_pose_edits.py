@@ -33,7 +33,8 @@ def edit(text: str, codes: torch.Tensor = CODES, **settings):
 
 def test_clauses_are_typed_edits_in_their_order():
     raised, bent, slower, mirror, repeat, keep = parse_edits(
-        "raise the left arm higher between 2s and 4s; bend the right knee more until 3s; slower; mirror; repeat 2 times; keep the legs")
+        "raise the left arm higher between 2s and 4s; bend the right knee more until 3s; slower; mirror; "
+        "repeat 2 times; keep the legs")
     assert isinstance(raised, Change) and raised.attribute == "height" and raised.sign == 1
     assert [part.side + part.name for part in raised.parts] == ["leftarm"] and (raised.span.start, raised.span.stop) == (2, 4)
     assert bent.attribute == "bend" and (bent.span.start, bent.span.stop) == (None, 3)
@@ -42,12 +43,19 @@ def test_clauses_are_typed_edits_in_their_order():
 
 
 @pytest.mark.parametrize(("text", "attribute", "sign", "amount"), [
-    ("raise the left arm", "height", 1, 1), ("Lift left hand much higher!", "height", 1, 2), ("lower both arms a bit", "height", -1, 0.5),
-    ("raise the left arm less", "height", -1, 1), ("bend both arms more deeply", "bend", 1, 1), ("straighten the right leg", "bend", -1, 1),
-    ("left arm straight", "bend", -1, FULLY), ("bring both hands closer together", "apart", -1, 1), ("hands together", "apart", -1, FULLY),
-    ("spread the legs wide apart", "apart", 1, 1), ("keep the legs wide apart", "apart", 1, 1), ("lean forward slightly", "forward", 1, 0.5),
-    ("lean back", "forward", -1, 1), ("move the left hand out to the side", "outward", 1, 1), ("left arm to the left", "leftward", 1, 1),
+    ("raise the left arm", "height", 1, 1), ("Lift left hand much higher!", "height", 1, 2),
+    ("lower both arms a bit", "height", -1, 0.5),
+    ("raise the left arm less", "height", -1, 1), ("bend both arms more deeply", "bend", 1, 1),
+    ("straighten the right leg", "bend", -1, 1),
+    ("left arm straight", "bend", -1, FULLY), ("bring both hands closer together", "apart", -1, 1),
+    ("hands together", "apart", -1, FULLY),
+    ("spread the legs wide apart", "apart", 1, 1), ("keep the legs wide apart", "apart", 1, 1),
+    ("lean forward slightly", "forward", 1, 0.5),
+    ("lean back", "forward", -1, 1), ("move the left hand out to the side", "outward", 1, 1),
+    ("left arm to the left", "leftward", 1, 1),
     ("lean to the right", "leftward", -1, 1), ("move the left arm back", "forward", -1, 1), ("crouch", "height", -1, 1),
+    ("bend the trunk forward", "forward", 1, 1), ("bend the trunk to the left a lot", "leftward", 1, 2),
+    ("lean", "forward", 1, 1),
     ("raise the right knee as far as possible", "height", 1, FULLY), ("move the right hand in front", "forward", 1, 1),
 ])  # fmt: skip
 def test_words_are_attributes_and_how_far(text, attribute, sign, amount):
@@ -56,10 +64,12 @@ def test_words_are_attributes_and_how_far(text, attribute, sign, amount):
 
 
 @pytest.mark.parametrize(("when", "tokens"), [
-    ("", (0, 25)), ("between 2s and 4s", (10, 20)), ("from 2 to 4 seconds", (10, 20)), ("until 3s", (0, 15)), ("after 3s", (15, 25)),
+    ("", (0, 25)), ("between 2s and 4s", (10, 20)), ("from 2 to 4 seconds", (10, 20)), ("until 3s", (0, 15)),
+    ("after 3s", (15, 25)),
     ("before 1.5 s", (0, 8)), ("in the last second", (20, 25)), ("in the first 0.4s", (0, 2)), ("at the end", (20, 25)),
     ("at the beginning", (0, 5)), ("at 2s", (10, 11)), ("between frames 8 and 16", (2, 5)), ("frames 8 to 16", (2, 5)),
-    ("until frame 40", (0, 11)), ("from 20% to 40%", (5, 10)), ("between tokens 3 and 4", (3, 5)), ("from 20 to 40%", (5, 10)),
+    ("until frame 40", (0, 11)),
+    ("from 20% to 40%", (5, 10)), ("between tokens 3 and 4", (3, 5)), ("from 20 to 40%", (5, 10)),
     ("for the last 20 frames", (20, 25)), ("all the time", (0, 25)), ("up to 1s", (0, 5)), ("from 4s on", (20, 25)),
 ])  # fmt: skip
 def test_times_are_tokens_whose_first_frame_lies_in_them(when, tokens):
@@ -79,16 +89,25 @@ def test_frame_rates_count():
     ("raise the left hant", "'hant' is not understood (near: hand"), ("rais the left hand", "near: raise"),
     ("raise the left wing", "parts are left or right arm"), ("wiggle", "changes apart, bend, forward, height"),
     ("raise the arm", "which arm? Say left arm, right arm, or arms"), ("raise it", "names no part of the body"),
-    ("move the left arm", "does not say what to do"), ("raise and bend the left arm", "several changes at once, bend and height"),
+    ("move the left arm", "does not say what to do"), ("raise and bend the left arm", "several changes at once, raise and bend"),
     ("spread the left arm", "said of two: arms, elbows, feet"), ("bend the left arm together", "several changes"),
     ("move the trunk outward", "of trunk there is no outward; there is backward, bend, forward, height"),
     ("left hand above the head", "no code says so (near: left hand above"),
     ('set "L-elbow angel 3"', "near: L-elbow angle 3"), ("bend the left knee to 50 cm", "is not told in cm"),
-    ("raise the left arm to 3", "to 3 of what"), ("slower by 99", "99 times, expected more than 1"), ("repeat 1 times", "2 to 20"),
+    ("keep the legs and raise the left arm", "several changes at once, keep and raise: put a semicolon"),
+    ("raise the left arm, then lower it", "raise and lower"), ("raise the left arm 3", "what is 3?"),
+    ("raise the left arm by 99999999999 steps", "too much"), ("mirror the left arm", "all of the body"),
+    ("left knee straight; bend the left knee", "contradict"),
+    ("bend the left knee by 30 degrees; left knee straight", "contradict"),
+    ("bend the left knee to at least 150 degrees; bend the left knee to at most 90 degrees", "contradict"),
+    ("raise the left arm to 3", "to 3 of what"), ("slower by 99", "99 times, expected more than 1"),
+    ("repeat 1 times", "2 to 20"),
     ("repeat 999 times", "2 to 20"), ("", "no edit"), (" ; ;", "no edit"), ("x" * 5000, "at most 4000"),
-    ("raise the left arm; lower the left arm until 2s", "contradict each other"), ("hands together; spread the hands", "contradict"),
+    ("raise the left arm; lower the left arm until 2s", "contradict each other"),
+    ("hands together; spread the hands", "contradict"),
     ("keep the legs; bend the right knee", "'keep the legs' and 'bend the right knee' contradict"),
-    ("hands together; put the left hand above the right hand", "'left hand and right hand very close' and 'left hand above right hand'"),
+    ("hands together; put the left hand above the right hand",
+     "'left hand and right hand very close' and 'left hand above right hand'"),
     ('set "L-elbow angle 3"; set "L-elbow angle 9"', "contradict each other"),
 ])  # fmt: skip
 def test_what_cannot_be_done_is_refused_with_what_is_near(text, said):
@@ -114,7 +133,8 @@ def test_raising_an_arm_moves_groups_of_that_arm_up_in_those_tokens_alone():
 
 
 def test_what_is_not_touched_does_not_change_and_every_token_keeps_one_code_of_each_group():
-    texts = ["raise both arms fully", "crouch much", "hands together", "spread the legs by 30 cm", "lean to the left", "mirror until 2s",
+    texts = ["raise both arms fully", "crouch much", "hands together", "spread the legs by 30 cm", "lean to the left",
+        "mirror until 2s",
              "bend the elbows", "straighten the right arm; raise the left leg; lean back", "raise the right elbow", "knees apart"]
     for text in texts:
         found = edit(text)
@@ -125,7 +145,8 @@ def test_what_is_not_touched_does_not_change_and_every_token_keeps_one_code_of_e
 def test_every_move_can_be_asked_for_and_goes_both_ways():
     names = {"body": "trunk"}
     words = {"height": ("raise", "lower"), "bend": ("bend", "straighten"), "forward": ("move {} forward", "move {} backward"),
-             "outward": ("move {} outward", "move {} inward"), "apart": ("{} apart", "{} closer"), "leftward": ("lean to the left",),
+             "outward": ("move {} outward", "move {} inward"), "apart": ("{} apart", "{} closer"),
+             "leftward": ("lean to the left",),
              "rightward": ("lean to the right",), "backward": ("lean backward",)}  # fmt: skip
     for part, attribute in MOVES:
         named = names.get(part, part if part in ("hands", "elbows", "arms", "feet", "knees", "legs") else f"left {part}")
@@ -137,7 +158,8 @@ def test_every_move_can_be_asked_for_and_goes_both_ways():
 
 
 def test_an_edit_of_the_right_side_is_the_mirror_image_of_one_of_the_left():
-    for what in ("raise the {} arm", "bend the {} elbow", "move the {} hand outward", "move the {} foot forward", "raise the {} leg"):
+    for what in ("raise the {} arm", "bend the {} elbow", "move the {} hand outward", "move the {} foot forward",
+        "raise the {} leg"):
         left = edit(what.format("left"), consistent=False)
         mirrored = edit("mirror").codes
         right = edit(what.format("right"), mirrored, consistent=False)
@@ -156,12 +178,14 @@ def test_numbers_are_steps_of_bins():
     assert set(bins(edit("bend the right knee to 90 degrees").codes, "angle right_knee")) == {8}
     assert bins(edit("bend the right knee to at most 150 degrees").codes, "angle right_knee") == [min(each, 14) for each in knee]
     hands = bins(CODES, "distance left_hand right_hand")
-    assert bins(edit("move the hands apart by 20 cm").codes, "distance left_hand right_hand") == [min(each + 2, 9) for each in hands]
+    apart = edit("move the hands apart by 20 cm").codes
+    assert bins(apart, "distance left_hand right_hand") == [min(each + 2, 9) for each in hands]
     assert bins(edit("bend the right knee by 1 step").codes, "angle right_knee") == [each - 1 for each in knee]
 
 
 def test_a_code_is_set_by_its_words_or_its_published_name():
-    for text in ("put the left hand above the left shoulder", 'set "L-hand vs L-shoulder relY above"', "left hand is above left shoulder"):
+    for text in ("put the left hand above the left shoulder", "left hand is above left shoulder",
+                 'set "L-hand vs L-shoulder relY above"'):
         (put,) = parse_edits(text)
         assert isinstance(put, Put) and TABLE.words(put.code) == "left hand above left shoulder"
     found = edit("put the left foot off the ground in the first second", consistent=False)
@@ -180,7 +204,8 @@ def test_hands_that_are_together_are_at_one_place():
 
 def test_kept_parts_stay_while_all_else_is_mirrored():
     found = edit("mirror; keep the legs")
-    before, after, legs = indices_from_codes(CODES), indices_from_codes(found.codes), sorted(kept_groups(parse_edits("keep the legs")[0].parts))
+    before, after = indices_from_codes(CODES), indices_from_codes(found.codes)
+    legs = sorted(kept_groups(parse_edits("keep the legs")[0].parts))
     assert torch.equal(before[:, legs], after[:, legs]) and not found.touched[:, legs].any()
     others = sorted({*range(70)} - {*legs})
     assert torch.equal(mirrored_indices(before)[:, others], after[:, others])
@@ -207,8 +232,9 @@ def test_replies_keep_their_group_codes_and_range_together_and_others_are_named(
     indices = indices_from_codes(CODES)
     elbow = TABLE.by_key["angle left_elbow"]
     good = Reply(elbow.number, [elbow.first + 3] * TOKENS, 5, 99)
-    found, refused = apply_replies(indices, [
-        good, Reply(elbow.number, [0] * TOKENS, 0, 3), Reply(70, [0] * TOKENS, 0, 3), Reply(elbow.number, [elbow.first] * TOKENS, 9, 4)])
+    bad = [Reply(elbow.number, [0] * TOKENS, 0, 3),
+           Reply(70, [0] * TOKENS, 0, 3), Reply(elbow.number, [elbow.first] * TOKENS, 9, 4)]
+    found, refused = apply_replies(indices, [good, *bad])
     assert (found[5:, elbow.number] == elbow.first + 3).all() and torch.equal(found[:5], indices[:5])
     assert len(refused) == 3 and "code 0 is none of group 2 (angle left_elbow): 36 to 53" in refused[0]
     assert "expected 0 to 69" in refused[1] and "no token" in refused[2]

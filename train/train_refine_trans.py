@@ -5,7 +5,7 @@ adds the ids of the tokenizer's codebooks to the poses that the base makes.
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from model.pgr2m_transformer_config import ALIASES, IGNORED, REFINE_PRESETS, PoseRefinerConfig
+from model.pgr2m_transformer_config import ALIASES, IGNORED_OF_REFINE, REFINE_PRESETS, PoseRefinerConfig
 from protos.flags import configured, with_defaults
 from protos.options import command, run_command
 from train.options import DrawingOptions, GeneratorOptions
@@ -53,7 +53,7 @@ def run(options: RefineTransOptions) -> "TrainResult":
     return train(token_recipe(corpus, config, options, drawing, parts, with_keywords(options.keywords_folder, config)), options)
 
 
-main = command(RefineTransOptions, run, __doc__, ALIASES, REFINE_PRESETS, IGNORED)
+main = command(RefineTransOptions, run, __doc__, ALIASES, REFINE_PRESETS, IGNORED_OF_REFINE)
 
 if __name__ == "__main__":
     run_command(main)

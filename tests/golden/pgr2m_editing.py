@@ -34,8 +34,9 @@ def reply(case: Case) -> dict[str, Any]:
     })  # fmt: skip
     given = case.inputs
     located = {int(group) for group in given["located_groups"]}
+    asked = zip(given["groups"], given["sequences"], given["ranges"])
     replies = [Reply(int(group), [int(code) for code in codes], int(start), int(stop))
-               for group, codes, (start, stop) in zip(given["groups"], given["sequences"], given["ranges"]) if int(group) in located]
+               for group, codes, (start, stop) in asked if int(group) in located]  # fmt: skip
     index, refused = apply_replies(tensor(case, "source_index"), replies)
     require_ours({"refused": len(refused)}, {"refused": case.config.get("refused", 0)})
     return {"index": index, "codes": codes_from_indices(index)}
