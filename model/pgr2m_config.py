@@ -65,7 +65,7 @@ ALIASES = {  # the published scripts' name -> ours
     "rvq_quantize_dropout_cutoff_index": "quantizer_cutoff", "rvq_loss_weight": "lambda_commit",
     "rvq_residual_ratio": "residual_ratio", "rvq_vq_loss_beta": "value_beta", "params_soft_ent_loss": "lambda_entropy",
     "detach_p_latent": "hold_pose", "pdrop_res": "residual_drop", "recons_loss": "distance", "resume_pth": "resume_checkpoint",
-    "print_iter": "log_interval", "eval_iter": "eval_interval", "dataname": "dataset",
+    "print_iter": "log_interval", "eval_iter": "eval_interval", "dataname": "dataset", "lr_scheduler": "milestones",
 }  # fmt: skip
 IGNORED = {
     "stride_t": "a level halves the frame rate, as in all published files", "output_emb_width": "that is --code_dim",

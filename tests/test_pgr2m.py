@@ -6,24 +6,29 @@ import numpy as np
 import pytest
 import torch
 
-from data_loaders.features import HUMANML3D
-from data_loaders.pose_codes import token_codes
+from data_loaders.features import HUMANML3D, Features
+from data_loaders.pose_code_table import pose_code_table
+from data_loaders.pose_codes import STRIDE, token_codes
 from diffusion.pose_decoding import decode_poses, hardened
 from evaluations.eval_vq import EvalVQOptions
 from evaluations.eval_vq import run as eval_vq
 from evaluations.protocol import REAL
 from evaluations.tokens import TOLD
+from model import pgr2m_config, pgr2m_transformer_config
 from model.capabilities import Decoding, Generates, Request, Tokenises
 from model.checkpoints import from_pretrained
 from model.lsremgm import LengthError
 from model.model import Draws
 from model.official.pgr2m import pg_tokenizer_name
+from model.official.vqvae import KIT
 from model.pgr2m import NUM_CODES, NUM_GROUPS, codes_of_ids
+from model.pgr2m_config import TOKEN_FRAMES
 from model.pgr2m_networks import BITS, END
 from model.pgr2m_transformers import advancing, group_sizes, kept_keywords
 from model.registry import able, published_at
 from model.soft_quantizer import SoftCodebooks
 from model.text_towers import load_text_encoder
+from protos.options import parse
 from protos.reading import FileError
 from sample.generation import motions_for
 from tests.golden.pgr2m_checkpoints import as_published, base_as_published, refine_as_published
@@ -40,6 +45,11 @@ from train.train_refine_trans import run as train_refine
 
 WAVE, WALK = "a person waves", "a person walks forward"
 SIZES = group_sizes()
+
+
+def test_sizes_are_those_of_the_vocabulary():
+    assert (pose_code_table().width, len(pose_code_table().groups), STRIDE) == (NUM_CODES, NUM_GROUPS, TOKEN_FRAMES)
+    assert sum(SIZES) == END
 
 
 def test_a_token_tells_the_pose_of_its_first_frame_whatever_it_is_encoded_with():
@@ -259,6 +269,41 @@ def test_what_comes_back_is_judged_beside_what_went_in(options, tmp_path, pool_d
     found = eval_vq(EvalVQOptions(model_path=str(folder), dataset=str(pool_dataset), replications=1, device="cpu",
                                   evaluator=tiny_evaluator, output_dir=tmp_path / "report"))  # fmt: skip
     assert next(iter(found.rows)) == REAL and found.rows[TOLD]["fid"].mean > found.rows[REAL]["fid"].mean
+
+
+def parsed(module, kind, presets, ignored, line: str):
+    return parse(kind, line.split(), aliases=module.ALIASES, presets=presets, ignored=ignored)
+
+
+def test_published_command_lines_are_understood():
+    tokenizer = parsed(
+        pgr2m_config, PGTokenizerOptions, pgr2m_config.PRESETS, pgr2m_config.IGNORED,
+        "--dataname kit --save_dir x --batch-size 256 --lr 1e-4 --total-iter 300000 --lr-scheduler 200000 --nb-code 392 "
+        "--down-t 2 --depth 3 --dilation-growth-rate 3 --vq-act relu --rvq-num-quantizers 6 --rvq-nb-code 512 --rvq-quantizer-type soft "
+        "--rvq-quantize-dropout-prob 0.2 --rvq-vq-loss-beta 0.25 --params-soft-ent-loss 0.01 --detach-p-latent --pdrop-res 0.1 "
+        "--unuse-ema",
+    )  # fmt: skip
+    assert (tokenizer.dataset, tokenizer.milestones, tokenizer.num_codes, tokenizer.hold_pose) == ("kit", (200_000,), 512, True)
+    base = parsed(
+        pgr2m_transformer_config, BaseTransOptions, pgr2m_transformer_config.BASE_PRESETS, pgr2m_transformer_config.IGNORED,
+        "--dataname t2m --save_dir x --embed-dim-gpt 1024 --n-head-gpt 16 --ff-rate 4 --drop-out-rate 0.1 --pkeep 0.5 "
+        "--dec-checkpoint-folder y --block-size 62",
+    )  # fmt: skip
+    assert (base.tokenizer, base.keep_prob, base.num_layers) == ("y", 0.5, 18)
+    refine = parsed(
+        pgr2m_transformer_config, RefineTransOptions, pgr2m_transformer_config.REFINE_PRESETS,
+        pgr2m_transformer_config.IGNORED_OF_REFINE,
+        "--dataname t2m --save_dir x --t2m-checkpoint-folder y --share-weight --pkeep 1.0 --load-pretrained-pose-code-emb",
+    )  # fmt: skip
+    assert (refine.base, refine.share_weights, refine.pose_embedding) == ("y", True, "base")
+
+
+def test_kit_has_pose_codes_too():
+    made = tiny_pg_tokenizer(features=KIT)
+    (ids,) = made.encode([np.random.default_rng(0).standard_normal((24, 251)).astype(np.float32)])
+    assert ids.shape == (6, 72) and made.decode([ids])[0].shape == (24, 251)
+    with pytest.raises(ValueError, match="of features of kind humanml, not interhuman"):
+        tiny_pg_tokenizer(features=Features("humanml", 30.0, "published", "interhuman"))
 
 
 # ---------------------------------------------------------------------------------------------------------------------- published

@@ -17,7 +17,7 @@ CODES = {"num_codes": 8, "code_dim": 6, "width": 12, "depth": 2}
 def tiny_pg_tokenizer(num_quantizers: int = 2, features: Features = CONTINUOUS, **changes: Any) -> PGTokenizer:
     torch.manual_seed(0)
     config = PGTokenizerConfig(**{**CODES, "num_quantizers": num_quantizers, "features": features, **changes})
-    made = PGTokenizer(config, Statistics(STATISTICS.mean, STATISTICS.std, features))
+    made = PGTokenizer(config, Statistics(STATISTICS.mean[: features.width], STATISTICS.std[: features.width], features))
     with torch.no_grad():
         made.network.pose_codebook.normal_()
         if num_quantizers:
