@@ -10,6 +10,7 @@ from model.vqvae_config import ALIASES as TOKENIZER_ALIASES
 from model.vqvae_config import TokenizerConfig
 from protos.flags import SHARE, WEIGHT, Range, with_defaults
 
+ACTIVATIONS = ("relu", "silu", "gelu")
 TOKEN_FRAMES = 4  # of a token, whose pose is that of the first
 
 
@@ -48,6 +49,8 @@ class PGTokenizerConfig(TokenizerConfig):
             raise ValueError(f"num_levels {self.num_levels}: expected 2, pose codes tell every {TOKEN_FRAMES}th frame")
         if self.features.kind != "humanml":
             raise ValueError(f"pose codes are of features of kind humanml, not {self.features.kind}")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"activation {self.activation[:40]!r}: expected one of {', '.join(ACTIVATIONS)}")
         if self.quantizer_cutoff >= max(self.num_quantizers, 1):
             raise ValueError(f"quantizer_cutoff {self.quantizer_cutoff}: expected less than num_quantizers {self.num_quantizers}")
 

@@ -279,9 +279,9 @@ def test_published_command_lines_are_understood():
     tokenizer = parsed(
         pgr2m_config, PGTokenizerOptions, pgr2m_config.PRESETS, pgr2m_config.IGNORED,
         "--dataname kit --save_dir x --batch-size 256 --lr 1e-4 --total-iter 300000 --lr-scheduler 200000 --nb-code 392 "
-        "--down-t 2 --depth 3 --dilation-growth-rate 3 --vq-act relu --rvq-num-quantizers 6 --rvq-nb-code 512 --rvq-quantizer-type soft "
-        "--rvq-quantize-dropout-prob 0.2 --rvq-vq-loss-beta 0.25 --params-soft-ent-loss 0.01 --detach-p-latent --pdrop-res 0.1 "
-        "--unuse-ema",
+        "--down-t 2 --depth 3 --dilation-growth-rate 3 --vq-act relu --rvq-num-quantizers 6 --rvq-nb-code 512 "
+        "--rvq-quantizer-type soft --rvq-quantize-dropout-prob 0.2 --rvq-vq-loss-beta 0.25 "
+        "--params-soft-ent-loss 0.01 --detach-p-latent --pdrop-res 0.1 --unuse-ema",
     )  # fmt: skip
     assert (tokenizer.dataset, tokenizer.milestones, tokenizer.num_codes, tokenizer.hold_pose) == ("kit", (200_000,), 512, True)
     base = parsed(
@@ -331,6 +331,16 @@ def test_published_files_in_one_folder_are_told_by_their_parameters_and_find_one
     loaded = from_pretrained(folder, text_encoder=encoder)
     assert torch.allclose(loaded.generate(request)[0], model.generate(request)[0], atol=1e-5)
     assert loaded.base.config.num_keywords == 11 and loaded.tokenizer.network.codebooks.started.all()
+    (folder / "tokenizer" / "arguments.yaml").write_text('{"vq_act": "gelu", "dilation_growth_rate": 3, "lr": 0.1}')
+    (folder / "base" / "arguments.yaml").write_text('{"n_head_gpt": 4, "use_keywords": false}')
+    told = from_pretrained(folder, text_encoder=encoder)
+    assert (told.tokenizer.config.activation, told.base.config.num_heads, told.config.num_heads) == ("gelu", 4, 2)
+    assert told.base.config.num_keywords == told.config.num_keywords == 0
+    (folder / "tokenizer" / "arguments.yaml").write_text('{"vq_act": "tanh"}')
+    with pytest.raises(FileError, match="activation 'tanh': expected one of relu"):
+        from_pretrained(folder)
+    (folder / "tokenizer" / "arguments.yaml").unlink()
+    (folder / "base" / "arguments.yaml").unlink()
     base = from_pretrained(folder / "base", text_encoder=encoder)
     assert torch.allclose(base.generate(request)[0], model.base.generate(request)[0], atol=1e-5)
 

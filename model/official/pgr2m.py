@@ -1,11 +1,14 @@
 """PGR2M and CoMo as published: tokenizer, base and refine transformers in a folder each, `net_best_fid.pth` and arguments.yaml.
 
 Files are told by the names of their parameters. A refine transformer finds its base, and this its tokenizer, beside it, in one
-folder or in folders of one. Weights do not show the number of heads; those of the published options stand here.
+folder or in folders of one. Weights do not show heads and activation: arguments.yaml says them, JSON whatever its name; without
+it those of the published options stand here.
 """
 
 import re
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,11 +20,11 @@ from model.official.weights import first_match, load_renamed
 from model.pgr2m import PGTokenizer
 from model.pgr2m_config import PGTokenizerConfig
 from model.pgr2m_networks import MOST_TOKENS, PoseRefiner, PoseTransformer
-from model.pgr2m_transformer_config import KEYWORD_SLOTS, PoseRefinerConfig, PoseTransformerConfig
+from model.pgr2m_transformer_config import KEYWORD_SLOTS, PoseNetwork, PoseRefinerConfig, PoseTransformerConfig
 from model.pgr2m_transformers import PoseTextRefiner, PoseTextTransformer
-from model.registry import token_file
+from model.registry import MOST_SETTINGS, token_file
 from model.text_encoders import TextEncoder
-from protos.reading import FileError
+from protos.reading import FileError, read_json
 
 # Our name of a part of a codebook -> the published one
 CODEBOOK_NAMES = (
@@ -65,6 +68,10 @@ SHARED = "embed_proj_shared_weight"
 COPIES_OF_SHARED = ("proc_in.token_embed_weight", "proc_out.output_proj_weight")
 HEADS = {"pg_base": 16, "pg_refine": 8}
 WHAT = {"pg_tokenizer": "tokenizer", "pg_base": "base transformer", "pg_refine": "refine transformer"}
+ARGUMENTS: dict[str, tuple[str, type]] = {  # what weights do not show: published name -> ours
+    "vq_act": ("activation", str), "dilation_growth_rate": ("dilation_growth", int), "detach_p_latent": ("hold_pose", bool),
+    "rvq_residual_ratio": ("residual_ratio", float), "n_head_gpt": ("num_heads", int),
+}  # fmt: skip
 POSES, POSES_OF_COMO = "pc_encoder.codebook.weight", "codebook.weight"
 
 
@@ -77,8 +84,22 @@ def pg_tokenizer_name(name: str, num_levels: int = 2) -> str:
     return tokenizer_name(name, num_levels)
 
 
-def tokenizer_config(state: dict[str, Tensor], where: str) -> PGTokenizerConfig:
+def arguments_beside(file: Path) -> dict[str, Any]:
+    """The arguments beside a published file, {} where there are none. FileError where they are not readable."""
+    path = file.parent / "arguments.yaml"
+    return read_json(path, dict[str, Any], MOST_SETTINGS) if path.is_file() else {}
+
+
+def settings_beside(file: Path, kind: type) -> dict[str, Any]:
+    """What the arguments beside a published file say of the settings of a configuration."""
+    content, names = arguments_beside(file), {field.name for field in fields(kind)}
+    return {ours: content[theirs] for theirs, (ours, of) in ARGUMENTS.items()
+            if ours in names and type(content.get(theirs)) is of}  # fmt: skip
+
+
+def tokenizer_config(state: dict[str, Tensor], file: Path) -> PGTokenizerConfig:
     """Our configuration of published weights. FileError names what is absent."""
+    where = str(file)
     try:
         width, code_dim, _ = state["decoder.model.0.weight"].shape
         num_features = len(state["decoder.model.6.weight"])
@@ -91,7 +112,7 @@ def tokenizer_config(state: dict[str, Tensor], where: str) -> PGTokenizerConfig:
         features = features_of(num_features, where)
         return PGTokenizerConfig(
             num_codes=num_codes, code_dim=code_dim, width=width, depth=len(blocks), num_quantizers=len(stages), features=features,
-            dataset="kit" if features.skeleton == "kit" else "humanml",
+            dataset="kit" if features.skeleton == "kit" else "humanml", **settings_beside(file, PGTokenizerConfig),
         )  # fmt: skip
     except ValueError as error:
         raise FileError(f"{where}: weights of sizes that no tokenizer has ({error})") from None
@@ -113,7 +134,7 @@ def load_pg_tokenizer(path: Path) -> PGTokenizer:
     if file is None:
         raise FileError(f"{path} holds no tokenizer of PGR2M, nor a decoder of CoMo")
     state = state_of(read_torch(file), ("net",), file)
-    config = tokenizer_config(state, str(file))
+    config = tokenizer_config(state, file)
     with made_for(state, str(file)):
         model = PGTokenizer(config, statistics_beside(file, config.features))
     tokenizer_of(state, model, str(file))
@@ -128,11 +149,11 @@ def layer_name(name: str, stack: str, number: int) -> str:
     return f"{stack}.blocks.{number}.{first_match(name.split('.', 2)[2], LAYER_NAMES)}"
 
 
-def base_name(name: str, num_layers: int) -> str:
-    """The published name of a parameter of our `PoseTransformer`: the second half of its layers is the head's."""
+def base_name(name: str, before: int) -> str:
+    """The published name of a parameter of our `PoseTransformer`: layers after the first `before` are the head's."""
     if name.startswith("layers."):
-        number, half = int(name.split(".")[1]), num_layers // 2
-        return layer_name(name, *(("trans_base", number) if number < half else ("trans_head", number - half)))
+        number = int(name.split(".")[1])
+        return layer_name(name, *(("trans_base", number) if number < before else ("trans_head", number - before)))
     return first_match(name, BASE_NAMES)
 
 
@@ -168,7 +189,8 @@ def without_copies(state: dict[str, Tensor], where: str) -> dict[str, Tensor]:
 
 def base_of(state: dict[str, Tensor], network: PoseTransformer, where: str) -> None:
     """Puts published weights into a network. FileError where they do not fit."""
-    load_renamed(network, packed(state), lambda name: base_name(name, len(network.layers)), where, NOT_LOADED)
+    before = sum(name.startswith("trans_base.") and name.endswith(".ln1.weight") for name in state)
+    load_renamed(network, packed(state), lambda name: base_name(name, before), where, NOT_LOADED)
 
 
 def refine_of(state: dict[str, Tensor], network: PoseRefiner, where: str) -> None:
@@ -176,16 +198,16 @@ def refine_of(state: dict[str, Tensor], network: PoseRefiner, where: str) -> Non
     load_renamed(network, packed(without_copies(state, where)), refine_name, where, NOT_LOADED)
 
 
-def sizes_of(state: dict[str, Tensor], kind: str, where: str) -> dict[str, object]:
-    """Settings that published weights show. FileError names what is absent."""
+def sizes_of(state: dict[str, Tensor], kind: str, file: Path) -> dict[str, Any]:
+    """Settings that published weights, and the arguments beside them, show. FileError names what is absent."""
     try:
         latent_dim, condition_dim = state["trans_base.cond_emb.weight" if kind == "pg_base" else "proc_in.cond_emb.weight"].shape
         ff_size = len(state["trans_base.blocks.0.mlp.0.weight"])
     except (KeyError, ValueError) as error:
-        raise FileError(f"{where}: incomplete, or of another model ({error})") from None
+        raise FileError(f"{file}: incomplete, or of another model ({error})") from None
     layers = {name.rpartition(".ln1.")[0] for name in state if name.endswith(".ln1.weight")}
     return {"latent_dim": latent_dim, "condition_dim": condition_dim, "ff_size": ff_size, "num_layers": len(layers),
-            "num_heads": HEADS[kind], "text_encoder": "clip-b32"}  # fmt: skip
+            "num_heads": HEADS[kind], "text_encoder": "clip-b32", **settings_beside(file, PoseNetwork)}  # fmt: skip
 
 
 def read_kind(path: Path, kind: str) -> tuple[dict[str, Tensor], Path]:
@@ -203,8 +225,9 @@ def load_pg_base(path: Path, text_encoder: TextEncoder | None = None) -> PoseTex
     tokenizer = load_pg_tokenizer(tokenizer_place(path, file))
     places = state.get("trans_base.pos_embedding.weight")  # of condition and tokens
     keywords = KEYWORD_SLOTS if places is None else len(places) - 1 - MOST_TOKENS
+    keywords = 0 if arguments_beside(file).get("use_keywords") is False else keywords
     try:
-        config = PoseTransformerConfig(**sizes_of(state, "pg_base", str(file)), num_keywords=keywords,
+        config = PoseTransformerConfig(**sizes_of(state, "pg_base", file), num_keywords=keywords,
                                        features=tokenizer.features, dataset=dataset_of(tokenizer))  # fmt: skip
     except ValueError as error:
         raise FileError(f"{file}: weights of sizes that no base transformer has ({error})") from None
@@ -237,7 +260,7 @@ def load_pg_refine(path: Path, text_encoder: TextEncoder | None = None) -> PoseT
                         f"{codes.num_codes}")  # fmt: skip
     try:
         config = PoseRefinerConfig(
-            **sizes_of(state, "pg_refine", str(file)), num_keywords=base.config.num_keywords, share_weights=SHARED in state,
+            **sizes_of(state, "pg_refine", file), num_keywords=base.config.num_keywords, share_weights=SHARED in state,
             num_codes=codes.num_codes, num_quantizers=codes.num_quantizers, features=base.features, dataset=base.config.dataset,
         )  # fmt: skip
     except ValueError as error:

@@ -40,8 +40,8 @@ def as_published(network: nn.Module, name_of: Callable[[str], str]) -> dict[str,
 
 
 def base_as_published(network: PoseTransformer) -> dict[str, Tensor]:
-    """With the tables and masks that files have."""
-    found = as_published(network, lambda name: base_name(name, len(network.layers)))
+    """With the tables and masks that files have; half of the layers are the head's."""
+    found = as_published(network, lambda name: base_name(name, len(network.layers) // 2))
     block, dim = network.positions.shape
     mask = torch.ones(block, block).tril()[None, None]
     masks = {f"{name.removesuffix('key.weight')}mask": mask for name in found if name.endswith("attn.key.weight")}

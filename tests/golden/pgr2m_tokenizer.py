@@ -17,7 +17,7 @@ from model.soft_quantizer import ENTROPY_EPS, RMS_EPS, TEMPERATURE, SoftCodebook
 from tests.golden.runner import Case
 from tests.golden.tmr_model import require_ours
 
-OURS = {"pose_codes": NUM_CODES, "activation": "relu", "upsample": "nearest", "down_t": 2, "stride_t": 2}
+OURS = {"pose_codes": NUM_CODES, "upsample": "nearest", "down_t": 2, "stride_t": 2}
 OUR_CODEBOOKS = {
     "type": "soft", "shared_codebook": False, "norm": "rms", "rms_eps": RMS_EPS, "entropy_temperature": TEMPERATURE,
     "entropy_sample_weight": 1, "entropy_batch_weight": 1, "entropy_eps": ENTROPY_EPS, "perplexity_eps": PERPLEXITY_EPS,
@@ -40,7 +40,7 @@ def model_of(case: Case) -> PGTokenizer:
         width=stated["width"], code_dim=stated["code_dim"], depth=stated["depth"], dilation_growth=stated["dilation_growth_rate"],
         num_quantizers=rvq["num_quantizers"], num_codes=rvq["codes"], value_beta=rvq["beta"],
         quantizer_drop=rvq["quantize_dropout_prob"], quantizer_cutoff=rvq["quantize_dropout_cutoff_index"],
-        residual_ratio=stated["residual_ratio"], hold_pose=stated["detach_pose_latent"],
+        activation=stated["activation"], residual_ratio=stated["residual_ratio"], hold_pose=stated["detach_pose_latent"],
         features=HUMANML3D if stated["motion_dim"] == 263 else KIT,
     )  # fmt: skip
     model = PGTokenizer(config)

@@ -40,7 +40,7 @@ def tensors(weights: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def base_network(stated: dict[str, Any], weights: dict[str, Any], where: str) -> PoseTransformer:
-    require_ours(stated, {"causal": True, "blocks_base": stated["blocks_head"]})
+    require_ours(stated, {"causal": True})
     network = PoseTransformer(config_of(PoseTransformerConfig, stated, stated["blocks_base"] + stated["blocks_head"]))
     base_of(tensors(weights), network, where)
     return network.eval()
@@ -104,7 +104,8 @@ def base_sample(case: Case) -> dict[str, Any]:
 def base_sample_fast(case: Case) -> dict[str, Any]:
     require_ours(case.config, {**OUR_DECODING, "length_without_end": MOST_TOKENS})
     made = poses(base_network(case.config, case.weights, case.name), given(case, "cond"))
-    return {"tokens": filled(made), "lengths": torch.tensor([len(each) for each in made])}
+    # Theirs counts none where the first token ends the motion, which then has that one
+    return {"tokens": filled(made), "lengths": torch.tensor([len(each) - int(each[0, END]) for each in made])}
 
 
 # ------------------------------------------------------------------------------------------------------------------------- refine
