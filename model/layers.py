@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 EPS = 1e-12  # the least length of a vector that has a direction
+KeysValues = tuple[Tensor, Tensor]  # (B, H, M, C/H) each, of the tokens so far
 
 
 def sinusoidal_table(length: int, dim: int, base: float = 10000.0) -> Tensor:
@@ -102,6 +103,18 @@ class Attention(nn.Module):
                                                is_causal=causal and visible is None)  # (B, H, N, C/H)
         return self.out(y.transpose(1, 2).flatten(-2))  # (B, N, C)
 
+    def onwards(self, x: Tensor, past: KeysValues | None = None) -> tuple[Tensor, KeysValues]:
+        """What causal self-attention makes (B, N, C) of tokens x (B, N, C) that come after those of `past`, and keys and values
+        of all of them: earlier tokens are not read again for each new one.
+        """
+        query, key, value = (y.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for y in self.qkv(x).chunk(3, dim=-1))
+        if past is not None:
+            key, value = torch.cat([past[0], key], dim=2), torch.cat([past[1], value], dim=2)  # (B, H, M, C/H)
+        tokens, seen = query.shape[2], key.shape[2]
+        visible = None if tokens == 1 else torch.ones(tokens, seen, dtype=torch.bool, device=x.device).tril(seen - tokens)
+        y = F.scaled_dot_product_attention(query, key, value, visible)
+        return self.out(y.transpose(1, 2).flatten(-2)), (key, value)
+
     def _attend_to_one(self, num_queries: int, memory: Tensor) -> Tensor:
         """(B, N, C) of a memory (B, 1, C), which every query attends to whatever it asks: but for dropout, all get the same."""
         dim = memory.shape[-1]
@@ -119,16 +132,18 @@ class TransformerLayer(nn.Module):
 
     Post-norm by default, as in torch.nn.TransformerEncoderLayer/DecoderLayer; `norm_first` normalises inside the
     branches (Xiong et al. 2020) and then needs a final norm after the last layer. Only then can a `modulation` shift,
-    scale and gate each branch (Peebles & Xie 2023, §3.2), all of it zero leaving the layer as it is.
+    scale and gate each branch (Peebles & Xie 2023, §3.2), all of it zero leaving the layer as it is. `inner_dropout`: also
+    between the two linear layers of the feed-forward branch.
     """
 
     MODULATED = 9  # vectors: shift, scale and gate of self-attention, cross-attention and feed-forward
 
     def __init__(self, dim: int, num_heads: int, ff_size: int, dropout: float = 0.1, *,
                  cross_attention: bool = False, norm_first: bool = False, causal: bool = False,
-                 activation: Callable[[Tensor], Tensor] = F.gelu, eps: float = 1e-5):
+                 activation: Callable[[Tensor], Tensor] = F.gelu, eps: float = 1e-5, inner_dropout: bool = True):
         super().__init__()
         self.norm_first = norm_first
+        self.inner_dropout = inner_dropout
         self.causal = causal
         self.activation = activation
         self.self_attention = Attention(dim, num_heads, dropout)
@@ -141,7 +156,14 @@ class TransformerLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def feed_forward(self, x: Tensor) -> Tensor:
-        return self.linear2(self.dropout(self.activation(self.linear1(x))))
+        y = self.activation(self.linear1(x))
+        return self.linear2(self.dropout(y) if self.inner_dropout else y)
+
+    def onwards(self, x: Tensor, past: KeysValues | None = None) -> tuple[Tensor, KeysValues]:
+        """As `Attention.onwards`, of a causal layer without cross-attention that normalises first, in eval mode."""
+        y, past = self.self_attention.onwards(self.norm_self(x), past)
+        x = x + y
+        return x + self.feed_forward(self.norm_ff(x)), past
 
     def forward(self, x: Tensor, keep: Tensor | None = None, memory: Tensor | None = None,
                 memory_keep: Tensor | None = None, modulation: Tensor | None = None, first: int | None = None,

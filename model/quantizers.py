@@ -17,6 +17,7 @@ from model.across_processes import all_rows
 
 LEAST_USE = 1.0  # average number of latents of a step, below which a code is put elsewhere
 SPREAD = 0.01  # of the noise on latents that are repeated, over the root of their channels
+PERPLEXITY_EPS = 1e-7
 NONE = -1  # the id of a codebook that is left out
 Noise = Callable[[tuple[int, ...]], Tensor]  # standard normal numbers of a shape
 
@@ -82,7 +83,7 @@ class Codebooks(nn.Module):
         ids = torch.full((*x.shape[:2], len(self.codes)), NONE, device=x.device)
         for layer in range(used):
             if self.training and not self.started[layer]:
-                rows = all_rows(self._rows_of_samples(rest.detach(), real).flatten(0, 1))
+                rows = all_rows(rows_of_samples(rest.detach(), real).flatten(0, 1))
                 self.start(layer, tiled(rows, self.codes.shape[1], noise or torch.randn)[: self.codes.shape[1]])
             drawn = gumbel(layer).flatten(0, 1) if gumbel else None
             ids[..., layer] = self.nearest(rest.flatten(0, 1).detach(), layer, drawn, temperature).view(x.shape[:2])
@@ -104,20 +105,14 @@ class Codebooks(nn.Module):
         share = count / count.sum()
         found = {
             "commitment": ((x - codes).square().mean(-1) * real).sum() / real.sum(),
-            "perplexity": torch.exp(-(share * (share + 1e-7).log()).sum()),
+            "perplexity": perplexity(share),
         }
         if self.training:
-            placed, given = torch.zeros_like(self.codes[layer]), self._rows_of_samples(x.detach(), real).flatten(0, 1)
+            placed, given = torch.zeros_like(self.codes[layer]), rows_of_samples(x.detach(), real).flatten(0, 1)
             place = first * x.shape[1]
             placed[place : place + len(given)] = given[: max(num_codes - place, 0)]
             found |= {"count": count, "sum": torch.zeros_like(placed).index_add_(0, kept, rows), "rows": placed}
         return found
-
-    @staticmethod
-    def _rows_of_samples(x: Tensor, real: Tensor) -> Tensor:
-        """x (B, N, C) with the real latents of shorter samples repeated to their end."""
-        places = torch.arange(x.shape[1], device=x.device) % real.sum(1, keepdim=True).clamp(min=1)  # (B, N)
-        return x.take_along_dim(places[..., None], dim=1)
 
     @torch.no_grad()
     def update(self, sums: dict[str, Tensor], noise: Noise) -> None:
@@ -129,6 +124,17 @@ class Codebooks(nn.Module):
             elsewhere = tiled(rows[: int(sums["given"])], len(rows), noise)[: len(rows)]
             means = self.sums[layer] / self.counts[layer].clamp(min=LEAST_USE)[:, None]
             self.codes[layer] = torch.where(alive[:, None], means, elsewhere)
+
+
+def perplexity(share: Tensor) -> Tensor:
+    """How many codes are in use (...), of how often each is (..., K)."""
+    return torch.exp(-(share * (share + PERPLEXITY_EPS).log()).sum(-1))
+
+
+def rows_of_samples(x: Tensor, real: Tensor) -> Tensor:
+    """x (B, N, C) with the real latents of shorter samples repeated to their end; real (B, N)."""
+    places = torch.arange(x.shape[1], device=x.device) % real.sum(1, keepdim=True).clamp(min=1)  # (B, N)
+    return x.take_along_dim(places[..., None], dim=1)
 
 
 def tiled(rows: Tensor, count: int, noise: Noise) -> Tensor:

@@ -172,21 +172,30 @@ def _in_order(path: Path) -> tuple[list[int], str]:
 
 
 TOKEN_FILES: dict[str, tuple[tuple[bytes, ...], tuple[bytes, ...]]] = {  # names of parameters that a file has, and has not
-    "tokenizer": ((b"encoder.model.0.weight", b"codebook"), (b"query_tokens",)),
+    "tokenizer": ((b"encoder.model.0.weight", b"codebook"), (b"query_tokens", b"pc_encoder")),
     "lamp": ((b"query_tokens", b"motion_projection", b"itm_head.weight"), ()),
     "m2t": ((b"query_tokens", b"motion_projection", b"opt_proj.weight"), ()),
     "lamp_t2m": ((b"query_tokens", b"token_emb.weight", b"text2former.weight"), ()),
     "masked": ((b"token_emb.weight", b"cond_emb.weight"), (b"query_tokens",)),
     "length": ((b"output.11.weight", b"output.9.weight"), (b"query_tokens",)),
-    "residual": ((b"quant_emb.weight", b"cond_emb.weight"), ()),
+    "residual": ((b"quant_emb.weight", b"cond_emb.weight"), (b"pose_tok_emb",)),
+    "pg_tokenizer": ((b"encoder.model.0.weight", b"pc_encoder.codebook.weight"), ()),
+    "como_decoder": ((b"decoder.model.0.weight", b"codebook.weight"), (b"encoder.model.0.weight",)),
+    "pg_base": ((b"trans_base.tok_emb.weight", b"trans_head.head.weight"), ()),
+    "pg_refine": ((b"pose_tok_emb.weight", b"quant_emb.weight"), ()),
 }
+LAST_OF_TOKENS = (  # each stands on one that comes later
+    "residual", "masked", "lamp_t2m", "m2t", "lamp", "tokenizer", "pg_refine", "pg_base", "pg_tokenizer", "como_decoder",
+)
 
 
 def token_file(path: Path, kind: str) -> Path | None:
     """The published file of a kind in TOKEN_FILES that a path is, or that lies in it, in its folder `model` or in those of its
-    folders, told by the names of its parameters; of several the one picked by FID. None where there is none.
+    folders, PGR2M's also in any folder of it, told by the names of its parameters; of several the one picked by FID. None where
+    there is none.
     """
-    found = [*path.glob("*"), *path.glob("model/*"), *path.glob("*/model/*")] if path.is_dir() else [path]
+    deeper = "*/*" if kind.startswith(("pg_", "como_")) else "model/*"
+    found = [*path.glob("*"), *path.glob(deeper), *path.glob("*/model/*")] if path.is_dir() else [path]
     files = [file for file in found if file.suffix in (".tar", ".pth", ".pt") and _holds(pickled_names(file), *TOKEN_FILES[kind])]
     return min(files, key=lambda file: (file.stem != "net_best_fid", file.as_posix()), default=None)
 
@@ -197,7 +206,7 @@ def _holds(names: bytes, wanted: tuple[bytes, ...], unwanted: tuple[bytes, ...])
 
 def tokens_at(path: Path) -> str | None:
     """Which of them a path stands for: of a folder with several the one that stands on the others; None where there is none."""
-    return next((kind for kind in ("residual", "masked", "lamp_t2m", "m2t", "lamp", "tokenizer") if token_file(path, kind)), None)
+    return next((kind for kind in LAST_OF_TOKENS if token_file(path, kind)), None)
 
 
 def evaluator_at(path: Path) -> str | None:
@@ -236,6 +245,15 @@ SYSTEMS = {  # the first whose layout recognises a path is taken; a .ckpt that n
         System("residual_transformer", "model.token_transformer_config:ResidualConfig",
                "model.token_transformers:ResidualTokenTransformer", {"base": "t2m_transformer"}, (
                    Layout(lambda path: tokens_at(path) == "residual", "model.official.token_transformers:load_residual"),)),
+        System("pg_tokenizer", "model.pgr2m_config:PGTokenizerConfig", "model.pgr2m:PGTokenizer", published=(
+            Layout(lambda path: tokens_at(path) in ("pg_tokenizer", "como_decoder"), "model.official.pgr2m:load_pg_tokenizer",
+                   takes=()),)),
+        System("pg_base", "model.pgr2m_transformer_config:PoseTransformerConfig", "model.pgr2m_transformers:PoseTextTransformer",
+               {"tokenizer": "pg_tokenizer"}, (
+                   Layout(lambda path: tokens_at(path) == "pg_base", "model.official.pgr2m:load_pg_base"),)),
+        System("pg_refine", "model.pgr2m_transformer_config:PoseRefinerConfig", "model.pgr2m_transformers:PoseTextRefiner",
+               {"base": "pg_base"}, (
+                   Layout(lambda path: tokens_at(path) == "pg_refine", "model.official.pgr2m:load_pg_refine"),)),
         System("tmr", "model.tmr_config:TMRConfig", "model.tmr:TMR", published=(
             Layout(is_tmr_run, "model.official.tmr:load_tmr", "model.official.tmr:config_at"),
             Layout(is_first_temos, "model.official.temos:load_temos"))),

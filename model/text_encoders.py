@@ -343,6 +343,8 @@ class EncodesTexts(Protocol):
 
 
 def with_text_features(batch: Batch, encoders: Mapping[str, EncodesTexts]) -> Batch:
-    """The batch with features of its texts, by role; a role with texts of its own (`role_texts`) reads those."""
+    """The batch with features of its texts, by role, beside those that it has; a role with texts of its own (`role_texts`) reads
+    these."""
     texts = {role: batch.role_texts.get(role, batch.texts) for role in encoders}
-    return replace(batch, text_features={role: encoder.encode(texts[role]) for role, encoder in encoders.items()})
+    found = {role: encoder.encode(texts[role]) for role, encoder in encoders.items()}
+    return replace(batch, text_features=batch.text_features | found)

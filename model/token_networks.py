@@ -130,5 +130,5 @@ def begin(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, (nn.Linear, nn.Embedding)):
             nn.init.normal_(module.weight, std=0.02)
-            if isinstance(module, nn.Linear):
+            if getattr(module, "bias", None) is not None:
                 nn.init.zeros_(module.bias)

@@ -90,8 +90,11 @@ class OverTokens(Model):
         lengths = mask.sum(1) // frames
         size = int(lengths.max())
         keep = torch.arange(size * frames, device=x.device) < frames * lengths[:, None]
-        coded = self.tokenizer.quantise(self.tokenizer.network.encoder(x[:, : size * frames], keep), keep[:, ::frames])
-        return coded.ids, lengths
+        return self.told(x[:, : size * frames], keep), lengths
+
+    def told(self, x: Tensor, keep: Tensor) -> Tensor:
+        """Ids (B, N, Q) that it works on, of normalised motion (B, T, D) of whole tokens, -1 beyond the ends (B, T)."""
+        return self.tokenizer.ids_of(x, keep)
 
     def guided(self, logits: Callable[..., Tensor], scale: float) -> Callable[..., Tensor]:
         """logits(ids, condition, mask) guided by the condition, both passes in one batch; 1 asks the conditional one alone."""

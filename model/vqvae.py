@@ -47,6 +47,15 @@ class VQVAE(Model):
             noise = partial(torch.randn, generator=step, device=step.device)
             return self.network.codebooks(x.float(), keep, used, drawn, config.code_temperature, noise, draws.first)
 
+    def ids_of(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Ids (B, N, Q) of normalised motion (B, T, D) of whole tokens, -1 beyond the ends that keep (B, T) tells."""
+        of_tokens = None if keep is None else keep[:, :: self.config.downsampling]
+        return self.quantise(self.network.encoder(x, keep), of_tokens).ids
+
+    def vectors(self, ids: Tensor) -> Tensor:
+        """What the decoder reads (B, N, C) of ids (B, N, Q or of fewer codebooks); -1 adds nothing."""
+        return self.network.codebooks.vectors(ids)
+
     def loss(self, batch: Batch, draws: Draws) -> Learnt:
         """Weighted terms of reconstruction and commitment, and the sums that move the codebooks. Zhang et al. 2023, Eq. 3-5."""
         config = self.config
@@ -84,7 +93,7 @@ class VQVAE(Model):
             motion = pad_sequence(rows, batch_first=True)
             mask = torch.arange(motion.shape[1]) < lengths[:, None]
             x, keep = whole_tokens(self.normalise(motion.to(self.device)), mask.to(self.device), frames)
-            ids = self.quantise(self.eval().network.encoder(x, keep), keep[:, ::frames]).ids.cpu()
+            ids = self.eval().ids_of(x, keep).cpu()
             made += [row[: length // frames] for row, length in zip(ids, lengths.tolist(), strict=True)]
         return made
 
@@ -97,7 +106,7 @@ class VQVAE(Model):
             lengths = torch.tensor([len(row) for row in rows], device=self.device)
             padded = pad_sequence([row.to(self.device) for row in rows], batch_first=True, padding_value=-1)  # (B, N, Q)
             keep = torch.arange(padded.shape[1], device=self.device) < lengths[:, None]
-            features = self.denormalise(self.eval().network.decoder(self.network.codebooks.vectors(padded), keep)).cpu()
+            features = self.denormalise(self.eval().network.decoder(self.vectors(padded), keep)).cpu()
             made += [row[: len(one) * self.config.downsampling] for row, one in zip(features, rows, strict=True)]
         return made
 
@@ -110,10 +119,10 @@ class VQVAE(Model):
         """
         if padded_to is None:
             return self.decode(self.encode(motions))
-        network, made, frames = self.eval().network, [], self.config.downsampling
+        made, frames = [], self.config.downsampling
         for each in motions:
             x = self.normalise(torch.from_numpy(np.array(each, np.float32)).to(self.device))
             padded = F.pad(x, (0, 0, 0, max(padded_to - len(x), 0)))[None]
-            features = self.denormalise(network.decoder(self.quantise(network.encoder(padded), None).vectors)[0])
+            features = self.denormalise(self.network.decoder(self.vectors(self.eval().ids_of(padded)))[0])
             made.append(features[: len(x) // frames * frames].cpu())
         return made

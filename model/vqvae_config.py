@@ -11,7 +11,7 @@ from protos.flags import CHANNELS, LAYERS, SHARE, WEIGHT, Bounded, Range, decide
 
 
 @dataclass(frozen=True, kw_only=True)
-class VQVAEConfig(Bounded):
+class TokenizerConfig(Bounded):
     """Networks and losses of the tokenizer"""
 
     num_codes: Annotated[int, Range(1, 65_536)] = 512
@@ -32,10 +32,6 @@ class VQVAEConfig(Bounded):
     """Activation in the blocks."""
     dropout: Annotated[float, Range(0, 1, below=True)] = 0.2
     """Dropout rate in the blocks."""
-    code_decay: Annotated[float, SHARE] = 0.99
-    """Decay per step of the averages that codes are."""
-    code_temperature: Annotated[float, Range(0, 100)] = 0.0
-    """Temperature at which a code is drawn by its nearness in training; 0: the nearest."""
     quantizer_drop: Annotated[float, SHARE] = 0.0
     """How often training leaves out the codebooks after one that is drawn."""
     lambda_positions: Annotated[float, WEIGHT] = 0.5
@@ -49,6 +45,16 @@ class VQVAEConfig(Bounded):
     def downsampling(self) -> int:
         """Frames of a token."""
         return 2**self.num_levels
+
+
+@dataclass(frozen=True, kw_only=True)
+class VQVAEConfig(TokenizerConfig):
+    """Codebooks"""
+
+    code_decay: Annotated[float, SHARE] = 0.99
+    """Decay per step of the averages that codes are."""
+    code_temperature: Annotated[float, Range(0, 100)] = 0.0
+    """Temperature at which a code is drawn by its nearness in training; 0: the nearest."""
 
 
 RESIDUAL = {"num_quantizers": 6, "code_temperature": 0.5, "quantizer_drop": 0.2}

@@ -10,13 +10,13 @@ from torch.nn import functional as F
 
 from model.layers import TimeConv
 from model.quantizers import Codebooks
-from model.vqvae_config import VQVAEConfig
+from model.vqvae_config import TokenizerConfig, VQVAEConfig
 
 
 class DilatedBlock(nn.Module):
     """x + conv(act(dilated conv(act(x))))."""
 
-    def __init__(self, config: VQVAEConfig, dilation: int):
+    def __init__(self, config: TokenizerConfig, dilation: int):
         super().__init__()
         self.act = getattr(F, config.activation)
         self.conv1 = TimeConv(config.width, config.width, 3, dilation)
@@ -31,7 +31,7 @@ class DilatedBlock(nn.Module):
 class Level(nn.Module):
     """Blocks of falling dilation, and the convolution that leads to the next level or away from it."""
 
-    def __init__(self, config: VQVAEConfig, down: bool):
+    def __init__(self, config: TokenizerConfig, down: bool):
         super().__init__()
         self.conv = TimeConv(config.width, config.width, 4, stride=2) if down else TimeConv(config.width, config.width, 3)
         self.blocks = nn.ModuleList(DilatedBlock(config, config.dilation_growth**i) for i in reversed(range(config.depth)))
@@ -45,7 +45,7 @@ class Level(nn.Module):
 class Encoder(nn.Module):
     """Latents (B, T / 2^levels, C) of normalised motion (B, T, D)."""
 
-    def __init__(self, config: VQVAEConfig, num_features: int):
+    def __init__(self, config: TokenizerConfig, num_features: int):
         super().__init__()
         self.first = TimeConv(num_features, config.width, 3)
         self.levels = nn.ModuleList(Level(config, down=True) for _ in range(config.num_levels))
@@ -62,7 +62,7 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """Normalised motion (B, N * 2^levels, D) of codes (B, N, C); keep (B, N)."""
 
-    def __init__(self, config: VQVAEConfig, num_features: int):
+    def __init__(self, config: TokenizerConfig, num_features: int):
         super().__init__()
         self.first = TimeConv(config.code_dim, config.width, 3)
         self.levels = nn.ModuleList(Level(config, down=False) for _ in range(config.num_levels))

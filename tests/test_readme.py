@@ -75,6 +75,9 @@ SHORTER |= {
     "python -m train.train_t2m_transformer": (
         f"{QUICK_TOKENS} --latent_dim 16 --ff_size 16 --num_layers 1 --num_heads 2 --text_encoder minilm"
     ),
+    "python -m train.train_pg_tokenizer": f"{QUICK_TOKENS} --width 12 --code_dim 6 --num_codes 8 --depth 1 --window_size 16",
+    **dict.fromkeys(("python -m train.train_base_trans", "python -m train.train_refine_trans"),
+                    f"{QUICK_TOKENS} --latent_dim 16 --ff_size 16 --num_layers 2 --num_heads 2"),
     "python -m train.train_m2t": f"{QUICK_TOKENS} --language_layers 1 --language_heads 2 --language_ff 8",
     "python -m sample.caption": "--max_new_tokens 3 --beams 2 --device cpu",
 }

@@ -2,24 +2,32 @@
 
 import numpy as np
 import torch
+from torch import Tensor
+from torch.nn import functional as F
 
 from data_loaders.batches import WindowBatches
 from data_loaders.corpus import Batch, Corpus
 from data_loaders.feature_statistics import with_feature_bias
 from data_loaders.features import Statistics
+from model.pgr2m import NUM_GROUPS, PGTokenizer
+from model.pgr2m_config import PGTokenizerConfig
+from model.quantizers import perplexity
 from model.vqvae import VQVAE
-from model.vqvae_config import VQVAEConfig
+from model.vqvae_config import TokenizerConfig, VQVAEConfig
 from model.vqvae_network import whole_tokens
 from train.options import TrainOptions
 from train.recipe import Recipe, kept_statistics
 
 VALIDATION_BATCHES = 4
+KINDS: dict[type, type[VQVAE]] = {VQVAEConfig: VQVAE, PGTokenizerConfig: PGTokenizer}
+COMMANDS = {VQVAE: "train.train_vq", PGTokenizer: "train.train_pg_tokenizer"}
 
 
 def vqvae_recipe(
-    corpus: Corpus, config: VQVAEConfig, training: TrainOptions, window: int, balance: float, feature_bias: float
+    corpus: Corpus, config: TokenizerConfig, training: TrainOptions, window: int, balance: float, feature_bias: float
 ) -> Recipe:
-    """How a tokenizer is trained on windows of `window` frames, rare contents lifted by `balance`.
+    """How a tokenizer of the kind that its configuration says is trained on windows of `window` frames, rare contents lifted by
+    `balance`.
 
     feature_bias: what the std of root and contacts is divided by, twice, so that they count for less.
     """
@@ -31,7 +39,8 @@ def vqvae_recipe(
     def evaluate(model: VQVAE, step: int) -> dict[str, float]:
         return mean_of([reconstruction_error(model, held_out(number, 0, 1)) for number in range(VALIDATION_BATCHES)])
 
-    return Recipe(lambda: VQVAE(config, statistics), batches, evaluate, stamp=corpus.stamp, card=card(config, corpus))
+    kind = KINDS[type(config)]
+    return Recipe(lambda: kind(config, statistics), batches, evaluate, stamp=corpus.stamp, card=card(kind, config, corpus))
 
 
 def biased(statistics: Statistics, bias: float) -> Statistics:
@@ -43,29 +52,42 @@ def biased(statistics: Statistics, bias: float) -> Statistics:
 
 @torch.no_grad()
 def reconstruction_error(model: VQVAE, batch: Batch) -> dict[str, float]:
-    """The loss of a batch told by its codes, without commitment; MPJPE in mm, the pelvis of each frame laid on the true one."""
-    frames = model.config.downsampling
-    x, keep = whole_tokens(*model.masked(batch), frames)
-    coded = model.quantise(model.network.encoder(x, keep), keep[:, ::frames])
-    made = model.network.decoder(coded.vectors, keep[:, ::frames]).float()
+    """The loss of a batch told by its codes, without that of codebooks; MPJPE in mm, the pelvis of each frame laid on the true
+    one, of pose codes alone too where there are such; codes in use.
+    """
+    x, keep = whole_tokens(*model.masked(batch), model.config.downsampling)
+    ids = model.ids_of(x, keep)
+    made, mpjpe = told(model, ids, x, keep)
+    figures = {"loss": float(sum(model.reconstruction_terms(made, x, keep).values())), "mpjpe_mm": mpjpe}
+    if isinstance(model, PGTokenizer):
+        figures["pose_codes_mpjpe_mm"] = told(model, ids[..., :NUM_GROUPS], x, keep)[1]
+    books = ids[..., ids.shape[-1] - model.config.num_quantizers :]  # (B, N, Q)
+    if model.config.num_quantizers:
+        real = books[keep[:, :: model.config.downsampling]]
+        figures["perplexity"] = float(perplexity(F.one_hot(real, model.config.num_codes).float().mean(0)).mean())
+    return figures
+
+
+def told(model: VQVAE, ids: Tensor, x: Tensor, keep: Tensor) -> tuple[Tensor, float]:
+    """Normalised motion (B, T, D) that ids tell of x, and its MPJPE in mm over frames with keep (B, T)."""
+    made = model.network.decoder(model.vectors(ids), keep[:, :: model.config.downsampling]).float()
     joints, true = (model.features.joints(model.denormalise(each)) for each in (made, x))  # (B, [P,] T, J, 3)
     apart = (joints - joints[..., :1, :]) - (true - true[..., :1, :])
     apart = apart.norm(dim=-1).mean(-1).reshape(len(x), -1, x.shape[1]).mean(1)  # (B, T)
-    terms = model.reconstruction_terms(made, x, keep)
-    return {"loss": float(sum(terms.values())), "mpjpe_mm": float(1000 * apart[keep].mean()),
-            "perplexity": float(coded.perplexity)}  # fmt: skip
+    return made, float(1000 * apart[keep].mean())
 
 
 def mean_of(figures: list[dict[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([each[name] for each in figures])) for name in figures[0]}
 
 
-def card(config: VQVAEConfig, corpus: Corpus) -> str:
+def card(kind: type[VQVAE], config: TokenizerConfig, corpus: Corpus) -> str:
     """README.md of a checkpoint folder: what it is, what it was trained on, how to use it."""
+    poses = f"{NUM_GROUPS} pose codes and " if kind is PGTokenizer else ""
     return f"""# Motion tokenizer
 
-{config.num_quantizers} x {config.num_codes} codes, a token for {config.downsampling} frames. Trained by
-`python -m train.train_vq` on `{config.dataset}` ({corpus.skeleton.name} skeleton, {corpus.fps:g} fps). The terms of that
+{poses}{config.num_quantizers} x {config.num_codes} codes, a token for {config.downsampling} frames. Trained by
+`python -m {COMMANDS[kind]}` on `{config.dataset}` ({corpus.skeleton.name} skeleton, {corpus.fps:g} fps). The terms of that
 dataset's licence hold for these weights.
 
 What motion loses by it:
