@@ -20,12 +20,11 @@ from model.caption_words import Words, words_of
 from model.captioner_config import CaptionerConfig
 from model.embedder import lengths_to_mask
 from model.lamp import LaMP
+from model.lamp_losses import captioning
 from model.language_decoder import LanguageDecoder, Past
 from model.model import Draws, Model
 from model.qformer import QFormer
 from model.text_encoders import TextFeatures
-
-IGNORED = -100
 
 
 class Captioner(Model):
@@ -102,14 +101,13 @@ class Captioner(Model):
 
     def caption_loss(self, prefix: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
         """Of captions ids (B, L), mask (B, L), said after a prefix (B, Q, C), which foretells the first of them."""
-        logits = self.logits_of(prefix, ids, mask)[:, prefix.shape[1] - 1 : -1].float()
-        return F.cross_entropy(logits.flatten(0, 1), ids.masked_fill(~mask, IGNORED).flatten(), ignore_index=IGNORED)
+        hidden = self.hidden_of(prefix, ids, mask)[:, prefix.shape[1] - 1 : -1]
+        return captioning(lambda states: self.logits(states).float(), hidden, ids, mask)
 
-    def logits_of(self, prefix: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
-        """Logits (B, Q + L, V) at every place of a prefix and of the words after it."""
+    def hidden_of(self, prefix: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+        """Hidden states (B, Q + L, C) at every place of a prefix and of the words after it."""
         keep = F.pad(mask, (prefix.shape[1], 0), value=True)
-        hidden, _ = self.language(torch.cat([prefix, self.embedded(ids)], dim=1), keep)
-        return self.logits(hidden)
+        return self.language(torch.cat([prefix, self.embedded(ids)], dim=1), keep)[0]
 
     @torch.no_grad()
     def describe(self, motions: Sequence[np.ndarray], decoding: Captioning = CAPTIONING) -> list[str]:

@@ -190,7 +190,7 @@ class LaMP(Embedder):
         logits, _ = self.matching(ids[of_text], mask[of_text], latents[of_motion], None if keep is None else keep[of_motion])
         right = (torch.arange(len(of_text), device=ids.device) < len(ids)).long()
         terms["matching"] = config.lambda_matching * F.cross_entropy(logits, right)
-        said = captioning(self.qformer.word_logits(said_of), self.begun(ids), mask, smoothing)
+        said = captioning(self.qformer.word_logits, said_of[:, :-1], ids[:, 1:], mask[:, 1:], smoothing)
         told = generation(self.heads.motion_classes(self.telling(ids, mask)), codes, smoothing)
         return terms | {"captioning": config.lambda_captioning * said, "generation": config.lambda_generation * told}
 

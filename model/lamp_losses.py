@@ -1,5 +1,7 @@
 """LaMP's four objectives (Li et al. 2025, §3.2) as functions over similarities, logits and ids."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -46,10 +48,14 @@ def drawn(weights: Tensor, uniform: Tensor) -> Tensor:
     return (weights.cumsum(-1) < uniform[:, None] * weights.sum(-1, keepdim=True)).sum(-1).clamp(max=weights.shape[-1] - 1)
 
 
-def captioning(logits: Tensor, ids: Tensor, mask: Tensor, smoothing: float) -> Tensor:
-    """Of logits (B, L, V) at each token, how well they foretell the next of ids (B, L), mask (B, L)."""
-    target = ids.masked_fill(~mask, IGNORED)[:, 1:]
-    return F.cross_entropy(logits[:, :-1].flatten(0, 1), target.flatten(), ignore_index=IGNORED, label_smoothing=smoothing)
+def captioning(
+    logits: Callable[[Tensor], Tensor], hidden: Tensor, ids: Tensor, mask: Tensor, smoothing: float = 0.0
+) -> Tensor:
+    """How well hidden states (B, L, C) foretell ids (B, L), each of its own place, mask (B, L); logits: of states (M, C).
+
+    Of a large vocabulary only those places are told that count.
+    """
+    return F.cross_entropy(logits(hidden[mask]), ids[mask], label_smoothing=smoothing)
 
 
 def generation(logits: Tensor, codes: Tensor, smoothing: float) -> Tensor:

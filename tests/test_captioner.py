@@ -166,4 +166,4 @@ def test_lamps_published_captioner_says_what_it_said(tmp_path, monkeypatch):
     assert torch.allclose(loaded.prefix(motion, mask), prefix, atol=1e-5)
     ids = torch.tensor([[2, 5, 7]])
     given = prefix, ids, torch.ones_like(ids, dtype=torch.bool)
-    assert torch.allclose(loaded.logits_of(*given), made.logits_of(*given), atol=1e-5)
+    assert torch.allclose(loaded.hidden_of(*given), made.hidden_of(*given), atol=1e-5)

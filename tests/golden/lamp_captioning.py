@@ -63,7 +63,7 @@ def caption_loss(case: Case) -> dict[str, Any]:
     model = model_of(case)
     _, made = prefix_of(case, model)
     ids, mask = torch.as_tensor(case.inputs["opt_input_ids"]).long(), torch.as_tensor(case.inputs["opt_attention_mask"]) > 0
-    logits = model.logits_of(made, ids, mask)
+    logits = model.logits(model.hidden_of(made, ids, mask))
     return {"loss": model.caption_loss(made, ids, mask), "logits_text": logits[:, slice(*case.config["logits_text_rows"])],
             "logits_last_prefix": logits[:, case.config["logits_last_prefix_row"]]}  # fmt: skip
 

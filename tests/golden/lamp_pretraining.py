@@ -143,7 +143,8 @@ def motion_to_text(case: Case) -> dict[str, Any]:
     latents, keep, _ = latents_of(model, values["motion"])
     _, hidden = model.saying(ids, mask, latents, keep)
     logits = model.qformer.word_logits(hidden)
-    loss = lamp_losses.captioning(logits, model.begun(ids), mask, case.config["label_smoothing"])
+    loss = lamp_losses.captioning(model.qformer.word_logits, hidden[:, :-1], ids[:, 1:], mask[:, 1:],
+                                  case.config["label_smoothing"])  # fmt: skip
     return {"bert_lm": hidden, "lm_logits": logits, "loss_lm": loss}
 
 
