@@ -32,7 +32,7 @@ LONGEST_PROMPT = 10_000  # characters; text encoders read the first few hundred
 LARGEST_FILE = 64 << 20  # bytes of a file of prompts
 MOST_FRAMES = 5_000_000  # of all motions of one run: about 70 hours, 6 GB in memory
 MOST_LINES, LONGEST_SHOWN = 5, 80  # of prompts beyond what weights know, and of one of them in characters
-NOT_FINITE = "its weights or its mean and std hold such values, or far too large ones"
+NOT_FINITE = "its weights or its mean and std (stats.npz) hold such values, or far too large ones"
 
 
 class PromptError(FileError):
