@@ -247,14 +247,19 @@ def test_the_python_of_readme_and_docs_runs():
     assert names["motion"].joints.shape == (1, 80, 22, 3)
 
 
+def prose(text: str) -> str:
+    """A page without its blocks of code."""
+    return re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
 def links(text: str) -> list[str]:
     """Where a page points to within the repository."""
-    return [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if not link.startswith("http")]
+    return [link for link in re.findall(r"\]\(([^)\s]+)\)", prose(text)) if not link.startswith("http")]
 
 
 def anchors(text: str) -> set[str]:
     """What GitHub calls the headings of a page."""
-    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), flags=re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", prose(text), flags=re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
