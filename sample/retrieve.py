@@ -8,7 +8,7 @@ encode_dataset                  a gallery of a dataset or of a folder of motion 
 search                          a gallery by text, by motion, or for texts
 localize                        when something happens in a long motion
 
-TMR's own commands and what stands for them here: see the README.
+TMR's own commands and what stands for them here: see docs/search.md.
 """
 
 import logging

@@ -1,4 +1,6 @@
-"""The README is executed: each of its commands runs, on a small dataset and with few steps where it would take long."""
+"""The documentation is executed: each command of README.md and of the pages in docs/ runs, in one folder, on a small dataset and
+with few steps where it would take long.
+"""
 
 import os
 import re
@@ -6,20 +8,53 @@ import shlex
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from data_loaders.corpus import Corpus
+from data_loaders.known_datasets import DATASET_ROOT, dataset_named
 from tests.pairs import greeting, pair_corpus, write_interhuman, write_takes
 from tests.synthetic import raise_hand, walk
 from tests.tiny_people import tiny_in2in, tiny_interclip, tiny_reaction
 
 ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
-COMMANDS = [line.split("  #")[0].strip() for block in BLOCKS for line in block.splitlines() if line.strip()]
+# In the order in which they are executed: what a command needs, an earlier one makes.
+PAGES = {
+    name: (ROOT / name).read_text(encoding="utf-8")
+    for name in (
+        "README.md", "docs/text_to_motion.md", "docs/data.md", "docs/training.md", "docs/tokens.md", "docs/pose_codes.md",
+        "docs/two_people.md", "docs/reactions.md", "docs/captions.md", "docs/evaluation.md", "docs/search.md", "docs/speed.md",
+        "docs/new_system.md",
+    )
+}  # fmt: skip
+# Their links are followed too.
+OTHER_PAGES = {
+    name: (ROOT / name).read_text(encoding="utf-8")
+    for name in (
+        "CONTRIBUTING.md", "CHANGELOG.md", "dataset/README.md", "checkpoints/README.md", "checkpoints/starter/README.md",
+        "checkpoints/tmr/README.md", "checkpoints/evaluators/bandai_namco/README.md",
+    )
+}  # fmt: skip
+ELSEWHERE = "docs/new_system.md"  # its Python is a whole system, which tests/test_new_system.py trains and samples
+
+
+def blocks(language: str, text: str) -> list[str]:
+    """What stands between fences of a language."""
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+
+
+def each_once(texts: list[str]) -> list[str]:
+    """In the order of their first appearance: the README shows some of what the pages have whole."""
+    return list(dict.fromkeys(texts))
+
+
+COMMANDS = each_once([
+    line.split("  #")[0].strip()
+    for text in PAGES.values() for block in blocks("bash", text) for line in block.splitlines() if line.strip()
+])  # fmt: skip
 
 # What sets the machine up (CI does that before it comes here) or needs the network.
 NOT_RUN = ("make ", "python3 -m venv", ".venv/bin/pip", ".venv/bin/python -m pytest", "git clone")
@@ -33,7 +68,7 @@ QUICK_TMR = (
     "--device cpu"
 )
 QUICK_EVAL = "--dataset pools --evaluator checkpoints/tiny_evaluator --replications 1 --num_steps 2 --device cpu"
-# Beginning of a command -> flags that make it short; later flags win over the README's.
+# Beginning of a command -> flags that make it short; later flags win over those of the page.
 SHORTER = {
     "python -m sample.sample": QUICK_SAMPLE,
     "python -m data_loaders.prepare": "--workers 1",
@@ -117,7 +152,7 @@ ONLY_PARSED = (
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory, recordings, small_dataset, pool_dataset, tiny_evaluator) -> Path:
-    """A folder with what the README's commands expect to find: datasets, recordings, a mapping, prompts, motions."""
+    """A folder with what the commands expect to find: datasets, recordings, a mapping, prompts, motions."""
     folder = tmp_path_factory.mktemp("checkout")
     shutil.copytree(recordings, folder / "raw" / "bandai_namco")
     shutil.copytree(recordings, folder / "my_bvh")
@@ -156,7 +191,7 @@ def shortened(command: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_every_command_of_the_readme_runs(workplace):
+def test_every_command_of_readme_and_docs_runs(workplace):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     ran = 0
     for command in COMMANDS:
@@ -168,25 +203,77 @@ def test_every_command_of_the_readme_runs(workplace):
         done = subprocess.run(words, cwd=workplace, env=environment, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
         ran += 1
-    assert ran >= 12
+    assert ran >= 80
     assert (workplace / "dataset" / "mine" / "corpus").is_dir() and (workplace / "checkpoints" / "mine").is_dir()
 
 
-def test_the_python_of_the_readme_runs(monkeypatch):
-    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+def made(command: str) -> set[str]:
+    """Folders that a command writes."""
+    words = shlex.split(command)
+    writing = ("--save_dir", "--output", "--gallery") if "encode_dataset" in words else ("--save_dir", "--output")
+    return {value for flag, value in pairwise(words) if flag in writing}
+
+
+def needed(command: str) -> set[str]:
+    """Trainings, datasets and galleries that a command reads, as folders."""
+    words = shlex.split(command)
+    read = {value for flag, value in pairwise(words) if flag not in ("--save_dir", "--output", "--input")} - made(command)
+    folders = {"/".join(value.split("/")[:2]) for value in read if value.startswith(("save/", "dataset/", "outputs/"))}
+    for name in (value for flag, value in pairwise(words) if flag == "--dataset"):
+        known = dataset_named(name)
+        folders.add((DATASET_ROOT / (known.folder if known else name)).as_posix())
+    return folders
+
+
+def test_what_a_command_needs_an_earlier_one_makes():
+    there: set[str] = set()
+    for command in COMMANDS:
+        if command.startswith("python "):
+            assert needed(command) <= there, f"{command}\nneeds {sorted(needed(command) - there)}"
+            there |= made(command)
+    assert {"save/in2in", "dataset/HumanML3D", "outputs/gallery"} <= there
+
+
+def test_every_page_is_executed_and_can_be_reached_from_the_readme():
+    pages = {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    assert pages == set(PAGES) - {"README.md"}
+    assert pages <= {link.partition("#")[0] for link in links(PAGES["README.md"])}
+
+
+def test_the_python_of_readme_and_docs_runs():
     names: dict = {}
-    exec(code, names)
+    for code in each_once([code for page, text in PAGES.items() if page != ELSEWHERE for code in blocks("python", text)]):
+        exec(code, names)
     assert names["motion"].joints.shape == (1, 80, 22, 3)
 
 
-def test_every_path_of_the_readme_exists():
-    for path in re.findall(r"\]\(([^)#]+)\)", README):
-        if not path.startswith("http"):
-            assert (ROOT / path).exists(), path
+def prose(text: str) -> str:
+    """A page without its blocks of code."""
+    return re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
 
 
-def test_what_the_readme_fetches_is_in_the_manifest():
+def links(text: str) -> list[str]:
+    """Where a page points to within the repository."""
+    return [link for link in re.findall(r"\]\(([^)\s]+)\)", prose(text)) if not link.startswith("http")]
+
+
+def anchors(text: str) -> set[str]:
+    """What GitHub calls the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", prose(text), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", [*PAGES, *OTHER_PAGES])
+def test_links_lead_somewhere(page):
+    for link in links((PAGES | OTHER_PAGES)[page]):
+        path, _, anchor = link.partition("#")
+        target = (ROOT / page).parent / path if path else ROOT / page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target.read_text(encoding="utf-8")), link
+
+
+def test_what_is_fetched_is_in_the_manifest():
     from protos.fetch import read_manifest
 
-    for name in re.findall(r"protos\.fetch (?!--)(\S+)", README):
-        assert name in read_manifest()
+    named = {name for text in PAGES.values() for name in re.findall(r"protos\.fetch (?!--)(\S+)", text)}
+    assert named and named <= set(read_manifest())
