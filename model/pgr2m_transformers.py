@@ -5,6 +5,7 @@ Keywords belong to motions of the published data; a text alone has none, and the
 """
 
 import logging
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
@@ -48,8 +49,9 @@ class OverPoses(OverTokens):
     config: PoseTransformerConfig | PoseRefinerConfig
 
     @property
+    @abstractmethod
     def tokenizer(self) -> PGTokenizer:
-        raise NotImplementedError
+        """Tells motion by pose codes and what they leave."""
 
     def condition(self, text: TextFeatures) -> Tensor:
         """(B, 1 + slots, D) of texts alone."""

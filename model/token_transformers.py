@@ -2,6 +2,7 @@
 the others. Guo et al. 2024 (MoMask); with the condition of LaMP's Q-Former, Li et al. 2025 (LaMP).
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Self
 
@@ -42,11 +43,11 @@ MOST_TOLD = 10_000  # texts whose conditions are kept
 RESIDUAL = 1  # what tells the noise of the further codebooks from that of the first
 
 
-class OverTokens(Model):
+class OverTokens(Model, ABC):
     """What both transformers share: the tokenizer's ids, the condition of texts, guidance."""
 
     text_encoder: EncodesTexts | None
-    _told: dict[str, Tensor]  # conditions of texts, of the weights as they are
+    _told: dict[str, Tensor] | None  # conditions of texts, of the weights as they are
 
     def train(self, mode: bool = True) -> Self:
         """As of every model; what was made of texts before is forgotten."""
@@ -54,9 +55,17 @@ class OverTokens(Model):
             self._told = {}
         return super().train(mode)
 
+    def copied(self) -> Self:
+        """As of every model; the copy, whose weights are moved by others, keeps nothing of what it makes of texts."""
+        other = super().copied()
+        other._told = None
+        return other
+
     def conditions(self, texts: Sequence[str]) -> Tensor:
         """(B, D) of texts, each made once as long as the model is not trained."""
         told = self.__dict__.setdefault("_told", {})
+        if told is None:
+            return self.condition(self.encode_text(texts))
         if len(told) > MOST_TOLD:
             told.clear()
         if unknown := [text for text in dict.fromkeys(texts) if text not in told]:
@@ -64,9 +73,9 @@ class OverTokens(Model):
         return torch.stack([told[text] for text in texts]).to(self.device)
 
     @property
+    @abstractmethod
     def tokenizer(self) -> VQVAE:
         """Tells motion by codes."""
-        raise NotImplementedError
 
     def encode_text(self, texts: Sequence[str]) -> TextFeatures:
         """Features of the texts on the model's device."""

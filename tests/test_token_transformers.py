@@ -171,3 +171,13 @@ def test_an_exported_model_samples_as_asked_and_names_its_data_as_others_know_th
     assert {loaded.config.dataset, loaded.parts["lamp"].config.dataset, loaded.tokenizer.config.dataset} == {"bandai_cmu"}
     with pytest.raises(ValueError, match=r"--sampling_steps: the model of .* has no such setting"):
         export(ExportOptions(checkpoint=saved(tmp_path / "lamp", tiny_lamp()), output=tmp_path / "other", sampling_steps=3))
+
+
+def test_a_moving_average_reads_texts_by_the_weights_it_has_now():
+    model = tiny_transformer({"lamp": tiny_lamp()})
+    average, text = model.copied(), [WAVE]
+    before = average.conditions(text)
+    with torch.no_grad():
+        average.networks["text_reader"].weight.data.mul_(-3)
+    assert not torch.allclose(average.conditions(text), before, atol=1e-4)
+    assert torch.allclose(model.conditions(text), before, atol=1e-6)
