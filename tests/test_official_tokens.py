@@ -154,3 +154,9 @@ def test_what_a_damaged_file_of_lamp_lacks_is_named(lamp, name, said):
     write(file, "motion_qformer", {key: value for key, value in content.items() if key != name})
     with pytest.raises(FileError, match=said):
         from_pretrained(file)
+
+
+def test_a_length_estimator_without_its_first_layer_is_named(tmp_path):
+    state = {f"output.{i}.weight": torch.zeros(4, 4) for i in (9, 11)}
+    with pytest.raises(FileError, match=r"finest\.tar: no tensor output\.0\.weight"):
+        from_pretrained(write(tmp_path / "finest.tar", "estimator", state))

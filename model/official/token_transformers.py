@@ -84,8 +84,9 @@ def sizes_of(state: dict[str, Tensor], tokenizer: VQVAE, where: str) -> dict[str
         ff_size = len(state["seqTransEncoder.layers.0.linear1.weight"])
     except (KeyError, ValueError, IndexError) as error:
         raise FileError(f"{where}: incomplete, or of another model ({error})") from None
-    rows = next((len(state[name]) - 2 if name == "token_emb.weight" else state[name].shape[1] - 1
-                 for name in ("token_emb.weight", "embed_proj_shared_weight", "token_embed_weight") if name in state), None)
+    rows = next((state[name].shape[-2] - (2 if name == "token_emb.weight" else 1)
+                 for name in ("token_emb.weight", "embed_proj_shared_weight", "token_embed_weight")
+                 if name in state and state[name].dim() > 1), None)  # fmt: skip
     if rows not in (None, codes.num_codes):
         raise FileError(f"{where}: made for {rows} codes, its tokenizer has {codes.num_codes}")
     if code_dim != codes.code_dim:
@@ -115,8 +116,10 @@ def tokenizer_beside(path: Path) -> VQVAE:
 def load_length_estimator(path: Path, text_encoder: TextEncoder | None = None) -> TextLengthEstimator:
     """MoMask's estimator of lengths. FileError says what is wrong."""
     state, file = read_state(path, "length")
-    kit = "kit" in file.parts
-    config = TextLengthConfig(text_dim=len(state["output.0.weight"].T), shortest_units=6 if kit else 10,
+    kit, first = "kit" in file.parts, state.get("output.0.weight")
+    if first is None or first.dim() != 2:
+        raise FileError(f"{file}: no tensor output.0.weight of two axes: incomplete, or of another model")
+    config = TextLengthConfig(text_dim=first.shape[1], shortest_units=6 if kit else 10,
                               features=KIT if kit else HUMANML3D, dataset="kit" if kit else "humanml")  # fmt: skip
     with made_for(state, str(file)):
         model = TextLengthEstimator(config, text_encoder=text_encoder)
