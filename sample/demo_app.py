@@ -25,7 +25,7 @@ PROMPTS = {
     2: ("two people dance salsa", "one person spins while the other claps", "two people walk past each other"),
 }
 EDITS = ("raise the left arm higher between 1s and 2s", "bend both knees more; keep the arms", "slower; mirror",
-         "put the right hand above the head")
+         "put the right hand above the right shoulder")
 ASKED = {1: "What does the person do?", 2: "What do the two do together?"}
 LAYOUT = """
 .gradio-container { max-width: 1240px !important; margin: 0 auto; }

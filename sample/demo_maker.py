@@ -5,6 +5,7 @@ and many threads may call at once.
 import logging
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -164,7 +165,7 @@ class Maker:
         with self._networks:
             requests = [Request(NEUTRAL, len(joints), seed) for seed in seeds]
             made = edited_motions(self._open(chosen), plan, requests)
-        return [plan.motion, *made], plan.told()
+        return [replace(plan.motion, captions=("before",)), *made], plan.told()
 
     def _read(self, path: Path, chosen: Checkpoint, reading: UploadReading) -> tuple[np.ndarray, Features]:
         """Joints (T, J, 3) of the one person in a file at the rate of a checkpoint, at most as long as it makes, and its features.

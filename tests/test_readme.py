@@ -92,6 +92,7 @@ SHORTER |= {
         "--latest_step 3 --num_atomic_actions 4"
     ),
     "python -m sample.react": "--sampling_steps 2 --num_repetitions 1 --device cpu",
+    "python -m sample.edit": "--sampling_steps 2 --device cpu",
     "python -m train.train_in2in": QUICK_PEOPLE,
     "python -m sample.interact": "--sampling_steps 2 --motion_length 1 --device cpu",
     "python -m train.train_interclip": (
@@ -111,7 +112,7 @@ SHORTER |= {
 # Hours, timings, or files that cannot be had: these must at least be understood.
 ONLY_PARSED = (
     "python -m benchmarks.", "python -m sample.demo", "python -m evaluations.eval_probes --validate",
-    "python -m protos.fetch mdm",
+    "python -m protos.fetch mdm", "python -m sample.edit clip.npy --wish",
 )  # fmt: skip
 
 
