@@ -1,5 +1,5 @@
-"""Where edits of pose codes (data_loaders/edit_grammar.py) act in a motion of frames: on which joints, how far in each frame, and in
-which order its frames come.
+"""Where edits of pose codes (data_loaders/edit_grammar.py) act in a motion of frames: on which joints, how far in each frame, and
+in which order its frames come.
 """
 
 from collections.abc import Sequence

@@ -46,7 +46,8 @@ def completion_of(joints: np.ndarray, features: Features, longest: int, what: Ke
     """
     require_edited(features)
     if len(joints) > longest:
-        log.warning("the motion lasts %.1f s, this model makes the first %.1f s", len(joints) / features.fps, longest / features.fps)
+        fps = features.fps
+        log.warning("the motion lasts %.1f s, this model makes the first %.1f s", len(joints) / fps, longest / fps)
         joints = joints[:longest]
     rows, count = rows_of(joints, features), len(joints)
     edges = {"prefix": (prefix_end, 1.0), "suffix": (0.0, suffix_start), "in_between": (prefix_end, suffix_start)}
@@ -54,8 +55,8 @@ def completion_of(joints: np.ndarray, features: Features, longest: int, what: Ke
         return Completion(joints, what, rows, np.zeros(count, bool), feature_mask(what, features).expand(count, -1))
     frames = in_between_mask(torch.tensor([count]), count, *edges[what])[0]
     if frames.all() or not frames.any():
-        raise ValueError(f"--keep {what}: {'all' if frames.all() else 'none'} of {count} frames would be kept; change --prefix_end "
-                         "or --suffix_start")  # fmt: skip
+        raise ValueError(f"--keep {what}: {'all' if frames.all() else 'none'} of {count} frames would be kept: change "
+                         "--prefix_end or --suffix_start")  # fmt: skip
     return Completion(joints, what, rows, frames.numpy(), frames[:, None].expand(-1, features.width))
 
 
@@ -84,8 +85,8 @@ def kept_share(completion: Completion) -> Tensor:
 
 
 def joined(rows: Tensor, completion: Completion, features: Features) -> np.ndarray:
-    """Joints (T, J, 3) of features (T, D) on the bones and in the world of the given motion, whose kept frames, or joints, are those
-    of the given; frames before kept ones lead to them."""
+    """Joints (T, J, 3) of features (T, D) on the bones and in the world of the given motion, whose kept frames, or joints, are
+    those of the given; frames before kept ones lead to them."""
     given, kept, body = completion.joints.astype(np.float64), completion.frames, features.body
     decoded = (features.joints(each).double().numpy() for each in (rows, completion.rows))
     joints = on_own_bones(*decoded, given, body)

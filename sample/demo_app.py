@@ -244,7 +244,8 @@ def edit_tab(maker: Maker, scratch: Path) -> None:
     checkpoints = maker.editing()
 
     @in_one_line
-    def make(file: str | None, edits: str, skeleton: str, fps: float, start: float, seed: float, name: str) -> tuple[list, int, str]:
+    def make(file: str | None, edits: str, skeleton: str, fps: float, start: float, seed: float,
+             name: str) -> tuple[list, int, str]:  # fmt: skip
         if file is None:
             raise ValueError(f"drop the motion that is to be edited first ({' or '.join(SUFFIXES)})")
         motions, lines = maker.edit(Path(file), edits, seed, 1, name, UploadReading(skeleton, fps, start))
@@ -258,7 +259,8 @@ def edit_tab(maker: Maker, scratch: Path) -> None:
     with gr.Row():
         with gr.Column(scale=3):
             file = motion_file("Which motion", maker.max_upload)
-            edits = gr.Textbox(label="What becomes of which part, when?", placeholder=EDITS[0], lines=2, max_length=LONGEST_PROMPT)
+            edits = gr.Textbox(label="What becomes of which part, when?", placeholder=EDITS[0], lines=2,
+                               max_length=LONGEST_PROMPT)  # fmt: skip
             gr.Examples([[text] for text in EDITS], [edits], label="For example")
             ask = gr.Button("Edit", variant="primary")
         with gr.Column(scale=2):

@@ -1,5 +1,5 @@
-"""What the demo makes: motions from text, reactions to a motion, motions edited in words. As `demo_service`, it knows no interface,
-and many threads may call at once.
+"""What the demo makes: motions from text, reactions to a motion, motions edited in words. As `demo_service`, it knows no
+interface, and many threads may call at once.
 """
 
 import logging
@@ -38,7 +38,8 @@ DEPTH = 3  # of a checkpoint below them: save/<run>/<step>
 
 class Checkpoint(NamedTuple):
     """A model that makes motion, on this disk. `guidance`: its own by text, None for a model without. `persons`: how many it
-    makes; `reacts`: the second of two in answer to the first, `by_action` being how strongly; `edits`: whether it edits motion."""
+    makes; `reacts`: the second of two in answer to the first, `by_action` being how strongly; `edits`: whether it edits
+    motion."""
 
     folder: Path
     seconds: float
@@ -88,7 +89,8 @@ class UploadReading(NamedTuple):
 
 
 class Maker:
-    """Motions from text, reactions to a motion and edits of one, by any of the checkpoints; the model used last stays in memory."""
+    """Motions from text, reactions to a motion and edits of one, by any of the checkpoints; the model used last stays in
+    memory."""
 
     def __init__(self, checkpoints: dict[str, Checkpoint], device: str = "auto", max_upload: float = 16.0):
         """max_upload: largest file to react to or to edit, in MB."""
@@ -168,8 +170,8 @@ class Maker:
         return [replace(plan.motion, captions=("before",)), *made], plan.told()
 
     def _read(self, path: Path, chosen: Checkpoint, reading: UploadReading) -> tuple[np.ndarray, Features]:
-        """Joints (T, J, 3) of the one person in a file at the rate of a checkpoint, at most as long as it makes, and its features.
-        ValueError in one line."""
+        """Joints (T, J, 3) of the one person in a file at the rate of a checkpoint, at most as long as it makes, and its
+        features. ValueError in one line."""
         features = read_config(chosen.folder)[1].features
         fps = features.fps if reading.fps is None else reading.fps
         require_upload(path, reading.skeleton, fps, self.max_upload)

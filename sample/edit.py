@@ -13,12 +13,9 @@ from sample.edit_wishes import Endpoint, edits_from_wish
 from sample.generation import PGR2M, STARTER, DecodingSettings, RunSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy as np
 
     from data_loaders.corpus import Motion
-    from data_loaders.features import Features
 
 BEFORE_AFTER, SAID = "before_after", "edit.txt"
 
@@ -48,8 +45,8 @@ class EditOptions(Reading, RunSettings, DecodingSettings):
     suffix_start: Annotated[float, SHARE] = 0.75
     """With --keep suffix or in_between: from which share of the time on it stays."""
     text_prompt: str | None = None
-    """With --keep what the person does, in English; with --edit what the motion shows, for the detail of edited poses (default: no
-    more than that somebody moves)."""
+    """With --keep what the person does, in English; with --edit what the motion shows, for the detail of edited poses (default:
+    that somebody moves)."""
     model_path: Path | None = None
     """Checkpoint: for edits of pose codes, CoMo or PGR2M (default: checkpoints/pgr2m); with --keep any that makes motion of text
     (default: the weights that come with the code)."""
@@ -60,7 +57,7 @@ class EditOptions(Reading, RunSettings, DecodingSettings):
         if len(given) != 1:
             raise ValueError(f"--edit, --wish and --keep are ways to edit: give one of them, not {' and '.join(given) or 'none'}")
         if self.wish is not None and not (self.endpoint and self.endpoint_model):
-            raise ValueError("--wish is put into edits by a language model: give --endpoint and --endpoint_model, or say it as --edit")
+            raise ValueError("--wish is put into edits by a language model: give --endpoint and --endpoint_model, or use --edit")
 
 
 def run(options: EditOptions) -> None:
@@ -77,7 +74,7 @@ def edit_poses(options: EditOptions) -> None:
     from data_loaders.pose_code_table import STRIDE
     from model.capabilities import Edits, Request
     from protos.files import write_atomically
-    from sample.edits import NEUTRAL, edited_motions, planned, require_edited
+    from sample.edits import NEUTRAL, edited_motions, planned
     from sample.generation import clean_prompt, require_total, write_made
 
     if options.edit is not None:
@@ -85,7 +82,7 @@ def edit_poses(options: EditOptions) -> None:
     endpoint = None if options.wish is None else Endpoint(options.endpoint, options.endpoint_model)
     text = NEUTRAL if options.text_prompt is None else clean_prompt(options.text_prompt)
     checkpoint = options.model_path or PGR2M
-    model, joints = _opened(options, checkpoint, Edits, require_edited)
+    model, joints = _opened(options, checkpoint, Edits)
     features = model.features
     asked = options.edit if endpoint is None else edits_from_wish(options.wish, endpoint, len(joints) / features.fps)
     if endpoint is not None:
@@ -112,12 +109,11 @@ def complete(options: EditOptions) -> None:
     from data_loaders.corpus import Motion
     from model.capabilities import Generates, Request
     from sample.completion import completed_motions, completion_of
-    from sample.edits import require_edited
     from sample.generation import PromptError, clean_prompt, require_total, unknown_prompts, warn_unknown, write_made
 
     text = "" if options.text_prompt is None else clean_prompt(options.text_prompt)
     checkpoint = options.model_path or STARTER
-    model, joints = _opened(options, checkpoint, Generates, require_edited)
+    model, joints = _opened(options, checkpoint, Generates)
     if model.config.reads_text and not text:
         raise PromptError("--keep: the rest is made from a text: give --text_prompt")
     completion = completion_of(joints, model.features, model.config.max_frames, options.keep, options.prefix_end,
@@ -137,16 +133,17 @@ def complete(options: EditOptions) -> None:
     write_before_after(folder, Motion(completion.joints[None], features.fps, features.skeleton), made, options)
 
 
-def _opened(options: EditOptions, checkpoint: Path, capability: type, check: "Callable[[Features], None]") -> "tuple[Any, np.ndarray]":
-    """A model that can do so, of features that pass a check, and the joints (T, J, 3) of the motion at its frame rate. FileError or
-    ValueError where one of them will not do."""
+def _opened(options: EditOptions, checkpoint: Path, capability: type) -> "tuple[Any, np.ndarray]":
+    """A model that can do so, and the joints (T, J, 3) of the motion at its frame rate. FileError or ValueError where one of them
+    will not do."""
     from data_loaders.motion_features import read_people
     from model.checkpoints import from_pretrained
     from model.registry import able
     from protos.processes import pick_device
+    from sample.edits import require_edited
 
     model = from_pretrained(checkpoint, pick_device(options.device), systems=able(capability))
-    check(model.features)
+    require_edited(model.features)
     (joints,) = read_people(options.motion, model.features.body, model.features.fps, options, persons=1)
     return model, joints
 

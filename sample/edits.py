@@ -97,7 +97,8 @@ def edited_motions(model: Edits, plan: PlannedEdit, requests: Sequence[Request],
     return [Motion(joints[None].astype(np.float32), features.fps, features.skeleton, (plan.text,)) for joints in made]
 
 
-def edited_joints(model: Edits, joints: np.ndarray, edits: Sequence[Edit], request: Request, decoding: Decoding = OWN) -> np.ndarray:
+def edited_joints(model: Edits, joints: np.ndarray, edits: Sequence[Edit], request: Request,
+                  decoding: Decoding = OWN) -> np.ndarray:  # fmt: skip
     """Joints (M, J, 3) of a motion (T, J, 3) after edits, each in its turn, paces and repetitions last."""
     features, frames = model.features, len(joints)
     keeps = [edit for edit in edits if isinstance(edit, Keep)]

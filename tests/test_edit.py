@@ -1,4 +1,4 @@
-"""Edits of a motion: which joints of which frames change and which stay to the last bit, kept beginnings, ends and parts, files."""
+"""Edits of a motion: which joints of which frames change and which stay to the last bit; kept beginnings, ends, parts; files."""
 
 from dataclasses import replace
 
@@ -75,7 +75,7 @@ def inner(joints, turns):
 def test_an_edit_acts_on_its_joints_in_its_frames_and_fades_beyond():
     weights = joint_weights(parse_edits("raise the left arm between 1s and 2s; bend the right knee after 3s"), FRAMES, FPS,
                             BODY.joint_names)
-    assert (weights[20:40, ARM] == 1).all() and (weights[60:, NAMES["right_ankle"]] == 1).all()  # to the end: 98 is no whole token
+    assert (weights[20:40, ARM] == 1).all() and (weights[60:, NAMES["right_ankle"]] == 1).all()  # 98 are no whole tokens
     assert (weights[: 20 - MARGIN, ARM] == 0).all() and (weights[40 + MARGIN :, ARM] == 0).all()
     fade = weights[40 : 40 + MARGIN, ARM[0]]
     assert (np.diff(fade) < 0).all() and 0 < fade[-1] < 0.1
@@ -148,7 +148,8 @@ def test_bent_knees_lower_the_body_and_a_lower_body_bends_the_knees():
 
 def _pitched(joints, about, angle, axis):
     around = joints - about
-    return about + around * np.cos(angle) + np.cross(axis, around) * np.sin(angle) + axis * (around @ axis)[..., None] * (1 - np.cos(angle))
+    cos, along = np.cos(angle), axis * (around @ axis)[..., None]
+    return about + cos * around + np.sin(angle) * np.cross(axis, around) + (1 - cos) * along
 
 
 def test_a_mirrored_motion_is_one_of_the_other_side_and_twice_is_nothing():
@@ -220,7 +221,8 @@ def test_paces_and_repetitions_ask_no_model():
 def test_long_motions_are_edited_piece_by_piece(refiner):
     long = walk_in_a_curve(260)
     made = edited(refiner, "raise the left arm after 11s", long)
-    assert np.array_equal(made[: 220 - MARGIN], long[: 220 - MARGIN].astype(np.float32)) and not np.allclose(made[230:], long[230:])
+    assert np.array_equal(made[: 220 - MARGIN], long[: 220 - MARGIN].astype(np.float32))
+    assert not np.allclose(made[230:], long[230:])
 
 
 def test_what_becomes_of_codes_is_told(refiner):

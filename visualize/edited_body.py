@@ -1,7 +1,7 @@
 """What a body does otherwise in one motion than in another, done in a third: edits made where a decoder's detail is not wanted.
 
-Bones turn, each in the frame of its body's hips and shoulders, and keep their lengths; what is not to change stays as it is to the
-last bit. Arrays are joints (T, J, 3) in metres, Y up, of a skeleton with humanml's names.
+Bones turn, each in the frame of its body's hips and shoulders, and keep their lengths; what is not to change stays as it is to
+the last bit. Arrays are joints (T, J, 3) in metres, Y up, of a skeleton with humanml's names.
 """
 
 import numpy as np
@@ -29,7 +29,8 @@ def carried_over(joints: np.ndarray, before: np.ndarray, after: np.ndarray, weig
     its height.
     """
     joints = np.asarray(joints, np.float64)
-    own, old, new = (np.einsum("tij,tnj->tni", body_turns(each), bone_vectors(each, skeleton)) for each in (joints, before, after))
+    three = (joints, before, after)
+    own, old, new = (np.einsum("tij,tnj->tni", body_turns(each), bone_vectors(each, skeleton)) for each in three)
     turned = np.einsum("tji,tnj->tni", body_turns(joints), turned_as(own, old, new, weights)[:, 1:])
     more = np.zeros_like(joints)
     more[:, 1:] = np.where(weights[:, 1:, None] > 0, turned - bone_vectors(joints, skeleton)[:, 1:], 0.0)
@@ -46,8 +47,8 @@ def carried_over(joints: np.ndarray, before: np.ndarray, after: np.ndarray, weig
 
 
 def _stand(joints: np.ndarray, moved: np.ndarray, leg: tuple[int, ...], weights: np.ndarray) -> None:
-    """Changes `moved` (T, J, 3) of a leg (hip, knee, ankle, foot joints) so that its foot does not follow the hip, as far as the leg
-    has no weight of its own."""
+    """Changes `moved` (T, J, 3) of a leg (hip, knee, ankle, foot joints) so that its foot does not follow the hip, as far as
+    the leg has no weight of its own."""
     hip, knee, ankle, *below = leg
     free = 1 - weights[:, [knee, ankle, *below]].max(axis=1)
     back = free[:, None] * moved[:, hip]

@@ -1,4 +1,4 @@
-"""Stretches of motion joined to one: frames in another order, a motion that leads to where a given one goes on, a body's own bones.
+"""Stretches of motion joined to one: frames in another order, a motion led to where a given one goes on, a body's own bones.
 
 Arrays are joints (T, J, 3) in metres, Y up, of a skeleton with humanml's names.
 """
@@ -44,8 +44,8 @@ def built(root: np.ndarray, bones: np.ndarray, skeleton: Skeleton) -> np.ndarray
 
 
 def in_order(joints: np.ndarray, order: np.ndarray, skeleton: Skeleton, fade: int) -> np.ndarray:
-    """Joints (M, J, 3) of places in a motion of several frames, (M,), that may lie between these. Where these go back, somebody goes on from where
-    the body then is and faces, and over `fade` frames passes from what would have come to what comes."""
+    """Joints (M, J, 3) of places in a motion of several frames, (M,), that may lie between these. Where these go back,
+    somebody goes on from where the body then is and faces, and over `fade` frames passes from what would have come to what comes."""
     if len(order) == len(joints) and (order == np.arange(len(joints))).all():
         return joints
     from scipy.interpolate import CubicSpline
@@ -72,8 +72,8 @@ def placed(joints: np.ndarray, start: np.ndarray, there: np.ndarray) -> np.ndarr
 
 def led_to(joints: np.ndarray, first: int, there: np.ndarray) -> np.ndarray:
     """Joints (T, J, 3) whose frames from `first` on, and the last of all most of all, are turned and moved so that the last has
-    the place and heading of the pose `there` (J, 3): steps are turned by more and more, and what then is left of the way is spread
-    over all of them."""
+    the place and heading of the pose `there` (J, 3): steps are turned by more and more, and what then is left of the way is
+    spread over all of them."""
     count = len(joints) - first
     share = np.zeros(len(joints))
     share[first:] = np.arange(1, count + 1) / count
@@ -91,7 +91,8 @@ def led_to(joints: np.ndarray, first: int, there: np.ndarray) -> np.ndarray:
 
 def on_own_bones(joints: np.ndarray, told: np.ndarray, given: np.ndarray, skeleton: Skeleton) -> np.ndarray:
     """Joints (M, J, 3) of a codec's body, brought to the body and into the world of a `given` motion (T, J, 3), which the codec
-    tells as `told` (T, J, 3): bones are as long as in the mean of the given, it begins where that does, and faces as that does all in all."""
+    tells as `told` (T, J, 3): bones are as long as in the mean of the given, it begins where that does, and
+    faces as that does all in all."""
     lengths = np.linalg.norm(bone_vectors(given, skeleton), axis=-1).mean(axis=0)  # (J,)
     legs = list(skeleton.leg_joints)
     scale = lengths[legs].sum() / np.linalg.norm(bone_vectors(told[:1], skeleton)[0, legs], axis=-1).sum()
