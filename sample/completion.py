@@ -88,6 +88,8 @@ def joined(rows: Tensor, completion: Completion, features: Features) -> np.ndarr
     """Joints (T, J, 3) of features (T, D) on the bones and in the world of the given motion, whose kept frames, or joints, are
     those of the given; frames before kept ones lead to them."""
     given, kept, body = completion.joints.astype(np.float64), completion.frames, features.body
+    if completion.what == "upper_body":
+        rows = about_pelvis(rows, completion, features)
     decoded = (features.joints(each).double().numpy() for each in (rows, completion.rows))
     joints = on_own_bones(*decoded, given, body)
     if kept.any():
@@ -104,3 +106,13 @@ def joined(rows: Tensor, completion: Completion, features: Features) -> np.ndarr
             legs = lower_body_joints(body)
             joints[:, legs] = given[:, legs]
     return joints
+
+
+def about_pelvis(rows: Tensor, completion: Completion, features: Features) -> Tensor:
+    """Features (T, D) whose kept joints are as far above the pelvis as they were given: features tell heights above the floor, and
+    the pelvis is made anew."""
+    height, places = features.blocks["root_height"], torch.arange(features.width)[features.blocks["ric"]]
+    kept = places[1::3][completion.mask[0, places[1::3]]]
+    rows = rows.clone()
+    rows[:, kept] += rows[:, height] - completion.rows[:, height]
+    return rows

@@ -31,9 +31,7 @@ def carried_over(joints: np.ndarray, before: np.ndarray, after: np.ndarray, weig
     joints = np.asarray(joints, np.float64)
     three = (joints, before, after)
     own, old, new = (np.einsum("tij,tnj->tni", body_turns(each), bone_vectors(each, skeleton)) for each in three)
-    turned = np.einsum("tji,tnj->tni", body_turns(joints), turned_as(own, old, new, weights)[:, 1:])
-    more = np.zeros_like(joints)
-    more[:, 1:] = np.where(weights[:, 1:, None] > 0, turned - bone_vectors(joints, skeleton)[:, 1:], 0.0)
+    more = np.einsum("tji,tnj->tni", body_turns(joints), turned_as(own, old, new, weights) - own)  # nothing where nothing turns
     moved = np.zeros_like(joints)  # how far each joint is
     moved[:, 0, 1] = weights[:, 0] * (after[:, 0, 1] - before[:, 0, 1])
     for joint, parent in enumerate(skeleton.parents[1:], start=1):

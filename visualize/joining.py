@@ -45,7 +45,8 @@ def built(root: np.ndarray, bones: np.ndarray, skeleton: Skeleton) -> np.ndarray
 
 def in_order(joints: np.ndarray, order: np.ndarray, skeleton: Skeleton, fade: int) -> np.ndarray:
     """Joints (M, J, 3) of places in a motion of several frames, (M,), that may lie between these. Where these go back,
-    somebody goes on from where the body then is and faces, and over `fade` frames passes from what would have come to what comes."""
+    somebody goes on from where the body then is and faces, and passes over `fade` frames from what would have come to what comes.
+    """
     if len(order) == len(joints) and (order == np.arange(len(joints))).all():
         return joints
     from scipy.interpolate import CubicSpline
