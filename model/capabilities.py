@@ -157,12 +157,12 @@ class Inpaints(Protocol):
 
 @runtime_checkable
 class Edits(Protocol):
-    """Makes motion of given poses, so that motion can be edited by their codes (data_loaders/pose_edits.py). Its configuration says
-    `features`."""
+    """Makes motion of given poses, so that motion can be edited by their codes (data_loaders/pose_edits.py). Its configuration
+    says `features`."""
 
     def realise(self, poses: Sequence[Tensor], requests: Sequence[Request], decoding: Decoding = OWN) -> list[Tensor]:
-        """Features [(4 N, D)] in their units, on the CPU, of poses [(N, 70)], the numbers of their codes, with the detail that text
-        and seed of each request add. ValueError for a setting that it does not take."""
+        """Features [(4 N, D)] in their units, on the CPU, of poses [(N, 70)], the numbers of their codes, with the detail
+        that text and seed of each request add. ValueError for a setting that it does not take."""
 
 
 @runtime_checkable

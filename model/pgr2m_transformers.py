@@ -220,8 +220,8 @@ class PoseTextRefiner(OverPoses):
 
     @torch.no_grad()
     def realise(self, poses: Sequence[Tensor], requests: Sequence[Request], decoding: Decoding = OWN) -> list[Tensor]:
-        """Features [(4 N, D)] in their units of poses [(N, 70)] with the ids that are added to them, to those of a long motion piece
-        by piece."""
+        """Features [(4 N, D)] in their units of poses [(N, 70)] with the ids that are added to them, to those of a long motion
+        piece by piece."""
         require_only(decoding, ("temperature", "top_k", *UNHEEDED), "this model adds one codebook after another")
         made = []
         for whole, request in zip(poses, requests, strict=True):

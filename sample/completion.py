@@ -109,8 +109,8 @@ def joined(rows: Tensor, completion: Completion, features: Features) -> np.ndarr
 
 
 def about_pelvis(rows: Tensor, completion: Completion, features: Features) -> Tensor:
-    """Features (T, D) whose kept joints are as far above the pelvis as they were given: features tell heights above the floor, and
-    the pelvis is made anew."""
+    """Features (T, D) whose kept joints are as far above the pelvis as they were given: features tell heights above the floor,
+    and the pelvis is made anew."""
     height, places = features.blocks["root_height"], torch.arange(features.width)[features.blocks["ric"]]
     kept = places[1::3][completion.mask[0, places[1::3]]]
     rows = rows.clone()

@@ -33,7 +33,7 @@ from visualize.edited_body import body_turns, carried_over, mirrored, turned_as
 from visualize.joining import facings, in_order, led_to, placed, turned_about
 
 BODY, FPS, FRAMES = load_skeleton("humanml"), 20.0, 98
-CURVE = walk_in_a_curve(FRAMES)
+CURVE = walk_in_a_curve(FRAMES).astype(np.float64)
 NAMES = {name: k for k, name in enumerate(BODY.joint_names)}
 ARM, LEG = (
     [NAMES[f"left_{name}"] for name in names] for names in (("elbow", "wrist"), ("knee", "ankle", "foot"))
@@ -129,7 +129,7 @@ def test_bent_knees_lower_the_body_and_a_lower_body_bends_the_knees():
     """Feet stay on the floor either way, and bones keep their lengths."""
     stand, bent = np.repeat(CURVE[:1], FRAMES, 0), np.repeat(CURVE[:1], FRAMES, 0)
     for side in ("left", "right"):
-        hip, knee, ankle, foot = (NAMES[f"{side}_{name}"] for name in ("hip", "knee", "ankle", "foot"))
+        knee, ankle, foot = (NAMES[f"{side}_{name}"] for name in ("knee", "ankle", "foot"))
         for joint, angle in ((knee, -0.8), (ankle, 0.8)):
             below = [each for each in (knee, ankle, foot) if each >= joint]
             bent[:, below] = _pitched(bent[:, below], bent[:, [BODY.parents[joint]]], angle, body_turns(stand)[0, 0])

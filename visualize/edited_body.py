@@ -15,7 +15,7 @@ from visualize.two_bones import SHORTEST, bend_limb, unit
 
 def body_turns(joints: np.ndarray) -> np.ndarray:
     """Turns (T, 3, 3) whose rows are the body's left, up and forward in the world."""
-    axes = np.array(body_axes(np.asarray(joints, np.float64)))
+    axes = body_axes(np.asarray(joints, np.float64)).numpy().copy()
     axes[:, 0] *= -1
     return axes
 
