@@ -7,7 +7,7 @@ from itertools import groupby
 
 import numpy as np
 
-from data_loaders.edit_grammar import Change, Edit, Keep, Mirror, Pace, Put, Repeat
+from data_loaders.edit_grammar import FULLY, Change, Edit, Keep, Mirror, Pace, Put, Repeat
 from data_loaders.pose_code_table import STRIDE
 from data_loaders.pose_moves import kept_joints, limb_joints, moved_joints, tokens_of
 
@@ -31,6 +31,11 @@ def joint_weights(edits: Sequence[Edit], frames: int, fps: float, joint_names: S
             columns = [names.index(name) for name in kept_joints(edit.parts) if name in names]
             weights[:, columns] *= 1 - _window(edit, frames, fps)[:, None]
     return weights
+
+
+def settles(edit: Edit) -> bool:
+    """Whether an edit says what a part comes to, not by how much it changes."""
+    return isinstance(edit, Put) or (isinstance(edit, Change) and (bool(edit.bound) or edit.amount == FULLY))
 
 
 def frames_of(edit: Edit, frames: int, fps: float) -> tuple[int, int]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from data_loaders.corpus import Motion
-from data_loaders.edit_frames import MARGIN, frame_order, joint_weights
+from data_loaders.edit_frames import MARGIN, frame_order, joint_weights, settles
 from data_loaders.edit_grammar import Change, Edit, Keep, Mirror, Put, parse_edits
 from data_loaders.features import Features
 from data_loaders.motion_words import timeline
@@ -99,7 +99,8 @@ def edited_motions(model: Edits, plan: PlannedEdit, requests: Sequence[Request],
 
 def edited_joints(model: Edits, joints: np.ndarray, edits: Sequence[Edit], request: Request,
                   decoding: Decoding = OWN) -> np.ndarray:  # fmt: skip
-    """Joints (M, J, 3) of a motion (T, J, 3) after edits, each in its turn, paces and repetitions last."""
+    """Joints (M, J, 3) of a motion (T, J, 3) after edits, each in its turn, paces and repetitions last. Edits that say what a part
+    comes to bring it there, as the model has it; others move it as the model does."""
     features, frames = model.features, len(joints)
     keeps = [edit for edit in edits if isinstance(edit, Keep)]
     poses = [edit for edit in edits if isinstance(edit, Change | Put | Mirror)]
@@ -110,6 +111,9 @@ def edited_joints(model: Edits, joints: np.ndarray, edits: Sequence[Edit], reque
                 joints = mirrored(joints, weights, features.body)
             else:
                 before, after = decoded(model, joints, [*together, *keeps], request, decoding)
+                reached = joint_weights([*filter(settles, together), *keeps], frames, features.fps, features.body.joint_names) > 0
+                reached[:, 0] = False  # the height of another body says nothing
+                before = carried_over(before, before, joints, reached.astype(float), features.body)
                 joints = carried_over(joints, before, after, weights, features.body)
     return in_order(joints, frame_order(edits, frames, features.fps), features.body, MARGIN)
 

@@ -13,7 +13,7 @@ from data_loaders.humanml_features import mirror_joints
 from data_loaders.motion_checks import bone_vectors
 from data_loaders.motion_files import read_results
 from data_loaders.pose_code_table import STRIDE
-from data_loaders.pose_codes import token_codes
+from data_loaders.pose_codes import indices_from_codes, token_codes
 from data_loaders.pose_edits import apply_edits
 from data_loaders.skeleton import load_skeleton
 from model.capabilities import Edits, Inpaints, Request
@@ -31,6 +31,7 @@ from tests.tiny_pgr2m import tiny_base, tiny_pg_tokenizer, tiny_refiner
 from tests.tiny_tokens import CONTINUOUS, STATISTICS, saved
 from visualize.edited_body import body_turns, carried_over, mirrored, turned_as
 from visualize.joining import facings, in_order, led_to, placed, turned_about
+from visualize.two_bones import unit
 
 BODY, FPS, FRAMES = load_skeleton("humanml"), 20.0, 98
 CURVE = walk_in_a_curve(FRAMES).astype(np.float64)
@@ -199,6 +200,16 @@ def test_only_named_joints_change_and_only_in_their_frames(make):
     assert np.array_equal(made[: 20 - MARGIN], given[: 20 - MARGIN]) and np.array_equal(made[40 + MARGIN :], given[40 + MARGIN :])
     assert np.abs(made[20:40, ARM] - given[20:40, ARM]).max() > 0.01
     np.testing.assert_allclose(lengths(made), lengths(given), atol=1e-5)
+
+
+def test_a_part_that_is_put_somewhere_points_as_the_model_has_it():
+    """However badly the model knows the pose that was there."""
+    model, text = tiny_pg_tokenizer(), "put the left hand above the left shoulder between 1s and 2s"
+    plan = planned(CURVE, CONTINUOUS, text, "clip")
+    (rows,) = model.realise([indices_from_codes(plan.after.codes)], [Request("", FRAMES)])
+    told, made = CONTINUOUS.joints(rows).double().numpy()[20:40], edited(model, text).astype(np.float64)[20:40]
+    bones = [unit(bone_vectors(inner(each, body_turns(each)), BODY))[:, ARM] for each in (told, made)]
+    np.testing.assert_allclose(*bones, atol=1e-3)
 
 
 def test_the_systems_that_tell_poses_edit():
