@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from data_loaders.corpus import Motion
 
 BEFORE_AFTER, SAID = "before_after", "edit.txt"
+MOST_LINES = 40  # that are printed of what becomes of codes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +90,7 @@ def edit_poses(options: EditOptions) -> None:
         print(f"edits: {asked}")
     plan = planned(joints, features, asked, str(options.motion))
     require_total([STRIDE * len(plan.after.source)], options.num_repetitions)
-    print(plan.told())
+    print(shortened(plan.told()))
     decoding, made = options.decoding(options.batch_size), []
 
     def make(requests: "list[Request]") -> "list[Motion]":
@@ -146,6 +147,13 @@ def _opened(options: EditOptions, checkpoint: Path, capability: type) -> "tuple[
     require_edited(model.features)
     (joints,) = read_people(options.motion, model.features.body, model.features.fps, options, persons=1)
     return model, joints
+
+
+def shortened(told: str) -> str:
+    """The first lines, and how many more there are."""
+    lines = told.splitlines()
+    more = f"\n... and {len(lines) - MOST_LINES} more lines, in {SAID}" if len(lines) > MOST_LINES else ""
+    return "\n".join(lines[:MOST_LINES]) + more
 
 
 def write_before_after(folder: Path, before: "Motion", made: "list[Motion]", settings: RunSettings) -> None:

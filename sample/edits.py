@@ -99,8 +99,8 @@ def edited_motions(model: Edits, plan: PlannedEdit, requests: Sequence[Request],
 
 def edited_joints(model: Edits, joints: np.ndarray, edits: Sequence[Edit], request: Request,
                   decoding: Decoding = OWN) -> np.ndarray:  # fmt: skip
-    """Joints (M, J, 3) of a motion (T, J, 3) after edits, each in its turn, paces and repetitions last. Edits that say what a part
-    comes to bring it there, as the model has it; others move it as the model does."""
+    """Joints (M, J, 3) of a motion (T, J, 3) after edits, each in its turn, paces and repetitions last. Edits that say what a
+    part comes to bring it there, as the model has it; others move it as the model does."""
     features, frames = model.features, len(joints)
     keeps = [edit for edit in edits if isinstance(edit, Keep)]
     poses = [edit for edit in edits if isinstance(edit, Change | Put | Mirror)]
