@@ -144,11 +144,31 @@ def _to(edit: Change, group: Group, start: int, stop: int) -> Move:
 
 def kept_groups(parts: Sequence[Part]) -> set[int]:
     """Groups that tell of these parts and of no other limb."""
-    limb = {"leg": "leg", "arm": "arm", "elbow": "arm"}
-    kept = {(limb.get(part.family, "body"), part.side) for part in parts}
-    if any(part.name == "upper body" for part in parts):
-        kept |= {("arm", "left"), ("arm", "right")}
+    kept = _limbs_of(parts)
     return {group.number for group in pose_code_table().groups if _limbs(group) <= kept}
+
+
+def kept_joints(parts: Sequence[Part]) -> frozenset[str]:
+    """Joints, by name, of these parts: those of the trunk are all that are of no limb, but for the pelvis."""
+    limbs = _limbs_of(parts)
+    kept = {f"{side}_{joint}" for limb, side in limbs if side for joint in JOINTS[limb]}
+    if ("body", "") in limbs:
+        kept |= {*pose_code_table().file.joints[1:22]} - limb_joints("arm", "leg")
+    return frozenset(kept)
+
+
+def limb_joints(*limbs: str) -> frozenset[str]:
+    """Joints, by name, of both arms or legs that edits of these move."""
+    return frozenset(f"{side}_{joint}" for limb in limbs for side in ("left", "right") for joint in JOINTS[limb])
+
+
+def _limbs_of(parts: Sequence[Part]) -> set[tuple[str, str]]:
+    """Limbs, with their sides, that parts are; the body where one is none."""
+    limb = {"leg": "leg", "arm": "arm", "elbow": "arm"}
+    found = {(limb.get(part.family, "body"), part.side) for part in parts}
+    if any(part.name == "upper body" for part in parts):
+        found |= {("arm", "left"), ("arm", "right")}
+    return found
 
 
 def _limbs(group: Group) -> set[tuple[str, str]]:

@@ -148,6 +148,24 @@ class Generates(Protocol):
 
 
 @runtime_checkable
+class Inpaints(Protocol):
+    """Makes what is left open of a motion that is given."""
+
+    def inpaints(self) -> bool:
+        """Whether requests may hold `motion` and `keep`."""
+
+
+@runtime_checkable
+class Edits(Protocol):
+    """Makes motion of given poses, so that motion can be edited by their codes (data_loaders/pose_edits.py). Its configuration
+    says `features`."""
+
+    def realise(self, poses: Sequence[Tensor], requests: Sequence[Request], decoding: Decoding = OWN) -> list[Tensor]:
+        """Features [(4 N, D)] in their units, on the CPU, of poses [(N, 70)], the numbers of their codes, with the detail
+        that text and seed of each request add. ValueError for a setting that it does not take."""
+
+
+@runtime_checkable
 class Reacts(Protocol):
     """Makes what one person does in answer to another. Its configuration says `features`, of both, `max_frames`, whether it
     `reads_text`, and its `guidance`."""

@@ -88,6 +88,10 @@ class LSReMGM(Model):
         sigma = self.smoothing if decoding.smoothing is None else decoding.smoothing
         return [smooth(features, sigma) for features in made] if sigma else made
 
+    def inpaints(self) -> bool:
+        """Whether frames and columns of a given motion can be kept: neither in latents nor piece by piece."""
+        return not self.parts and not self.config.context_len
+
     def to_diffused(self, motion: Tensor, mask: Tensor, generator: Generators | None = None) -> tuple[Tensor, Tensor]:
         """What the denoiser works on, and its mask, of normalised motion (B, T, D) with mask (B, T)."""
         return motion, mask

@@ -4,7 +4,7 @@ A token is an id for each group of pose codes, which say where a limb is, and th
 (arXiv 2512.22464); without codebooks CoMo's decoder (arXiv 2403.13900).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import torch
@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from data_loaders.corpus import Batch
 from data_loaders.features import Features, Statistics
 from data_loaders.pose_codes import codes_from_indices, every_token, indices_from_codes, pose_codes
-from model.model import Draws, Learnt, Model
+from model.capabilities import OWN, Decoding, Request
+from model.model import Draws, Learnt, Model, require_only
 from model.pgr2m_config import TOKEN_FRAMES, PGTokenizerConfig
 from model.quantizers import NONE
 from model.soft_quantizer import SoftCodebooks, SoftQuantised
@@ -23,6 +24,7 @@ from model.vqvae_network import Decoder, Encoder, whole_tokens
 from protos.randomness import rand
 
 NUM_CODES, NUM_GROUPS = 392, 70  # of poses, as in the table; of each group a pose has one
+AS_THEY_ARE = "poses are decoded as they are: nothing is drawn"
 DISTANCES = {"l1": F.l1_loss, "l2": F.mse_loss, "l1_smooth": F.smooth_l1_loss}
 
 
@@ -106,6 +108,11 @@ class PGTokenizer(VQVAE):
         if ids.shape[-1] == NUM_GROUPS:
             return pose
         return pose + self.config.residual_ratio * self.network.codebooks.vectors(ids[..., NUM_GROUPS:])
+
+    def realise(self, poses: Sequence[Tensor], requests: Sequence[Request], decoding: Decoding = OWN) -> list[Tensor]:
+        """Features [(4 N, D)] in their units of poses [(N, 70)] alone: a tokenizer reads no text and draws nothing."""
+        require_only(decoding, (), AS_THEY_ARE)
+        return self.decode(poses)
 
     def loss(self, batch: Batch, draws: Draws) -> Learnt:
         """Weighted terms of reconstruction, of the codebooks and of their entropies; the latter two are 0 in a step that decodes

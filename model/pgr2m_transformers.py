@@ -130,6 +130,10 @@ class PoseTextTransformer(OverPoses):
         ids = self.make_ids(requests, decoding)
         return [row[: request.frames] for row, request in zip(self.tokenizer.decode(ids), requests, strict=True)]
 
+    def realise(self, poses: Sequence[Tensor], requests: Sequence[Request], decoding: Decoding = OWN) -> list[Tensor]:
+        """Features [(4 N, D)] in their units of poses [(N, 70)], to which this model adds nothing."""
+        return self.tokenizer.realise(poses, requests, decoding)
+
     @torch.no_grad()
     def make_ids(self, requests: Sequence[Request], decoding: Decoding) -> list[Tensor]:
         """Pose codes [(N, 70)] of what is asked for, in whole tokens: the model's own end is not heeded."""
@@ -215,6 +219,17 @@ class PoseTextRefiner(OverPoses):
         made = add_residuals(self.transformer, padded, condition, self.sampling(decoding),
                              noise_of(requests, self.device, RESIDUAL))  # fmt: skip
         return [torch.cat([own.to(row), row[: len(own)]], dim=-1) for own, row in zip(poses, made, strict=True)]
+
+    @torch.no_grad()
+    def realise(self, poses: Sequence[Tensor], requests: Sequence[Request], decoding: Decoding = OWN) -> list[Tensor]:
+        """Features [(4 N, D)] in their units of poses [(N, 70)] with the ids that are added to them, to those of a long motion
+        piece by piece."""
+        require_only(decoding, ("temperature", "top_k", *UNHEEDED), "this model adds one codebook after another")
+        made = []
+        for whole, request in zip(poses, requests, strict=True):
+            pieces = whole.split(MOST_TOKENS - 1)
+            made.append(torch.cat(self.refine(pieces, [request] * len(pieces), decoding)))
+        return self.tokenizer.decode(made)
 
 
 def advancing(transformer: PoseTransformer, past: Past) -> Advance:

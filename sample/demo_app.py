@@ -24,6 +24,8 @@ PROMPTS = {
     1: ("a person walks forward", "a person waves the right hand", "someone bows politely", "a tired person walks slowly"),
     2: ("two people dance salsa", "one person spins while the other claps", "two people walk past each other"),
 }
+EDITS = ("raise the left arm higher between 1s and 2s", "bend both knees more; keep the arms", "slower; mirror",
+         "put the right hand above the right shoulder")
 ASKED = {1: "What does the person do?", 2: "What do the two do together?"}
 LAYOUT = """
 .gradio-container { max-width: 1240px !important; margin: 0 auto; }
@@ -67,6 +69,9 @@ def build(search: Finder | None, maker: Maker | None, scratch: Path) -> gr.Block
         if maker is not None and maker.reacting():
             with gr.Tab("Reaction"):
                 reaction_tab(maker, scratch)
+        if maker is not None and maker.editing():
+            with gr.Tab("Edit"):
+                edit_tab(maker, scratch)
     return app
 
 
@@ -234,12 +239,49 @@ def reaction_tab(maker: Maker, scratch: Path) -> None:
     name.change(settings, name, [by_action, by_text], api_name=False, queue=False)
 
 
+def edit_tab(maker: Maker, scratch: Path) -> None:
+    """A motion beside the same changed in words."""
+    checkpoints = maker.editing()
+
+    @in_one_line
+    def make(file: str | None, edits: str, skeleton: str, fps: float, start: float, seed: float,
+             name: str) -> tuple[list, int, str]:  # fmt: skip
+        if file is None:
+            raise ValueError(f"drop the motion that is to be edited first ({' or '.join(SUFFIXES)})")
+        motions, lines = maker.edit(Path(file), edits, seed, 1, name, UploadReading(skeleton, fps, start))
+        return motions, int(seed), lines
+
+    def answer(*inputs) -> Iterator[tuple]:
+        motions, seed, lines = make(*inputs)
+        for page, files in shown_and_written(motions, seed, scratch):
+            yield page, files, lines
+
+    with gr.Row():
+        with gr.Column(scale=3):
+            file = motion_file("Which motion", maker.max_upload)
+            edits = gr.Textbox(label="What becomes of which part, when?", placeholder=EDITS[0], lines=2,
+                               max_length=LONGEST_PROMPT)  # fmt: skip
+            gr.Examples([[text] for text in EDITS], [edits], label="For example")
+            ask = gr.Button("Edit", variant="primary")
+        with gr.Column(scale=2):
+            seed = gr.Number(10, minimum=0, maximum=2**31 - 1, precision=0, label="Seed", min_width=140)
+            name = gr.Dropdown(list(checkpoints), label="Checkpoint", visible=len(checkpoints) > 1)
+            with gr.Accordion("How to read the file", open=False):
+                reading = how_to_read(20)
+            lines = gr.Textbox(label="What becomes of the poses", lines=6, interactive=False)
+    shown = gr.HTML(said("The motion and what is made of it play here, side by side."), apply_default_css=False, js_on_load=None,
+                    min_height=60)  # fmt: skip
+    files = gr.File(label="Video, page, joints", file_count="multiple", interactive=False, elem_classes="downloads")
+    given = [file, edits, *reading, seed, name]
+    gr.on([edits.submit, ask.click], answer, given, [shown, files, lines], api_name="edit", **UPLOADS)
+
+
 def serve(search: Finder | None, maker: Maker | None, folder: Path, host: str, port: int, queue: int, max_upload: float) -> None:
     """Until the process is told to end; its temporary files lie in `folder`. queue: requests that may wait. max_upload: MB."""
     for name in ("uploads", "requests"):
         (folder / name).mkdir(exist_ok=True)
     readers = [] if search is None else [search.read_upload]
-    readers += [maker.read_actor] if maker is not None and maker.reacting() else []
+    readers += [maker.read_actor] if maker is not None and (maker.reacting() or maker.editing()) else []
     for reader in readers:
         reader.scratch = folder
         reader.warm()

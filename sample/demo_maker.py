@@ -1,16 +1,21 @@
-"""What the demo makes: motions from text, and reactions to a motion. As `demo_service`, it knows no interface, and many threads
-may call at once.
+"""What the demo makes: motions from text, reactions to a motion, motions edited in words. As `demo_service`, it knows no
+interface, and many threads may call at once.
 """
 
 import logging
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from data_loaders.corpus import Motion
+from data_loaders.edit_grammar import parse_edits
+from data_loaders.features import Features
 from data_loaders.motion_files import write_joints
-from model.capabilities import Decoding, Generates, Guidance, Reacts, Request
+from model.capabilities import Decoding, Edits, Generates, Guidance, Reacts, Request
 from model.checkpoints import from_pretrained, read_config
 from model.registry import able, holding
 from protos.confined import Confined, LimitError
@@ -18,9 +23,10 @@ from protos.files import file_name
 from protos.options import one_line
 from protos.processes import pick_device
 from protos.randomness import derive_seed
-from sample.demo_service import checked_prompt, number, require_upload, whole_number
+from sample.demo_service import LONGEST_PROMPT, checked_prompt, number, require_upload, whole_number
 from sample.demo_uploads import AT_ONCE, AUTO, LONGEST_FILE, MEGABYTES, SECONDS, read_actor
-from sample.generation import REACTION, STARTER, frames_of, motions_for, unknown_prompts
+from sample.edits import NEUTRAL, edited_motions, planned
+from sample.generation import PGR2M, REACTION, STARTER, frames_of, motions_for, unknown_prompts
 from sample.reactions import actor_of, reactions_to
 
 log = logging.getLogger(__name__)
@@ -32,7 +38,8 @@ DEPTH = 3  # of a checkpoint below them: save/<run>/<step>
 
 class Checkpoint(NamedTuple):
     """A model that makes motion, on this disk. `guidance`: its own by text, None for a model without. `persons`: how many it
-    makes; `reacts`: the second of two in answer to the first, `by_action` being how strongly."""
+    makes; `reacts`: the second of two in answer to the first, `by_action` being how strongly; `edits`: whether it edits
+    motion."""
 
     folder: Path
     seconds: float
@@ -40,11 +47,12 @@ class Checkpoint(NamedTuple):
     persons: int = 1
     reacts: bool = False
     by_action: float = 1.0
+    edits: bool = False
 
 
 def motion_checkpoints(roots: Sequence[Path] = CHECKPOINT_FOLDERS) -> dict[str, Checkpoint]:
     """By name, the weights that come with the code first, then those below the folders."""
-    shipped = (STARTER, REACTION)
+    shipped = (STARTER, REACTION, PGR2M)
     found = {folder.name: checkpoint for folder in shipped if (checkpoint := _checkpoint(folder))}
     for root in roots:
         places = [path for depth in range(1, DEPTH + 1) for path in root.glob("/".join("*" * depth)) if path.is_dir()]
@@ -67,7 +75,8 @@ def _checkpoint(folder: Path) -> Checkpoint | None:
     if not (config.reads_text or reacts):
         return None
     by_action = config.guidance.action if reacts else 1.0
-    return Checkpoint(folder, seconds, config.own_guidance, config.features.persons, reacts, by_action)
+    edits = holds in able(Edits)
+    return Checkpoint(folder, seconds, config.own_guidance, config.features.persons, reacts, by_action, edits)
 
 
 class UploadReading(NamedTuple):
@@ -80,10 +89,11 @@ class UploadReading(NamedTuple):
 
 
 class Maker:
-    """Motions from text, and reactions to a motion, by any of the checkpoints; the model used last stays in memory."""
+    """Motions from text, reactions to a motion and edits of one, by any of the checkpoints; the model used last stays in
+    memory."""
 
     def __init__(self, checkpoints: dict[str, Checkpoint], device: str = "auto", max_upload: float = 16.0):
-        """max_upload: largest file to react to, in MB."""
+        """max_upload: largest file to react to or to edit, in MB."""
         self.checkpoints, self.device, self.max_upload = checkpoints, pick_device(device), max_upload
         self.read_actor = Confined(read_actor, SECONDS, MEGABYTES, AT_ONCE)
         self._networks = threading.Lock()
@@ -92,6 +102,10 @@ class Maker:
     def of_persons(self, persons: int) -> dict[str, Checkpoint]:
         """The checkpoints that make motions of so many people from text."""
         return {name: each for name, each in self.checkpoints.items() if each.persons == persons and not each.reacts}
+
+    def editing(self) -> dict[str, Checkpoint]:
+        """The checkpoints with which motion is edited."""
+        return {name: each for name, each in self.checkpoints.items() if each.edits}
 
     def reacting(self) -> dict[str, Checkpoint]:
         """The checkpoints that react."""
@@ -133,19 +147,40 @@ class Maker:
         for strength in (guidance.together, guidance.action):
             if strength is not None:
                 number(strength, 0, STRONGEST_GUIDANCE, "guidance")
+        joints, features = self._read(path, chosen, reading)
+        actor = actor_of(joints, features, round(chosen.seconds * features.fps), path.name)
+        with self._networks:
+            requests = [Request(prompt, len(actor.joints), seed) for seed in seeds]
+            return reactions_to(self._open(chosen), actor, requests, Decoding(guidance))
+
+    def edit(self, path: Path, edits: str, seed: int = 10, count: int = 1, checkpoint: str = "pgr2m",
+             reading: UploadReading | None = None) -> tuple[list[Motion], str]:  # fmt: skip
+        """The motion in a .npy (joints) or .bvh file, and as `sample.edit` edits it; and what becomes of its codes."""
+        if len(edits or "") > LONGEST_PROMPT:
+            raise ValueError(f"the edits have {len(edits)} characters, at most {LONGEST_PROMPT} are read: shorten them")
+        chosen, reading, path = self._chosen(checkpoint, reacts=False), reading or UploadReading(), Path(path)
+        if not chosen.edits:
+            raise ValueError("motion cannot be edited with this checkpoint")
+        parse_edits(edits or "")
+        seeds, (joints, features) = seeds_of(seed, count), self._read(path, chosen, reading)
+        plan = planned(joints, features, edits, path.name)
+        with self._networks:
+            requests = [Request(NEUTRAL, len(joints), seed) for seed in seeds]
+            made = edited_motions(self._open(chosen), plan, requests)
+        return [replace(plan.motion, captions=("before",)), *made], plan.told()
+
+    def _read(self, path: Path, chosen: Checkpoint, reading: UploadReading) -> tuple[np.ndarray, Features]:
+        """Joints (T, J, 3) of the one person in a file at the rate of a checkpoint, at most as long as it makes, and its
+        features. ValueError in one line."""
         features = read_config(chosen.folder)[1].features
         fps = features.fps if reading.fps is None else reading.fps
         require_upload(path, reading.skeleton, fps, self.max_upload)
         start = number(reading.start, 0, LONGEST_FILE, "start")
         longest = round(chosen.seconds * features.fps)
         try:
-            joints = self.read_actor(path, features, longest, reading.skeleton, fps, start)
+            return self.read_actor(path, features, longest, reading.skeleton, fps, start), features
         except LimitError as error:
             raise LimitError(f"{path.name}: {error}") from None
-        actor = actor_of(joints, features, longest, path.name)
-        with self._networks:
-            requests = [Request(prompt, len(actor.joints), seed) for seed in seeds]
-            return reactions_to(self._open(chosen), actor, requests, Decoding(guidance))
 
     def _chosen(self, name: str, reacts: bool) -> Checkpoint:
         chosen = self.checkpoints.get(name)

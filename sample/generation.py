@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 CHECKPOINTS = Path(__file__).resolve().parents[1] / "checkpoints"
-STARTER, TMR, REACTION, CAPTIONER = (CHECKPOINTS / name for name in ("starter", "tmr", "reaction", "captioner"))
+STARTER, TMR, REACTION, CAPTIONER, PGR2M = (
+    CHECKPOINTS / name for name in ("starter", "tmr", "reaction", "captioner", "pgr2m")
+)
 PROMPTS_FILE = "prompts.txt"
 LONGEST_PROMPT = 10_000  # characters; text encoders read the first few hundred
 LARGEST_FILE = 64 << 20  # bytes of a file of prompts

@@ -20,7 +20,8 @@ BAD = ("nan", "inf", "1e308", "-1", "0", "1" + 30 * "0", "9" * 5000)
 NEEDED = {"PreparationSettings": {"input": Path("x"), "output": Path("x")},
           "Search": {"text": "walk"}, "Localize": {"text": "walk"}, "EncodeDataset": {"dataset": "x"},
           "RetrievalOptions": {"dataset": "x"}, "EvalInterhumanOptions": {"dataset": "x"},
-          "CaptionEvaluationOptions": {"dataset": "x"}, "T2MTransformerOptions": {"tokenizer": "x"}}  # fmt: skip
+          "CaptionEvaluationOptions": {"dataset": "x"}, "T2MTransformerOptions": {"tokenizer": "x"},
+          "EditOptions": {"edit": "mirror"}}  # fmt: skip
 
 
 def modules_with_options() -> list[str]:

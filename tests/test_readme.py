@@ -26,8 +26,8 @@ PAGES = {
     name: (ROOT / name).read_text(encoding="utf-8")
     for name in (
         "README.md", "docs/text_to_motion.md", "docs/data.md", "docs/training.md", "docs/tokens.md", "docs/pose_codes.md",
-        "docs/two_people.md", "docs/reactions.md", "docs/captions.md", "docs/evaluation.md", "docs/search.md", "docs/speed.md",
-        "docs/new_system.md",
+        "docs/two_people.md", "docs/reactions.md", "docs/editing.md", "docs/captions.md", "docs/evaluation.md",
+        "docs/search.md", "docs/speed.md", "docs/new_system.md",
     )
 }  # fmt: skip
 # Their links are followed too.
@@ -127,6 +127,7 @@ SHORTER |= {
         "--latest_step 3 --num_atomic_actions 4"
     ),
     "python -m sample.react": "--sampling_steps 2 --num_repetitions 1 --device cpu",
+    "python -m sample.edit": "--sampling_steps 2 --device cpu",
     "python -m train.train_in2in": QUICK_PEOPLE,
     "python -m sample.interact": "--sampling_steps 2 --motion_length 1 --device cpu",
     "python -m train.train_interclip": (
@@ -146,7 +147,7 @@ SHORTER |= {
 # Hours, timings, or files that cannot be had: these must at least be understood.
 ONLY_PARSED = (
     "python -m benchmarks.", "python -m sample.demo", "python -m evaluations.eval_probes --validate",
-    "python -m protos.fetch mdm",
+    "python -m protos.fetch mdm", "python -m sample.edit clip.npy --wish",
 )  # fmt: skip
 
 

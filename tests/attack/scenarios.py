@@ -133,6 +133,9 @@ SCENARIOS = (
     Scenario("react to a motion", "sample.react",
              "--model_path in/reacts --actor in/actor.npy --no_video --num_repetitions 1 --device cpu --output_dir out", "people",
              ("actor.npy", *_in("reacts", CHECKPOINT))),
+    Scenario("edit a motion", "sample.edit",
+             "in/joints.npy --edit crouch --model_path in/poses --no_video --device cpu --output_dir out", "poses",
+             ("joints.npy", *_in("poses", CHECKPOINT)), weight=0.5),
     Scenario("train reactions", "train.train_reaction",
              f"--save_dir out {TRAIN} --encoder_dim 8 --encoder_layers 1 --encoder_ff_size 8 --num_atomic_actions 4", "people",
              _in("dataset", (*CORPUS, "train.txt")), weight=0.5),
@@ -260,11 +263,14 @@ def _two_people(folder: Path) -> None:
 
 def _tokens(folder: Path) -> None:
     from tests.synthetic import walk
+    from tests.tiny_pgr2m import tiny_refiner
     from tests.tiny_tokens import saved, tiny_captioner, tiny_residual
 
     saved(folder / "tokens" / "tokens", tiny_residual())
     saved(folder / "captioner" / "captioner", tiny_captioner())
-    np.save(folder / "captioner" / "joints.npy", walk(40).astype(np.float32))
+    saved(folder / "poses" / "poses", tiny_refiner())
+    for name in ("captioner", "poses"):
+        np.save(folder / name / "joints.npy", walk(40).astype(np.float32))
 
 
 def _evaluator(folder: Path, statistics: object) -> None:
