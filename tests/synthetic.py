@@ -10,6 +10,7 @@ import numpy as np
 from data_loaders.corpus import Motion
 from data_loaders.corpus_writer import NewClip, write_corpus
 from data_loaders.features import Features, Statistics
+from data_loaders.joint_mapping import load_mapping
 from data_loaders.motion_files import write_results
 from data_loaders.skeleton import Skeleton, load_skeleton
 from data_loaders.text import Caption, Tagger, TaggerName
@@ -118,33 +119,50 @@ def turn(joints: np.ndarray, pivot: int, limb: list[int], angle: np.ndarray) -> 
 def bvh_text(joints: np.ndarray, fps: float = 30.0) -> str:
     """A BVH file in the Bandai-Namco dialect (centimetres, six channels per joint) that holds these joints (T, 22, 3)."""
     skeleton = load_skeleton("humanml")
-    children: dict[str | None, list[str]] = {}
-    for name, (parent, _) in BVH_JOINTS.items():
-        children.setdefault(parent, []).append(name)
-    lines, order = ["HIERARCHY", "ROOT joint_Root", "{"], ["joint_Root"]
+    parents = {name: parent or "joint_Root" for name, (parent, _) in BVH_JOINTS.items()}
+    places = {name: 100 * joints[:, skeleton.index(ours)] for name, (_, ours) in BVH_JOINTS.items()}
+    return _bvh("joint_Root", parents, {"joint_Root": np.zeros((len(joints), 3)), **places}, fps)
+
+
+def bvh_for(mapping: str, joints: np.ndarray, fps: float = 30.0) -> str:
+    """A BVH file in the layout of a shipped mapping, of six channels per joint, that holds these joints (T, 22, 3)."""
+    read, skeleton = load_mapping(mapping), load_skeleton("humanml")
+    sources = sorted(read.sources)
+    weights = np.zeros((len(read.joints), len(sources)))
+    for row, weighted in enumerate(read.joints.values()):
+        for source, weight in weighted.items():
+            weights[row, sources.index(source)] = weight
+    wanted = joints[:, [skeleton.index(name) for name in read.joints]] / read.scale
+    found = np.linalg.lstsq(weights, wanted.transpose(1, 0, 2).reshape(len(weights), -1), rcond=None)[0]
+    found = found.reshape(len(sources), len(joints), 3)
+    (root,) = read.joints["pelvis"]
+    parents = {name: name.removesuffix("_end") if name.endswith("_end") else root for name in sources if name != root}
+    return _bvh(root, parents, dict(zip(sources, found, strict=True)), fps)
+
+
+def _bvh(root: str, parents: dict[str, str], places: dict[str, np.ndarray], fps: float) -> str:
+    """BVH of joints by name, each with its parent and its places (T, 3) in the world; nothing turns."""
+    lines, order = [], []
     channels = "CHANNELS 6 Xposition Yposition Zposition Zrotation Xrotation Yrotation"
 
     def write(name: str, depth: int) -> None:
         pad = "  " * depth
         order.append(name)
-        lines.extend([f"{pad}JOINT {name}", pad + "{", f"{pad}  OFFSET 0 0 0", f"{pad}  {channels}"])
-        for child in children.get(name, []):
+        children = [child for child, parent in parents.items() if parent == name]
+        lines.extend([f"{pad}{'JOINT' if depth else 'ROOT'} {name}", pad + "{", f"{pad}  OFFSET 0 0 0", f"{pad}  {channels}"])
+        for child in children:
             write(child, depth + 1)
-        if name not in children:
+        if not children:
             lines.extend([f"{pad}  End Site", pad + "  {", f"{pad}    OFFSET 0 0 0", pad + "  }"])
         lines.append(pad + "}")
 
-    lines.extend(["  OFFSET 0 0 0", f"  {channels}"])
-    write("Hips", 1)
-    lines.append("}")
-    rows = np.zeros((len(joints), len(order), 6))
-    for column, name in enumerate(order[1:], 1):
-        parent, ours = BVH_JOINTS[name]
-        place = joints[:, skeleton.index(ours)]
-        rows[:, column, :3] = 100 * (place - joints[:, skeleton.index(BVH_JOINTS[parent][1])] if parent else place)
-    lines.extend(["MOTION", f"Frames:\t{len(joints)}", f"Frame Time:\t{1 / fps:.7f}"])
-    lines.extend(" ".join(f"{value:.5f}" for value in row) for row in rows.reshape(len(joints), -1))
-    return "\n".join(lines) + "\n"
+    write(root, 0)
+    rows = np.zeros((len(places[root]), len(order), 6))
+    for column, name in enumerate(order):
+        rows[:, column, :3] = places[name] - places[parents[name]] if name in parents else places[name]
+    motion = ["MOTION", f"Frames:\t{len(rows)}", f"Frame Time:\t{1 / fps:.7f}"]
+    motion.extend(" ".join(f"{value:.5f}" for value in row) for row in rows.reshape(len(rows), -1))
+    return "\n".join(["HIERARCHY", *lines, *motion]) + "\n"
 
 
 def write_recordings(folder: Path, copies: int = 4) -> None:
@@ -164,6 +182,40 @@ def write_recordings(folder: Path, copies: int = 4) -> None:
     (folder / "captions.json").write_text(json.dumps({"_meta": {}, "clips": clips}))
     for split, names in splits.items():
         (folder / f"{split}.txt").write_text("".join(f"{name}\n" for name in names))
+
+
+def write_cmu_takes(raw: Path) -> None:
+    """Folders cmu_more, cmu_sample and cmu_salsa of takes as those datasets name and caption them, all of them made up.
+
+    One take is in the first two; the last has two people.
+    """
+    def captioned(folder: str, key: str, entries: dict[str, dict[str, object]]) -> None:
+        (raw / folder / "captions.json").write_text(json.dumps({key: entries}))
+
+    for folder in ("cmu_more", "cmu_sample", "cmu_salsa"):
+        (raw / folder).mkdir(parents=True)
+    more = {"cmu_02_01": ("mb", "cmu_asf"), "cmu_16_01": ("daz", "cmu_daz"), "cmu_90_01": ("dm", "cmu_deepmimic")}
+    for number, (name, (_, mapping)) in enumerate(more.items()):
+        (raw / "cmu_more" / f"{name}.bvh").write_text(bvh_for(mapping, walk(70 + 6 * number, fps=30.0)))
+    captioned("cmu_more", "clips", {
+        name: {"cmu": name.removeprefix("cmu_"), "cmu_description": "walk", "layout": layout, "written": ["a person walks", "he goes"]}
+        for name, (layout, _) in more.items()
+    })  # fmt: skip
+    for split, name in zip(("train", "val", "test"), more, strict=True):
+        (raw / "cmu_more" / f"{split}.txt").write_text(f"{name}\n")
+    sample = {"iclone_002_01": "cmu_iclone", "cgspeed_131_01": "cmu_cgspeed"}
+    for name, mapping in sample.items():
+        (raw / "cmu_sample" / f"{name}.bvh").write_text(bvh_for(mapping, walk(90, fps=60.0), fps=60.0))
+    captioned("cmu_sample", "clips", {
+        name: {"cmu": name.partition("_")[2].removeprefix("0"), "cmu_description": "walk", "captions": ["someone walks"], "split": "train"}
+        for name in sample
+    })  # fmt: skip
+    for name in ("60_01", "61_01"):
+        (raw / "cmu_salsa" / f"{name}_scaled.bvh").write_text(bvh_for("cmu_salsa", walk(150, fps=60.0), fps=60.0))
+    captioned("cmu_salsa", "takes", {"salsa_01": {
+        "person1": "60_01_scaled.bvh", "person2": "61_01_scaled.bvh", "split": "train",
+        "captions": {"interaction": ["two people dance"], "person1": ["one leads"], "person2": ["one follows"]},
+    }})  # fmt: skip
 
 
 CONTENTS = {"wave": "a person waves the left hand", "walk": "someone walks forward", "bow": "a person bows"}

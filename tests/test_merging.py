@@ -15,7 +15,7 @@ from data_loaders.prepare import main
 from data_loaders.read_recordings import PreparationSettings
 from protos.outputs import OutputError
 from protos.reading import FileError
-from tests.synthetic import bvh_text, raise_hand, walk
+from tests.synthetic import bvh_text, raise_hand, walk, write_cmu_takes
 
 DESCRIPTION = """
 [recordings]
@@ -62,6 +62,22 @@ def test_a_recording_of_two_datasets_is_used_once_with_the_split_of_the_first(tw
     report = (tmp_path / "both" / "report.txt").read_text()
     assert "7 left out: first brings this recording" in report
     assert "  walk: 1, 0, 1" in report and "  raise: 1, 1, 0" in report  # recordings, not clips
+
+
+def test_takes_of_cmu_in_each_of_their_layouts_are_the_same_walk_and_become_one_dataset(tmp_path):
+    write_cmu_takes(tmp_path / "raw")
+    packs = ("cmu_more", "cmu_sample", "cmu_salsa")
+    for pack in packs:
+        prepare(PreparationSettings(pack, tmp_path / "raw" / pack, tmp_path / pack, workers=1, mirror=False))
+    merge([tmp_path / pack for pack in packs], tmp_path / "cmu")
+    corpus = Corpus.open(tmp_path / "cmu")
+    assert corpus.names == ["cmu_more__cmu_02_01", "cmu_more__cmu_16_01", "cmu_more__cmu_90_01", "cmu_sample__cgspeed_131_01",
+                            "cmu_salsa__60_01_scaled", "cmu_salsa__61_01_scaled"]  # fmt: skip
+    for name in corpus.names:
+        joints = np.load(corpus.folder / "new_joints" / f"{name}.npy")
+        forward, height, wrist, ankle = joints[20, 0, 2] - joints[0, 0, 2], joints[0, 0, 1], joints[:, 20, 1], joints[:, 7, 1]
+        assert forward == pytest.approx(1.0, abs=0.01) and height == pytest.approx(0.84, abs=0.015), name
+        assert np.ptp(wrist) == pytest.approx(0.064, abs=0.005) and np.ptp(ankle) == pytest.approx(0.101, abs=0.005), name
 
 
 def test_clips_keep_frames_captions_and_labels_and_say_where_they_come_from(two, tmp_path):

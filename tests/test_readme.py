@@ -17,7 +17,7 @@ import pytest
 from data_loaders.corpus import Corpus
 from data_loaders.known_datasets import DATASET_ROOT, dataset_named
 from tests.pairs import greeting, pair_corpus, write_interhuman, write_takes
-from tests.synthetic import raise_hand, walk
+from tests.synthetic import raise_hand, walk, write_cmu_takes
 from tests.tiny_people import tiny_in2in, tiny_interclip, tiny_reaction
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -157,6 +157,7 @@ def workplace(tmp_path_factory, recordings, small_dataset, pool_dataset, tiny_ev
     folder = tmp_path_factory.mktemp("checkout")
     shutil.copytree(recordings, folder / "raw" / "bandai_namco")
     shutil.copytree(recordings, folder / "my_bvh")
+    write_cmu_takes(folder / "raw")
     shutil.copy(ROOT / "data_loaders" / "mappings" / "bandai_namco.toml", folder / "my_skeleton.toml")
     write_interhuman(folder / "raw" / "InterHuman")
     write_takes(folder / "raw" / "two_person", {f"take{i}": greeting(60 + 6 * i) for i in range(4)})
