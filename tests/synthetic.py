@@ -198,7 +198,7 @@ def write_cmu_takes(raw: Path) -> None:
     for number, (name, (_, mapping)) in enumerate(more.items()):
         (raw / "cmu_more" / f"{name}.bvh").write_text(bvh_for(mapping, walk(70 + 6 * number, fps=30.0)))
     captioned("cmu_more", "clips", {
-        name: {"cmu": name.removeprefix("cmu_"), "cmu_description": "walk", "layout": layout, "written": ["a person walks", "he goes"]}
+        name: {"cmu": name.removeprefix("cmu_"), "cmu_description": "walk", "layout": layout, "written": ["a person walks"]}
         for name, (layout, _) in more.items()
     })  # fmt: skip
     for split, name in zip(("train", "val", "test"), more, strict=True):
@@ -207,7 +207,7 @@ def write_cmu_takes(raw: Path) -> None:
     for name, mapping in sample.items():
         (raw / "cmu_sample" / f"{name}.bvh").write_text(bvh_for(mapping, walk(90, fps=60.0), fps=60.0))
     captioned("cmu_sample", "clips", {
-        name: {"cmu": name.partition("_")[2].removeprefix("0"), "cmu_description": "walk", "captions": ["someone walks"], "split": "train"}
+        name: {"cmu": name.partition("_")[2].removeprefix("0"), "cmu_description": "walk", "captions": ["he walks"], "split": "train"}
         for name in sample
     })  # fmt: skip
     for name in ("60_01", "61_01"):
