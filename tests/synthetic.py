@@ -207,7 +207,8 @@ def write_cmu_takes(raw: Path) -> None:
     for name, mapping in sample.items():
         (raw / "cmu_sample" / f"{name}.bvh").write_text(bvh_for(mapping, walk(90, fps=60.0), fps=60.0))
     captioned("cmu_sample", "clips", {
-        name: {"cmu": name.partition("_")[2].removeprefix("0"), "cmu_description": "walk", "captions": ["he walks"], "split": "train"}
+        name: {"cmu": name.partition("_")[2].removeprefix("0"), "cmu_description": "walk", "captions": ["a walk"],
+               "split": "train"}
         for name in sample
     })  # fmt: skip
     for name in ("60_01", "61_01"):

@@ -128,6 +128,7 @@ SHORTER |= {
     ),
     "python -m sample.react": "--sampling_steps 2 --num_repetitions 1 --device cpu",
     "python -m sample.edit": "--sampling_steps 2 --device cpu",
+    "python -m evaluations.eval_edits": "--dataset pools --clips 1 --only raise --device cpu",
     "python -m train.train_in2in": QUICK_PEOPLE,
     "python -m sample.interact": "--sampling_steps 2 --motion_length 1 --device cpu",
     "python -m train.train_interclip": (

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 @with_defaults(
-    num_steps=8000, batch_size=128, lr=5e-4, warmup_steps=200, schedule="cosine", grad_clip=1.0, precision="auto",
+    num_steps=10_000, batch_size=64, lr=5e-4, warmup_steps=200, schedule="cosine", grad_clip=1.0, precision="auto",
     ema_decay=0.999, ema_warmup=True, save_interval=1000, eval_interval=1000, log_interval=50,
 )  # fmt: skip
 class AutoencoderOptions(AutoencoderConfig, TrainOptions):

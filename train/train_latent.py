@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 @with_defaults(
-    num_steps=18_000, batch_size=32, lr=5e-4, weight_decay=0.01, adam_beta2=0.99, warmup_steps=500, schedule="cosine", grad_clip=1.0,
-    precision="auto", ema_decay=0.999, ema_warmup=True, save_interval=500, eval_interval=500, log_interval=50,
+    num_steps=18_000, batch_size=32, lr=5e-4, weight_decay=0.01, adam_beta2=0.99, warmup_steps=500, schedule="cosine",
+    grad_clip=1.0, precision="auto", ema_decay=0.999, ema_warmup=True, save_interval=500, eval_interval=500, log_interval=50,
 )  # fmt: skip
 class LatentOptions(LatentConfig, DrawingOptions, GeneratorOptions):
     """What is trained, and on what."""
