@@ -214,9 +214,9 @@ def edit_report(facts: dict[str, Any], found: Sequence[Probed]) -> Report:
     every = [pooled(which) for which in ("edited", "untouched", "another")]
     rows = [row("all", *every), *(row(each.probe.words, each.edited, each.untouched, each.another) for each in found)]
     notes = [
-        "made: what was asked for is measured on the joints of real clips after the edit. nothing done: the clip as it was; another "
-        "clip: that of somebody else after the same edit, in its place. others move: joints outside of the part that is named, and "
-        f"all of them beyond {MARGIN} frames of a time that is; at most {100 * STILL:.0f} cm is wished for.",
+        "made: what was asked for is measured on the joints of real clips after the edit. nothing done: the clip as it was; "
+        "another clip: that of somebody else after the same edit, in its place. others move: joints outside of the part that is "
+        f"named, and all of them beyond {MARGIN} frames of a time that is; at most {100 * STILL:.0f} cm is wished for.",
     ]  # fmt: skip
     summary, figures = _figures(*every), {each.probe.words: _figures(each.edited, each.untouched, each.another) for each in found}
     return Report("Are motions edited as words say?", {**facts, "summary": summary, "edits": figures}, columns, rows, notes)
