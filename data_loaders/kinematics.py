@@ -5,6 +5,7 @@ torch in gives torch, differentiable. Whatever is measured on joints is measured
 """
 
 import functools
+import math
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -95,6 +96,18 @@ def smoothed(joints: np.ndarray, sigma: float) -> np.ndarray:
     from scipy.ndimage import gaussian_filter1d
 
     return gaussian_filter1d(joints, sigma, axis=-3, mode="nearest", truncate=4.0)
+
+
+def low_passed(values: np.ndarray, fps: float, cutoff: float) -> np.ndarray:
+    """Values (T, ...) without what is faster than `cutoff` Hz, nothing of them delayed: Butterworth's filter of second order there
+    and back, its frequency corrected for both ways. Winter 2009, §3.4.4. As they are where no frame rate shows such speed.
+    """
+    from scipy.signal import butter, sosfiltfilt
+
+    corrected = cutoff / (math.sqrt(2) - 1) ** 0.25
+    if len(values) < 2 or corrected >= fps / 2:
+        return values
+    return sosfiltfilt(butter(2, corrected, fs=fps, output="sos"), values, axis=0, padlen=min(round(fps), len(values) - 1))
 
 
 def physics_summary(clips: Iterable, fps: float, skeleton: Skeleton, floor: float = 0.0) -> dict[str, float]:

@@ -36,7 +36,7 @@ class EvalEvaluatorOptions:
 def run(options: EvalEvaluatorOptions) -> None:
     from data_loaders.corpus import Corpus
     from evaluations.judge_quality import judge_evaluator
-    from evaluations.report import table
+    from protos.tables import table
     from evaluations.settings import chosen_dataset
     from model.embedding import default_evaluator, open_space
     from protos.processes import pick_device

@@ -74,7 +74,7 @@ def run(options: KnownTextsEvaluationOptions) -> None:
     """Prints the shares that are warned of. ValueError where there are no prompts of the dataset."""
     import numpy as np
 
-    from evaluations.report import table
+    from protos.tables import table
     from model.known_texts import FILE, KnownTexts
 
     sketch = KnownTexts.load(options.model_path / FILE)

@@ -17,7 +17,7 @@ from evaluations.interaction_measures import between, interaction_physics
 from evaluations.interaction_set import InteractionSet
 from evaluations.interactions import split_of
 from evaluations.metrics import Interval, mean_interval
-from evaluations.physics import Physics, physics_of
+from data_loaders.physics import Physics, physics_of
 from evaluations.protocol import PROTOCOLS, EvaluationProtocol
 from evaluations.reaction_measures import alignment, contact_consistency, contacts, joint_error, over_segments, velocity_error
 from evaluations.reaction_set import (

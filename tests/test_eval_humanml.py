@@ -26,7 +26,7 @@ from evaluations.judge_quality import judge_evaluator, unseen_wordings
 from evaluations.metrics import Interval
 from evaluations.metrics_report import Measured, board_report, entrants_of_board, gap_to_published, published_rows
 from evaluations.motion_sources import given_set
-from evaluations.physics import physics_of, physics_table
+from data_loaders.physics import physics_of, physics_table
 from evaluations.probes import probes_of
 from evaluations.report import read_report
 from evaluations.settings import chosen_dataset
