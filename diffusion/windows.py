@@ -1,8 +1,8 @@
 """Sequences longer than a network makes: windows that overlap, blended at every step, and what is decoded of them as it comes.
 
 A sequence is denoised as one, by any sampler: at every step the network sees it window by window, and where two windows overlap
-the one's prediction passes over into the other's (Bar-Tal et al. 2023, MultiDiffusion, Eq. 5; the handshakes of Shafir et al. 2024,
-PriorMDM, §3.1). "Tokens" are frames, latents or ids.
+the one's prediction passes over into the other's (Bar-Tal et al. 2023, MultiDiffusion, Eq. 5; as the handshakes of Shafir et al.
+2024, PriorMDM, §3.1). "Tokens" are frames, latents or ids.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence

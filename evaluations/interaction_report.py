@@ -4,10 +4,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from data_loaders.physics import MEASURES, physics_table
 from evaluations import interaction_measures
 from evaluations.metrics import TOP_K, Interval
 from evaluations.metrics_report import HEADINGS, Measured, published_rows, times
-from data_loaders.physics import MEASURES, physics_table
 from evaluations.protocol import GENERATED, GIVEN, METRICS, REAL, Replication
 from evaluations.report import Report
 from protos.tables import table

@@ -171,8 +171,8 @@ class Composes(Protocol):
     """Makes motion of any length, of one text after another. Its configuration says what that of `Generates` does."""
 
     def compose(self, passages: Sequence[Passage], seed: int = 0, decoding: Decoding = OWN) -> Iterator[Tensor]:
-        """Features (n, D) in their units, on the CPU, of the columns that it makes, some frames at a time as they are made: what is
-        held does not grow with the length. One passage that it can make as a whole is the motion that `generate` makes.
+        """Features (n, D) in their units, on the CPU, of the columns that it makes, some frames at a time as they are made: what
+        is held does not grow with the length. One passage that it can make as a whole is the motion that `generate` makes.
         ValueError for a setting that it cannot take."""
 
 

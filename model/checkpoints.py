@@ -133,8 +133,8 @@ def read_config(path: str | Path) -> tuple[str, Any]:
 
 
 class _Settings(NamedTuple):
-    """What the config.json of a folder of ours says. Of a part the sha256 of its weights, or, where these lie among the model's own
-    as an earlier version wrote them, its configuration.
+    """What the config.json of a folder of ours says. Of a part the sha256 of its weights, or, where these lie among the model's
+    own as an earlier version wrote them, its configuration.
     """
 
     system: System

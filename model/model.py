@@ -63,8 +63,8 @@ class Model:
     """Owns `networks`, which are trained, averaged, moved and saved, and is itself no network.
 
     `config` is the dataclass of its system, `parts` are models of other systems that it stands on and does not train. Systems
-    add what they can do: see `model/capabilities.py`. Features that enter and leave are in their units, (..., T, D). `cleanup`: what
-    the checkpoint says is done to the joints of what it makes, unless a user wants otherwise.
+    add what they can do: see `model/capabilities.py`. Features that enter and leave are in their units, (..., T, D).
+    `cleanup`: what the checkpoint says is done to the joints of what it makes, unless a user wants otherwise.
     """
 
     cleanup: Cleanup = AS_MADE

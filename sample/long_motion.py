@@ -61,8 +61,8 @@ def passages_in_world(model: Composes, passages: Sequence[Passage], seed: int, d
 
 
 def in_world(pieces: Iterable[Tensor], features: Features) -> Iterator[np.ndarray]:
-    """Joints (n, J, 3) float64 in metres of features (n, D) in their units that come piece by piece, each of which goes on where the
-    one before ended."""
+    """Joints (n, J, 3) float64 in metres of features (n, D) in their units that come piece by piece, each of which goes on where
+    the one before ended."""
     last, there = None, None
     for piece in pieces:
         rows = piece if last is None else torch.cat([last, piece])
@@ -82,4 +82,4 @@ def in_file(pieces: Iterable[np.ndarray], frames: int, path: Path, features: Fea
             done += len(piece)
             bar.update(len(piece))
     rows.flush()
-    return Motion(np.load(path, mmap_mode="r"), features.fps, features.skeleton, tuple(captions))
+    return Motion(np.load(path, mmap_mode="c"), features.fps, features.skeleton, tuple(captions))

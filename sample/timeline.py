@@ -36,8 +36,8 @@ OF_ARMS = re.compile(rf"\b(?:{_LIMB}s?|wav(?:e|es|ing)|claps?|clapping|points?|p
 
 @dataclass(frozen=True)
 class Said:
-    """A text and its time in seconds, by the number of its line; `parts` of the body it is about, where these are named in a field of
-    their own."""
+    """A text and its time in seconds, by the number of its line; `parts` of the body it is about, where these are named in a field
+    of their own, or it lies over others."""
 
     number: int
     text: str
@@ -73,8 +73,8 @@ class Timeline:
 
     def overlays(self, fps: float) -> list[Overlay]:
         """Of its parts."""
-        return [Overlay(said.text, round(said.start * fps), round(said.end * fps), tuple(dict.fromkeys(
-                    joint for part in said.parts for joint in PARTS[part]))) for said in self.over]  # fmt: skip
+        return [Overlay(said.text, round(said.start * fps), round(said.end * fps), tuple(sorted(joints_of(said.parts))))
+                for said in self.over]  # fmt: skip
 
     def told(self) -> str:
         """As a file that says the same, with all times and parts."""
@@ -109,8 +109,8 @@ def _line(number: int, line: str, end: float) -> Said:
     text, *fields = line.split("#")
     fields = [field.strip() for field in fields]
     if not 1 <= len(fields) <= 3:
-        raise PromptError(f"{len(fields)} fields after the text, expected its seconds, or start and end, and perhaps parts of the body:"
-                          f" {EXAMPLE}")  # fmt: skip
+        raise PromptError(f"{len(fields)} fields after the text, expected its seconds, or start and end, and perhaps parts of the "
+                          f"body: {EXAMPLE}")  # fmt: skip
     text = clean_prompt(text)
     if len(fields) == 1:
         times, parts = (end, end + _seconds(fields[0])), ()
@@ -138,11 +138,16 @@ def _named_parts(field: str) -> tuple[str, ...]:
     """Parts in a field. PromptError for others than there are."""
     names = [" ".join(name.lower().split()) for name in re.split(r",|\band\b|&", field)]
     if {*names} & {"legs", "leg", "lower body", "left leg", "right leg"}:
-        raise PromptError("the legs carry the body: let the text of the legs be that of the whole body, and lay what the arms, the head "
-                          "or the upper body do over it")  # fmt: skip
+        raise PromptError("the legs carry the body: let the text of the legs be that of the whole body, and lay what the arms, the "
+                          "head or the upper body do over it")  # fmt: skip
     if unknown := [name for name in names if name not in PARTS]:
         raise PromptError(f"no part of the body is called {shown(unknown[0], 24)}: expected {', '.join(PARTS)}")
     return tuple(dict.fromkeys(names))
+
+
+def joints_of(parts: Sequence[str]) -> set[str]:
+    """Joints at which the bones of parts end."""
+    return {joint for part in parts for joint in PARTS[part]}
 
 
 def parts_in(text: str) -> tuple[str, ...]:
@@ -177,19 +182,19 @@ def arranged(said: Sequence[Said]) -> Timeline:
                               f"'a person stands still # {covered:g} # {each.start:g}'")  # fmt: skip
         if each.start < covered - 1e-6:
             raise PromptError(f"lines {before.number} and {each.number} both say what the whole body does from {each.start:g} to "
-                              f"{min(covered, each.end):g} s: let one end where the other begins, or name the parts that one is about in "
-                              f"a last field: {', '.join(PARTS)}")  # fmt: skip
+                              f"{min(covered, each.end):g} s: let one end where the other begins, or name the parts that one is "
+                              f"about in a last field: {', '.join(PARTS)}")  # fmt: skip
         covered = each.end
     for each in over:
         if each.end > covered + 1e-6:
             raise PromptError(f"line {each.number}: no text says what the rest of the body does from {max(covered, each.start):g} to "
-                              f"{each.end:g} s: add a line, for example 'a person stands still # {covered:g} # {each.end:g}'")  # fmt: skip
+                              f"{each.end:g} s: add a line, for example 'a person stands still # {covered:g} # {each.end:g}'")
     for k, each in enumerate(over):
         for other in over[:k]:
-            both = {joint for part in each.parts for joint in PARTS[part]} & {joint for part in other.parts for joint in PARTS[part]}
-            if both and _meet(each, other):
-                raise PromptError(f"lines {min(each.number, other.number)} and {max(each.number, other.number)} both say what the same "
-                                  "part of the body does at one time: let one end where the other begins")  # fmt: skip
+            if _meet(each, other) and joints_of(each.parts) & joints_of(other.parts):
+                first, second = sorted((each.number, other.number))
+                raise PromptError(f"lines {first} and {second} both say what the same part of the body does at one time: let one end "
+                                  "where the other begins")  # fmt: skip
     return Timeline(tuple(base), tuple(sorted(over, key=lambda each: each.start)))
 
 

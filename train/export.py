@@ -34,7 +34,7 @@ class ExportOptions(DecodingSettings):
     smoothing: Annotated[float, Range(0, 1000)] | None = None
     """Gaussian over sampled motions, sigma in frames (default: as trained)."""
     jitter_filter: Annotated[float, Range(0, 1000)] | None = None
-    """Frequency in Hz from which on movement is filtered out of what the weights make, unless told otherwise; 0: none is (default:
+    """Frequency in Hz from which on movement is filtered out of what the weights make, unless told otherwise; 0: none (default:
     as the checkpoint says). evaluations.eval_cleanup shows what helps."""
     foot_lock: bool | None = None
     """Whether planted feet are held still in it (default: as the checkpoint says)."""
