@@ -99,8 +99,8 @@ def smoothed(joints: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def low_passed(values: np.ndarray, fps: float, cutoff: float) -> np.ndarray:
-    """Values (T, ...) without what is faster than `cutoff` Hz, nothing of them delayed: Butterworth's filter of second order there
-    and back, its frequency corrected for both ways. Winter 2009, §3.4.4. As they are where so few frames show nothing faster.
+    """Values (T, ...) without what is faster than `cutoff` Hz, nothing of them delayed: Butterworth's filter of second order
+    there and back, its frequency corrected for both ways. Winter 2009, §3.4.4. As they are where frames are too few to show it.
     """
     from scipy.signal import butter, sosfiltfilt
 

@@ -354,19 +354,18 @@ def _long_pieces(model: LSReMGM, passages: Sequence[Passage], seed: int, decodin
 
 def _long_windows(model: LSReMGM, passages: Sequence[Passage], seed: int, decoding: Decoding) -> Iterator[Tensor]:
     """Windows over what the denoiser works on, decoded as far as nothing changes any more."""
-    step, sigma = model.frames_per_token, model.smoothing if decoding.smoothing is None else decoding.smoothing
-    smoothed = -(-math.ceil(3 * sigma) // step)  # tokens on which a smoothed frame depends
+    step, frames = model.frames_per_token, [passage.frames for passage in passages]
 
     def decode(tokens: Tensor) -> Tensor:
         mask = torch.ones(1, len(tokens) * step, dtype=torch.bool, device=tokens.device)
-        features = model.from_diffused(tokens[None], mask)[0].cpu()
-        return smooth(features, sigma) if sigma else features
+        return model.from_diffused(tokens[None], mask)[0].cpu()
 
-    frames = [passage.frames for passage in passages]
     overlap = max(2, round(OVERLAP * model.features.fps / step))
     windows = windows_over(in_tokens(frames, step), -(-model.config.max_frames // step), overlap)
     blocks = _blocks(model, [passage.text for passage in passages], windows, seed, decoding)
-    yield from decoded(blocks, decode, step, model.reach + smoothed, sum(frames))
+    made = decoded(blocks, decode, step, model.reach, sum(frames))
+    sigma = model.smoothing if decoding.smoothing is None else decoding.smoothing
+    yield from decoded(made, partial(smooth, sigma=sigma), 1, math.ceil(3 * sigma), sum(frames)) if sigma else made
 
 
 def _blocks(model: LSReMGM, texts: Sequence[str], windows: Sequence[Window], seed: int, decoding: Decoding) -> Iterator[Tensor]:

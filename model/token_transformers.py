@@ -121,8 +121,8 @@ class OverTokens(Model, ABC):
 
     @torch.no_grad()
     def compose(self, passages: Sequence[Passage], seed: int = 0, decoding: Decoding = OWN) -> Iterator[Tensor]:
-        """Features (n, D) in their units, on the CPU, of a long motion: windows of tokens, each of which sees the last ones of the
-        window before, decoded as far as later ones do not matter.
+        """Features (n, D) in their units, on the CPU, of a long motion: windows of tokens, each of which sees the last ones of
+        the window before, decoded as far as later ones do not matter.
         """
         self.eval().check_decoding(decoding)
         config, frames = self.tokenizer.config, [passage.frames for passage in passages]

@@ -44,7 +44,7 @@ def run(options: ComposeOptions) -> None:
     from protos.processes import pick_device
     from sample.generation import require_total, unknown_prompts, warn_unknown, write_made
     from sample.long_motion import composed, in_file, require_composable
-    from sample.timeline import read_timeline
+    from sample.timeline import read_timeline, unsaid_sides
 
     timeline = read_timeline(options.timeline)
     model = from_pretrained(options.model_path, pick_device(options.device), systems=able(Composes))
@@ -54,7 +54,7 @@ def run(options: ComposeOptions) -> None:
     frames = sum(passage.frames for passage in passages)
     require_total([frames], options.num_repetitions)
     texts = [said.text for said in (*timeline.base, *timeline.over)]
-    warn_unknown(unknown_prompts(options.model_path, texts, model))
+    warn_unknown([*unsaid_sides(timeline), *unknown_prompts(options.model_path, texts, model)])
     decoding, cleanup = options.decoding(options.batch_size), options.cleanup_of(model)
     said = "; ".join(passage.text for passage in passages)
 

@@ -42,7 +42,7 @@ def composed(model: Composes, timeline: Timeline, seed: int = 0, decoding: Decod
 def require_composable(features: Features, timeline: Timeline) -> None:
     """ValueError for motions of several people, or parts of a body that has other ones."""
     if features.persons != 1 or features.in_world:
-        raise ValueError(f"this model makes {features.kind} motions: long ones are made of one person, in features about the body")
+        raise ValueError(f"this model makes {features.kind} motions: long ones are made of one person, relative to the body")
     if timeline.over and features.skeleton != "humanml":
         raise ValueError(f"line {timeline.over[0].number}: parts of the body are those of skeleton humanml, this model makes "
                          f"{features.skeleton}: leave them out")  # fmt: skip

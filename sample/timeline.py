@@ -26,8 +26,8 @@ PARTS = {  # joints at which the bones of a part end
 }  # fmt: skip
 _LIMB = r"(?:hand|arm|wrist|fist|elbow|forearm|shoulder)"
 OF_WHOLE = re.compile(  # words of what a part cannot do alone
-    r"\b(?:walk|run|jog|march|strid|step|jump|hop|skip|leap|kick|sit|stand|kneel|squat|crouch|crawl|climb|danc|spin|turn|stumbl|fall|"
-    r"lie|lies|lying|roll|foot|feet|leg|legs|knee|knees|backward|backwards|sideways)"
+    r"\b(?:walk|run|jog|march|strid|step|jump|hop|skip|leap|kick|sit|stand|kneel|squat|crouch|crawl|climb|danc|spin|turn|stumbl|"
+    r"fall|lie|lies|lying|roll|foot|feet|leg|legs|knee|knees|backward|backwards|sideways)"
 )
 OF_HEAD = re.compile(r"\b(?:head|nods?|nodding|looks?|looking|gaz(?:es|ing))\b")
 OF_TRUNK = re.compile(r"\b(?:bow|bows|bowing|lean|leans|leaning|torso|trunk|upper body|waist)\b")
@@ -36,8 +36,8 @@ OF_ARMS = re.compile(rf"\b(?:{_LIMB}s?|wav(?:e|es|ing)|claps?|clapping|points?|p
 
 @dataclass(frozen=True)
 class Said:
-    """A text and its time in seconds, by the number of its line; `parts` of the body it is about, where these are named in a field
-    of their own, or it lies over others."""
+    """A text and its time in seconds, by the number of its line; `parts` of the body it is about, where these have a field of
+    their own or it lies over others."""
 
     number: int
     text: str
@@ -109,8 +109,8 @@ def _line(number: int, line: str, end: float) -> Said:
     text, *fields = line.split("#")
     fields = [field.strip() for field in fields]
     if not 1 <= len(fields) <= 3:
-        raise PromptError(f"{len(fields)} fields after the text, expected its seconds, or start and end, and perhaps parts of the "
-                          f"body: {EXAMPLE}")  # fmt: skip
+        raise PromptError(f"{len(fields)} fields after the text, expected its seconds, or start and end, and perhaps parts of "
+                          f"the body: {EXAMPLE}")  # fmt: skip
     text = clean_prompt(text)
     if len(fields) == 1:
         times, parts = (end, end + _seconds(fields[0])), ()
@@ -138,8 +138,8 @@ def _named_parts(field: str) -> tuple[str, ...]:
     """Parts in a field. PromptError for others than there are."""
     names = [" ".join(name.lower().split()) for name in re.split(r",|\band\b|&", field)]
     if {*names} & {"legs", "leg", "lower body", "left leg", "right leg"}:
-        raise PromptError("the legs carry the body: let the text of the legs be that of the whole body, and lay what the arms, the "
-                          "head or the upper body do over it")  # fmt: skip
+        raise PromptError("the legs carry the body: let the text of the legs be that of the whole body, and lay what the arms, "
+                          "the head or the upper body do over it")  # fmt: skip
     if unknown := [name for name in names if name not in PARTS]:
         raise PromptError(f"no part of the body is called {shown(unknown[0], 24)}: expected {', '.join(PARTS)}")
     return tuple(dict.fromkeys(names))
@@ -152,7 +152,7 @@ def joints_of(parts: Sequence[str]) -> set[str]:
 
 def parts_in(text: str) -> tuple[str, ...]:
     """The parts of the body that a text is about by its words; none where it is about all of it."""
-    text = text.lower()
+    text = re.sub(r"\b(?:left and (?:the )?right|right and (?:the )?left)\b", "both", text.lower())
     if OF_WHOLE.search(text):
         return ()
     if OF_TRUNK.search(text):
@@ -164,8 +164,18 @@ def parts_in(text: str) -> tuple[str, ...]:
     return tuple(found)
 
 
+def unsaid_sides(timeline: Timeline) -> list[str]:
+    """A line for each text that is laid over one arm and names no side: a model may then do it with the other."""
+    return [
+        f"line {said.number}: {said.text!r} is laid over the {part}, and does not say which: the other may do it. Say for "
+        f"example 'waves the {part.replace('arm', 'hand')}'"
+        for said in timeline.over for part in said.parts
+        if part in ("left arm", "right arm") and part.removesuffix(" arm") not in said.text.lower()
+    ]  # fmt: skip
+
+
 def arranged(said: Sequence[Said]) -> Timeline:
-    """What the whole body does, and what lies over it. PromptError where two say what one part does, or none what the body does."""
+    """What the whole body does, and what lies over it. PromptError where two say what one part does, or none what it does."""
     base = [each for each in said if not each.parts and not parts_in(each.text)]
     over = [each for each in said if each.parts]
     for each in said:  # about parts by its words alone: over others where there are such, else of the whole body
@@ -187,14 +197,15 @@ def arranged(said: Sequence[Said]) -> Timeline:
         covered = each.end
     for each in over:
         if each.end > covered + 1e-6:
-            raise PromptError(f"line {each.number}: no text says what the rest of the body does from {max(covered, each.start):g} to "
-                              f"{each.end:g} s: add a line, for example 'a person stands still # {covered:g} # {each.end:g}'")
+            first = max(covered, each.start)
+            raise PromptError(f"line {each.number}: no text says what the rest of the body does from {first:g} to {each.end:g} "
+                              f"s: add a line, for example 'a person stands still # {covered:g} # {each.end:g}'")  # fmt: skip
     for k, each in enumerate(over):
         for other in over[:k]:
             if _meet(each, other) and joints_of(each.parts) & joints_of(other.parts):
                 first, second = sorted((each.number, other.number))
-                raise PromptError(f"lines {first} and {second} both say what the same part of the body does at one time: let one end "
-                                  "where the other begins")  # fmt: skip
+                raise PromptError(f"lines {first} and {second} both say what the same part of the body does at one time: let one "
+                                  "end where the other begins")  # fmt: skip
     return Timeline(tuple(base), tuple(sorted(over, key=lambda each: each.start)))
 
 

@@ -1,4 +1,4 @@
-"""What is done to joints that a model has made: jitter is filtered out, planted feet are held; of long motions stretch by stretch."""
+"""What is done to joints that a model has made: jitter is filtered out, planted feet are held; of long motions bit by bit."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
