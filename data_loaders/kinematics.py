@@ -99,15 +99,16 @@ def smoothed(joints: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def low_passed(values: np.ndarray, fps: float, cutoff: float) -> np.ndarray:
-    """Values (T, ...) without what is faster than `cutoff` Hz, nothing of them delayed: Butterworth's filter of second order
-    there and back, its frequency corrected for both ways. Winter 2009, §3.4.4. As they are where frames are too few to show it.
+    """Values (T, ...) without what is faster than `cutoff` Hz, where half the power goes, nothing of them delayed: Butterworth's
+    filter of second order there and back. Winter 2009, §3.4.4. As they are where frames are too few to show what is faster.
     """
     from scipy.signal import butter, sosfiltfilt
 
-    corrected = cutoff / (math.sqrt(2) - 1) ** 0.25
-    if len(values) < 2 or corrected >= fps / 2:
+    if len(values) < 2 or cutoff >= fps / 2:
         return values
-    return sosfiltfilt(butter(2, corrected, fs=fps, output="sos"), values, axis=0, padlen=min(round(fps), len(values) - 1))
+    once = math.tan(math.pi * cutoff / fps) / (math.sqrt(2) - 1) ** 0.25  # of one way of two, by the bilinear transform
+    filtered = butter(2, math.atan(once) * fps / math.pi, fs=fps, output="sos")
+    return sosfiltfilt(filtered, values, axis=0, padlen=min(round(fps), len(values) - 1))
 
 
 def physics_summary(clips: Iterable, fps: float, skeleton: Skeleton, floor: float = 0.0) -> dict[str, float]:

@@ -52,7 +52,7 @@ def test_nothing_is_filtered_that_frames_cannot_show():
 def test_jitter_goes_and_bones_keep_their_lengths():
     joints = walking(num_frames=160)
     shaken = joints + np.random.default_rng(0).normal(scale=0.004, size=joints.shape)
-    calm = calmed(shaken, FPS, "humanml", 6.0)
+    calm = calmed(shaken, FPS, "humanml", 5.0)
     assert jerk(calm, FPS) < 0.5 * jerk(shaken, FPS)
     assert np.linalg.norm(calm - joints, axis=-1).mean() < np.linalg.norm(shaken - joints, axis=-1).mean()
     own, kept = (np.linalg.norm(bone_vectors(each, HUMANML), axis=-1)[:, 1:].mean(0) for each in (calm, shaken))
@@ -106,8 +106,8 @@ def test_an_export_says_what_is_done_and_a_flag_says_otherwise(checkpoint, tmp_p
     own, made = motions_for(model, request)[0], motions_for(model, request, cleanup=AS_MADE)[0]
     np.testing.assert_array_equal(own.joints, cleaned(made, model.cleanup).joints)
     assert not np.array_equal(own.joints, made.joints)
-    asked = {way: SampleOptions(cleanup=way).cleanup_of(model) for way in ("own", "none", "jitter", "feet", "all")}
-    assert asked == {"own": model.cleanup, "none": AS_MADE, "jitter": Cleanup(4.0), "feet": Cleanup(0.0, True), "all": model.cleanup}
+    ways = {"own": model.cleanup, "none": AS_MADE, "jitter": Cleanup(4.0), "feet": Cleanup(0.0, True), "all": model.cleanup}
+    assert {way: SampleOptions(cleanup=way).cleanup_of(model) for way in ways} == ways
     assert SampleOptions(cleanup="jitter").cleanup_of(from_pretrained(checkpoint)) == Cleanup(6.0)
 
 
@@ -120,8 +120,8 @@ def test_features_of_motions_that_are_not_cleaned_are_told_again(pool_dataset):
 
 def test_each_way_of_cleaning_has_a_row_below_real_motion(pool_dataset, tiny_evaluator, checkpoint, tmp_path, capsys):
     main([
-        "--model_path", str(checkpoint), "--dataset", str(pool_dataset), "--evaluator", str(tiny_evaluator), "--num_motions", "32",
-        "--probe_seeds", "1", "--device", "cpu", "--output_dir", str(tmp_path / "report"),
+        "--model_path", str(checkpoint), "--dataset", str(pool_dataset), "--evaluator", str(tiny_evaluator),
+        "--num_motions", "32", "--only", "bow", "--probe_seeds", "1", "--device", "cpu", "--output_dir", str(tmp_path / "report"),
     ])  # fmt: skip
     report = json.loads((tmp_path / "report" / "report.json").read_text())
     assert [*report["rows"]] == [AS_IT_IS, "jitter filter", "foot lock", "both"] and report["best"] in report["rows"]

@@ -130,7 +130,8 @@ SHORTER |= {
     "python -m sample.edit": "--sampling_steps 2 --device cpu",
     "python -m sample.compose": "--sampling_steps 2 --no_video --device cpu",
     "python -m evaluations.eval_cleanup": (
-        "--dataset pools --evaluator checkpoints/tiny_evaluator --num_motions 32 --probe_seeds 1 --sampling_steps 1 --device cpu"
+        "--dataset pools --evaluator checkpoints/tiny_evaluator --num_motions 32 --only bow --probe_seeds 1 --sampling_steps 2 "
+        "--device cpu"
     ),
     "python -m train.train_in2in": QUICK_PEOPLE,
     "python -m sample.interact": "--sampling_steps 2 --motion_length 1 --device cpu",
