@@ -24,7 +24,7 @@ class Window:
 
 
 @dataclass(frozen=True)
-class Layout:
+class Arrangement:
     """Where the W windows of a block lie in the sequence (1, size, D) that is denoised: `index` (W, L) names the token at each of
     their places, `mask` (W, L) those that are no padding, `weight` (W, L) how much a window has to say there. Of the sequence the
     first `length` tokens are wanted; behind them lies what fills up windows that are always of one length.
@@ -72,7 +72,7 @@ def windows_over(lengths: Sequence[int], longest: int, overlap: int) -> list[Win
     return found
 
 
-def laid_out(windows: Sequence[Window], width: int | None = None) -> Layout:
+def laid_out(windows: Sequence[Window], width: int | None = None) -> Arrangement:
     """A block of neighbouring windows from its first token on. width: tokens of each of them, where a network knows no other
     length: what fills them up are tokens of their own. In an overlap weights rise and fall evenly, and are 1 together."""
     first, length = windows[0].start, windows[-1].stop - windows[0].start
@@ -90,10 +90,10 @@ def laid_out(windows: Sequence[Window], width: int | None = None) -> Layout:
             index[row, own:] = torch.arange(size, size + widest - own)
             weight[row, own:] = 1.0
             size += widest - own
-    return Layout(index, mask, weight, length, size)
+    return Arrangement(index, mask, weight, length, size)
 
 
-def windowed(denoise: Denoise, layout: Layout) -> Denoise:
+def windowed(denoise: Denoise, layout: Arrangement) -> Denoise:
     """Denoiser of one sequence (1, size, D) from one of its W windows (W, L, D)."""
 
     def denoise_long(x: Tensor, t: Tensor) -> Tensor:
@@ -109,7 +109,9 @@ def in_turns(parts: Sequence[tuple[slice, Denoise]]) -> Denoise:
     return lambda x, t: torch.cat([denoise(x[rows], t[rows]) for rows, denoise in parts])
 
 
-def decoded(pieces: Iterable[Tensor], decode: Callable[[Tensor], Tensor], step: int, reach: int, frames: int) -> Iterator[Tensor]:
+def decoded_pieces(
+    pieces: Iterable[Tensor], decode: Callable[[Tensor], Tensor], step: int, reach: int, frames: int
+) -> Iterator[Tensor]:
     """The first `frames` frames (n, D) of tokens (N, C) that come piece by piece, as soon as they are sure: decode(tokens) makes
     `step` frames of each token, which depend on no token farther than `reach`. Holds no more than that and a piece."""
     held, told = None, 0  # tokens, and how many of them have been told

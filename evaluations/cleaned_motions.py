@@ -59,8 +59,8 @@ def physics_alone(probed: Probed) -> Row:
     return {"fid": None, "top3": None, **physics_of(probed.motions, probed.fps, load_skeleton("humanml"))}
 
 
-def judged(model: Generates, corpus: Corpus | None, evaluator: Path | None, decoding: Decoding, ways: Mapping[str, Cleanup],
-           count: int, seed: int, device: str) -> tuple[Row | None, dict[str, Row]]:  # fmt: skip
+def judged_ways(model: Generates, corpus: Corpus | None, evaluator: Path | None, decoding: Decoding, ways: Mapping[str, Cleanup],
+                count: int, seed: int, device: str) -> tuple[Row | None, dict[str, Row]]:  # fmt: skip
     """FID, R-precision and physics of real motion, and of `count` motions cleaned in each way; nothing without a corpus."""
     if corpus is None:
         return None, {}

@@ -99,7 +99,7 @@ def run(options: EvalCleanupOptions) -> None:
     """Writes the report. ValueError or OSError, in a user's words, for what cannot be judged."""
     from data_loaders.corpus import Corpus
     from evaluations import probe_run
-    from evaluations.cleaned_motions import cleaned_joints, judged, physics_alone
+    from evaluations.cleaned_motions import cleaned_joints, judged_ways, physics_alone
     from evaluations.probe_report import summarise
     from evaluations.probes import probes_for, probes_of
     from evaluations.report import checkpoint_stamp, command_line
@@ -120,7 +120,7 @@ def run(options: EvalCleanupOptions) -> None:
     clips, validity = ([], []) if corpus is None else probe_run.validate_on(corpus, probes, chosen)
     probed = probe_run.probe_model(model, probes, chosen, options.probe_seeds, options.seed, decoding)
     evaluator = None if corpus is None else options.evaluator or default_evaluator(corpus)
-    real, rows = judged(model, corpus, evaluator, decoding, ways, options.num_motions, options.seed, options.device)
+    real, rows = judged_ways(model, corpus, evaluator, decoding, ways, options.num_motions, options.seed, options.device)
     found: dict[str, dict[str, float | None]] = {}
     for name, cleanup in ways.items():
         cleaned = cleaned_joints(probed, cleanup)

@@ -19,7 +19,7 @@ from diffusion.gaussian import Denoise, Diffusion, EditX0
 from diffusion.guidance import dropped_rows, guided, keep_given, stack_conditions
 from diffusion.losses import LossWeights, MotionTerms, masked_goal_l2, training_loss
 from diffusion.samplers import Noise, sample, sample_noise
-from diffusion.windows import Window, decoded, in_tokens, in_turns, laid_out, windowed, windows_over
+from diffusion.windows import Window, decoded_pieces, in_tokens, in_turns, laid_out, windowed, windows_over
 from model.capabilities import OWN, Decoding, Guidance, Passage, Request
 from model.lsremgm_config import LSReMGMConfig
 from model.lsremgm_network import MotionDenoiser
@@ -363,9 +363,9 @@ def _long_windows(model: LSReMGM, passages: Sequence[Passage], seed: int, decodi
     overlap = max(2, round(OVERLAP * model.features.fps / step))
     windows = windows_over(in_tokens(frames, step), -(-model.config.max_frames // step), overlap)
     blocks = _blocks(model, [passage.text for passage in passages], windows, seed, decoding)
-    made = decoded(blocks, decode, step, model.reach, sum(frames))
+    made = decoded_pieces(blocks, decode, step, model.reach, sum(frames))
     sigma = model.smoothing if decoding.smoothing is None else decoding.smoothing
-    yield from decoded(made, partial(smooth, sigma=sigma), 1, math.ceil(3 * sigma), sum(frames)) if sigma else made
+    yield from decoded_pieces(made, partial(smooth, sigma=sigma), 1, math.ceil(3 * sigma), sum(frames)) if sigma else made
 
 
 def _blocks(model: LSReMGM, texts: Sequence[str], windows: Sequence[Window], seed: int, decoding: Decoding) -> Iterator[Tensor]:
@@ -391,7 +391,7 @@ def _blocks(model: LSReMGM, texts: Sequence[str], windows: Sequence[Window], see
         made = run(model, windowed(in_turns(turns), layout), shape, noise, decoding, edit)[0, : layout.length]
         yield made[len(before) :]
         if first + BLOCK < len(windows):
-            before = made[windows[first + BLOCK].start - block[-1].stop :]
+            before = made[len(made) - (block[-1].stop - windows[first + BLOCK].start) :]
 
 
 def smooth(features: Tensor, sigma: float) -> Tensor:

@@ -24,7 +24,7 @@ from diffusion.token_decoding import (
     masks_to_train_on,
     spoilt,
 )
-from diffusion.windows import decoded, equal_parts, in_tokens
+from diffusion.windows import decoded_pieces, equal_parts, in_tokens
 from model.capabilities import OWN, Decoding, Passage, Request
 from model.lamp import LaMP
 from model.lsremgm import check_lengths, scale_of
@@ -130,8 +130,8 @@ class OverTokens(Model, ABC):
         def decode(ids: Tensor) -> Tensor:
             return self.tokenizer.decode([ids])[0]
 
-        yield from decoded(self._windows(passages, in_tokens(frames, config.downsampling), seed, decoding), decode,
-                           config.downsampling, self.tokenizer.network.decoder.reach, sum(frames))  # fmt: skip
+        windows = self._windows(passages, in_tokens(frames, config.downsampling), seed, decoding)
+        yield from decoded_pieces(windows, decode, config.downsampling, self.tokenizer.network.decoder.reach, sum(frames))
 
     def _windows(self, passages: Sequence[Passage], lengths: Sequence[int], seed: int, decoding: Decoding) -> Iterator[Tensor]:
         """Ids (N, Q) of passages of so many tokens, window by window."""

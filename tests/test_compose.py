@@ -10,7 +10,7 @@ import torch
 
 from data_loaders.motion_checks import bone_vectors
 from data_loaders.skeleton import load_skeleton
-from diffusion.windows import Window, decoded, equal_parts, in_tokens, laid_out, windowed, windows_over
+from diffusion.windows import Window, decoded_pieces, equal_parts, in_tokens, laid_out, windowed, windows_over
 from model import lsremgm
 from model.autoencoder import MotionAutoencoder
 from model.autoencoder_config import AutoencoderConfig
@@ -129,6 +129,11 @@ def test_blocks_go_on_from_each_other(make, monkeypatch):
     torch.testing.assert_close(parts[:20], whole[:20], atol=0.5, rtol=0.5)
 
 
+def test_blocks_that_share_nothing_follow_each_other(monkeypatch):
+    monkeypatch.setattr(lsremgm, "BLOCK", 1)
+    assert len(long(lsremgm_of(), WALK, Passage("a person bows", 1), WALK)) == 81
+
+
 def test_only_prefix_models_and_diffusions_take_what_they_know():
     with pytest.raises(ValueError, match="decodes tokens"):
         long(tiny_transformer(), WALK, sampler="ddim")
@@ -182,7 +187,7 @@ def test_what_is_decoded_piece_by_piece_is_what_is_decoded_at_once():
         return torch.nn.functional.conv1d(tokens.T[:, None], kernel[None, None], padding=2)[:, 0].T.repeat_interleave(2, dim=0)
 
     tokens = torch.randn(60, 3)
-    pieces = list(decoded(tokens.split([7, 1, 1, 20, 31]), decode, 2, 2, 117))
+    pieces = list(decoded_pieces(tokens.split([7, 1, 1, 20, 31]), decode, 2, 2, 117))
     torch.testing.assert_close(torch.cat(pieces), decode(tokens)[:117])
     assert len(pieces) > 3
 
