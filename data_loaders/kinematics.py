@@ -5,6 +5,7 @@ torch in gives torch, differentiable. Whatever is measured on joints is measured
 """
 
 import functools
+import math
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -95,6 +96,19 @@ def smoothed(joints: np.ndarray, sigma: float) -> np.ndarray:
     from scipy.ndimage import gaussian_filter1d
 
     return gaussian_filter1d(joints, sigma, axis=-3, mode="nearest", truncate=4.0)
+
+
+def low_passed(values: np.ndarray, fps: float, cutoff: float) -> np.ndarray:
+    """Values (T, ...) without what is faster than `cutoff` Hz, where half the power goes, nothing of them delayed: Butterworth's
+    filter of second order there and back. Winter 2009, §3.4.4. As they are where frames are too few to show what is faster.
+    """
+    from scipy.signal import butter, sosfiltfilt
+
+    if len(values) < 2 or cutoff >= fps / 2:
+        return values
+    once = math.tan(math.pi * cutoff / fps) / (math.sqrt(2) - 1) ** 0.25  # of one way of two, by the bilinear transform
+    filtered = butter(2, math.atan(once) * fps / math.pi, fs=fps, output="sos")
+    return sosfiltfilt(filtered, values, axis=0, padlen=min(round(fps), len(values) - 1))
 
 
 def physics_summary(clips: Iterable, fps: float, skeleton: Skeleton, floor: float = 0.0) -> dict[str, float]:

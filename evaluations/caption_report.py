@@ -5,7 +5,8 @@ from typing import Any
 
 from evaluations.captions import FORMS, LANGUAGE, RESAMPLES, CaptionEvaluation, Captions, Judged
 from evaluations.metrics import POOL
-from evaluations.report import Report, apart, command_line, percent, table
+from evaluations.report import Report, apart, command_line, percent
+from protos.tables import table
 
 GIVEN = "given motions"  # in the place of a split
 EVALUATOR = {"R@1": "R@1 ↑", "R@2": "R@2 ↑", "R@3": "R@3 ↑", "MM-Dist": "MM-Dist ↓"}

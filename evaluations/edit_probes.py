@@ -26,10 +26,11 @@ from evaluations.motion_measures import (
     R_WRIST,
     body_axes,
 )  # fmt: skip
-from evaluations.report import Report, decimals, percent
+from evaluations.report import Report, percent
 from model.capabilities import OWN, Decoding, Edits, Request
 from protos.randomness import derive_seed
 from protos.reading import FileError, read_toml
+from protos.tables import decimals
 from sample.edits import NEUTRAL, SKELETON, edited_motions, planned
 
 FILE = Path(__file__).with_name("edit_probes.toml")

@@ -32,9 +32,9 @@ class ApeAveOptions:
 def run(options: ApeAveOptions) -> None:
     """Ends with ValueError where recordings were left out; the figures are those of the others."""
     from evaluations.ape_ave import figures, read_pairs
-    from evaluations.report import table
     from protos.files import write_atomically
     from protos.outputs import require_new
+    from protos.tables import table
 
     require_new(options.output)
     pairs, left_out = read_pairs(options.generated, options.reference, options.upsample)

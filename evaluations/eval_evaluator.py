@@ -36,10 +36,10 @@ class EvalEvaluatorOptions:
 def run(options: EvalEvaluatorOptions) -> None:
     from data_loaders.corpus import Corpus
     from evaluations.judge_quality import judge_evaluator
-    from evaluations.report import table
     from evaluations.settings import chosen_dataset
     from model.embedding import default_evaluator, open_space
     from protos.processes import pick_device
+    from protos.tables import table
 
     corpus = Corpus.open(chosen_dataset(options.dataset, options.evaluator))
     judge = open_space(options.evaluator or default_evaluator(corpus), pick_device(options.device), corpus)

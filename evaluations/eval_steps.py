@@ -67,7 +67,8 @@ def least_enough(rows: Mapping[int, Figures]) -> int:
 
 def steps_report(real: Figures, rows: Mapping[int, Figures], facts: dict[str, Any]) -> "Report":
     """A row of figures for each number of steps below that of real motion."""
-    from evaluations.report import Report, decimals, percent
+    from evaluations.report import Report, percent
+    from protos.tables import decimals
 
     def line(name: str, row: Figures) -> list[str | None]:
         return [name, percent(row["probes"]), decimals(row["fid"], 3), decimals(row["top3"], 3),

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from data_loaders.physics import Physics, physics_of
 from data_loaders.skeleton import Skeleton
 from evaluations.motion_measures import PELVIS, body_axes
-from evaluations.physics import Physics, physics_of
 
 RADIUS = 0.06  # metres, of the capsule around a bone
 FOREARM = 0.5  # share of a forearm, from the elbow on, that counts: hands, and what is near them, touch on purpose

@@ -4,12 +4,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from data_loaders.physics import MEASURES, physics_table
 from evaluations import interaction_measures
 from evaluations.metrics import TOP_K, Interval
 from evaluations.metrics_report import HEADINGS, Measured, published_rows, times
-from evaluations.physics import MEASURES, physics_table
 from evaluations.protocol import GENERATED, GIVEN, METRICS, REAL, Replication
-from evaluations.report import Report, table
+from evaluations.report import Report
+from protos.tables import table
 
 MEASURED = "{}, as users of the released files measure it"  # key of published_rows.json
 USUAL = 0.02  # from which the real row of a released judge and those of others are not the same

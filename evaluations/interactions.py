@@ -3,12 +3,12 @@
 from dataclasses import replace
 
 from data_loaders.corpus import Corpus
+from data_loaders.physics import Physics
 from evaluations.evaluation_set import EvaluationSet
 from evaluations.interaction_measures import between, interaction_physics
 from evaluations.interaction_report import interaction_report
 from evaluations.interaction_set import InteractionSet, InteractionSource, baselines_of, controls_of, interaction_set
 from evaluations.motion_sources import feature_joints
-from evaluations.physics import Physics
 from evaluations.protocol import EvaluationProtocol, Replication
 from evaluations.settings import InteractionSettings
 from evaluations.text_to_motion import Cast

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from data_loaders.corpus import Corpus
+from data_loaders.physics import MEASURES, Measures, Physics, physics_table
 from evaluations.metrics import POOL, Interval
-from evaluations.physics import MEASURES, Measures, Physics, physics_table
 from evaluations.protocol import GENERATED, GIVEN, METRICS, REAL, Replication
-from evaluations.report import Report, decimals, percent
+from evaluations.report import Report, percent
 from model.interclip_config import TWO_PEOPLE
 from protos.files import shown
 from protos.reading import read_json
+from protos.tables import decimals
 
 PUBLISHED_FILE = Path(__file__).with_name("published_rows.json")
 HEADINGS = {

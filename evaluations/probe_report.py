@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from data_loaders.corpus import Corpus
+from data_loaders.physics import physics_table
 from evaluations.motion_measures import MEASURES
-from evaluations.physics import physics_table
 from evaluations.probe_run import Near, Probed, probe_model, validate_on
 from evaluations.probe_validation import RARE, Validity
 from evaluations.probes import ACTIVITIES, Probe, probes_for
-from evaluations.report import Report, Table, decimals, percent, table
+from evaluations.report import Report, Table, percent
 from model.capabilities import OWN
+from protos.tables import decimals, table
 from sample.generation import load
 
 RATES = {

@@ -14,10 +14,10 @@ from tqdm import tqdm
 
 from data_loaders.corpus import Corpus
 from data_loaders.motion_files import read_results
+from data_loaders.physics import physics_of
 from data_loaders.skeleton import load_skeleton
 from evaluations.motion_measures import Measures, describe
 from evaluations.nearest_motion import MotionBank
-from evaluations.physics import physics_of
 from evaluations.probe_validation import RealClip, Validity, control_motions, real_clips, standing_for, validate
 from evaluations.probes import Probe, Probes, Side, Trial, plain_words
 from model.capabilities import Decoding, Generates, Request

@@ -3,13 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
+from data_loaders.physics import MEASURES, physics_table
 from evaluations import interaction_measures
 from evaluations.metrics import Interval
 from evaluations.metrics_report import HEADINGS, published_rows
-from evaluations.physics import MEASURES, physics_table
 from evaluations.reaction_set import MEAN_POSE, MIRROR, NEAREST, SHUFFLED
 from evaluations.reactions import ERRORS, JUDGED, Reactions
-from evaluations.report import Report, percent, table
+from evaluations.report import Report, percent
+from protos.tables import table
 
 PUBLISHED = {"InterHuman": "interhuman, reactions", "Inter-X": "interx, reactions"}  # keys of published_rows.json
 COLUMNS = {

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from data_loaders.corpus import Corpus
 from data_loaders.features import Features
+from data_loaders.physics import Physics, physics_of
 from evaluations import metrics
 from evaluations.evaluation_set import Share, embed_motion
 from evaluations.interaction_measures import between, interaction_physics
 from evaluations.interaction_set import InteractionSet
 from evaluations.interactions import split_of
 from evaluations.metrics import Interval, mean_interval
-from evaluations.physics import Physics, physics_of
 from evaluations.protocol import PROTOCOLS, EvaluationProtocol
 from evaluations.reaction_measures import alignment, contact_consistency, contacts, joint_error, over_segments, velocity_error
 from evaluations.reaction_set import (

@@ -12,6 +12,7 @@ from model.registry import checkpoint_in
 from protos.files import encode_csv, file_digest, numbered_folder
 from protos.outputs import MANIFEST, Outputs
 from protos.reading import FileError, read_json
+from protos.tables import table
 
 log = logging.getLogger(__name__)
 Facts = TypeVar("Facts")
@@ -86,15 +87,6 @@ def command_line(module: str) -> str:
 # ------------------------------------------------------------------------------------------------------------------ tables
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A Markdown table with aligned columns, so that it reads well in a terminal too; – for None."""
-    cells = [["–" if cell is None else str(cell) for cell in row] for row in (columns, *rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in cells]
-    return "\n".join([lines[0], rule, *lines[1:]])
-
-
 def apart(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
     """The same for programs: a column of intervals becomes two, of means and of half-widths ("FID ↓", "FID ↓ ±")."""
     wide = [any(isinstance(row[i], tuple) for row in rows) for i in range(len(columns))]
@@ -109,11 +101,6 @@ def apart(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
 def percent(rate: float | None) -> str | None:
     """A share of 0..1 as '97.1'."""
     return None if rate is None or rate != rate else f"{100 * rate:.1f}"
-
-
-def decimals(value: float | None, digits: int) -> str | None:
-    """A number with so many digits after the point."""
-    return None if value is None else f"{value:.{digits}f}"
 
 
 # ------------------------------------------------------------------------------------------------------------------ stamps

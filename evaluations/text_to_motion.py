@@ -14,12 +14,12 @@ import numpy as np
 from tqdm import tqdm
 
 from data_loaders.corpus import Corpus
+from data_loaders.physics import MEASURES, Physics, physics_of
 from data_loaders.skeleton import load_skeleton
 from evaluations.evaluation_set import EvaluationSet, real_set
 from evaluations.metrics import mean_interval
 from evaluations.metrics_report import Measured, gap_to_published, metrics_report, published_table
 from evaluations.motion_sources import ModelSource, feature_joints, given_set, noise_motions, unreadable
-from evaluations.physics import MEASURES, Physics, physics_of
 from evaluations.protocol import (
     GENERATED,
     GIVEN,

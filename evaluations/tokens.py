@@ -8,10 +8,10 @@ import numpy as np
 
 from data_loaders.corpus import Corpus
 from data_loaders.humanml import MAX_FRAMES
+from data_loaders.physics import MEASURES, Physics, physics_of
 from evaluations.evaluation_set import EvaluationSet, Motions
 from evaluations.metrics_report import Measured, metrics_report
 from evaluations.motion_sources import ModelSource, feature_joints
-from evaluations.physics import MEASURES, Physics, physics_of
 from evaluations.protocol import REAL, Control, Entrants, Replication
 from evaluations.report import Report
 from evaluations.settings import TokenizerSettings

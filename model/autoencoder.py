@@ -69,6 +69,8 @@ class AutoencoderNetwork(nn.Module):
         self.unpatch = nn.Sequential(nn.LayerNorm(c.width), nn.Linear(c.width, c.downsampling * c.fine_width))
         self.fine = nn.ModuleList(ConvBlock(c.fine_width, 5) for _ in range(c.num_fine_blocks))
         self.columns_out = nn.Sequential(nn.LayerNorm(c.fine_width), nn.Linear(c.fine_width, num_columns))
+        of_frames = 2 * (5 // 2) * c.num_fine_blocks
+        self.reach = 2 * c.num_blocks + -(-of_frames // c.downsampling) + 1  # latents to either side on which a frame depends
         # Latents are divided by their spread over the training set, so that diffusion sees unit variance.
         self.register_buffer("latent_mean", torch.zeros(c.latent_channels))
         self.register_buffer("latent_std", torch.ones(c.latent_channels))

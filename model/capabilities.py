@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, runtime_checkable
 
-from protos.flags import BATCH_SIZE, Range
+from protos.flags import BATCH_SIZE, Bounded, Range
 
 if TYPE_CHECKING:
     import numpy as np
@@ -115,6 +115,17 @@ class Decoding:
     batch_size: int = 64
 
 
+@dataclass(frozen=True)
+class Cleanup(Bounded):
+    """What is done to the joints that a model has made."""
+
+    jitter_filter: Annotated[float, Range(0, 1000)] = 0.0
+    """Frequency in Hz from which on movement is taken for jitter and filtered out; 0: none is."""
+    foot_lock: bool = False
+    """Whether planted feet are held still."""
+
+
+AS_MADE = Cleanup()
 OWN = Decoding()  # everything as the model's configuration says
 
 
@@ -145,6 +156,24 @@ class Generates(Protocol):
 
     def completed(self, made: Tensor) -> Tensor:
         """Features (T, D) of full width of one of them: the same, unless it makes only some of the columns."""
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A text, and for how many frames of a long motion it holds."""
+
+    text: str
+    frames: int
+
+
+@runtime_checkable
+class Composes(Protocol):
+    """Makes motion of any length, of one text after another. Its configuration says what that of `Generates` does."""
+
+    def compose(self, passages: Sequence[Passage], seed: int = 0, decoding: Decoding = OWN) -> Iterator[Tensor]:
+        """Features (n, D) in their units, on the CPU, of the columns that it makes, some frames at a time as they are made: what
+        is held does not grow with the length. One passage that it can make as a whole is the motion that `generate` makes.
+        ValueError for a setting that it cannot take."""
 
 
 @runtime_checkable

@@ -6,12 +6,13 @@ A folder alone is enough to sample. `from_pretrained` reads either kind, and tak
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from data_loaders.features import Statistics
+from model.capabilities import AS_MADE, Cleanup
 from model.known_texts import FILE as KNOWN_TEXTS_FILE
 from model.known_texts import KnownTexts
 from model.model import Model, convert_settings, load_checked, made_for, read_safetensors, read_settings
@@ -66,6 +67,8 @@ def write_files(folder: Path, model: Model, card: str = "", *, half: bool = Fals
         write_files(folder / PARTS / name, part, half=half)
     if model.parts:
         settings["parts"] = {name: file_digest(folder / PARTS / name / WEIGHTS_FILE) for name in model.parts}
+    if model.cleanup != AS_MADE:
+        settings["cleanup"] = asdict(model.cleanup)
     write_atomically(folder / "config.json", encode_json(settings, "config.json", indent=2))
     write_atomically(folder / WEIGHTS_FILE, save(weights))
     if model.statistics is not None:
@@ -120,8 +123,8 @@ def read_config(path: str | Path) -> tuple[str, Any]:
         folder = path if path.is_dir() else path.parent
         if not (folder / WEIGHTS_FILE).is_file():
             raise FileError(f"{folder / WEIGHTS_FILE} is absent: the checkpoint is incomplete")
-        system, config, _ = _read_settings(folder)
-        return system.name, config
+        settings = _read_settings(folder)
+        return settings.system.name, settings.config
     published = published_at(path)
     if published is None or not published[1].config:
         raise FileError(f"{path} is no checkpoint whose settings can be read")
@@ -129,10 +132,18 @@ def read_config(path: str | Path) -> tuple[str, Any]:
     return system.name, named(layout.config)(path)
 
 
-def _read_settings(folder: Path) -> tuple[System, Any, dict[str, Any]]:
-    """(system, configuration, parts) of a folder of ours. Of a part the sha256 of its weights, or, where these lie among the
-    model's own as an earlier version wrote them, its configuration.
+class _Settings(NamedTuple):
+    """What the config.json of a folder of ours says. Of a part the sha256 of its weights, or, where these lie among the model's
+    own as an earlier version wrote them, its configuration.
     """
+
+    system: System
+    config: Any
+    parts: dict[str, Any]
+    cleanup: Cleanup
+
+
+def _read_settings(folder: Path) -> _Settings:
     path = folder / "config.json"
     content = as_of_today(read_settings(path), folder)
     system = content.pop("system", None)
@@ -145,11 +156,12 @@ def _read_settings(folder: Path) -> tuple[System, Any, dict[str, Any]]:
             raise FileError(f"{path} names a part {shown(name)}, which no model of kind {system.name} has")
         if isinstance(part, dict):
             parts[name] = convert_settings(part, named(SYSTEMS[system.parts[name]].config), f"{path}: {name}")
-    return system, convert_settings(content, named(system.config), str(path)), parts
+    cleanup = convert(content.pop("cleanup", {}), Cleanup, f"{path}: cleanup")
+    return _Settings(system, convert_settings(content, named(system.config), str(path)), parts, cleanup)
 
 
 def _from_folder(folder: Path, systems: Sequence[str]) -> Model:
-    system, config, named_parts = _read_settings(folder)
+    system, config, named_parts, cleanup = _read_settings(folder)
     _require(system.name, systems, folder)
     stats, weights_file = folder / "stats.npz", folder / WEIGHTS_FILE
     if not stats.is_file():
@@ -163,7 +175,9 @@ def _from_folder(folder: Path, systems: Sequence[str]) -> Model:
         else:
             own = {key: state.pop(key) for key in list(state) if key.startswith(f"{name}.")}
             parts[name] = _made(SYSTEMS[system.parts[name]], part, statistics, {}, own, weights_file)
-    return _made(system, config, statistics, parts, state, weights_file)
+    model = _made(system, config, statistics, parts, state, weights_file)
+    model.cleanup = cleanup
+    return model
 
 
 def _part(folder: Path, system: str, sha256: str) -> Model:

@@ -118,6 +118,11 @@ class Latent(LSReMGM):
         """4 for latents of 4 frames."""
         return 1 if self.autoencoder is None else self.autoencoder.config.downsampling
 
+    @property
+    def reach(self) -> int:
+        """Latents to either side on which a decoded frame depends."""
+        return 0 if self.autoencoder is None else self.autoencoder.network.reach
+
     def completed(self, made: Tensor) -> Tensor:
         return made if self.autoencoder is None else self.features.completed(made, self.autoencoder.columns)
 

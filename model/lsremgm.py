@@ -6,7 +6,7 @@ requested length, prefix models (DiP) piece by piece.
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -19,15 +19,18 @@ from diffusion.gaussian import Denoise, Diffusion, EditX0
 from diffusion.guidance import dropped_rows, guided, keep_given, stack_conditions
 from diffusion.losses import LossWeights, MotionTerms, masked_goal_l2, training_loss
 from diffusion.samplers import Noise, sample, sample_noise
-from model.capabilities import OWN, Decoding, Guidance, Request
+from diffusion.windows import Window, decoded_pieces, in_tokens, in_turns, laid_out, windowed, windows_over
+from model.capabilities import OWN, Decoding, Guidance, Passage, Request
 from model.lsremgm_config import LSReMGMConfig
 from model.lsremgm_network import MotionDenoiser
 from model.model import Draws, Generators, Model, require_only
 from model.text_encoders import TextEncoder, TextFeatures
 from model.text_towers import load_text_encoder
-from protos.randomness import rand, randint, randn
+from protos.randomness import derive_seed, rand, randint, randn
 
 log = logging.getLogger(__name__)
+BLOCK = 16  # windows of a long motion that are denoised together
+OVERLAP = 1.0  # seconds in which one window passes over into the next
 # DiP draws one of these sets per sample; each joint comes with a heading.
 TARGET_SETS = ((), ("pelvis",), ("traj",), ("right_wrist",), ("left_wrist",), ("right_foot",), ("left_foot",))
 
@@ -41,6 +44,7 @@ class LSReMGM(Model):
 
     network = MotionDenoiser
     frames_per_token = 1
+    reach = 0  # tokens to either side on which what is decoded of one depends
     smoothing = 0.0  # of what is sampled, sigma in frames: none, as published
 
     def __init__(self, config: LSReMGMConfig, statistics: Statistics | None = None, parts: Mapping[str, Model] | None = None,
@@ -87,6 +91,15 @@ class LSReMGM(Model):
         made = (_generate_pieces if config.context_len else _generate_whole)(self, requests, decoding)
         sigma = self.smoothing if decoding.smoothing is None else decoding.smoothing
         return [smooth(features, sigma) for features in made] if sigma else made
+
+    @torch.no_grad()
+    def compose(self, passages: Sequence[Passage], seed: int = 0, decoding: Decoding = OWN) -> Iterator[Tensor]:
+        """Features (n, D) in their units, on the CPU, of a long motion, as they are made: a prefix model goes on piece by piece,
+        others blend windows, `BLOCK` of them at a time, of which the last ends what the next block begins with.
+        """
+        if self.eval().config.condition == "action":
+            raise ValueError("this model makes actions by their numbers: long motions are made of texts")
+        yield from (_long_pieces if self.config.context_len else _long_windows)(self, passages, seed, decoding)
 
     def inpaints(self) -> bool:
         """Whether frames and columns of a given motion can be kept: neither in latents nor piece by piece."""
@@ -320,6 +333,65 @@ def _generate_pieces(model: LSReMGM, requests: Sequence[Request], decoding: Deco
     features = model.denormalise(torch.cat([prefix, made], dim=1))  # (B, context + T, D)
     starts = [0 if request.include_prefix else config.context_len for request in requests]
     return [row[start:][: request.frames] for row, start, request in zip(features, starts, requests, strict=True)]
+
+
+def _long_pieces(model: LSReMGM, passages: Sequence[Passage], seed: int, decoding: Decoding) -> Iterator[Tensor]:
+    """As `_generate_pieces` goes on, each passage with pieces of its own."""
+    config, call = model.config, 0
+    log.warning("no prefix given: the motion begins from the mean pose, not from data")
+    given = torch.zeros(1, config.context_len, model.num_channels, device=model.device)
+    mask = torch.ones(1, config.pred_len, dtype=torch.bool, device=model.device)
+    for passage in passages:
+        left = passage.frames
+        while left > 0:
+            request = Request(passage.text, passage.frames, seed)
+            denoise = denoiser(model, [request], [passage.text], mask, scale_of(model, decoding), given)
+            piece = run(model, denoise, (1, config.pred_len, model.num_channels), sample_noise([seed], call), decoding)[:, :left]
+            given = torch.cat([given, piece], dim=1)[:, -config.context_len :]
+            left, call = left - piece.shape[1], call + 1
+            yield model.denormalise(piece)[0].cpu()
+
+
+def _long_windows(model: LSReMGM, passages: Sequence[Passage], seed: int, decoding: Decoding) -> Iterator[Tensor]:
+    """Windows over what the denoiser works on, decoded as far as nothing changes any more."""
+    step, frames = model.frames_per_token, [passage.frames for passage in passages]
+
+    def decode(tokens: Tensor) -> Tensor:
+        mask = torch.ones(1, len(tokens) * step, dtype=torch.bool, device=tokens.device)
+        return model.from_diffused(tokens[None], mask)[0].cpu()
+
+    overlap = max(2, round(OVERLAP * model.features.fps / step))
+    windows = windows_over(in_tokens(frames, step), -(-model.config.max_frames // step), overlap)
+    blocks = _blocks(model, [passage.text for passage in passages], windows, seed, decoding)
+    made = decoded_pieces(blocks, decode, step, model.reach, sum(frames))
+    sigma = model.smoothing if decoding.smoothing is None else decoding.smoothing
+    yield from decoded_pieces(made, partial(smooth, sigma=sigma), 1, math.ceil(3 * sigma), sum(frames)) if sigma else made
+
+
+def _blocks(model: LSReMGM, texts: Sequence[str], windows: Sequence[Window], seed: int, decoding: Decoding) -> Iterator[Tensor]:
+    """Tokens (N, C) of windows, as many at a time as a block has, each once. What a block shares with the one before is kept as
+    that made it."""
+    step, scale, device = model.frames_per_token, scale_of(model, decoding), model.device
+    width = None if model.config.mask_frames else -(-model.config.max_frames // step)
+    before = torch.zeros(0, model.num_channels, device=device)
+    for number, first in enumerate(range(0, len(windows), BLOCK)):
+        block = windows[first : first + BLOCK]
+        layout = laid_out(block, width)
+        turns = []
+        for rows in (slice(i, i + decoding.batch_size) for i in range(0, len(block), decoding.batch_size)):
+            requests = [Request(texts[window.passage], (window.stop - window.start) * step, seed) for window in block[rows]]
+            said = [request.text for request in requests]
+            turns.append((rows, denoiser(model, requests, said, layout.mask[rows].to(device), scale)))
+        shape, edit = (1, layout.size, model.num_channels), None
+        if len(before):
+            given, keep = torch.zeros(shape, device=device), torch.zeros(shape, dtype=torch.bool, device=device)
+            given[0, : len(before)], keep[0, : len(before)] = before, True
+            edit = keep_given(given, keep)
+        noise = sample_noise([derive_seed(seed, "block", number) if number else seed])
+        made = run(model, windowed(in_turns(turns), layout), shape, noise, decoding, edit)[0, : layout.length]
+        yield made[len(before) :]
+        if first + BLOCK < len(windows):
+            before = made[len(made) - (block[-1].stop - windows[first + BLOCK].start) :]
 
 
 def smooth(features: Tensor, sigma: float) -> Tensor:

@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from data_loaders.corpus import Batch
 from data_loaders.features import Features, FeaturesMismatch, Statistics
-from model.capabilities import Decoding, Request
+from model.capabilities import AS_MADE, Cleanup, Decoding, Request
 from model.registry import MOST_SETTINGS
 from protos.files import shown
 from protos.reading import FileError, convert, first_line, read_json, refuse_other_formats, size
@@ -64,7 +64,10 @@ class Model:
 
     `config` is the dataclass of its system, `parts` are models of other systems that it stands on and does not train. Systems
     add what they can do: see `model/capabilities.py`. Features that enter and leave are in their units, (..., T, D).
+    `cleanup`: what the checkpoint says is done to the joints of what it makes, unless a user wants otherwise.
     """
+
+    cleanup: Cleanup = AS_MADE
 
     def __init__(self, config: Any, statistics: Statistics | None, networks: Mapping[str, nn.Module], *,
                  frozen: Sequence[str] = (), parts: Mapping[str, "Model"] | None = None):

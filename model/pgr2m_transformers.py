@@ -138,21 +138,33 @@ class PoseTextTransformer(OverPoses):
     def make_ids(self, requests: Sequence[Request], decoding: Decoding) -> list[Tensor]:
         """Pose codes [(N, 70)] of what is asked for, in whole tokens: the model's own end is not heeded."""
         check_lengths([request.frames for request in requests], self.features, self.config.max_frames)
-        require_only(decoding, ("temperature", "top_k", *UNHEEDED), "this model says one pose after another")
-        for name in UNHEEDED:
-            if getattr(decoding, name) not in (None, 1):
-                log.warning("%s is ignored: this model says one pose after another, and always follows its text", name)
+        self.check_decoding(decoding)
         for request in requests:
             require_only(request, (), "this model does not take it")
         condition = self.eval().conditions([text_of(request) for request in requests])
         lengths = torch.tensor([-(-request.frames // TOKEN_FRAMES) for request in requests], device=self.device)
         return self.decode_tokens(condition, decoding, requests, lengths, lengths)
 
+    def check_decoding(self, decoding: Decoding) -> None:
+        require_only(decoding, ("temperature", "top_k", *UNHEEDED), "this model says one pose after another")
+        for name in UNHEEDED:
+            if getattr(decoding, name) not in (None, 1):
+                log.warning("%s is ignored: this model says one pose after another, and always follows its text", name)
+
+    def continued(self, request: Request, before: Tensor | None, decoding: Decoding) -> Tensor:
+        condition = self.eval().conditions([request.text])
+        count = torch.tensor([-(-request.frames // TOKEN_FRAMES)], device=self.device)
+        return self.decode_tokens(condition, decoding, [request], count, count, before)[0]
+
     def decode_tokens(self, condition: Tensor, decoding: Decoding, requests: Sequence[Request], shortest: Tensor,
-                      longest: Tensor) -> list[Tensor]:  # fmt: skip
-        """Pose codes [(N, 70)] under conditions (B, S, D), of `shortest` to `longest` (B,) tokens: its own end lies between."""
-        first, past = self.transformer.first(condition)
-        made = decode_poses(first, advancing(self.transformer, past), group_sizes(), shortest, longest, self.sampling(decoding),
+                      longest: Tensor, before: Tensor | None = None) -> list[Tensor]:  # fmt: skip
+        """Pose codes [(N, 70)] under conditions (B, S, D), of `shortest` to `longest` (B,) tokens: its own end lies between.
+        before (M, 70): what one sample goes on from."""
+        logits, past = self.transformer.first(condition)
+        advance = advancing(self.transformer, past)
+        for bits in () if before is None else poses_of(before[None].to(self.device))[0]:
+            logits = advance(bits[None], torch.zeros(1, dtype=torch.long, device=self.device))
+        made = decode_poses(logits, advance, group_sizes(), shortest, longest, self.sampling(decoding),
                             noise_of(requests, self.device))  # fmt: skip
         return [indices_from_codes(bits[:, :NUM_CODES]) for bits in made]
 
@@ -210,6 +222,14 @@ class PoseTextRefiner(OverPoses):
         poses = self.base.make_ids(requests, decoding)
         ids = self.refine(poses, requests, decoding)
         return [row[: request.frames] for row, request in zip(self.tokenizer.decode(ids), requests, strict=True)]
+
+    def check_decoding(self, decoding: Decoding) -> None:
+        self.base.check_decoding(decoding)
+
+    def continued(self, request: Request, before: Tensor | None, decoding: Decoding) -> Tensor:
+        made = self.base.continued(request, None if before is None else before[:, :NUM_GROUPS], decoding)
+        known = made[:0] if before is None else before[:, :NUM_GROUPS].to(made)
+        return self.refine([torch.cat([known, made])], [request], decoding)[0][len(known) :]
 
     @torch.no_grad()
     def refine(self, poses: Sequence[Tensor], requests: Sequence[Request], decoding: Decoding = OWN) -> list[Tensor]:

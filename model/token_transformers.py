@@ -3,7 +3,7 @@ the others. Guo et al. 2024 (MoMask); with the condition of LaMP's Q-Former, Li 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Self
 
 import torch
@@ -24,7 +24,8 @@ from diffusion.token_decoding import (
     masks_to_train_on,
     spoilt,
 )
-from model.capabilities import OWN, Decoding, Request
+from diffusion.windows import decoded_pieces, equal_parts, in_tokens
+from model.capabilities import OWN, Decoding, Passage, Request
 from model.lamp import LaMP
 from model.lsremgm import check_lengths, scale_of
 from model.model import Draws, Learnt, Model, require_only
@@ -35,11 +36,12 @@ from model.text_towers import WordPieces, load_text_encoder
 from model.token_networks import MaskedTransformer, ResidualTransformer
 from model.token_transformer_config import ResidualConfig, TokenTransformerConfig
 from model.vqvae import VQVAE
-from protos.randomness import rand, randint
+from protos.randomness import derive_seed, rand, randint
 
 IGNORED = -100
 REPLACED, HIDDEN = 0.1, 0.88  # of masked tokens in training: by any other, and of the rest behind the mask
 MOST_TOLD = 10_000  # texts whose conditions are kept
+TOLD_BEFORE = 2.0  # seconds of a long motion from which the next window of it goes on
 RESIDUAL = 1  # what tells the noise of the further codebooks from that of the first
 
 
@@ -117,6 +119,42 @@ class OverTokens(Model, ABC):
 
         return both
 
+    @torch.no_grad()
+    def compose(self, passages: Sequence[Passage], seed: int = 0, decoding: Decoding = OWN) -> Iterator[Tensor]:
+        """Features (n, D) in their units, on the CPU, of a long motion: windows of tokens, each of which sees the last ones of
+        the window before, decoded as far as later ones do not matter.
+        """
+        self.eval().check_decoding(decoding)
+        config, frames = self.tokenizer.config, [passage.frames for passage in passages]
+
+        def decode(ids: Tensor) -> Tensor:
+            return self.tokenizer.decode([ids])[0]
+
+        windows = self._windows(passages, in_tokens(frames, config.downsampling), seed, decoding)
+        yield from decoded_pieces(windows, decode, config.downsampling, self.tokenizer.network.decoder.reach, sum(frames))
+
+    def _windows(self, passages: Sequence[Passage], lengths: Sequence[int], seed: int, decoding: Decoding) -> Iterator[Tensor]:
+        """Ids (N, Q) of passages of so many tokens, window by window."""
+        step, number, before = self.tokenizer.config.downsampling, 0, None
+        longest = self.config.max_frames // step
+        told = min(round(TOLD_BEFORE * self.features.fps / step), longest // 2)
+        alone = len(lengths) == 1 and lengths[0] <= longest
+        for passage, length in zip(passages, lengths, strict=True):
+            for part in equal_parts(length, longest if alone else longest - told):
+                own = derive_seed(seed, "window", number) if number else seed
+                made = self.continued(Request(passage.text, part * step, own), before, decoding).cpu()
+                yield made
+                before = (made if before is None else torch.cat([before, made]))[-told:]
+                number += 1
+
+    @abstractmethod
+    def continued(self, request: Request, before: Tensor | None, decoding: Decoding) -> Tensor:
+        """Ids (N, Q) of what is asked for, in whole tokens, after those before it (M, Q), where there are such."""
+
+    @abstractmethod
+    def check_decoding(self, decoding: Decoding) -> None:
+        """ValueError for a setting that it does not take."""
+
     def sampling(self, decoding: Decoding) -> TokenSampling:
         """How tokens are drawn: as is asked for, else as the configuration says."""
         config = self.config
@@ -186,7 +224,7 @@ class TokenTransformer(OverTokens):
     def make_ids(self, requests: Sequence[Request], decoding: Decoding) -> list[Tensor]:
         """Ids [(N, 1)] of the first codebook of what is asked for, in whole tokens."""
         check_lengths([request.frames for request in requests], self.features, self.config.max_frames)
-        require_only(decoding, ("guidance_scale", "sampling_steps", "temperature", "top_k"), "this model decodes tokens")
+        self.check_decoding(decoding)
         for request in requests:
             require_only(request, ("motion", "keep"), "this model does not take it")
         lengths = [-(-request.frames // self.tokenizer.config.downsampling) for request in requests]
@@ -200,19 +238,33 @@ class TokenTransformer(OverTokens):
                 found[place] = ids
         return found
 
+    def check_decoding(self, decoding: Decoding) -> None:
+        require_only(decoding, ("guidance_scale", "sampling_steps", "temperature", "top_k"), "this model decodes tokens")
+
+    def continued(self, request: Request, before: Tensor | None, decoding: Decoding) -> Tensor:
+        count, known = -(-request.frames // self.tokenizer.config.downsampling), 0 if before is None else len(before)
+        given = torch.zeros(1, known + count, dtype=torch.long, device=self.device)
+        if known:
+            given[0, :known] = before[:, 0]
+        stays = torch.arange(known + count, device=self.device)[None] < known
+        return self._filled([request], torch.ones_like(stays), given, stays, decoding)[0, known:, None]
+
     def _make(self, requests: Sequence[Request], lengths: Sequence[int], decoding: Decoding) -> list[Tensor]:
+        mask = torch.arange(max(lengths), device=self.device) < torch.tensor(lengths, device=self.device)[:, None]  # (B, N)
+        made = self._filled(requests, mask, *self._given(requests, mask), decoding)
+        return [row[:length, None] for row, length in zip(made, lengths, strict=True)]
+
+    def _filled(self, requests: Sequence[Request], mask: Tensor, given: Tensor, stays: Tensor, decoding: Decoding) -> Tensor:
+        """Ids (B, N) of which those that stay (B, N) are the given ones; mask (B, N)."""
         config, device, transformer = self.config, self.device, self.transformer
-        mask = torch.arange(max(lengths), device=device) < torch.tensor(lengths, device=device)[:, None]  # (B, N)
-        given, stays = self._given(requests, mask)
         ids = torch.where(mask, given, transformer.pad_id)
         condition = self.conditions([text_of(request) for request in requests])
         call = self.guided(transformer, scale_of(self, decoding))
         steps = config.sampling_steps if decoding.sampling_steps is None else int(decoding.sampling_steps)
-        made = decode_masked(
+        return decode_masked(
             lambda ids: call(ids, condition, mask), ids, mask & ~stays, transformer.mask_id, steps, self.sampling(decoding),
             noise_of(requests, device),
         )  # fmt: skip
-        return [row[:length, None] for row, length in zip(made, lengths, strict=True)]
 
     def _given(self, requests: Sequence[Request], mask: Tensor) -> tuple[Tensor, Tensor]:
         """Ids (B, N) of given motions, and which of them stay (B, N): tokens all of whose frames do."""
@@ -274,6 +326,20 @@ class ResidualTokenTransformer(OverTokens):
         """
         base = self.base.make_ids(requests, decoding)
         ids = pad_sequence(base, batch_first=True, padding_value=-1)[..., 0].to(self.device)  # (B, N)
+        made = self._added(ids, requests, decoding)
+        rows = [row[: len(one)] for row, one in zip(made, base, strict=True)]
+        return [row[: request.frames] for row, request in zip(self.tokenizer.decode(rows), requests, strict=True)]
+
+    def check_decoding(self, decoding: Decoding) -> None:
+        self.base.check_decoding(decoding)
+
+    def continued(self, request: Request, before: Tensor | None, decoding: Decoding) -> Tensor:
+        made = self.base.continued(request, before, decoding)
+        known = made[:0] if before is None else before[:, :1].to(made)
+        return self._added(torch.cat([known, made])[None, :, 0], [request], decoding)[0, len(known) :]
+
+    def _added(self, ids: Tensor, requests: Sequence[Request], decoding: Decoding) -> Tensor:
+        """Ids (B, N, Q) of those of the first codebook (B, N), -1 beyond the ends."""
         mask = ids >= 0
         condition = self.conditions([text_of(request) for request in requests])
         call = self.guided(self.eval().transformer, self.config.guidance_scale)
@@ -282,9 +348,7 @@ class ResidualTokenTransformer(OverTokens):
             return call(told, torch.full((len(told),), layer, device=told.device), condition, mask)
 
         noise = noise_of(requests, self.device, RESIDUAL)
-        made = decode_residual(logits, ids, mask, self.config.num_quantizers, self.sampling(decoding), noise)
-        rows = [row[: len(one)] for row, one in zip(made, base, strict=True)]
-        return [row[: request.frames] for row, request in zip(self.tokenizer.decode(rows), requests, strict=True)]
+        return decode_residual(logits, ids, mask, self.config.num_quantizers, self.sampling(decoding), noise)
 
 
 def read_by_queries(qformer: QFormer, reader: nn.Linear, text: TextFeatures) -> Tensor:

@@ -4,6 +4,8 @@ Zhang et al. 2023 (T2M-GPT), §3.1; LaMP and MoMask take it over. Tokens are (B,
 that a motion of a padded batch has the codes that it has alone. Without it padding counts, as published.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -68,6 +70,9 @@ class Decoder(nn.Module):
         self.levels = nn.ModuleList(Level(config, down=False) for _ in range(config.num_levels))
         self.smooth = TimeConv(config.width, config.width, 3)
         self.last = TimeConv(config.width, num_features, 3)
+        blocks = sum(config.dilation_growth**i for i in range(config.depth))  # frames of its level to either side
+        of_levels = sum(blocks / 2**level + 0.5 / 2**level for level in range(config.num_levels))
+        self.reach = math.ceil(1 + of_levels + 2 / 2**config.num_levels) + 1  # tokens to either side on which a frame depends
 
     def forward(self, z: Tensor, keep: Tensor | None = None) -> Tensor:
         h = zeroed(self.first(zeroed(z, keep)).relu(), keep)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from model.capabilities import OWN, Decoding, Generates, Request
+from model.capabilities import AS_MADE, OWN, Cleanup, Decoding, Generates, Request
 from model.registry import checkpoint_in
 from protos.files import file_name, numbered_folder, shown
 from protos.flags import BATCH_SIZE, GUIDANCE, SAMPLING_STEPS, SEED, SHARE, Range
@@ -92,6 +92,8 @@ class RunSettings(ExportSettings):
     """Also write an animated GIF per motion."""
     html: bool = False
     """Also write a page per prompt that plays its motions in 3D in any browser, without a network."""
+    report: bool = False
+    """Print the physics of each motion: how fast planted feet slide, jerk, the lowest joint, how bones waver."""
 
 
 def load(model_path: Path | str = STARTER, device: str = "auto") -> Generates:
@@ -134,8 +136,10 @@ def in_batches(
     return made
 
 
-def motions_for(model: Generates, requests: Sequence[Request], decoding: Decoding = OWN, progress: bool = True) -> "list[Motion]":
-    """A Motion for each request: joints (P, frames, J, 3) in metres. ValueError as `features_for`."""
+def motions_for(model: Generates, requests: Sequence[Request], decoding: Decoding = OWN, progress: bool = True,
+                cleanup: Cleanup | None = None) -> "list[Motion]":  # fmt: skip
+    """A Motion for each request: joints (P, frames, J, 3) in metres. cleanup: what is done to them at last (default: what the
+    checkpoint says). ValueError as `features_for`."""
     import numpy as np
 
     from data_loaders.motion_files import motion_of
@@ -144,7 +148,12 @@ def motions_for(model: Generates, requests: Sequence[Request], decoding: Decodin
     captions = [(each.text,) if isinstance(each.text, str) else tuple(each.text) for each in requests]
     motions = [motion_of(rows, model.features, words) for rows, words in zip(made, captions, strict=True)]
     require_finite((bool(np.isfinite(motion.joints).all()) for motion in motions), model, requests, decoding)
-    return motions
+    cleanup = model.cleanup if cleanup is None else cleanup
+    if cleanup == AS_MADE:
+        return motions
+    from visualize.cleanup import cleaned
+
+    return [cleaned(motion, cleanup) for motion in motions]
 
 
 def require_finite(finite: Iterable[bool], model: Generates, requests: Sequence[Request], decoding: Decoding) -> None:
@@ -423,10 +432,11 @@ def write_motions(
 
 
 def write_run(model: Generates, requests: Sequence[Request], settings: RunSettings, decoding: Decoding, checkpoint: Path,
-              what: str) -> Path:
-    """Makes the requests as the settings say and writes everything, as `write_made`."""
+              what: str, cleanup: Cleanup | None = None) -> Path:  # fmt: skip
+    """Makes the requests as the settings say and writes everything, as `write_made`. cleanup: as `motions_for` takes it."""
     skeleton = model.features.skeleton
-    return write_made(lambda rows: motions_for(model, rows, decoding), requests, settings, checkpoint, what, skeleton)
+    return write_made(lambda rows: motions_for(model, rows, decoding, cleanup=cleanup), requests, settings, checkpoint, what,
+                      skeleton)  # fmt: skip
 
 
 def write_made(
@@ -450,8 +460,13 @@ def write_made(
         if isinstance(error, NotFiniteError):
             raise NotFiniteError(f"{checkpoint}: {error}") from None
         raise
+    names = row_names(len(motions), len(requests))
     write_motions(folder, motions, len(requests), settings.video, settings.gif, settings.html, reaction)
     if exporting:
-        write_exports(folder, row_names(len(motions), len(requests)), motions, settings, settings.video)
+        write_exports(folder, names, motions, settings, settings.video)
+    if settings.report:
+        from data_loaders.physics import sample_table
+
+        print(sample_table(dict(zip(names, motions, strict=True))))
     log.info("%d motions in %s", len(motions), folder)
     return folder

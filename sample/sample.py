@@ -6,11 +6,12 @@ from typing import Annotated
 
 from protos.flags import FRAMES, Range
 from protos.options import KNOWN_BY_CHECKPOINT, command, run_command
+from sample.cleanup import CleanupSettings
 from sample.generation import STARTER, DecodingSettings, RunSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class SampleOptions(RunSettings, DecodingSettings):
+class SampleOptions(CleanupSettings, RunSettings, DecodingSettings):
     """Make motions from text. Without a prompt: the checkpoint's own prompts, or the captions of a test split."""
 
     text_prompt: str | None = None
@@ -58,7 +59,7 @@ def run(options: SampleOptions) -> None:
     warn_unknown(unknown_prompts(checkpoint, [request.text for request in requests], model))
     texts = {request.text for request in requests}
     what = options.input_text.stem if options.input_text else texts.pop() if len(texts) == 1 else f"{len(requests)} prompts"
-    write_run(model, requests, options, options.decoding(options.batch_size), checkpoint, what)
+    write_run(model, requests, options, options.decoding(options.batch_size), checkpoint, what, options.cleanup_of(model))
 
 
 ALIASES = {  # LaMP's and MoMask's names

@@ -16,6 +16,7 @@ import torch
 from data_loaders.corpus import Corpus
 from data_loaders.features import Features
 from data_loaders.humanml_features import joints_from_features
+from data_loaders.physics import physics_of, physics_table
 from data_loaders.preparation import prepare
 from data_loaders.read_recordings import PreparationSettings
 from data_loaders.skeleton import load_skeleton
@@ -26,7 +27,6 @@ from evaluations.judge_quality import judge_evaluator, unseen_wordings
 from evaluations.metrics import Interval
 from evaluations.metrics_report import Measured, board_report, entrants_of_board, gap_to_published, published_rows
 from evaluations.motion_sources import given_set
-from evaluations.physics import physics_of, physics_table
 from evaluations.probes import probes_of
 from evaluations.report import read_report
 from evaluations.settings import chosen_dataset

@@ -26,8 +26,8 @@ PAGES = {
     name: (ROOT / name).read_text(encoding="utf-8")
     for name in (
         "README.md", "docs/text_to_motion.md", "docs/data.md", "docs/training.md", "docs/tokens.md", "docs/pose_codes.md",
-        "docs/two_people.md", "docs/reactions.md", "docs/editing.md", "docs/captions.md", "docs/evaluation.md",
-        "docs/search.md", "docs/speed.md", "docs/new_system.md",
+        "docs/two_people.md", "docs/reactions.md", "docs/editing.md", "docs/long_motions.md", "docs/captions.md",
+        "docs/evaluation.md", "docs/search.md", "docs/speed.md", "docs/new_system.md",
     )
 }  # fmt: skip
 # Their links are followed too.
@@ -129,6 +129,11 @@ SHORTER |= {
     "python -m sample.react": "--sampling_steps 2 --num_repetitions 1 --device cpu",
     "python -m sample.edit": "--sampling_steps 2 --device cpu",
     "python -m evaluations.eval_edits": "--dataset pools --clips 1 --only raise --device cpu",
+    "python -m sample.compose": "--sampling_steps 2 --no_video --device cpu",
+    "python -m evaluations.eval_cleanup": (
+        "--dataset pools --evaluator checkpoints/tiny_evaluator --num_motions 32 --only bow --probe_seeds 1 --sampling_steps 2 "
+        "--device cpu"
+    ),
     "python -m train.train_in2in": QUICK_PEOPLE,
     "python -m sample.interact": "--sampling_steps 2 --motion_length 1 --device cpu",
     "python -m train.train_interclip": (
@@ -165,6 +170,7 @@ def workplace(tmp_path_factory, recordings, small_dataset, pool_dataset, tiny_ev
     official = folder / "dataset" / "HumanML3D"
     shutil.copytree(small_dataset, official, ignore=shutil.ignore_patterns("corpus", "progress.jsonl", "report.txt"))
     (folder / "prompts.txt").write_text("a person walks\nsomeone bows#30\n")
+    (folder / "timeline.txt").write_text("a person walks forward # 3\nwaves the right hand # 1 # 2\na person bows # 3\n")
     (folder / "captions.txt").write_text("000\ta person walks\n001\ta person raises the left hand\n")
     (folder / "checkpoints").mkdir()
     shutil.copytree(ROOT / "checkpoints" / "starter", folder / "checkpoints" / "starter")

@@ -33,6 +33,11 @@ class ExportOptions(DecodingSettings):
     trained)."""
     smoothing: Annotated[float, Range(0, 1000)] | None = None
     """Gaussian over sampled motions, sigma in frames (default: as trained)."""
+    jitter_filter: Annotated[float, Range(0, 1000)] | None = None
+    """Frequency in Hz from which on movement is filtered out of what the weights make, unless told otherwise; 0: none (default:
+    as the checkpoint says). evaluations.eval_cleanup shows what helps."""
+    foot_lock: bool | None = None
+    """Whether planted feet are held still in it (default: as the checkpoint says)."""
     autoencoder: Path | None = None
     """Autoencoder whose decoder replaces the model's own: one trained by train.train_autoencoder --decoder_only."""
     individual_path: Path | None = None
@@ -72,6 +77,8 @@ def run(options: ExportOptions) -> Path:
     if unknown := [name for name in asked if not hasattr(model.config, name)]:
         raise ValueError(f"--{unknown[0]}: the model of {source} has no such setting")
     model.config = replace(model.config, **asked)
+    asked = {name: getattr(options, name) for name in ("jitter_filter", "foot_lock")}
+    model.cleanup = replace(model.cleanup, **{name: value for name, value in asked.items() if value is not None})
     if options.dataset:
         name_data(model, options.dataset)
     save_pretrained(options.output, model, card, half=options.half, overwrite=options.overwrite, prompts=prompts,

@@ -71,6 +71,14 @@ def placed(joints: np.ndarray, start: np.ndarray, there: np.ndarray) -> np.ndarr
     return turned_about(joints - start[0] * level, angle) + there[0] * level
 
 
+def going_on(joints: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """Joints (T, J, 3) turned about Y and moved so that the first pose, which is that `there` (J, 3) elsewhere, lies on it."""
+    x, z = (joints[0] - joints[0].mean(axis=0))[:, [0, 2]].T
+    there_x, there_z = (there - there.mean(axis=0))[:, [0, 2]].T
+    turned = turned_about(joints, float(np.arctan2((z * there_x - x * there_z).sum(), (x * there_x + z * there_z).sum())))
+    return turned + (there.mean(axis=0) - turned[0].mean(axis=0))
+
+
 def led_to(joints: np.ndarray, first: int, there: np.ndarray) -> np.ndarray:
     """Joints (T, J, 3) whose frames from `first` on, and the last of all most of all, are turned and moved so that the last has
     the place and heading of the pose `there` (J, 3): steps are turned by more and more, and what then is left of the way is

@@ -46,6 +46,8 @@ SCENARIOS = (
              weight=3),
     Scenario("sample from a file", "sample.sample", f"--model_path in/model --input_text in/prompts.txt {SAMPLE}", "prompts",
              ("prompts.txt",), weight=2),
+    Scenario("compose a timeline", "sample.compose",
+             "in/timeline.txt --model_path in/model --no_video --device cpu --output_dir out", "prompts", ("timeline.txt",)),
     Scenario("encode a motion", "sample.retrieve", f"encode_motion {TMR} --motion in/joints.npy --output out/v.npy", "motions",
              ("joints.npy",), weight=2),
     Scenario("encode features", "sample.retrieve", f"encode_motion {TMR} --motion in/features.npy --output out/v.npy", "motions",
@@ -213,6 +215,7 @@ def make_inputs(folder: Path, run: Callable[..., object]) -> None:
     shutil.move(folder / "exported", folder / "model" / "model")
     shutil.copytree(folder / "model", folder / "prompts")
     (folder / "prompts" / "prompts.txt").write_text("a person walks#20\nsomeone waves\n")
+    (folder / "prompts" / "timeline.txt").write_text("a person walks # 1\nwaves the left hand # 0 # 1\na person bows # 2\n")
     run("sample.sample", "--model_path model/model --text_prompt walk --no_video --num_repetitions 1 --motion_length 2 "
         "--device cpu --output_dir made_motions", folder)  # fmt: skip
     for name in ("motions.npz", "motions.npy"):

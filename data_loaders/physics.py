@@ -1,12 +1,13 @@
-"""Physics of sets of motions side by side: what a table of them shows."""
+"""Physics of sets of motions, or of single ones, side by side: what a table of them shows."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from data_loaders.corpus import Motion
 from data_loaders.kinematics import physics_summary
-from data_loaders.skeleton import Skeleton
-from evaluations.report import decimals, table
+from data_loaders.skeleton import Skeleton, load_skeleton
+from protos.tables import decimals, table
 
 MEASURES = (  # as `kinematics.physics_summary` names them
     ("planted_foot_speed", "planted-foot speed, m/s", 3),
@@ -18,6 +19,7 @@ MEASURES = (  # as `kinematics.physics_summary` names them
     ("nan_count", "NaN values", 0),
     ("clips", "clips", 0),
 )
+OF_SETS = ("lowest_joint_min", "lowest_joint_max", "nan_count", "clips")  # of these, what a single motion has no use for
 Physics = dict[str, float | None]
 Measures = Sequence[tuple[str, str, int]]  # key, label and digits
 
@@ -43,3 +45,14 @@ def physics_table(physics: Mapping[str, Physics], compared: tuple[str, str] | No
     if any(value is None for summary in physics.values() for value in summary.values()):
         text += "\n\n–: these motions cannot tell it: they are too short, or no foot is ever planted."
     return text
+
+
+def sample_table(motions: Mapping[str, Motion]) -> str:
+    """A row for each person of the motions, by their names, a column for each of the measures."""
+    measures, rows = [each for each in MEASURES if each[0] not in OF_SETS], []
+    for name, motion in motions.items():
+        for person, joints in enumerate(motion.joints, 1):
+            found = physics_of([joints], motion.fps, load_skeleton(motion.skeleton))
+            who = name if len(motion.joints) == 1 else f"{name}, person {person}"
+            rows.append([who, *(decimals(found[key], digits) for key, _, digits in measures)])
+    return table(["", *(label.replace(" over the clip, mean", "") for _, label, _ in measures)], rows)
