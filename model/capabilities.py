@@ -115,6 +115,7 @@ class Decoding:
     batch_size: int = 64
 
 
+Precision = Literal["fp32", "bf16", "int8"]  # the numbers of a trained model's linear layers (model/precision.py)
 OWN = Decoding()  # everything as the model's configuration says
 
 

@@ -30,8 +30,9 @@ from model.lsremgm import check_lengths, scale_of
 from model.model import Draws, Learnt, Model, require_only
 from model.qformer import QFormer, seen
 from model.quantizers import gumbel_of
+from model.reads_texts import ReadsTexts
 from model.text_encoders import EncodesTexts, TextFeatures
-from model.text_towers import WordPieces, load_text_encoder
+from model.text_towers import WordPieces
 from model.token_networks import MaskedTransformer, ResidualTransformer
 from model.token_transformer_config import ResidualConfig, TokenTransformerConfig
 from model.vqvae import VQVAE
@@ -43,10 +44,10 @@ MOST_TOLD = 10_000  # texts whose conditions are kept
 RESIDUAL = 1  # what tells the noise of the further codebooks from that of the first
 
 
-class OverTokens(Model, ABC):
-    """What both transformers share: the tokenizer's ids, the condition of texts, guidance."""
+class OverTokens(ReadsTexts, ABC):
+    """What both transformers share: the tokenizer's ids, the condition of texts, guidance. `what` says what it is."""
 
-    text_encoder: EncodesTexts | None
+    what: str
     _told: dict[str, Tensor] | None  # conditions of texts, of the weights as they are
 
     def train(self, mode: bool = True) -> Self:
@@ -76,16 +77,6 @@ class OverTokens(Model, ABC):
     @abstractmethod
     def tokenizer(self) -> VQVAE:
         """Tells motion by codes."""
-
-    def encode_text(self, texts: Sequence[str]) -> TextFeatures:
-        """Features of the texts on the model's device."""
-        if self.text_encoder is None:
-            self.text_encoder = self.reader()
-        return self.text_encoder.encode(list(texts)).to(self.device)
-
-    def reader(self) -> EncodesTexts:
-        """What reads texts."""
-        return load_text_encoder(self.config.text_encoder)
 
     def condition(self, text: TextFeatures) -> Tensor:
         """What the transformer is told (B, D) of texts."""
@@ -126,6 +117,8 @@ class OverTokens(Model, ABC):
 
 class TokenTransformer(OverTokens):
     """The masked transformer, on the part `tokenizer`; with the part `lamp` its texts are read by that."""
+
+    what = "masked transformer"
 
     def __init__(self, config: TokenTransformerConfig, statistics: Statistics | None = None,
                  parts: Mapping[str, Model] | None = None, text_encoder: EncodesTexts | None = None):  # fmt: skip
@@ -233,6 +226,8 @@ class TokenTransformer(OverTokens):
 
 class ResidualTokenTransformer(OverTokens):
     """The residual transformer, on the part `base`, whose ids it adds to: together a model of residual tokens."""
+
+    what = "residual transformer"
 
     def __init__(self, config: ResidualConfig, statistics: Statistics | None = None, parts: Mapping[str, Model] | None = None,
                  text_encoder: EncodesTexts | None = None):  # fmt: skip

@@ -10,7 +10,7 @@ from data_loaders.sources import Reading
 from protos.flags import SHARE, with_defaults
 from protos.options import KNOWN_BY_CHECKPOINT, command, run_command
 from sample.edit_wishes import Endpoint, edits_from_wish
-from sample.generation import PGR2M, STARTER, DecodingSettings, RunSettings
+from sample.settings import PGR2M, STARTER, DecodingSettings, RunSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,7 +76,8 @@ def edit_poses(options: EditOptions) -> None:
     from model.capabilities import Edits, Request
     from protos.files import write_atomically
     from sample.edits import NEUTRAL, edited_motions, planned
-    from sample.generation import clean_prompt, require_total, write_made
+    from sample.prompts import clean_prompt, require_total
+    from sample.runs import write_made
 
     if options.edit is not None:
         parse_edits(options.edit)
@@ -110,7 +111,8 @@ def complete(options: EditOptions) -> None:
     from data_loaders.corpus import Motion
     from model.capabilities import Generates, Request
     from sample.completion import completed_motions, completion_of
-    from sample.generation import PromptError, clean_prompt, require_total, unknown_prompts, warn_unknown, write_made
+    from sample.prompts import PromptError, clean_prompt, require_total, unknown_prompts, warn_unknown
+    from sample.runs import write_made
 
     text = "" if options.text_prompt is None else clean_prompt(options.text_prompt)
     checkpoint = options.model_path or STARTER
@@ -139,11 +141,12 @@ def _opened(options: EditOptions, checkpoint: Path, capability: type) -> "tuple[
     will not do."""
     from data_loaders.motion_features import read_people
     from model.checkpoints import from_pretrained
+    from model.precision import in_numbers
     from model.registry import able
     from protos.processes import pick_device
     from sample.edits import require_edited
 
-    model = from_pretrained(checkpoint, pick_device(options.device), systems=able(capability))
+    model = in_numbers(from_pretrained(checkpoint, pick_device(options.device), systems=able(capability)), options.precision)
     require_edited(model.features)
     (joints,) = read_people(options.motion, model.features.body, model.features.fps, options, persons=1)
     return model, joints

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from protos.flags import FRAMES, Range
 from protos.options import KNOWN_BY_CHECKPOINT, command, run_command
-from sample.generation import STARTER, DecodingSettings, RunSettings
+from sample.settings import STARTER, DecodingSettings, RunSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,23 +33,16 @@ class SampleOptions(RunSettings, DecodingSettings):
 
 def run(options: SampleOptions) -> None:
     """What cannot be asked for is refused before anything is loaded; a run that fails leaves no folder."""
-    from sample.generation import (
-        PromptError,
-        clean_prompt,
-        load,
-        requests_for,
-        require_total,
-        unknown_prompts,
-        warn_unknown,
-        write_run,
-    )
+    from sample.generation import load
+    from sample.prompts import PromptError, clean_prompt, requests_for, require_total, unknown_prompts, warn_unknown
+    from sample.runs import write_run
 
     if options.text_prompt is not None:
         clean_prompt(options.text_prompt)
     if sum((options.text_prompt is not None, options.input_text is not None, options.dataset is not None)) > 1:
         raise PromptError("give one of --text_prompt, --input_text and --dataset")
     checkpoint = options.model_path
-    model = load(checkpoint, options.device)
+    model = load(checkpoint, options.device, options.precision)
     requests = requests_for(
         model, checkpoint, options.text_prompt, options.input_text, options.dataset, options.motion_length, options.num_samples,
         options.motion_frames, options.length_estimator,

@@ -137,6 +137,12 @@ def test_files_get_a_sentence_each_person_and_each_stretch(tmp_path, capsys):
     said = caption(options)
     assert list(said) == [f"{one} 0.0-9.8 s", f"{one} 9.8-11.4 s", f"{two} person 1", f"{two} person 2"]
     assert json.loads((tmp_path / "said.json").read_text()) == said and f"{two} person 2\t" in capsys.readouterr().out
+    options = replace(options, output=tmp_path / "twice.json")
+    assert list(caption(replace(options, motions=(two, two)))) == [
+        f"{two} person 1", f"{two} person 2", f"{two} person 1 (2)", f"{two} person 2 (2)"
+    ]  # fmt: skip
+    assert capsys.readouterr().out.count(f"{two} person 1\t") == 2
+    assert len(json.loads((tmp_path / "twice.json").read_text())) == 4
     with pytest.raises(ValueError, match=r"1 of 2 motions have no caption: .*none\.npy"):
         caption(replace(options, motions=(tmp_path / "none.npy", two), output=None))
 
