@@ -27,9 +27,9 @@ class TorchLayers(nn.Module):
         state = {torch_layer_name(name, "trans_enc").partition(".")[2]: value for name, value in weights.items()}
         self.encoder.load_state_dict(state, assign=True)
 
-    def forward(self, x: Tensor, keep: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, keep: Tensor | None = None, first: int | None = None) -> Tensor:
         hidden = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool).triu(1) if self.causal else None
-        return self.encoder(x, hidden, None if keep is None else ~keep, is_causal=self.causal)
+        return self.encoder(x, hidden, None if keep is None else ~keep, is_causal=self.causal)[:, :first]
 
 
 def with_torch_layers(network: PoseTransformer | PoseRefiner, config: PoseTransformerConfig | PoseRefinerConfig) -> nn.Module:

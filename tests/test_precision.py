@@ -41,7 +41,8 @@ def test_a_model_and_what_it_stands_on_are_converted_and_make_motion(precision):
 
 
 def test_layers_whose_rows_others_take_are_read_as_numbers():
-    config = LSReMGMConfig(arch="trans_dec", text_dim=384, latent_dim=16, ff_size=16, num_layers=1, num_heads=2, diffusion_steps=2)
+    sizes = {"latent_dim": 16, "ff_size": 16, "num_layers": 1, "num_heads": 2}
+    config = LSReMGMConfig(arch="trans_dec", text_dim=384, diffusion_steps=2, **sizes)
     model = in_numbers(LSReMGM(config).eval(), "int8")
     assert model.generate([Request("a person waves", 8)], OWN)[0].isfinite().all()
 

@@ -149,7 +149,8 @@ def test_lamp_is_trained_and_finds_what_it_embeds(options, tmp_path):
     lamp = LaMPOptions(
         save_dir=str(tmp_path / "lamp"), dataset=options.dataset, tokenizer=options.tokenizer, text_tower="minilm", num_layers=1,
         memory_dim=8, query_ff_size=8, embedding=8, frozen_text=True, mask_motion=True, dropout=0.0, num_steps=2, batch_size=4,
-        warmup_steps=0, log_interval=1, save_interval=2, eval_interval=2, use_ema=True, device="cpu",
+        warmup_steps=0, log_interval=1, save_interval=2, eval_interval=2, use_ema=True, schedule="constant",
+        device="cpu",
     )  # fmt: skip
     model = train_lamp(lamp).model
     rng = np.random.default_rng(0)
