@@ -11,7 +11,7 @@ from typing import Annotated
 from evaluations.settings import EvaluationSettings, ProtocolSettings, chosen_dataset
 from protos.flags import REPLICATIONS, Range
 from protos.options import command, run_command
-from sample.settings import STARTER
+from sample.generation import STARTER
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from protos.flags import BATCH_SIZE, REPLICATIONS, SEED, Range
 from protos.options import command, run_command
-from sample.settings import DecodingSettings
+from sample.generation import DecodingSettings
 
 if TYPE_CHECKING:
     from evaluations.individual_diversity import Diversity

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from evaluations.settings import chosen_dataset
 from protos.options import command, run_command
-from sample.settings import STARTER
+from sample.generation import STARTER
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 from evaluations.settings import DecodingSettings, chosen_dataset
 from protos.flags import BATCH_SIZE, REPLICATIONS, SEED, Range
 from protos.options import command, run_command
-from sample.settings import STARTER
+from sample.generation import STARTER
 
 if TYPE_CHECKING:
     from model.capabilities import Generates

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from evaluations.settings import chosen_dataset
 from protos.flags import BATCH_SIZE, REPLICATIONS, SAMPLING_STEPS, SEED, Range
 from protos.options import command, run_command
-from sample.settings import STARTER, GuidanceSettings
+from sample.generation import STARTER, GuidanceSettings
 
 if TYPE_CHECKING:
     from evaluations.report import Report

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from model.registry import dataset_of
 from protos.flags import FPS, SEED, Range, decided
-from sample.settings import STARTER, DecodingSettings
+from sample.generation import STARTER, DecodingSettings
 
 log = logging.getLogger(__name__)
 

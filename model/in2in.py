@@ -23,8 +23,7 @@ from model.in2in_network import PeopleDenoiser, TextReader
 from model.individual_texts import individual_texts
 from model.lsremgm import check_lengths, edit_of, run, smooth
 from model.lsremgm_network import zero_where
-from model.model import Draws, Model, require_only
-from model.reads_texts import ReadsTexts
+from model.model import Draws, Model, ReadsTexts, require_only
 from model.text_encoders import EncodesTexts, TextEncoder, TextFeatures
 from model.text_towers import load_text_encoder
 from protos.randomness import rand, randint, randn

@@ -22,9 +22,9 @@ from diffusion.samplers import Noise, sample, sample_noise
 from model.capabilities import OWN, Decoding, Guidance, Request
 from model.lsremgm_config import LSReMGMConfig
 from model.lsremgm_network import MotionDenoiser
-from model.model import Draws, Generators, Model, require_only
-from model.reads_texts import ConditionedOnTexts
-from model.text_encoders import TextEncoder, TextFeatures
+from model.model import Draws, Generators, Model, ReadsTexts, require_only
+from model.text_encoders import EncodesTexts, TextEncoder, TextFeatures
+from model.text_towers import load_text_encoder
 from protos.randomness import rand, randint, randn
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class LengthError(ValueError):
     """A length that the model cannot make."""
 
 
-class LSReMGM(ConditionedOnTexts):
+class LSReMGM(ReadsTexts):
     """The network `denoiser` predicts normalised features (B, T, D), or what else `to_diffused` makes of them."""
 
     network = MotionDenoiser
@@ -63,6 +63,9 @@ class LSReMGM(ConditionedOnTexts):
     def denoiser(self) -> MotionDenoiser:
         """Predicts the clean motion from a noisy one."""
         return self.networks["denoiser"]
+
+    def reader(self) -> EncodesTexts:
+        return load_text_encoder(self.config.text_encoder, max_tokens=self.config.text_max_tokens or None)
 
     @torch.no_grad()
     def generate(self, requests: Sequence[Request], decoding: Decoding = OWN) -> list[Tensor]:

@@ -19,11 +19,11 @@ from diffusion.losses import masked_l2
 from diffusion.reaction_losses import alike, discrimination, gaussian_kl
 from model.capabilities import Decoding, Guidance, Request
 from model.layers import Posterior
-from model.model import Model
+from model.model import Model, ReadsTexts
 from model.reaction_config import SEMANTIC_TOKENS, ReactionConfig
 from model.reaction_network import Action, LatentEncoder, ReactionDenoiser, SemanticReader
-from model.reads_texts import ConditionedOnTexts
-from model.text_encoders import TextEncoder, TextFeatures
+from model.text_encoders import EncodesTexts, TextEncoder, TextFeatures
+from model.text_towers import load_text_encoder
 
 log = logging.getLogger(__name__)
 OF_LATENT = 1  # tells the noise of latents from that of motion
@@ -36,7 +36,7 @@ class AskedText(NamedTuple):
     absent: Tensor
 
 
-class ReactionModel(ConditionedOnTexts):
+class ReactionModel(ReadsTexts):
     """Networks: `denoiser`, `action_encoder`, `reaction_encoder`, and `semantics`, where these are told.
 
     Its features are of two people, the one who acts first; mean and std are those of one person, whoever it is.
@@ -61,6 +61,9 @@ class ReactionModel(ConditionedOnTexts):
     def denoiser(self) -> ReactionDenoiser:
         """Predicts the clean reaction from a noisy one."""
         return self.networks["denoiser"]
+
+    def reader(self) -> EncodesTexts:
+        return load_text_encoder(self.config.text_encoder, max_tokens=self.config.text_max_tokens or None)
 
     def read_texts(self, requests: Sequence[Request]) -> AskedText:
         """The texts of requests, of which an empty one is none. ValueError for several in a row."""

@@ -27,12 +27,11 @@ from diffusion.token_decoding import (
 from model.capabilities import OWN, Decoding, Request
 from model.lamp import LaMP
 from model.lsremgm import check_lengths, scale_of
-from model.model import Draws, Learnt, Model, require_only
+from model.model import Draws, Learnt, Model, ReadsTexts, require_only
 from model.qformer import QFormer, seen
 from model.quantizers import gumbel_of
-from model.reads_texts import ReadsTexts
 from model.text_encoders import EncodesTexts, TextFeatures
-from model.text_towers import WordPieces
+from model.text_towers import WordPieces, load_text_encoder
 from model.token_networks import MaskedTransformer, ResidualTransformer
 from model.token_transformer_config import ResidualConfig, TokenTransformerConfig
 from model.vqvae import VQVAE
@@ -77,6 +76,9 @@ class OverTokens(ReadsTexts, ABC):
     @abstractmethod
     def tokenizer(self) -> VQVAE:
         """Tells motion by codes."""
+
+    def reader(self) -> EncodesTexts:
+        return load_text_encoder(self.config.text_encoder)
 
     def condition(self, text: TextFeatures) -> Tensor:
         """What the transformer is told (B, D) of texts."""

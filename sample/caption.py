@@ -8,7 +8,7 @@ from tyro.conf import Positional
 from data_loaders.sources import Reading
 from model.capabilities import Captioning
 from protos.options import command, run_command
-from sample.settings import CAPTIONER
+from sample.generation import CAPTIONER
 
 SUFFIXES = (".txt", ".json")
 

@@ -18,7 +18,7 @@ from protos.processes import pick_device
 from sample.captions import stretches
 from sample.demo_maker import CHECKPOINT_FOLDERS, UploadReading, checkpoint_folders, joints_in
 from sample.demo_uploads import AT_ONCE, MEGABYTES, SECONDS, read_actor
-from sample.settings import CAPTIONER
+from sample.generation import CAPTIONER
 
 log = logging.getLogger(__name__)
 LONGEST = 60.0  # seconds of a motion that is described

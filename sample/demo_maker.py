@@ -26,10 +26,8 @@ from protos.randomness import derive_seed
 from sample.demo_service import LONGEST_PROMPT, checked_prompt, number, require_upload, whole_number
 from sample.demo_uploads import AT_ONCE, AUTO, LONGEST_FILE, MEGABYTES, SECONDS, read_actor
 from sample.edits import NEUTRAL, edited_motions, planned
-from sample.generation import motions_for
-from sample.prompts import frames_of, unknown_prompts
+from sample.generation import PGR2M, REACTION, STARTER, frames_of, motions_for, unknown_prompts
 from sample.reactions import actor_of, reactions_to
-from sample.settings import PGR2M, REACTION, STARTER
 
 log = logging.getLogger(__name__)
 MOST_MOTIONS = 4

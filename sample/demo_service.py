@@ -29,8 +29,7 @@ from sample.gallery import Gallery, require_place
 from sample.gallery_encode import bring_up_to_date, gallery_folder
 from sample.gallery_search import GallerySearch, Hit
 from sample.gallery_sources import DatasetSource, FileSource, clip_motions, missing_line
-from sample.prompts import clean_prompt
-from sample.settings import TMR
+from sample.generation import TMR, clean_prompt
 from sample.starter_motions import write_starter_motions
 
 log = logging.getLogger(__name__)

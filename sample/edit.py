@@ -10,7 +10,8 @@ from data_loaders.sources import Reading
 from protos.flags import SHARE, with_defaults
 from protos.options import KNOWN_BY_CHECKPOINT, command, run_command
 from sample.edit_wishes import Endpoint, edits_from_wish
-from sample.settings import PGR2M, STARTER, DecodingSettings, RunSettings
+from sample.exports import RunSettings
+from sample.generation import PGR2M, STARTER, DecodingSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,8 +77,7 @@ def edit_poses(options: EditOptions) -> None:
     from model.capabilities import Edits, Request
     from protos.files import write_atomically
     from sample.edits import NEUTRAL, edited_motions, planned
-    from sample.prompts import clean_prompt, require_total
-    from sample.runs import write_made
+    from sample.generation import clean_prompt, require_total, write_made
 
     if options.edit is not None:
         parse_edits(options.edit)
@@ -111,8 +111,7 @@ def complete(options: EditOptions) -> None:
     from data_loaders.corpus import Motion
     from model.capabilities import Generates, Request
     from sample.completion import completed_motions, completion_of
-    from sample.prompts import PromptError, clean_prompt, require_total, unknown_prompts, warn_unknown
-    from sample.runs import write_made
+    from sample.generation import PromptError, clean_prompt, require_total, unknown_prompts, warn_unknown, write_made
 
     text = "" if options.text_prompt is None else clean_prompt(options.text_prompt)
     checkpoint = options.model_path or STARTER

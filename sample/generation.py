@@ -1,33 +1,86 @@
-"""Motions of requests: the one way to a model that answers them in batches, joints checked. Loads without torch."""
+"""Motions from what is asked for: prompts and lengths checked, the one way to a model that answers requests in batches, joints
+checked, files. Loads without torch.
+"""
 
+import logging
+import math
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from model.capabilities import OWN, Decoding, Generates, Precision, Request
-from sample.prompts import PromptError, clean_prompt, fit_frames, frames_of
-from sample.settings import STARTER
+from model.registry import checkpoint_in
+from protos.files import file_name, numbered_folder
+from protos.flags import GUIDANCE, SAMPLING_STEPS, SHARE, Range
+from protos.randomness import derive_seed
+from protos.reading import FileError
+from sample.exports import RunSettings, require_writable, write_exports
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from data_loaders.corpus import Motion
 
+log = logging.getLogger(__name__)
+CHECKPOINTS = Path(__file__).resolve().parents[1] / "checkpoints"
+STARTER, TMR, REACTION, CAPTIONER, PGR2M = (
+    CHECKPOINTS / name for name in ("starter", "tmr", "reaction", "captioner", "pgr2m")
+)
+LONGEST_PROMPT = 10_000  # characters; text encoders read the first few hundred
+MOST_FRAMES = 5_000_000  # of all motions of one run: about 70 hours, 6 GB in memory
+MOST_LINES, LONGEST_SHOWN = 5, 80  # of prompts beyond what weights know, and of one of them in characters
 NOT_FINITE = "its weights or its mean and std (stats.npz) hold such values, or far too large ones"
+
+
+class PromptError(FileError):
+    """A prompt or a length that no motion can be made from."""
 
 
 class NotFiniteError(ValueError):
     """A motion came out with NaN or infinite values."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class GuidanceSettings:
+    """How a model makes motions."""
+
+    guidance_scale: Annotated[float, GUIDANCE] | None = None
+    """Strength of classifier-free guidance (default: the checkpoint's; 1 follows the text without guidance)."""
+    sampler: Literal["ddpm", "ddim", "plms", "dpmpp", "consistency"] | None = None
+    """How the diffusion is run backwards (default: the checkpoint's)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodingSettings(GuidanceSettings):
+    """In how many steps it makes them."""
+
+    sampling_steps: Annotated[int, SAMPLING_STEPS] | None = None
+    """Denoising steps, or those in which tokens are filled in (default: the checkpoint's)."""
+    temperature: Annotated[float, Range(0, 100)] | None = None
+    """Of models that decode tokens: temperature at which they are drawn; 0: the likeliest (default: the checkpoint's)."""
+    top_k: Annotated[float, SHARE] | None = None
+    """Of these: share of the codes, the unlikeliest, that are never drawn (default: the checkpoint's)."""
+
+    def decoding(self, batch_size: int) -> Decoding:
+        """The same for the model, which makes so many motions at once."""
+        return Decoding(self.guidance_scale, self.sampler, self.sampling_steps, temperature=self.temperature, top_k=self.top_k,
+                        batch_size=batch_size)  # fmt: skip
+
+
 def load(model_path: Path | str = STARTER, device: str = "auto", precision: Precision = "fp32") -> Generates:
     """The model of a checkpoint, ready to sample. Raises FileNotFoundError or ValueError saying what is wrong."""
     from model.checkpoints import from_pretrained
-    from model.precision import in_numbers
     from model.registry import able
     from protos.processes import pick_device
 
-    return in_numbers(from_pretrained(Path(model_path), device=pick_device(device), systems=able(Generates)), precision)
+    model = from_pretrained(Path(model_path), device=pick_device(device), systems=able(Generates))
+    if precision == "fp32":
+        return model
+    from model.precision import in_numbers
+
+    return in_numbers(model, precision)
 
 
 def features_for(
@@ -101,3 +154,185 @@ def generate(prompts: Sequence[str], lengths: Sequence[int] | None = None, model
     rows = zip(prompts, lengths, seeds)
     requests = [Request(clean_prompt(text), fit_frames(int(frames), fps, longest), seed) for text, frames, seed in rows]
     return motions_for(model, requests, Decoding(**decoding))
+
+
+# -------------------------------------------------------------------------------------------------------- what is asked
+
+
+def clean_prompt(text: str) -> str:
+    """The prompt on one line without control characters. PromptError when nothing is left to read, or too much."""
+    if len(text) > LONGEST_PROMPT:
+        raise PromptError(f"the prompt has {len(text):,} characters, at most {LONGEST_PROMPT:,} are taken: shorten it")
+    visible = "".join(c if c.isprintable() or c.isspace() else " " for c in unicodedata.normalize("NFC", text))
+    cleaned = " ".join(visible.split())
+    if not any(c.isalnum() for c in cleaned):
+        raise PromptError("the prompt is empty: say what the person does, for example 'a person waves the right hand'")
+    letters = [c for c in cleaned if c.isalpha()]
+    if letters and sum(c.isascii() for c in letters) < 0.7 * len(letters):
+        log.warning("the text encoder was trained on English; this prompt will be read poorly: %s", cleaned[:60])
+    return cleaned
+
+
+def frames_of(seconds: float, fps: float, longest: int, shortest: int = 4) -> int:
+    """Frames of a length in seconds, cut (with a word) to what the model can make. PromptError for nonsense."""
+    if not math.isfinite(seconds) or seconds <= 0:
+        raise PromptError(f"--motion_length {seconds:g}: expected a number of seconds above 0, at most {longest / fps:g}")
+    frames = int(min(seconds * fps, 1e9) + 1e-6)
+    if frames > longest and 4 <= seconds <= longest and seconds == int(seconds):
+        log.warning("--motion_length is in seconds: if %d frames were meant, give --motion_frames %d", seconds, seconds)
+    return fit_frames(frames, fps, longest, shortest)
+
+
+def fit_frames(frames: int, fps: float, longest: int, shortest: int = 4) -> int:
+    """A number of frames, cut or lengthened (with a word) to what the model can make."""
+    if frames > longest:
+        log.warning("%.1f s is longer than this model makes: cut to %.1f s (%d frames)", frames / fps, longest / fps, longest)
+        return longest
+    if frames < shortest:
+        log.warning("%d frames are shorter than this model makes: lengthened to %d frames", frames, shortest)
+        return shortest
+    return frames
+
+
+def asked_frames(model: Generates, seconds: float, frames: int | None = None) -> int:
+    """The frames of a length in seconds, or so many, as far as the model makes them. PromptError for nonsense."""
+    fps, longest = model.features.fps, model.config.max_frames
+    return frames_of(seconds, fps, longest) if frames is None else fit_frames(frames, fps, longest)
+
+
+def requests_of(model: Generates, prompt: str, frames: int, count: int = 1) -> list[Request]:
+    """So many requests of one prompt. Says so where the model reads none. PromptError where there is no prompt."""
+    warn_unread(model)
+    return [Request(clean_prompt(prompt), frames)] * count
+
+
+def warn_unread(model: Generates) -> None:
+    """Says so where a model reads no text."""
+    if not model.config.reads_text:
+        log.warning("this model reads no text: it was trained without, so the prompt changes nothing but the files' names")
+
+
+def require_total(lengths: Iterable[int], repetitions: int) -> None:
+    """PromptError where a run would make more frames than can be held in memory: before the first is made."""
+    count = frames = 0
+    for length in lengths:
+        count, frames = count + repetitions, frames + length * repetitions
+    if frames > MOST_FRAMES:
+        raise PromptError(f"{count:,} motions of together {frames:,} frames, one run makes at most {MOST_FRAMES:,}: "
+                          "ask for fewer samples or repetitions, and for the rest with another --seed")  # fmt: skip
+
+
+def unknown_prompts(checkpoint: Path, prompts: Sequence[str], model: Generates) -> list[str]:
+    """A line for each prompt that lies outside what a checkpoint's captions say, naming the nearest that they do.
+
+    None where the checkpoint has no sketch of its captions; where that is damaged the log says so, and motions are made all
+    the same.
+    """
+    from model.known_texts import KnownTexts
+
+    try:
+        sketch = KnownTexts.beside(checkpoint_in(checkpoint)) if model.config.reads_text else None
+    except (FileError, OSError) as error:
+        log.error("%s; prompts beyond these weights are not told", error)
+        return []
+    if sketch is None:
+        return []
+    distinct = list(dict.fromkeys(prompts))
+    verdicts = zip(distinct, sketch.judge(distinct), strict=True)
+    return [_line(prompt, verdict.part, verdict.nearest) for prompt, verdict in verdicts if verdict.outside]
+
+
+def warn_unknown(lines: Sequence[str]) -> None:
+    """The first lines as warnings, and how many more there are."""
+    for line in lines[:MOST_LINES]:
+        log.warning("%s", line)
+    if len(lines) > MOST_LINES:
+        log.warning("%d more prompts lie outside what these weights know", len(lines) - MOST_LINES)
+
+
+def _line(prompt: str, part: str, nearest: Sequence[str]) -> str:
+    known = f"; nearest to that they know: {'; '.join(nearest)}" if nearest else ""
+    return f'"{_short(prompt)}" lies outside what these weights know (farthest: {_short(part)}){known}'
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 1]}…"
+
+
+# ------------------------------------------------------------------------------------------------------- what is written
+
+
+def row_names(count: int, num_samples: int) -> list[str]:
+    """prompt##_rep## of each row of a run: row = repetition · num_samples + sample."""
+    return [f"prompt{row % num_samples:02d}_rep{row // num_samples:02d}" for row in range(count)]
+
+
+def write_motions(
+    folder: Path, motions: "Sequence[Motion]", num_samples: int, video: bool, gif: bool, html: bool, reaction: bool = False
+) -> None:
+    """Everything a sampling run leaves behind: its results, and each motion as joints/prompt##_rep##.npy.
+
+    `motions` in the order of the rows. video: prompt##_rep##.mp4, prompt##.mp4 with the repetitions side by side, prompt##.png
+    as a strip; gif: prompt##_rep##.gif beside them; html: prompt##.html, a page to turn and to step through. reaction: whether
+    the second of two people answers the first.
+    """
+    from tqdm import tqdm
+
+    from data_loaders.motion_files import write_joints, write_results
+    from visualize.video import write_gif, write_strip, write_video
+    from visualize.web_viewer import write_viewer
+
+    write_results(folder, motions, num_samples, reaction)
+    names = row_names(len(motions), num_samples)
+    for name, motion in zip(names, motions, strict=True):
+        write_joints(folder / "joints" / f"{name}.npy", motion)
+    if video:
+        bar = tqdm(motions, desc="videos", unit="video", disable=None if len(motions) > 4 else True)
+        for name, motion in zip(names, bar):
+            write_video(folder / f"{name}.mp4", [motion])
+            if gif:
+                write_gif(folder / f"{name}.gif", [motion])
+    for sample in range(num_samples):
+        path, row = folder / f"prompt{sample:02d}", motions[sample::num_samples]
+        if video:
+            if len(row) > 1:
+                write_video(path.with_suffix(".mp4"), row)
+            write_strip(path.with_suffix(".png"), row[0])
+        if html:
+            labels = [f"rep{repetition:02d}" for repetition in range(len(row))] if len(row) > 1 else None
+            write_viewer(path.with_suffix(".html"), row, labels=labels)
+
+
+def write_run(model: Generates, requests: Sequence[Request], settings: RunSettings, decoding: Decoding, checkpoint: Path,
+              what: str) -> Path:
+    """Makes the requests as the settings say and writes everything, as `write_made`."""
+    skeleton = model.features.skeleton
+    return write_made(lambda rows: motions_for(model, rows, decoding), requests, settings, checkpoint, what, skeleton)
+
+
+def write_made(
+    make: "Callable[[Sequence[Request]], Sequence[Motion]]", requests: Sequence[Request], settings: RunSettings, checkpoint: Path,
+    what: str, skeleton: str, reaction: bool = False,
+) -> Path:  # fmt: skip
+    """Writes the motions of a skeleton that `make` makes of the requests, with seeds and repetitions as the settings say, into a
+    folder named after the checkpoint and after `what` is made. A run that fails leaves no folder. reaction: as `write_motions`
+    takes it."""
+    exporting = settings.bvh or settings.foot_lock or settings.solver != "own"
+    if exporting:
+        require_writable(settings, skeleton)
+    name = file_name(checkpoint.name if checkpoint.is_dir() else checkpoint.parent.name)
+    folder = numbered_folder(settings.output_dir or Path("outputs") / f"{name}_{file_name(what)}_seed{settings.seed}")
+    rows = [replace(request, seed=derive_seed(settings.seed, "sample", sample, repetition))
+            for repetition in range(settings.num_repetitions) for sample, request in enumerate(requests)]  # fmt: skip
+    try:
+        motions = make(rows)
+    except BaseException as error:
+        folder.rmdir()  # ours, and still empty
+        if isinstance(error, NotFiniteError):
+            raise NotFiniteError(f"{checkpoint}: {error}") from None
+        raise
+    write_motions(folder, motions, len(requests), settings.video, settings.gif, settings.html, reaction)
+    if exporting:
+        write_exports(folder, row_names(len(motions), len(requests)), motions, settings, settings.video)
+    log.info("%d motions in %s", len(motions), folder)
+    return folder

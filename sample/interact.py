@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from model.capabilities import Decoding, Guidance
 from protos.flags import GUIDANCE, Range
 from protos.options import KNOWN_BY_CHECKPOINT, command, run_command
-from sample.settings import DecodingSettings, RunSettings
+from sample.exports import RunSettings
+from sample.generation import DecodingSettings
 
 if TYPE_CHECKING:
     from model.dualmdm import DualMDM
@@ -64,8 +65,7 @@ def run(options: InteractOptions) -> None:
     from model.capabilities import Request
     from model.precision import in_numbers
     from protos.processes import pick_device
-    from sample.prompts import PromptError, clean_prompt, frames_of, require_total, unknown_prompts, warn_unknown
-    from sample.runs import write_run
+    from sample.generation import PromptError, clean_prompt, frames_of, require_total, unknown_prompts, warn_unknown, write_run
 
     text, individuals = clean_prompt(options.text_interaction), (options.text_individual1, options.text_individual2)
     given = [each for each in individuals if each is not None]

@@ -9,7 +9,8 @@ from data_loaders.sources import Reading
 from model.capabilities import Decoding, Guidance
 from protos.flags import GUIDANCE
 from protos.options import KNOWN_BY_CHECKPOINT, command, run_command
-from sample.settings import REACTION, DecodingSettings, RunSettings
+from sample.exports import RunSettings
+from sample.generation import REACTION, DecodingSettings
 
 log = logging.getLogger(__name__)
 
@@ -43,9 +44,8 @@ def run(options: ReactOptions) -> None:
     from model.precision import in_numbers
     from model.registry import able
     from protos.processes import pick_device
-    from sample.prompts import clean_prompt, require_total, unknown_prompts, warn_unknown
+    from sample.generation import clean_prompt, require_total, unknown_prompts, warn_unknown, write_made
     from sample.reactions import actor_of, reactions_to
-    from sample.runs import write_made
 
     text = "" if options.text_prompt is None else clean_prompt(options.text_prompt)
     checkpoint = options.model_path

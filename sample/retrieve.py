@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from data_loaders.sources import Reading
 from protos.flags import PROCESSES, Range
 from protos.options import command, run_command
-from sample.settings import TMR
+from sample.generation import TMR
 from sample.sliding import Seconds, Sliding
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ def encode_text(options: EncodeText) -> None:
     """Writes the vector (C,) float32, not of unit length, of a text."""
     from protos.outputs import require_new
     from sample.findings import write_vector
-    from sample.prompts import clean_prompt
+    from sample.generation import clean_prompt
 
     text = clean_prompt(options.text)
     require_new(options.output)
@@ -214,7 +214,7 @@ def encode_text(options: EncodeText) -> None:
 def text_motion_sim(options: TextMotionSim) -> None:
     """Prints a line that ends with the score."""
     from sample.gallery_sources import motion_vector
-    from sample.prompts import clean_prompt
+    from sample.generation import clean_prompt
     from sample.search import score, unit_rows
 
     text, space = clean_prompt(options.text), options.open_space()
@@ -251,7 +251,7 @@ def search(options: Search) -> None:
     from sample.gallery import Gallery
     from sample.gallery_search import GallerySearch
     from sample.gallery_sources import motion_vector
-    from sample.prompts import clean_prompt
+    from sample.generation import clean_prompt
 
     text = None if options.text is None else clean_prompt(options.text)
     require_new(options.json, "--json")
@@ -291,8 +291,9 @@ def localize(options: Localize) -> None:
     from data_loaders.motion_features import read_features
     from protos.files import file_name, numbered_folder
     from sample.findings import write_moments
+    from sample.generation import clean_prompt
     from sample.localize import embed_windows, moments, score_curve
-    from sample.prompts import clean_prompt, read_texts
+    from sample.prompt_files import read_texts
 
     texts = [clean_prompt(options.text)] if options.text is not None else read_texts(options.input_text)
     space = options.open_space()

@@ -6,7 +6,8 @@ from typing import Annotated
 
 from protos.flags import FRAMES, Range
 from protos.options import KNOWN_BY_CHECKPOINT, command, run_command
-from sample.settings import STARTER, DecodingSettings, RunSettings
+from sample.exports import RunSettings
+from sample.generation import STARTER, DecodingSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +34,18 @@ class SampleOptions(RunSettings, DecodingSettings):
 
 def run(options: SampleOptions) -> None:
     """What cannot be asked for is refused before anything is loaded; a run that fails leaves no folder."""
-    from sample.generation import load
-    from sample.prompts import PromptError, clean_prompt, requests_for, require_total, unknown_prompts, warn_unknown
-    from sample.runs import write_run
+    from sample.generation import (
+        PromptError,
+        asked_frames,
+        clean_prompt,
+        load,
+        requests_of,
+        require_total,
+        unknown_prompts,
+        warn_unknown,
+        write_run,
+    )
+    from sample.prompt_files import requests_for
 
     if options.text_prompt is not None:
         clean_prompt(options.text_prompt)
@@ -43,10 +53,12 @@ def run(options: SampleOptions) -> None:
         raise PromptError("give one of --text_prompt, --input_text and --dataset")
     checkpoint = options.model_path
     model = load(checkpoint, options.device, options.precision)
-    requests = requests_for(
-        model, checkpoint, options.text_prompt, options.input_text, options.dataset, options.motion_length, options.num_samples,
-        options.motion_frames, options.length_estimator,
-    )
+    frames = asked_frames(model, options.motion_length, options.motion_frames)
+    if options.text_prompt is not None:
+        requests = requests_of(model, options.text_prompt, frames, options.num_samples or 1)
+    else:
+        requests = requests_for(model, checkpoint, options.input_text, options.dataset, frames, options.num_samples,
+                                options.length_estimator)  # fmt: skip
     require_total((request.frames for request in requests), options.num_repetitions)
     warn_unknown(unknown_prompts(checkpoint, [request.text for request in requests], model))
     texts = {request.text for request in requests}

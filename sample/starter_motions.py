@@ -10,9 +10,7 @@ from pathlib import Path
 from data_loaders.motion_files import write_joints
 from model.capabilities import Decoding, Request
 from protos.files import atomic_folder, file_name
-from sample.generation import load, motions_for
-from sample.prompts import frames_of
-from sample.settings import STARTER
+from sample.generation import STARTER, frames_of, load, motions_for
 
 ACTIONS = {  # seconds of each
     "walks forward": 5.0, "walks forward and turns left": 6.0, "walks forward and turns right": 6.0, "walks backward": 4.0,

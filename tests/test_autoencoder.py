@@ -193,8 +193,7 @@ def test_training_writes_a_folder_that_loads_and_encodes_with_unit_spread(tmp_pa
 
 
 def test_the_starter_weights_lend_their_autoencoder():
-    from sample.generation import load
-    from sample.settings import STARTER
+    from sample.generation import STARTER, load
 
     lent = load_part(STARTER, "autoencoder", "motion_autoencoder")
     ours = load().autoencoder.networks.state_dict()

@@ -18,8 +18,7 @@ from sample.demo_maker import Maker, UploadReading, motion_checkpoints, write_do
 from sample.demo_pages import hits_page, player
 from sample.demo_service import LONGEST_PROMPT, Finder, open_search, told
 from sample.gallery import Gallery
-from sample.generation import generate
-from sample.settings import STARTER
+from sample.generation import STARTER, generate
 from tests.pairs import pair_corpus
 from tests.synthetic import bvh_text, walk
 from tests.tiny_people import tiny_in2in, tiny_reaction

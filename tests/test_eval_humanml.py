@@ -35,7 +35,7 @@ from model.embedding import default_evaluator, open_space
 from protos.options import run_command
 from protos.outputs import OutputError, Outputs
 from protos.reading import FileError
-from sample.settings import STARTER
+from sample.generation import STARTER
 from tests.synthetic import pool_motion, write_run
 from train.generator_recipe import judging
 from train.train_lsremgm import LSReMGMOptions

@@ -12,8 +12,7 @@ from evaluations.eval_known_texts import prompts
 from model.known_texts import FILE, THRESHOLD, KnownTexts, clauses, everyday_actions
 from protos.reading import FileError
 from sample.demo_maker import Maker, motion_checkpoints
-from sample.prompts import unknown_prompts
-from sample.settings import STARTER
+from sample.generation import STARTER, unknown_prompts
 
 ROOT = Path(__file__).resolve().parents[1]
 PUDDLE = "someone jumps over a puddle and sits down on a chair"

@@ -16,10 +16,8 @@ from data_loaders.motion_files import Results, read_results
 from protos.files import file_name, numbered_folder
 from sample import generation
 from sample import sample as command
-from sample.generation import load
-from sample.prompts import PromptError, clean_prompt, frames_of, read_prompt_file, requests_for
-from sample.runs import write_motions
-from sample.settings import STARTER
+from sample.generation import STARTER, PromptError, clean_prompt, frames_of, load, requests_of, write_motions
+from sample.prompt_files import read_prompt_file, requests_for
 from tests.synthetic import walk
 from train.train_length_estimator import LengthEstimatorOptions
 from train.train_length_estimator import run as train_length_estimator
@@ -174,9 +172,9 @@ def test_a_model_without_texts_says_that_it_reads_none(starter, caplog):
     from model.lsremgm_config import LSReMGMConfig
 
     config = LSReMGMConfig(condition="none", latent_dim=16, ff_size=16, num_layers=1, num_heads=2, diffusion_steps=2)
-    assert requests_for(LSReMGM(config), text_prompt="a person waves") and "this model reads no text" in caplog.text
+    assert requests_of(LSReMGM(config), "a person waves", 40) and "this model reads no text" in caplog.text
     caplog.clear()
-    requests_for(starter, text_prompt="a person waves")
+    requests_of(starter, "a person waves", 40)
     assert "reads no text" not in caplog.text
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from protos.flags import Range
 from protos.options import command, run_command
 from protos.reading import read_text
-from sample.settings import DecodingSettings
+from sample.generation import DecodingSettings
 
 if TYPE_CHECKING:
     from model.model import Model
