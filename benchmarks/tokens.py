@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.timing import least
+from benchmarks.torch_layers import with_torch_convolutions
 from data_loaders.features import HUMANML3D
 from diffusion.token_decoding import decode_masked
 from model.capabilities import OWN, Request
@@ -20,7 +21,6 @@ from model.lamp import LaMP
 from model.lamp_config import LaMPConfig
 from model.layers import sinusoidal_table
 from model.official.token_transformers import transformer_name
-from model.official.vqvae import tokenizer_name
 from model.token_networks import HEAD_EPS
 from model.token_transformer_config import LAMP, TokenTransformerConfig
 from model.token_transformers import TokenTransformer, noise_of, read_by_queries
@@ -58,47 +58,6 @@ class Reference(nn.Module):
         x = self.seqTransEncoder(x, mask=bias)[1:]
         made = self.output_process
         return made.poseFinal(made.LayerNorm(F.gelu(made.dense(x)))).transpose(0, 1)
-
-
-class ReferenceCoder(nn.Module):
-    """The published encoder and decoder as sequences of torch's convolutions, channels first, with the weights of ours."""
-
-    def __init__(self, ours: VQVAE):
-        super().__init__()
-        c, width = ours.config, ours.config.width
-        down, up = [], []
-        for _ in range(c.num_levels):
-            down.append(nn.Sequential(nn.Conv1d(width, width, 4, 2, 1), Blocks(c)))
-            up.append(nn.Sequential(Blocks(c), nn.Upsample(scale_factor=2), nn.Conv1d(width, width, 3, 1, 1)))
-        self.encoder, self.decoder = nn.Module(), nn.Module()
-        ends = nn.Conv1d(c.features.width, width, 3, 1, 1), nn.Conv1d(width, c.code_dim, 3, 1, 1)
-        self.encoder.model = nn.Sequential(ends[0], nn.ReLU(), *down, ends[1])
-        first, smooth = nn.Conv1d(c.code_dim, width, 3, 1, 1), nn.Conv1d(width, width, 3, 1, 1)
-        last = nn.Conv1d(width, c.features.width, 3, 1, 1)
-        self.decoder.model = nn.Sequential(first, nn.ReLU(), *up, smooth, nn.ReLU(), last)
-        self.load_state_dict({tokenizer_name(name, c.num_levels): value for name, value in ours.network.state_dict().items()
-                              if not name.startswith("codebooks.")})  # fmt: skip
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.decoder.model(self.encoder.model(x.mT)).mT
-
-
-class Blocks(nn.Module):
-    def __init__(self, config: VQVAEConfig):
-        super().__init__()
-        self.model = nn.Sequential(*(Block(config.width, config.dilation_growth**i) for i in reversed(range(config.depth))))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.model(x)
-
-
-class Block(nn.Module):
-    def __init__(self, width: int, dilation: int):
-        super().__init__()
-        self.conv1, self.conv2 = nn.Conv1d(width, width, 3, 1, dilation, dilation), nn.Conv1d(width, width, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.conv2(F.relu(self.conv1(F.relu(x))))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,17 +120,16 @@ def compare_generation(model: TokenTransformer, size: int, rounds: int) -> None:
 
 def compare_training(tokenizer: VQVAE, rounds: int) -> None:
     """Forward and backward pass of encoder and decoder on 64 windows of 64 frames."""
-    x, reference = torch.randn(64, 64, 263), ReferenceCoder(tokenizer)
-    network = tokenizer.network
+    x, network = torch.randn(64, 64, 263), tokenizer.network
+    reference = with_torch_convolutions(network, tokenizer.config)
 
-    def step(make) -> Tensor:
-        y = make(x)
+    def step(coder: nn.Module) -> Tensor:
+        y = coder.decoder(coder.encoder(x))
         y.square().mean().backward()
         return y.detach()
 
     network.requires_grad_(True)
-    ours, theirs = least(lambda: step(lambda x: network.decoder(network.encoder(x))), lambda: step(reference), rounds=rounds,
-                         warm=True)  # fmt: skip
+    ours, theirs = least(lambda: step(network), lambda: step(reference), rounds=rounds, warm=True)
     gap = float((ours.result - theirs.result).abs().max())
     print(f"a tokenizer's step of 64 windows: ours {ours.cpu:.2f} s, torch's convolutions {theirs.cpu:.2f} s, apart by {gap:.1e}")
 

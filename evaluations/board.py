@@ -26,6 +26,10 @@ class BoardOptions(ProtocolSettings):
     """Replications of each evaluation."""
     probe_seeds: Annotated[int, Range(0, 10_000)] = 3
     """Motions per wording of the probes (0: no probes)."""
+    captioner: Path | None = None
+    """Checkpoint of a model that describes motion: adds LaMP-BertScore, how like their prompts its words of their motions are."""
+    described_motions: Annotated[int, Range(1, 1_000_000)] = 256
+    """Motions that it describes, for captions of the test split that are drawn at random."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or 1."""
     output_dir: Path | None = None
@@ -34,10 +38,13 @@ class BoardOptions(ProtocolSettings):
     def __post_init__(self) -> None:
         if not self.model_paths and not self.reports:
             raise ValueError("nothing to put on a board: give --model_paths or --reports")
+        if self.captioner is not None and not self.model_paths:
+            raise ValueError("--captioner describes what models make: give --model_paths")
 
 
 def run(options: BoardOptions) -> None:
     """Writes the board. ValueError where two entrants cannot stand side by side."""
+    from evaluations.lamp_bertscore import MotionReader
     from evaluations.metrics_report import Measured, board_chart, board_report
     from evaluations.probe_report import pass_rates
     from evaluations.report import command_line, read_report
@@ -47,11 +54,16 @@ def run(options: BoardOptions) -> None:
 
     shared = {each.name: getattr(options, each.name) for each in fields(ProtocolSettings)}
     found = [read_report(path, Measured, "evaluations.eval_humanml") for path in options.reports]
-    for path in dict.fromkeys(options.model_paths):
-        shared["dataset"] = chosen_dataset(shared["dataset"], path)
+    paths, reader = list(dict.fromkeys(options.model_paths)), None
+    if paths:
+        shared["dataset"] = chosen_dataset(options.dataset, paths[0])
+    if options.captioner is not None:
+        reader = MotionReader(options.captioner, shared["dataset"], options.described_motions, options.seed, options.device)
+    for path in paths:
         measured = measure(EvaluationSettings(model_path=path, **shared), options.replications, Processes(options.device))
         probes = pass_rates(path, shared["dataset"], options.probe_seeds, options.device) if options.probe_seeds else None
-        found.append(replace(measured, probes=probes))
+        measured = replace(measured, probes=probes)
+        found.append(reader.scored(measured, path) if reader else measured)
     report = board_report(found, command_line("evaluations.board"))
     folder = options.output_dir or Path("outputs") / f"board_{safe_name(found[0].dataset)}"
     outputs = report.publish(folder, "board", "board")

@@ -33,7 +33,8 @@ class Measured:
 
     `values`: the rows of each replication; `published`: humanml, kit or interhuman where the rows of their table can be compared;
     `pool`: motions a text was ranked among; `judge`: how often the judge finds the text of a real motion, and chance does;
-    `probes`: `probe_run.summarise` of the same model. ValueError where a row or a metric is missing.
+    `probes`: `probe_run.summarise` of the same model; `lamp_bertscore` of some rows, with what it was found by in
+    `described_by`. ValueError where a row or a metric is missing.
     """
 
     what: str
@@ -57,6 +58,8 @@ class Measured:
     probes: dict[str, Any] | None = None
     pool: int = POOL
     judge: dict[str, Interval] = field(default_factory=dict)
+    lamp_bertscore: dict[str, Interval] = field(default_factory=dict)
+    described_by: str = ""
 
     def __post_init__(self) -> None:
         if REAL not in self.rows:
@@ -166,16 +169,23 @@ def board_report(reports: Sequence[Measured], command: str) -> Report:
     `entrants_of_board`."""
     first, made_from, rows = reports[0], {name: reports[0].made_from.get(name) for name in ("dataset", "evaluator")}, {}
     for name, (row, report) in entrants_of_board(reports).items():
-        rows[name] = {"figures": report.rows[row], "physics": report.physics.get(row, {})}
+        among = reports if name == REAL else [report]  # those that were taken over know of no captioner
+        score = next((each.lamp_bertscore[row] for each in among if row in each.lamp_bertscore), None)
+        rows[name] = {"figures": report.rows[row], "physics": report.physics.get(row, {}), "lamp_bertscore": score}
         if row in (GENERATED, GIVEN):
             rows[name] |= {key: getattr(report, key) for key in ("probes", "seconds_per_motion", "parameters")}
             made_from[name] = report.made_from.get("model" if row == GENERATED else "motions")
     columns, body = metrics_table({name: row["figures"] for name, row in rows.items()}, first.published)
+    described = [report for report in reports if report.described_by]
+    if described:
+        made_from["captioner"] = described[0].made_from.get("captioner")
+    columns += ["foot, m/s", "jerk, m/s³", "probes, %", *(["LaMP-BertScore ↑"] if described else []), "ms / motion",
+                "parameters, M"]  # fmt: skip
     for line in body:
         row = rows.get(line[0], {"physics": {}})  # published rows have figures alone
         line += [
             decimals(row["physics"].get("planted_foot_speed"), 3), decimals(row["physics"].get("jerk"), 0),
-            percent((row.get("probes") or {}).get("overall")),
+            percent((row.get("probes") or {}).get("overall")), *([row.get("lamp_bertscore")] if described else []),
             decimals(row["seconds_per_motion"] * 1000 if row.get("seconds_per_motion") else None, 0),
             decimals(row["parameters"] / 1e6 if row.get("parameters") else None, 1),
         ]  # fmt: skip
@@ -184,7 +194,7 @@ def board_report(reports: Sequence[Measured], command: str) -> Report:
     facts = {name: getattr(first, name) for name in (*COMPARABLE, "whose", "seed", "published")}
     return Report(
         f"Models on {first.dataset}", {"command": command, **facts, "rows": rows, "made_from": made_from},
-        [*columns, "foot, m/s", "jerk, m/s³", "probes, %", "ms / motion", "parameters, M"], body, [how],
+        columns, body, [how, *dict.fromkeys(report.described_by for report in described)],
     )  # fmt: skip
 
 

@@ -126,6 +126,7 @@ class Cleanup(Bounded):
 
 
 AS_MADE = Cleanup()
+Precision = Literal["fp32", "bf16", "int8"]  # the numbers of a trained model's linear layers (model/precision.py)
 OWN = Decoding()  # everything as the model's configuration says
 
 

@@ -23,8 +23,8 @@ from model.in2in_network import PeopleDenoiser, TextReader
 from model.individual_texts import individual_texts
 from model.lsremgm import check_lengths, edit_of, run, smooth
 from model.lsremgm_network import zero_where
-from model.model import Draws, Model, require_only
-from model.text_encoders import TextEncoder, TextFeatures
+from model.model import Draws, Model, ReadsTexts, require_only
+from model.text_encoders import EncodesTexts, TextEncoder, TextFeatures
 from model.text_towers import load_text_encoder
 from protos.randomness import rand, randint, randn
 
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 SHOWN = ((0, 0, 0), (1, 1, 1), (1, 0, 0), (0, 1, 1))
 
 
-class In2IN(Model):
+class In2IN(ReadsTexts):
     """Its network `denoiser` predicts normalised features (B, T, persons * D), `text_reader` makes its condition of texts."""
 
     def __init__(self, config: In2INConfig, statistics: Statistics | None = None, parts: Mapping[str, Model] | None = None,
@@ -55,11 +55,8 @@ class In2IN(Model):
         """Columns of what is denoised."""
         return self.features.persons * self.features.width
 
-    def encode_text(self, texts: Sequence[str]) -> TextFeatures:
-        """Features of the texts on the model's device."""
-        if self.text_encoder is None:
-            self.text_encoder = load_text_encoder(self.config.text_encoder, padded=self.config.text_padded)
-        return self.text_encoder.encode(list(texts)).to(self.device)
+    def reader(self) -> EncodesTexts:
+        return load_text_encoder(self.config.text_encoder, padded=self.config.text_padded)
 
     def condition(self, texts: Mapping[str, TextFeatures]) -> Tensor:
         """What the denoiser is told (B, R, C) of the features of the texts of each role."""

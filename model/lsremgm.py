@@ -23,8 +23,8 @@ from diffusion.windows import Window, decoded_pieces, in_tokens, in_turns, laid_
 from model.capabilities import OWN, Decoding, Guidance, Passage, Request
 from model.lsremgm_config import LSReMGMConfig
 from model.lsremgm_network import MotionDenoiser
-from model.model import Draws, Generators, Model, require_only
-from model.text_encoders import TextEncoder, TextFeatures
+from model.model import Draws, Generators, Model, ReadsTexts, require_only
+from model.text_encoders import EncodesTexts, TextEncoder, TextFeatures
 from model.text_towers import load_text_encoder
 from protos.randomness import derive_seed, rand, randint, randn
 
@@ -39,7 +39,7 @@ class LengthError(ValueError):
     """A length that the model cannot make."""
 
 
-class LSReMGM(Model):
+class LSReMGM(ReadsTexts):
     """The network `denoiser` predicts normalised features (B, T, D), or what else `to_diffused` makes of them."""
 
     network = MotionDenoiser
@@ -68,13 +68,8 @@ class LSReMGM(Model):
         """Predicts the clean motion from a noisy one."""
         return self.networks["denoiser"]
 
-    def encode_text(self, texts: Sequence[str]) -> TextFeatures | None:
-        """Features of the texts on the model's device; None for a model that reads none."""
-        if self.config.condition != "text":
-            return None
-        if self.text_encoder is None:
-            self.text_encoder = load_text_encoder(self.config.text_encoder, max_tokens=self.config.text_max_tokens or None)
-        return self.text_encoder.encode(list(texts)).to(self.device)
+    def reader(self) -> EncodesTexts:
+        return load_text_encoder(self.config.text_encoder, max_tokens=self.config.text_max_tokens or None)
 
     @torch.no_grad()
     def generate(self, requests: Sequence[Request], decoding: Decoding = OWN) -> list[Tensor]:

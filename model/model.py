@@ -21,6 +21,7 @@ from data_loaders.corpus import Batch
 from data_loaders.features import Features, FeaturesMismatch, Statistics
 from model.capabilities import AS_MADE, Cleanup, Decoding, Request
 from model.registry import MOST_SETTINGS
+from model.text_encoders import EncodesTexts, TextFeatures
 from protos.files import shown
 from protos.reading import FileError, convert, first_line, read_json, refuse_other_formats, size
 
@@ -158,6 +159,24 @@ class Model:
             raise FeaturesMismatch(f"mean and std of {statistics.mean.shape[-1]} features, this model reads {width} "
                                    f"({self.features.kind}, {self.features.skeleton}): pass a dataset of that kind")
         return tuple(torch.tensor(array, dtype=torch.float32) for array in (statistics.mean, statistics.std))
+
+
+class ReadsTexts(Model):
+    """Is told texts by a frozen encoder, which is opened when a text is first read; `text_encoder` may be given instead."""
+
+    text_encoder: EncodesTexts | None
+
+    def reader(self) -> EncodesTexts:
+        """What reads texts. FileError where it is not on this machine."""
+        raise NotImplementedError
+
+    def encode_text(self, texts: Sequence[str]) -> TextFeatures | None:
+        """Features of the texts on the model's device; None for a model that reads none."""
+        if not self.config.reads_text:
+            return None
+        if self.text_encoder is None:
+            self.text_encoder = self.reader()
+        return self.text_encoder.encode(list(texts)).to(self.device)
 
 
 # ---------------------------------------------------------------------------------------------------------------------- weights

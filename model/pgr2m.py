@@ -16,14 +16,13 @@ from data_loaders.features import Features, Statistics
 from data_loaders.pose_codes import codes_from_indices, every_token, indices_from_codes, pose_codes
 from model.capabilities import OWN, Decoding, Request
 from model.model import Draws, Learnt, Model, require_only
-from model.pgr2m_config import TOKEN_FRAMES, PGTokenizerConfig
+from model.pgr2m_config import NUM_CODES, NUM_GROUPS, TOKEN_FRAMES, PGTokenizerConfig
 from model.quantizers import NONE
 from model.soft_quantizer import SoftCodebooks, SoftQuantised
 from model.vqvae import VQVAE
 from model.vqvae_network import Decoder, Encoder, whole_tokens
 from protos.randomness import rand
 
-NUM_CODES, NUM_GROUPS = 392, 70  # of poses, as in the table; of each group a pose has one
 AS_THEY_ARE = "poses are decoded as they are: nothing is drawn"
 DISTANCES = {"l1": F.l1_loss, "l2": F.mse_loss, "l1_smooth": F.smooth_l1_loss}
 
@@ -102,6 +101,9 @@ class PGTokenizer(VQVAE):
             return ids
         rest = self.residual(x, self.network.pose(codes_of_ids(ids)), keep)
         return torch.cat([ids, self.quantise(rest, None if keep is None else keep[:, ::TOKEN_FRAMES]).ids], dim=-1)
+
+    def coarser(self, ids: Tensor) -> dict[str, Tensor]:
+        return {"pose_codes": ids[..., :NUM_GROUPS]}
 
     def vectors(self, ids: Tensor) -> Tensor:
         pose = self.network.pose(codes_of_ids(ids[..., :NUM_GROUPS]))

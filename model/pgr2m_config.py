@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from model.vqvae_config import ALIASES as TOKENIZER_ALIASES
+from model.vqvae_config import SMALL as TOKENIZER_SMALL
 from model.vqvae_config import TokenizerConfig
 from protos.flags import SHARE, WEIGHT, Range, with_defaults
 
 ACTIVATIONS = ("relu", "silu", "gelu")
 TOKEN_FRAMES = 4  # of a token, whose pose is that of the first
+NUM_CODES, NUM_GROUPS = 392, 70  # of poses, as in the table; of each group a pose has one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,10 @@ class PGTokenizerConfig(TokenizerConfig):
     """How often training reads the pose codes of a window as of somebody who faces elsewhere at its start, as in the middle of a
     clip: codes tell left, right, front and back along the axes of a clip's first frame."""
 
+    @property
+    def in_words(self) -> str:
+        return f"{NUM_GROUPS} pose codes and {super().in_words}"
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.downsampling != TOKEN_FRAMES:
@@ -56,11 +62,7 @@ class PGTokenizerConfig(TokenizerConfig):
 
 
 COMO = {"num_quantizers": 0}
-SMALL = {
-    "width": 192, "code_dim": 128, "num_codes": 256, "num_steps": 8000, "batch_size": 64, "balance": 0.5,
-    "feature_bias": 1.0, "lr": 5e-4, "schedule": "cosine", "warmup_steps": 200, "grad_clip": 1.0, "use_ema": True,
-    "ema_decay": 0.999, "ema_warmup": True, "precision": "auto", "save_interval": 1000, "eval_interval": 500, "log_interval": 50,
-}  # fmt: skip
+SMALL = {**TOKENIZER_SMALL, "num_codes": 256}
 PRESETS = {"published": {}, "como": COMO, "small": SMALL}  # of published weights, of CoMo's, of the starter weights
 ALIASES = {  # the published scripts' name -> ours
     **{old: new for old, new in TOKENIZER_ALIASES.items() if old != "nb_code"}, "rvq_num_quantizers": "num_quantizers",

@@ -108,12 +108,13 @@ class PoseRefiner(nn.Module):
         """bits (B, N, 394), ids (B, N, at least `stage`), asked for codebook `stage` (B,) of each; mask (B, N) True at tokens."""
         tokens = self.embedding(bits) + self.told(ids, stage) + self.positions[: bits.shape[1]]
         which = self.quantizer_projection(F.one_hot(stage, self.num_quantizers).to(bits))[:, None]
-        x = torch.cat([self.condition_projection(condition), which, tokens], dim=1)  # (B, S + 1 + N, C)
-        before = x.shape[1] - bits.shape[1]
-        keep = None if mask is None else F.pad(mask, (before, 0), value=True)
-        for layer in self.layers:
+        # Positions are added, so that the order is free: what nobody reads of the last layer stands last
+        x = torch.cat([tokens, self.condition_projection(condition), which], dim=1)  # (B, N + S + 1, C)
+        keep = None if mask is None else F.pad(mask, (0, x.shape[1] - mask.shape[1]), value=True)
+        *layers, last = self.layers
+        for layer in layers:
             x = layer(x, keep)
-        x = x[:, before:]
+        x = last(x, keep, first=bits.shape[1])
         if hasattr(self, "shared"):
             return x @ self.shared[stage].mT
         return 2 * x @ self.projections[stage].mT + self.projection_bias[stage][:, None]

@@ -3,41 +3,20 @@ checkpoints. Defaults are the published ones (arXiv 2512.22464); CoMo's base tra
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from data_loaders.features import HUMANML3D, Features
-from protos.flags import CHANNELS, FRAMES, LAYERS, SHARE, Bounded, Range, decided, with_defaults
+from data_loaders.features import Features
+from model.token_transformer_config import OverTokensConfig
+from model.vqvae_config import TokenizerConfig
+from protos.flags import SHARE, Range, decided, with_defaults
 
 KEYWORD_SLOTS, ALTERNATIVES = 11, 3  # of the published files of keywords
 
 
 @dataclass(frozen=True, kw_only=True)
-class PoseNetwork(Bounded):
-    """Network"""
-
-    latent_dim: Annotated[int, CHANNELS] = 1024
-    """Channels."""
-    ff_size: Annotated[int, Range(1, 65_536)] = 4096
-    """Channels of the feed-forward layers."""
-    num_layers: Annotated[int, LAYERS] = 18
-    """Layers."""
-    num_heads: Annotated[int, Range(1, 256)] = 16
-    """Attention heads."""
-    dropout: Annotated[float, Range(0, 1, below=True)] = 0.1
-    """Dropout rate."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.latent_dim % 2 or self.latent_dim % self.num_heads:
-            raise ValueError(f"latent_dim {self.latent_dim} must be even and a multiple of num_heads {self.num_heads}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class PoseCondition(Bounded):
+class PoseCondition:
     """What it is told"""
 
-    text_encoder: str = "minilm"
-    """minilm, clip (= clip-b32), or another name in model/text_towers.py."""
     num_keywords: Annotated[int, Range(0, 64)] = KEYWORD_SLOTS
     """Slots for keywords beside the vector of the whole text."""
     keywords: Literal["sentence", "words"] = "sentence"
@@ -49,27 +28,9 @@ class PoseCondition(Bounded):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PoseSampling(Bounded):
-    """Sampling, unless the user asks for another way"""
-
-    temperature: Annotated[float, Range(0, 100)] = 1.0
-    """Temperature at which codes are drawn; 0: the likeliest."""
-    top_k: Annotated[float, SHARE] = 0.0
-    """Share of the codes, the unlikeliest, that are never drawn."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _OverPoses(PoseSampling, PoseCondition, PoseNetwork):
+@with_defaults(latent_dim=1024, ff_size=4096, num_layers=18, num_heads=16, dropout=0.1, top_k=0.0)
+class OverPosesConfig(PoseCondition, OverTokensConfig):
     """What both transformers have."""
-
-    condition_dim: Annotated[int, CHANNELS] = decided(512)
-    max_frames: Annotated[int, FRAMES] = decided(196)
-    features: Features = decided(HUMANML3D)
-    dataset: str = decided("humanml")
-
-    @property
-    def reads_text(self) -> bool:
-        return True
 
     @property
     def own_guidance(self) -> float | None:
@@ -83,7 +44,7 @@ class _OverPoses(PoseSampling, PoseCondition, PoseNetwork):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PoseTransformerConfig(_OverPoses):
+class PoseTransformerConfig(OverPosesConfig):
     """Training of the base transformer"""
 
     teacher_forcing: Annotated[float, SHARE] = 0.1
@@ -94,7 +55,7 @@ class PoseTransformerConfig(_OverPoses):
 
 @dataclass(frozen=True, kw_only=True)
 @with_defaults(num_layers=6, num_heads=8, dropout=0.2)
-class PoseRefinerConfig(_OverPoses):
+class PoseRefinerConfig(OverPosesConfig):
     """Of the refine transformer"""
 
     share_weights: bool = True
@@ -103,6 +64,12 @@ class PoseRefinerConfig(_OverPoses):
     """What poses are read by: learned anew, or begun with what the base reads them by, and then learned or frozen."""
     num_codes: Annotated[int, Range(1, 65_536)] = decided(512)
     num_quantizers: Annotated[int, Range(1, 64)] = decided(6)
+
+    def fitted(self, codes: TokenizerConfig, features: Features) -> Self:
+        if not codes.num_quantizers:
+            raise ValueError("a refine transformer needs a tokenizer with codebooks, this one has pose codes alone: train one "
+                             "with train.train_pg_tokenizer")  # fmt: skip
+        return super().fitted(codes, features)
 
 
 _SMALL = {

@@ -85,6 +85,7 @@ class OverPoses(OverTokens):
 class PoseTextTransformer(OverPoses):
     """The base transformer, on the part `tokenizer`: makes motion of pose codes alone."""
 
+    what = "base transformer over pose codes"
     config: PoseTransformerConfig
 
     def __init__(self, config: PoseTransformerConfig, statistics: Statistics | None = None,
@@ -172,6 +173,7 @@ class PoseTextTransformer(OverPoses):
 class PoseTextRefiner(OverPoses):
     """The refine transformer, on the part `base`, whose poses it adds detail to."""
 
+    what = "refine transformer over pose codes"
     config: PoseRefinerConfig
 
     def __init__(self, config: PoseRefinerConfig, statistics: Statistics | None = None, parts: Mapping[str, Model] | None = None,
@@ -269,10 +271,11 @@ def add_residuals(transformer: PoseRefiner, poses: Tensor, condition: Tensor, sa
                   gumbel: Gumbel | None = None) -> Tensor:  # fmt: skip
     """Ids (B, N, Q) of a tokenizer's codebooks for poses (B, N, 70), -1 beyond the ends of these."""
     bits, mask = poses_of(poses), poses[..., 0] != NONE
+    keep = None if bool(mask.all()) else mask  # attention to all is faster
 
     def logits(layer: int, told: Tensor) -> Tensor:
         stage = torch.full((len(told),), layer - 1, device=told.device)
-        found = transformer(bits, told[..., 1:], stage, condition, mask)
+        found = transformer(bits, told[..., 1:], stage, condition, keep)
         return F.pad(found[..., : transformer.num_codes], (0, 1), value=-torch.inf)  # that none is added is never drawn
 
     # Poses stand where others have ids of a first codebook

@@ -19,10 +19,10 @@ from diffusion.losses import masked_l2
 from diffusion.reaction_losses import alike, discrimination, gaussian_kl
 from model.capabilities import Decoding, Guidance, Request
 from model.layers import Posterior
-from model.model import Model
+from model.model import Model, ReadsTexts
 from model.reaction_config import SEMANTIC_TOKENS, ReactionConfig
 from model.reaction_network import Action, LatentEncoder, ReactionDenoiser, SemanticReader
-from model.text_encoders import TextEncoder, TextFeatures
+from model.text_encoders import EncodesTexts, TextEncoder, TextFeatures
 from model.text_towers import load_text_encoder
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class AskedText(NamedTuple):
     absent: Tensor
 
 
-class ReactionModel(Model):
+class ReactionModel(ReadsTexts):
     """Networks: `denoiser`, `action_encoder`, `reaction_encoder`, and `semantics`, where these are told.
 
     Its features are of two people, the one who acts first; mean and std are those of one person, whoever it is.
@@ -62,13 +62,8 @@ class ReactionModel(Model):
         """Predicts the clean reaction from a noisy one."""
         return self.networks["denoiser"]
 
-    def encode_text(self, texts: Sequence[str]) -> TextFeatures | None:
-        """Features of the texts on the model's device; None for a model that reads none."""
-        if self.config.condition != "text":
-            return None
-        if self.text_encoder is None:
-            self.text_encoder = load_text_encoder(self.config.text_encoder, max_tokens=self.config.text_max_tokens or None)
-        return self.text_encoder.encode(list(texts)).to(self.device)
+    def reader(self) -> EncodesTexts:
+        return load_text_encoder(self.config.text_encoder, max_tokens=self.config.text_max_tokens or None)
 
     def read_texts(self, requests: Sequence[Request]) -> AskedText:
         """The texts of requests, of which an empty one is none. ValueError for several in a row."""

@@ -3,15 +3,16 @@
 Defaults are MoMask's (Guo et al. 2024); `lamp` is LaMP's masked transformer (Li et al. 2025).
 """
 
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Literal, Self
 
 from data_loaders.features import HUMANML3D, Features
+from model.vqvae_config import TokenizerConfig
 from protos.flags import CHANNELS, FRAMES, GUIDANCE, LAYERS, SAMPLING_STEPS, SHARE, Bounded, Range, decided
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenNetwork(Bounded):
+class TransformerSizes(Bounded):
     """Network"""
 
     latent_dim: Annotated[int, CHANNELS] = 384
@@ -24,13 +25,6 @@ class TokenNetwork(Bounded):
     """Attention heads."""
     dropout: Annotated[float, Range(0, 1, below=True)] = 0.2
     """Dropout rate."""
-    attention: Literal["none", "causal", "tril_plus_one"] = "none"
-    """What a token may see: all, nothing later, or all with a bias to what is earlier, as LaMP's released weights need."""
-    key_padding: bool = True
-    """Hide padding from attention. LaMP shows it: its motions then depend on the longest of their batch."""
-    share_weights: bool = True
-    """Of the residual transformer: read a codebook's codes by what the one before is told by."""
-    max_positions: Annotated[int, Range(2, 100_000)] = decided(5000)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -39,13 +33,9 @@ class TokenNetwork(Bounded):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenSamplingDefaults:
+class DrawnTokens:
     """Sampling, unless the user asks for another way"""
 
-    guidance_scale: Annotated[float, GUIDANCE] = 4.0
-    """Strength of classifier-free guidance."""
-    sampling_steps: Annotated[int, SAMPLING_STEPS] = 10
-    """Steps in which all tokens are filled in."""
     temperature: Annotated[float, Range(0, 100)] = 1.0
     """Temperature at which tokens are drawn; 0: the likeliest."""
     top_k: Annotated[float, SHARE] = 0.9
@@ -53,17 +43,12 @@ class TokenSamplingDefaults:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenTransformerConfig(TokenSamplingDefaults, TokenNetwork):
+class OverTokensConfig(DrawnTokens, TransformerSizes):
     """Model and data"""
 
     text_encoder: str = "minilm"
     """minilm, clip (= clip-b32), or another name in model/text_towers.py, of which one vector a text is read."""
-    cond_mask_prob: Annotated[float, SHARE] = 0.1
-    """How often the condition is left out in training, for classifier-free guidance."""
     condition_dim: Annotated[int, CHANNELS] = decided(512)
-    num_codes: Annotated[int, Range(1, 65_536)] = decided(512)
-    code_dim: Annotated[int, CHANNELS] = decided(512)
-    num_quantizers: Annotated[int, Range(1, 64)] = decided(1)
     max_frames: Annotated[int, FRAMES] = decided(196)
     features: Features = decided(HUMANML3D)
     dataset: str = decided("humanml")
@@ -71,6 +56,39 @@ class TokenTransformerConfig(TokenSamplingDefaults, TokenNetwork):
     @property
     def reads_text(self) -> bool:
         return True
+
+    def fitted(self, codes: TokenizerConfig, features: Features) -> Self:
+        """With what the tokenizer and the data decide. ValueError where the tokenizer has too few codebooks."""
+        names = {field.name for field in fields(self)} & {"num_codes", "code_dim", "num_quantizers"}
+        return replace(self, **{name: getattr(codes, name) for name in names}, features=features)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenNetwork:
+    """Network over ids"""
+
+    attention: Literal["none", "causal", "tril_plus_one"] = "none"
+    """What a token may see: all, nothing later, or all with a bias to what is earlier, as LaMP's released weights need."""
+    key_padding: bool = True
+    """Hide padding from attention. LaMP shows it: its motions then depend on the longest of their batch."""
+    share_weights: bool = True
+    """Of the residual transformer: read a codebook's codes by what the one before is told by."""
+    max_positions: Annotated[int, Range(2, 100_000)] = decided(5000)
+    num_codes: Annotated[int, Range(1, 65_536)] = decided(512)
+    code_dim: Annotated[int, CHANNELS] = decided(512)
+    num_quantizers: Annotated[int, Range(1, 64)] = decided(1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenTransformerConfig(TokenNetwork, OverTokensConfig):
+    """Filling in tokens"""
+
+    guidance_scale: Annotated[float, GUIDANCE] = 4.0
+    """Strength of classifier-free guidance."""
+    sampling_steps: Annotated[int, SAMPLING_STEPS] = 10
+    """Steps in which all tokens are filled in."""
+    cond_mask_prob: Annotated[float, SHARE] = 0.1
+    """How often the condition is left out in training, for classifier-free guidance."""
 
     @property
     def own_guidance(self) -> float | None:
@@ -86,6 +104,12 @@ class ResidualConfig(TokenTransformerConfig):
     """How often the condition is left out in training, for classifier-free guidance."""
     guidance_scale: Annotated[float, GUIDANCE] = 5.0
     """Strength of classifier-free guidance for the further codebooks."""
+
+    def fitted(self, codes: TokenizerConfig, features: Features) -> Self:
+        if codes.num_quantizers < 2:
+            raise ValueError("a residual transformer needs a tokenizer of several codebooks, this one has a single one: train "
+                             "one with train.train_vq --preset momask")  # fmt: skip
+        return super().fitted(codes, features)
 
 
 LAMP = {

@@ -28,7 +28,7 @@ from diffusion.windows import decoded_pieces, equal_parts, in_tokens
 from model.capabilities import OWN, Decoding, Passage, Request
 from model.lamp import LaMP
 from model.lsremgm import check_lengths, scale_of
-from model.model import Draws, Learnt, Model, require_only
+from model.model import Draws, Learnt, Model, ReadsTexts, require_only
 from model.qformer import QFormer, seen
 from model.quantizers import gumbel_of
 from model.text_encoders import EncodesTexts, TextFeatures
@@ -45,10 +45,10 @@ TOLD_BEFORE = 2.0  # seconds of a long motion from which the next window of it g
 RESIDUAL = 1  # what tells the noise of the further codebooks from that of the first
 
 
-class OverTokens(Model, ABC):
-    """What both transformers share: the tokenizer's ids, the condition of texts, guidance."""
+class OverTokens(ReadsTexts, ABC):
+    """What both transformers share: the tokenizer's ids, the condition of texts, guidance. `what` says what it is."""
 
-    text_encoder: EncodesTexts | None
+    what: str
     _told: dict[str, Tensor] | None  # conditions of texts, of the weights as they are
 
     def train(self, mode: bool = True) -> Self:
@@ -79,14 +79,7 @@ class OverTokens(Model, ABC):
     def tokenizer(self) -> VQVAE:
         """Tells motion by codes."""
 
-    def encode_text(self, texts: Sequence[str]) -> TextFeatures:
-        """Features of the texts on the model's device."""
-        if self.text_encoder is None:
-            self.text_encoder = self.reader()
-        return self.text_encoder.encode(list(texts)).to(self.device)
-
     def reader(self) -> EncodesTexts:
-        """What reads texts."""
         return load_text_encoder(self.config.text_encoder)
 
     def condition(self, text: TextFeatures) -> Tensor:
@@ -164,6 +157,8 @@ class OverTokens(Model, ABC):
 
 class TokenTransformer(OverTokens):
     """The masked transformer, on the part `tokenizer`; with the part `lamp` its texts are read by that."""
+
+    what = "masked transformer"
 
     def __init__(self, config: TokenTransformerConfig, statistics: Statistics | None = None,
                  parts: Mapping[str, Model] | None = None, text_encoder: EncodesTexts | None = None):  # fmt: skip
@@ -285,6 +280,8 @@ class TokenTransformer(OverTokens):
 
 class ResidualTokenTransformer(OverTokens):
     """The residual transformer, on the part `base`, whose ids it adds to: together a model of residual tokens."""
+
+    what = "residual transformer"
 
     def __init__(self, config: ResidualConfig, statistics: Statistics | None = None, parts: Mapping[str, Model] | None = None,
                  text_encoder: EncodesTexts | None = None):  # fmt: skip

@@ -56,6 +56,10 @@ class VQVAE(Model):
         """What the decoder reads (B, N, C) of ids (B, N, Q or of fewer codebooks); -1 adds nothing."""
         return self.network.codebooks.vectors(ids)
 
+    def coarser(self, ids: Tensor) -> dict[str, Tensor]:
+        """Parts by name of ids (B, N, Q) that are worth being judged alone: none."""
+        return {}
+
     def loss(self, batch: Batch, draws: Draws) -> Learnt:
         """Weighted terms of reconstruction and commitment, and the sums that move the codebooks. Zhang et al. 2023, Eq. 3-5."""
         config = self.config

@@ -25,8 +25,8 @@ class CaptionOptions(Captioning, Reading):
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or 1."""
     output: Path | None = None
-    """File to write it to, .txt with a line FILE, a tab, caption, or .json (default: it is printed alone); one that is there is
-    not replaced."""
+    """File to write it to, .txt with a line FILE, a tab, caption, or .json, which counts files that are named twice (default: it
+    is printed alone); one that is there is not replaced."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -45,22 +45,22 @@ def run(options: CaptionOptions) -> dict[str, str]:
     from protos.files import encode_json, write_atomically
     from protos.outputs import require_new
     from protos.processes import pick_device
-    from sample.captions import captions_of
+    from sample.captions import by_name, captions_of
 
     require_new(options.output)
     model = from_pretrained(options.model_path, pick_device(options.device), systems=able(Describes))
     skeleton = model.features.body
     fps = model.features.fps
     said, bad = captions_of(model, options.motions, lambda path: read_people(path, skeleton, fps, options), options)
-    for name, caption in said.items():
+    for name, caption in said:
         print(f"{name}\t{caption}")
     if options.output is not None:
-        text = "".join(f"{name}\t{caption}\n" for name, caption in said.items())
+        text = "".join(f"{name}\t{caption}\n" for name, caption in said)
         json = options.output.suffix.lower() == ".json"
-        write_atomically(options.output, encode_json(said, str(options.output), indent=2) + "\n" if json else text)
+        write_atomically(options.output, encode_json(by_name(said), str(options.output), indent=2) + "\n" if json else text)
     if bad:
         raise ValueError(f"{len(bad)} of {len(options.motions)} motions have no caption: {'; '.join(bad[:3])}")
-    return said
+    return by_name(said)
 
 
 main = command(CaptionOptions, run, __doc__)

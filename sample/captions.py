@@ -15,9 +15,9 @@ log = logging.getLogger(__name__)
 
 def captions_of(
     model: Describes, paths: Sequence[Path], read: Callable[[Path], np.ndarray], decoding: Captioning
-) -> tuple[dict[str, str], list[str]]:
-    """Captions by what they are of, and what is wrong with files that have none. read(path) -> joints (P, T, J, 3) in metres at
-    the model's frame rate; longer motions than it reads are cut into stretches of that length.
+) -> tuple[list[tuple[str, str]], list[str]]:
+    """What captions are of, and they, in the order of the files, and what is wrong with files that have none. read(path) ->
+    joints (P, T, J, 3) in metres at the model's frame rate; longer motions than it reads are cut into stretches of that length.
     """
     names, motions, bad = [], [], []
     for path in paths:
@@ -28,7 +28,16 @@ def captions_of(
         except (OSError, ValueError) as error:
             bad.append(one_line(error))
             log.warning("%s", bad[-1])
-    return dict(zip(names, model.describe(motions, decoding), strict=True)), bad
+    return list(zip(names, model.describe(motions, decoding), strict=True)), bad
+
+
+def by_name(said: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Captions by what they are of, of which what comes again is counted: 'a.npy', 'a.npy (2)'."""
+    found: dict[str, str] = {}
+    for name, caption in said:
+        own = (name, *(f"{name} ({number})" for number in range(2, len(found) + 2)))
+        found[next(each for each in own if each not in found)] = caption
+    return found
 
 
 def stretches(model: Describes, name: str, people: np.ndarray) -> list[tuple[str, np.ndarray]]:

@@ -9,7 +9,8 @@ from tyro.conf import Positional
 from protos.flags import with_defaults
 from protos.options import KNOWN_BY_CHECKPOINT, command, run_command
 from sample.cleanup import CleanupSettings
-from sample.generation import STARTER, DecodingSettings, RunSettings
+from sample.exports import RunSettings
+from sample.generation import STARTER, DecodingSettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,6 +40,7 @@ def run(options: ComposeOptions) -> None:
 
     from model.capabilities import Composes, Request
     from model.checkpoints import from_pretrained
+    from model.precision import in_numbers
     from model.registry import able
     from protos.files import write_atomically
     from protos.processes import pick_device
@@ -48,6 +50,7 @@ def run(options: ComposeOptions) -> None:
 
     timeline = read_timeline(options.timeline)
     model = from_pretrained(options.model_path, pick_device(options.device), systems=able(Composes))
+    model = in_numbers(model, options.precision)
     features = model.features
     require_composable(features, timeline)
     passages = timeline.passages(features.fps)

@@ -78,7 +78,8 @@ def run(options: DemoOptions) -> None:
             import gradio  # noqa: F401
         except ImportError as error:
             raise ValueError(f"the demo needs gradio ({error}): pip install gradio (the extra [demo])") from None
-        from sample.demo_app import serve
+        from sample.demo_app import build, readers_of, serve
+        from sample.demo_captions import Describer, captioners
         from sample.demo_maker import Maker, motion_checkpoints
         from sample.demo_service import open_search
 
@@ -92,7 +93,10 @@ def run(options: DemoOptions) -> None:
             raise ValueError("neither a gallery nor a checkpoint that makes motion is here: give --gallery, "
                              "or put a checkpoint folder below checkpoints/")  # fmt: skip
         maker = Maker(checkpoints, options.device, options.max_upload) if checkpoints else None
-        serve(search, maker, folder, options.host, options.port, options.queue, options.max_upload)
+        of_words = captioners()
+        describer = Describer(of_words, options.device, options.max_upload) if of_words else None
+        app, readers = build(search, maker, folder / "requests", describer), readers_of(search, maker, describer)
+        serve(app, readers, folder, options.host, options.port, options.queue, options.max_upload)
 
 
 main = command(DemoOptions, run, "\n\n".join(__doc__.split("\n\n")[:2]), ALIASES)  # the examples would be reflowed

@@ -12,6 +12,8 @@ from starlette.middleware import Middleware
 
 from data_loaders.corpus import Motion
 from model.capabilities import Guidance
+from protos.confined import Confined
+from sample.demo_captions import Describer
 from sample.demo_guard import Guard
 from sample.demo_maker import MOST_MOTIONS, STRONGEST_GUIDANCE, Maker, UploadReading, write_downloads
 from sample.demo_pages import STYLE, hits_page, player, said
@@ -56,7 +58,7 @@ def in_one_line(work: Callable) -> Callable:
     return safe
 
 
-def build(search: Finder | None, maker: Maker | None, scratch: Path) -> gr.Blocks:
+def build(search: Finder | None, maker: Maker | None, scratch: Path, describer: Describer | None = None) -> gr.Blocks:
     """The page. Files that are being made lie in `scratch`, in a folder for each request that goes with it."""
     with gr.Blocks(title="Motion and language", analytics_enabled=False, delete_cache=(600, KEPT)) as app, gr.Tabs():
         if search is not None:
@@ -72,6 +74,9 @@ def build(search: Finder | None, maker: Maker | None, scratch: Path) -> gr.Block
         if maker is not None and maker.editing():
             with gr.Tab("Edit"):
                 edit_tab(maker, scratch)
+        if describer is not None:
+            with gr.Tab("Caption"):
+                caption_tab(describer)
     return app
 
 
@@ -276,16 +281,46 @@ def edit_tab(maker: Maker, scratch: Path) -> None:
     gr.on([edits.submit, ask.click], answer, given, [shown, files, lines], api_name="edit", **UPLOADS)
 
 
-def serve(search: Finder | None, maker: Maker | None, folder: Path, host: str, port: int, queue: int, max_upload: float) -> None:
+def caption_tab(describer: Describer) -> None:
+    """A motion to what it shows, in words."""
+
+    @in_one_line
+    def say(file: str | None, skeleton: str, fps: float, start: float, name: str) -> tuple[str, str]:
+        if file is None:
+            raise ValueError(f"drop the motion that is to be described first ({' or '.join(SUFFIXES)})")
+        found = describer.caption(Path(file), name, UploadReading(skeleton, fps, start))
+        return found.lines(), player([found.motion])
+
+    names = list(describer.checkpoints)
+    with gr.Row():
+        with gr.Column(scale=3):
+            file = motion_file("Which motion", describer.max_upload)
+            ask = gr.Button("Describe", variant="primary")
+        with gr.Column(scale=2):
+            lines = gr.Textbox(label="What it shows", lines=3, interactive=False)
+            name = gr.Dropdown(names, value=names[0], label="Checkpoint", visible=len(names) > 1)
+            with gr.Accordion("How to read the file", open=False):
+                reading = how_to_read(20)
+    shown = gr.HTML(said("The motion plays here."), apply_default_css=False, js_on_load=None, min_height=60)
+    gr.on([file.upload, ask.click], say, [file, *reading, name], [lines, shown], api_name="caption", **UPLOADS)
+
+
+def readers_of(search: Finder | None, maker: Maker | None, describer: Describer | None) -> list[Confined]:
+    """What reads files of visitors, where there is a use for it."""
+    readers = [] if search is None else [search.read_upload]
+    readers += [maker.read_actor] if maker is not None and (maker.reacting() or maker.editing()) else []
+    return readers + ([] if describer is None else [describer.read_actor])
+
+
+def serve(
+    app: gr.Blocks, readers: Sequence[Confined], folder: Path, host: str, port: int, queue: int, max_upload: float
+) -> None:
     """Until the process is told to end; its temporary files lie in `folder`. queue: requests that may wait. max_upload: MB."""
     for name in ("uploads", "requests"):
         (folder / name).mkdir(exist_ok=True)
-    readers = [] if search is None else [search.read_upload]
-    readers += [maker.read_actor] if maker is not None and (maker.reacting() or maker.editing()) else []
     for reader in readers:
         reader.scratch = folder
         reader.warm()
-    app = build(search, maker, folder / "requests")
     app.queue(max_size=queue, default_concurrency_limit=AT_ONCE)
     most = int(max_upload * 1e6)
     guard = Middleware(Guard, host=host, most=most + MORE, uploads=folder / "uploads")

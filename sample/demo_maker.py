@@ -52,14 +52,18 @@ class Checkpoint(NamedTuple):
 
 def motion_checkpoints(roots: Sequence[Path] = CHECKPOINT_FOLDERS) -> dict[str, Checkpoint]:
     """By name, the weights that come with the code first, then those below the folders."""
-    shipped = (STARTER, REACTION, PGR2M)
-    found = {folder.name: checkpoint for folder in shipped if (checkpoint := _checkpoint(folder))}
-    for root in roots:
-        places = [path for depth in range(1, DEPTH + 1) for path in root.glob("/".join("*" * depth)) if path.is_dir()]
-        for folder in sorted(places):
-            if folder.resolve() not in [each.resolve() for each in shipped] and (checkpoint := _checkpoint(folder)):
-                found[folder.as_posix()] = checkpoint
-    return found
+    folders = checkpoint_folders((STARTER, REACTION, PGR2M), roots)
+    return {name: checkpoint for name, folder in folders if (checkpoint := _checkpoint(folder))}
+
+
+def checkpoint_folders(shipped: Sequence[Path], roots: Sequence[Path]) -> list[tuple[str, Path]]:
+    """Names and folders in which checkpoints may lie: those that come with the code first, then all below the roots."""
+    places = [path for root in roots for path in sorted(
+        path for depth in range(1, DEPTH + 1) for path in root.glob("/".join("*" * depth)) if path.is_dir())]  # fmt: skip
+    known = [folder.resolve() for folder in shipped]
+    return [(folder.name, folder) for folder in shipped] + [
+        (folder.as_posix(), folder) for folder in places if folder.resolve() not in known
+    ]  # fmt: skip
 
 
 def _checkpoint(folder: Path) -> Checkpoint | None:
@@ -173,14 +177,8 @@ class Maker:
         """Joints (T, J, 3) of the one person in a file at the rate of a checkpoint, at most as long as it makes, and its
         features. ValueError in one line."""
         features = read_config(chosen.folder)[1].features
-        fps = features.fps if reading.fps is None else reading.fps
-        require_upload(path, reading.skeleton, fps, self.max_upload)
-        start = number(reading.start, 0, LONGEST_FILE, "start")
         longest = round(chosen.seconds * features.fps)
-        try:
-            return self.read_actor(path, features, longest, reading.skeleton, fps, start), features
-        except LimitError as error:
-            raise LimitError(f"{path.name}: {error}") from None
+        return joints_in(self.read_actor, path, features, longest, reading, self.max_upload), features
 
     def _chosen(self, name: str, reacts: bool) -> Checkpoint:
         chosen = self.checkpoints.get(name)
@@ -201,6 +199,20 @@ class Maker:
             self._loaded = (), None  # two large models need not fit
             self._loaded = key, from_pretrained(checkpoint.folder, self.device, systems=able(Generates) + able(Reacts))
         return self._loaded[1]
+
+
+def joints_in(
+    read: Confined, path: Path, features: Features, longest: int, reading: UploadReading, max_upload: float
+) -> np.ndarray:
+    """Joints (T, J, 3) of the one person in a visitor's file, read by a confined `read_actor` as features are made of, at most
+    `longest` frames. max_upload: MB. ValueError in one line."""
+    fps = features.fps if reading.fps is None else reading.fps
+    require_upload(path, reading.skeleton, fps, max_upload)
+    start = number(reading.start, 0, LONGEST_FILE, "start")
+    try:
+        return read(path, features, longest, reading.skeleton, fps, start)
+    except LimitError as error:
+        raise LimitError(f"{path.name}: {error}") from None
 
 
 def seeds_of(seed: int, count: int) -> list[int]:

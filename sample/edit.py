@@ -10,7 +10,8 @@ from data_loaders.sources import Reading
 from protos.flags import SHARE, with_defaults
 from protos.options import KNOWN_BY_CHECKPOINT, command, run_command
 from sample.edit_wishes import Endpoint, edits_from_wish
-from sample.generation import PGR2M, STARTER, DecodingSettings, RunSettings
+from sample.exports import RunSettings
+from sample.generation import PGR2M, STARTER, DecodingSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -139,11 +140,12 @@ def _opened(options: EditOptions, checkpoint: Path, capability: type) -> "tuple[
     will not do."""
     from data_loaders.motion_features import read_people
     from model.checkpoints import from_pretrained
+    from model.precision import in_numbers
     from model.registry import able
     from protos.processes import pick_device
     from sample.edits import require_edited
 
-    model = from_pretrained(checkpoint, pick_device(options.device), systems=able(capability))
+    model = in_numbers(from_pretrained(checkpoint, pick_device(options.device), systems=able(capability)), options.precision)
     require_edited(model.features)
     (joints,) = read_people(options.motion, model.features.body, model.features.fps, options, persons=1)
     return model, joints

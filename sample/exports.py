@@ -1,9 +1,12 @@
-"""What a sampling run writes for other programs, and its motions with locked feet beside them. Loads without torch."""
+"""What a sampling run makes and writes: its settings, files for other programs, motions with locked feet. Loads without torch."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from model.capabilities import Precision
+from protos.flags import BATCH_SIZE, SEED, Range
 
 if TYPE_CHECKING:
     from data_loaders.corpus import Motion
@@ -20,6 +23,34 @@ class ExportSettings:
     solver: Literal["own", "published"] = "own"
     """How rotations are found for --bvh; published: MoMask's 100 sweeps on its skeleton in metres, for --foot_lock with its foot
     cleaning."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings(ExportSettings):
+    """What a run makes and writes."""
+
+    num_repetitions: Annotated[int, Range(1, 100_000)] = 3
+    """Motions per sample, each from its own noise."""
+    seed: Annotated[int, SEED] = 10
+    """Seed; the same seed gives the same motions, whatever the batch size."""
+    batch_size: Annotated[int, BATCH_SIZE] = 64
+    """Motions made at once."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 or 1."""
+    precision: Precision = "fp32"
+    """Numbers of the networks' linear layers: bf16 halves their memory, and is faster where the hardware multiplies such numbers;
+    int8 quarters it, on a CPU alone, and is faster for a few motions of a large model that decodes tokens. Motions change a
+    little."""
+    output_dir: Path | None = None
+    """Folder for the files (default: outputs/<checkpoint>_<prompt>_seed<seed>); an existing one is kept, `_2` is added."""
+    video: bool = True
+    """Write mp4 videos and a PNG strip (--no_video: motions only)."""
+    gif: bool = False
+    """Also write an animated GIF per motion."""
+    html: bool = False
+    """Also write a page per prompt that plays its motions in 3D in any browser, without a network."""
+    report: bool = False
+    """Print the physics of each motion: how fast planted feet slide, jerk, the lowest joint, how bones waver."""
 
 
 def require_writable(settings: ExportSettings, skeleton: str) -> None:

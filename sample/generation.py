@@ -1,23 +1,22 @@
-"""Motions from what is asked for: prompts checked, requests made of them, the one way to a model that answers these in batches,
-joints checked, files. Loads without torch.
+"""Motions from what is asked for: prompts and lengths checked, the one way to a model that answers requests in batches, joints
+checked, files. Loads without torch.
 """
 
 import logging
 import math
-import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from model.capabilities import AS_MADE, OWN, Cleanup, Decoding, Generates, Request
+from model.capabilities import AS_MADE, OWN, Cleanup, Decoding, Generates, Precision, Request
 from model.registry import checkpoint_in
-from protos.files import file_name, numbered_folder, shown
-from protos.flags import BATCH_SIZE, GUIDANCE, SAMPLING_STEPS, SEED, SHARE, Range
+from protos.files import file_name, numbered_folder
+from protos.flags import GUIDANCE, SAMPLING_STEPS, SHARE, Range
 from protos.randomness import derive_seed
-from protos.reading import FileError, read_lines
-from sample.exports import ExportSettings, require_writable, write_exports
+from protos.reading import FileError
+from sample.exports import RunSettings, require_writable, write_exports
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -29,9 +28,7 @@ CHECKPOINTS = Path(__file__).resolve().parents[1] / "checkpoints"
 STARTER, TMR, REACTION, CAPTIONER, PGR2M = (
     CHECKPOINTS / name for name in ("starter", "tmr", "reaction", "captioner", "pgr2m")
 )
-PROMPTS_FILE = "prompts.txt"
 LONGEST_PROMPT = 10_000  # characters; text encoders read the first few hundred
-LARGEST_FILE = 64 << 20  # bytes of a file of prompts
 MOST_FRAMES = 5_000_000  # of all motions of one run: about 70 hours, 6 GB in memory
 MOST_LINES, LONGEST_SHOWN = 5, 80  # of prompts beyond what weights know, and of one of them in characters
 NOT_FINITE = "its weights or its mean and std (stats.npz) hold such values, or far too large ones"
@@ -72,37 +69,18 @@ class DecodingSettings(GuidanceSettings):
                         batch_size=batch_size)  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunSettings(ExportSettings):
-    """What a run makes and writes."""
-
-    num_repetitions: Annotated[int, Range(1, 100_000)] = 3
-    """Motions per sample, each from its own noise."""
-    seed: Annotated[int, SEED] = 10
-    """Seed; the same seed gives the same motions, whatever the batch size."""
-    batch_size: Annotated[int, BATCH_SIZE] = 64
-    """Motions made at once."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1 or 1."""
-    output_dir: Path | None = None
-    """Folder for the files (default: outputs/<checkpoint>_<prompt>_seed<seed>); an existing one is kept, `_2` is added."""
-    video: bool = True
-    """Write mp4 videos and a PNG strip (--no_video: motions only)."""
-    gif: bool = False
-    """Also write an animated GIF per motion."""
-    html: bool = False
-    """Also write a page per prompt that plays its motions in 3D in any browser, without a network."""
-    report: bool = False
-    """Print the physics of each motion: how fast planted feet slide, jerk, the lowest joint, how bones waver."""
-
-
-def load(model_path: Path | str = STARTER, device: str = "auto") -> Generates:
+def load(model_path: Path | str = STARTER, device: str = "auto", precision: Precision = "fp32") -> Generates:
     """The model of a checkpoint, ready to sample. Raises FileNotFoundError or ValueError saying what is wrong."""
     from model.checkpoints import from_pretrained
     from model.registry import able
     from protos.processes import pick_device
 
-    return from_pretrained(Path(model_path), device=pick_device(device), systems=able(Generates))
+    model = from_pretrained(Path(model_path), device=pick_device(device), systems=able(Generates))
+    if precision == "fp32":
+        return model
+    from model.precision import in_numbers
+
+    return in_numbers(model, precision)
 
 
 def features_for(
@@ -223,6 +201,24 @@ def fit_frames(frames: int, fps: float, longest: int, shortest: int = 4) -> int:
     return frames
 
 
+def asked_frames(model: Generates, seconds: float, frames: int | None = None) -> int:
+    """The frames of a length in seconds, or so many, as far as the model makes them. PromptError for nonsense."""
+    fps, longest = model.features.fps, model.config.max_frames
+    return frames_of(seconds, fps, longest) if frames is None else fit_frames(frames, fps, longest)
+
+
+def requests_of(model: Generates, prompt: str, frames: int, count: int = 1) -> list[Request]:
+    """So many requests of one prompt. Says so where the model reads none. PromptError where there is no prompt."""
+    warn_unread(model)
+    return [Request(clean_prompt(prompt), frames)] * count
+
+
+def warn_unread(model: Generates) -> None:
+    """Says so where a model reads no text."""
+    if not model.config.reads_text:
+        log.warning("this model reads no text: it was trained without, so the prompt changes nothing but the files' names")
+
+
 def require_total(lengths: Iterable[int], repetitions: int) -> None:
     """PromptError where a run would make more frames than can be held in memory: before the first is made."""
     count = frames = 0
@@ -231,123 +227,6 @@ def require_total(lengths: Iterable[int], repetitions: int) -> None:
     if frames > MOST_FRAMES:
         raise PromptError(f"{count:,} motions of together {frames:,} frames, one run makes at most {MOST_FRAMES:,}: "
                           "ask for fewer samples or repetitions, and for the rest with another --seed")  # fmt: skip
-
-
-def read_prompt_file(path: Path, default_frames: int, fps: float, longest: int) -> list[Request]:
-    """One prompt per line, `text`, `text#frames`, or `text#NA`, of which the length, here 0, is to be estimated; blank lines are
-    left out.
-
-    Raises PromptError (or FileError) naming file and line, FileNotFoundError where there is no file.
-    """
-    requests = []
-    for number, line in _lines(path):
-        text, mark, count = line.rpartition("#")
-        if not mark:
-            text, frames = line, default_frames
-        elif re.fullmatch(r"\s*[1-9][0-9]{0,8}\s*", count):
-            frames = fit_frames(int(count), fps, longest)
-        elif count.strip().upper() == "NA":
-            frames = 0
-        else:
-            raise PromptError(f"{path}, line {number}: after '#' a number of frames or NA is expected, not "
-                              f"{shown(count.strip(), 24)}")  # fmt: skip
-        requests.append(Request(_prompt_of(text, path, number), frames))
-    if not requests:
-        raise PromptError(f"{path}: holds no prompt; write one per line, for example 'a person bows#60'")
-    return requests
-
-
-def read_texts(path: Path) -> list[str]:
-    """The texts of a file, one a line. PromptError naming file and line, FileNotFoundError where there is no file."""
-    texts = [_prompt_of(line, path, number) for number, line in _lines(path)]
-    if not texts:
-        raise PromptError(f"{path}: holds no text; write one per line, for example 'a person bows'")
-    return texts
-
-
-def _prompt_of(text: str, path: Path, number: int) -> str:
-    try:
-        return clean_prompt(text)
-    except PromptError as error:
-        raise PromptError(f"{path}, line {number}: {error}") from None
-
-
-def _lines(path: Path) -> list[tuple[int, str]]:
-    """The lines that are not blank, with their numbers from 1."""
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file (--input_text)")
-    if path.is_dir():
-        raise PromptError(f"{path}: is a folder, expected a text file (--input_text)")
-    return [(number, line) for number, line in enumerate(read_lines(path, LARGEST_FILE), 1) if line.strip()]
-
-
-def requests_for(
-    model: Generates,
-    model_path: Path = STARTER,
-    text_prompt: str | None = None,
-    input_text: Path | None = None,
-    dataset: str | None = None,
-    seconds: float = 6.0,
-    num_samples: int | None = None,
-    frames: int | None = None,
-    length_estimator: Path | None = None,
-) -> list[Request]:
-    """What to make, with lengths in frames: one prompt, a file of prompts, the captions of a test split, or where nothing is
-    given the checkpoint's own prompts. Says so where the model reads none. PromptError where there is no prompt."""
-    config = model.config
-    if (text_prompt is not None or input_text is not None) and not config.reads_text:
-        log.warning("this model reads no text: it was trained without, so the prompt changes nothing but the files' names")
-    fps, longest = config.features.fps, config.max_frames
-    frames = frames_of(seconds, fps, longest) if frames is None else fit_frames(frames, fps, longest)
-    if text_prompt is not None:
-        return [Request(clean_prompt(text_prompt), frames)] * (num_samples or 1)
-    if input_text is None and dataset is None:
-        checkpoint = checkpoint_in(model_path)
-        own = (checkpoint if checkpoint.is_dir() else checkpoint.parent) / PROMPTS_FILE
-        if own.is_file():
-            log.info("no prompt given: using %s", own)
-            input_text = own
-    if input_text is None:
-        return _test_split(model, model_path, dataset or config.dataset, num_samples or 10)
-    requests = with_lengths(read_prompt_file(input_text, frames, fps, longest), model, length_estimator, input_text)
-    return [requests[i % len(requests)] for i in range(num_samples or len(requests))]
-
-
-def with_lengths(requests: Sequence[Request], model: Generates, estimator: Path | None, file: Path) -> list[Request]:
-    """Requests whose length is 0 with those that an estimator draws by their place. PromptError where there is none."""
-    unknown = [i for i, request in enumerate(requests) if not request.frames]
-    if not unknown:
-        return list(requests)
-    if estimator is None:
-        raise PromptError(f"{file}: '#NA' asks for a length to be estimated: give a --length_estimator, which "
-                          "train.train_length_estimator makes")  # fmt: skip
-    from model.length_estimators import open_length_estimator
-
-    estimate = open_length_estimator(estimator, model.features).estimate([requests[i].text for i in unknown], unknown)
-    fps, longest, found = model.features.fps, model.config.max_frames, list(requests)
-    for i, frames in zip(unknown, estimate, strict=True):
-        found[i] = replace(requests[i], frames=fit_frames(frames, fps, longest))
-    return found
-
-
-def _test_split(model: Generates, model_path: Path, dataset: str, count: int) -> list[Request]:
-    """First captions and lengths of clips from all over a test split."""
-    from data_loaders.corpus import Corpus
-
-    config = model.config
-    corpus = Corpus.open(dataset)
-    model.features.require(corpus.features, f"the checkpoint {model_path}", f"the dataset {corpus.folder}")
-    split = corpus.split("test")
-    clips = [clip for clip in split if corpus.captions(clip)]
-    if not clips:
-        lack = "has no captions" if split else "is empty"
-        raise PromptError(
-            f"the test split of {corpus.folder} {lack}: no prompt to take from it (give --text_prompt or --input_text)"
-        )
-    return [
-        Request(corpus.captions(i)[0].text, fit_frames(int(corpus.lengths[i]), config.features.fps, config.max_frames))
-        for i in clips[:: max(1, len(clips) // count)]
-    ][:count]
 
 
 def unknown_prompts(checkpoint: Path, prompts: Sequence[str], model: Generates) -> list[str]:

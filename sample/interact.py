@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from model.capabilities import Decoding, Guidance
 from protos.flags import GUIDANCE, Range
 from protos.options import KNOWN_BY_CHECKPOINT, command, run_command
-from sample.generation import DecodingSettings, RunSettings
+from sample.exports import RunSettings
+from sample.generation import DecodingSettings
 
 if TYPE_CHECKING:
     from model.dualmdm import DualMDM
@@ -62,6 +63,7 @@ class InteractOptions(BlendSettings, RunSettings, DecodingSettings):
 def run(options: InteractOptions) -> None:
     """What cannot be asked for is refused before anything is loaded; a run that fails leaves no folder."""
     from model.capabilities import Request
+    from model.precision import in_numbers
     from protos.processes import pick_device
     from sample.generation import PromptError, clean_prompt, frames_of, require_total, unknown_prompts, warn_unknown, write_run
 
@@ -73,6 +75,7 @@ def run(options: InteractOptions) -> None:
         raise PromptError("--mode individual makes one person, from --text_interaction: leave the individual texts out")
     checkpoint = options.model_path
     model = open_model(options.mode, checkpoint, options.individual_path, options).to(pick_device(options.device)).eval()
+    model = in_numbers(model, options.precision)
     frames = frames_of(options.motion_length, model.features.fps, model.config.max_frames)
     request = Request(text, frames, individual_texts=tuple(map(clean_prompt, given)) if given else None)
     require_total([frames], options.num_repetitions)

@@ -9,7 +9,8 @@ from data_loaders.sources import Reading
 from model.capabilities import Decoding, Guidance
 from protos.flags import GUIDANCE
 from protos.options import KNOWN_BY_CHECKPOINT, command, run_command
-from sample.generation import REACTION, DecodingSettings, RunSettings
+from sample.exports import RunSettings
+from sample.generation import REACTION, DecodingSettings
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ def run(options: ReactOptions) -> None:
     from data_loaders.motion_features import read_people
     from model.capabilities import Reacts, Request
     from model.checkpoints import from_pretrained
+    from model.precision import in_numbers
     from model.registry import able
     from protos.processes import pick_device
     from sample.generation import clean_prompt, require_total, unknown_prompts, warn_unknown, write_made
@@ -47,7 +49,7 @@ def run(options: ReactOptions) -> None:
 
     text = "" if options.text_prompt is None else clean_prompt(options.text_prompt)
     checkpoint = options.model_path
-    model = from_pretrained(checkpoint, pick_device(options.device), systems=able(Reacts))
+    model = in_numbers(from_pretrained(checkpoint, pick_device(options.device), systems=able(Reacts)), options.precision)
     features = model.features
     (joints,) = read_people(options.actor, features.body, features.fps, options, persons=1)
     actor = actor_of(joints, features, model.config.max_frames, str(options.actor))

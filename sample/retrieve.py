@@ -291,8 +291,9 @@ def localize(options: Localize) -> None:
     from data_loaders.motion_features import read_features
     from protos.files import file_name, numbered_folder
     from sample.findings import write_moments
-    from sample.generation import clean_prompt, read_texts
+    from sample.generation import clean_prompt
     from sample.localize import embed_windows, moments, score_curve
+    from sample.prompt_files import read_texts
 
     texts = [clean_prompt(options.text)] if options.text is not None else read_texts(options.input_text)
     space = options.open_space()

@@ -7,7 +7,8 @@ from typing import Annotated
 from protos.flags import FRAMES, Range
 from protos.options import KNOWN_BY_CHECKPOINT, command, run_command
 from sample.cleanup import CleanupSettings
-from sample.generation import STARTER, DecodingSettings, RunSettings
+from sample.exports import RunSettings
+from sample.generation import STARTER, DecodingSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,25 +37,29 @@ def run(options: SampleOptions) -> None:
     """What cannot be asked for is refused before anything is loaded; a run that fails leaves no folder."""
     from sample.generation import (
         PromptError,
+        asked_frames,
         clean_prompt,
         load,
-        requests_for,
+        requests_of,
         require_total,
         unknown_prompts,
         warn_unknown,
         write_run,
     )
+    from sample.prompt_files import requests_for
 
     if options.text_prompt is not None:
         clean_prompt(options.text_prompt)
     if sum((options.text_prompt is not None, options.input_text is not None, options.dataset is not None)) > 1:
         raise PromptError("give one of --text_prompt, --input_text and --dataset")
     checkpoint = options.model_path
-    model = load(checkpoint, options.device)
-    requests = requests_for(
-        model, checkpoint, options.text_prompt, options.input_text, options.dataset, options.motion_length, options.num_samples,
-        options.motion_frames, options.length_estimator,
-    )
+    model = load(checkpoint, options.device, options.precision)
+    frames = asked_frames(model, options.motion_length, options.motion_frames)
+    if options.text_prompt is not None:
+        requests = requests_of(model, options.text_prompt, frames, options.num_samples or 1)
+    else:
+        requests = requests_for(model, checkpoint, options.input_text, options.dataset, frames, options.num_samples,
+                                options.length_estimator)  # fmt: skip
     require_total((request.frames for request in requests), options.num_repetitions)
     warn_unknown(unknown_prompts(checkpoint, [request.text for request in requests], model))
     texts = {request.text for request in requests}

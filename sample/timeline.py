@@ -14,7 +14,8 @@ from pathlib import Path
 from model.capabilities import Passage
 from protos.files import shown
 from protos.reading import read_lines
-from sample.generation import LARGEST_FILE, PromptError, clean_prompt
+from sample.generation import PromptError, clean_prompt
+from sample.prompt_files import LARGEST_FILE
 
 SHORTEST = 0.5  # seconds
 EXAMPLE = "'a person walks forward # 0 # 6' or 'a person walks forward # 6'"

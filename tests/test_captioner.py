@@ -137,8 +137,40 @@ def test_files_get_a_sentence_each_person_and_each_stretch(tmp_path, capsys):
     said = caption(options)
     assert list(said) == [f"{one} 0.0-9.8 s", f"{one} 9.8-11.4 s", f"{two} person 1", f"{two} person 2"]
     assert json.loads((tmp_path / "said.json").read_text()) == said and f"{two} person 2\t" in capsys.readouterr().out
+    options = replace(options, output=tmp_path / "twice.json")
+    assert list(caption(replace(options, motions=(two, two)))) == [
+        f"{two} person 1", f"{two} person 2", f"{two} person 1 (2)", f"{two} person 2 (2)"
+    ]  # fmt: skip
+    assert capsys.readouterr().out.count(f"{two} person 1\t") == 2
+    assert len(json.loads((tmp_path / "twice.json").read_text())) == 4
     with pytest.raises(ValueError, match=r"1 of 2 motions have no caption: .*none\.npy"):
         caption(replace(options, motions=(tmp_path / "none.npy", two), output=None))
+
+
+def test_the_demo_says_of_a_file_what_the_command_says(tmp_path):
+    pytest.importorskip("gradio", reason="the demo's page needs gradio: pip install gradio (the extra [demo])")
+    from sample.demo_app import build, readers_of
+    from sample.demo_captions import Describer, captioners
+
+    folder = saved(tmp_path / "speaks", tiny_captioner())
+    saved(tmp_path / "lamp", tiny_lamp())
+    found = captioners([tmp_path])
+    assert set(found) == {folder.as_posix()}
+    describer = Describer(found, "cpu", max_upload=1.0)
+    np.save(tmp_path / "long.npy", walk(230, 0.2))
+    made = describer.caption(tmp_path / "long.npy", folder.as_posix())
+    said = caption(CaptionOptions(motions=(tmp_path / "long.npy",), model_path=folder, device="cpu"))
+    assert [words for _, words in made.said] == list(said.values()) and made.lines().startswith("0.0-9.8 s: ")
+    assert made.motion.joints.shape == (1, 230, 22, 3)
+    np.save(tmp_path / "short.npy", walk(2))
+    with pytest.raises(ValueError, match=r"short\.npy|lasts"):
+        describer.caption(tmp_path / "short.npy", folder.as_posix())
+    with pytest.raises(ValueError, match="not on the list"):
+        describer.caption(tmp_path / "long.npy", "lamp")
+    describer.read_actor.close()
+    page = build(None, None, tmp_path, describer).get_config_file()["components"]
+    assert {"Caption", "What it shows"} <= {one["props"].get("label") for one in page}
+    assert readers_of(None, None, describer) == [describer.read_actor]
 
 
 def test_lamps_published_captioner_says_what_it_said(tmp_path, monkeypatch):

@@ -28,6 +28,7 @@ from protos.flags import WEIGHT, Bounded, decided
 from protos.reading import FileError
 from tests.shared import shared
 from tests.synthetic import POOL_STATISTICS, pool_motion, write_run
+from tests.tiny_pgr2m import tiny_base
 
 TEXTS = ["a person walks forward slowly", "someone raises the left hand", "a man kicks with his right leg twice"]
 SKELETON = load_skeleton("humanml")
@@ -277,6 +278,23 @@ def test_the_score_of_made_motion_is_that_of_what_a_model_sees_in_it(speaker, po
     same = captions.motion_bertscore(model, motions, ["a person walks", "a person raises the left hand"])
     other = captions.motion_bertscore(model, motions, ["a person raises the left hand", "a person walks"])
     assert same == pytest.approx(1, abs=1e-6) and (other < 0.9).all()
+
+
+def test_the_board_says_how_well_a_captioner_finds_prompts_in_motions(speaker, pool_dataset, tiny_evaluator, tmp_path):
+    from evaluations.board import main as board
+
+    model = tmp_path / "base"
+    save_pretrained(model, tiny_base())
+    flags = ["--dataset", str(pool_dataset), "--evaluator", str(tiny_evaluator), "--num_motions", "32", "--replications", "1",
+             "--probe_seeds", "0", "--device", "cpu", "--captioner", str(speaker), "--described_motions", "8"]  # fmt: skip
+    board(["--model_paths", str(model), *flags, "--output_dir", str(tmp_path / "board")])
+    table, facts = ((tmp_path / "board" / f"board.{kind}").read_text() for kind in ("md", "json"))
+    rows = json.loads(facts)["rows"]
+    assert "LaMP-BertScore ↑" in table and "what speaker sees in 8 motions" in table
+    assert len(json.loads(facts)["made_from"]["captioner"]) == 16
+    assert rows["real motion"]["lamp_bertscore"][0] > rows["base"]["lamp_bertscore"][0] > 0
+    with pytest.raises(SystemExit):
+        board(["--model_paths", *flags, "--reports", str(tmp_path)])
 
 
 def test_given_captions_are_judged_by_the_names_of_motions(pool_dataset, tmp_path):

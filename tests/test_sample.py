@@ -16,7 +16,8 @@ from data_loaders.motion_files import Results, read_results
 from protos.files import file_name, numbered_folder
 from sample import generation
 from sample import sample as command
-from sample.generation import PromptError, clean_prompt, frames_of, load, read_prompt_file, requests_for
+from sample.generation import STARTER, PromptError, clean_prompt, frames_of, load, requests_of, write_motions
+from sample.prompt_files import read_prompt_file, requests_for
 from tests.synthetic import walk
 from train.train_length_estimator import LengthEstimatorOptions
 from train.train_length_estimator import run as train_length_estimator
@@ -92,7 +93,7 @@ def test_files_for_other_programs_are_written_when_asked_for(run):
 
 def test_without_a_prompt_the_checkpoint_has_its_own(run):
     results = result_of(run(*FAST, "--num_repetitions", "1"))
-    own = [line.split("#")[0] for line in (generation.STARTER / "prompts.txt").read_text().splitlines()]
+    own = [line.split("#")[0] for line in (STARTER / "prompts.txt").read_text().splitlines()]
     assert results.texts == own
 
 
@@ -171,9 +172,9 @@ def test_a_model_without_texts_says_that_it_reads_none(starter, caplog):
     from model.lsremgm_config import LSReMGMConfig
 
     config = LSReMGMConfig(condition="none", latent_dim=16, ff_size=16, num_layers=1, num_heads=2, diffusion_steps=2)
-    assert generation.requests_for(LSReMGM(config), text_prompt="a person waves") and "this model reads no text" in caplog.text
+    assert requests_of(LSReMGM(config), "a person waves", 40) and "this model reads no text" in caplog.text
     caplog.clear()
-    generation.requests_for(starter, text_prompt="a person waves")
+    requests_of(starter, "a person waves", 40)
     assert "reads no text" not in caplog.text
 
 
@@ -333,7 +334,7 @@ def test_new_folders_count_up(tmp_path):
 
 def test_two_persons_are_written_as_one_is(tmp_path):
     pair = np.stack([walk(20), walk(20) + [1.0, 0.0, 0.0]]).astype(np.float32)
-    generation.write_motions(tmp_path, [Motion(pair, 20.0, captions=("two people walk",))], 1, video=True, gif=False, html=True)
+    write_motions(tmp_path, [Motion(pair, 20.0, captions=("two people walk",))], 1, video=True, gif=False, html=True)
     names = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     assert names == {"motions.npy", "motions.npz", "motions.txt", "motions_len.txt", "p1.npy", "p2.npy", "prompt00.html",
                      "prompt00.png", "prompt00_rep00.mp4", "joints/prompt00_rep00.npy"}  # fmt: skip

@@ -16,6 +16,7 @@ from model.registry import able
 from protos.reading import FileError
 from sample.generation import motions_for
 from tests.tiny_tokens import CONTINUOUS, saved, tiny_lamp, tiny_residual, tiny_tokenizer, tiny_transformer
+from train.checkpoints import complete, read_training_state
 from train.export import ExportOptions
 from train.export import run as export
 from train.train_lamp import LaMPOptions
@@ -148,7 +149,8 @@ def test_lamp_is_trained_and_finds_what_it_embeds(options, tmp_path):
     lamp = LaMPOptions(
         save_dir=str(tmp_path / "lamp"), dataset=options.dataset, tokenizer=options.tokenizer, text_tower="minilm", num_layers=1,
         memory_dim=8, query_ff_size=8, embedding=8, frozen_text=True, mask_motion=True, dropout=0.0, num_steps=2, batch_size=4,
-        warmup_steps=0, log_interval=1, save_interval=2, eval_interval=2, device="cpu",
+        warmup_steps=0, log_interval=1, save_interval=2, eval_interval=2, use_ema=True, schedule="constant",
+        device="cpu",
     )  # fmt: skip
     model = train_lamp(lamp).model
     rng = np.random.default_rng(0)
@@ -161,6 +163,14 @@ def test_lamp_is_trained_and_finds_what_it_embeds(options, tmp_path):
     assert model.features == CONTINUOUS and model.space().similarity == "cosine"
     with pytest.raises(ValueError, match="have more tokens than that"):
         train_lamp(replace(lamp, save_dir=str(tmp_path / "short"), num_queries=3))
+
+    # The language model that comes with the installation is in no file, and a run goes on exactly without it
+    state = read_training_state(complete(tmp_path / "lamp")[-1])
+    assert model.installed() and state["networks"].keys() == state["average"].keys()
+    assert state["networks"].keys() == model.networks.state_dict().keys() - model.installed()
+    on = train_lamp(replace(lamp, num_steps=3)).model.networks.state_dict()
+    whole = train_lamp(replace(lamp, num_steps=3, save_dir=str(tmp_path / "whole"))).model.networks.state_dict()
+    assert all(torch.equal(value, whole[name]) for name, value in on.items())
 
 
 def test_an_exported_model_samples_as_asked_and_names_its_data_as_others_know_them(tmp_path):

@@ -178,6 +178,18 @@ def load_weights(networks: nn.Module, weights: Any, origin: Path) -> None:
         raise FileError(f"{error}: give the options it was trained with, another --save_dir, or --overwrite") from None
 
 
+def stored_weights(model: Model) -> dict[str, torch.Tensor]:
+    """Those that a training state holds: all but those that come with the installation."""
+    installed = model.installed()
+    return {name: value for name, value in model.networks.state_dict().items() if name not in installed}
+
+
+def load_stored(model: Model, weights: Any, origin: Path) -> None:
+    """As `load_weights`, of a training state: weights that come with the installation may be absent, and stay as they are."""
+    own = model.networks.state_dict()
+    load_weights(model.networks, {name: own[name] for name in model.installed()} | as_state(weights, origin), origin)
+
+
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any], origin: Path) -> None:
     """`optimizer.load_state_dict`. ValueError where the state is of other weights, or none at all."""
     try:

@@ -185,9 +185,9 @@ class _Run:
                 self.average.networks.load_state_dict(self.networks.state_dict())
             return None
         state = checkpoints.read_training_state(folder)
-        checkpoints.load_weights(self.networks, state["networks"], folder)
+        checkpoints.load_stored(self.model, state["networks"], folder)
         if self.average is not None:
-            checkpoints.load_weights(self.average.networks, state["average"] or state["networks"], folder)
+            checkpoints.load_stored(self.average, state["average"] or state["networks"], folder)
         checkpoints.load_optimizer(self.optimizer, state["optimizer"], folder)
         for group in self.optimizer.param_groups:  # these may have been changed on purpose
             group.update(weight_decay=self.options.weight_decay, betas=(self.options.adam_beta1, self.options.adam_beta2))
@@ -333,8 +333,8 @@ class _Run:
         if self.main:
             state = {
                 "step": self.step, "best": self.best, "meter": self.meter.state(), "stamp": self.recipe.stamp,
-                "networks": self.networks.state_dict(), "optimizer": self.optimizer.state_dict(),
-                "average": self.average.networks.state_dict() if self.average is not None else None,
+                "networks": checkpoints.stored_weights(self.model), "optimizer": self.optimizer.state_dict(),
+                "average": None if self.average is None else checkpoints.stored_weights(self.average),
             }  # fmt: skip
             self.checkpoint = checkpoints.write_checkpoint(self.save_dir, self.step, self.judged, self.recipe.save, state)
             checkpoints.prune(self.save_dir, self.options.keep_last)

@@ -135,3 +135,31 @@ class DrawingOptions:
     """How often a short action on the spot is played several times in a row, for requests longer than recordings."""
     bucket: bool = True
     """With --mask_frames: batches of clips of similar length, which saves the time spent on padding."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverTokensOptions(DrawingOptions, GeneratorOptions):
+    """How captioned clips are drawn, and motions made and judged while training"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverPosesOptions(OverTokensOptions):
+    """Of transformers over pose codes"""
+
+    preset: Literal["published", "small"] = "published"
+    """Recipe that sets the defaults of the other flags."""
+    keywords_folder: str = ""
+    """Folder of NAME.npy with features of each motion's keywords, as CoMo and PGR2M publish them; without it their slots hold
+    what --keywords says."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerOptions(TrainOptions):
+    """Windows of motion"""
+
+    window_size: Annotated[int, Range(4, 100_000)] = 64
+    """Frames per training window, whole tokens; shorter clips are padded."""
+    balance: Annotated[float, Range(0, 10)] = 0.0
+    """How far contents are evened out: 0 draws clips as often as they occur, 1 every content equally often."""
+    feature_bias: Annotated[float, Range(0, 1000, above=True)] = 5.0
+    """What the std of root and contacts is divided by, twice as in published training; 1 leaves it as the data have it."""

@@ -1,7 +1,7 @@
 """What text to motion over tokens adds to the training loop: captioned motions, validation with fixed noise, videos, judge."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,57 +12,41 @@ from data_loaders.corpus import Batch, Corpus
 from data_loaders.keyword_files import KeywordFiles
 from data_loaders.known_datasets import published_limits
 from model.model import Model
-from model.pgr2m_transformer_config import ALTERNATIVES, PoseRefinerConfig, PoseTransformerConfig
-from model.pgr2m_transformers import KEYWORDS, PoseTextRefiner, PoseTextTransformer
-from model.token_transformer_config import ResidualConfig, TokenTransformerConfig
-from model.token_transformers import OverTokens, ResidualTokenTransformer, TokenTransformer
-from train.generator_recipe import Drawing, judging, some_of, validation, validation_data, write_samples
-from train.options import GeneratorOptions
+from model.pgr2m_transformer_config import ALTERNATIVES, OverPosesConfig
+from model.pgr2m_transformers import KEYWORDS
+from model.token_transformer_config import OverTokensConfig
+from model.token_transformers import OverTokens
+from model.vqvae import VQVAE
+from train.generator_recipe import judging, some_of, validation, validation_data, write_samples
+from train.options import OverTokensOptions
 from train.recipe import Recipe, kept_parts
-
-Config = TokenTransformerConfig | PoseTransformerConfig | PoseRefinerConfig
-KINDS: dict[type, type[OverTokens]] = {
-    TokenTransformerConfig: TokenTransformer, ResidualConfig: ResidualTokenTransformer,
-    PoseTransformerConfig: PoseTextTransformer, PoseRefinerConfig: PoseTextRefiner,
-}  # fmt: skip
-TOLD: dict[type[OverTokens], tuple[str, str]] = {  # what it is, and the command that trains it
-    TokenTransformer: ("masked transformer", "train.train_t2m_transformer"),
-    ResidualTokenTransformer: ("residual transformer", "train.train_t2m_transformer"),
-    PoseTextTransformer: ("base transformer over pose codes", "train.train_base_trans"),
-    PoseTextRefiner: ("refine transformer over pose codes", "train.train_refine_trans"),
-}
-NEED_RESIDUALS = {
-    ResidualConfig: "a residual transformer needs a tokenizer of several codebooks, this one has a single one: train one with "
-    "train.train_vq --preset momask",
-    PoseRefinerConfig: "a refine transformer needs a tokenizer with codebooks, this one has pose codes alone: train one with "
-    "train.train_pg_tokenizer",
-}
 
 
 def token_recipe(
-    corpus: Corpus, config: Config, training: GeneratorOptions, drawing: Drawing, parts: Mapping[str, Model],
-    prepare: Callable[[Batch], Batch] = lambda batch: batch,
+    corpus: Corpus, kind: type[OverTokens], config: OverTokensConfig, training: OverTokensOptions, parts: Mapping[str, Model],
+    command: str, prepare: Callable[[Batch], Batch] = lambda batch: batch,
 ) -> Recipe:  # fmt: skip
-    """How a transformer of the kind that its configuration says is trained on the tokens of its parts.
+    """How a transformer of a kind is trained on the tokens of its parts by a command.
 
     What these and the data decide is filled in here. prepare: what is done to a batch before its texts are read. ValueError or
     OSError, in a user's words, for what cannot be trained.
     """
-    kind, parts = KINDS[type(config)], kept_parts(parts, training)
-    sized = partial(for_parts, parts=parts, corpus=corpus)
-    model = kind(sized(config), None, parts)
-    tokenizer, reader = model.tokenizer, model.reader()
+    parts = kept_parts(parts, training)
+    tokenizer = tokenizer_of(parts)
+    config = config.fitted(tokenizer.config, corpus.features)
+    reader = kind(config, None, parts).reader()
     tokenizer.features.require(corpus.features, "the tokenizer", f"dataset {corpus.folder}")
-    data = captioned(corpus, "train", drawing.repeat)
-    config = replace(sized(config), text_encoder=getattr(reader, "name", config.text_encoder),
+    data = captioned(corpus, "train", training.repeat)
+    config = replace(config, text_encoder=getattr(reader, "name", config.text_encoder),
                      condition_dim=getattr(reader, "dim", 0) or parts["lamp"].config.latent_dim)  # fmt: skip
     encoders, prompts = {"text": reader}, list(training.sample_prompts) or some_of(data.texts)
     judge = judging(corpus, training.seed) if training.eval_during_training else None
     held_out = None
     if training.eval_interval:
         held_out = validation(validation_data(partial(captioned, corpus)), training, encoders, prepare=prepare)
-    batches = CaptionBatches(data, training.batch_size, training.seed, data.weights(drawing.balance) if drawing.balance else None,
-                             data.lengths if drawing.bucket and config.key_padding else None)  # fmt: skip
+    weights = data.weights(training.balance) if training.balance else None
+    lengths = data.lengths if training.bucket and config.key_padding else None
+    batches = CaptionBatches(data, training.batch_size, training.seed, weights, lengths)
 
     def fresh() -> OverTokens:
         return kind(config, tokenizer.statistics, parts, text_encoder=reader)
@@ -76,18 +60,13 @@ def token_recipe(
     def prepared(step: int, part: int, parts: int) -> Batch:
         return prepare(batches(step, part, parts))
 
-    return Recipe(fresh, prepared, evaluate if held_out else None, sample, corpus.stamp, card(config, corpus, kind), data.texts,
-                  prompts, encoders=encoders)  # fmt: skip
+    return Recipe(fresh, prepared, evaluate if held_out else None, sample, corpus.stamp, card(config, corpus, kind.what, command),
+                  data.texts, prompts, encoders=encoders)  # fmt: skip
 
 
-def for_parts(config: Config, parts: Mapping[str, Model], corpus: Corpus) -> Config:
-    """The configuration with what its parts decide."""
-    tokenizer = parts["base"].tokenizer if "base" in parts else parts.get("tokenizer") or parts["lamp"].tokenizer
-    codes, names = tokenizer.config, {field.name for field in fields(config)}
-    if type(config) in NEED_RESIDUALS and codes.num_quantizers < (2 if isinstance(config, ResidualConfig) else 1):
-        raise ValueError(NEED_RESIDUALS[type(config)])
-    own = {name: getattr(codes, name) for name in ("num_codes", "code_dim", "num_quantizers") if name in names}
-    return replace(config, **own, features=corpus.features)
+def tokenizer_of(parts: Mapping[str, Model]) -> VQVAE:
+    """The one among the models that a transformer stands on, or that one of these stands on."""
+    return parts["tokenizer"] if "tokenizer" in parts else next(iter(parts.values())).tokenizer
 
 
 def captioned(corpus: Corpus, split: str, repeat: float = 0.0) -> TextMotionDataset:
@@ -96,7 +75,7 @@ def captioned(corpus: Corpus, split: str, repeat: float = 0.0) -> TextMotionData
     return TextMotionDataset(corpus, split, min_frames=limits and limits[0], repeat=repeat)
 
 
-def with_keywords(folder: str, config: PoseTransformerConfig | PoseRefinerConfig) -> Callable[[Batch], Batch]:
+def with_keywords(folder: str, config: OverPosesConfig) -> Callable[[Batch], Batch]:
     """What adds features of keywords from files of a folder to a batch whose motions all have some; '' for none."""
     if not folder:
         return lambda batch: batch
@@ -109,9 +88,8 @@ def with_keywords(folder: str, config: PoseTransformerConfig | PoseRefinerConfig
     return prepare
 
 
-def card(config: Config, corpus: Corpus, kind: type[OverTokens]) -> str:
+def card(config: OverTokensConfig, corpus: Corpus, what: str, command: str) -> str:
     """README.md of a checkpoint folder: what it is, what it was trained on, how to use it."""
-    what, command = TOLD[kind]
     return f"""# Text to motion over tokens: {what}
 
 Trained by `python -m {command}` on `{config.dataset}` ({corpus.skeleton.name} skeleton, {corpus.fps:g} fps),

@@ -3,12 +3,12 @@ what they leave; without codebooks as in CoMo (`--preset como`).
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 from model.pgr2m_config import ALIASES, IGNORED, PRESETS, PGTokenizerConfig
-from protos.flags import Range, configured, with_defaults
+from protos.flags import configured, with_defaults
 from protos.options import command, run_command
-from train.options import TrainOptions
+from train.options import TokenizerOptions
 
 if TYPE_CHECKING:
     from train.loop import TrainResult
@@ -19,37 +19,25 @@ if TYPE_CHECKING:
     num_steps=300_000, batch_size=256, lr=1e-4, adam_beta2=0.99, warmup_steps=1000, schedule="steps", milestones=(200_000,),
     gamma=0.05, use_ema=False, save_interval=5000, eval_interval=5000, log_interval=200,
 )  # fmt: skip
-class PGTokenizerOptions(PGTokenizerConfig, TrainOptions):
+class PGTokenizerOptions(PGTokenizerConfig, TokenizerOptions):
     """Data and course of the training"""
 
     preset: Literal["published", "como", "small"] = "published"
     """Recipe that sets the defaults of the other flags."""
     dataset: str
     """Dataset folder made by data_loaders.prepare, or a known name."""
-    window_size: Annotated[int, Range(4, 100_000)] = 64
-    """Frames per training window, whole tokens; shorter clips are padded."""
-    balance: Annotated[float, Range(0, 10)] = 0.0
-    """How far contents are evened out: 0 draws clips as often as they occur, 1 every content equally often."""
-    feature_bias: Annotated[float, Range(0, 1000, above=True)] = 5.0
-    """What the std of root and contacts is divided by, twice as in published training; 1 leaves it as the data have it."""
-
-    def __post_init__(self) -> None:
-        TrainOptions.__post_init__(self)
-        PGTokenizerConfig.__post_init__(self)
-        if self.window_size % self.downsampling:
-            raise ValueError(f"--window_size {self.window_size}: expected a multiple of {self.downsampling}, the frames of a "
-                             "token")  # fmt: skip
 
 
 def run(options: PGTokenizerOptions) -> "TrainResult":
     """Trains as the options say. ValueError or OSError, in a user's words, for what cannot be trained."""
     from data_loaders.corpus import Corpus
+    from model.pgr2m import PGTokenizer
     from train.loop import train
     from train.vqvae_recipe import vqvae_recipe
 
     corpus = Corpus.open(options.dataset)
     config = configured(PGTokenizerConfig, options, features=corpus.features)
-    return train(vqvae_recipe(corpus, config, options, options.window_size, options.balance, options.feature_bias), options)
+    return train(vqvae_recipe(corpus, PGTokenizer, config, options, "train.train_pg_tokenizer"), options)
 
 
 main = command(PGTokenizerOptions, run, __doc__, ALIASES, PRESETS, IGNORED)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from model.token_transformer_config import PRESETS, ResidualConfig, TokenTransformerConfig
 from protos.flags import Range, configured, with_defaults
 from protos.options import command, run_command
-from train.options import DrawingOptions, GeneratorOptions
+from train.options import OverTokensOptions
 
 if TYPE_CHECKING:
     from train.loop import TrainResult
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     num_steps=300_000, batch_size=64, lr=2e-4, weight_decay=1e-5, adam_beta2=0.99, warmup_steps=2000, schedule="steps",
     milestones=(50_000,), use_ema=False, save_interval=10_000, eval_interval=5000, balance=0.0, repeat=0.0,
 )  # fmt: skip
-class T2MTransformerOptions(TokenTransformerConfig, DrawingOptions, GeneratorOptions):
+class T2MTransformerOptions(TokenTransformerConfig, OverTokensOptions):
     """What is trained, and on what."""
 
     preset: Literal["momask", "lamp", "small"] = "momask"
@@ -40,8 +40,7 @@ class T2MTransformerOptions(TokenTransformerConfig, DrawingOptions, GeneratorOpt
     """Strength of classifier-free guidance (default: 4; with --base 5)."""
 
     def __post_init__(self) -> None:
-        GeneratorOptions.__post_init__(self)
-        TokenTransformerConfig.__post_init__(self)
+        super().__post_init__()
         given = [name for name in ("tokenizer", "lamp", "base") if getattr(self, name)]
         if not given or ("base" in given and len(given) > 1):
             raise ValueError("give a --tokenizer, or --lamp, which has one, or the --base that a residual transformer adds to")
@@ -51,18 +50,18 @@ def run(options: T2MTransformerOptions) -> "TrainResult":
     """Trains as the options say. ValueError or OSError, in a user's words, for what cannot be trained."""
     from data_loaders.corpus import Corpus
     from model.checkpoints import load_part
-    from train.generator_recipe import Drawing
+    from model.token_transformers import ResidualTokenTransformer, TokenTransformer
     from train.loop import train
     from train.token_recipe import token_recipe
 
     corpus = Corpus.open(options.dataset_folder or options.dataset)
     systems = {"tokenizer": "vqvae", "lamp": "lamp", "base": "t2m_transformer"}
     parts = {name: load_part(getattr(options, name), name, system) for name, system in systems.items() if getattr(options, name)}
-    kind = ResidualConfig if options.base else TokenTransformerConfig
-    own: dict[str, Any] = {name: getattr(kind, name) for name in ("cond_mask_prob", "guidance_scale")
+    kind, of = (ResidualTokenTransformer, ResidualConfig) if options.base else (TokenTransformer, TokenTransformerConfig)
+    own: dict[str, Any] = {name: getattr(of, name) for name in ("cond_mask_prob", "guidance_scale")
                            if getattr(options, name) is None}  # fmt: skip
-    drawing = Drawing(options.balance, options.repeat, options.bucket)
-    return train(token_recipe(corpus, configured(kind, options, **own), options, drawing, parts), options)
+    config = configured(of, options, **own)
+    return train(token_recipe(corpus, kind, config, options, parts, "train.train_t2m_transformer"), options)
 
 
 main = command(T2MTransformerOptions, run, __doc__, {"dataset_name": "dataset", "vq_name": "tokenizer"}, PRESETS)

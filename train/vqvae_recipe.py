@@ -9,38 +9,33 @@ from data_loaders.batches import WindowBatches
 from data_loaders.corpus import Batch, Corpus
 from data_loaders.feature_statistics import with_feature_bias
 from data_loaders.features import Statistics
-from model.pgr2m import NUM_GROUPS, PGTokenizer
-from model.pgr2m_config import PGTokenizerConfig
 from model.quantizers import perplexity
 from model.vqvae import VQVAE
-from model.vqvae_config import TokenizerConfig, VQVAEConfig
+from model.vqvae_config import TokenizerConfig
 from model.vqvae_network import whole_tokens
-from train.options import TrainOptions
+from train.options import TokenizerOptions
 from train.recipe import Recipe, kept_statistics
 
 VALIDATION_BATCHES = 4
-KINDS: dict[type, type[VQVAE]] = {VQVAEConfig: VQVAE, PGTokenizerConfig: PGTokenizer}
-COMMANDS = {VQVAE: "train.train_vq", PGTokenizer: "train.train_pg_tokenizer"}
 
 
 def vqvae_recipe(
-    corpus: Corpus, config: TokenizerConfig, training: TrainOptions, window: int, balance: float, feature_bias: float
+    corpus: Corpus, kind: type[VQVAE], config: TokenizerConfig, training: TokenizerOptions, command: str
 ) -> Recipe:
-    """How a tokenizer of the kind that its configuration says is trained on windows of `window` frames, rare contents lifted by
-    `balance`.
-
-    feature_bias: what the std of root and contacts is divided by, twice, so that they count for less.
-    """
-    statistics = kept_statistics(biased(corpus.statistics, feature_bias), training)
+    """How a tokenizer of a kind is trained on windows of motion by a command. ValueError for windows of broken tokens."""
+    if training.window_size % config.downsampling:
+        raise ValueError(f"--window_size {training.window_size}: expected a multiple of {config.downsampling}, the frames of a "
+                         f"token with --num_levels {config.num_levels}")  # fmt: skip
+    statistics = kept_statistics(biased(corpus.statistics, training.feature_bias), training)
     batches, held_out = (
-        WindowBatches(corpus, split, window, training.batch_size, training.seed, balance) for split in ("train", "val")
+        WindowBatches(corpus, split, training.window_size, training.batch_size, training.seed, training.balance)
+        for split in ("train", "val")
     )
 
     def evaluate(model: VQVAE, step: int) -> dict[str, float]:
         return mean_of([reconstruction_error(model, held_out(number, 0, 1)) for number in range(VALIDATION_BATCHES)])
 
-    kind = KINDS[type(config)]
-    return Recipe(lambda: kind(config, statistics), batches, evaluate, stamp=corpus.stamp, card=card(kind, config, corpus))
+    return Recipe(lambda: kind(config, statistics), batches, evaluate, stamp=corpus.stamp, card=card(config, corpus, command))
 
 
 def biased(statistics: Statistics, bias: float) -> Statistics:
@@ -53,14 +48,13 @@ def biased(statistics: Statistics, bias: float) -> Statistics:
 @torch.no_grad()
 def reconstruction_error(model: VQVAE, batch: Batch) -> dict[str, float]:
     """The loss of a batch told by its codes, without that of codebooks; MPJPE in mm, the pelvis of each frame laid on the true
-    one, of pose codes alone too where there are such; codes in use.
+    one, of coarser codes alone too where there are such; codes in use.
     """
     x, keep = whole_tokens(*model.masked(batch), model.config.downsampling)
     ids = model.ids_of(x, keep)
     made, mpjpe = told(model, ids, x, keep)
     figures = {"loss": float(sum(model.reconstruction_terms(made, x, keep).values())), "mpjpe_mm": mpjpe}
-    if isinstance(model, PGTokenizer):
-        figures["pose_codes_mpjpe_mm"] = told(model, ids[..., :NUM_GROUPS], x, keep)[1]
+    figures |= {f"{name}_mpjpe_mm": told(model, part, x, keep)[1] for name, part in model.coarser(ids).items()}
     books = ids[..., ids.shape[-1] - model.config.num_quantizers :]  # (B, N, Q)
     if model.config.num_quantizers:
         real = books[keep[:, :: model.config.downsampling]]
@@ -81,13 +75,12 @@ def mean_of(figures: list[dict[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([each[name] for each in figures])) for name in figures[0]}
 
 
-def card(kind: type[VQVAE], config: TokenizerConfig, corpus: Corpus) -> str:
+def card(config: TokenizerConfig, corpus: Corpus, command: str) -> str:
     """README.md of a checkpoint folder: what it is, what it was trained on, how to use it."""
-    poses = f"{NUM_GROUPS} pose codes and " if kind is PGTokenizer else ""
     return f"""# Motion tokenizer
 
-{poses}{config.num_quantizers} x {config.num_codes} codes, a token for {config.downsampling} frames. Trained by
-`python -m {COMMANDS[kind]}` on `{config.dataset}` ({corpus.skeleton.name} skeleton, {corpus.fps:g} fps). The terms of that
+{config.in_words}, a token for {config.downsampling} frames. Trained by
+`python -m {command}` on `{config.dataset}` ({corpus.skeleton.name} skeleton, {corpus.fps:g} fps). The terms of that
 dataset's licence hold for these weights.
 
 What motion loses by it:

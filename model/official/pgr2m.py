@@ -20,10 +20,11 @@ from model.official.weights import first_match, load_renamed
 from model.pgr2m import PGTokenizer
 from model.pgr2m_config import PGTokenizerConfig
 from model.pgr2m_networks import MOST_TOKENS, PoseRefiner, PoseTransformer
-from model.pgr2m_transformer_config import KEYWORD_SLOTS, PoseNetwork, PoseRefinerConfig, PoseTransformerConfig
+from model.pgr2m_transformer_config import KEYWORD_SLOTS, PoseRefinerConfig, PoseTransformerConfig
 from model.pgr2m_transformers import PoseTextRefiner, PoseTextTransformer
 from model.registry import MOST_SETTINGS, token_file
 from model.text_encoders import TextEncoder
+from model.token_transformer_config import TransformerSizes
 from protos.reading import FileError, read_json
 
 # Our name of a part of a codebook -> the published one
@@ -207,7 +208,7 @@ def sizes_of(state: dict[str, Tensor], kind: str, file: Path) -> dict[str, Any]:
         raise FileError(f"{file}: incomplete, or of another model ({error})") from None
     layers = {name.rpartition(".ln1.")[0] for name in state if name.endswith(".ln1.weight")}
     return {"latent_dim": latent_dim, "condition_dim": condition_dim, "ff_size": ff_size, "num_layers": len(layers),
-            "num_heads": HEADS[kind], "text_encoder": "clip-b32", **settings_beside(file, PoseNetwork)}  # fmt: skip
+            "num_heads": HEADS[kind], "text_encoder": "clip-b32", **settings_beside(file, TransformerSizes)}  # fmt: skip
 
 
 def read_kind(path: Path, kind: str) -> tuple[dict[str, Tensor], Path]:
