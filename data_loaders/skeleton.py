@@ -42,6 +42,8 @@ class Skeleton:
     t_pose: tuple[tuple[float, float, float], ...] | None = None  # direction of each bone, facing +Z with the arms out; else raw
     hinges: dict[str, tuple[float, float, float]] = field(default_factory=dict)  # in T-pose, what knees and elbows bend about
     mixamo_names: tuple[str, ...] | None = None  # of the joints, in files for other programs; None: joint_names
+    unity_names: tuple[str, ...] | None = None
+    unreal_names: tuple[str, ...] | None = None
     source: str = ""
 
     def __hash__(self) -> int:  # quick: skeletons key the caches of their tensors; equality still compares everything
@@ -116,7 +118,7 @@ def load_skeleton(name_or_path: str | Path) -> Skeleton:
 
 def _check(skeleton: Skeleton, path: Path) -> None:
     count = skeleton.num_joints
-    for name in ("joint_names", "raw_offsets", "bone_lengths", "t_pose", "mixamo_names"):
+    for name in ("joint_names", "raw_offsets", "bone_lengths", "t_pose", "mixamo_names", "unity_names", "unreal_names"):
         value = getattr(skeleton, name)
         if value is not None and len(value) != count:
             raise FileError(f"{path}: {name} has {len(value)} entries, parents has {count}")

@@ -137,6 +137,16 @@ def _aimed(
     return axes @ np.stack([along, across, np.cross(along, across)])
 
 
+def quaternions(turns: np.ndarray) -> np.ndarray:
+    """Quaternions (T, J, 4), x y z w, of turns (T, J, 3, 3), of whose two signs each frame has the one nearer to the frame before."""
+    from scipy.spatial.transform import Rotation
+
+    found = Rotation.from_matrix(turns.reshape(-1, 3, 3)).as_quat(canonical=True).reshape(*turns.shape[:2], 4)
+    flips = np.where((found[1:] * found[:-1]).sum(-1) < 0, -1.0, 1.0)
+    found[1:] *= np.cumprod(flips, axis=0)[..., None]
+    return found
+
+
 def euler_angles(turns: np.ndarray, order: str) -> np.ndarray:
     """Degrees (T, J, 3) in the order of the name of turns (T, J, 3, 3): "ZXY" are Rz Rx Ry, as BVH reads channels Z, X, Y."""
     i, j, k = ("XYZ".index(axis) for axis in order)

@@ -1,0 +1,50 @@
+"""A body of octahedra, one for each bone: what a scene shows of a skeleton that no skinned body fits."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+WIDTH = 0.12  # of an octahedron, over its length
+WIDEST = 0.05  # metres
+END = 0.4  # length beyond a joint without children, over that of the bone before it
+FACES = np.array([(0, 1, 2), (0, 2, 3), (0, 3, 4), (0, 4, 1), (5, 2, 1), (5, 3, 2), (5, 4, 3), (5, 1, 4)])
+
+
+@dataclass(frozen=True)
+class Skin:
+    """A body in T-pose, facing +Z, in metres: vertices (V, 3), faces (F, 3), and of each vertex the joints (V, 4) that carry it and
+    their shares (V, 4), which sum to 1; joints (J, 3) of that pose and their parents."""
+
+    vertices: np.ndarray
+    faces: np.ndarray
+    joint_indices: np.ndarray
+    joint_weights: np.ndarray
+    joints: np.ndarray
+    parents: tuple[int, ...]
+
+
+def octahedra(joints: np.ndarray, parents: Sequence[int]) -> Skin:
+    """Octahedra along the bones between joints (J, 3), and beyond those without children; each moves with the joint it begins at."""
+    bones = [(parent, joints[parent], joints[joint]) for joint, parent in enumerate(parents) if parent >= 0]
+    ends = [joint for joint in range(len(parents)) if joint not in parents and parents[joint] >= 0]
+    bones += [(joint, joints[joint], joints[joint] + END * (joints[joint] - joints[parents[joint]])) for joint in ends]
+    vertices = np.concatenate([_octahedron(start, end) for _, start, end in bones])
+    faces = np.concatenate([FACES + 6 * i for i in range(len(bones))])
+    indices = np.zeros((len(vertices), 4), int)
+    indices[:, 0] = np.repeat([joint for joint, *_ in bones], 6)
+    weights = np.zeros((len(vertices), 4))
+    weights[:, 0] = 1.0
+    return Skin(vertices, faces, indices, weights, joints, tuple(parents))
+
+
+def _octahedron(start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """Its corners (6, 3): start, four around, end."""
+    along = end - start
+    length = float(np.linalg.norm(along))
+    direction = along / length if length > 1e-6 else np.array([0.0, 1.0, 0.0])
+    across = np.cross(direction, np.eye(3)[np.abs(direction).argmin()])
+    across /= np.linalg.norm(across)
+    other, wide = np.cross(direction, across), min(WIDTH * length, WIDEST)
+    waist = start + 0.25 * along
+    return np.stack([start, *(waist + wide * side for side in (across, other, -across, -other)), end])
