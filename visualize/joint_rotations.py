@@ -38,6 +38,14 @@ class TurnedSkeleton:
         return np.concatenate([self.turns[:, :1], below], axis=1)
 
     @property
+    def rest(self) -> np.ndarray:
+        """Joints (J, 3) in T-pose, the root at 0."""
+        joints = np.zeros_like(self.offsets)
+        for joint, parent in enumerate(self.skeleton.parents[1:], start=1):
+            joints[joint] = joints[parent] + self.offsets[joint]
+        return joints
+
+    @property
     def joints(self) -> np.ndarray:
         """Joints (T, J, 3) in metres: forward kinematics."""
         joints = np.empty((*self.turns.shape[:2], 3))
