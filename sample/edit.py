@@ -165,9 +165,10 @@ def write_before_after(folder: Path, before: "Motion", made: "list[Motion]", set
     motions = [before, *made]
     labels = ["before", *(["after"] if len(made) == 1 else [f"after, rep{k:02d}" for k in range(len(made))])]
     write_joints(folder / "joints" / "before.npy", before)
-    if settings.video:
+    wanted = settings.wanted()
+    if "mp4" in wanted:
         write_video(folder / f"{BEFORE_AFTER}.mp4", motions, labels=labels)
-    if settings.html:
+    if "html" in wanted:
         write_viewer(folder / f"{BEFORE_AFTER}.html", motions, labels=labels)
 
 

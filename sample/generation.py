@@ -17,7 +17,7 @@ from protos.files import file_name, numbered_folder, shown
 from protos.flags import BATCH_SIZE, GUIDANCE, SAMPLING_STEPS, SEED, SHARE, Range
 from protos.randomness import derive_seed
 from protos.reading import FileError, read_lines
-from sample.exports import ExportSettings, require_writable, write_exports
+from sample.exports import ExportSettings, require_writable, write_each
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -86,12 +86,6 @@ class RunSettings(ExportSettings):
     """auto, cpu, cuda, cuda:1 or 1."""
     output_dir: Path | None = None
     """Folder for the files (default: outputs/<checkpoint>_<prompt>_seed<seed>); an existing one is kept, `_2` is added."""
-    video: bool = True
-    """Write mp4 videos and a PNG strip (--no_video: motions only)."""
-    gif: bool = False
-    """Also write an animated GIF per motion."""
-    html: bool = False
-    """Also write a page per prompt that plays its motions in 3D in any browser, without a network."""
 
 
 def load(model_path: Path | str = STARTER, device: str = "auto") -> Generates:
@@ -387,37 +381,32 @@ def row_names(count: int, num_samples: int) -> list[str]:
 
 
 def write_motions(
-    folder: Path, motions: "Sequence[Motion]", num_samples: int, video: bool, gif: bool, html: bool, reaction: bool = False
+    folder: Path, motions: "Sequence[Motion]", num_samples: int, settings: ExportSettings, reaction: bool = False
 ) -> None:
     """Everything a sampling run leaves behind: its results, and each motion as joints/prompt##_rep##.npy.
 
-    `motions` in the order of the rows. video: prompt##_rep##.mp4, prompt##.mp4 with the repetitions side by side, prompt##.png
-    as a strip; gif: prompt##_rep##.gif beside them; html: prompt##.html, a page to turn and to step through. reaction: whether
-    the second of two people answers the first.
+    `motions` in the order of the rows. As the settings want them: prompt##_rep##.FORMAT, prompt##.mp4 with the repetitions side
+    by side, prompt##.png as a strip, prompt##.html, a page to turn and to step through. reaction: whether the second of two
+    people answers the first.
     """
-    from tqdm import tqdm
-
     from data_loaders.motion_files import write_joints, write_results
-    from visualize.video import write_gif, write_strip, write_video
+    from visualize.video import write_strip, write_video
     from visualize.web_viewer import write_viewer
+    from visualize.writing import ready
 
     write_results(folder, motions, num_samples, reaction)
     names = row_names(len(motions), num_samples)
     for name, motion in zip(names, motions, strict=True):
         write_joints(folder / "joints" / f"{name}.npy", motion)
-    if video:
-        bar = tqdm(motions, desc="videos", unit="video", disable=None if len(motions) > 4 else True)
-        for name, motion in zip(names, bar):
-            write_video(folder / f"{name}.mp4", [motion])
-            if gif:
-                write_gif(folder / f"{name}.gif", [motion])
+    shown, wanted = [ready(motion, settings) for motion in motions], settings.wanted()
+    write_each(folder, names, shown, settings)
     for sample in range(num_samples):
-        path, row = folder / f"prompt{sample:02d}", motions[sample::num_samples]
-        if video:
-            if len(row) > 1:
-                write_video(path.with_suffix(".mp4"), row)
+        path, row = folder / f"prompt{sample:02d}", shown[sample::num_samples]
+        if "mp4" in wanted and len(row) > 1:
+            write_video(path.with_suffix(".mp4"), row)
+        if "png" in wanted:
             write_strip(path.with_suffix(".png"), row[0])
-        if html:
+        if "html" in wanted:
             labels = [f"rep{repetition:02d}" for repetition in range(len(row))] if len(row) > 1 else None
             write_viewer(path.with_suffix(".html"), row, labels=labels)
 
@@ -436,9 +425,7 @@ def write_made(
     """Writes the motions of a skeleton that `make` makes of the requests, with seeds and repetitions as the settings say, into a
     folder named after the checkpoint and after `what` is made. A run that fails leaves no folder. reaction: as `write_motions`
     takes it."""
-    exporting = settings.bvh or settings.foot_lock or settings.solver != "own"
-    if exporting:
-        require_writable(settings, skeleton)
+    require_writable(settings, skeleton)
     name = file_name(checkpoint.name if checkpoint.is_dir() else checkpoint.parent.name)
     folder = numbered_folder(settings.output_dir or Path("outputs") / f"{name}_{file_name(what)}_seed{settings.seed}")
     rows = [replace(request, seed=derive_seed(settings.seed, "sample", sample, repetition))
@@ -450,8 +437,6 @@ def write_made(
         if isinstance(error, NotFiniteError):
             raise NotFiniteError(f"{checkpoint}: {error}") from None
         raise
-    write_motions(folder, motions, len(requests), settings.video, settings.gif, settings.html, reaction)
-    if exporting:
-        write_exports(folder, row_names(len(motions), len(requests)), motions, settings, settings.video)
+    write_motions(folder, motions, len(requests), settings, reaction)
     log.info("%d motions in %s", len(motions), folder)
     return folder

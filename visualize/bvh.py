@@ -1,8 +1,8 @@
 """Motions as BVH files for Blender, Maya, Unity, MotionBuilder, Mixamo's characters: a file for each person.
 
 Centimetres, +Y up, in T-pose facing +Z at rest, channels Zrotation Xrotation Yrotation (R = Rz Rx Ry), names as Mixamo has them,
-or others. The root's OFFSET is 0, so that programs agree which read its positions in place of it and which add them to it; people of one
-motion stay where they are in its world. The published way is `published_bvh.py`.
+or others. The root's OFFSET is 0, so that programs agree which read its positions in place of it and which add them to it; people
+of one motion stay where they are in its world. The published way is `published_bvh.py`.
 """
 
 from pathlib import Path
@@ -23,7 +23,9 @@ CENTIMETRES = 100.0  # in a metre
 END = 0.4  # length of an End Site (fingers, toes, top of the head) over that of the bone before it
 
 
-def write_bvh(path: Path, motion: Motion, solver: Solver = "own", naming: Naming = "mixamo", root_bone: bool = False) -> list[Path]:
+def write_bvh(
+    path: Path, motion: Motion, solver: Solver = "own", naming: Naming = "mixamo", root_bone: bool = False
+) -> list[Path]:
     """Writes a motion, each file whole or not at all, and returns the files: `path`, of several persons NAME_p1.bvh, NAME_p2.bvh.
 
     root_bone: as in `rig_of`. FileError where the published solver is asked for another skeleton than its own.

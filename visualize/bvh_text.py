@@ -42,7 +42,8 @@ def bvh_text(skeleton: BvhSkeleton, places: np.ndarray, angles: np.ndarray, fps:
 def _joint_lines(skeleton: BvhSkeleton, joint: int, depth: int) -> list[str]:
     pad, children = "\t" * depth, skeleton.children(joint)
     kind = "JOINT" if depth else "ROOT"
-    channels = ([f"{axis}position" for axis in "XYZ"] if joint < skeleton.placed else []) + [f"{axis}rotation" for axis in skeleton.order]
+    placed = "XYZ" if joint < skeleton.placed else ""
+    channels = [f"{axis}position" for axis in placed] + [f"{axis}rotation" for axis in skeleton.order]
     below = [line for child in children for line in _joint_lines(skeleton, child, depth + 1)]
     if not children:
         below = [f"{pad}\tEnd Site", f"{pad}\t{{", f"{pad}\t\t{_offset(skeleton.ends[joint])}", f"{pad}\t}}"]

@@ -1,13 +1,13 @@
 """Motions as GLB, the binary file of glTF 2.0: for each person a skinned body in T-pose, and one animation that moves them all.
 
-Metres, +Y up, facing +Z at rest; bones are nodes that at rest are turned as the world is, with the names of a rig. Everybody has a
-node above the bones, `person1`, `person2`, and stands where the motion has them. Khronos Group, glTF 2.0 specification.
+Metres, +Y up, facing +Z at rest; bones are nodes that at rest are turned as the world is, with the names of a rig. Everybody has
+a node above the bones, `person1`, `person2`, and stands where the motion has them. Khronos Group, glTF 2.0 specification.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -15,13 +15,11 @@ from data_loaders.corpus import Motion
 from data_loaders.skeleton import load_skeleton
 from protos.files import write_atomically
 from visualize.body import PERSON_COLOURS
-from visualize.bone_mesh import Skin, octahedra
 from visualize.formats import Naming
 from visualize.joint_rotations import quaternions
+from visualize.rig_body import body_over
 from visualize.rigs import ROOT_NAMES, Rig, bone_names, rig_of
-
-if TYPE_CHECKING:
-    import pygltflib
+from visualize.skinned_body import Skin
 
 UNSIGNED_BYTE, UNSIGNED_SHORT, UNSIGNED_INT, FLOAT = 5121, 5123, 5125, 5126  # glTF's numbers of component types
 COMPONENTS = {np.dtype(np.uint8): UNSIGNED_BYTE, np.dtype(np.uint16): UNSIGNED_SHORT, np.dtype(np.uint32): UNSIGNED_INT,
@@ -45,7 +43,7 @@ def glb_of(motion: Motion, naming: Naming = "mixamo", root_bone: bool = False) -
     for person, joints in enumerate(motion.joints):
         rig = rig_of(joints, skeleton, names, root)
         bones = scene.add_bones(rig, f"person{person + 1}")
-        skin = octahedra(rig.rest[rig.first :], skeleton.parents)
+        skin = body_over(rig, skeleton)
         scene.add_body(rig, bones, skin, f"body{person + 1}", PERSON_COLOURS[person % len(PERSON_COLOURS)][0])
     return scene.content()
 
@@ -66,8 +64,8 @@ class Scene:
         self.times = self.numbers((np.arange(frames) / fps).astype(np.float32), bounds=True)
 
     def numbers(self, array: np.ndarray, target: int | None = None, bounds: bool = False) -> int:
-        """The accessor of an array (N, ...) of the shapes and types that glTF knows. target: what of a mesh it is; bounds: whether
-        its least and largest values are told."""
+        """The accessor of an array (N, ...) of the shapes and types that glTF knows. target: what of a mesh it is; bounds:
+        whether its least and largest values are told."""
         library, document = self.library, self.document
         self.buffer += bytes(-len(self.buffer) % 4)
         view = library.BufferView(buffer=0, byteOffset=len(self.buffer), byteLength=array.nbytes, target=target)
@@ -115,10 +113,11 @@ class Scene:
         faces = skin.faces.reshape(-1).astype(np.uint16 if len(skin.vertices) < 65_535 else np.uint32)
         attributes = library.Attributes(
             POSITION=self.numbers(skin.vertices.astype(np.float32), ARRAY_BUFFER, bounds=True),
-            NORMAL=self.numbers(vertex_normals(skin.vertices, skin.faces).astype(np.float32), ARRAY_BUFFER),
+            NORMAL=self.numbers(skin.normals.astype(np.float32), ARRAY_BUFFER),
             JOINTS_0=self.numbers(indices, ARRAY_BUFFER), WEIGHTS_0=self.numbers(weights, ARRAY_BUFFER),
         )  # fmt: skip
-        surface = library.PbrMetallicRoughness(baseColorFactor=[*map(float, colour), 1.0], metallicFactor=0.0, roughnessFactor=0.8)
+        paint = [*map(float, colour), 1.0]
+        surface = library.PbrMetallicRoughness(baseColorFactor=paint, metallicFactor=0.0, roughnessFactor=0.8)
         document.materials.append(library.Material(name=name, pbrMetallicRoughness=surface))
         primitive = library.Primitive(attributes=attributes, material=len(document.materials) - 1,
                                       indices=self.numbers(faces, ELEMENT_ARRAY_BUFFER))  # fmt: skip
@@ -135,14 +134,3 @@ class Scene:
         self.document.buffers = [self.library.Buffer(byteLength=len(self.buffer))]
         self.document.set_binary_blob(bytes(self.buffer))
         return b"".join(self.document.save_to_bytes())
-
-
-def vertex_normals(vertices: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """Unit normals (V, 3) of vertices (V, 3): the mean of the faces (F, 3) about each, larger ones counting more."""
-    corners = vertices[faces]  # (F, 3, 3)
-    across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    normals = np.zeros_like(vertices, np.float64)
-    for corner in range(3):
-        np.add.at(normals, faces[:, corner], across)
-    length = np.linalg.norm(normals, axis=-1, keepdims=True)
-    return np.where(length > 1e-12, normals / np.maximum(length, 1e-12), [0.0, 1.0, 0.0])

@@ -146,7 +146,7 @@ def _aimed(
 
 
 def quaternions(turns: np.ndarray) -> np.ndarray:
-    """Quaternions (T, J, 4), x y z w, of turns (T, J, 3, 3), of whose two signs each frame has the one nearer to the frame before."""
+    """Quaternions (T, J, 4), x y z w, of turns (T, J, 3, 3); of two signs each frame has the one nearer to the frame before."""
     from scipy.spatial.transform import Rotation
 
     found = Rotation.from_matrix(turns.reshape(-1, 3, 3)).as_quat(canonical=True).reshape(*turns.shape[:2], 4)

@@ -1,7 +1,6 @@
 """A person's motion as bones that other programs know: their names, a T-pose at rest, how they turn. What BVH, GLB, VRMA, USD and
 FBX are written from."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +9,7 @@ from data_loaders.skeleton import Skeleton
 from visualize.body import facing
 from visualize.formats import Naming
 from visualize.joint_rotations import solve_turns
+from visualize.skinned_body import SOLE
 
 MIXAMO_PREFIX = "mixamorig:"  # in scenes; files of one skeleton do without
 ROOT_NAMES = {"smpl": "root", "mixamo": "Root", "unity": "Root", "unreal": "root"}
@@ -18,7 +18,7 @@ ON_THE_FLOOR = np.array([1.0, 0.0, 1.0])
 
 @dataclass(frozen=True)
 class Rig:
-    """Bones of one person in metres, Y up. At rest all are turned as the world is and stand in T-pose, facing +Z, the lowest on
+    """Bones of one person in metres, Y up. At rest all are turned as the world is and stand in T-pose, facing +Z, their soles on
     the floor.
 
     names (B,), parents (B,): -1 for the topmost; offsets (B, 3): from the parent at rest; places (T, B, 3): from the parent in
@@ -37,15 +37,10 @@ class Rig:
     @property
     def rest(self) -> np.ndarray:
         """Where the bones begin at rest (B, 3)."""
-        return summed(self.offsets, self.parents)
-
-
-def summed(offsets: np.ndarray, parents: Sequence[int]) -> np.ndarray:
-    """Places (B, 3) of bones that lie at offsets (B, 3) from their parents, none of them turned."""
-    places = np.array(offsets, np.float64)
-    for bone, parent in enumerate(parents):
-        places[bone] += places[parent] if parent >= 0 else 0.0
-    return places
+        rest = np.array(self.offsets, np.float64)
+        for bone, parent in enumerate(self.parents):
+            rest[bone] += rest[parent] if parent >= 0 else 0.0
+        return rest
 
 
 def bone_names(skeleton: Skeleton, naming: Naming, prefix: bool = False) -> tuple[str, ...]:
@@ -61,7 +56,7 @@ def rig_of(joints: np.ndarray, skeleton: Skeleton, names: tuple[str, ...], root:
     turned = solve_turns(joints, skeleton)
     parents, turns = skeleton.parents, turned.local
     offsets = turned.offsets.copy()
-    offsets[0, 1] = -summed(offsets, parents)[:, 1].min()
+    offsets[0, 1] = SOLE - turned.rest[:, 1].min()
     places = np.broadcast_to(offsets, (len(turns), *offsets.shape)).copy()
     places[:, 0] = turned.root
     if root is None:

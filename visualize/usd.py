@@ -5,19 +5,20 @@ Mesh. Pixar, UsdSkel schemas.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from data_loaders.corpus import Motion
-from data_loaders.skeleton import load_skeleton
+from data_loaders.skeleton import Skeleton, load_skeleton
 from protos.files import write_atomically
 from visualize.body import PERSON_COLOURS
-from visualize.bone_mesh import Skin, octahedra
 from visualize.formats import Naming
 from visualize.joint_rotations import quaternions
+from visualize.rig_body import body_over
 from visualize.rigs import ROOT_NAMES, Rig, bone_names, rig_of
+from visualize.skinned_body import Skin
 
 
 def write_usda(path: Path, motion: Motion, naming: Naming = "mixamo", root_bone: bool = False) -> Path:
@@ -31,7 +32,7 @@ def usda_of(motion: Motion, naming: Naming = "mixamo", root_bone: bool = False) 
     skeleton = load_skeleton(motion.skeleton)
     names = tuple(re.sub(r"\W", "_", name) for name in bone_names(skeleton, naming))  # a path has no other letters
     root = ROOT_NAMES[naming] if root_bone else None
-    people = [_person(rig_of(joints, skeleton, names, root), skeleton.parents, i) for i, joints in enumerate(motion.joints)]
+    people = [_person(rig_of(joints, skeleton, names, root), skeleton, i) for i, joints in enumerate(motion.joints)]
     return HEAD.format(fps=f"{motion.fps:g}", last=motion.joints.shape[1] - 1, people="\n".join(people))
 
 
@@ -101,8 +102,8 @@ PERSON = """    def SkelRoot "{name}" (
     }}"""
 
 
-def _person(rig: Rig, parents: Sequence[int], person: int) -> str:
-    skin = octahedra(rig.rest[rig.first :], parents)
+def _person(rig: Rig, skeleton: Skeleton, person: int) -> str:
+    skin = body_over(rig, skeleton)
     turns = np.roll(quaternions(rig.turns), 1, axis=-1)  # w x y z
     return PERSON.format(
         name=f"person{person + 1}", joints=_list(f'"{path}"' for path in _paths(rig)), bind=_shifts(rig.rest),

@@ -1,31 +1,32 @@
-"""A body of octahedra, one for each bone: what a scene shows of a skeleton that no skinned body fits."""
+"""The body that a scene shows over a rig: the free one, or where a skeleton is not that of it octahedra, one for each bone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
+
+from data_loaders.skeleton import Skeleton, load_skeleton
+from visualize.rigs import Rig
+from visualize.skinned_body import SKELETON, Skin, fitted, free_body
 
 WIDTH = 0.12  # of an octahedron, over its length
 WIDEST = 0.05  # metres
 END = 0.4  # length beyond a joint without children, over that of the bone before it
-FACES = np.array([(0, 1, 2), (0, 2, 3), (0, 3, 4), (0, 4, 1), (5, 2, 1), (5, 3, 2), (5, 4, 3), (5, 1, 4)])
+FACES = np.array([(0, 2, 1), (0, 3, 2), (0, 4, 3), (0, 1, 4), (5, 1, 2), (5, 2, 3), (5, 3, 4), (5, 4, 1)])
 
 
-@dataclass(frozen=True)
-class Skin:
-    """A body in T-pose, facing +Z, in metres: vertices (V, 3), faces (F, 3), and of each vertex the joints (V, 4) that carry it and
-    their shares (V, 4), which sum to 1; joints (J, 3) of that pose and their parents."""
-
-    vertices: np.ndarray
-    faces: np.ndarray
-    joint_indices: np.ndarray
-    joint_weights: np.ndarray
-    joints: np.ndarray
-    parents: tuple[int, ...]
+def body_over(rig: Rig, skeleton: Skeleton) -> Skin:
+    """A body whose joints lie where those of a rig do at rest."""
+    joints = rig.rest[rig.first :]
+    if skeleton.joint_names != load_skeleton(SKELETON).joint_names:
+        return octahedra(joints, skeleton.parents)
+    body = fitted(free_body(fine=True), joints)
+    return replace(body, vertices=body.vertices + joints[0] - body.joints[0], joints=joints)
 
 
 def octahedra(joints: np.ndarray, parents: Sequence[int]) -> Skin:
-    """Octahedra along the bones between joints (J, 3), and beyond those without children; each moves with the joint it begins at."""
+    """Octahedra along the bones between joints (J, 3), and beyond those without children; each moves with the joint where it
+    begins."""
     bones = [(parent, joints[parent], joints[joint]) for joint, parent in enumerate(parents) if parent >= 0]
     ends = [joint for joint in range(len(parents)) if joint not in parents and parents[joint] >= 0]
     bones += [(joint, joints[joint], joints[joint] + END * (joints[joint] - joints[parents[joint]])) for joint in ends]
