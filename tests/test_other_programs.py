@@ -190,7 +190,7 @@ def test_the_rotations_of_an_npz_lead_to_its_joints_with_z_up(tmp_path):
         for joint, parent in enumerate(content["parents"][1:], start=1):
             places.append(places[parent] + world[parent].apply(content["offsets"][joint]))
             world.append(world[parent] * local[joint])
-        upright = np.stack(places, axis=1)[..., [0, 2, 1]] * [1, 1, -1]  # Z up to Y up
+        upright = np.stack(places, axis=1)[..., [0, 2, 1]] * [-1, 1, 1]  # Z up to Y up
         assert np.linalg.norm(upright - joints, axis=-1).max() < CLOSE
         np.testing.assert_allclose(content["joints"], joints, atol=1e-6)
 

@@ -18,7 +18,7 @@ from visualize.formats import write_people
 from visualize.joint_rotations import solve_turns
 
 PELVIS = np.array([-0.001795, -0.223333, 0.028219])  # of SMPL's mean body, from the body's origin
-UPRIGHT = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]])  # Y up to Z up
+UPRIGHT = np.array([[-1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])  # Y up to Z up, as HumanML3D reads AMASS
 HANDS = 90  # columns of fingers
 
 

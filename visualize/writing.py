@@ -89,6 +89,7 @@ def write_all(
         yield from (write_motion(path, motion, formats, settings) for path, motion in jobs)
         return
     context = multiprocessing.get_context("forkserver" if sys.platform != "win32" else "spawn")
+    context.set_forkserver_preload([__name__])  # imported once, not by each process
     try:
         with ProcessPoolExecutor(workers, mp_context=context) as pool:
             paths, motions = zip(*jobs)
