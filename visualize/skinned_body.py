@@ -5,7 +5,7 @@ Joints say nothing of twist: forearms and shins have none against the bone above
 what upper arms and thighs have, because elbows and knees are hinges, is spread along them. docs/bodies.md says what was extracted.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -69,11 +69,12 @@ def free_body(fine: bool = False) -> Skin:
                 arrays["joints"].astype(np.float64), parents)  # fmt: skip
 
 
-def require_skinned(skeleton: str) -> Skeleton:
-    """The skeleton by its name. FileError where its joints are not those that the free body has."""
-    own = load_skeleton(skeleton)
-    if own.joint_names != load_skeleton(SKELETON).joint_names:
-        raise FileError(f"a body is drawn over the joints of {SKELETON}, and these are of {own.name}: leave out --body")
+def require_skinned(skeleton: Skeleton | str | Sequence[int]) -> Skeleton:
+    """The skeleton, where its joints are those that the free body has; FileError otherwise."""
+    own = load_skeleton(skeleton) if isinstance(skeleton, str) else skeleton
+    if getattr(own, "joint_names", None) != load_skeleton(SKELETON).joint_names:
+        name = getattr(own, "name", "no known skeleton")
+        raise FileError(f"a body is drawn over the joints of {SKELETON}, and these are of {name}: leave out --body")
     return own
 
 
@@ -205,8 +206,9 @@ def skinned(skin: Skin, motion: Motion) -> np.ndarray:
     return np.stack([posed(fitted(skin, turned), turned) for turned in people])
 
 
-def posed(skin: Skin, turned: TurnedSkeleton) -> np.ndarray:
-    """Vertices (T, V, 3) of a fitted skin: linear blend skinning as one matrix product over the joints' turns and places."""
+def posed(skin: Skin, turned: TurnedSkeleton, frames: slice = slice(None)) -> np.ndarray:
+    """Vertices (T, V, 3) of a fitted skin at `frames`: linear blend skinning as one product over the joints' turns and places."""
+    turned = turned.at(frames)
     away = skin.vertices[:, None] - skin.joints  # (V, J, 3)
     follows = skin.weights[..., None] * np.concatenate([away, np.ones((*away.shape[:2], 1))], axis=-1)  # (V, J, 4)
     moves = np.concatenate([turned.turns.transpose(0, 1, 3, 2), turned.joints[:, :, None]], axis=2)  # (T, J, 4, 3)
@@ -215,9 +217,9 @@ def posed(skin: Skin, turned: TurnedSkeleton) -> np.ndarray:
     return vertices.reshape(len(away), -1, 3).transpose(1, 0, 2)
 
 
-def posed_normals(skin: Skin, turned: TurnedSkeleton) -> np.ndarray:
-    """Unit normals (T, V, 3) of a fitted skin."""
+def posed_normals(skin: Skin, turned: TurnedSkeleton, frames: slice = slice(None)) -> np.ndarray:
+    """Unit normals (T, V, 3) of a fitted skin at `frames`."""
     follows = (skin.weights[..., None] * skin.normals[:, None]).reshape(len(skin.vertices), -1)  # (V, 3 J)
-    flat = turned.turns.transpose(1, 3, 0, 2).reshape(follows.shape[1], -1)
+    flat = turned.turns[frames].transpose(1, 3, 0, 2).reshape(follows.shape[1], -1)
     normals = (follows.astype(np.float32) @ flat.astype(np.float32)).reshape(len(follows), -1, 3).transpose(1, 0, 2)
     return normals / np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-6)
