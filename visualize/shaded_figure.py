@@ -21,6 +21,8 @@ AMBIENT, SUN, LAMP = 0.52, 0.30, 0.26  # light from all sides, from where shadow
 class BodyPanel(Panel):
     """A `Panel` whose people (P, T, 22, 3) have bodies. FileError where the skeleton is not humanml."""
 
+    SHADOW_WIDTH = 2.0
+
     def __init__(self, joints: np.ndarray, skeleton: Skeleton | Sequence[int], fps: float, size: tuple[int, int]):
         body = require_skinned(skeleton)
         super().__init__(joints, body, fps, size)

@@ -66,6 +66,8 @@ class Panel:
     `framed` proposes a camera, `start` renders what stays, `draw` a frame.
     """
 
+    SHADOW_WIDTH = 1.2  # over the radii of the bones
+
     def __init__(self, joints: np.ndarray, skeleton: Skeleton | Sequence[int], fps: float, size: tuple[int, int]):
         self.joints = np.asarray(joints, dtype=np.float64)
         self.size = size
@@ -218,7 +220,8 @@ class Panel:
         """What a block of frames draws, projected at once."""
         camera, joints, (width, height) = self.camera, self.joints[:, frames], self.size
         corners = self.prepare_figures(frames)
-        self.shadow = np.concatenate([self.body.shadow(one, self.floor, camera, frames) for one in joints], axis=1)
+        shadows = [self.body.shadow(one, self.floor, camera, frames, self.SHADOW_WIDTH) for one in joints]
+        self.shadow = np.concatenate(shadows, axis=1)
         self.shadow_buffer = np.empty(self.shadow.shape[1:])
         self.shadow_path = _compound(self.shadow_buffer, _closed(self.shadow.shape[2]))
         self.ways = self._ways(frames) if self.trail else []
