@@ -16,11 +16,13 @@ from data_loaders.corpus import Motion
 from data_loaders.skeleton import Skeleton, load_skeleton
 from protos.reading import FileError, read_arrays
 from visualize.joint_rotations import TurnedSkeleton, solve_turns
+from visualize.resting_ends import rested
 from visualize.two_bones import unit
 
 FILE = Path(__file__).with_name("free_body.npz")
 SKELETON = "humanml"
 SOLE = 0.027  # metres from a toe joint down to the floor, of a body like the mesh
+LIMBS = (("left_shoulder", "left_elbow"), ("right_shoulder", "right_elbow"), ("left_hip", "left_knee"), ("right_hip", "right_knee"))
 UPRIGHT = 0.87  # height of a trunk's direction, from which on somebody stands: within 30 degrees
 LEVEL_FEET = (0.0, 0.8)  # sine of the slope of the bone from ankle to toe, between which a foot may be level
 NARROWEST, WIDEST = 0.6, 1.6  # what a part is scaled by at most, so that odd bones leave a person's body
@@ -198,28 +200,99 @@ def _trunk(old: np.ndarray, new: np.ndarray, size: float, body: Skeleton) -> Cal
     return taken_over
 
 
+@dataclass(frozen=True)
+class Pose:
+    """Where a skin's joints are and how they turn from its T-pose: places (T, J, 3) in metres, turns (T, J, 3, 3)."""
+
+    places: np.ndarray
+    turns: np.ndarray
+
+    def at(self, frames: slice) -> "Pose":
+        """Some of its frames."""
+        return Pose(self.places[frames], self.turns[frames])
+
+
 def skinned(skin: Skin, motion: Motion) -> np.ndarray:
     """Vertices (P, T, V, 3) in metres over a motion's joints (P, T, J, 3), each person with their own proportions. FileError as
     `require_skinned`."""
-    skeleton = require_skinned(motion.skeleton)
-    people = [solve_turns(joints, skeleton) for joints in motion.joints]
-    return np.stack([posed(fitted(skin, turned), turned) for turned in people])
+    people = worn(skin, motion.joints, require_skinned(motion.skeleton))
+    return np.stack([posed(own, pose) for own, pose in people])
 
 
-def posed(skin: Skin, turned: TurnedSkeleton, frames: slice = slice(None)) -> np.ndarray:
+def worn(skin: Skin, joints: np.ndarray, skeleton: Skeleton) -> list[tuple[Skin, Pose]]:
+    """The skin of each person of joints (P, T, J, 3), fitted, with joints for twists added, and how it moves."""
+    floor = float(joints[..., 1].min()) - SOLE
+    solved = [solve_turns(person, skeleton) for person in joints]
+    fits = [fitted(skin, turned) for turned in solved]
+    return [spread_twist(own, rested(turned, ends_of(own), floor)) for own, turned in zip(fits, solved)]
+
+
+def ends_of(skin: Skin) -> dict[int, np.ndarray]:
+    """How far hands and toes reach in T-pose (3,), from their joints."""
+    body, ends = load_skeleton(SKELETON), {}
+    for joint in (body.index("left_wrist"), body.index("right_wrist"), body.left_feet[1], body.right_feet[1]):
+        away = (skin.vertices - skin.joints[joint])[skin.weights[:, joint] > 0.5]
+        parent = body.parents[joint]
+        forearm = unit(skin.joints[joint] - skin.joints[parent])
+        along = forearm if joint in (body.index("left_wrist"), body.index("right_wrist")) else np.array([0.0, 0.0, 1.0])
+        ends[joint] = away[(away @ along).argmax()]
+    return ends
+
+
+def spread_twist(skin: Skin, turned: TurnedSkeleton) -> tuple[Skin, Pose]:
+    """The skin with joints added that turn upper arms and thighs about themselves as far as a vertex lies along them, and the pose.
+
+    An elbow's hinge says how an upper arm is twisted; at the shoulder it is not. Between them two joints more, of no and of half
+    the twist, keep linear blending from wringing the skin.
+    """
+    body, places = turned.skeleton, turned.joints
+    bases, turns, weights = list(range(len(body.parents))), [turned.turns], [skin.weights]
+    dense = weights[0] = skin.weights.copy()
+    for name, end in LIMBS:
+        joint, child, parent = body.index(name), body.index(end), body.parents[body.index(name)]
+        bone = turned.offsets[child]
+        along = unit(bone)
+        swing, half = _swings(turned.turns[:, parent], turned.turns[:, joint], along)
+        share = np.clip((skin.vertices - skin.joints[joint]) @ bone / (0.9 * bone @ bone), 0, 1)
+        hats = np.stack([np.clip(1 - 2 * share, 0, 1), 1 - np.abs(2 * share - 1)], axis=-1)  # of no and of half the twist
+        weights.append(dense[:, joint, None] * hats)
+        dense[:, joint] *= 1 - hats.sum(axis=-1)
+        turns.append(np.stack([swing, half], axis=1))
+        bases += [joint, joint]
+    weight = np.concatenate(weights, axis=1)
+    indices = np.argsort(-weight, axis=1)[:, : skin.joint_indices.shape[1]]
+    kept = np.take_along_axis(weight, indices, axis=1)
+    parents = tuple(body.parents[base] for base in bases)
+    own = Skin(skin.vertices, skin.faces, indices, kept / kept.sum(axis=1, keepdims=True), skin.joints[bases], parents)
+    return own, Pose(places[:, bases], np.concatenate(turns, axis=1))
+
+
+def _swings(above: np.ndarray, turns: np.ndarray, along: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Turns (T, 3, 3) of a limb that lies along (3,) in T-pose without its twist against those above it, and with half of it."""
+    from scipy.spatial.transform import Rotation
+
+    local = Rotation.from_matrix(above.transpose(0, 2, 1) @ turns)
+    x, y, z, w = local.as_quat().T
+    twist = 2 * np.arctan2(np.stack([x, y, z], axis=-1) @ along, w)
+    twist = (twist + np.pi) % (2 * np.pi) - np.pi
+    return tuple(above @ (local * Rotation.from_rotvec(-part * twist[:, None] * along)).as_matrix() for part in (1.0, 0.5))
+
+
+def posed(skin: Skin, pose: Pose | TurnedSkeleton, frames: slice = slice(None)) -> np.ndarray:
     """Vertices (T, V, 3) of a fitted skin at `frames`: linear blend skinning as one product over the joints' turns and places."""
-    turned = turned.at(frames)
+    pose = pose.at(frames)
+    places = pose.places if isinstance(pose, Pose) else pose.joints
     away = skin.vertices[:, None] - skin.joints  # (V, J, 3)
     follows = skin.weights[..., None] * np.concatenate([away, np.ones((*away.shape[:2], 1))], axis=-1)  # (V, J, 4)
-    moves = np.concatenate([turned.turns.transpose(0, 1, 3, 2), turned.joints[:, :, None]], axis=2)  # (T, J, 4, 3)
+    moves = np.concatenate([pose.turns.transpose(0, 1, 3, 2), places[:, :, None]], axis=2)  # (T, J, 4, 3)
     flat = moves.transpose(1, 2, 0, 3).reshape(follows[0].size, -1).astype(np.float32)
     vertices = follows.reshape(len(away), -1).astype(np.float32) @ flat
     return vertices.reshape(len(away), -1, 3).transpose(1, 0, 2)
 
 
-def posed_normals(skin: Skin, turned: TurnedSkeleton, frames: slice = slice(None)) -> np.ndarray:
+def posed_normals(skin: Skin, pose: Pose | TurnedSkeleton, frames: slice = slice(None)) -> np.ndarray:
     """Unit normals (T, V, 3) of a fitted skin at `frames`."""
     follows = (skin.weights[..., None] * skin.normals[:, None]).reshape(len(skin.vertices), -1)  # (V, 3 J)
-    flat = turned.turns[frames].transpose(1, 3, 0, 2).reshape(follows.shape[1], -1)
+    flat = pose.turns[frames].transpose(1, 3, 0, 2).reshape(follows.shape[1], -1)
     normals = (follows.astype(np.float32) @ flat.astype(np.float32)).reshape(len(follows), -1, 3).transpose(1, 0, 2)
     return normals / np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-6)
