@@ -61,7 +61,8 @@ class BodyPanel(Panel):
 
 def tints(person: int) -> np.ndarray:
     """Colours (3, 3) of a person's left side, right side and trunk."""
-    return np.stack([colour + PALE[side] * (BACKDROP - colour) for side, colour in enumerate(PERSON_COLOURS[person % len(PERSON_COLOURS)])])
+    palette = PERSON_COLOURS[person % len(PERSON_COLOURS)]
+    return np.stack([colour + PALE[side] * (BACKDROP - colour) for side, colour in enumerate(palette)])
 
 
 def lit(normals: np.ndarray, towards: np.ndarray) -> np.ndarray:
