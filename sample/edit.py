@@ -167,9 +167,9 @@ def write_before_after(folder: Path, before: "Motion", made: "list[Motion]", set
     write_joints(folder / "joints" / "before.npy", before)
     wanted = settings.wanted()
     if "mp4" in wanted:
-        write_video(folder / f"{BEFORE_AFTER}.mp4", motions, labels=labels)
+        write_video(folder / f"{BEFORE_AFTER}.mp4", motions, labels=labels, body=settings.body)
     if "html" in wanted:
-        write_viewer(folder / f"{BEFORE_AFTER}.html", motions, labels=labels)
+        write_viewer(folder / f"{BEFORE_AFTER}.html", motions, labels=labels, body=settings.body)
 
 
 main = command(EditOptions, run, __doc__, {"out": "output_dir"}, ignored=KNOWN_BY_CHECKPOINT)

@@ -32,12 +32,16 @@ class ExportSettings(FileSettings):
     def wanted(self) -> tuple[str, ...]:
         """The formats of each motion, by --format and the flags for one. ValueError as `formats_of`."""
         flags = {"mp4": self.video, "png": self.video, "gif": self.video and self.gif, "html": self.html, "bvh": self.bvh}
-        return tuple(dict.fromkeys((*(name for name, on in flags.items() if on), *formats_of(self))))
+        return tuple(dict.fromkeys((*(name for name, on in flags.items() if on), *(formats_of(self) if self.format else ()))))
 
 
 def require_writable(settings: ExportSettings, skeleton: str) -> None:
-    """ValueError or FileError where motions of that skeleton cannot be written as the settings say: before any is made."""
+    """ValueError or FileError where motions of that skeleton cannot be shown or written so: said before any is made."""
     wanted = settings.wanted()
+    if settings.body:
+        from visualize.skinned_body import require_skinned
+
+        require_skinned(skeleton)
     if settings.solver == "published":
         if "bvh" not in wanted:
             raise ValueError("--solver published is a way to write BVH files: add --bvh")

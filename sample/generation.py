@@ -403,12 +403,12 @@ def write_motions(
     for sample in range(num_samples):
         path, row = folder / f"prompt{sample:02d}", shown[sample::num_samples]
         if "mp4" in wanted and len(row) > 1:
-            write_video(path.with_suffix(".mp4"), row)
+            write_video(path.with_suffix(".mp4"), row, body=settings.body)
         if "png" in wanted:
-            write_strip(path.with_suffix(".png"), row[0])
+            write_strip(path.with_suffix(".png"), row[0], body=settings.body)
         if "html" in wanted:
             labels = [f"rep{repetition:02d}" for repetition in range(len(row))] if len(row) > 1 else None
-            write_viewer(path.with_suffix(".html"), row, labels=labels)
+            write_viewer(path.with_suffix(".html"), row, labels=labels, body=settings.body)
 
 
 def write_run(model: Generates, requests: Sequence[Request], settings: RunSettings, decoding: Decoding, checkpoint: Path,

@@ -28,6 +28,8 @@ class FileSettings:
     format: str = ""
     """Files to write of each motion, with commas between: mp4, gif, png (a strip of poses), html (a page that plays it); bvh, glb
     (a skinned body that moves), vrma (for VRM avatars), npz (SMPL's rotations, by AMASS's names), usda, fbx (needs bpy)."""
+    body: bool = False
+    """Show people with bodies in place of stick figures, in videos, strips and pages: a free mesh, fitted to their bones."""
     skeleton: Naming = "mixamo"
     """Whose names bones get in bvh, glb, usda and fbx."""
     fps: Annotated[float, FPS] | None = None

@@ -17,9 +17,9 @@ from protos.files import write_atomically
 from visualize.body import PERSON_COLOURS
 from visualize.formats import Naming
 from visualize.joint_rotations import quaternions
-from visualize.rig_body import body_over
+from visualize.rig_body import dressed
 from visualize.rigs import ROOT_NAMES, Rig, bone_names, rig_of
-from visualize.skinned_body import Skin
+from visualize.skinned_body import SOLE, Skin
 
 UNSIGNED_BYTE, UNSIGNED_SHORT, UNSIGNED_INT, FLOAT = 5121, 5123, 5125, 5126  # glTF's numbers of component types
 COMPONENTS = {np.dtype(np.uint8): UNSIGNED_BYTE, np.dtype(np.uint16): UNSIGNED_SHORT, np.dtype(np.uint32): UNSIGNED_INT,
@@ -39,11 +39,11 @@ def glb_of(motion: Motion, naming: Naming = "mixamo", root_bone: bool = False) -
     """What stands in the file of `write_glb`."""
     skeleton = load_skeleton(motion.skeleton)
     names, root = bone_names(skeleton, naming, prefix=True), ROOT_NAMES[naming] if root_bone else None
+    floor = float(motion.joints[..., 1].min()) - SOLE
     scene = Scene(motion.fps, motion.joints.shape[1], motion.captions[0] if motion.captions else "motion")
     for person, joints in enumerate(motion.joints):
-        rig = rig_of(joints, skeleton, names, root)
+        rig, skin = dressed(rig_of(joints, skeleton, names, root), skeleton, floor)
         bones = scene.add_bones(rig, f"person{person + 1}")
-        skin = body_over(rig, skeleton)
         scene.add_body(rig, bones, skin, f"body{person + 1}", PERSON_COLOURS[person % len(PERSON_COLOURS)][0])
     return scene.content()
 

@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 
 from data_loaders.skeleton import Skeleton, load_skeleton
+from visualize.resting_ends import rested
 from visualize.rigs import Rig
-from visualize.skinned_body import SKELETON, Skin, fitted, free_body
+from visualize.skinned_body import BASES, SKELETON, Skin, ends_of, fitted, free_body, twisted, twisted_pose
 
 WIDTH = 0.12  # of an octahedron, over its length
 WIDEST = 0.05  # metres
@@ -15,13 +16,35 @@ END = 0.4  # length beyond a joint without children, over that of the bone befor
 FACES = np.array([(0, 2, 1), (0, 3, 2), (0, 4, 3), (0, 1, 4), (5, 1, 2), (5, 2, 3), (5, 3, 4), (5, 4, 1)])
 
 
-def body_over(rig: Rig, skeleton: Skeleton) -> Skin:
-    """A body whose joints lie where those of a rig do at rest."""
-    joints = rig.rest[rig.first :]
+def dressed(rig: Rig, skeleton: Skeleton, floor: float) -> tuple[Rig, Skin]:
+    """The rig with what a body takes beside its bones, and the body, whose joints lie where those of the rig do at rest, from
+    `first` on. floor: its height in metres, on which hands and toes rest.
+
+    Upper arms and thighs get two bones more, which twist less than their ends do.
+    """
+    rest = rig.rest[rig.first :]
     if skeleton.joint_names != load_skeleton(SKELETON).joint_names:
-        return octahedra(joints, skeleton.parents)
-    body = fitted(free_body(fine=True), joints)
-    return replace(body, vertices=body.vertices + joints[0] - body.joints[0], joints=joints)
+        return rig, octahedra(rest, skeleton.parents)
+    own = fitted(free_body(fine=True), rig.turned)
+    pose = twisted_pose(rested(rig.turned, ends_of(own), floor))
+    body = twisted(replace(own, vertices=own.vertices + rest[0] - own.joints[0], joints=rest))
+    parents = [skeleton.parents[base] for base in BASES[1:]]
+    turns = rig.turns[:, : rig.first + 1]  # down to the pelvis; what lies below is turned against bones that do as before
+    turns = np.concatenate([turns, pose.turns[:, parents].transpose(0, 1, 3, 2) @ pose.turns[:, 1:]], axis=1)
+    added = [base + rig.first for base in BASES[len(rest) :]]
+    more = tuple(twist_name(rig.names[bone], 1 + i % 2) for i, bone in enumerate(added))
+    wider = replace(
+        rig, names=rig.names + more, parents=(*rig.parents, *(rig.parents[bone] for bone in added)), turns=turns,
+        offsets=np.concatenate([rig.offsets, rig.offsets[added]]),
+        places=np.concatenate([rig.places, rig.places[:, added]], axis=1),
+    )  # fmt: skip
+    return wider, body
+
+
+def twist_name(name: str, number: int) -> str:
+    """Of a bone that twists another: LeftArmTwist1; upperarm_twist_01_l, as Unreal has it."""
+    limb, side = name[:-2], name[-2:]
+    return f"{limb}_twist_{number:02d}{side}" if side in ("_l", "_r") else f"{name}Twist{number}"
 
 
 def octahedra(joints: np.ndarray, parents: Sequence[int]) -> Skin:

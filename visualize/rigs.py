@@ -8,7 +8,7 @@ import numpy as np
 from data_loaders.skeleton import Skeleton
 from visualize.body import facing
 from visualize.formats import Naming
-from visualize.joint_rotations import solve_turns
+from visualize.joint_rotations import TurnedSkeleton, solve_turns
 from visualize.skinned_body import SOLE
 
 MIXAMO_PREFIX = "mixamorig:"  # in scenes; files of one skeleton do without
@@ -23,7 +23,7 @@ class Rig:
 
     names (B,), parents (B,): -1 for the topmost; offsets (B, 3): from the parent at rest; places (T, B, 3): from the parent in
     each frame, as at rest but for the `moving`; turns (T, B, 3, 3): against the parent. The bones from `first` on are the joints
-    of a skeleton.
+    of a skeleton, `turned` as they are.
     """
 
     names: tuple[str, ...]
@@ -32,6 +32,7 @@ class Rig:
     places: np.ndarray
     turns: np.ndarray
     moving: tuple[int, ...]
+    turned: TurnedSkeleton
     first: int = 0
 
     @property
@@ -60,7 +61,7 @@ def rig_of(joints: np.ndarray, skeleton: Skeleton, names: tuple[str, ...], root:
     places = np.broadcast_to(offsets, (len(turns), *offsets.shape)).copy()
     places[:, 0] = turned.root
     if root is None:
-        return Rig(names, parents, offsets, places, turns, (0,))
+        return Rig(names, parents, offsets, places, turns, (0,), turned)
     ahead = facing(np.asarray(joints, np.float64), skeleton.face_joints)  # (T, 2), x and z
     yaw = np.zeros((len(turns), 3, 3))
     yaw[:, 1, 1] = 1.0
@@ -71,5 +72,5 @@ def rig_of(joints: np.ndarray, skeleton: Skeleton, names: tuple[str, ...], root:
     turns = np.concatenate([yaw[:, None], back[:, None] @ turns[:, :1], turns[:, 1:]], axis=1)
     return Rig(
         (root, *names), (-1, *(parent + 1 for parent in parents)), np.concatenate([np.zeros((1, 3)), offsets]),
-        np.concatenate([below[:, None], places], axis=1), turns, (0, 1), first=1,
+        np.concatenate([below[:, None], places], axis=1), turns, (0, 1), turned, first=1,
     )  # fmt: skip

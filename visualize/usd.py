@@ -11,14 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from data_loaders.corpus import Motion
-from data_loaders.skeleton import Skeleton, load_skeleton
+from data_loaders.skeleton import load_skeleton
 from protos.files import write_atomically
 from visualize.body import PERSON_COLOURS
 from visualize.formats import Naming
 from visualize.joint_rotations import quaternions
-from visualize.rig_body import body_over
+from visualize.rig_body import dressed
 from visualize.rigs import ROOT_NAMES, Rig, bone_names, rig_of
-from visualize.skinned_body import Skin
+from visualize.skinned_body import SOLE, Skin
 
 
 def write_usda(path: Path, motion: Motion, naming: Naming = "mixamo", root_bone: bool = False) -> Path:
@@ -32,7 +32,9 @@ def usda_of(motion: Motion, naming: Naming = "mixamo", root_bone: bool = False) 
     skeleton = load_skeleton(motion.skeleton)
     names = tuple(re.sub(r"\W", "_", name) for name in bone_names(skeleton, naming))  # a path has no other letters
     root = ROOT_NAMES[naming] if root_bone else None
-    people = [_person(rig_of(joints, skeleton, names, root), skeleton, i) for i, joints in enumerate(motion.joints)]
+    floor = float(motion.joints[..., 1].min()) - SOLE
+    rigs = [dressed(rig_of(joints, skeleton, names, root), skeleton, floor) for joints in motion.joints]
+    people = [_person(rig, body, i) for i, (rig, body) in enumerate(rigs)]
     return HEAD.format(fps=f"{motion.fps:g}", last=motion.joints.shape[1] - 1, people="\n".join(people))
 
 
@@ -102,8 +104,7 @@ PERSON = """    def SkelRoot "{name}" (
     }}"""
 
 
-def _person(rig: Rig, skeleton: Skeleton, person: int) -> str:
-    skin = body_over(rig, skeleton)
+def _person(rig: Rig, skin: Skin, person: int) -> str:
     turns = np.roll(quaternions(rig.turns), 1, axis=-1)  # w x y z
     return PERSON.format(
         name=f"person{person + 1}", joints=_list(f'"{path}"' for path in _paths(rig)), bind=_shifts(rig.rest),

@@ -54,7 +54,9 @@ def _writer(name: str, settings: FileSettings) -> Callable[[Path, Motion], Path 
     names = {"naming": settings.skeleton, "root_bone": settings.root_bone}
     if name in ("mp4", "gif", "html"):
         write = {"mp4": write_video, "gif": write_gif, "html": write_viewer}[name]
-        return lambda path, motion: write(path, [motion])
+        return lambda path, motion: write(path, [motion], body=settings.body)
+    if name == "png":
+        return lambda path, motion: write_strip(path, motion, body=settings.body)
     if name == "bvh":
         return lambda path, motion: write_bvh(path, motion, **names)
     if name == "glb":
@@ -73,7 +75,7 @@ def _writer(name: str, settings: FileSettings) -> Callable[[Path, Motion], Path 
         from visualize.fbx import write_fbx
 
         return lambda path, motion: write_fbx(path, motion, **names)
-    return {"png": write_strip, "npz": write_npz}[name]
+    return write_npz
 
 
 def write_all(
