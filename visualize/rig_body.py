@@ -27,7 +27,8 @@ def dressed(rig: Rig, skeleton: Skeleton, floor: float) -> tuple[Rig, Skin]:
         return rig, octahedra(rest, skeleton.parents)
     own = fitted(free_body(fine=True), rig.turned)
     pose = twisted_pose(rested(rig.turned, ends_of(own), floor))
-    body = twisted(replace(own, vertices=own.vertices + rest[0] - own.joints[0], joints=rest))
+    bendable, moved = twisted(own), rest[0] - own.joints[0]
+    body = replace(bendable, vertices=bendable.vertices + moved, joints=bendable.joints + moved)
     parents = [skeleton.parents[base] for base in BASES[1:]]
     turns = rig.turns[:, : rig.first + 1]  # down to the pelvis; what lies below is turned against bones that do as before
     turns = np.concatenate([turns, pose.turns[:, parents].transpose(0, 1, 3, 2) @ pose.turns[:, 1:]], axis=1)
