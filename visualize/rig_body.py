@@ -25,10 +25,11 @@ def dressed(rig: Rig, skeleton: Skeleton, floor: float) -> tuple[Rig, Skin]:
     rest = rig.rest[rig.first :]
     if skeleton.joint_names != load_skeleton(SKELETON).joint_names:
         return rig, octahedra(rest, skeleton.parents)
-    own = fitted(free_body(fine=True), rig.turned)
+    skin = free_body(fine=True)
+    own = fitted(skin, rig.turned)
     pose = twisted_pose(rested(rig.turned, ends_of(own), floor))
-    bendable, moved = twisted(own), rest[0] - own.joints[0]
-    body = replace(bendable, vertices=bendable.vertices + moved, joints=bendable.joints + moved)
+    moved = rest[0] - own.joints[0]
+    body = replace(twisted(skin), vertices=own.vertices + moved, joints=own.joints[list(BASES)] + moved)
     parents = [skeleton.parents[base] for base in BASES[1:]]
     turns = rig.turns[:, : rig.first + 1]  # down to the pelvis; what lies below is turned against bones that do as before
     turns = np.concatenate([turns, pose.turns[:, parents].transpose(0, 1, 3, 2) @ pose.turns[:, 1:]], axis=1)
