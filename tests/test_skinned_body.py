@@ -15,9 +15,9 @@ from data_loaders.sources import Reading
 from protos.reading import FileError
 from sample.exports import ExportSettings, require_writable
 from sample.generation import RunSettings, write_motions
-from tests.acted_motions import HUMANML, getting_up, walking
+from tests.acted_motions import HUMANML, walking
 from tests.shared import shared
-from tests.synthetic import raise_hand, standing, turn, walk_in_a_curve
+from tests.synthetic import walk_in_a_curve
 from visualize.joint_rotations import TurnedSkeleton, solve_turns
 from visualize.resting_ends import rested
 from visualize.skinned_body import (
@@ -56,26 +56,36 @@ def recorded(name: str) -> Motion:
     return Motion(read_people(path, HUMANML, 20.0, Reading()), 20.0)
 
 
-def arms_up(frames: int = 3) -> np.ndarray:
-    """Both arms straight up."""
-    joints = np.repeat(standing()[None], frames, axis=0)
-    for side, sign in (("left", 1.0), ("right", -1.0)):
-        shoulder, elbow, wrist = (HUMANML.index(f"{side}_{part}") for part in ("shoulder", "elbow", "wrist"))
-        lengths = [np.linalg.norm(joints[0, b] - joints[0, a]) for a, b in ((shoulder, elbow), (elbow, wrist))]
-        up = np.array([0.1 * sign, 1.0, 0.0]) / np.hypot(0.1, 1.0)
-        joints[:, elbow] = joints[:, shoulder] + lengths[0] * up
-        joints[:, wrist] = joints[:, elbow] + lengths[1] * up
-    return joints
+def acted(frames: int = 2, **degrees: tuple[str, float]) -> np.ndarray:
+    """Joints (T, 22, 3) of somebody with humanml's bones in T-pose, but for joints turned about an axis against their parent."""
+    directions = np.array(HUMANML.t_pose) / np.maximum(np.linalg.norm(HUMANML.t_pose, axis=1, keepdims=True), 1e-9)
+    turns = np.tile(np.eye(3), (1, 22, 1, 1))
+    for joint, (parent, name) in enumerate(zip(HUMANML.parents, HUMANML.joint_names)):
+        own = Rotation.from_euler(*degrees.get(name, ("x", 0.0)), degrees=True).as_matrix()
+        turns[0, joint] = turns[0, max(parent, 0)] @ own if joint else own
+    body = TurnedSkeleton(HUMANML, directions * np.array(HUMANML.bone_lengths)[:, None], np.array([[0.0, 0.95, 0.0]]), turns)
+    return np.repeat(body.joints, frames, axis=0)
+
+
+def both(axis: str, left: float, right: float, part: str) -> dict[str, tuple[str, float]]:
+    return {f"left_{part}": (axis, left), f"right_{part}": (axis, right)}
 
 
 def turned_about(joints: np.ndarray, axis: str, degrees: float) -> np.ndarray:
     return Rotation.from_euler(axis, degrees, degrees=True).apply(joints.reshape(-1, 3)).reshape(joints.shape)
 
 
+ARMS_DOWN = both("z", -75.0, 75.0, "shoulder")
+STANDING = acted(**ARMS_DOWN)
+SPINNING = np.concatenate([turned_about(acted(1), "y", 40.0 * frame) for frame in range(18)])
 POSES = {
-    "standing": np.repeat(standing()[None], 3, axis=0), "walking": walking()[:60], "arms_up": arms_up(),
-    "waving": raise_hand(30), "spinning": walk_in_a_curve(60, turn=12.0), "getting_up": getting_up(),
-    "on_the_back": turned_about(walking()[:40], "x", -90), "on_the_face": turned_about(walking()[:40], "x", 90),
+    "standing": STANDING, "arms_up": acted(**both("z", 85.0, -85.0, "shoulder")), "spinning": SPINNING,
+    "arms_ahead": acted(**both("y", -90.0, 90.0, "shoulder")), "on_the_back": turned_about(STANDING, "x", -90.0),
+    "on_the_face": turned_about(STANDING, "x", 90.0), "on_the_side": turned_about(STANDING, "z", 90.0),
+    "sitting": acted(**ARMS_DOWN, **both("x", -90.0, -90.0, "hip"), **both("x", 90.0, 90.0, "knee")),
+    "squatting": acted(**ARMS_DOWN, **both("x", -120.0, -120.0, "hip"), **both("x", 135.0, 135.0, "knee")),
+    "hands_to_shoulders": acted(**both("z", -40.0, 40.0, "shoulder"), **both("y", -140.0, 140.0, "elbow")),
+    "bowing": acted(**ARMS_DOWN, spine1=("x", 40.0), spine3=("x", 40.0)),
 }  # fmt: skip
 
 
@@ -139,15 +149,14 @@ def test_a_turn_of_the_whole_body_turns_every_vertex():
 
 
 def test_a_motion_turned_and_shifted_on_the_floor_has_its_skin_turned_and_shifted():
-    joints = walking()[:40].astype(np.float64)
+    joints = np.concatenate([POSES["sitting"], POSES["arms_up"], STANDING])
     moved = turned_about(joints, "y", 140) + [2.0, 0.0, -1.0]
     wanted = turned_about(skinned(free_body(), of(joints))[0].astype(np.float64), "y", 140) + [2.0, 0.0, -1.0]
     np.testing.assert_allclose(skinned(free_body(), of(moved))[0], wanted, atol=1e-4)
 
 
 def test_each_person_has_a_body_of_their_own_size():
-    small = 0.7 * standing()
-    pair = Motion(np.stack([np.repeat(standing()[None], 2, axis=0), np.repeat(small[None] + [1.0, 0.0, 0.0], 2, axis=0)]), 20.0)
+    pair = Motion(np.stack([STANDING, 0.7 * STANDING + [1.0, 0.0, 0.0]]), 20.0)
     large, child = skinned(free_body(), pair)
     assert np.ptp(child[0, :, 1]) == pytest.approx(0.7 * np.ptp(large[0, :, 1]), rel=0.04)
     assert child[0, :, 0].mean() - large[0, :, 0].mean() == pytest.approx(1.0, abs=0.05)
@@ -156,9 +165,9 @@ def test_each_person_has_a_body_of_their_own_size():
 # ---------------------------------------------------------------------------------------------------------- on made-up motions
 
 
-@pytest.mark.parametrize("name", POSES)
+@pytest.mark.parametrize("name", [*POSES, *RECORDED])
 def test_no_triangle_is_turned_inside_out_or_drawn_long(name):
-    (skin, pose), = worn(free_body(), of(POSES[name]).joints, HUMANML)
+    (skin, pose), = worn(free_body(), (of(POSES[name]) if name in POSES else recorded(name)).joints, HUMANML)
     vertices = posed(skin, pose)
     longer = edges(vertices, skin.faces) / np.maximum(edges(skin.vertices, skin.faces), 0.01)
     corners = vertices[:, skin.faces]
@@ -173,7 +182,7 @@ def test_no_triangle_is_turned_inside_out_or_drawn_long(name):
 @pytest.mark.parametrize("degrees", [0, 90, 150, -90])
 def test_an_upper_arm_that_twists_keeps_its_girth(degrees):
     shoulder, elbow, wrist = (HUMANML.index(f"left_{part}") for part in ("shoulder", "elbow", "wrist"))
-    joints = np.repeat(standing()[None].astype(np.float64), 2, axis=0)
+    joints = STANDING.copy()
     along = joints[0, elbow] - joints[0, shoulder]
     along /= np.linalg.norm(along)
     forearm = np.linalg.norm(joints[0, wrist] - joints[0, elbow])
@@ -273,7 +282,7 @@ def test_a_video_shows_bodies_in_the_colours_of_their_persons():
     assert ((green > red + 30) & (green > blue))[rows].sum() > 60  # left of the second
 
 
-@pytest.mark.parametrize("name", ["arms_up", "getting_up", "spinning"])
+@pytest.mark.parametrize("name", ["arms_up", "on_the_back", "spinning"])
 def test_the_whole_body_stays_in_the_picture(name):
     sheet = Sheet(of(POSES[name]), size=200, body=True)
     for picture in sheet.pictures():
@@ -282,7 +291,7 @@ def test_the_whole_body_stays_in_the_picture(name):
 
 
 def test_planes_and_pictures_of_a_body_agree():
-    sheet = Sheet(of(POSES["waving"][:4]), size=160, body=True)
+    sheet = Sheet(of(SPINNING[:4]), size=160, body=True)
     planes = [plane[: 160 * 160].reshape(160, 160).astype(float) for plane in sheet.planes()]
     assert len(planes) == 4
     for plane, picture in zip([planes[-1]], list(sheet.pictures())[-1:]):
@@ -313,7 +322,7 @@ def test_other_skeletons_have_no_body():
 
 
 def test_bones_without_length_leave_a_body():
-    joints = np.repeat(standing()[None].astype(np.float64), 3, axis=0)
+    joints = STANDING.copy()
     joints[:, HUMANML.index("left_collar")] = joints[:, HUMANML.index("spine3")]
     joints[:, HUMANML.index("left_wrist")] = joints[:, HUMANML.index("left_elbow")]
     flat = np.zeros((2, 22, 3))
@@ -321,7 +330,7 @@ def test_bones_without_length_leave_a_body():
 
 
 def test_fitting_keeps_the_bones_of_the_motion():
-    turned = solve_turns(walking()[:30], HUMANML)
+    turned = solve_turns(POSES["bowing"], HUMANML)
     skin = fitted(free_body(), turned)
     np.testing.assert_allclose(np.diff(skin.joints - turned.rest, axis=0), 0, atol=1e-9)
     assert skin.vertices[:, 1].min() == pytest.approx(0, abs=1e-9)
