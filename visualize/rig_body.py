@@ -28,8 +28,9 @@ def dressed(rig: Rig, skeleton: Skeleton, floor: float) -> tuple[Rig, Skin]:
     skin = free_body(fine=True)
     own = fitted(skin, rig.turned)
     pose = twisted_pose(rested(rig.turned, ends_of(own), floor))
-    moved = rest[0] - own.joints[0]
-    body = replace(twisted(skin), vertices=own.vertices + moved, joints=own.joints[list(BASES)] + moved)
+    body = replace(twisted(skin), vertices=own.vertices, joints=own.joints[list(BASES)])
+    offsets = rig.offsets.copy()
+    offsets[rig.first] = own.joints[0]  # soles on the floor
     parents = [skeleton.parents[base] for base in BASES[1:]]
     turns = rig.turns[:, : rig.first + 1]  # down to the pelvis; what lies below is turned against bones that do as before
     turns = np.concatenate([turns, pose.turns[:, parents].transpose(0, 1, 3, 2) @ pose.turns[:, 1:]], axis=1)
@@ -37,7 +38,7 @@ def dressed(rig: Rig, skeleton: Skeleton, floor: float) -> tuple[Rig, Skin]:
     more = tuple(twist_name(rig.names[bone], 1 + i % 2) for i, bone in enumerate(added))
     wider = replace(
         rig, names=rig.names + more, parents=(*rig.parents, *(rig.parents[bone] for bone in added)), turns=turns,
-        offsets=np.concatenate([rig.offsets, rig.offsets[added]]),
+        offsets=np.concatenate([offsets, offsets[added]]),
         places=np.concatenate([rig.places, rig.places[:, added]], axis=1),
     )  # fmt: skip
     return wider, body
