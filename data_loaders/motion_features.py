@@ -11,7 +11,7 @@ from data_loaders.features import Features
 from data_loaders.joint_mapping import load_mapping
 from data_loaders.mocap import LIKELY_FPS, checked_joints, read_joints, read_recorded, report_warnings, resample
 from data_loaders.motion_files import named_row, read_motion, run_results
-from data_loaders.skeleton import ALIASES, Skeleton, load_skeleton
+from data_loaders.skeleton import ALIASES, Skeleton, known_skeletons, load_skeleton
 from data_loaders.sources import Reading, SourceClip
 from protos.options import one_line
 from protos.reading import FileError, read_array
@@ -89,7 +89,10 @@ def read_whole(path: Path, reading: Reading) -> Motion:
     file = _motion_file(path)
     motion = read_motion(path, reading.motion_fps or LIKELY_FPS)
     if motion is not None:
-        body = load_skeleton(motion.skeleton or "humanml")
+        named = ALIASES.get(motion.skeleton.lower(), motion.skeleton) or "humanml"
+        if named not in known_skeletons():  # what a file says is never a path
+            raise FileError(f"{path}: motions of {motion.skeleton[:40]!r}, expected those of {', '.join(known_skeletons())}")
+        body = load_skeleton(named)
         told: list[str] = []
         people = [checked_joints(each, body, str(path), told) for each in _joints_of(motion, body, None, path)]
         report_warnings(str(path), told, None)

@@ -93,6 +93,11 @@ def check_heading(heading: str) -> Heading:
     return heading  # type: ignore[return-value]
 
 
+def known_skeletons() -> list[str]:
+    """Names of those that come with the code."""
+    return sorted(file.stem for file in FOLDER.glob("*.json"))
+
+
 @lru_cache(maxsize=32)
 def load_skeleton(name_or_path: str | Path) -> Skeleton:
     """Skeleton by name (`humanml` = `t2m`, `kit`) or from a JSON file of the same form. FileError if unusable."""
@@ -101,8 +106,7 @@ def load_skeleton(name_or_path: str | Path) -> Skeleton:
     if not path.is_file():
         path = Path(name_or_path)
     if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.json")))
-        raise FileError(f"unknown skeleton {name!r}: use one of {known}, or the path of a skeleton file")
+        raise FileError(f"unknown skeleton {name!r}: use one of {', '.join(known_skeletons())}, or the path of a skeleton file")
     record = read_json(path, dict[str, Any])
     record.pop("length_limits", None)  # of files by earlier versions, whose fps was that of the contacts
     if "fps" in record:

@@ -126,3 +126,18 @@ def test_many_processes_write_what_one_does(tmp_path):
     with pytest.raises(FileError, match="not those of kit"):
         kit = Motion(np.zeros((1, 2, 21, 3)), 20.0, "kit")
         list(write_all([(tmp_path / str(i), kit) for i in range(8)], ("npz",), workers=2))
+
+
+def test_the_skeleton_that_a_file_names_is_no_path(clips):
+    (clips / "own.json").write_text("{}")
+    np.savez(clips / "sly.npz", joints=WALK, skeleton=np.array(str(clips / "own.json")))
+    with pytest.raises(FileError, match="expected those of humanml, kit"):
+        read_whole(clips / "sly.npz", Reading())
+
+
+def test_bodies_are_drawn_where_they_are_asked_for(clips):
+    for name, flags in (("sticks", ()), ("bodies", ("--body",))):
+        main([str(clips / "walk.npy"), "--format", "png,html", "--output_dir", name, *flags])
+    for kind in ("png", "html"):
+        sticks, bodies = ((clips.parent / name / f"walk.{kind}").read_bytes() for name in ("sticks", "bodies"))
+        assert sticks != bodies
