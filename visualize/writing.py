@@ -15,7 +15,6 @@ from data_loaders.corpus import Motion
 from data_loaders.mocap import resample
 from visualize.amass import write_npz
 from visualize.bvh import write_bvh
-from visualize.cycles import cycle, in_place
 from visualize.formats import FileSettings
 from visualize.video import write_gif, write_strip, write_video
 from visualize.web_viewer import write_viewer
@@ -31,9 +30,12 @@ def ready(motion: Motion, settings: FileSettings = OWN) -> Motion:
     if settings.fps is not None and settings.fps != motion.fps:
         people = np.stack([resample(joints, motion.fps, settings.fps) for joints in motion.joints])
         motion = replace(motion, joints=people, fps=settings.fps, rotations=None)
-    if settings.in_place:
-        motion = in_place(motion)
-    return cycle(motion, home=settings.in_place) if settings.loop else motion
+    if settings.in_place or settings.loop:
+        from visualize.cycles import cycle, in_place  # torch, which takes seconds
+
+        motion = in_place(motion) if settings.in_place else motion
+        motion = cycle(motion, home=settings.in_place) if settings.loop else motion
+    return motion
 
 
 def write_motion(path: Path, motion: Motion, formats: Sequence[str], settings: FileSettings = OWN) -> list[Path]:
