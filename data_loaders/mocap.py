@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 MOST_FRAMES = 2_000_000  # that are made by interpolation; at 20 fps a day
 FARTHEST = 10_000  # metres from the origin; float32 tells millimetres there
 RUN_JOINTS = "joints/prompt##_rep##.npy beside it, one motion each"
+LIKELY_FPS = 20.0  # of files that do not say theirs
 
 
 def resample(joints: np.ndarray, source_fps: float, target_fps: float, name: str = "motion") -> np.ndarray:
@@ -103,6 +104,21 @@ def read_joints(
 ) -> np.ndarray:
     """Joints (T, 22, 3) in metres at `fps` of one raw recording of any kind (bvh, amass, joints), checked (`checked_joints`).
 
+    The other arguments and FileError: as `read_recorded`.
+    """
+    return read_recorded(clip, body_model, mapping, fps, published, warnings)[0]
+
+
+def read_recorded(
+    clip: SourceClip,
+    body_model: Path | None = None,
+    mapping: Mapping | None = None,
+    fps: float | None = None,
+    published: bool = False,
+    warnings: list[str] | None = None,
+) -> tuple[np.ndarray, float]:
+    """Joints (T, 22, 3) in metres, Y up, of one raw recording, and their frames per second: `fps`, or without it the recording's.
+
     mapping: already loaded, else the clip's, else the shipped one that fits a BVH file's joints. published: AMASS frames by
     integer stride as HumanML3D took them, which keeps another frame rate where the ratio is not whole; otherwise everything is
     interpolated. warnings: gets a line for each thing that looks wrong; without it they are logged. FileError says why a
@@ -115,16 +131,17 @@ def read_joints(
     elif clip.kind == "amass":
         amass = read_amass_npz(clip.data, body_model, name=name)
         joints, own_fps = amass.joints, clip.fps or amass.fps
-        if published:
+        if published and fps:
             joints, own_fps = published_stride(joints, own_fps, fps), fps
         joints = joints[clip.first_frame :]
     else:
-        joints, own_fps = read_joints_npy(clip.data, name=name)[clip.first_frame :], clip.fps or fps
+        joints, own_fps = read_joints_npy(clip.data, name=name)[clip.first_frame :], clip.fps or fps or LIKELY_FPS
     if len(joints) == 0:
         raise FileError(f"{name}: the motion should start at frame {clip.first_frame}, but the file is shorter")
+    fps = fps or own_fps
     joints = checked_joints(resample(joints, own_fps, fps, name), load_skeleton("humanml"), name, told)
     report_warnings(name, told, warnings)
-    return joints
+    return joints, fps
 
 
 def report_warnings(name: str, found: list[str], warnings: list[str] | None) -> None:

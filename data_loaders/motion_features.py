@@ -1,5 +1,7 @@
-"""Motion files of any kind as features: joints, results of a sampling run, AMASS, BVH, or features as they are."""
+"""Motion files of any kind as features, or as they are: joints, results of a sampling run, AMASS, BVH, tables of features."""
 
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,10 +9,11 @@ import numpy as np
 from data_loaders.corpus import Motion
 from data_loaders.features import Features
 from data_loaders.joint_mapping import load_mapping
-from data_loaders.mocap import checked_joints, read_joints, report_warnings, resample
+from data_loaders.mocap import LIKELY_FPS, checked_joints, read_joints, read_recorded, report_warnings, resample
 from data_loaders.motion_files import named_row, read_motion, run_results
-from data_loaders.skeleton import ALIASES, Skeleton
+from data_loaders.skeleton import ALIASES, Skeleton, known_skeletons, load_skeleton
 from data_loaders.sources import Reading, SourceClip
+from protos.options import one_line
 from protos.reading import FileError, read_array
 
 SUFFIXES = (".npy", ".npz", ".bvh")
@@ -60,6 +63,46 @@ def read_people(path: Path, skeleton: Skeleton, fps: float, reading: Reading, wa
     if len(people[0]) < 2:
         raise FileError(f"{path}: {len(people[0])} frames at {fps:g} per second, expected at least 2")
     return np.stack(people)
+
+
+def motion_files(folder: Path, unreadable: dict[str, str], without: str = "") -> list[Path]:
+    """Motion files in and below a folder, hidden ones left out, and folders that hold a file `without`. Folders that cannot be
+    opened go into `unreadable`, with the reason: what is in them must not be missing without a word."""
+
+    def keep(error: OSError) -> None:
+        unreadable[str(error.filename)] = one_line(error)
+
+    found = []
+    for place, folders, files in os.walk(folder, onerror=keep):
+        if without in files:
+            folders.clear()
+            continue
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(place, name) for name in files if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")]
+    return sorted(path for path in found if path.is_file())
+
+
+def read_whole(path: Path, reading: Reading) -> Motion:
+    """The motion in a file as `read_people` takes it, with its captions, of any skeleton and at its own frame rate, checked.
+
+    FileError says what is wrong with a file."""
+    file = _motion_file(path)
+    motion = read_motion(path, reading.motion_fps or LIKELY_FPS)
+    if motion is not None:
+        named = ALIASES.get(motion.skeleton.lower(), motion.skeleton) or "humanml"
+        if named not in known_skeletons():  # what a file says is never a path
+            raise FileError(f"{path}: motions of {motion.skeleton[:40]!r}, expected those of {', '.join(known_skeletons())}")
+        body = load_skeleton(named)
+        told: list[str] = []
+        people = [checked_joints(each, body, str(path), told) for each in _joints_of(motion, body, None, path)]
+        report_warnings(str(path), told, None)
+        return replace(motion, joints=np.stack(people), fps=reading.motion_fps or motion.fps, skeleton=body.name)
+    if file.suffix.lower() == ".npy":
+        raise FileError(f"{path}: a table of features, expected joints (frames, joints, 3) in metres")
+    mapping = load_mapping(reading.mapping) if reading.mapping else None
+    kind = "bvh" if file.suffix.lower() == ".bvh" else "amass"
+    joints, fps = read_recorded(SourceClip(path.stem, path, kind), reading.body_model, mapping)
+    return Motion(joints[None], fps)
 
 
 def _motion_file(path: Path) -> Path:

@@ -15,7 +15,7 @@ import numpy as np
 
 from data_loaders.corpus import Motion
 from data_loaders.features import Features
-from data_loaders.mocap import RUN_JOINTS, finite_joints
+from data_loaders.mocap import LIKELY_FPS, RUN_JOINTS, finite_joints
 from data_loaders.skeleton import load_skeleton
 from protos.files import atomic_file, write_atomically
 from protos.pickles import read_plain_pickle
@@ -25,9 +25,8 @@ METRES = {"metre": 1.0, "millimetre": 0.001}  # of the units that files name
 SKELETONS = {22: "humanml", 21: "kit"}  # by the number of joints, where a file does not say its own
 NPY_OF_OBJECTS = b"'|O'"
 KEYS = ("motion", "text", "lengths", "num_samples", "num_repetitions", "num_repititions", "fps", "skeleton", "unit")
-RUN_BVH = re.compile(r"prompt\d+_rep\d+(_ik)?(_p\d+)?\.bvh")  # written beside them
+RUN_COPY = re.compile(r"prompt\d+_rep\d+(_ik)?(_p\d+)?\.(bvh|npz)")  # a motion of a run, written beside its results
 RESULTS = ("motions.npz", "motions.npy", "results.npy")
-LIKELY_FPS = 20.0  # of files that do not say theirs
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -216,7 +215,7 @@ def named_row(path: Path) -> tuple[Path, int | None]:
 
 def motions_in(files: Sequence[Path]) -> list[Path]:
     """The files, with each motion of a results file by its name (`motions.npz#0`, …), and no motion of a sampling run twice:
-    it writes them to motions.npz, again to motions.npy, and each by itself, without its caption, into joints/ and as BVH."""
+    it writes them to motions.npz, again to motions.npy, and each by itself, without its caption, into joints/, as BVH and npz."""
     counts = {file: len(found.motions) for file in files if (found := _readable_results(file)) is not None}
     runs = {file.parent for file in counts}
     motions: list[Path] = []
@@ -235,7 +234,7 @@ def _again_of_run(file: Path, runs: set[Path]) -> bool:
     """Whether a file holds a motion of one of the runs, or the same with locked feet, once more."""
     if file.parent.name == "joints" and file.parent.parent in runs:
         return True
-    return file.parent in runs and RUN_BVH.fullmatch(file.name) is not None
+    return file.parent in runs and RUN_COPY.fullmatch(file.name) is not None
 
 
 def _readable_results(path: Path) -> Results | None:

@@ -42,6 +42,8 @@ class Skeleton:
     t_pose: tuple[tuple[float, float, float], ...] | None = None  # direction of each bone, facing +Z with the arms out; else raw
     hinges: dict[str, tuple[float, float, float]] = field(default_factory=dict)  # in T-pose, what knees and elbows bend about
     mixamo_names: tuple[str, ...] | None = None  # of the joints, in files for other programs; None: joint_names
+    unity_names: tuple[str, ...] | None = None
+    unreal_names: tuple[str, ...] | None = None
     source: str = ""
 
     def __hash__(self) -> int:  # quick: skeletons key the caches of their tensors; equality still compares everything
@@ -91,6 +93,11 @@ def check_heading(heading: str) -> Heading:
     return heading  # type: ignore[return-value]
 
 
+def known_skeletons() -> list[str]:
+    """Names of those that come with the code."""
+    return sorted(file.stem for file in FOLDER.glob("*.json"))
+
+
 @lru_cache(maxsize=32)
 def load_skeleton(name_or_path: str | Path) -> Skeleton:
     """Skeleton by name (`humanml` = `t2m`, `kit`) or from a JSON file of the same form. FileError if unusable."""
@@ -99,8 +106,7 @@ def load_skeleton(name_or_path: str | Path) -> Skeleton:
     if not path.is_file():
         path = Path(name_or_path)
     if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in FOLDER.glob("*.json")))
-        raise FileError(f"unknown skeleton {name!r}: use one of {known}, or the path of a skeleton file")
+        raise FileError(f"unknown skeleton {name!r}: use one of {', '.join(known_skeletons())}, or the path of a skeleton file")
     record = read_json(path, dict[str, Any])
     record.pop("length_limits", None)  # of files by earlier versions, whose fps was that of the contacts
     if "fps" in record:
@@ -116,7 +122,7 @@ def load_skeleton(name_or_path: str | Path) -> Skeleton:
 
 def _check(skeleton: Skeleton, path: Path) -> None:
     count = skeleton.num_joints
-    for name in ("joint_names", "raw_offsets", "bone_lengths", "t_pose", "mixamo_names"):
+    for name in ("joint_names", "raw_offsets", "bone_lengths", "t_pose", "mixamo_names", "unity_names", "unreal_names"):
         value = getattr(skeleton, name)
         if value is not None and len(value) != count:
             raise FileError(f"{path}: {name} has {len(value)} entries, parents has {count}")

@@ -29,6 +29,7 @@ PROMPTS = {
 EDITS = ("raise the left arm higher between 1s and 2s", "bend both knees more; keep the arms", "slower; mirror",
          "put the right hand above the right shoulder")
 ASKED = {1: "What does the person do?", 2: "What do the two do together?"}
+FILES = "Video, page, joints, files for other programs"
 LAYOUT = """
 .gradio-container { max-width: 1240px !important; margin: 0 auto; }
 .gradio-container .html-container { padding: 10px 0 !important; }
@@ -183,7 +184,7 @@ def generate_tab(maker: Maker, scratch: Path, persons: int) -> None:
                 seed = gr.Number(10, minimum=0, maximum=2**31 - 1, precision=0, label="Seed", min_width=140)
             name = gr.Dropdown(list(checkpoints), value=first, label="Checkpoint", visible=len(checkpoints) > 1)
     shown = gr.HTML(said("The motion plays here."), apply_default_css=False, js_on_load=None, min_height=60)
-    files = gr.File(label="Video, page, joints", file_count="multiple", interactive=False, elem_classes="downloads")
+    files = gr.File(label=FILES, file_count="multiple", interactive=False, elem_classes="downloads")
     given = [prompt, seconds, seed, count, guidance, name, *each]
     gr.on([prompt.submit, ask.click], answer, given, [shown, files], api_name="generate" if persons == 1 else "interact", **ONE)
     name.change(settings, name, [seconds, guidance], api_name=False, queue=False)
@@ -238,7 +239,7 @@ def reaction_tab(maker: Maker, scratch: Path) -> None:
             with gr.Accordion("How to read the file", open=False):
                 reading = how_to_read(30)
     shown = gr.HTML(said("Both people play here, in one world."), apply_default_css=False, js_on_load=None, min_height=60)
-    files = gr.File(label="Video, page, joints", file_count="multiple", interactive=False, elem_classes="downloads")
+    files = gr.File(label=FILES, file_count="multiple", interactive=False, elem_classes="downloads")
     given = [file, prompt, *reading, seed, count, by_action, by_text, name]
     gr.on([prompt.submit, ask.click], answer, given, [shown, files], api_name="react", **UPLOADS)
     name.change(settings, name, [by_action, by_text], api_name=False, queue=False)
@@ -276,7 +277,7 @@ def edit_tab(maker: Maker, scratch: Path) -> None:
             lines = gr.Textbox(label="What becomes of the poses", lines=6, interactive=False)
     shown = gr.HTML(said("The motion and what is made of it play here, side by side."), apply_default_css=False, js_on_load=None,
                     min_height=60)  # fmt: skip
-    files = gr.File(label="Video, page, joints", file_count="multiple", interactive=False, elem_classes="downloads")
+    files = gr.File(label=FILES, file_count="multiple", interactive=False, elem_classes="downloads")
     given = [file, edits, *reading, seed, name]
     gr.on([edits.submit, ask.click], answer, given, [shown, files, lines], api_name="edit", **UPLOADS)
 

@@ -34,6 +34,7 @@ MOST_MOTIONS = 4
 STRONGEST_GUIDANCE, OWN_STRENGTHS = 15.0, Guidance()
 CHECKPOINT_FOLDERS = (Path("checkpoints"), Path("save"))
 DEPTH = 3  # of a checkpoint below them: save/<run>/<step>
+FOR_DOWNLOAD = ("bvh", "glb", "vrma")  # of each motion, as far as their library is installed
 
 
 class Checkpoint(NamedTuple):
@@ -222,12 +223,16 @@ def seeds_of(seed: int, count: int) -> list[int]:
 
 
 def write_downloads(folder: Path, motions: Sequence[Motion], seed: int) -> list[Path]:
-    """An mp4 and a page of the motions side by side, and the joints in metres of each as npy."""
+    """An mp4 and a page of the motions side by side; of each its joints in metres as npy, and what other programs read."""
+    from visualize.formats import missing
     from visualize.video import write_video
     from visualize.web_viewer import write_viewer
+    from visualize.writing import write_motion
 
     name = f"{file_name(motions[0].captions[0] if motions[0].captions else '')}_seed{int(seed)}"
     written = [write_video(folder / f"{name}.mp4", motions), write_viewer(folder / f"{name}.html", motions)]
-    for i, motion in enumerate(motions):
-        written.append(write_joints(folder / (f"{name}.npy" if len(motions) == 1 else f"{name}_{i + 1}.npy"), motion))
-    return written
+    formats = [each for each in FOR_DOWNLOAD if not missing(each)]
+    own = [folder / (name if len(motions) == 1 else f"{name}_{i + 1}") for i in range(len(motions))]
+    for path, motion in zip(own, motions):
+        written += write_motion(path, motion, formats)
+    return written + [write_joints(path.with_name(f"{path.name}.npy"), motion) for path, motion in zip(own, motions)]

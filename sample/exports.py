@@ -1,4 +1,6 @@
-"""What a sampling run makes and writes: its settings, files for other programs, motions with locked feet. Loads without torch."""
+"""What a sampling run makes and writes: its settings, and the files of each of its motions, to look at, for other programs, and with
+locked feet. Loads without torch.
+"""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -8,21 +10,34 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from model.capabilities import Precision
 from protos.flags import BATCH_SIZE, SEED, Range
 
+from visualize.formats import FileSettings, formats_of
+
 if TYPE_CHECKING:
     from data_loaders.corpus import Motion
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExportSettings:
-    """Files for other programs."""
+class ExportSettings(FileSettings):
+    """Files to look at and for other programs."""
 
+    video: bool = True
+    """Write mp4 videos and a PNG strip (--no_video: without, but for those that --format names)."""
+    gif: bool = False
+    """Also write an animated GIF per motion, as --format gif does."""
+    html: bool = False
+    """Also write a page per prompt that plays its motions in 3D in any browser, without a network."""
     bvh: bool = False
     """Also write each motion as BVH, a file per person, in centimetres: for Blender, Maya, Unity, Mixamo's characters."""
     foot_lock: bool = False
-    """Also write each motion with its planted feet held still: joints/NAME_ik.npy, NAME_ik.mp4, with --bvh NAME_ik.bvh."""
+    """Also write each motion with its planted feet held still, as NAME_ik: joints/NAME_ik.npy, and its files."""
     solver: Literal["own", "published"] = "own"
     """How rotations are found for --bvh; published: MoMask's 100 sweeps on its skeleton in metres, for --foot_lock with its foot
     cleaning."""
+
+    def wanted(self) -> tuple[str, ...]:
+        """The formats of each motion, by --format and the flags for one. ValueError as `formats_of`."""
+        flags = {"mp4": self.video, "png": self.video, "gif": self.video and self.gif, "html": self.html, "bvh": self.bvh}
+        return tuple(dict.fromkeys((*(name for name, on in flags.items() if on), *(formats_of(self) if self.format else ()))))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,58 +58,72 @@ class RunSettings(ExportSettings):
     little."""
     output_dir: Path | None = None
     """Folder for the files (default: outputs/<checkpoint>_<prompt>_seed<seed>); an existing one is kept, `_2` is added."""
-    video: bool = True
-    """Write mp4 videos and a PNG strip (--no_video: motions only)."""
-    gif: bool = False
-    """Also write an animated GIF per motion."""
-    html: bool = False
-    """Also write a page per prompt that plays its motions in 3D in any browser, without a network."""
     report: bool = False
     """Print the physics of each motion: how fast planted feet slide, jerk, the lowest joint, how bones waver."""
 
 
 def require_writable(settings: ExportSettings, skeleton: str) -> None:
-    """ValueError or FileError where motions of that skeleton cannot be written as the settings say: before any is made."""
+    """ValueError or FileError where motions of that skeleton cannot be shown or written so: said before any is made."""
+    wanted = settings.wanted()
+    if settings.body:
+        from visualize.skinned_body import require_skinned
+
+        require_skinned(skeleton)
     if settings.solver == "published":
-        if not settings.bvh:
+        if "bvh" not in wanted:
             raise ValueError("--solver published is a way to write BVH files: add --bvh")
+        if settings.root_bone or settings.skeleton != "mixamo":
+            raise ValueError("--solver published writes its own bones: leave out --root_bone and --skeleton")
         from data_loaders.skeleton import load_skeleton
         from visualize.published_bvh import require_published
 
         require_published(load_skeleton(skeleton))
+    if "npz" in wanted and skeleton != "humanml":
+        raise ValueError(f"--format npz holds rotations of SMPL's 22 joints (humanml), not those of {skeleton}")
 
 
-def write_exports(folder: Path, names: Sequence[str], motions: "Sequence[Motion]", settings: ExportSettings, video: bool) -> None:
-    """Beside the files of a run, for each of its motions by name: NAME.bvh, and with locked feet joints/NAME_ik.npy, NAME_ik.bvh
-    and, with `video`, NAME_ik.mp4."""
+def write_each(folder: Path, names: Sequence[str], motions: "Sequence[Motion]", settings: ExportSettings) -> None:
+    """Of each motion of a run, which is `ready`, by its name NAME.FORMAT, pages and strips excepted, which are of a prompt; with
+    locked feet joints/NAME_ik.npy and NAME_ik.FORMAT."""
+    from tqdm import tqdm
+
     from data_loaders.motion_files import write_joints
-    from visualize.bvh import write_people
-    from visualize.video import write_video
+    from visualize.formats import write_people
+    from visualize.writing import write_all
 
+    jobs, published = [], settings.solver == "published"
     for name, motion in zip(names, motions, strict=True):
-        for suffix, made, texts in _versions(motion, settings):
-            if settings.bvh:
-                write_people(folder / f"{name}{suffix}.bvh", texts)
+        for suffix, made, texts in _published(motion, settings) if published else _versions(motion, settings):
+            path = folder / f"{name}{suffix}"
+            jobs.append((path, made))
             if suffix:
-                write_joints(folder / "joints" / f"{name}{suffix}.npy", made)
-            if suffix and video:
-                write_video(folder / f"{name}{suffix}.mp4", [made])
+                write_joints(folder / "joints" / f"{path.name}.npy", made)
+            if texts:
+                write_people(path.with_name(f"{path.name}.bvh"), texts)
+    formats = [each for each in settings.wanted() if each not in ("png", "html") and not (published and each == "bvh")]
+    done = write_all(jobs, formats, settings)
+    for _ in tqdm(done, total=len(jobs), desc="files", unit="motion", disable=None if len(jobs) > 4 else True):
+        pass
 
 
 def _versions(motion: "Motion", settings: ExportSettings) -> "Iterator[tuple[str, Motion, list[str]]]":
-    """What a name gets, the motion, and the text of its BVH files where asked for: as made, and with locked feet."""
+    """What a name gets, the motion, and the text of its BVH files where that is not the usual one: as made, with locked feet."""
+    yield "", motion, []
+    if settings.foot_lock:
+        from visualize.foot_lock import lock_feet
+
+        yield "_ik", lock_feet(motion), []
+
+
+def _published(motion: "Motion", settings: ExportSettings) -> "Iterator[tuple[str, Motion, list[str]]]":
+    """The same with MoMask's rotations and its foot cleaning."""
     import numpy as np
 
     from visualize.bvh import bvh_of
-    from visualize.foot_lock import lock_feet
     from visualize.published_bvh import published_bvh
 
-    if settings.bvh:
-        yield "", motion, bvh_of(motion, settings.solver)
-    if settings.foot_lock and settings.solver == "published":
+    yield "", motion, bvh_of(motion, "published")
+    if settings.foot_lock:
         people = [published_bvh(joints, motion.fps, foot_ik=True) for joints in motion.joints]
         joints = np.stack([person.joints for person in people]).astype(motion.joints.dtype)
         yield "_ik", replace(motion, joints=joints, rotations=None), [person.text for person in people]
-    elif settings.foot_lock:
-        locked = lock_feet(motion)
-        yield "_ik", locked, bvh_of(locked) if settings.bvh else []

@@ -4,7 +4,6 @@ read again, to be shown.
 
 import hashlib
 import logging
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -16,11 +15,10 @@ import numpy as np
 
 from data_loaders.clips import window_captions
 from data_loaders.corpus import Corpus, Motion, cut_span
-from data_loaders.motion_features import SUFFIXES, Reading, read_features
+from data_loaders.motion_features import SUFFIXES, Reading, motion_files, read_features
 from data_loaders.motion_files import motion_of, motions_in, named_row, run_results
 from data_loaders.text import Caption, in_order, read_caption_file
 from model.embedding import NoVectorError, TextMotionSpace
-from protos.options import one_line
 from protos.reading import FileError, convert
 from sample.gallery import CONTENT, Clip, Gallery, Stamp
 
@@ -96,7 +94,8 @@ class FileSource:
         # links stay links, since the name given says what a file is and what lies beside it
         path = path.resolve() if ".." in path.parts else path.absolute()
         single = named_row(path)[0].is_file()
-        found = motions_in([path]) if path.is_file() else [path] if single else motions_in(motion_files(path, self.unreadable))
+        files = [path] if path.is_file() or single else motion_files(path, self.unreadable, without=CONTENT)
+        found = files if single and not path.is_file() else motions_in(files)
         if not found:
             raise FileNotFoundError(f"{path}: no motion file; expected {', '.join(SUFFIXES)}")
         self.folder = None if single else path
@@ -124,22 +123,6 @@ class FileSource:
             texts = dict.fromkeys(caption.text for caption in window_captions(captions, start, end, len(features) / fps))
             found.append((Clip(name, place, start, end, tuple(texts)), features[first:stop]))
         return found, []
-
-
-def motion_files(folder: Path, unreadable: dict[str, str]) -> list[Path]:
-    """Motion files in and below a folder, hidden ones and those of galleries left out. Folders that cannot be opened go into
-    `unreadable`, with the reason: what is in them must not be missing without a word."""
-    def keep(error: OSError) -> None:
-        unreadable[str(error.filename)] = one_line(error)
-
-    found = []
-    for place, folders, files in os.walk(folder, onerror=keep):
-        if CONTENT in files:
-            folders.clear()
-            continue
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(place, name) for name in files if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")]
-    return sorted(path for path in found if path.is_file())
 
 
 def captions_beside(motion: Path) -> list[Caption]:

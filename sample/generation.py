@@ -16,7 +16,7 @@ from protos.files import file_name, numbered_folder
 from protos.flags import GUIDANCE, SAMPLING_STEPS, SHARE, Range
 from protos.randomness import derive_seed
 from protos.reading import FileError
-from sample.exports import RunSettings, require_writable, write_exports
+from sample.exports import ExportSettings, RunSettings, require_writable, write_each
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -275,39 +275,34 @@ def row_names(count: int, num_samples: int) -> list[str]:
 
 
 def write_motions(
-    folder: Path, motions: "Sequence[Motion]", num_samples: int, video: bool, gif: bool, html: bool, reaction: bool = False
+    folder: Path, motions: "Sequence[Motion]", num_samples: int, settings: ExportSettings, reaction: bool = False
 ) -> None:
     """Everything a sampling run leaves behind: its results, and each motion as joints/prompt##_rep##.npy.
 
-    `motions` in the order of the rows. video: prompt##_rep##.mp4, prompt##.mp4 with the repetitions side by side, prompt##.png
-    as a strip; gif: prompt##_rep##.gif beside them; html: prompt##.html, a page to turn and to step through. reaction: whether
-    the second of two people answers the first.
+    `motions` in the order of the rows. As the settings want them: prompt##_rep##.FORMAT, prompt##.mp4 with the repetitions side
+    by side, prompt##.png as a strip, prompt##.html, a page to turn and to step through. reaction: whether the second of two
+    people answers the first.
     """
-    from tqdm import tqdm
-
     from data_loaders.motion_files import write_joints, write_results
-    from visualize.video import write_gif, write_strip, write_video
+    from visualize.video import write_strip, write_video
     from visualize.web_viewer import write_viewer
+    from visualize.writing import ready
 
     write_results(folder, motions, num_samples, reaction)
     names = row_names(len(motions), num_samples)
     for name, motion in zip(names, motions, strict=True):
         write_joints(folder / "joints" / f"{name}.npy", motion)
-    if video:
-        bar = tqdm(motions, desc="videos", unit="video", disable=None if len(motions) > 4 else True)
-        for name, motion in zip(names, bar):
-            write_video(folder / f"{name}.mp4", [motion])
-            if gif:
-                write_gif(folder / f"{name}.gif", [motion])
+    shown, wanted = [ready(motion, settings) for motion in motions], settings.wanted()
+    write_each(folder, names, shown, settings)
     for sample in range(num_samples):
-        path, row = folder / f"prompt{sample:02d}", motions[sample::num_samples]
-        if video:
-            if len(row) > 1:
-                write_video(path.with_suffix(".mp4"), row)
-            write_strip(path.with_suffix(".png"), row[0])
-        if html:
+        path, row = folder / f"prompt{sample:02d}", shown[sample::num_samples]
+        if "mp4" in wanted and len(row) > 1:
+            write_video(path.with_suffix(".mp4"), row, body=settings.body)
+        if "png" in wanted:
+            write_strip(path.with_suffix(".png"), row[0], body=settings.body)
+        if "html" in wanted:
             labels = [f"rep{repetition:02d}" for repetition in range(len(row))] if len(row) > 1 else None
-            write_viewer(path.with_suffix(".html"), row, labels=labels)
+            write_viewer(path.with_suffix(".html"), row, labels=labels, body=settings.body)
 
 
 def write_run(model: Generates, requests: Sequence[Request], settings: RunSettings, decoding: Decoding, checkpoint: Path,
@@ -325,9 +320,7 @@ def write_made(
     """Writes the motions of a skeleton that `make` makes of the requests, with seeds and repetitions as the settings say, into a
     folder named after the checkpoint and after `what` is made. A run that fails leaves no folder. reaction: as `write_motions`
     takes it."""
-    exporting = settings.bvh or settings.foot_lock or settings.solver != "own"
-    if exporting:
-        require_writable(settings, skeleton)
+    require_writable(settings, skeleton)
     name = file_name(checkpoint.name if checkpoint.is_dir() else checkpoint.parent.name)
     folder = numbered_folder(settings.output_dir or Path("outputs") / f"{name}_{file_name(what)}_seed{settings.seed}")
     rows = [replace(request, seed=derive_seed(settings.seed, "sample", sample, repetition))
@@ -339,13 +332,10 @@ def write_made(
         if isinstance(error, NotFiniteError):
             raise NotFiniteError(f"{checkpoint}: {error}") from None
         raise
-    names = row_names(len(motions), len(requests))
-    write_motions(folder, motions, len(requests), settings.video, settings.gif, settings.html, reaction)
-    if exporting:
-        write_exports(folder, names, motions, settings, settings.video)
+    write_motions(folder, motions, len(requests), settings, reaction)
     if settings.report:
         from data_loaders.physics import sample_table
 
-        print(sample_table(dict(zip(names, motions, strict=True))))
+        print(sample_table(dict(zip(row_names(len(motions), len(requests)), motions, strict=True))))
     log.info("%d motions in %s", len(motions), folder)
     return folder

@@ -13,9 +13,10 @@ from data_loaders.motion_checks import bone_vectors
 from data_loaders.motion_files import motions_in, read_people_npy, write_results
 from data_loaders.skeleton import load_skeleton
 from protos.reading import FileError
-from sample.exports import ExportSettings, require_writable, write_exports
-from tests.acted_motions import HUMANML, bowing
-from tests.synthetic import raise_hand, standing, turn, walk_in_a_curve
+from sample.exports import ExportSettings, require_writable, write_each
+from tests.acted_motions import HUMANML
+from tests.synthetic import standing, turn, walk_in_a_curve
+from tests.turned_motions import MOTIONS, WALK, bent_arms, facing
 from visualize.bvh import person_bvh, write_bvh
 from visualize.joint_rotations import continuous, euler_angles, solve_turns, t_pose
 from visualize.published_bvh import clean_feet, published_bvh, template
@@ -55,33 +56,6 @@ def read_independently(text: str) -> tuple[list[str], np.ndarray]:
             world[joint] = world[parent] * local
     kept = [i for i, name in enumerate(names) if name != "Site"]
     return [names[i] for i in kept], places[kept].transpose(1, 0, 2)
-
-
-def facing(joints: np.ndarray, degrees: float) -> np.ndarray:
-    """Turned to the left about the world's upright axis."""
-    return Rotation.from_euler("y", degrees, degrees=True).apply(joints.reshape(-1, 3)).reshape(joints.shape)
-
-
-def tilted(joints: np.ndarray, axis: str, degrees: float) -> np.ndarray:
-    return Rotation.from_euler(axis, degrees, degrees=True).apply(joints.reshape(-1, 3)).reshape(joints.shape)
-
-
-def bent_arms(degrees: float, frames: int = 3) -> np.ndarray:
-    """Somebody who stands with both forearms bent forwards."""
-    joints = np.repeat(standing()[None], frames, axis=0)
-    for side in ("left", "right"):
-        turn(joints, HUMANML.index(f"{side}_elbow"), [HUMANML.index(f"{side}_wrist")], np.full(frames, np.radians(degrees)))
-    return joints
-
-
-WALK = walk_in_a_curve(40).astype(np.float64)
-MOTIONS = {
-    "ahead": WALK, "left": facing(WALK, 90), "away": facing(WALK, 180), "right": facing(WALK, -90),
-    "almost_away": facing(WALK, 179.9), "spinning": walk_in_a_curve(60, turn=12.0), "on_the_back": tilted(WALK, "x", -90),
-    "on_the_face": tilted(WALK, "x", 90), "on_the_side": tilted(WALK, "z", 90), "head_down": tilted(WALK, "x", 180),
-    "bowing": bowing(), "raising_a_hand": raise_hand(30), "one_frame": WALK[:1],
-    "knees_and_elbows_at_right_angles": bent_arms(90.0),
-}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", MOTIONS)
@@ -227,10 +201,10 @@ def names_in(folder: Path) -> set[str]:
 
 def test_a_run_has_files_of_each_person_and_those_with_locked_feet(tmp_path):
     pair = np.stack([WALK, WALK + [1.0, 0.0, 0.0]]).astype(np.float32)
-    write_exports(tmp_path, ["prompt00_rep00"], [Motion(pair, 20.0)], ExportSettings(bvh=True, foot_lock=True), video=True)
+    write_each(tmp_path, ["prompt00_rep00"], [Motion(pair, 20.0)], ExportSettings(bvh=True, foot_lock=True))
     assert names_in(tmp_path) == {
-        "prompt00_rep00_p1.bvh", "prompt00_rep00_p2.bvh", "prompt00_rep00_ik_p1.bvh", "prompt00_rep00_ik_p2.bvh",
-        "prompt00_rep00_ik.mp4", "joints/prompt00_rep00_ik.npy",
+        "prompt00_rep00.mp4", "prompt00_rep00_p1.bvh", "prompt00_rep00_p2.bvh", "prompt00_rep00_ik_p1.bvh",
+        "prompt00_rep00_ik_p2.bvh", "prompt00_rep00_ik.mp4", "joints/prompt00_rep00_ik.npy",
     }  # fmt: skip
     locked = read_people_npy(tmp_path / "joints" / "prompt00_rep00_ik.npy")
     clips = [read_bvh(tmp_path / f"prompt00_rep00_ik_p{person}.bvh") for person in (1, 2)]
@@ -247,8 +221,8 @@ def test_the_published_way_is_refused_for_another_skeleton_and_where_it_writes_n
 
 
 def test_published_files_of_a_run_are_those_of_its_skeleton(tmp_path):
-    settings = ExportSettings(bvh=True, foot_lock=True, solver="published")
-    write_exports(tmp_path, ["prompt00_rep00"], [Motion(WALK[None, :6].astype(np.float32), 20.0)], settings, video=False)
+    settings = ExportSettings(video=False, bvh=True, foot_lock=True, solver="published")
+    write_each(tmp_path, ["prompt00_rep00"], [Motion(WALK[None, :6].astype(np.float32), 20.0)], settings)
     assert names_in(tmp_path) == {"prompt00_rep00.bvh", "prompt00_rep00_ik.bvh", "joints/prompt00_rep00_ik.npy"}
     made = published_bvh(WALK[:6].astype(np.float32), foot_ik=True)
     assert (tmp_path / "prompt00_rep00_ik.bvh").read_text() == made.text != (tmp_path / "prompt00_rep00.bvh").read_text()
@@ -260,7 +234,7 @@ def test_published_files_of_a_run_are_those_of_its_skeleton(tmp_path):
 def test_a_gallery_of_a_run_takes_each_motion_once(tmp_path):
     motion = Motion(WALK[None].astype(np.float32), 20.0, captions=("a walk",))
     write_results(tmp_path, [motion], 1)
-    write_exports(tmp_path, ["prompt00_rep00"], [motion], ExportSettings(bvh=True, foot_lock=True), video=False)
+    write_each(tmp_path, ["prompt00_rep00"], [motion], ExportSettings(format="npz", video=False, bvh=True, foot_lock=True))
     write_bvh(tmp_path / "mine.bvh", motion)
     found = motions_in(sorted(path for path in tmp_path.rglob("*") if path.suffix in (".npy", ".npz", ".bvh")))
     assert [path.name for path in found] == ["mine.bvh", "motions.npz#0"]

@@ -26,6 +26,7 @@ from tests.tiny_retrieval import TEXT, encode_folder, features_of, saved_tmr, wr
 
 ROOT = Path(__file__).resolve().parents[1]
 HOSTILE = "a person <img src=x onerror=alert(1)> \"walks\" ${7*7} {{#if x}} '</iframe>"
+OF_TWO = [".mp4", ".html", ".bvh", ".bvh", ".glb", ".vrma", ".vrma", ".npy"]
 
 
 def test_a_text_finds_what_the_command_finds_and_mirrored_twins_are_one(search):
@@ -124,7 +125,8 @@ def test_a_seed_gives_the_motions_that_the_command_gives(maker, tmp_path):
         np.testing.assert_allclose(mine.joints, theirs.joints, atol=1e-4)
     files = write_downloads(tmp_path, made, 7)
     name = "a-person-walks-forward_seed7"
-    assert [path.name for path in files] == [name + end for end in (".mp4", ".html", "_1.npy", "_2.npy")]
+    ends = [".mp4", ".html", *(f"_{i}.{each}" for i in (1, 2) for each in ("bvh", "glb", "vrma")), "_1.npy", "_2.npy"]
+    assert [path.name for path in files] == [name + end for end in ends]
     np.testing.assert_array_equal(np.load(files[-1]), made[1].joints[0])
     assert files[0].read_bytes()[4:8] == b"ftyp"
     assert not np.allclose(made[0].joints, maker.make(TEXT, 1.0, 7, 1, guidance=6.0)[0].joints, atol=1e-3)
@@ -144,7 +146,7 @@ def test_two_people_are_made_of_a_text_about_both_and_texts_about_each(maker, tm
     (alone,), (told,) = (pairs.make("two people greet", 1.0, 7, 1, None, name, each)
                          for each in (("", " "), ("a person waves", "a person bows")))  # fmt: skip
     assert alone.joints.shape == (2, 30, 22, 3) and not np.allclose(alone.joints, told.joints, atol=1e-3)
-    assert [path.suffix for path in write_downloads(tmp_path, [told], 7)] == [".mp4", ".html", ".npy"]
+    assert [path.suffix for path in write_downloads(tmp_path, [told], 7)] == OF_TWO
     with pytest.raises(ValueError, match="what each of the two does, or neither"):
         pairs.make("two people greet", 1.0, 7, 1, None, name, ("a person waves", ""))
     pytest.importorskip("gradio", reason="the page needs gradio: pip install gradio (the extra [demo])")
@@ -167,7 +169,7 @@ def test_a_motion_that_is_dropped_is_answered_in_its_own_world(tmp_path):
         made = reacting.react(tmp_path / file, "", 7, 2, checkpoint=name)
         assert [each.joints.shape for each in made] == [(2, frames, 22, 3)] * 2 and made[0].captions == ()
         assert made[0].joints[0, 0, 0, 0] == pytest.approx(at, abs=0.2) and not np.allclose(made[0].joints, made[1].joints)
-        assert [path.suffix for path in write_downloads(tmp_path, made[:1], 7)] == [".mp4", ".html", ".npy"]
+        assert [path.suffix for path in write_downloads(tmp_path, made[:1], 7)] == OF_TWO
     (late,) = reacting.react(tmp_path / "joints.npy", TEXT, checkpoint=name, reading=UploadReading(fps=30.0, start=1.0))
     assert late.joints.shape[1] == 30 and late.captions == (TEXT,)
     np.save(tmp_path / "two.npy", np.stack([walk(60)] * 2))

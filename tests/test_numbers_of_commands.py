@@ -74,7 +74,7 @@ COMMANDS = modules_with_options()
 
 
 def test_all_commands_are_found():
-    assert {"sample.sample", "data_loaders.prepare", "train.train_tmr", "evaluations.board", "benchmarks.video"} <= {*COMMANDS}
+    assert {"sample.sample", "data_loaders.prepare", "train.train_tmr", "evaluations.board", "benchmarks.output"} <= {*COMMANDS}
 
 
 @pytest.mark.parametrize("module", COMMANDS)

@@ -7,8 +7,8 @@ import time
 import numpy as np
 import pytest
 
+from benchmarks.output import ours, usual_recipe
 from benchmarks.timing import least
-from benchmarks.video import ours, usual_recipe
 from data_loaders.corpus import Motion
 from tests.synthetic import walk_in_a_curve as walking
 from visualize import video
@@ -388,7 +388,7 @@ def test_a_missing_ffmpeg_names_what_to_install(tmp_path, monkeypatch):
 
 
 def test_a_video_costs_a_fraction_of_the_usual_recipe(tmp_path):
-    """About seventeen times less for ten seconds (benchmarks/video.py); seven leaves room for a busy machine and a short clip."""
+    """About twenty times less for ten seconds (benchmarks/output.py); seven leaves room for a busy machine and a short clip."""
     clip = walking(60)
     ours(tmp_path / "warm.mp4", walking(4), "warm")
     usual_recipe(tmp_path / "warm.mp4", walking(2), "warm")

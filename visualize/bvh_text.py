@@ -9,13 +9,15 @@ import numpy as np
 @dataclass(frozen=True)
 class BvhSkeleton:
     """What the HIERARCHY part says: names, parents (-1 for the root, before their children), offsets (J, 3) from the parent and
-    ends (J, 3), End Sites of joints without children, in the file's unit; order of the rotation channels, such as "ZXY"."""
+    ends (J, 3), End Sites of joints without children, in the file's unit; order of the rotation channels, such as "ZXY". The
+    first `placed` joints, each the only child of the one before, have channels of their position too."""
 
     names: Sequence[str]
     parents: Sequence[int]
     offsets: np.ndarray
     ends: np.ndarray
     order: str
+    placed: int = 1
 
     def children(self, joint: int) -> list[int]:
         """In the order of the file."""
@@ -26,11 +28,13 @@ class BvhSkeleton:
         return [joint, *(below for child in self.children(joint) for below in self.walk(child))]
 
 
-def bvh_text(skeleton: BvhSkeleton, root: np.ndarray, angles: np.ndarray, fps: float) -> str:
-    """The file: root (T, 3) in its unit, angles (T, J, 3) in degrees in the order of the channels. Tabs and six digits, as the
-    field writes them; the root has six channels, every other joint three."""
-    lines = ["HIERARCHY", *_joint_lines(skeleton, 0, 0), "MOTION", f"Frames: {len(root)}", f"Frame Time: {1 / fps:f}"]
-    rows = np.concatenate([root[:, None], angles[:, skeleton.walk()]], axis=1).reshape(len(root), -1)
+def bvh_text(skeleton: BvhSkeleton, places: np.ndarray, angles: np.ndarray, fps: float) -> str:
+    """The file: places (T, placed, 3), of one such joint (T, 3), in its unit, angles (T, J, 3) in degrees in the order of the
+    channels. Tabs and six digits, as the field writes them; placed joints have six channels, every other three."""
+    lines = ["HIERARCHY", *_joint_lines(skeleton, 0, 0), "MOTION", f"Frames: {len(places)}", f"Frame Time: {1 / fps:f}"]
+    places, turned = places.reshape(len(places), -1, 3), angles[:, skeleton.walk()]
+    first = np.stack([places, turned[:, : skeleton.placed]], axis=2).reshape(len(places), -1)
+    rows = np.concatenate([first, turned[:, skeleton.placed :].reshape(len(places), -1)], axis=1)
     line = " ".join(["%f"] * rows.shape[1]) + "\n"
     return "\n".join(lines) + "\n" + line * len(rows) % tuple(rows.ravel().tolist())
 
@@ -38,7 +42,8 @@ def bvh_text(skeleton: BvhSkeleton, root: np.ndarray, angles: np.ndarray, fps: f
 def _joint_lines(skeleton: BvhSkeleton, joint: int, depth: int) -> list[str]:
     pad, children = "\t" * depth, skeleton.children(joint)
     kind = "JOINT" if depth else "ROOT"
-    channels = ([] if depth else [f"{axis}position" for axis in "XYZ"]) + [f"{axis}rotation" for axis in skeleton.order]
+    placed = "XYZ" if joint < skeleton.placed else ""
+    channels = [f"{axis}position" for axis in placed] + [f"{axis}rotation" for axis in skeleton.order]
     below = [line for child in children for line in _joint_lines(skeleton, child, depth + 1)]
     if not children:
         below = [f"{pad}\tEnd Site", f"{pad}\t{{", f"{pad}\t\t{_offset(skeleton.ends[joint])}", f"{pad}\t}}"]

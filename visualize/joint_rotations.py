@@ -6,7 +6,7 @@ Knees and elbows lie where the limb's end is met best, and say how the bone abov
 Features describe bones otherwise (`data_loaders/bone_rotations.py`): without twist, and the two hips apart from each other.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -37,6 +37,18 @@ class TurnedSkeleton:
         below = self.turns[:, parents].transpose(0, 1, 3, 2) @ self.turns[:, 1:]
         return np.concatenate([self.turns[:, :1], below], axis=1)
 
+    def at(self, frames: slice) -> "TurnedSkeleton":
+        """Some of its frames."""
+        return replace(self, root=self.root[frames], turns=self.turns[frames])
+
+    @property
+    def rest(self) -> np.ndarray:
+        """Joints (J, 3) in T-pose, the root at 0."""
+        joints = np.zeros_like(self.offsets)
+        for joint, parent in enumerate(self.skeleton.parents[1:], start=1):
+            joints[joint] = joints[parent] + self.offsets[joint]
+        return joints
+
     @property
     def joints(self) -> np.ndarray:
         """Joints (T, J, 3) in metres: forward kinematics."""
@@ -55,7 +67,8 @@ def solve_turns(joints: np.ndarray, skeleton: Skeleton) -> TurnedSkeleton:
     """
     places = np.ascontiguousarray(np.asarray(joints, np.float64).transpose(1, 0, 2))  # (J, T, 3)
     lengths = np.linalg.norm(bone_vectors(np.asarray(joints, np.float64), skeleton), axis=-1).mean(axis=0)  # (J,)
-    offsets = lengths[:, None] * t_pose(skeleton)
+    directions = t_pose(skeleton)
+    offsets = lengths[:, None] * directions
     children = [[j for j, parent in enumerate(skeleton.parents) if parent == joint] for joint in range(skeleton.num_joints)]
     reached, turns = np.empty_like(places), np.empty((len(places), places.shape[1], 3, 3))
     reached[0] = places[0]
@@ -75,7 +88,7 @@ def solve_turns(joints: np.ndarray, skeleton: Skeleton) -> TurnedSkeleton:
                 middle = _middle(limb, reached[joint], (lengths[own[0]], lengths[end]))
                 bent = np.cross(unit(middle - reached[joint]), unit(places[end] - middle))
             wanted = middle - reached[joint]
-            turns[joint] = _aimed(above, offsets[own[0]], wanted, hinge, bent)
+            turns[joint] = _aimed(above, directions[own[0]], wanted, hinge, bent)
         else:
             turns[joint] = above
     return TurnedSkeleton(skeleton, offsets, places[0], np.ascontiguousarray(turns.transpose(1, 0, 2, 3)))
@@ -116,11 +129,10 @@ def _kabsch(above: np.ndarray, rest: np.ndarray, wanted: np.ndarray) -> np.ndarr
 
 
 def _aimed(
-    above: np.ndarray, rest: np.ndarray, wanted: np.ndarray, hinge: tuple[float, ...] | None, bent: np.ndarray
+    above: np.ndarray, along: np.ndarray, wanted: np.ndarray, hinge: tuple[float, ...] | None, bent: np.ndarray
 ) -> np.ndarray:
-    """Turns (T, 3, 3) that aim a bone at rest (3,) along wanted (T, 3), from those above it by the shortest way; where the next
+    """Turns (T, 3, 3) that aim a bone, along (3,) in T-pose, along wanted (T, 3), from those above it by the shortest way; where the next
     joint bends about `bent` (T, 3), as long as the sine of the bend, so that this is its hinge."""
-    along = unit(rest)
     before = above @ along  # (T, 3)
     length = np.linalg.norm(wanted, axis=-1, keepdims=True)
     after = np.where(length > SHORTEST, wanted / np.maximum(length, SHORTEST), before)
@@ -135,6 +147,16 @@ def _aimed(
     turned = unit(turned - np.einsum("tc,tc->t", turned, after)[:, None] * after)
     axes = np.stack([after, turned, np.cross(after, turned)], axis=-1)
     return axes @ np.stack([along, across, np.cross(along, across)])
+
+
+def quaternions(turns: np.ndarray) -> np.ndarray:
+    """Quaternions (T, J, 4), x y z w, of turns (T, J, 3, 3); of two signs each frame has the one nearer to the frame before."""
+    from scipy.spatial.transform import Rotation
+
+    found = Rotation.from_matrix(turns.reshape(-1, 3, 3)).as_quat(canonical=True).reshape(*turns.shape[:2], 4)
+    flips = np.where((found[1:] * found[:-1]).sum(-1) < 0, -1.0, 1.0)
+    found[1:] *= np.cumprod(flips, axis=0)[..., None]
+    return found
 
 
 def euler_angles(turns: np.ndarray, order: str) -> np.ndarray:
