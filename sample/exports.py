@@ -1,4 +1,4 @@
-"""What a sampling run makes and writes: its settings, and the files of each of its motions, to look at, for other programs, and with
+"""What a sampling run makes and writes: its settings, and files of each of its motions, to look at, for other programs, and with
 locked feet. Loads without torch.
 """
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from model.capabilities import Precision
 from protos.flags import BATCH_SIZE, SEED, Range
-
 from visualize.formats import FileSettings, formats_of
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ class RunSettings(ExportSettings):
 
 
 def require_writable(settings: ExportSettings, skeleton: str) -> None:
-    """ValueError or FileError where motions of that skeleton cannot be shown or written so: said before any is made."""
+    """ValueError or FileError where motions of that skeleton cannot be shown or written so: asked before any is made."""
     wanted = settings.wanted()
     if settings.body:
         from visualize.skinned_body import require_skinned
