@@ -229,12 +229,12 @@ class Body:
         colours = np.concatenate([cleared, base + (backdrop - base) * HAZE * far], axis=1)
         return polygons, np.concatenate(depths, axis=1), colours
 
-    def shadow(self, joints: np.ndarray, floor: float, camera: Camera, frames: slice) -> np.ndarray:
-        """Polygons (T, B, corners, 2): every bone of joints (T, J, 3) slid along the light down to the floor."""
+    def shadow(self, joints: np.ndarray, floor: float, camera: Camera, frames: slice, width: float) -> np.ndarray:
+        """Polygons (T, B, corners, 2): every bone of joints (T, J, 3), `width` radii thick, slid along the light to the floor."""
         height = np.maximum(joints[..., 1] - floor, 0)
         ground = joints[..., [0, 2]] - height[..., None] * LIGHT
         a, b = self.bones.T
-        flat = capsules(ground[:, a], ground[:, b], 1.2 * self.radii[a], 1.2 * self.radii[b], 2)
+        flat = capsules(ground[:, a], ground[:, b], width * self.radii[a], width * self.radii[b], 2)
         return camera.project(np.insert(flat, 1, floor, axis=-1), frames)[0]
 
 

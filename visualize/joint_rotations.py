@@ -6,7 +6,7 @@ Knees and elbows lie where the limb's end is met best, and say how the bone abov
 Features describe bones otherwise (`data_loaders/bone_rotations.py`): without twist, and the two hips apart from each other.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -36,6 +36,18 @@ class TurnedSkeleton:
         parents = list(self.skeleton.parents[1:])
         below = self.turns[:, parents].transpose(0, 1, 3, 2) @ self.turns[:, 1:]
         return np.concatenate([self.turns[:, :1], below], axis=1)
+
+    def at(self, frames: slice) -> "TurnedSkeleton":
+        """Some of its frames."""
+        return replace(self, root=self.root[frames], turns=self.turns[frames])
+
+    @property
+    def rest(self) -> np.ndarray:
+        """Joints (J, 3) in T-pose, the root at 0."""
+        joints = np.zeros_like(self.offsets)
+        for joint, parent in enumerate(self.skeleton.parents[1:], start=1):
+            joints[joint] = joints[parent] + self.offsets[joint]
+        return joints
 
     @property
     def joints(self) -> np.ndarray:

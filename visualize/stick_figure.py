@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.font_manager import FontProperties, fontManager
 from matplotlib.path import Path
-from matplotlib.transforms import Affine2D, Bbox, IdentityTransform
+from matplotlib.transforms import Affine2D, Bbox, IdentityTransform, Transform
 
 from data_loaders.skeleton import Skeleton
 from protos.files import printable
@@ -66,6 +66,8 @@ class Panel:
     `framed` proposes a camera, `start` renders what stays, `draw` a frame.
     """
 
+    SHADOW_WIDTH = 1.2  # over the radii of the bones
+
     def __init__(self, joints: np.ndarray, skeleton: Skeleton | Sequence[int], fps: float, size: tuple[int, int]):
         self.joints = np.asarray(joints, dtype=np.float64)
         self.size = size
@@ -85,8 +87,12 @@ class Panel:
     def framed(self, bottom: float, top: float) -> Camera:
         """The camera that keeps the whole clip between `bottom` and `top` (pixels from below)."""
         margin = 0.02 * self.size[0]
-        low, high = self.body.extremes(self.joints, self.camera)
+        low, high = self.extremes()
         return frame_all(self.camera, low, high, margin, self.size[0] - margin, bottom, top)
+
+    def extremes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Lowest and highest pixels (2,) of the whole clip as the proposed camera sees it."""
+        return self.body.extremes(self.joints, self.camera)
 
     def start(
         self, camera: Camera, ink: Ink = plain, trail: bool = True, caption: Sequence[str] = (), label: str = ""
@@ -176,9 +182,14 @@ class Panel:
         """Shadow and figures of a frame onto the present picture, `shift` pixels to the right."""
         t = self._ready(frame)
         place = Affine2D().translate(shift, 0.0) if shift else PIXELS
+        np.copyto(self.shadow_buffer, self.shadow[t])
+        self.renderer.draw_path(self.filling, self.shadow_path, place, self.shadow_ink)
+        self.draw_figures(t, place)
+
+    def draw_figures(self, t: int, place: Transform) -> None:
+        """The figures of a frame of the prepared block."""
         for buffer, shape in zip(self.buffers, self.shapes):
             np.copyto(buffer, shape[t])
-        self.renderer.draw_path(self.filling, self.shadow_path, place, self.shadow_ink)
         paths = [self.paths[i] for i in self.order[t]]
         self.renderer.draw_path_collection(self.filling, place, paths, *_AS_THEY_ARE, self.colours[t], *_UNSTROKED)
 
@@ -206,27 +217,35 @@ class Panel:
         return frame - first
 
     def _prepare(self, frames: slice) -> None:
-        """Polygons, colours and drawing order of a block of frames: what is far is drawn first."""
+        """What a block of frames draws, projected at once."""
         camera, joints, (width, height) = self.camera, self.joints[:, frames], self.size
+        corners = self.prepare_figures(frames)
+        shadows = [self.body.shadow(one, self.floor, camera, frames, self.SHADOW_WIDTH) for one in joints]
+        self.shadow = np.concatenate(shadows, axis=1)
+        self.shadow_buffer = np.empty(self.shadow.shape[1:])
+        self.shadow_path = _compound(self.shadow_buffer, _closed(self.shadow.shape[2]))
+        self.ways = self._ways(frames) if self.trail else []
+        self.grid = self._grid(camera.target[frames])
+        self.grid_buffers = [np.empty(lines.shape[1:]) for lines in self.grid]
+        self.grid_paths = [_compound(buffer, [Path.MOVETO, Path.LINETO]) for buffer in self.grid_buffers]
+        (left, low), (right, high) = corners.min(axis=1).T, corners.max(axis=1).T
+        boxes = np.stack([height - high, height - low, left, right], axis=1) // 2 + [-1, 2, -1, 2]
+        self.boxes = np.clip(boxes, 0, np.array([height, height, width, width]) // 2).astype(int).tolist()
+
+    def prepare_figures(self, frames: slice) -> np.ndarray:
+        """Polygons, colours and drawing order of a block of frames: what is far is drawn first. Returns pixels (T, N, 2), of which
+        the extremes are those of the figures."""
+        camera, joints, height = self.camera, self.joints[:, frames], self.size[1]
         people = [self.body.shapes(one, i, camera, frames, 0.005 * height, BACKDROP) for i, one in enumerate(joints)]
         polygons = [shape for shapes, _, _ in people for shape in shapes]  # each (T, N, corners, 2)
         order = np.argsort(-np.concatenate([depth for _, depth, _ in people], axis=1), axis=1, kind="stable")
         colours = self.ink(np.concatenate([colours for _, _, colours in people], axis=1))
         colours = np.take_along_axis(colours, order[..., None], axis=1)
         self.order, self.colours = order.tolist(), np.concatenate([colours, np.ones((*order.shape, 1))], axis=2)
-        shadow = np.concatenate([self.body.shadow(one, self.floor, camera, frames) for one in joints], axis=1)
-        self.shapes = [*polygons, shadow]
+        self.shapes = polygons
         self.buffers = [np.empty(shape.shape[1:]) for shape in self.shapes]
-        self.paths = [Path(outline, _closed(len(outline))) for outlines in self.buffers[:-1] for outline in outlines]
-        self.shadow_path = _compound(self.buffers[-1], _closed(shadow.shape[2]))
-        self.ways = self._ways(frames) if self.trail else []
-        self.grid = self._grid(camera.target[frames])
-        self.grid_buffers = [np.empty(lines.shape[1:]) for lines in self.grid]
-        self.grid_paths = [_compound(buffer, [Path.MOVETO, Path.LINETO]) for buffer in self.grid_buffers]
-        corners = np.concatenate([shape.reshape(len(shape), -1, 2) for shape in polygons], axis=1)
-        (left, low), (right, high) = corners.min(axis=1).T, corners.max(axis=1).T
-        boxes = np.stack([height - high, height - low, left, right], axis=1) // 2 + [-1, 2, -1, 2]
-        self.boxes = np.clip(boxes, 0, np.array([height, height, width, width]) // 2).astype(int).tolist()
+        self.paths = [Path(outline, _closed(len(outline))) for outlines in self.buffers for outline in outlines]
+        return np.concatenate([shape.reshape(len(shape), -1, 2) for shape in polygons], axis=1)
 
     def _ways(self, frames: slice) -> list[tuple]:
         """Per person the trail as each frame sees it: pixels (T, M, 2), which of them lie on the lit floor (T, M), and

@@ -21,6 +21,7 @@ from data_loaders.corpus import Motion
 from data_loaders.skeleton import Skeleton, load_skeleton
 from protos.files import atomic_path
 from visualize.body import plain, share_scale, studio
+from visualize.shaded_figure import BodyPanel
 from visualize.stick_figure import QUIET_TEXT, TEXT, Panel, caption_font, wrap, write_text
 
 COLUMNS = 4  # clips side by side before a new row begins
@@ -38,7 +39,7 @@ BT709 = {"colorspace": "bt709", "color_primaries": "bt709", "color_trc": "bt709"
 def write_video(path: str | Path, motions: Clip | Sequence[Clip], qp: int = 24, **sheet: Any) -> Path:
     """Writes an H.264 mp4 of motions side by side, each `size` (480) pixels square; returns its path.
 
-    sheet: fps, captions, labels, size, trail, columns, as `Sheet` takes them. `qp` is H.264's constant quantiser: pictures this
+    sheet: fps, captions, labels, size, trail, columns, body, as `Sheet` takes them. `qp` is H.264's constant quantiser: pictures this
     plain need no rate control, which would cost a quarter more. The same input gives the same bytes. PictureError for what
     cannot be drawn; OSError for what cannot be written, or no ffmpeg.
     """
@@ -75,10 +76,11 @@ def write_strip(
     caption: str | None = None,
     height: int = 400,
     fps: float | None = None,
+    body: bool = False,
 ) -> Path:
     """Writes a png with `num_poses` poses of a motion in a row, evenly spread over its time; returns its path.
 
-    `caption` replaces the motion's own; `fps` is the rate of bare joints.
+    `caption` replaces the motion's own; `fps` is the rate of bare joints; `body`: a body in place of a stick figure.
     """
     import matplotlib.image
 
@@ -89,16 +91,18 @@ def write_strip(
     joints, skeleton, rate, captions = checked(motion, 0, fps)
     chosen = np.linspace(0, joints.shape[1] - 1, min(num_poses, joints.shape[1])).round().astype(int)
     words = caption if caption is not None else captions[0] if captions else ""
-    picture = draw_strip(joints[:, chosen], skeleton, chosen / rate, words, int(height))
+    picture = draw_strip(joints[:, chosen], skeleton, chosen / rate, words, int(height), BodyPanel if body else Panel)
     with atomic_path(Path(path)) as temporary:
         matplotlib.image.imsave(temporary, picture, format="png", metadata={"Software": None})
     return Path(path)
 
 
-def draw_strip(joints: np.ndarray, skeleton, times: np.ndarray, caption: str, height: int) -> np.ndarray:
+def draw_strip(
+    joints: np.ndarray, skeleton, times: np.ndarray, caption: str, height: int, kind: type[Panel] = Panel
+) -> np.ndarray:
     """Picture (height, W, 3) uint8 of every frame of joints (P, N, J, 3) beside the last, with its time in seconds."""
     font = caption_font(height)
-    panel = Panel(joints, skeleton, 1.0, (4 * height, height))
+    panel = kind(joints, skeleton, 1.0, (4 * height, height))
     middle = joints[:, :, 0].mean(axis=0)  # (N, 3): each pose stands in the middle of its place
     panel.camera = replace(panel.camera, target=np.stack([middle[:, 0], np.full(len(middle), panel.floor), middle[:, 2]], axis=1))
     camera = panel.framed(2.6 * font, height - (3.0 if caption else 1.0) * font)
@@ -107,7 +111,7 @@ def draw_strip(joints: np.ndarray, skeleton, times: np.ndarray, caption: str, he
     reach = max(max(camera.centre[0] - 2 * c.start, 2 * c.stop - camera.centre[0]) for c in columns)
     pitch = max(2 * reach + 0.05 * height, 0.3 * height)
     width = int(np.ceil(pitch * len(times) + 0.1 * height))
-    panel = Panel(joints, skeleton, 1.0, (width, height))
+    panel = kind(joints, skeleton, 1.0, (width, height))
     first = (width - pitch * (len(times) - 1)) / 2
     panel.start(replace(camera, centre=(width / 2, camera.centre[1])))
     panel.pixels[...] = studio(panel.camera, panel.size, plain, spread=max(width / height, 1.0))
@@ -196,12 +200,12 @@ class Sheet:
     def __init__(
         self, motions: Clip | Sequence[Clip], fps: float | None = None, captions: str | Sequence[str] | None = None,
         size: int = 480, trail: bool = True, labels: Sequence[str] | None = None, columns: int = COLUMNS,
-        fps_limit: float = MAX_FPS,
+        fps_limit: float = MAX_FPS, body: bool = False,
     ):  # fmt: skip
         """Motions are `Motion`s, or joints (T, J, 3) / (P, T, J, 3) in metres, Y up. The longest lasts, the others hold their
         last frame. `fps` is that of the pictures, by default the highest of the motions, to which all are resampled; for bare
         joints it is also their own. `captions` replace the motions' own, `labels` stand small in the corner; `trail`: the way
-        of the root on the floor. PictureError for what cannot be drawn.
+        of the root on the floor; `body`: bodies in place of stick figures. PictureError for what cannot be drawn.
         """
         if not (size == int(size) and 64 <= size <= 4096):
             raise PictureError(f"size is {size}; expected 64 to 4096 pixels")
@@ -215,7 +219,8 @@ class Sheet:
         self.columns = min(columns, len(ready))
         rows = -(-len(ready) // self.columns)
         self.size, self.width, self.height = size, self.columns * size, rows * size
-        self.panels = [Panel(_at_rate(joints, rate, self.fps), tree, self.fps, (size, size)) for joints, tree, rate in ready]
+        kind = BodyPanel if body else Panel
+        self.panels = [kind(_at_rate(joints, rate, self.fps), tree, self.fps, (size, size)) for joints, tree, rate in ready]
         self.num_frames = max(panel.num_frames for panel in self.panels)
         font = caption_font(size)
         top = size - (1.2 + 1.3 * max(len(lines) for lines in self.lines)) * font

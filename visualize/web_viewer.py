@@ -1,6 +1,6 @@
 """Motions as one self-contained HTML page that plays them in 3D: opens from disk, mails as an attachment, needs no network.
 
-The page is `web_viewer.html` with its style, its two scripts and the clips filled in. Figures, colours and the first view
+The page is `web_viewer.html` with its style, its scripts and the clips filled in. Figures, colours and the first view
 are those of the videos.
 """
 
@@ -20,8 +20,10 @@ import numpy as np
 
 from protos.files import write_atomically
 from visualize.body import HAZE, LIGHT, PERSON_COLOURS, PITCH, Body, choose_camera, facing
+from visualize.skinned_body import require_skinned
 from visualize.stick_figure import Panel
 from visualize.video import Clip, checked_clips
+from visualize.web_viewer_body import packed, page_mesh, page_skin
 
 STEP = 0.00025  # metres per unit of a packed joint: finer than any motion capture, and 8 m from the root fit into int16
 SQUARE = (480, 480)  # the camera's direction does not depend on it
@@ -40,21 +42,22 @@ def viewer_html(
     labels: Sequence[str] | None = None,
     together: bool = False,
     title: str | None = None,
+    body: bool = False,
 ) -> str:
     """A whole page that plays motions side by side or, `together`, as people on one floor; for an iframe, escape it.
 
     Motions are `Motion`s, or joints (T, J, 3) / (P, T, J, 3) in metres, Y up; `fps` is the rate of bare joints. Every motion
     keeps its rate, a shorter one holds its last frame. `captions` replace the motions' own, `labels` stand small in the
-    corner; both may be any text. Joints are kept to a quarter of a millimetre. PictureError for what cannot be drawn.
+    corner; both may be any text; `body`: bodies in place of stick figures. Joints are kept to a quarter of a millimetre. PictureError for what cannot be drawn.
     """
     bodies, captions, labels = checked_clips(motions, fps, captions, labels)
     rate = max(rate for _, _, rate in bodies)  # of the page's clock
     if together:
         words = [" · ".join(filter(None, pair)) for pair in zip(labels, captions)]
-        scenes = [_scene(bodies, rate) | {"caption": " / ".join(dict.fromkeys(filter(None, words))), "label": ""}]
+        scenes = [_scene(bodies, rate, body) | {"caption": " / ".join(dict.fromkeys(filter(None, words))), "label": ""}]
     else:
         scenes = [
-            _scene([body], rate) | {"caption": caption, "label": label} for body, caption, label in zip(bodies, captions, labels)
+            _scene([one], rate, body) | {"caption": caption, "label": label} for one, caption, label in zip(bodies, captions, labels)
         ]
     spoken = {scene["caption"] for scene in scenes}
     content = {
@@ -66,6 +69,7 @@ def viewer_html(
         "light": LIGHT.tolist(),
         "haze": HAZE,
         "elevation": float(PITCH),
+        "mesh": page_mesh() if body else None,
     }
     return _page(title or next(filter(None, captions), "Motion"), content)
 
@@ -75,8 +79,11 @@ def _num_frames(joints: np.ndarray, own: float, rate: float) -> int:
     return int(np.ceil(joints.shape[1] / own * rate - 1e-6))
 
 
-def _scene(bodies: list[tuple], rate: float) -> dict:
+def _scene(bodies: list[tuple], rate: float, skinned: bool) -> dict:
     """What the page knows of people on one floor, given as [(joints (P, T, J, 3), skeleton or parents, fps)]."""
+    if skinned:
+        for _, tree, _ in bodies:
+            require_skinned(tree)
     panels = [Panel(joints, tree, own, SQUARE) for joints, tree, own in bodies]
     floor = min(panel.floor for panel in panels)
     size = max(panel.body.size for panel in panels)
@@ -91,11 +98,11 @@ def _scene(bodies: list[tuple], rate: float) -> dict:
         "size": round(size, 4),
         "heading": float(np.arctan2(heading[0], heading[1])),
         "azimuth": float(np.arctan2(back[0], back[2])),
-        "path": _base64(camera.target[:, [0, 2]].astype("<f4")),
+        "path": packed(camera.target[:, [0, 2]].astype("<f4")),
         "bodies": [_figure(panel.body) for panel in panels],
         "people": [
-            {"body": i, "fps": own, "frames": len(person)} | _packed(person)
-            for i, (joints, _, own) in enumerate(bodies)
+            {"body": i, "fps": own, "frames": len(person), "skin": page_skin(person, tree) if skinned else None} | _packed(person)
+            for i, (joints, tree, own) in enumerate(bodies)
             for person in joints
         ],
     }
@@ -130,11 +137,7 @@ def _packed(joints: np.ndarray) -> dict:
     step = max(STEP, reach / 32000, float(np.abs(joints).max()) / 2e9)
     counts = np.rint(joints / step)
     others = (counts[:, 1:] - counts[:, :1]).astype("<i2")  # of rounded roots: errors do not add up
-    return {"step": step, "data": _base64(counts[:, 0].astype("<i4"), others)}
-
-
-def _base64(*arrays: np.ndarray) -> str:
-    return base64.b64encode(b"".join(array.tobytes() for array in arrays)).decode()
+    return {"step": step, "data": packed(counts[:, 0].astype("<i4"), others)}
 
 
 @lru_cache(maxsize=1)
@@ -142,7 +145,7 @@ def _template() -> tuple[str, str, str]:
     """Page, style and script."""
     folder = Path(__file__).parent
     page, style, *scripts = (
-        (folder / f"web_viewer{name}").read_text(encoding="utf-8") for name in (".html", ".css", "_scene.js", "_player.js")
+        (folder / f"web_viewer{name}").read_text(encoding="utf-8") for name in (".html", ".css", "_scene.js", "_body.js", "_player.js")
     )
     return page, style, "\n".join(scripts)
 

@@ -36,7 +36,7 @@ const panels = data.clips.map((clip, i) => {
   $("stage").append(figure);
   const name = [clip.label, clip.caption || data.sharedCaption].filter(Boolean).join(": ") || `motion ${i + 1}`;
   canvas.setAttribute("aria-label", `3D view of ${name}; drag or use W A S D to orbit`);
-  const scene = new Scene(clip, data.palettes, data.fps, data.light, data.haze);
+  const scene = new Scene(clip, data.palettes, data.fps, data.light, data.haze, data.mesh);
   return { clip, figure, canvas, note, scene, pen: canvas.getContext("2d", { alpha: false }), distance: 1 };
 });
 if (data.sharedCaption) {

@@ -34,8 +34,10 @@ function roundLength(length) {
 
 /** One person: roots as int32 and the other joints as int16 relative to it, both in steps of `step` metres. */
 class Person {
-  constructor(packed, body, palette) {
+  constructor(packed, body, palette, mesh) {
     Object.assign(this, { body, palette, fps: packed.fps, frames: packed.frames });
+    this.skin = packed.skin && new Skin(packed.skin, mesh);
+    this.margin = (this.skin ? 1.8 : 1) * body.headRadius; // hands reach farther than wrists
     const count = (this.count = body.radii.length);
     const data = bytes(packed.data);
     const roots = new Int32Array(data, 0, 3 * this.frames);
@@ -50,11 +52,16 @@ class Person {
     }
   }
 
-  /** Joints [[x, y, z], ...] at a time; between frames straight lines when `smooth`. The ends are held. */
-  pose(seconds, smooth) {
+  /** The frame at a time, and the share of the way to the next when `smooth`. The ends are held. */
+  moment(seconds, smooth) {
     const at = clamp(seconds * this.fps, 0, this.frames - 1);
     const first = Math.floor(at + 1e-3);
-    const share = smooth && first < this.frames - 1 ? Math.max(at - first, 0) : 0;
+    return [first, smooth && first < this.frames - 1 ? Math.max(at - first, 0) : 0];
+  }
+
+  /** Joints [[x, y, z], ...] at a time; between frames straight lines when `smooth`. */
+  pose(seconds, smooth) {
+    const [first, share] = this.moment(seconds, smooth);
     const size = 3 * this.count;
     const here = first * size;
     const there = share ? here + size : here;
@@ -107,10 +114,11 @@ class Eye {
 
 /** One clip: its people, its floor, and what the camera follows. */
 class Scene {
-  constructor(clip, palettes, fps, light, haze) {
+  constructor(clip, palettes, fps, light, haze, packedMesh) {
     Object.assign(this, { floor: clip.floor, size: clip.size, fps, light, haze });
     this.angles = { default: clip.azimuth, front: clip.heading };
-    this.people = clip.people.map((packed, i) => new Person(packed, clip.bodies[packed.body], palettes[i % palettes.length]));
+    const mesh = packedMesh && new Mesh(packedMesh, clip.bodies[0].sides);
+    this.people = clip.people.map((packed, i) => new Person(packed, clip.bodies[packed.body], palettes[i % palettes.length], mesh));
     this.path = new Float32Array(bytes(clip.path));
     this.seconds = Math.max(...this.people.map((person) => person.frames / person.fps));
     const low = [Infinity, Infinity, Infinity], high = [-Infinity, -Infinity, -Infinity];
@@ -138,7 +146,7 @@ class Scene {
     const half = [Math.max(0.46 * width, 20), Math.max(0.46 * height, 20)];
     let distance = 0.5 * this.size;
     for (const person of this.people) {
-      const margin = person.body.headRadius;
+      const margin = person.margin;
       const stride = Math.max(1, Math.floor(person.frames / 120));
       for (let t = 0; t < person.frames; t += stride) {
         const pose = person.pose(t / person.fps, false);
@@ -163,7 +171,8 @@ class Scene {
     if (show.trail) this.people.forEach((person, i) => this.drawTrail(pen, eye, person, poses[i], seconds, ink, height));
     this.people.forEach((person, i) => this.drawShadow(pen, eye, person, poses[i], ink));
     if (show.ghosts) this.people.forEach((person) => this.drawGhosts(pen, eye, person, seconds, ink));
-    const shapes = this.people.flatMap((person, i) => this.shapes(eye, person, poses[i], ink, 0.005 * height));
+    const shapes = this.people.flatMap((person, i) => person.skin
+      ? this.skinned(eye, person, poses[i], seconds, show, ink) : this.shapes(eye, person, poses[i], ink, 0.005 * height));
     shapes.sort((a, b) => b.depth - a.depth);
     for (const shape of shapes) fillShape(pen, shape);
     if (this.people.length > 1) this.drawNumbers(pen, eye, poses, ink, height);
@@ -244,7 +253,7 @@ class Scene {
       return eye.project([x - height * this.light[0], this.floor, z - height * this.light[1]]);
     });
     pen.strokeStyle = rgb(ink.shadow, 0.17);
-    pen.lineWidth = (2.2 * person.body.radii[0] * eye.focal) / Math.max(ground[0][2], NEAR);
+    pen.lineWidth = ((person.skin ? 4 : 2.2) * person.body.radii[0] * eye.focal) / Math.max(ground[0][2], NEAR);
     pen.lineCap = "round";
     strokeLines(pen, person.body.bones.map(([a, b]) => [ground[a], ground[b]]));
     pen.lineCap = "butt";
@@ -281,6 +290,13 @@ class Scene {
       pen.fillStyle = rgb(ink.raised(person.palette[0]));
       pen.fillText(i + 1, x, y);
     });
+  }
+
+  skinned(eye, person, pose, seconds, show, ink) {
+    const { skin, palette } = person;
+    const colours = palette.map((colour, side) => mix(ink.raised(colour), ink.backdrop, skin.mesh.pale[side]));
+    const sun = [this.light[0], 1, this.light[1]], length = Math.hypot(...sun);
+    return skin.shapes(eye, pose, ...person.moment(seconds, show.smooth), colours, sun.map((value) => value / length));
   }
 
   /** Limbs, head, nose and back of a body, each with its depth; limbs clear `gap` pixels around themselves. */
@@ -320,7 +336,7 @@ class Scene {
 }
 
 /** A polygon, the strip that a limb clears (not at its ends), or a limb whose ends have radii of their own. */
-function fillShape(pen, { colour, corners, gap, a, b, ra, rb }) {
+function fillShape(pen, { colour, corners, joined, gap, a, b, ra, rb }) {
   pen.fillStyle = colour;
   pen.beginPath();
   const angle = corners ? 0 : Math.atan2(b[1] - a[1], b[0] - a[0]);
@@ -337,4 +353,10 @@ function fillShape(pen, { colour, corners, gap, a, b, ra, rb }) {
     pen.arc(a[0], a[1], ra, angle + Math.PI / 2, angle + 1.5 * Math.PI);
   }
   pen.fill();
+  if (joined) { // no light between neighbours
+    pen.closePath();
+    pen.strokeStyle = colour;
+    pen.lineWidth = 1;
+    pen.stroke();
+  }
 }

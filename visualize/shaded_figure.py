@@ -1,0 +1,73 @@
+"""Shaded bodies in place of stick figures: skinned triangles, lit per vertex, drawn from far to near by Agg in one call a frame.
+
+Left limbs are bluish, right ones reddish, as those of stick figures. What a body is and how it moves is in `skinned_body`.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.transforms import Transform
+
+from data_loaders.skeleton import Skeleton
+from visualize.body import BACKDROP, LEFT, LIGHT, MIDDLE, PERSON_COLOURS, RIGHT
+from visualize.joint_rotations import solve_turns
+from visualize.skinned_body import Skin, fitted, free_body, posed, posed_normals, require_skinned
+from visualize.stick_figure import BLOCK, Panel
+
+PALE = {LEFT: 0.30, RIGHT: 0.30, MIDDLE: 0.62}  # share of the backdrop in a colour: large areas want less of it than thin limbs
+AMBIENT, SUN, LAMP = 0.52, 0.30, 0.26  # light from all sides, from where shadows come from, from the camera
+
+
+class BodyPanel(Panel):
+    """A `Panel` whose people (P, T, 22, 3) have bodies. FileError where the skeleton is not humanml."""
+
+    SHADOW_WIDTH = 2.0
+
+    def __init__(self, joints: np.ndarray, skeleton: Skeleton | Sequence[int], fps: float, size: tuple[int, int]):
+        body = require_skinned(skeleton)
+        super().__init__(joints, body, fps, size)
+        self.people = [solve_turns(person, body) for person in self.joints]
+        self.skins = [fitted(free_body(), turned) for turned in self.people]
+        self.faces = np.concatenate([skin.faces + i * len(skin.vertices) for i, skin in enumerate(self.skins)])
+        self.tints = np.concatenate([tints(skin, self.body.side, i) for i, skin in enumerate(self.skins)])
+
+    def extremes(self) -> tuple[np.ndarray, np.ndarray]:
+        low, high = np.full(2, np.inf), np.full(2, -np.inf)
+        for start in range(0, self.num_frames, BLOCK):
+            frames = slice(start, start + BLOCK)
+            pixels, _ = self.camera.project(self._of_all(posed, frames), frames)
+            low, high = np.minimum(low, pixels.min(axis=(0, 1))), np.maximum(high, pixels.max(axis=(0, 1)))
+        return low, high
+
+    def _of_all(self, posing, frames: slice) -> np.ndarray:
+        """(T, P V, 3) of all people."""
+        return np.concatenate([posing(skin, turned, frames) for skin, turned in zip(self.skins, self.people)], axis=1)
+
+    def prepare_figures(self, frames: slice) -> np.ndarray:
+        self.seen, depth = self.camera.project(self._of_all(posed, frames), frames)  # (T, P V, 2), (T, P V)
+        light = lit(self._of_all(posed_normals, frames), self.camera.axes[2])
+        colours = self.ink(np.minimum(self.tints * light[..., None], 1.0))
+        self.lit = np.concatenate([colours, np.ones((*light.shape, 1))], axis=-1)
+        a, b, c = (self.seen[:, corner] for corner in self.faces.T)
+        area = (b[..., 0] - a[..., 0]) * (c[..., 1] - a[..., 1]) - (b[..., 1] - a[..., 1]) * (c[..., 0] - a[..., 0])  # (T, F)
+        away = np.where(area > 0, sum(depth[:, corner] for corner in self.faces.T), -1.0)  # what looks away is not drawn
+        self.far_first = np.argsort(-away, axis=1)
+        self.visible = (area > 0).sum(axis=1)
+        return self.seen
+
+    def draw_figures(self, t: int, place: Transform) -> None:
+        corners = self.faces[self.far_first[t, : self.visible[t]]]
+        self.renderer.draw_gouraud_triangles(self.filling, self.seen[t][corners], self.lit[t][corners], place)
+
+
+def tints(skin: Skin, side: np.ndarray, person: int) -> np.ndarray:
+    """Colours (V, 3) of a person's vertices, by the sides (J,) of the joints that they follow."""
+    palette = [colour + PALE[i] * (BACKDROP - colour) for i, colour in enumerate(PERSON_COLOURS[person % len(PERSON_COLOURS)])]
+    return skin.weights @ np.stack(palette)[side]
+
+
+def lit(normals: np.ndarray, towards: np.ndarray) -> np.ndarray:
+    """How bright surfaces with normals (..., 3) are, seen from the direction `towards` (3,): Lambert's law for two lights."""
+    sun = np.array([LIGHT[0], 1.0, LIGHT[1]])
+    sun /= np.linalg.norm(sun)
+    return AMBIENT + SUN * np.maximum(normals @ sun, 0.0) + LAMP * np.maximum(normals @ towards, 0.0)
