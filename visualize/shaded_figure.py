@@ -11,7 +11,7 @@ from matplotlib.transforms import Transform
 from data_loaders.skeleton import Skeleton
 from visualize.body import BACKDROP, LEFT, LIGHT, MIDDLE, PERSON_COLOURS, RIGHT
 from visualize.joint_rotations import solve_turns
-from visualize.skinned_body import Skin, fitted, free_body, posed, posed_normals, require_skinned
+from visualize.skinned_body import fitted, free_body, posed, posed_normals, require_skinned
 from visualize.stick_figure import BLOCK, Panel
 
 PALE = {LEFT: 0.30, RIGHT: 0.30, MIDDLE: 0.62}  # share of the backdrop in a colour: large areas want less of it than thin limbs
@@ -29,23 +29,27 @@ class BodyPanel(Panel):
         self.people = [solve_turns(person, body) for person in self.joints]
         self.skins = [fitted(free_body(), turned) for turned in self.people]
         self.faces = np.concatenate([skin.faces + i * len(skin.vertices) for i, skin in enumerate(self.skins)])
-        self.tints = np.concatenate([tints(skin, self.body.side, i) for i, skin in enumerate(self.skins)])
+        self.tints = np.concatenate([tints(skin.weights, self.body.side, i) for i, skin in enumerate(self.skins)])
 
     def extremes(self) -> tuple[np.ndarray, np.ndarray]:
         low, high = np.full(2, np.inf), np.full(2, -np.inf)
         for start in range(0, self.num_frames, BLOCK):
             frames = slice(start, start + BLOCK)
-            pixels, _ = self.camera.project(self._of_all(posed, frames), frames)
+            pixels, _ = self.camera.project(self.vertices(frames), frames)
             low, high = np.minimum(low, pixels.min(axis=(0, 1))), np.maximum(high, pixels.max(axis=(0, 1)))
         return low, high
 
-    def _of_all(self, posing, frames: slice) -> np.ndarray:
-        """(T, P V, 3) of all people."""
-        return np.concatenate([posing(skin, turned, frames) for skin, turned in zip(self.skins, self.people)], axis=1)
+    def vertices(self, frames: slice) -> np.ndarray:
+        """(T, P V, 3) in metres of all people."""
+        return np.concatenate([posed(*one, frames) for one in zip(self.skins, self.people)], axis=1)
+
+    def normals(self, frames: slice) -> np.ndarray:
+        """Unit normals (T, P V, 3) of all people."""
+        return np.concatenate([posed_normals(*one, frames) for one in zip(self.skins, self.people)], axis=1)
 
     def prepare_figures(self, frames: slice) -> np.ndarray:
-        self.seen, depth = self.camera.project(self._of_all(posed, frames), frames)  # (T, P V, 2), (T, P V)
-        light = lit(self._of_all(posed_normals, frames), self.camera.axes[2])
+        self.seen, depth = self.camera.project(self.vertices(frames), frames)  # (T, P V, 2), (T, P V)
+        light = lit(self.normals(frames), self.camera.axes[2])
         colours = self.ink(np.minimum(self.tints * light[..., None], 1.0))
         self.lit = np.concatenate([colours, np.ones((*light.shape, 1))], axis=-1)
         a, b, c = (self.seen[:, corner] for corner in self.faces.T)
@@ -60,10 +64,39 @@ class BodyPanel(Panel):
         self.renderer.draw_gouraud_triangles(self.filling, self.seen[t][corners], self.lit[t][corners], place)
 
 
-def tints(skin: Skin, side: np.ndarray, person: int) -> np.ndarray:
-    """Colours (V, 3) of a person's vertices, by the sides (J,) of the joints that they follow."""
+class MeshPanel(BodyPanel):
+    """A `Panel` whose people have surfaces of their own: vertices (P, T, V, 3) in metres, faces (F, 3) counter-clockwise from
+    outside, and weights (V, J) by which they follow joints (P, T, J, 3), which say what is left and right."""
+
+    def __init__(self, joints: np.ndarray, skeleton: Skeleton | Sequence[int], fps: float, size: tuple[int, int],
+                 surface: tuple[np.ndarray, np.ndarray, np.ndarray]):  # fmt: skip
+        Panel.__init__(self, joints, skeleton, fps, size)
+        self.surfaces, faces, weights = surface
+        people, _, count, _ = self.surfaces.shape
+        self.faces = np.concatenate([faces + i * count for i in range(people)])
+        self.tints = np.concatenate([tints(weights, self.body.side, i) for i in range(people)])
+
+    def vertices(self, frames: slice) -> np.ndarray:
+        people = self.surfaces[:, frames]
+        return people.transpose(1, 0, 2, 3).reshape(people.shape[1], -1, 3)
+
+    def normals(self, frames: slice) -> np.ndarray:
+        from scipy.sparse import csr_matrix
+
+        vertices = self.vertices(frames)
+        a, b, c = (vertices[:, corner] for corner in self.faces.T)
+        across = np.cross(b - a, c - a)  # (T, F, 3), as long as twice the area
+        rows, places = self.faces.ravel(), np.arange(self.faces.size) // 3
+        sums = csr_matrix((np.ones(len(rows), vertices.dtype), (rows, places)), (vertices.shape[1], len(self.faces)))
+        total = (sums @ across.transpose(1, 0, 2).reshape(len(self.faces), -1)).reshape(vertices.shape[1], -1, 3)
+        total /= np.maximum(np.linalg.norm(total, axis=-1, keepdims=True), 1e-12)
+        return total.transpose(1, 0, 2)
+
+
+def tints(weights: np.ndarray, side: np.ndarray, person: int) -> np.ndarray:
+    """Colours (V, 3) of a person's vertices, by the sides (J,) of the joints that they follow with weights (V, J)."""
     palette = [colour + PALE[i] * (BACKDROP - colour) for i, colour in enumerate(PERSON_COLOURS[person % len(PERSON_COLOURS)])]
-    return skin.weights @ np.stack(palette)[side]
+    return weights @ np.stack(palette)[side]
 
 
 def lit(normals: np.ndarray, towards: np.ndarray) -> np.ndarray:
