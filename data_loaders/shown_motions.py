@@ -31,7 +31,7 @@ def motion_shown(path: Path, repetition: int = 0, fps: float = LIKELY_FPS) -> tu
         if int(found[1]) >= results.num_samples:
             raise FileError(f"{path}: its run has prompts 00 to {results.num_samples - 1:02d}")
     elif path.suffix.lower() in (".mp4", ".gif"):
-        raise FileError(f"{path}: expected a video named prompt##_rep## beside the results of its run, or joints as .npy or .npz")
+        raise FileError(f"{path}: expected a video named prompt##_rep## beside the results of its run, or joints as .npy")
     if row is not None:
         return row_of(results, path, row), path.stem if found else results.name(row)
     file, row = named_row(path)

@@ -22,8 +22,8 @@ AMASS_JOINTS = 52  # of SMPL+H, or more of SMPL-X; SMPL's are written as those o
 
 @dataclass(frozen=True)
 class Person:
-    """One person of a fitted motion: betas (S,), turns (T, 22, 3, 3) of joints in the world, root (T, 3) and joint 0 at rest (3,),
-    in metres, Y up."""
+    """One person of a fitted motion, in metres, Y up: betas (S,), turns (T, 22, 3, 3) of joints in the world, root (T, 3), and
+    where joint 0 is at rest (3,)."""
 
     betas: np.ndarray
     turns: np.ndarray

@@ -23,7 +23,7 @@ from visualize.stick_figure import Panel
 from visualize.video import write_video
 
 log = logging.getLogger(__name__)
-FAR = 0.05  # metres, from which on joints are not those of a person
+FAR = 50.0  # millimetres, from which on joints are not those of a person
 
 
 def of_a_person(motion: Motion, path: Path) -> Motion:
@@ -38,7 +38,7 @@ def of_a_person(motion: Motion, path: Path) -> Motion:
 
 @dataclass(frozen=True)
 class MeshNames:
-    """Names of the files of a motion, as published tools call them: NAME_…; two people of a folder's repetition p1_0_…, p2_0_…."""
+    """Names of a motion's files, as published tools call them: NAME_…; of two people of a folder's repetition p1_0_…, p2_0_…."""
 
     name: str
     persons: int
@@ -76,9 +76,10 @@ def write_smpl(
     """Parameters of each person of a motion, fitted in so many steps to a body model, and the meshes. FileError for the model."""
     body, surface = load_body_model(model), load_surface(model)
     made = fit(body, motion.joints, device, steps)
-    log.info("%s: joints within %.1f mm in the mean, %.0f mm at most", model, 1e3 * made.errors.mean(), 1e3 * made.errors.max())
-    if made.errors.mean() > FAR:
-        log.warning("the joints are not those of a person in metres: the body is %.0f mm off in the mean", 1e3 * made.errors.mean())
+    mean, most = 1e3 * made.errors.mean(), 1e3 * made.errors.max()
+    log.info("%s: joints within %.1f mm in the mean, %.0f mm at most", model, mean, most)
+    if mean > FAR:
+        log.warning("the joints are not those of a person in metres: the body is %.0f mm off in the mean", mean)
     posed = PosedBody(body, device)
     vertices = PosedSurface(posed, surface).vertices(made.poses)
     text = motion.captions[0] if motion.captions else ""

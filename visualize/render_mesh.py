@@ -18,8 +18,8 @@ class MeshOptions:
     mesh is that of the free body."""
 
     input_path: Path
-    """prompt##_rep##.mp4 (or MDM's sample##_rep##.mp4) beside the results of its run; .npy or .npz of joints (T, 22, 3) in metres,
-    Y up, of several persons (P, T, 22, 3); motions.npz#ROW; or the folder of a run."""
+    """prompt##_rep##.mp4 (or MDM's sample##_rep##.mp4) beside the results of its run; .npy or .npz of joints (T, 22, 3) in
+    metres, Y up, of several persons (P, T, 22, 3); motions.npz#ROW; or the folder of a run."""
     output_dir: Path | None = None
     """Where to write (default: where the motion lies)."""
     repetition: Annotated[int, Range(0, 100_000)] = 0
@@ -39,8 +39,8 @@ class MeshOptions:
 
 
 def run(options: MeshOptions) -> list[Path]:
-    """Writes the files of a motion in place of those of an earlier run, and returns the parameters, or what there is in their
-    place. FileError for what is no motion of a person or no body model; OutputError where files of somebody else are in the way."""
+    """Writes the files of a motion in place of those of an earlier run, and returns them: parameters, the folder of meshes or the
+    video. FileError for what is no motion of a person or no body model; OutputError where files of others are in the way."""
     from data_loaders.body_models import default_body_model, find_body_model
     from data_loaders.shown_motions import motion_shown
     from protos.outputs import Outputs

@@ -15,7 +15,7 @@ from torch import Tensor
 from data_loaders.body_models import BODY_JOINTS, NUM_BETAS, BodyModel
 from data_loaders.skeleton import load_skeleton
 from visualize.joint_rotations import solve_turns
-from visualize.posed_body import Poses, PosedBody
+from visualize.posed_body import PosedBody, Poses
 
 SKELETON = "humanml"
 STEPS = 40
@@ -69,7 +69,7 @@ def start(body: PosedBody, joints: np.ndarray) -> Poses:
 
 
 def shape_of(model: BodyModel, joints: np.ndarray) -> np.ndarray:
-    """Betas (S,) of the body whose bones are as long as those of joints (T, 22, 3) in the mean, and whose hips, shoulders and neck
+    """Betas (S,) of the body whose bones are as long as those of joints (T, 22, 3) in the mean, and whose hips and shoulders
     are as far apart. Gauss-Newton, towards the mean body where lengths leave the shape open."""
     count = min(model.shape_directions.shape[-1], NUM_BETAS)
     mean = (model.regressor @ model.template)[:BODY_JOINTS]

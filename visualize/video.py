@@ -205,7 +205,8 @@ class Sheet:
         """Motions are `Motion`s, or joints (T, J, 3) / (P, T, J, 3) in metres, Y up. The longest lasts, the others hold their
         last frame. `fps` is that of the pictures, by default the highest of the motions, to which all are resampled; for bare
         joints it is also their own. `captions` replace the motions' own, `labels` stand small in the corner; `trail`: the way
-        of the root on the floor; `body`: bodies in place of stick figures, or what makes the panel. PictureError for what cannot be drawn.
+        of the root on the floor; `body`: bodies in place of stick figures, or what makes the panel. PictureError for what cannot
+        be drawn.
         """
         if not (size == int(size) and 64 <= size <= 4096):
             raise PictureError(f"size is {size}; expected 64 to 4096 pixels")
