@@ -44,7 +44,7 @@ def motion_shown(path: Path, repetition: int = 0, fps: float = LIKELY_FPS) -> tu
 
 
 def _people_of_folder(folder: Path) -> Results | None:
-    """Two people of p1.npy and p2.npy, as the published tool leaves them; None where there is a file of both, or there are none."""
+    """Two people of p1.npy and p2.npy, as the published tool leaves them; None where there are none, or a file of both."""
     files = [folder / name for name in ("p1.npy", "p2.npy")]
     if any((folder / name).is_file() for name in RESULTS) or not all(map(Path.is_file, files)):
         return None
