@@ -3,9 +3,8 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from data_loaders.body_models import HOW_TO_GET, Gender
 from protos.flags import FPS, Range
 from protos.options import command, run_command
 
@@ -26,7 +25,7 @@ class MeshOptions:
     """Which repetition of the first prompt, where --input_path is the folder of a run."""
     body_model: Path | None = None
     """Body model of the SMPL family, or the folder in which it is (default: as protos/smpl_files.sh says)."""
-    gender: Gender = "neutral"
+    gender: Literal["neutral", "male", "female"] = "neutral"
     """Which of the body models."""
     video: bool = False
     """Write an mp4 of the meshes in place of an .obj for each frame."""
@@ -41,7 +40,7 @@ class MeshOptions:
 def run(options: MeshOptions) -> list[Path]:
     """Writes the files of a motion in place of those of an earlier run, and returns them: parameters, the folder of meshes or the
     video. FileError for what is no motion of a person or no body model; OutputError where files of others are in the way."""
-    from data_loaders.body_models import default_body_model, find_body_model
+    from data_loaders.body_models import HOW_TO_GET, default_body_model, find_body_model
     from data_loaders.shown_motions import motion_shown
     from protos.outputs import Outputs
     from protos.processes import pick_device

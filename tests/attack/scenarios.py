@@ -140,7 +140,8 @@ SCENARIOS = (
              "--input_path in/joints.npy --body_model in/body --fitting_steps 2 --device cpu --output_dir out", "bodies",
              ("joints.npy", "body/SMPL_NEUTRAL.pkl"), weight=1.5),
     Scenario("dress a motion of a run", "visualize.render_mesh",
-             "--input_path in/prompt00_rep00.mp4 --body_model in/body --gender male --fitting_steps 2 --device cpu --output_dir out",
+             "--input_path in/prompt00_rep00.mp4 --body_model in/body/male --fitting_steps 2 --device cpu --gender male "
+             "--output_dir out",
              "bodies", ("motions.npz", "body/male/model.npz")),
     Scenario("train reactions", "train.train_reaction",
              f"--save_dir out {TRAIN} --encoder_dim 8 --encoder_layers 1 --encoder_ff_size 8 --num_atomic_actions 4", "people",
