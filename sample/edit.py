@@ -166,9 +166,9 @@ def write_before_after(folder: Path, before: "Motion", made: "list[Motion]", set
     labels = ["before", *(["after"] if len(made) == 1 else [f"after, rep{k:02d}" for k in range(len(made))])]
     write_joints(folder / "joints" / "before.npy", before)
     if settings.video:
-        write_video(folder / f"{BEFORE_AFTER}.mp4", motions, labels=labels)
+        write_video(folder / f"{BEFORE_AFTER}.mp4", motions, labels=labels, body=settings.body)
     if settings.html:
-        write_viewer(folder / f"{BEFORE_AFTER}.html", motions, labels=labels)
+        write_viewer(folder / f"{BEFORE_AFTER}.html", motions, labels=labels, body=settings.body)
 
 
 main = command(EditOptions, run, __doc__, {"out": "output_dir"}, ignored=KNOWN_BY_CHECKPOINT)

@@ -11,8 +11,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ExportSettings:
-    """Files for other programs."""
+    """How people look, and files for other programs."""
 
+    body: bool = False
+    """Show people with bodies in place of stick figures, in videos, strips and pages: a free mesh, fitted to their bones."""
     bvh: bool = False
     """Also write each motion as BVH, a file per person, in centimetres: for Blender, Maya, Unity, Mixamo's characters."""
     foot_lock: bool = False
@@ -23,7 +25,11 @@ class ExportSettings:
 
 
 def require_writable(settings: ExportSettings, skeleton: str) -> None:
-    """ValueError or FileError where motions of that skeleton cannot be written as the settings say: before any is made."""
+    """ValueError or FileError where motions of that skeleton cannot be shown or written as the settings say: before any is made."""
+    if settings.body:
+        from visualize.skinned_body import require_skinned
+
+        require_skinned(skeleton)
     if settings.solver == "published":
         if not settings.bvh:
             raise ValueError("--solver published is a way to write BVH files: add --bvh")
@@ -47,7 +53,7 @@ def write_exports(folder: Path, names: Sequence[str], motions: "Sequence[Motion]
             if suffix:
                 write_joints(folder / "joints" / f"{name}{suffix}.npy", made)
             if suffix and video:
-                write_video(folder / f"{name}{suffix}.mp4", [made])
+                write_video(folder / f"{name}{suffix}.mp4", [made], body=settings.body)
 
 
 def _versions(motion: "Motion", settings: ExportSettings) -> "Iterator[tuple[str, Motion, list[str]]]":

@@ -389,13 +389,13 @@ def row_names(count: int, num_samples: int) -> list[str]:
 
 
 def write_motions(
-    folder: Path, motions: "Sequence[Motion]", num_samples: int, video: bool, gif: bool, html: bool, reaction: bool = False
+    folder: Path, motions: "Sequence[Motion]", num_samples: int, settings: RunSettings, reaction: bool = False
 ) -> None:
     """Everything a sampling run leaves behind: its results, and each motion as joints/prompt##_rep##.npy.
 
-    `motions` in the order of the rows. video: prompt##_rep##.mp4, prompt##.mp4 with the repetitions side by side, prompt##.png
-    as a strip; gif: prompt##_rep##.gif beside them; html: prompt##.html, a page to turn and to step through. reaction: whether
-    the second of two people answers the first.
+    `motions` in the order of the rows. With the settings' video: prompt##_rep##.mp4, prompt##.mp4 with the repetitions side by
+    side, prompt##.png as a strip; gif: prompt##_rep##.gif beside them; html: prompt##.html, a page to turn and to step through.
+    reaction: whether the second of two people answers the first.
     """
     from tqdm import tqdm
 
@@ -407,21 +407,22 @@ def write_motions(
     names = row_names(len(motions), num_samples)
     for name, motion in zip(names, motions, strict=True):
         write_joints(folder / "joints" / f"{name}.npy", motion)
-    if video:
+    body = settings.body
+    if settings.video:
         bar = tqdm(motions, desc="videos", unit="video", disable=None if len(motions) > 4 else True)
         for name, motion in zip(names, bar):
-            write_video(folder / f"{name}.mp4", [motion])
-            if gif:
-                write_gif(folder / f"{name}.gif", [motion])
+            write_video(folder / f"{name}.mp4", [motion], body=body)
+            if settings.gif:
+                write_gif(folder / f"{name}.gif", [motion], body=body)
     for sample in range(num_samples):
         path, row = folder / f"prompt{sample:02d}", motions[sample::num_samples]
-        if video:
+        if settings.video:
             if len(row) > 1:
-                write_video(path.with_suffix(".mp4"), row)
-            write_strip(path.with_suffix(".png"), row[0])
-        if html:
+                write_video(path.with_suffix(".mp4"), row, body=body)
+            write_strip(path.with_suffix(".png"), row[0], body=body)
+        if settings.html:
             labels = [f"rep{repetition:02d}" for repetition in range(len(row))] if len(row) > 1 else None
-            write_viewer(path.with_suffix(".html"), row, labels=labels)
+            write_viewer(path.with_suffix(".html"), row, labels=labels, body=body)
 
 
 def write_run(model: Generates, requests: Sequence[Request], settings: RunSettings, decoding: Decoding, checkpoint: Path,
@@ -439,8 +440,7 @@ def write_made(
     folder named after the checkpoint and after `what` is made. A run that fails leaves no folder. reaction: as `write_motions`
     takes it."""
     exporting = settings.bvh or settings.foot_lock or settings.solver != "own"
-    if exporting:
-        require_writable(settings, skeleton)
+    require_writable(settings, skeleton)
     name = file_name(checkpoint.name if checkpoint.is_dir() else checkpoint.parent.name)
     folder = numbered_folder(settings.output_dir or Path("outputs") / f"{name}_{file_name(what)}_seed{settings.seed}")
     rows = [replace(request, seed=derive_seed(settings.seed, "sample", sample, repetition))
@@ -452,7 +452,7 @@ def write_made(
         if isinstance(error, NotFiniteError):
             raise NotFiniteError(f"{checkpoint}: {error}") from None
         raise
-    write_motions(folder, motions, len(requests), settings.video, settings.gif, settings.html, reaction)
+    write_motions(folder, motions, len(requests), settings, reaction)
     if exporting:
         write_exports(folder, row_names(len(motions), len(requests)), motions, settings, settings.video)
     log.info("%d motions in %s", len(motions), folder)

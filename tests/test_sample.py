@@ -333,7 +333,7 @@ def test_new_folders_count_up(tmp_path):
 
 def test_two_persons_are_written_as_one_is(tmp_path):
     pair = np.stack([walk(20), walk(20) + [1.0, 0.0, 0.0]]).astype(np.float32)
-    generation.write_motions(tmp_path, [Motion(pair, 20.0, captions=("two people walk",))], 1, video=True, gif=False, html=True)
+    generation.write_motions(tmp_path, [Motion(pair, 20.0, captions=("two people walk",))], 1, generation.RunSettings(html=True))
     names = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     assert names == {"motions.npy", "motions.npz", "motions.txt", "motions_len.txt", "p1.npy", "p2.npy", "prompt00.html",
                      "prompt00.png", "prompt00_rep00.mp4", "joints/prompt00_rep00.npy"}  # fmt: skip

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from data_loaders.corpus import Motion
+from data_loaders.skeleton import load_skeleton
 from tests.browser import Browser, find_chromium
 from tests.synthetic import raise_hand, walk
 from tests.test_web_viewer import HOSTILE, pair
+from visualize.skinned_body import free_body, posed, worn
 from visualize.web_viewer import viewer_html, write_viewer
 
 CENTRE = (480, 280)
@@ -204,3 +206,26 @@ def test_in_a_small_frame_the_picture_gets_the_room_and_the_wheel_is_the_page_s(
     browser.mouse("Wheel", 120, 100, deltaX=0, deltaY=200)
     browser.rest(0.5)
     assert browser.evaluate("scrollY") > 50 and browser.evaluate(f"{inside}.viewer.state().camera.zoom") == zoom
+
+
+def test_the_browser_skins_bodies_as_the_videos_do(show):
+    motion = Motion(pair(), 20.0)
+    browser = show(motion, body=True)
+    for person, (skin, pose) in enumerate(worn(free_body(), np.asarray(motion.joints, np.float64), load_skeleton("humanml"))):
+        vertices = posed(skin, pose)
+        for frame in (0, 5):
+            drawn = browser.evaluate(
+                f"(() => {{ const scene = panels[0].scene, person = scene.people[{person}], eye = eyeOf(panels[0]);"
+                f" const pose = person.pose({frame} / person.fps, false);"
+                f" return Array.from(person.skin.posed(person.skin.moves(pose, {frame}, 0), eye, [0, 1, 0])[0]); }})()"
+            )
+            assert np.abs(np.reshape(drawn, (-1, 3)) - vertices[frame]).max() < 0.02
+            assert np.abs(np.reshape(drawn, (-1, 3)) - vertices[frame]).mean() < 0.003
+
+
+def test_a_body_is_shaded(show, tmp_path):
+    colours = []
+    for body in (False, True):
+        pixels = picture(show(walk(20), body=body), tmp_path)[60:480]
+        colours.append(len(np.unique((50 * pixels[np.ptp(pixels, axis=2) > 0.15]).round(), axis=0)))
+    assert colours[1] > 3 * colours[0] > 0

@@ -69,9 +69,10 @@ def solve_turns(joints: np.ndarray, skeleton: Skeleton, body: np.ndarray | None 
     places = np.ascontiguousarray(np.asarray(joints, np.float64).transpose(1, 0, 2))  # (J, T, 3)
     if body is None:
         lengths = np.linalg.norm(bone_vectors(np.asarray(joints, np.float64), skeleton), axis=-1).mean(axis=0)  # (J,)
-        offsets = lengths[:, None] * t_pose(skeleton)
+        directions = t_pose(skeleton)
     else:
-        lengths, offsets = np.linalg.norm(body, axis=-1), np.array(body, np.float64)
+        lengths, directions = np.linalg.norm(body, axis=-1), unit(np.asarray(body, np.float64))
+    offsets = lengths[:, None] * directions
     children = [[j for j, parent in enumerate(skeleton.parents) if parent == joint] for joint in range(skeleton.num_joints)]
     reached, turns = np.empty_like(places), np.empty((len(places), places.shape[1], 3, 3))
     reached[0] = places[0]
@@ -93,7 +94,7 @@ def solve_turns(joints: np.ndarray, skeleton: Skeleton, body: np.ndarray | None 
                 middle = _middle(limb, reached[joint], (lengths[own[0]], lengths[end]))
                 bent = np.cross(unit(middle - reached[joint]), unit(places[end] - middle))
             wanted = middle - reached[joint]
-            turns[joint] = _aimed(above, offsets[own[0]], wanted, hinge, bent)
+            turns[joint] = _aimed(above, directions[own[0]], wanted, hinge, bent)
         else:
             turns[joint] = above
     return TurnedSkeleton(skeleton, offsets, places[0], np.ascontiguousarray(turns.transpose(1, 0, 2, 3)))
@@ -134,11 +135,10 @@ def _kabsch(above: np.ndarray, rest: np.ndarray, wanted: np.ndarray) -> np.ndarr
 
 
 def _aimed(
-    above: np.ndarray, rest: np.ndarray, wanted: np.ndarray, hinge: tuple[float, ...] | None, bent: np.ndarray
+    above: np.ndarray, along: np.ndarray, wanted: np.ndarray, hinge: tuple[float, ...] | None, bent: np.ndarray
 ) -> np.ndarray:
-    """Turns (T, 3, 3) that aim a bone at rest (3,) along wanted (T, 3), from those above it by the shortest way; where the next
+    """Turns (T, 3, 3) that aim a bone, along (3,) in T-pose, along wanted (T, 3), from those above it by the shortest way; where the next
     joint bends about `bent` (T, 3), as long as the sine of the bend, so that this is its hinge."""
-    along = unit(rest)
     before = above @ along  # (T, 3)
     length = np.linalg.norm(wanted, axis=-1, keepdims=True)
     after = np.where(length > SHORTEST, wanted / np.maximum(length, SHORTEST), before)

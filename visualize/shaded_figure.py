@@ -10,8 +10,7 @@ from matplotlib.transforms import Transform
 
 from data_loaders.skeleton import Skeleton
 from visualize.body import BACKDROP, LEFT, LIGHT, MIDDLE, PERSON_COLOURS, RIGHT
-from visualize.joint_rotations import solve_turns
-from visualize.skinned_body import fitted, free_body, posed, posed_normals, require_skinned
+from visualize.skinned_body import free_body, posed, posed_normals, require_skinned, worn
 from visualize.stick_figure import BLOCK, Panel
 
 PALE = {LEFT: 0.30, RIGHT: 0.30, MIDDLE: 0.62}  # share of the backdrop in a colour: large areas want less of it than thin limbs
@@ -26,10 +25,10 @@ class BodyPanel(Panel):
     def __init__(self, joints: np.ndarray, skeleton: Skeleton | Sequence[int], fps: float, size: tuple[int, int]):
         body = require_skinned(skeleton)
         super().__init__(joints, body, fps, size)
-        self.people = [solve_turns(person, body) for person in self.joints]
-        self.skins = [fitted(free_body(), turned) for turned in self.people]
-        self.faces = np.concatenate([skin.faces + i * len(skin.vertices) for i, skin in enumerate(self.skins)])
-        self.tints = np.concatenate([tints(skin.weights, self.body.side, i) for i, skin in enumerate(self.skins)])
+        self.people = worn(free_body(), self.joints, body)
+        self.faces = np.concatenate([skin.faces + i * len(skin.vertices) for i, (skin, _) in enumerate(self.people)])
+        weights = free_body().weights
+        self.tints = np.concatenate([weights @ tints(person)[self.body.side] for person in range(len(self.people))])
 
     def extremes(self) -> tuple[np.ndarray, np.ndarray]:
         low, high = np.full(2, np.inf), np.full(2, -np.inf)
@@ -41,11 +40,11 @@ class BodyPanel(Panel):
 
     def vertices(self, frames: slice) -> np.ndarray:
         """(T, P V, 3) in metres of all people."""
-        return np.concatenate([posed(*one, frames) for one in zip(self.skins, self.people)], axis=1)
+        return np.concatenate([posed(skin, pose, frames) for skin, pose in self.people], axis=1)
 
     def normals(self, frames: slice) -> np.ndarray:
         """Unit normals (T, P V, 3) of all people."""
-        return np.concatenate([posed_normals(*one, frames) for one in zip(self.skins, self.people)], axis=1)
+        return np.concatenate([posed_normals(skin, pose, frames) for skin, pose in self.people], axis=1)
 
     def prepare_figures(self, frames: slice) -> np.ndarray:
         self.seen, depth = self.camera.project(self.vertices(frames), frames)  # (T, P V, 2), (T, P V)
@@ -74,7 +73,7 @@ class MeshPanel(BodyPanel):
         self.surfaces, faces, weights = surface
         people, _, count, _ = self.surfaces.shape
         self.faces = np.concatenate([faces + i * count for i in range(people)])
-        self.tints = np.concatenate([tints(weights, self.body.side, i) for i in range(people)])
+        self.tints = np.concatenate([weights @ tints(person)[self.body.side] for person in range(people)])
 
     def vertices(self, frames: slice) -> np.ndarray:
         people = self.surfaces[:, frames]
@@ -93,10 +92,10 @@ class MeshPanel(BodyPanel):
         return total.transpose(1, 0, 2)
 
 
-def tints(weights: np.ndarray, side: np.ndarray, person: int) -> np.ndarray:
-    """Colours (V, 3) of a person's vertices, by the sides (J,) of the joints that they follow with weights (V, J)."""
-    palette = [colour + PALE[i] * (BACKDROP - colour) for i, colour in enumerate(PERSON_COLOURS[person % len(PERSON_COLOURS)])]
-    return weights @ np.stack(palette)[side]
+def tints(person: int) -> np.ndarray:
+    """Colours (3, 3) of a person's left side, right side and trunk."""
+    palette = PERSON_COLOURS[person % len(PERSON_COLOURS)]
+    return np.stack([colour + PALE[side] * (BACKDROP - colour) for side, colour in enumerate(palette)])
 
 
 def lit(normals: np.ndarray, towards: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 Each vertex follows up to four joints by linear blending, with the turns of `joint_rotations`, so every joint of humanml is met.
 Joints say nothing of twist: forearms and shins have none against the bone above, hands and heads none against the last bone;
-what upper arms and thighs have, because elbows and knees are hinges, is spread along them. docs/bodies.md says what was extracted.
+what upper arms and thighs have, because elbows and knees are hinges, is spread along them. docs/bodies.md: what was extracted.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,11 +16,14 @@ from data_loaders.corpus import Motion
 from data_loaders.skeleton import Skeleton, load_skeleton
 from protos.reading import FileError, read_arrays
 from visualize.joint_rotations import TurnedSkeleton, solve_turns
+from visualize.resting_ends import rested
 from visualize.two_bones import unit
 
 FILE = Path(__file__).with_name("free_body.npz")
 SKELETON = "humanml"
 SOLE = 0.027  # metres from a toe joint down to the floor, of a body like the mesh
+LIMBS = ((16, 18), (17, 19), (1, 4), (2, 5))  # upper arms and thighs, which are twisted: their joint and that of their end
+BASES = (*range(22), *(joint for joint, _ in LIMBS for _ in range(2)))  # joints of a `twisted` skin: those that lie there
 UPRIGHT = 0.87  # height of a trunk's direction, from which on somebody stands: within 30 degrees
 LEVEL_FEET = (0.0, 0.8)  # sine of the slope of the bone from ankle to toe, between which a foot may be level
 NARROWEST, WIDEST = 0.6, 1.6  # what a part is scaled by at most, so that odd bones leave a person's body
@@ -28,8 +31,8 @@ NARROWEST, WIDEST = 0.6, 1.6  # what a part is scaled by at most, so that odd bo
 
 @dataclass(frozen=True)
 class Skin:
-    """A mesh in T-pose, facing +Z, Y up, in metres, soles on y = 0: vertices (V, 3), faces (F, 3) counter-clockwise from outside,
-    joint_indices and joint_weights (V, 4), which add up to 1; joints (J, 3) at rest in the order of humanml, and their parents."""
+    """A mesh in T-pose, facing +Z, Y up, in metres, lowest at y = 0: vertices (V, 3), faces (F, 3) counter-clockwise from outside,
+    joint_indices and joint_weights (V, 4), which add up to 1; joints (J, 3) in T-pose in the order of humanml, their parents."""
 
     vertices: np.ndarray
     faces: np.ndarray
@@ -81,8 +84,8 @@ def require_skinned(skeleton: Skeleton | str | Sequence[int]) -> Skeleton:
 def fitted(skin: Skin, turned: TurnedSkeleton) -> Skin:
     """The skin with the proportions of a motion that was solved, its joints those of its T-pose (`turned.rest`).
 
-    Limbs are scaled along their bones, and all across them by the size of the whole body; the trunk from hips to neck is stretched
-    as one, since spines are divided otherwise in every skeleton. Collars, neck and feet get their shape as the motion holds them
+    Limbs are scaled along their bones, and all across them by the size of the whole body; the trunk from hips to neck is
+    stretched as one, since spines are divided otherwise in every skeleton. Collars, neck and feet get their shape as the motion holds them
     (`own_stance`), and the T-pose that follows from it: level soles are level where the motion's feet are.
     """
     body, old, rest = turned.skeleton, skin.joints, turned.rest
@@ -103,8 +106,8 @@ def own_stance(turned: TurnedSkeleton) -> np.ndarray:
     """Turns (J, 3, 3) from T-pose of who stands upright, feet level, looking ahead, as the motion has it: recordings differ in
     where they put shoulders, the head and the balls of the feet.
 
-    Collars are as in the mean. Nobody looks up all the time: where a neck stands steeper than in T-pose while the trunk is upright,
-    its median looks ahead. Feet are level where ankles are lowest over toes that rest on the floor.
+    Collars are as in the mean. Nobody looks up all the time: where a neck stands steeper than in T-pose while the trunk is
+    upright, its median looks ahead. Feet are level where ankles are lowest over toes that rest on the floor.
     """
     body, joints = turned.skeleton, turned.joints
     chest, neck, head = (body.index(name) for name in ("spine3", "neck", "head"))
@@ -198,28 +201,106 @@ def _trunk(old: np.ndarray, new: np.ndarray, size: float, body: Skeleton) -> Cal
     return taken_over
 
 
+@dataclass(frozen=True)
+class Pose:
+    """Where a skin's joints are and how they turn from its T-pose: places (T, J, 3) in metres, turns (T, J, 3, 3)."""
+
+    places: np.ndarray
+    turns: np.ndarray
+
+    def at(self, frames: slice) -> "Pose":
+        """Some of its frames."""
+        return Pose(self.places[frames], self.turns[frames])
+
+
 def skinned(skin: Skin, motion: Motion) -> np.ndarray:
     """Vertices (P, T, V, 3) in metres over a motion's joints (P, T, J, 3), each person with their own proportions. FileError as
     `require_skinned`."""
-    skeleton = require_skinned(motion.skeleton)
-    people = [solve_turns(joints, skeleton) for joints in motion.joints]
-    return np.stack([posed(fitted(skin, turned), turned) for turned in people])
+    people = worn(skin, motion.joints, require_skinned(motion.skeleton))
+    return np.stack([posed(own, pose) for own, pose in people])
 
 
-def posed(skin: Skin, turned: TurnedSkeleton, frames: slice = slice(None)) -> np.ndarray:
+def worn(skin: Skin, joints: np.ndarray, skeleton: Skeleton) -> list[tuple[Skin, Pose]]:
+    """The skin on each person of joints (P, T, J, 3), as `twisted` has it, and how it moves."""
+    floor = float(joints[..., 1].min()) - SOLE
+    bendable, people = twisted(skin), []
+    for person in joints:
+        turned = solve_turns(person, skeleton)
+        own = fitted(skin, turned)
+        pose = twisted_pose(rested(turned, ends_of(own), floor))
+        people.append((replace(bendable, vertices=own.vertices, joints=own.joints[list(BASES)]), pose))
+    return people
+
+
+def ends_of(skin: Skin) -> dict[int, np.ndarray]:
+    """How far hands and toes reach in T-pose (3,), from their joints."""
+    body, ends = load_skeleton(SKELETON), {}
+    for joint in (body.index("left_wrist"), body.index("right_wrist"), body.left_feet[1], body.right_feet[1]):
+        away = (skin.vertices - skin.joints[joint])[skin.weights[:, joint] > 0.5]
+        parent = body.parents[joint]
+        forearm = unit(skin.joints[joint] - skin.joints[parent])
+        along = forearm if joint in (body.index("left_wrist"), body.index("right_wrist")) else np.array([0.0, 0.0, 1.0])
+        ends[joint] = away[(away @ along).argmax()]
+    return ends
+
+
+def twisted(skin: Skin) -> Skin:
+    """The skin with joints added (BASES says where) that turn upper arms and thighs about themselves by less than their ends do.
+
+    An elbow's hinge says how an upper arm is twisted; at the shoulder it is not. Between them two joints more, of no and of half
+    the twist, keep linear blending from wringing the skin.
+    """
+    weights, added = skin.weights.copy(), []
+    for joint, child in LIMBS:
+        bone = skin.joints[child] - skin.joints[joint]
+        share = np.clip((skin.vertices - skin.joints[joint]) @ bone / (0.9 * bone @ bone), 0, 1)  # of the way to its end
+        hats = np.stack([np.clip(1 - 2 * share, 0, 1), 1 - np.abs(2 * share - 1)], axis=-1)
+        added.append(weights[:, joint, None] * hats)
+        weights[:, joint] *= 1 - hats.sum(axis=-1)
+    weights = np.concatenate([weights, *added], axis=1)
+    indices = np.argsort(-weights, axis=1)[:, : skin.joint_indices.shape[1]]
+    kept = np.take_along_axis(weights, indices, axis=1)
+    parents = tuple(skin.parents[base] for base in BASES)
+    return Skin(skin.vertices, skin.faces, indices, kept / kept.sum(axis=1, keepdims=True), skin.joints[list(BASES)], parents)
+
+
+def twisted_pose(turned: TurnedSkeleton) -> Pose:
+    """What the joints of a `twisted` skin do."""
+    turns = [turned.turns]
+    for joint, child in LIMBS:
+        above = turned.turns[:, turned.skeleton.parents[joint]]
+        turns += [_untwisted(above, turned.turns[:, joint], unit(turned.offsets[child]))]
+    return Pose(turned.joints[:, BASES], np.concatenate(turns, axis=1))
+
+
+def _untwisted(above: np.ndarray, turns: np.ndarray, along: np.ndarray) -> np.ndarray:
+    """Turns (T, 3, 3) of a limb that lies along (3,) in T-pose with no and with half of its twist against those above it:
+    (T, 2, 3, 3)."""
+    from scipy.spatial.transform import Rotation
+
+    local = Rotation.from_matrix(above.transpose(0, 2, 1) @ turns)
+    quaternions = local.as_quat()
+    twist = 2 * np.arctan2(quaternions[:, :3] @ along, quaternions[:, 3])
+    twist = (twist + np.pi) % (2 * np.pi) - np.pi
+    back = (Rotation.from_rotvec(-part * twist[:, None] * along) for part in (1.0, 0.5))
+    return np.stack([above @ (local * each).as_matrix() for each in back], axis=1)
+
+
+def posed(skin: Skin, pose: Pose | TurnedSkeleton, frames: slice = slice(None)) -> np.ndarray:
     """Vertices (T, V, 3) of a fitted skin at `frames`: linear blend skinning as one product over the joints' turns and places."""
-    turned = turned.at(frames)
+    pose = pose.at(frames)
+    places = pose.places if isinstance(pose, Pose) else pose.joints
     away = skin.vertices[:, None] - skin.joints  # (V, J, 3)
     follows = skin.weights[..., None] * np.concatenate([away, np.ones((*away.shape[:2], 1))], axis=-1)  # (V, J, 4)
-    moves = np.concatenate([turned.turns.transpose(0, 1, 3, 2), turned.joints[:, :, None]], axis=2)  # (T, J, 4, 3)
+    moves = np.concatenate([pose.turns.transpose(0, 1, 3, 2), places[:, :, None]], axis=2)  # (T, J, 4, 3)
     flat = moves.transpose(1, 2, 0, 3).reshape(follows[0].size, -1).astype(np.float32)
     vertices = follows.reshape(len(away), -1).astype(np.float32) @ flat
     return vertices.reshape(len(away), -1, 3).transpose(1, 0, 2)
 
 
-def posed_normals(skin: Skin, turned: TurnedSkeleton, frames: slice = slice(None)) -> np.ndarray:
+def posed_normals(skin: Skin, pose: Pose | TurnedSkeleton, frames: slice = slice(None)) -> np.ndarray:
     """Unit normals (T, V, 3) of a fitted skin at `frames`."""
     follows = (skin.weights[..., None] * skin.normals[:, None]).reshape(len(skin.vertices), -1)  # (V, 3 J)
-    flat = turned.turns[frames].transpose(1, 3, 0, 2).reshape(follows.shape[1], -1)
+    flat = pose.turns[frames].transpose(1, 3, 0, 2).reshape(follows.shape[1], -1)
     normals = (follows.astype(np.float32) @ flat.astype(np.float32)).reshape(len(follows), -1, 3).transpose(1, 0, 2)
     return normals / np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-6)

@@ -233,8 +233,8 @@ class Panel:
         self.boxes = np.clip(boxes, 0, np.array([height, height, width, width]) // 2).astype(int).tolist()
 
     def prepare_figures(self, frames: slice) -> np.ndarray:
-        """Polygons, colours and drawing order of a block of frames: what is far is drawn first. Returns pixels (T, N, 2), of which
-        the extremes are those of the figures."""
+        """Polygons, colours and drawing order of a block of frames: what is far is drawn first. Returns pixels (T, N, 2) that
+        the figures reach."""
         camera, joints, height = self.camera, self.joints[:, frames], self.size[1]
         people = [self.body.shapes(one, i, camera, frames, 0.005 * height, BACKDROP) for i, one in enumerate(joints)]
         polygons = [shape for shapes, _, _ in people for shape in shapes]  # each (T, N, corners, 2)

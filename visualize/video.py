@@ -39,8 +39,8 @@ BT709 = {"colorspace": "bt709", "color_primaries": "bt709", "color_trc": "bt709"
 def write_video(path: str | Path, motions: Clip | Sequence[Clip], qp: int = 24, **sheet: Any) -> Path:
     """Writes an H.264 mp4 of motions side by side, each `size` (480) pixels square; returns its path.
 
-    sheet: fps, captions, labels, size, trail, columns, body, as `Sheet` takes them. `qp` is H.264's constant quantiser: pictures this
-    plain need no rate control, which would cost a quarter more. The same input gives the same bytes. PictureError for what
+    sheet: fps, captions, labels, size, trail, columns, body, as `Sheet` takes them. `qp` is H.264's constant quantiser: pictures
+    this plain need no rate control, which would cost a quarter more. The same input gives the same bytes. PictureError for what
     cannot be drawn; OSError for what cannot be written, or no ffmpeg.
     """
     pictures = Sheet(motions, **sheet)

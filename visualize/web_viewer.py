@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from visualize.body import HAZE, LIGHT, PERSON_COLOURS, PITCH, Body, choose_came
 from visualize.skinned_body import require_skinned
 from visualize.stick_figure import Panel
 from visualize.video import Clip, checked_clips
-from visualize.web_viewer_body import packed, page_mesh, page_skin
+from visualize.web_viewer_body import packed, page_mesh, page_skins
 
 STEP = 0.00025  # metres per unit of a packed joint: finer than any motion capture, and 8 m from the root fit into int16
 SQUARE = (480, 480)  # the camera's direction does not depend on it
@@ -48,7 +49,8 @@ def viewer_html(
 
     Motions are `Motion`s, or joints (T, J, 3) / (P, T, J, 3) in metres, Y up; `fps` is the rate of bare joints. Every motion
     keeps its rate, a shorter one holds its last frame. `captions` replace the motions' own, `labels` stand small in the
-    corner; both may be any text; `body`: bodies in place of stick figures. Joints are kept to a quarter of a millimetre. PictureError for what cannot be drawn.
+    corner; both may be any text. Joints are kept to a quarter of a millimetre. `body`: bodies in place of stick figures.
+    PictureError for what cannot be drawn, FileError for a body on other joints than humanml's.
     """
     bodies, captions, labels = checked_clips(motions, fps, captions, labels)
     rate = max(rate for _, _, rate in bodies)  # of the page's clock
@@ -57,7 +59,8 @@ def viewer_html(
         scenes = [_scene(bodies, rate, body) | {"caption": " / ".join(dict.fromkeys(filter(None, words))), "label": ""}]
     else:
         scenes = [
-            _scene([one], rate, body) | {"caption": caption, "label": label} for one, caption, label in zip(bodies, captions, labels)
+            _scene([one], rate, body) | {"caption": caption, "label": label}
+            for one, caption, label in zip(bodies, captions, labels)
         ]
     spoken = {scene["caption"] for scene in scenes}
     content = {
@@ -81,9 +84,6 @@ def _num_frames(joints: np.ndarray, own: float, rate: float) -> int:
 
 def _scene(bodies: list[tuple], rate: float, skinned: bool) -> dict:
     """What the page knows of people on one floor, given as [(joints (P, T, J, 3), skeleton or parents, fps)]."""
-    if skinned:
-        for _, tree, _ in bodies:
-            require_skinned(tree)
     panels = [Panel(joints, tree, own, SQUARE) for joints, tree, own in bodies]
     floor = min(panel.floor for panel in panels)
     size = max(panel.body.size for panel in panels)
@@ -101,9 +101,9 @@ def _scene(bodies: list[tuple], rate: float, skinned: bool) -> dict:
         "path": packed(camera.target[:, [0, 2]].astype("<f4")),
         "bodies": [_figure(panel.body) for panel in panels],
         "people": [
-            {"body": i, "fps": own, "frames": len(person), "skin": page_skin(person, tree) if skinned else None} | _packed(person)
+            {"body": i, "fps": own, "frames": len(person), "skin": skin} | _packed(person)
             for i, (joints, tree, own) in enumerate(bodies)
-            for person in joints
+            for person, skin in zip(joints, page_skins(joints, require_skinned(tree)) if skinned else repeat(None))
         ],
     }
 
@@ -144,9 +144,8 @@ def _packed(joints: np.ndarray) -> dict:
 def _template() -> tuple[str, str, str]:
     """Page, style and script."""
     folder = Path(__file__).parent
-    page, style, *scripts = (
-        (folder / f"web_viewer{name}").read_text(encoding="utf-8") for name in (".html", ".css", "_scene.js", "_body.js", "_player.js")
-    )
+    names = (".html", ".css", "_scene.js", "_body.js", "_player.js")
+    page, style, *scripts = ((folder / f"web_viewer{name}").read_text(encoding="utf-8") for name in names)
     return page, style, "\n".join(scripts)
 
 

@@ -253,7 +253,7 @@ class Scene {
       return eye.project([x - height * this.light[0], this.floor, z - height * this.light[1]]);
     });
     pen.strokeStyle = rgb(ink.shadow, 0.17);
-    pen.lineWidth = ((person.skin ? 4 : 2.2) * person.body.radii[0] * eye.focal) / Math.max(ground[0][2], NEAR);
+    pen.lineWidth = ((person.skin ? 3.2 : 2.2) * person.body.radii[0] * eye.focal) / Math.max(ground[0][2], NEAR);
     pen.lineCap = "round";
     strokeLines(pen, person.body.bones.map(([a, b]) => [ground[a], ground[b]]));
     pen.lineCap = "butt";
