@@ -129,10 +129,13 @@ def test_the_files_of_a_run_are_not_taken_for_motions(here, body):
 
 def test_what_cannot_be_dressed_is_told_in_a_line(here, body):
     np.save(here / "kit.npy", np.random.default_rng(0).normal(size=(4, 21, 3)))
+    np.save(here / "centimetres.npy", 100 * walk(4))
+    np.save(here / "nowhere.npy", np.full((4, 22, 3), 1e30))
     (here / "empty").mkdir()
     for name, expected in (
         ("kit.npy", "21 joints of kit; bodies are fitted to the 22 of humanml"), ("absent.npy", "no such file"),
         ("run/prompt07_rep00.mp4", "its run has prompts 00 to 01"), ("run/prompt00_rep09.mp4", "holds 4 motions"),
+        ("centimetres.npy", "metres"), ("nowhere.npy", "from the origin"),
         ("run/walk.mp4", "expected a video named prompt##_rep##"), ("empty", "holds no motions.npz"),
     ):
         with pytest.raises(FileError, match=expected):

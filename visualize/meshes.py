@@ -11,7 +11,8 @@ import torch
 
 from data_loaders.body_models import BODY_JOINTS, Gender, load_body_model, load_surface
 from data_loaders.corpus import Motion
-from data_loaders.skeleton import ALIASES
+from data_loaders.mocap import checked_joints, report_warnings
+from data_loaders.skeleton import ALIASES, load_skeleton
 from protos.outputs import Outputs
 from protos.reading import FileError
 from visualize.mesh_files import people_of, write_amass, write_objs, write_params
@@ -23,17 +24,19 @@ from visualize.stick_figure import Panel
 from visualize.video import write_video
 
 log = logging.getLogger(__name__)
-FAR = 50.0  # millimetres, from which on joints are not those of a person
 
 
 def of_a_person(motion: Motion, path: Path) -> Motion:
-    """The motion, of the 22 joints that all bodies share. FileError where it has other joints."""
+    """The motion, of the 22 joints that all bodies share, checked. FileError where it has others, or they are no person's."""
     count = motion.joints.shape[2]
     named = ALIASES.get(motion.skeleton.lower(), motion.skeleton) or SKELETON
     if named != SKELETON or count < BODY_JOINTS:
         raise FileError(f"{path}: {count} joints of {motion.skeleton[:40] or 'no known skeleton'}; bodies are fitted to the "
                         f"{BODY_JOINTS} of {SKELETON}")  # fmt: skip
-    return replace(motion, joints=motion.joints[:, :, :BODY_JOINTS], skeleton=SKELETON)
+    told: list[str] = []
+    people = [checked_joints(person, load_skeleton(SKELETON), str(path), told) for person in motion.joints]
+    report_warnings(str(path), told, None)
+    return replace(motion, joints=np.stack(people), skeleton=SKELETON)
 
 
 @dataclass(frozen=True)
@@ -76,10 +79,7 @@ def write_smpl(
     """Parameters of each person of a motion, fitted in so many steps to a body model, and the meshes. FileError for the model."""
     body, surface = load_body_model(model), load_surface(model)
     made = fit(body, motion.joints, device, steps)
-    mean, most = 1e3 * made.errors.mean(), 1e3 * made.errors.max()
-    log.info("%s: joints within %.1f mm in the mean, %.0f mm at most", model, mean, most)
-    if mean > FAR:
-        log.warning("the joints are not those of a person in metres: the body is %.0f mm off in the mean", mean)
+    log.info("%s: joints within %.1f mm in the mean, %.0f mm at most", model, 1e3 * made.errors.mean(), 1e3 * made.errors.max())
     posed = PosedBody(body, device)
     vertices = PosedSurface(posed, surface).vertices(made.poses)
     text = motion.captions[0] if motion.captions else ""

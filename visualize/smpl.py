@@ -23,7 +23,7 @@ STEPS = 40
 SMALL = 0.02  # squared difference of a joint's turn from none: about 2 θ²
 SMOOTH = 0.5  # the same, of its second difference over time
 HINGE = 0.1  # how far knees and elbows turn the axis about which they bend
-SHAPE = 0.05  # of squared betas
+SHAPE = 0.25  # of squared betas
 TWIST = 60.0  # what a step about a bone is multiplied by, of which only the weak terms above say anything
 LENGTH_NOISE = 0.005  # metres, of a bone against what betas of 1 explain
 
