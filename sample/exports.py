@@ -25,7 +25,7 @@ class ExportSettings:
 
 
 def require_writable(settings: ExportSettings, skeleton: str) -> None:
-    """ValueError or FileError where motions of that skeleton cannot be shown or written as the settings say: before any is made."""
+    """ValueError or FileError where motions of that skeleton cannot be shown or written so: asked before any is made."""
     if settings.body:
         from visualize.skinned_body import require_skinned
 

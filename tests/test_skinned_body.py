@@ -111,7 +111,8 @@ def test_the_file_is_small_free_and_packed():
 @BOTH
 def test_the_mesh_is_a_person_in_t_pose_who_faces_the_front(fine):
     skin = free_body(fine)
-    left_wrist, left_toe, right_toe, head = (skin.joints[HUMANML.index(n)] for n in ("left_wrist", "left_foot", "right_foot", "head"))
+    names = ("left_wrist", "left_foot", "right_foot", "head")
+    left_wrist, left_toe, right_toe, head = (skin.joints[HUMANML.index(name)] for name in names)
     assert left_toe[0] > 0 > right_toe[0] and left_wrist[0] > 0.5 and head[1] > 1.4
     low, high = skin.vertices.min(axis=0), skin.vertices.max(axis=0)
     assert abs(low[1]) < 2e-3 and 1.6 < high[1] < 1.8 and 1.5 < high[0] - low[0] < 1.8
@@ -217,7 +218,7 @@ def test_the_skin_lies_about_the_bones_of_real_motion(name):
     vertices = skinned(free_body(), motion)[0][::5]
     joints = motion.joints[0][::5]
     weights = free_body().weights
-    for joint, farthest in {"left_elbow": 0.08, "right_knee": 0.11, "left_knee": 0.11, "left_hip": 0.22, "right_elbow": 0.08}.items():
+    for joint, farthest in (("left_elbow", 0.08), ("right_elbow", 0.08), ("left_knee", 0.11), ("left_hip", 0.22)):
         start, end = HUMANML.index(joint), HUMANML.parents.index(HUMANML.index(joint))
         own = weights[:, start] > 0.9
         bone = (joints[:, end] - joints[:, start])[:, None]

@@ -228,4 +228,4 @@ def test_a_body_is_shaded(show, tmp_path):
     for body in (False, True):
         pixels = picture(show(walk(20), body=body), tmp_path)[60:480]
         colours.append(len(np.unique((50 * pixels[np.ptp(pixels, axis=2) > 0.15]).round(), axis=0)))
-    assert colours[1] > 3 * colours[0] > 0
+    assert colours[1] > 1.4 * colours[0] > 0

@@ -137,8 +137,8 @@ def _kabsch(above: np.ndarray, rest: np.ndarray, wanted: np.ndarray) -> np.ndarr
 def _aimed(
     above: np.ndarray, along: np.ndarray, wanted: np.ndarray, hinge: tuple[float, ...] | None, bent: np.ndarray
 ) -> np.ndarray:
-    """Turns (T, 3, 3) that aim a bone, along (3,) in T-pose, along wanted (T, 3), from those above it by the shortest way; where the next
-    joint bends about `bent` (T, 3), as long as the sine of the bend, so that this is its hinge."""
+    """Turns (T, 3, 3) that aim a bone, along (3,) in T-pose, at wanted (T, 3), from those above it by the shortest way; where the
+    next joint bends about `bent` (T, 3), as long as the sine of the bend, so that this is its hinge."""
     before = above @ along  # (T, 3)
     length = np.linalg.norm(wanted, axis=-1, keepdims=True)
     after = np.where(length > SHORTEST, wanted / np.maximum(length, SHORTEST), before)

@@ -24,7 +24,7 @@ def rested(turned: TurnedSkeleton, ends: dict[int, np.ndarray], floor: float) ->
             continue
         along = turns[:, joint] @ unit(end)  # (T, 3)
         back = turns[:, joint] @ unit(np.array([0.0, 1.0, 0.0]) - unit(end)[1] * unit(end))
-        lowest = np.clip((floor + THICKNESS - joints[:, joint, 1]) / length, -1.0, 0.0)  # allowed height of the end, of its length
+        lowest = np.clip((floor + THICKNESS - joints[:, joint, 1]) / length, -1.0, 0.0)  # how high the end may be, of its length
         reach = np.hypot(along[:, 1], back[:, 1])
         highest = np.arctan2(back[:, 1], along[:, 1])  # bend at which the end is highest
         bend = highest - np.sign(highest) * np.arccos(np.clip(lowest / np.maximum(reach, 1e-9), -1.0, 1.0))

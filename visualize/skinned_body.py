@@ -31,8 +31,11 @@ NARROWEST, WIDEST = 0.6, 1.6  # what a part is scaled by at most, so that odd bo
 
 @dataclass(frozen=True)
 class Skin:
-    """A mesh in T-pose, facing +Z, Y up, in metres, lowest at y = 0: vertices (V, 3), faces (F, 3) counter-clockwise from outside,
-    joint_indices and joint_weights (V, 4), which add up to 1; joints (J, 3) in T-pose in the order of humanml, their parents."""
+    """A mesh in T-pose, facing +Z, Y up, in metres, lowest at y = 0.
+
+    vertices (V, 3); faces (F, 3), counter-clockwise seen from outside; joint_indices and joint_weights (V, 4), which add up to 1;
+    joints (J, 3) in T-pose in the order of humanml, and their parents.
+    """
 
     vertices: np.ndarray
     faces: np.ndarray
@@ -85,8 +88,8 @@ def fitted(skin: Skin, turned: TurnedSkeleton) -> Skin:
     """The skin with the proportions of a motion that was solved, its joints those of its T-pose (`turned.rest`).
 
     Limbs are scaled along their bones, and all across them by the size of the whole body; the trunk from hips to neck is
-    stretched as one, since spines are divided otherwise in every skeleton. Collars, neck and feet get their shape as the motion holds them
-    (`own_stance`), and the T-pose that follows from it: level soles are level where the motion's feet are.
+    stretched as one, since spines are divided otherwise in every skeleton. Collars, neck and feet get their shape as the motion
+    holds them (`own_stance`), and the T-pose that follows from it: soles are level where the motion's feet are.
     """
     body, old, rest = turned.skeleton, skin.joints, turned.rest
     stance = own_stance(turned)
