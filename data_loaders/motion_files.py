@@ -25,7 +25,8 @@ METRES = {"metre": 1.0, "millimetre": 0.001}  # of the units that files name
 SKELETONS = {22: "humanml", 21: "kit"}  # by the number of joints, where a file does not say its own
 NPY_OF_OBJECTS = b"'|O'"
 KEYS = ("motion", "text", "lengths", "num_samples", "num_repetitions", "num_repititions", "fps", "skeleton", "unit")
-RUN_COPY = re.compile(r"prompt\d+_rep\d+(_ik)?(_p\d+)?\.(bvh|npz)")  # a motion of a run, written beside its results
+# Motions of a run that are written beside its results: the same once more.
+RUN_COPY = re.compile(r"prompt\d+_rep\d+(_ik)?(_p\d+)?\.(bvh|npz)|\w+_smpl(_params)?\.np[yz]")
 RESULTS = ("motions.npz", "motions.npy", "results.npy")
 
 if TYPE_CHECKING:
@@ -58,9 +59,18 @@ class Results:
     def num_repetitions(self) -> int:
         return len(self.motions) // max(self.num_samples, 1)
 
+    def name(self, row: int) -> str:
+        """prompt##_rep##."""
+        return row_name(row, self.num_samples)
+
     @property
     def texts(self) -> list[str]:
         return [motion.captions[0] if motion.captions else "" for motion in self.motions]
+
+
+def row_name(row: int, num_samples: int) -> str:
+    """prompt##_rep## of a row of a run: row = repetition · num_samples + sample."""
+    return f"prompt{row % num_samples:02d}_rep{row // num_samples:02d}"
 
 
 def write_results(folder: Path, motions: Sequence[Motion], num_samples: int, reaction: bool = False) -> Path:
@@ -87,11 +97,12 @@ def write_results(folder: Path, motions: Sequence[Motion], num_samples: int, rea
     write_atomically(folder / "motions.txt", "".join(f"{' '.join(text.split())}\n" for text in results.texts))
     write_atomically(folder / "motions_len.txt", "".join(f"{length}\n" for length in lengths))
     for person in range(persons if persons == 2 else 0):
-        _write_dict(folder / f"p{person + 1}.npy", {**content, "motion": np.ascontiguousarray(people[:, person])})
-    return _write_dict(folder / "motions.npy", content)
+        write_dict(folder / f"p{person + 1}.npy", {**content, "motion": np.ascontiguousarray(people[:, person])})
+    return write_dict(folder / "motions.npy", content)
 
 
-def _write_dict(path: Path, content: dict[str, Any]) -> Path:
+def write_dict(path: Path, content: dict[str, Any]) -> Path:
+    """Writes a dict as published tools do, as .npy of one pickled object, whole or not at all; returns its path."""
     with atomic_file(path) as file:
         np.save(file, np.array(content, dtype=object), allow_pickle=True)
     return path
@@ -269,7 +280,7 @@ def read_motion(path: Path, fps: float) -> Motion | None:
     file, row = named_row(path)
     results = run_results(file, fps)
     if results is not None:
-        return _row_of(results, path, row)
+        return row_of(results, path, row)
     if row is not None:
         raise FileError(f"{path}: {file.name} holds one motion, it needs no #{row}")
     if file.suffix.lower() == ".npz":
@@ -285,7 +296,7 @@ def read_motion(path: Path, fps: float) -> Motion | None:
     return Motion(people, first.fps if first else fps, first.skeleton if first else SKELETONS.get(people.shape[2], ""))
 
 
-def _row_of(results: Results, path: Path, row: int | None) -> Motion:
+def row_of(results: Results, path: Path, row: int | None) -> Motion:
     """The named motion, or the only one."""
     count = len(results.motions)
     if row is None and count != 1:

@@ -1,4 +1,4 @@
-"""AMASS .npz -> joints, through a licensed SMPL-family body model (SMPL, SMPL+H, SMPL-X in .npz form).
+"""AMASS .npz -> joints, through a licensed body model of the SMPL family (data_loaders/body_models.py).
 
 Joints need no skin: rest joints come from the shape, forward kinematics moves them. That equals the joints of the smplx
 package to float precision (tested), without skinning 6,890 vertices a frame and without torch. Loper et al. 2015, §3;
@@ -8,20 +8,17 @@ Mahmood et al. 2019 (AMASS).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
+from data_loaders.body_models import NUM_BETAS, BodyModel, find_body_model, load_body_model, numbers
 from protos.reading import FileError, name_of, read_arrays
 
 # Z up to Y up as HumanML3D ends up with it: its reflection (x, z, y) followed by its negated x, together a rotation.
-_TO_Y_UP = np.array([[-1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
-_FILE_PATTERNS = ("{g}/model.npz", "*/{g}/model.npz", "SMPL*_{G}.npz", "*/SMPL*_{G}.npz", "*{g}*.npz", "*/*{g}*.npz")
+TO_Y_UP = np.array([[-1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
 MOTION_ARRAYS = ("poses", "trans", "betas", "gender", "mocap_framerate", "mocap_frame_rate", "motion")
-BODY_ARRAYS = ("v_template", "shapedirs", "J_regressor", "kintree_table")
-NUM_BETAS = 10  # as published, although AMASS gives 16
 
 
 @dataclass(frozen=True)
@@ -31,21 +28,6 @@ class AmassClip:
     joints: np.ndarray
     fps: float
     gender: str
-
-
-@dataclass(frozen=True)
-class BodyModel:
-    """What joints need of a body model: template (V, 3), shape directions (V, 3, B), regressor (J, V), parents (J,)."""
-
-    template: np.ndarray
-    shape_directions: np.ndarray
-    regressor: np.ndarray
-    parents: tuple[int, ...]
-
-    def rest_joints(self, betas: np.ndarray) -> np.ndarray:
-        """Joints (J, 3) of the body of this shape in the zero pose; betas beyond the model's are ignored."""
-        count = min(len(betas), self.shape_directions.shape[-1], NUM_BETAS)
-        return self.regressor @ (self.template + self.shape_directions[..., :count] @ betas[:count])
 
 
 def read_amass_npz(
@@ -63,10 +45,10 @@ def read_amass_npz(
     if "poses" not in content or "trans" not in content:
         held = "is a results file of a sampling run, of joints" if "motion" in content else "no poses and trans"
         raise FileError(f"{name}: {held}; expected an AMASS motion file")
-    poses, trans = _numbers(content, "poses", name), _numbers(content, "trans", name)
-    betas = _numbers(content, "betas", name).reshape(-1) if "betas" in content else np.zeros(NUM_BETAS)
+    poses, trans = numbers(content, "poses", name), numbers(content, "trans", name)
+    betas = numbers(content, "betas", name).reshape(-1) if "betas" in content else np.zeros(NUM_BETAS)
     gender = _gender(content["gender"]) if "gender" in content else "neutral"
-    rates = [_numbers(content, key, name).reshape(-1) for key in ("mocap_framerate", "mocap_frame_rate") if key in content]
+    rates = [numbers(content, key, name).reshape(-1) for key in ("mocap_framerate", "mocap_frame_rate") if key in content]
     if not rates or not len(rates[0]) or rates[0][0] == 0:
         raise FileError(f"{name}: no mocap_framerate, so its speed is unknown; HumanML3D skips such files too")
     if not 0.1 <= (rate := float(rates[0][0])) <= 10_000:
@@ -82,7 +64,7 @@ def read_amass_npz(
     body = load_body_model(find_body_model(body_models, used))
     joints = pose_joints(body, poses[:, : 3 * num_joints], betas) + trans[:, None]
     with np.errstate(over="ignore", invalid="ignore"):  # what does not fit into float32 is infinite, and refused
-        joints = (joints @ _TO_Y_UP.T).astype(np.float32)
+        joints = (joints @ TO_Y_UP.T).astype(np.float32)
     return AmassClip(joints, rate, used)
 
 
@@ -109,51 +91,6 @@ def pose_joints(body: BodyModel, poses: np.ndarray, betas: np.ndarray) -> np.nda
 def published_stride(joints: np.ndarray, fps: float, target_fps: float = 20.0) -> np.ndarray:
     """Every int(fps / target)-th frame, as HumanML3D was built: 59.9 fps gives stride 2, i.e. 30 fps called 20."""
     return joints[:: max(1, int(fps / target_fps))]
-
-
-def find_body_model(folder: str | Path, gender: str) -> Path:
-    """File of that gender: GENDER/model.npz (AMASS download) or SMPL*_GENDER.npz, in the folder or one below it."""
-    folder = Path(folder)
-    if folder.is_file():
-        return folder
-    if not folder.is_dir():
-        raise FileError(f"{folder}: no such folder; expected {gender}/model.npz or SMPLH_{gender.upper()}.npz in it")
-    for pattern in _FILE_PATTERNS:
-        found = sorted(folder.glob(pattern.format(g=gender, G=gender.upper())))
-        # "male" also matches inside "female"
-        found = [path for path in found if gender == "female" or "female" not in str(path.relative_to(folder)).lower()]
-        if found:
-            return found[0]
-    pickled = sorted(folder.rglob("*.pkl"))
-    hint = f"; {pickled[0].name} is a pickle that runs code when read: take the .npz download" if pickled else ""
-    raise FileError(f"{folder}: no {gender} body model; expected {gender}/model.npz or SMPLH_{gender.upper()}.npz, licensed at "
-                     f"https://mano.is.tue.mpg.de{hint}")  # fmt: skip
-
-
-@lru_cache(maxsize=4)
-def load_body_model(path: str | Path) -> BodyModel:
-    """The joint-related part of an SMPL-family .npz. FileError where a part is missing or shapes disagree."""
-    content = read_arrays(path, only=BODY_ARRAYS)
-    missing = [key for key in BODY_ARRAYS if key not in content]
-    if missing:
-        raise FileError(f"{path}: no {', '.join(missing)}; expected an SMPL, SMPL+H or SMPL-X model in .npz form")
-    template, shape, regressor, tree = (_numbers(content, key, str(path)) for key in BODY_ARRAYS)
-    parents = tree.reshape(len(tree), -1)[0].astype(np.int64) if tree.size else np.zeros(0, np.int64)
-    count = len(template)
-    fits = template.shape == (count, 3) and shape.ndim == 3 and shape.shape[:2] == (count, 3)
-    if not fits or regressor.shape != (len(parents), count):
-        raise FileError(f"{path}: v_template {template.shape}, shapedirs {shape.shape}, J_regressor {regressor.shape} and "
-                         f"{len(parents)} joints do not belong together")  # fmt: skip
-    if not len(parents) or ((parents[1:] < 0) | (parents[1:] >= np.arange(1, len(parents)))).any():
-        raise FileError(f"{path}: kintree_table names parents that come after their children")
-    parents[0] = -1  # written as 4294967295
-    return BodyModel(template, shape, regressor, tuple(parents.tolist()))
-
-
-def _numbers(content: dict[str, np.ndarray], key: str, name: str) -> np.ndarray:
-    if content[key].dtype.kind not in "fiu":
-        raise FileError(f"{name}: {key} holds {content[key].dtype}, expected numbers")
-    return content[key].astype(np.float64)
 
 
 def _gender(value: np.ndarray) -> str:

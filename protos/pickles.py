@@ -2,7 +2,8 @@
 
 An unpickler builds whatever a file names. An allow-list of classes does not help: numpy's own `dtype` takes a state that
 corrupts memory. So Python's unpickler (the one written in Python) is left with opcodes that hold values, what a pickle calls
-a class or function is one of six functions of this file, and those make arrays and numbers from checked values.
+a class or function is one of seven functions of this file, and those make arrays and numbers from checked values. Classes
+that a reader knows by name stand for shells: what a file gives them is kept, and the reader makes a plain value of it.
 """
 
 import io
@@ -11,6 +12,7 @@ import pickle
 import pickletools
 import re
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,13 +31,16 @@ _OPCODES = re.findall(r"\w+", """
     LONG_BINPUT MEMOIZE PROTO GLOBAL STACK_GLOBAL STOP
 """)
 _UNFINISHED = object()
+# Name of a class -> what makes a value of an object's state, of which it asks for entries by name; None: a class not known.
+Shells = Callable[[str], Callable[[Callable[[str], Any]], Any] | None]
 
 
-def read_plain_pickle(source: Source, name: str | None = None, skip: int = 0) -> Any:
+def read_plain_pickle(source: Source, name: str | None = None, skip: int = 0, shells: Shells = lambda name: None) -> Any:
     """Dicts, lists, tuples, text, numbers, bytes and numpy arrays of numbers or text in a pickle (protocols 0 to 5).
 
-    `skip` bytes at the start are not part of it (the header of a .npy of objects). FileError for anything else, a pickle that
-    is damaged, or one that refers to itself; nothing in it is run.
+    `skip` bytes at the start are not part of it (the header of a .npy of objects). shells: other classes that it may name; of
+    their objects only the state is read. FileError for anything else, a pickle that is damaged, or one that refers to itself;
+    nothing in it is run.
     """
     name = name or name_of(source)
     if isinstance(source, (str, Path)) and Path(source).stat().st_size > MOST_BYTES:
@@ -43,6 +48,7 @@ def read_plain_pickle(source: Source, name: str | None = None, skip: int = 0) ->
     data = read_bytes(source, MOST_BYTES, name)[skip:]
     try:
         reader = _Reader(_Counted(data), encoding="latin1")
+        reader.shells = shells
         return reader.finished(reader.load())
     except _Refused as error:
         raise FileError(f"{name}: a pickle that {error}: only plain values and arrays are read") from None
@@ -96,6 +102,25 @@ class _Array:
         self.value = self.reader.array(content, kind, shape, "F" if fortran else "C")
 
 
+class _ShellClass:
+    """A class that a reader knows by name; calling it gives a shell."""
+
+    def __init__(self, make: Callable[[Callable[[str], Any]], Any]):
+        self.make = make
+
+
+class _Shell:
+    """An object in the making: the state that the file gives it, or none."""
+
+    def __init__(self, kind: _ShellClass):
+        self.kind, self.state = kind, {}
+
+    def set_state(self, state: Any) -> None:
+        if not isinstance(state, dict):
+            raise ValueError("an object whose state is no dict")
+        self.state = state
+
+
 class _Opcodes(dict):
     def __missing__(self, code: int) -> Any:
         opcode = pickletools.code2op.get(chr(code))
@@ -109,6 +134,8 @@ class _Reader(pickle._Unpickler):
     dispatch[pickle.BYTEARRAY8[0]] = pickle._Unpickler.load_binbytes8  # its own makes room for as many bytes as are claimed
     dispatch[pickle.FRAME[0]] = lambda self: self.read(8)
 
+    shells: Shells
+
     def __init__(self, *args: Any, **settings: Any):
         super().__init__(*args, **settings)
         self.made = 0  # bytes of arrays
@@ -116,31 +143,44 @@ class _Reader(pickle._Unpickler):
         self.calls = {
             "numpy.dtype": self._dtype, "numpy.ndarray": self._ndarray, "_codecs.encode": self._encode,
             "numpy.core.multiarray._reconstruct": self._reconstruct, "numpy.core.multiarray.scalar": self._scalar,
-            "numpy.core.numeric._frombuffer": self._frombuffer,
+            "numpy.core.numeric._frombuffer": self._frombuffer, "copy_reg._reconstructor": self._reconstructor,
         }  # fmt: skip
 
     # ------------------------------------------------------------------------------------------- the few calls there are
 
     def find_class(self, module: str, name: str) -> Any:
         words = f"{module}.{name}"
-        call = self.calls.get(re.sub(r"^numpy\._core\.", "numpy.core.", words))
-        if call is None:
+        call = self.calls.get(re.sub(r"^numpy\._core\.", "numpy.core.", words).replace("copyreg.", "copy_reg."))
+        make = self.shells(words) if call is None else None
+        if call is None and make is None:
             raise _Refused(f"asks for {words}")
-        return call
+        return call or _ShellClass(make)
 
     def load_reduce(self) -> None:
         arguments, call = self.stack.pop(), self.stack.pop()
+        if isinstance(call, _ShellClass):
+            self.append(_Shell(call))
+            return
         if call not in self.calls.values() or not isinstance(arguments, tuple):
             raise ValueError("it calls what is no function")
         self.append(call(*arguments))
 
     def load_build(self) -> None:
         state, target = self.stack.pop(), self.stack[-1]
-        if not isinstance(target, (_Kind, _Array)):
+        if not isinstance(target, (_Kind, _Array, _Shell)):
             raise ValueError("it gives a state to what has none")
         target.set_state(state)
 
-    dispatch[pickle.REDUCE[0]], dispatch[pickle.BUILD[0]] = load_reduce, load_build
+    def load_newobj(self) -> None:
+        _arguments, kind = self.stack.pop(), self.stack.pop()
+        self.append(self._reconstructor(kind))
+
+    dispatch[pickle.REDUCE[0]], dispatch[pickle.BUILD[0]], dispatch[pickle.NEWOBJ[0]] = load_reduce, load_build, load_newobj
+
+    def _reconstructor(self, kind: Any, *_base_and_state: Any) -> _Shell:  # how protocols 0 and 1 make an object
+        if not isinstance(kind, _ShellClass):
+            raise ValueError("it makes an object of what is no class")
+        return _Shell(kind)
 
     def _dtype(self, letters: Any, *_flags: Any) -> _Kind:
         if isinstance(letters, bytes):
@@ -203,7 +243,7 @@ class _Reader(pickle._Unpickler):
             return value.value
         if value is None or isinstance(value, (str, bytes, int, float, np.generic)):
             return value
-        if type(value) not in (dict, list, tuple):
+        if type(value) not in (dict, list, tuple, _Shell):
             raise _Refused("holds a function or class")
         # Once for each container, however often it is referred to: else ten lists of ten references make 10^10 values.
         _, done = self.done.get(id(value), (None, None))
@@ -211,6 +251,8 @@ class _Reader(pickle._Unpickler):
             self.done[id(value)] = (value, _UNFINISHED)
             if type(value) is dict:
                 done = {self.finished(key): self.finished(each) for key, each in value.items()}
+            elif type(value) is _Shell:
+                done = value.kind.make(lambda entry: self.finished(value.state.get(entry)))
             else:
                 done = type(value)(map(self.finished, value))
             self.done[id(value)] = (value, done)

@@ -271,7 +271,9 @@ def _short(text: str) -> str:
 
 def row_names(count: int, num_samples: int) -> list[str]:
     """prompt##_rep## of each row of a run: row = repetition · num_samples + sample."""
-    return [f"prompt{row % num_samples:02d}_rep{row // num_samples:02d}" for row in range(count)]
+    from data_loaders.motion_files import row_name
+
+    return [row_name(row, num_samples) for row in range(count)]
 
 
 def write_motions(

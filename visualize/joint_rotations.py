@@ -59,15 +59,19 @@ class TurnedSkeleton:
         return joints
 
 
-def solve_turns(joints: np.ndarray, skeleton: Skeleton) -> TurnedSkeleton:
+def solve_turns(joints: np.ndarray, skeleton: Skeleton, body: np.ndarray | None = None) -> TurnedSkeleton:
     """How joints (T, J, 3) in metres turn, with the mean lengths of their own bones.
 
     Limbs point as in a T-pose at rest; how hips and collars lie about the pelvis and the chest is the clip's own. The joints of
-    what is returned are the given ones but for what bones change their lengths. Joints without children do not turn.
+    what is returned are the given ones but for what bones change their lengths. Joints without children do not turn. body: the
+    offsets (J, 3) in T-pose of another body, which is to come as near to the joints as its bones allow.
     """
     places = np.ascontiguousarray(np.asarray(joints, np.float64).transpose(1, 0, 2))  # (J, T, 3)
-    lengths = np.linalg.norm(bone_vectors(np.asarray(joints, np.float64), skeleton), axis=-1).mean(axis=0)  # (J,)
-    directions = t_pose(skeleton)
+    if body is None:
+        lengths = np.linalg.norm(bone_vectors(np.asarray(joints, np.float64), skeleton), axis=-1).mean(axis=0)  # (J,)
+        directions = t_pose(skeleton)
+    else:
+        lengths, directions = np.linalg.norm(body, axis=-1), unit(np.asarray(body, np.float64))
     offsets = lengths[:, None] * directions
     children = [[j for j, parent in enumerate(skeleton.parents) if parent == joint] for joint in range(skeleton.num_joints)]
     reached, turns = np.empty_like(places), np.empty((len(places), places.shape[1], 3, 3))
@@ -77,8 +81,10 @@ def solve_turns(joints: np.ndarray, skeleton: Skeleton) -> TurnedSkeleton:
         above = turns[parent] if joint else np.broadcast_to(np.eye(3), turns.shape[1:])
         if joint:
             reached[joint] = reached[parent] + above @ offsets[joint]
-        if len(own) > 1:
+        if len(own) > 1 and body is None:
             turns[joint], offsets[own] = _fitted(above, offsets[own], places[own] - reached[joint])
+        elif len(own) > 1:
+            turns[joint] = _kabsch(above, offsets[own], places[own] - reached[joint])
         elif own:
             middle, bent = places[own[0]], np.zeros_like(places[0])  # (T, 3)
             hinge = skeleton.hinges.get(skeleton.joint_names[own[0]])

@@ -34,17 +34,21 @@ class BodyPanel(Panel):
         low, high = np.full(2, np.inf), np.full(2, -np.inf)
         for start in range(0, self.num_frames, BLOCK):
             frames = slice(start, start + BLOCK)
-            pixels, _ = self.camera.project(self._of_all(posed, frames), frames)
+            pixels, _ = self.camera.project(self.vertices(frames), frames)
             low, high = np.minimum(low, pixels.min(axis=(0, 1))), np.maximum(high, pixels.max(axis=(0, 1)))
         return low, high
 
-    def _of_all(self, posing, frames: slice) -> np.ndarray:
-        """(T, P V, 3) of all people."""
-        return np.concatenate([posing(skin, pose, frames) for skin, pose in self.people], axis=1)
+    def vertices(self, frames: slice) -> np.ndarray:
+        """(T, P V, 3) in metres of all people."""
+        return np.concatenate([posed(skin, pose, frames) for skin, pose in self.people], axis=1)
+
+    def normals(self, frames: slice) -> np.ndarray:
+        """Unit normals (T, P V, 3) of all people."""
+        return np.concatenate([posed_normals(skin, pose, frames) for skin, pose in self.people], axis=1)
 
     def prepare_figures(self, frames: slice) -> np.ndarray:
-        self.seen, depth = self.camera.project(self._of_all(posed, frames), frames)  # (T, P V, 2), (T, P V)
-        light = lit(self._of_all(posed_normals, frames), self.camera.axes[2])
+        self.seen, depth = self.camera.project(self.vertices(frames), frames)  # (T, P V, 2), (T, P V)
+        light = lit(self.normals(frames), self.camera.axes[2])
         colours = self.ink(np.minimum(self.tints * light[..., None], 1.0))
         self.lit = np.concatenate([colours, np.ones((*light.shape, 1))], axis=-1)
         a, b, c = (self.seen[:, corner] for corner in self.faces.T)
@@ -57,6 +61,35 @@ class BodyPanel(Panel):
     def draw_figures(self, t: int, place: Transform) -> None:
         corners = self.faces[self.far_first[t, : self.visible[t]]]
         self.renderer.draw_gouraud_triangles(self.filling, self.seen[t][corners], self.lit[t][corners], place)
+
+
+class MeshPanel(BodyPanel):
+    """A `Panel` whose people have surfaces of their own: vertices (P, T, V, 3) in metres, faces (F, 3) counter-clockwise from
+    outside, and weights (V, J) by which they follow joints (P, T, J, 3), which say what is left and right."""
+
+    def __init__(self, joints: np.ndarray, skeleton: Skeleton | Sequence[int], fps: float, size: tuple[int, int],
+                 surface: tuple[np.ndarray, np.ndarray, np.ndarray]):  # fmt: skip
+        Panel.__init__(self, joints, skeleton, fps, size)
+        self.surfaces, faces, weights = surface
+        people, _, count, _ = self.surfaces.shape
+        self.faces = np.concatenate([faces + i * count for i in range(people)])
+        self.tints = np.concatenate([weights @ tints(person)[self.body.side] for person in range(people)])
+
+    def vertices(self, frames: slice) -> np.ndarray:
+        people = self.surfaces[:, frames]
+        return people.transpose(1, 0, 2, 3).reshape(people.shape[1], -1, 3)
+
+    def normals(self, frames: slice) -> np.ndarray:
+        from scipy.sparse import csr_matrix
+
+        vertices = self.vertices(frames)
+        a, b, c = (vertices[:, corner] for corner in self.faces.T)
+        across = np.cross(b - a, c - a)  # (T, F, 3), as long as twice the area
+        rows, places = self.faces.ravel(), np.arange(self.faces.size) // 3
+        sums = csr_matrix((np.ones(len(rows), vertices.dtype), (rows, places)), (vertices.shape[1], len(self.faces)))
+        total = (sums @ across.transpose(1, 0, 2).reshape(len(self.faces), -1)).reshape(vertices.shape[1], -1, 3)
+        total /= np.maximum(np.linalg.norm(total, axis=-1, keepdims=True), 1e-12)
+        return total.transpose(1, 0, 2)
 
 
 def tints(person: int) -> np.ndarray:

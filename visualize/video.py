@@ -200,12 +200,13 @@ class Sheet:
     def __init__(
         self, motions: Clip | Sequence[Clip], fps: float | None = None, captions: str | Sequence[str] | None = None,
         size: int = 480, trail: bool = True, labels: Sequence[str] | None = None, columns: int = COLUMNS,
-        fps_limit: float = MAX_FPS, body: bool = False,
+        fps_limit: float = MAX_FPS, body: bool | Callable[..., Panel] = False,
     ):  # fmt: skip
         """Motions are `Motion`s, or joints (T, J, 3) / (P, T, J, 3) in metres, Y up. The longest lasts, the others hold their
         last frame. `fps` is that of the pictures, by default the highest of the motions, to which all are resampled; for bare
         joints it is also their own. `captions` replace the motions' own, `labels` stand small in the corner; `trail`: the way
-        of the root on the floor; `body`: bodies in place of stick figures. PictureError for what cannot be drawn.
+        of the root on the floor; `body`: bodies in place of stick figures, or what makes the panel. PictureError for what cannot
+        be drawn.
         """
         if not (size == int(size) and 64 <= size <= 4096):
             raise PictureError(f"size is {size}; expected 64 to 4096 pixels")
@@ -219,7 +220,7 @@ class Sheet:
         self.columns = min(columns, len(ready))
         rows = -(-len(ready) // self.columns)
         self.size, self.width, self.height = size, self.columns * size, rows * size
-        kind = BodyPanel if body else Panel
+        kind = BodyPanel if body is True else body or Panel
         self.panels = [kind(_at_rate(joints, rate, self.fps), tree, self.fps, (size, size)) for joints, tree, rate in ready]
         self.num_frames = max(panel.num_frames for panel in self.panels)
         font = caption_font(size)

@@ -142,6 +142,13 @@ SCENARIOS = (
     Scenario("edit a motion", "sample.edit",
              "in/joints.npy --edit crouch --model_path in/poses --no_video --device cpu --output_dir out", "poses",
              ("joints.npy", *_in("poses", CHECKPOINT)), weight=0.5),
+    Scenario("dress a motion", "visualize.render_mesh",
+             "--input_path in/joints.npy --body_model in/body --fitting_steps 2 --device cpu --output_dir out", "bodies",
+             ("joints.npy", "body/SMPL_NEUTRAL.pkl"), weight=1.5),
+    Scenario("dress a motion of a run", "visualize.render_mesh",
+             "--input_path in/prompt00_rep00.mp4 --body_model in/body/male --fitting_steps 2 --device cpu --gender male "
+             "--output_dir out",
+             "bodies", ("motions.npz", "body/male/model.npz")),
     Scenario("train reactions", "train.train_reaction",
              f"--save_dir out {TRAIN} --encoder_dim 8 --encoder_layers 1 --encoder_ff_size 8 --num_atomic_actions 4", "people",
              _in("dataset", (*CORPUS, "train.txt")), weight=0.5),
@@ -246,6 +253,7 @@ def make_inputs(folder: Path, run: Callable[..., object]) -> None:
             np.save(folder / "pairs" / name / f"{clip}.npy", walk(40)[:, :21].astype(np.float32))
     _two_people(folder)
     _tokens(folder)
+    _bodies(folder / "bodies")
     fetched = {"kit-ml": {"a.npy": {"size": 1, "sha256": "0", "first_seen": "day 1"}}}
     for place, content in (("checkpoints/fetched.json", json.dumps(fetched)), ("dataset/KIT-ML/a.npy", "")):
         (folder / "fetched" / place).parent.mkdir(parents=True)
@@ -278,6 +286,16 @@ def _tokens(folder: Path) -> None:
     saved(folder / "poses" / "poses", tiny_refiner())
     for name in ("captioner", "poses"):
         np.save(folder / name / "joints.npy", walk(40).astype(np.float32))
+
+
+def _bodies(folder: Path) -> None:
+    from tests.synthetic import walk, write_run
+    from tests.synthetic_bodies import write_old_pickle, write_smpl
+
+    write_old_pickle(folder / "body" / "SMPL_NEUTRAL.pkl")
+    write_smpl(folder / "body" / "male" / "model.npz")
+    write_run(folder, [walk(20)], ["a person walks"])
+    np.save(folder / "joints.npy", walk(20).astype(np.float32))
 
 
 def _evaluator(folder: Path, statistics: object) -> None:
