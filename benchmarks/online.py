@@ -115,15 +115,15 @@ def run(options: OnlineBenchmark) -> None:
     frames = model.config.pred_len * (options.warm + options.pieces)
     people = torch.tensor(two_walkers(frames + 1), dtype=torch.float32)
     actor = features.encode(people)[:, : features.width]
-    print(f"{model.config.pred_len} frames are {1000 * model.config.pred_len / features.fps:.0f} ms of motion; milliseconds a call, "
-          f"{options.threads} thread(s)")  # fmt: skip
+    length = 1000 * model.config.pred_len / features.fps
+    print(f"{model.config.pred_len} frames are {length:.0f} ms of motion; milliseconds a call, {options.threads} thread(s)")
     print(f"{'':12}{'median':>9}{'95 of 100':>11}{'uncached':>10}{'apart by':>10}")
     for steps in options.sampling_steps:
         ours, theirs = (list(answers(each, actor, Decoding(sampling_steps=steps)))[options.warm :] for each in (model, reference))
         took, plain = ([each for each, _ in calls] for calls in (ours, theirs))
         gap = max(float((a - b).abs().max()) for (_, a), (_, b) in zip(ours, theirs, strict=True))
-        print(f"{f'{steps} step(s)':12}{np.median(took):9.1f}{np.quantile(took, 0.95):11.1f}{np.median(plain):10.1f}{gap:10.1e}",
-              flush=True)  # fmt: skip
+        figures = np.median(took), np.quantile(took, 0.95), np.median(plain)
+        print(f"{f'{steps} step(s)':12}{figures[0]:9.1f}{figures[1]:11.1f}{figures[2]:10.1f}{gap:10.1e}", flush=True)
 
 
 main = command(OnlineBenchmark, run, __doc__)

@@ -1,7 +1,8 @@
 """MeanFlow (Geng et al. 2025): a network of the average velocity between two times, which goes from noise to data in one step.
 
-z_t = (1 − t) x0 + t ε moves with the velocity v = ε − x0, from data at t = 0 to noise at t = 1. `flow(z, r, t)` answers the average
-u of the velocity over r ≤ s ≤ t on the way through z at t, so that z_r = z − (t − r) u. At r = t that is the velocity itself.
+z_t = (1 − t) x0 + t ε moves with the velocity v = ε − x0, from data at t = 0 to noise at t = 1. `flow(z, r, t)` answers the
+average u of the velocity over r ≤ s ≤ t on the way through z at t, so that z_r = z − (t − r) u. At r = t that is the velocity
+itself.
 """
 
 from collections.abc import Callable, Iterator
@@ -33,8 +34,8 @@ def between(x0: Tensor, noise: Tensor, t: Tensor) -> Tensor:
 def mean_flow_target(flow: MeanVelocity, z: Tensor, velocity: Tensor, r: Tensor, t: Tensor) -> Tensor:
     """What u(z, r, t) (B, ...) should be by its own change along the velocity (B, ...): v − (t − r) du/dt. Without gradient.
 
-    Geng et al. 2025, Eq. 10 and 11: du/dt = v ∂u/∂z + ∂u/∂t in one pass of forward-mode differentiation, for which attention is
-    taken apart into plain products: its fused kernels have no such pass.
+    Geng et al. 2025, Eq. 10 and 11: du/dt = v ∂u/∂z + ∂u/∂t in one pass of forward-mode differentiation. Attention is then done
+    in plain products: its fused kernels have no such pass.
     """
     with torch.no_grad(), sdpa_kernel(SDPBackend.MATH):
         _, change = torch.func.jvp(flow, (z, r, t), (velocity, torch.zeros_like(r), torch.ones_like(t)))
@@ -42,7 +43,7 @@ def mean_flow_target(flow: MeanVelocity, z: Tensor, velocity: Tensor, r: Tensor,
 
 
 def mean_flow_terms(u: Tensor, target: Tensor) -> dict[str, Tensor]:
-    """Terms (B,): the mean squared error of u (B, ...), and "loss", the same by a weight that falls where it is large (Eq. 22)."""
+    """Terms (B,): the mean squared error of u (B, ...), and "loss", that by a weight that falls where it is large (Eq. 22)."""
     error = (u - target).square().flatten(1).mean(1)
     return {"loss": error / (error.detach() + FLOOR) ** POWER, "squared_error": error.detach()}
 

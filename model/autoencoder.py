@@ -1,8 +1,8 @@
 """A convolutional motion autoencoder: 4 frames -> one 64-channel latent, so that diffusion runs on a quarter of the tokens.
 
-It reads and writes the columns of the HumanML3D features that joints are decoded from (root, joint positions, contacts), or all
-columns of one person of features in a world, seen from where the partner stands; its losses are measured on joints in metres, where
-smoothness and planted feet can be seen.
+It reads and writes the columns of the HumanML3D features that joints are decoded from (root, joint positions, contacts), or of
+people in a world all columns of one person, seen from where the partner stands; its losses are measured on joints in metres,
+where smoothness and planted feet can be seen.
 """
 
 from collections.abc import Iterable, Mapping
@@ -43,8 +43,8 @@ def columns_of(features: Features) -> list[int]:
 
 
 def seen_by_partners(people: Tensor, last: Tensor, features: Features) -> Tensor:
-    """Rows (B P, T, D) of each of P people, the first two rows those of the first sample's, seen from where the partner, or who is
-    alone, stands in row `last` (B,) of features (B, T, P D)."""
+    """Rows (B P, T, D) of each of P people, those of the first sample first, seen from where the partner, or who is alone, stands
+    in row `last` (B,) of features (B, T, P D)."""
     count = features.persons
     rows = people.unflatten(-1, (count, -1)).transpose(1, 2)  # (B, P, T, D)
     others = rows.roll(1, dims=1).flatten(0, 1).take_along_dim(last.repeat_interleave(count)[:, None, None], dim=1)

@@ -176,9 +176,9 @@ class TransformerLayer(nn.Module):
 
     def onwards(self, x: Tensor, past: KeysValues | None = None, keep: Tensor | None = None,
                 modulation: Tensor | None = None) -> tuple[Tensor, KeysValues]:
-        """As `Attention.onwards`, of a causal layer without cross-attention, without dropout of attention; modulation (B, 9, C)
-        of the tokens x alone."""
-        one, _, three = (None, None, None) if modulation is None else modulation[:, :, None].split(3, dim=1)
+        """As `Attention.onwards`, of a causal layer without cross-attention, without dropout of attention; modulation (B, 9, N or
+        1, C) of each of the tokens x, or of all."""
+        one, _, three = (None, None, None) if modulation is None else modulation.split(3, dim=1)
 
         def attend(y: Tensor) -> Tensor:
             nonlocal past

@@ -64,8 +64,8 @@ class ReactionModel(Model):
 
     def __init__(self, config: ReactionConfig, statistics: Statistics | None = None, parts: Mapping[str, Model] | None = None,
                  text_encoder: TextEncoder | None = None):
-        """text_encoder replaces the frozen one that the configuration names. FeaturesMismatch for features of one person, ValueError
-        for an autoencoder that does not fit."""
+        """text_encoder replaces the frozen one that the configuration names. FeaturesMismatch for features of one person,
+        ValueError for an autoencoder that does not fit."""
         config, parts = config.resolved(), parts or {}
         require_pair(config.features)
         require_autoencoder(config, parts.get("autoencoder"))
@@ -184,13 +184,20 @@ class ReactionModel(Model):
         return weighted(denoise, asked.weights)
 
     def flow(self, asked: Passes) -> MeanVelocity:
-        """flow(z, r, t) of the latent of a piece, mask and past being those of latents: the past is read once."""
+        """flow(z, r, t) of the latent of a piece, mask and past being those of latents; the past is read in the first call."""
         memory = self.remembered(asked)
-        return weighted(lambda z, r, t: self.denoiser(z, r, t, memory)[0].to(z.dtype), asked.weights)
+
+        def ask(z: Tensor, r: Tensor, t: Tensor) -> Tensor:
+            nonlocal memory
+            u, _, memory = self.denoiser(z, r, t, memory)
+            return u.to(z.dtype)
+
+        return weighted(ask, asked.weights)
 
     def remembered(self, asked: Passes) -> Memory:
         """What the denoiser of latents remembers of the past."""
-        return self.denoiser.remember(asked.action, asked.past, asked.mask, asked.text, drop=asked.drop, drop_text=asked.drop_text)
+        return self.denoiser.remember(asked.action, asked.past, asked.mask, asked.text, drop=asked.drop,
+                                      drop_text=asked.drop_text)  # fmt: skip
 
     def whole(self, mask: Tensor) -> Tensor:
         """(B, N) True at latents all of whose frames (B, T) there are."""

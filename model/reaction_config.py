@@ -97,7 +97,7 @@ class Online:
     start_share: Annotated[float, SHARE] = 0.2
     """How often a piece is learnt as one near the start, before which less than --context_len frames are known."""
     objective: Literal["diffusion", "meanflow"] = "diffusion"
-    """What is learnt: to denoise frames, or the average velocity by which a latent of --autoencoder gets from noise to data in one
+    """What is learnt: to denoise frames, or the average velocity by which a latent of --autoencoder gets from noise to data in a
     step or a few (MeanFlow, Geng et al. 2025), on which guidance works in sampling as on a denoiser."""
     instant_share: Annotated[float, SHARE] = 0.75
     """With --objective meanflow: share of the samples that learn the velocity at a moment in place of an average over time."""

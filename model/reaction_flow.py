@@ -1,5 +1,5 @@
-"""The network of MeanFlow that makes reactions piece by piece: the average velocity of a piece's latent, out of what is remembered
-of the past. The past is read once for a piece; every step of sampling asks for the latent alone.
+"""The network of MeanFlow that makes reactions piece by piece: the average velocity of a piece's latent, out of what is
+remembered of the past. The past is read once for a piece, in the first step of sampling; those after it ask for the latent alone.
 """
 
 from dataclasses import replace
@@ -21,12 +21,13 @@ TIME_SCALE = 10.0  # radians of the fastest wave that tells a time from 0 to 1: 
 
 
 class Memory(NamedTuple):
-    """What is remembered of the past: of each layer keys and values (B, H, M, C/H) of M tokens, which of these there are (B, M),
-    and what holds for all of them, text and action as a whole (B, C)."""
+    """What is known of the past: M tokens (B, M, C), which of these there are (B, M), what holds for all of them, text and action
+    as a whole (B, C), and, once the tokens were read, keys and values (B, H, M, C/H) that each layer made of them."""
 
-    layers: tuple[KeysValues, ...]
+    tokens: Tensor
     keep: Tensor
     condition: Tensor
+    layers: tuple[KeysValues, ...] = ()
 
 
 class FlowDenoiser(nn.Module):
@@ -55,8 +56,9 @@ class FlowDenoiser(nn.Module):
 
     def remember(self, action: Action, past: Tensor, keep: Tensor, text: TextFeatures | None = None, *,
                  drop: Tensor | None = None, drop_text: Tensor | None = None) -> Memory:
-        """action: its motion and semantics (B, context + 1, D), the last frame being the piece's first; past (B, N, Z) clean
-        latents of the reaction until then, and keep (B, N) where there are such. drop and drop_text (B,) remove action and text."""
+        """What is known, not yet read. action: its motion and semantics (B, context + 1, D), the last frame being the piece's
+        first; past (B, N, Z) clean latents of the reaction until then, keep (B, N) True where there are such. drop and drop_text
+        (B,) remove action and text."""
         action = action.without(drop)
         condition = self.embed_latent(action.latent)  # (B, C)
         if self.text_projection is not None:
@@ -66,23 +68,22 @@ class FlowDenoiser(nn.Module):
         before = rearrange(told[:, :-1], "b (n r) d -> b n (r d)", r=self.piece)
         tokens = torch.cat([condition[:, None], self.embed_before(before) + self.input_projection(past),
                             self.embed_now(told[:, -1:])], dim=1) + self.positions[:-1]  # (B, M, C)  # fmt: skip
-        keep, kept = F.pad(keep, (1, 1), value=True), []
-        for layer in self.layers:
-            tokens, own = layer.onwards(tokens, keep=keep)
-            kept.append(own)
-        return Memory(tuple(kept), keep, condition)
+        return Memory(tokens, F.pad(keep, (1, 1), value=True), condition)
 
-    def forward(self, z: Tensor, r: Tensor, t: Tensor, memory: Memory) -> tuple[Tensor, Tensor | None]:
-        """u (B, 1, Z) of z (B, 1, Z) at t over r to t (B,), and what it tells of the reaction's semantics (B, piece, N); None of a
-        model without."""
-        y = self.input_projection(z) + self.positions[-1]
-        given = self.given(r, t, memory.condition)
-        modulation, keep = self.modulation(given, None, None), F.pad(memory.keep, (0, 1), value=True)
+    def forward(self, z: Tensor, r: Tensor, t: Tensor, memory: Memory) -> tuple[Tensor, Tensor | None, Memory]:
+        """u (B, 1, Z) of z (B, 1, Z) at t over r to t (B,), what it tells of the reaction's semantics (B, piece, N), None of a
+        model without, and the memory, read: tokens that were read once are not read again."""
+        y, known = self.input_projection(z) + self.positions[-1], memory.tokens.shape[1]
+        modulation = self.modulation(self.given(r, t, memory.condition), None, None)[:, :, :, None]  # (B, layers, 9, 1, C)
+        if not memory.layers:  # in one go with the latent, which alone knows the times
+            y, modulation = torch.cat([memory.tokens, y], dim=1), F.pad(modulation, (0, 0, known, 0))
+        keep, kept = F.pad(memory.keep, (0, 1), value=True), []
         for number, layer in enumerate(self.layers):
-            y, _ = layer.onwards(y, memory.layers[number], keep, modulation[:, number])
-        y = self.final_norm(y)  # (B, 1, C)
+            y, (key, value) = layer.onwards(y, memory.layers[number] if memory.layers else None, keep, modulation[:, number])
+            kept.append((key[:, :, :known], value[:, :, :known]))
+        y = self.final_norm(y[:, -1:])  # (B, 1, C)
         guess = None if self.semantic_final is None else self.semantic_final(y[:, 0]).unflatten(-1, (self.piece, -1))
-        return self.output_projection(y), guess
+        return self.output_projection(y), guess, memory._replace(layers=tuple(kept))
 
     def given(self, r: Tensor, t: Tensor, condition: Tensor) -> Tensor:
         """What shifts, scales and gates the layers (B, C): the time t, how long ago r is, and what holds for all tokens."""

@@ -4,7 +4,7 @@ own first frame too: so no frame reads a later one of the action.
 What is read is seen from where the actor stands in that frame, so that it matters neither where in the world nor how late in the
 action it is. A model learns pieces after its own ones, as they come about in sampling. Both are ours: the paper has neither.
 
-A piece is made of frames by diffusion, or as one latent by MeanFlow, whose frames a causal autoencoder tells after those until then.
+A piece is made of frames by diffusion, or as one latent by MeanFlow, whose frames a causal autoencoder tells after those before.
 """
 
 from collections.abc import Callable, Sequence
@@ -174,8 +174,8 @@ def after(model: ReactionModel, before: Tensor, latent: Tensor, keep: Tensor) ->
 
 
 class Found(NamedTuple):
-    """What a step of training finds of a piece: error (B,), the normalised frames (B, piece, D) that it leads to, in which samples
-    (B,) these are near enough to be judged, the guessed semantics (B, piece, N) or None, and figures for the log."""
+    """What a step of training finds of a piece: error (B,), the normalised frames (B, piece, D) that it leads to, in which
+    samples (B,) these are near enough to be judged, the guessed semantics (B, piece, N) or None, and figures for the log."""
 
     error: Tensor
     made: Tensor
@@ -221,7 +221,8 @@ def piece_loss(model: ReactionModel, batch: Batch, draws: Draws) -> dict[str, Te
     x0 = true[:, context:]
     if config.in_latents:
         latents = model.latents_of(torch.cat([past.reaction, x0], dim=1), mask)  # (B, N + 1, Z)
-        asked = Passes((1.0,), action_in(past, latent, read, 1), text, model.whole(past.mask(0)), latents[:, :-1], drop, drop_text)
+        keep, before = model.whole(past.mask(0)), latents[:, :-1]
+        asked = Passes((1.0,), action_in(past, latent, read, 1), text, keep, before, drop, drop_text)
         found = flow_found(model, asked, latents[:, -1:], samples)
     else:
         asked = Passes((1.0,), action_in(past, latent, read, piece), text, mask, past.reaction, drop, drop_text)
@@ -253,8 +254,8 @@ def flow_found(model: ReactionModel, asked: Passes, x0: Tensor, samples: Generat
     config, size, device = model.config, len(x0), x0.device
     r, t = times(randn(samples, (size, 2), device=device), rand(samples, (size, 1), device=device)[:, 0], config.instant_share)
     noise = randn(samples, x0.shape, device=device)
-    z, memory = between(x0, noise, t), model.remembered(asked)
-    u, guess = model.denoiser(z, r, t, memory)
+    z = between(x0, noise, t)
+    u, guess, memory = model.denoiser(z, r, t, model.remembered(asked))
     u = u.to(x0.dtype)
     target = mean_flow_target(lambda *given: model.denoiser(*given, memory)[0].to(x0.dtype), z, noise - x0, r, t)
     terms = mean_flow_terms(u, target)

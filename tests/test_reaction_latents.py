@@ -11,9 +11,9 @@ from benchmarks.online import read_anew
 from data_loaders.features import FeaturesMismatch, Statistics
 from data_loaders.interhuman_features import moved
 from diffusion.meanflow import mean_flow_sample
+from model import reaction_online
 from model.autoencoder import MotionAutoencoder, columns_of
 from model.autoencoder_config import AutoencoderConfig
-from model import reaction_online
 from model.capabilities import Decoding, Guidance, Request
 from model.checkpoints import from_pretrained, save_pretrained
 from model.layers import TimeConv
@@ -144,8 +144,13 @@ def test_its_terms_know_a_perfect_reconstruction_and_its_latents_their_spread():
 def test_with_the_past_remembered_it_answers_what_it_answers_to_all_of_it(model):
     given = asked(model)
     z, r, t = torch.randn(3, 1, 6), torch.tensor([0.0, 0.2, 0.5]), torch.tensor([1.0, 0.2, 0.7])
-    flow = model.flow(given)
-    torch.testing.assert_close(flow(z, r, t), read_anew(model.denoiser, given, z, r, t), atol=1e-5, rtol=1e-5)
+    flow, read = model.flow(given), []
+    hook = model.denoiser.layers[0].norm_self.register_forward_pre_hook(lambda _, seen: read.append(seen[0].shape[1]))
+    for step in range(3):
+        z, r, t = z + step, r / (1 + step), t / (1 + step)
+        torch.testing.assert_close(flow(z, r, t), read_anew(model.denoiser, given, z, r, t), atol=1e-5, rtol=1e-5)
+    hook.remove()
+    assert read == [5, 5, 1, 5, 1, 5]  # text and action, two pieces, now, the latent; ours and read anew in turns
     assert not torch.allclose(flow(z, r, t), flow(z, r, t + 0.1), atol=1e-4)
     assert not torch.allclose(flow(z, r, t), flow(z, r + 0.1, t), atol=1e-4)
 
@@ -215,7 +220,8 @@ def test_one_step_takes_the_average_velocity_from_the_noise(model, monkeypatch, 
     model.react([request(actor, 4)], Decoding(sampling_steps=1, on_step=lambda step: latents.append(step.x)))
     ((flow, z, steps),) = seen
     with torch.no_grad():
-        assert steps == 1 and torch.equal(latents[0], z - flow(z, torch.zeros(1), torch.ones(1)))
+        assert steps == 1
+        torch.testing.assert_close(latents[0], z - flow(z, torch.zeros(1), torch.ones(1)), atol=1e-5, rtol=1e-5)
 
 
 def test_what_belongs_to_diffusions_is_refused(model, actor):

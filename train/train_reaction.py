@@ -26,8 +26,8 @@ class ReactionOptions(ReactionConfig, SampledOptions):
     init_from: str = ""
     """Checkpoint of train.train_lsremgm, of which a new run takes every weight of a name and shape that it has too."""
     autoencoder: str = ""
-    """With --objective meanflow: checkpoint of train.train_autoencoder --causal on data of two people, in whose latents, one for each
-    piece, reactions are made."""
+    """With --objective meanflow: checkpoint of train.train_autoencoder --causal on data of two people, in whose latents, one for
+    each piece, reactions are made."""
     window: Annotated[int, Range(14, 299)] = 299
     """Frames of the longest window of a recording that is trained on; what acts longer is answered as far as that."""
     balance: Annotated[float, Range(0, 10)] = 0.0
