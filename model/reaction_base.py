@@ -70,13 +70,13 @@ class ReactionModel(Model):
         require_pair(config.features)
         require_autoencoder(config, parts.get("autoencoder"))
         width = config.features.width
-        if config.in_latents:
-            denoiser = FlowDenoiser(config, width, parts["autoencoder"].config.latent_channels)
-        else:
-            denoiser = ReactionDenoiser(config, width)
         networks = {"semantics": SemanticReader(config)} if config.num_semantics else {}
         networks |= {f"{name}_encoder": LatentEncoder(config, width) for name in ("action", "reaction")}
-        super().__init__(config, statistics, networks | {"denoiser": denoiser}, parts=parts)
+        if config.in_latents:
+            networks["denoiser"] = FlowDenoiser(config, width, parts["autoencoder"].config.latent_channels)
+        else:
+            networks["denoiser"] = ReactionDenoiser(config, width)
+        super().__init__(config, statistics, networks, parts=parts)
         self.mean, self.std = (None if each is None else each[:width] for each in (self.mean, self.std))
         self.diffusion = Diffusion.create(
             config.noise_schedule, config.diffusion_steps, config.prediction,

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffusion.meanflow import between, data_at, mean_flow_sample, mean_flow_steps, mean_flow_target, mean_flow_terms, times
 from model.layers import Attention, sinusoidal_table, sinusoids
@@ -74,6 +74,28 @@ def test_a_straight_way_from_data_to_noise_costs_nothing():
     terms = mean_flow_terms(straight(z, r, t), target)
     assert terms["loss"].max() < 1e-10 and torch.allclose(data_at(z, straight(z, r, t), t), x0)
     assert mean_flow_terms(straight(z, r, t) + 1, target)["squared_error"].sub(1).abs().max() < 1e-6
+
+
+def test_a_network_learns_to_go_all_the_way_at_once():
+    """From samples alone: normal data of another mean and spread than the noise's."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(3, 48), nn.SiLU(), nn.Linear(48, 48), nn.SiLU(), nn.Linear(48, 1))
+
+    def flow(z: Tensor, r: Tensor, t: Tensor) -> Tensor:
+        return network(torch.cat([z, t[:, None], (t - r)[:, None]], dim=-1))
+
+    optimiser = torch.optim.Adam(network.parameters(), lr=4e-3)
+    for _ in range(700):
+        x0, noise = MEAN + SIGMA * torch.randn(256, 1), torch.randn(256, 1)
+        r, t = times(torch.randn(256, 2), torch.rand(256), 0.5)
+        z = between(x0, noise, t)
+        loss = mean_flow_terms(flow(z, r, t), mean_flow_target(flow, z, noise - x0, r, t))["loss"].mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    made = {steps: mean_flow_sample(flow, torch.randn(4000, 1), steps) for steps in (1, 2, 4)}
+    for sample in made.values():
+        assert sample.mean().item() == pytest.approx(MEAN, abs=0.08) and sample.std().item() == pytest.approx(SIGMA, abs=0.1)
 
 
 def test_times_are_in_order_and_as_often_the_same_as_asked_for():
