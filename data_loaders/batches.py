@@ -297,6 +297,12 @@ class WindowBatches:
         """Clips (T, D) of the split; evenly chosen ones where there are more than `limit` or so."""
         return (self.corpus[clip] for clip in self.clips[:: max(1, len(self.clips) // limit)])
 
+    def windows(self) -> Iterator[np.ndarray]:
+        """Windows (W, D) of these clips one after the other, as they lie; of a shorter clip all of it."""
+        for clip in self.whole_clips():
+            for start in range(0, max(1, len(clip) - self.window + 1), self.window):
+                yield clip[start : start + self.window]
+
     def __call__(self, step: int, part: int, parts: int) -> Batch:
         import torch
 

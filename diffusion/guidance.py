@@ -48,10 +48,11 @@ def pass_weights(scales: Sequence[float]) -> dict[int, float]:
 
 
 def weighted(denoise: Denoise, weights: Sequence[float]) -> Denoise:
-    """Denoiser of B samples from one that answers K·B rows, B for each of K passes: their weighted sum."""
+    """Denoiser of B samples, or what else asks a network of x and one time or two, from one that answers K·B rows, B for each of
+    K passes: their weighted sum."""
 
-    def denoise_weighted(x: Tensor, t: Tensor) -> Tensor:
-        rows = denoise(stack_conditions(x, len(weights)), stack_conditions(t, len(weights)))  # (K B, ...)
+    def denoise_weighted(x: Tensor, *times: Tensor) -> Tensor:
+        rows = denoise(*(stack_conditions(each, len(weights)) for each in (x, *times)))  # (K B, ...)
         return sum(weight * answer for weight, answer in zip(weights, rows.chunk(len(weights)), strict=True))
 
     return denoise_weighted

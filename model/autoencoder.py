@@ -1,10 +1,12 @@
 """A convolutional motion autoencoder: 4 frames -> one 64-channel latent, so that diffusion runs on a quarter of the tokens.
 
-It reads and writes the columns of the HumanML3D features that joints are decoded from (root, joint positions, contacts);
-its losses are measured on joints in metres, where smoothness and planted feet can be seen.
+It reads and writes the columns of the HumanML3D features that joints are decoded from (root, joint positions, contacts), or of
+people in a world all columns of one person, seen from where the partner stands; its losses are measured on joints in metres,
+where smoothness and planted feet can be seen.
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -14,6 +16,7 @@ from torch.nn import functional as F
 
 from data_loaders.corpus import Batch
 from data_loaders.features import Features, FeaturesMismatch, Statistics
+from data_loaders.interhuman_features import placement, seen_from
 from model.across_processes import total
 from model.autoencoder_config import AutoencoderConfig
 from model.layers import Posterior, TimeConv
@@ -31,19 +34,31 @@ TERM_WEIGHTS = {
 
 
 def columns_of(features: Features) -> list[int]:
-    """Indices of the feature columns that the autoencoder keeps: root, joint positions, contacts."""
+    """Indices of the feature columns that the autoencoder keeps: root, joint positions, contacts; of a person in a world all."""
+    if features.in_world:
+        return list(range(features.width))
     if features.kind != "humanml":
-        raise FeaturesMismatch(f"a motion autoencoder reads humanml features, not {features.kind}")
+        raise FeaturesMismatch(f"a motion autoencoder reads humanml features, or those of people in a world, not {features.kind}")
     return [i for name in BLOCKS for i in range(features.blocks[name].start, features.blocks[name].stop)]
+
+
+def seen_by_partners(people: Tensor, last: Tensor, features: Features) -> Tensor:
+    """Rows (B P, T, D) of each of P people, those of the first sample first, seen from where the partner, or who is alone, stands
+    in row `last` (B,) of features (B, T, P D)."""
+    count = features.persons
+    rows = people.unflatten(-1, (count, -1)).transpose(1, 2)  # (B, P, T, D)
+    others = rows.roll(1, dims=1).flatten(0, 1).take_along_dim(last.repeat_interleave(count)[:, None, None], dim=1)
+    joints = others[..., features.blocks["positions"]].unflatten(-1, (-1, 3))  # (B P, 1, J, 3)
+    return seen_from(rows.flatten(0, 1), placement(joints, features.body), features)
 
 
 class ConvBlock(nn.Module):
     """Pre-norm residual block of two temporal convolutions. Tokens (B, N, C)."""
 
-    def __init__(self, width: int, kernel: int):
+    def __init__(self, width: int, kernel: int, causal: bool = False):
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.conv1, self.conv2 = TimeConv(width, width, kernel), TimeConv(width, width, kernel)
+        self.conv1, self.conv2 = (TimeConv(width, width, kernel, causal=causal) for _ in range(2))
         nn.init.zeros_(self.conv2.weight)
         nn.init.zeros_(self.conv2.bias)
 
@@ -61,13 +76,13 @@ class AutoencoderNetwork(nn.Module):
         super().__init__()
         c, self.downsampling = config, config.downsampling
         self.patch_in = nn.Linear(c.downsampling * num_columns, c.width)
-        self.encoder = nn.ModuleList(ConvBlock(c.width, 3) for _ in range(c.num_blocks))
+        self.encoder = nn.ModuleList(ConvBlock(c.width, 3, c.causal) for _ in range(c.num_blocks))
         self.to_posterior = nn.Sequential(nn.LayerNorm(c.width), nn.Linear(c.width, 2 * c.latent_channels))
         nn.init.constant_(self.to_posterior[1].bias[c.latent_channels :], FIRST_LOG_VARIANCE)
         self.from_latent = nn.Linear(c.latent_channels, c.width)
-        self.decoder = nn.ModuleList(ConvBlock(c.width, 3) for _ in range(c.num_blocks))
+        self.decoder = nn.ModuleList(ConvBlock(c.width, 3, c.causal) for _ in range(c.num_blocks))
         self.unpatch = nn.Sequential(nn.LayerNorm(c.width), nn.Linear(c.width, c.downsampling * c.fine_width))
-        self.fine = nn.ModuleList(ConvBlock(c.fine_width, 5) for _ in range(c.num_fine_blocks))
+        self.fine = nn.ModuleList(ConvBlock(c.fine_width, 5, c.causal) for _ in range(c.num_fine_blocks))
         self.columns_out = nn.Sequential(nn.LayerNorm(c.fine_width), nn.Linear(c.fine_width, num_columns))
         of_frames = 2 * (5 // 2) * c.num_fine_blocks
         self.reach = 2 * c.num_blocks + -(-of_frames // c.downsampling) + 1  # latents to either side on which a frame depends
@@ -82,7 +97,7 @@ class AutoencoderNetwork(nn.Module):
                 parameter.requires_grad_(False)
 
     def encode(self, x: Tensor, mask: Tensor) -> Posterior:
-        """x (B, T, D) with T a multiple of 4; mask (B, T) True at real frames."""
+        """x (B, T, D) with T a multiple of 4; mask (B, T) True at real frames, whole latents of them."""
         r = self.downsampling
         kept = mask[:, ::r, None].to(x.dtype)  # (B, N, 1)
         h = self.patch_in(rearrange(x * mask[..., None], "b (n r) d -> b n (r d)", r=r))  # (B, N, width)
@@ -119,6 +134,7 @@ class MotionAutoencoder(Model):
 
     def __init__(self, config: AutoencoderConfig, statistics: Statistics | None, parts: Mapping[str, Model] | None = None):
         self.columns = columns_of(config.features)
+        self.person = replace(config.features, kind="interhuman_person") if config.features.in_world else config.features
         super().__init__(config, statistics, {"autoencoder": AutoencoderNetwork(config, len(self.columns))})
         if statistics is not None:
             self.mean, self.std = self.mean[self.columns], self.std[self.columns]
@@ -136,13 +152,27 @@ class MotionAutoencoder(Model):
         """Columns (..., C) in the units of the features."""
         return super().denormalise(motion)
 
+    def masked(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Normalised columns, zero beyond each end, and mask; of P people in a world (B P, T, C)."""
+        motion, mask = batch.motion.to(self.device), batch.mask.to(self.device)
+        mask = mask.repeat_interleave(self.features.persons, dim=0)
+        return self.normalise(self.seen(motion, batch.lengths.to(self.device))) * mask[..., None], mask
+
+    def seen(self, motion: Tensor, lengths: Tensor) -> Tensor:
+        """Features (B P, T, D) of one person each out of those of P people (B, T, P D), which in a world are seen from where the
+        partner stands as the last latent begins."""
+        if not self.features.in_world:
+            return motion
+        return seen_by_partners(motion, (lengths - self.config.downsampling).clamp(min=0), self.features)
+
     def loss(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         """Weighted terms of reconstruction and KL; windows are whole latents long."""
         x, mask = self.masked(batch)
         network, c = self.network, self.config
         posterior = network.encode(x, mask)
         kept = mask[:, :: c.downsampling, None].float()
-        noise = randn(draws.samples, posterior.mean.shape, device=x.device)
+        people, (_, tokens, channels) = self.features.persons, posterior.mean.shape
+        noise = randn(draws.samples, (len(x) // people, people * tokens, channels), device=x.device).view_as(posterior.mean)
         spread = covariance(posterior.mean, kept)
         added = c.latent_noise * spread.diagonal().clamp(min=1e-8).sqrt() if c.latent_noise else 0.0
         reconstruction = network.decode(posterior.sample(noise, added), mask).float()
@@ -162,7 +192,7 @@ class MotionAutoencoder(Model):
         """
         frames, fps = mask[..., None].to(predicted.dtype), self.features.fps  # (B, T, 1)
         a, b = (self.denormalise(x) for x in (predicted, target))
-        ja, jb = (self.features.joints(x[..., :-NUM_CONTACTS].float()) for x in (a, b))  # (B, T, J, 3) in metres
+        ja, jb = (self.joints_of(x) for x in (a, b))  # (B, T, J, 3) in metres
         va, vb = ((j[:, 1:] - j[:, :-1]) * fps for j in (ja, jb))  # m/s
         aa, ab = ((v[:, 1:] - v[:, :-1]) * fps for v in (va, vb))  # m/s^2
         planted = b[:, :-1, -NUM_CONTACTS:] > 0.5  # (B, T-1, 4)
@@ -173,7 +203,7 @@ class MotionAutoencoder(Model):
         return {
             "columns": average((predicted - target).abs()[..., :-NUM_CONTACTS], frames),
             "contact": average((a - b)[..., -NUM_CONTACTS:].abs(), frames),
-            "joints": average((a - b)[..., 4:-NUM_CONTACTS].abs(), frames),
+            "joints": average((self.about_root(a) - self.about_root(b)).abs(), frames),
             "path": average((ja - jb).abs(), frames),
             "velocity": average((va - vb).abs(), ahead),
             "acceleration": average((aa - ab).abs(), frames[:, 2:]),
@@ -181,15 +211,26 @@ class MotionAutoencoder(Model):
             "plant": average(foot_speed, ahead),
         }
 
+    def joints_of(self, columns: Tensor) -> Tensor:
+        """Joints (B, T, J, 3) in metres of columns (B, T, C) in their units."""
+        return self.person.joints(columns[..., : self.person.read_columns].float())
+
+    def about_root(self, columns: Tensor) -> Tensor:
+        """Numbers (B, T, 3 N) in metres of columns (B, T, C): where joints are about the root."""
+        if not self.features.in_world:
+            return columns[..., 4:-NUM_CONTACTS]
+        joints = self.joints_of(columns)
+        return (joints - joints[..., :1, :]).flatten(-2)
+
     @torch.no_grad()
     def reconstruction_error(self, batch: Batch) -> dict[str, float]:
         """What decoding the mean latents of a batch loses: MPJPE and path error in mm, jerk and planted-foot speed over real."""
         x, mask = self.masked(batch)
         y = self.network.decode(self.network.encode(x, mask).mean, mask).float()
         terms, real = self.reconstruction_terms(y, x, mask), self.reconstruction_terms(x, x, mask)
-        columns = [self.denormalise(v)[..., :-NUM_CONTACTS] for v in (y, x)]
-        joints = [self.features.joints(v) for v in columns]  # (B, T, J, 3) each
-        local = [v[..., 4:].unflatten(-1, (-1, 3)) for v in columns]
+        columns = [self.denormalise(v) for v in (y, x)]
+        joints = [self.joints_of(v) for v in columns]  # (B, T, J, 3) each
+        local = [self.about_root(v).unflatten(-1, (-1, 3)) for v in columns]
         inner = (mask[:, 3:] & mask[:, :-3])[..., None]
         jerks = [(j.diff(n=3, dim=1).norm(dim=-1) * inner).sum() for j in joints]
         return {
@@ -205,8 +246,9 @@ class MotionAutoencoder(Model):
         """Sets mean and std of the latents, by which diffusion sees unit variance, from features [(T, D)] in their units."""
         network, step, latents = self.network, self.config.downsampling, []
         for clip in clips:
-            x = self.normalise(torch.from_numpy(np.array(clip[: len(clip) // step * step], np.float32))[None].to(self.device))
-            latents.append(network.encode(x, x.new_ones(x.shape[:2], dtype=torch.bool)).mean[0])
+            rows = torch.from_numpy(np.array(clip[: len(clip) // step * step], np.float32))[None].to(self.device)
+            x = self.normalise(self.seen(rows, torch.tensor([rows.shape[1]], device=self.device)))
+            latents.append(network.encode(x, x.new_ones(x.shape[:2], dtype=torch.bool)).mean.flatten(0, 1))
         latents = torch.cat(latents)  # (N, C)
         network.latent_mean.copy_(latents.mean(0))
         network.latent_std.copy_(latents.std(0).clamp(min=1e-3))

@@ -23,6 +23,8 @@ class AutoencoderConfig(Bounded):
     """Channels of the layers that work on frames."""
     num_fine_blocks: Annotated[int, Range(0, 64)] = 3
     """Residual blocks of the decoder that work on frames."""
+    causal: bool = False
+    """No latent reads a later frame, no frame a later latent: for motion that is made while it goes on."""
     kl_weight: Annotated[float, WEIGHT] = 1e-4
     """Weight of the KL term that keeps latents bounded."""
     latent_noise: Annotated[float, Range(0, 100)] = 0.1

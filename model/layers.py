@@ -4,7 +4,7 @@ Batch-first, (B, N, C).
 
 import math
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +25,13 @@ def sinusoidal_table(length: int, dim: int, base: float = 10000.0) -> Tensor:
     table[:, 0::2] = torch.sin(position * frequency)
     table[:, 1::2] = torch.cos(position * frequency)[:, : dim // 2]
     return table
+
+
+def sinusoids(values: Tensor, dim: int, base: float = 10000.0) -> Tensor:
+    """(..., dim) of numbers (...), as the rows of `sinusoidal_table` are of whole ones. Differentiable, `dim` even."""
+    places = torch.arange(0, dim, 2, dtype=torch.float32, device=values.device)
+    angles = values[..., None] * torch.exp(places * (-math.log(base) / dim))
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(-2)
 
 
 def cosines(a: Tensor, b: Tensor) -> Tensor:
@@ -96,23 +103,25 @@ class Attention(nn.Module):
         if bias is not None:
             visible = bias.to(query) if visible is None else bias.to(query).masked_fill(~visible, -math.inf)
         dropout = self.dropout if self.training else 0.0
-        # On a CPU the fused kernel's backward pass takes two to three times as long as that of plain matrix products.
-        slow_backward = query.requires_grad and query.device.type == "cpu"
-        with sdpa_kernel(SDPBackend.MATH) if slow_backward else nullcontext():
+        with quick_backward(query):
             y = F.scaled_dot_product_attention(query, key, value, attn_mask=visible, dropout_p=dropout,
                                                is_causal=causal and visible is None)  # (B, H, N, C/H)
         return self.out(y.transpose(1, 2).flatten(-2))  # (B, N, C)
 
-    def onwards(self, x: Tensor, past: KeysValues | None = None) -> tuple[Tensor, KeysValues]:
+    def onwards(self, x: Tensor, past: KeysValues | None = None, keep: Tensor | None = None) -> tuple[Tensor, KeysValues]:
         """What causal self-attention makes (B, N, C) of tokens x (B, N, C) that come after those of `past`, and keys and values
-        of all of them: earlier tokens are not read again for each new one.
+        of all of them: earlier tokens are not read again for each new one. keep (B, M): True at those of all M that are seen.
         """
         query, key, value = (y.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for y in self.qkv(x).chunk(3, dim=-1))
         if past is not None:
             key, value = torch.cat([past[0], key], dim=2), torch.cat([past[1], value], dim=2)  # (B, H, M, C/H)
         tokens, seen = query.shape[2], key.shape[2]
         visible = None if tokens == 1 else torch.ones(tokens, seen, dtype=torch.bool, device=x.device).tril(seen - tokens)
-        y = F.scaled_dot_product_attention(query, key, value, visible)
+        if keep is not None:
+            keep = keep[:, None, None]  # (B, 1, 1, M)
+            visible = keep if visible is None else visible & keep
+        with quick_backward(query):
+            y = F.scaled_dot_product_attention(query, key, value, visible)
         return self.out(y.transpose(1, 2).flatten(-2)), (key, value)
 
     def _attend_to_one(self, num_queries: int, memory: Tensor) -> Tensor:
@@ -125,6 +134,12 @@ class Attention(nn.Module):
         parts = torch.einsum("bhd,chd->bhc", heads, self.out.weight.view(dim, self.num_heads, -1))  # what each head adds
         kept = F.dropout(parts.new_ones(len(value), num_queries, self.num_heads), self.dropout)  # (B, N, H)
         return kept @ parts + self.out.bias
+
+
+def quick_backward(query: Tensor) -> AbstractContextManager:
+    """Attention by plain matrix products where it is to be differentiated on a CPU: the backward pass of the fused kernel takes
+    two to three times as long there."""
+    return sdpa_kernel(SDPBackend.MATH) if query.requires_grad and query.device.type == "cpu" else nullcontext()
 
 
 class TransformerLayer(nn.Module):
@@ -159,11 +174,19 @@ class TransformerLayer(nn.Module):
         y = self.activation(self.linear1(x))
         return self.linear2(self.dropout(y) if self.inner_dropout else y)
 
-    def onwards(self, x: Tensor, past: KeysValues | None = None) -> tuple[Tensor, KeysValues]:
-        """As `Attention.onwards`, of a causal layer without cross-attention that normalises first, in eval mode."""
-        y, past = self.self_attention.onwards(self.norm_self(x), past)
-        x = x + y
-        return x + self.feed_forward(self.norm_ff(x)), past
+    def onwards(self, x: Tensor, past: KeysValues | None = None, keep: Tensor | None = None,
+                modulation: Tensor | None = None) -> tuple[Tensor, KeysValues]:
+        """As `Attention.onwards`, of a causal layer without cross-attention, without dropout of attention; modulation (B, 9, N or
+        1, C) of each of the tokens x, or of all."""
+        one, _, three = (None, None, None) if modulation is None else modulation.split(3, dim=1)
+
+        def attend(y: Tensor) -> Tensor:
+            nonlocal past
+            y, past = self.self_attention.onwards(y, past, keep)
+            return y
+
+        x = self._branch(x, self.norm_self, attend, one)
+        return self._branch(x, self.norm_ff, self.feed_forward, three), past
 
     def forward(self, x: Tensor, keep: Tensor | None = None, memory: Tensor | None = None,
                 memory_keep: Tensor | None = None, modulation: Tensor | None = None, first: int | None = None,
@@ -195,16 +218,18 @@ class TransformerLayer(nn.Module):
 class TimeConv(nn.Conv1d):
     """A convolution over tokens (B, N, C), with zeros beyond both ends: one matrix product, in training faster on a CPU.
 
-    It keeps their number, or with a `stride`, of which `kernel` is then twice as many, divides it.
+    It keeps their number, or with a `stride`, of which `kernel` is then twice as many, divides it. `causal`: none of what it
+    makes reads a later token; all zeros come before the first.
     """
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, dilation: int = 1, stride: int = 1):
+    def __init__(self, inputs: int, outputs: int, kernel: int, dilation: int = 1, stride: int = 1, causal: bool = False):
         beside = stride // 2 if stride > 1 else dilation * (kernel // 2)
         super().__init__(inputs, outputs, kernel, stride, beside, dilation)
+        self.around = (2 * beside, 0) if causal else (beside, beside)
 
     def forward(self, x: Tensor) -> Tensor:
-        (kernel,), (stride,), (dilation,), (beside,) = self.kernel_size, self.stride, self.dilation, self.padding
-        padded = F.pad(x, (0, 0, beside, beside))
+        (kernel,), (stride,), (dilation,) = self.kernel_size, self.stride, self.dilation
+        padded = F.pad(x, (0, 0, *self.around))
         last = padded.shape[1] - dilation * (kernel - 1)  # where a window can begin
         seen = torch.cat([padded[:, k * dilation : k * dilation + last : stride] for k in range(kernel)], dim=-1)  # (B, N, K C)
         return F.linear(seen, rearrange(self.weight, "o i k -> o (k i)"), self.bias)

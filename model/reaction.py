@@ -62,7 +62,7 @@ class Reaction(ReactionModel):
         terms = {"denoising": masked_l2(output, self.diffusion.target(x0, x, t, noise), mask)}
         predicted, true = ([standing_still(each, mask) for each in (actor, reaction)]
                            for reaction in (self.diffusion.x0_from_output(output, x, t), x0))  # fmt: skip
-        terms |= self.joint_terms(predicted, true, F.pad(mask, (0, 1)), t)
+        terms |= self.joint_terms(predicted, true, F.pad(mask, (0, 1)), t <= config.latest_step)
         terms |= self.latent_terms(*posteriors, told, mask)
         if guess is not None:
             terms["semantics"] = semantic_error(guess.float(), answer, mask)

@@ -5,6 +5,7 @@ action, losses on latents, guidance.
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -16,11 +17,14 @@ from diffusion.gaussian import Denoise, Diffusion
 from diffusion.guidance import pass_weights, stack_conditions, weighted
 from diffusion.interaction_losses import body_terms, near_joint_error, pair_terms
 from diffusion.losses import masked_l2
+from diffusion.meanflow import MeanVelocity
 from diffusion.reaction_losses import alike, discrimination, gaussian_kl
+from model.autoencoder import MotionAutoencoder
 from model.capabilities import Decoding, Guidance, Request
 from model.layers import Posterior
 from model.model import Model, ReadsTexts
 from model.reaction_config import SEMANTIC_TOKENS, ReactionConfig
+from model.reaction_flow import FlowDenoiser, Memory
 from model.reaction_network import Action, LatentEncoder, ReactionDenoiser, SemanticReader
 from model.text_encoders import EncodesTexts, TextEncoder, TextFeatures
 from model.text_towers import load_text_encoder
@@ -36,21 +40,43 @@ class AskedText(NamedTuple):
     absent: Tensor
 
 
+@dataclass(frozen=True)
+class Passes:
+    """What a network is asked for by guidance, K copies of B samples below each other, and how much each copy counts: an action,
+    text or None, mask (K B, T) True at frames or latents that there are, the normalised reaction until then (K B, context, D), or
+    None, or its latents, and drop and drop_text (K B,) True where action and text are removed."""
+
+    weights: Sequence[float]
+    action: Action
+    text: TextFeatures | None
+    mask: Tensor
+    past: Tensor | None
+    drop: Tensor
+    drop_text: Tensor
+
+
 class ReactionModel(ReadsTexts):
-    """Networks: `denoiser`, `action_encoder`, `reaction_encoder`, and `semantics`, where these are told.
+    """Networks: `denoiser`, `action_encoder`, `reaction_encoder`, and `semantics`, where these are told. The denoiser works on
+    frames, or on latents of its part `autoencoder`.
 
     Its features are of two people, the one who acts first; mean and std are those of one person, whoever it is.
     """
 
     def __init__(self, config: ReactionConfig, statistics: Statistics | None = None, parts: Mapping[str, Model] | None = None,
                  text_encoder: TextEncoder | None = None):
-        """text_encoder replaces the frozen one that the configuration names. FeaturesMismatch for features of one person."""
-        config = config.resolved()
+        """text_encoder replaces the frozen one that the configuration names. FeaturesMismatch for features of one person,
+        ValueError for an autoencoder that does not fit."""
+        config, parts = config.resolved(), parts or {}
         require_pair(config.features)
+        require_autoencoder(config, parts.get("autoencoder"))
         width = config.features.width
         networks = {"semantics": SemanticReader(config)} if config.num_semantics else {}
         networks |= {f"{name}_encoder": LatentEncoder(config, width) for name in ("action", "reaction")}
-        super().__init__(config, statistics, networks | {"denoiser": ReactionDenoiser(config, width)})
+        if config.in_latents:
+            networks["denoiser"] = FlowDenoiser(config, width, parts["autoencoder"].config.latent_channels)
+        else:
+            networks["denoiser"] = ReactionDenoiser(config, width)
+        super().__init__(config, statistics, networks, parts=parts)
         self.mean, self.std = (None if each is None else each[:width] for each in (self.mean, self.std))
         self.diffusion = Diffusion.create(
             config.noise_schedule, config.diffusion_steps, config.prediction,
@@ -58,12 +84,17 @@ class ReactionModel(ReadsTexts):
         self.text_encoder = text_encoder
 
     @property
-    def denoiser(self) -> ReactionDenoiser:
-        """Predicts the clean reaction from a noisy one."""
+    def denoiser(self) -> ReactionDenoiser | FlowDenoiser:
+        """Predicts the clean reaction from a noisy one, or the average velocity of its latent."""
         return self.networks["denoiser"]
 
     def reader(self) -> EncodesTexts:
         return load_text_encoder(self.config.text_encoder, max_tokens=self.config.text_max_tokens or None)
+
+    @property
+    def autoencoder(self) -> MotionAutoencoder | None:
+        """The part in whose latents a reaction is made."""
+        return self.parts.get("autoencoder")
 
     def read_texts(self, requests: Sequence[Request]) -> AskedText:
         """The texts of requests, of which an empty one is none. ValueError for several in a row."""
@@ -107,9 +138,9 @@ class ReactionModel(ReadsTexts):
         found = self.networks[f"{which}_encoder"](motion, read, mask)
         return Posterior(found.mean.float(), found.log_variance.float())
 
-    def joint_terms(self, predicted: Sequence[Tensor], true: Sequence[Tensor], mask: Tensor, t: Tensor) -> dict[str, Tensor]:
-        """Errors of the reacting body and of what lies between the two, of the normalised motion (B, T, D) of each; t (B,)."""
-        active = t <= self.config.latest_step
+    def joint_terms(self, predicted: Sequence[Tensor], true: Sequence[Tensor], mask: Tensor, active: Tensor) -> dict[str, Tensor]:
+        """Errors of the reacting body and of what lies between the two, of the normalised motion (B, T, D) of each, in those
+        samples (B,) that are `active`."""
         predicted, true = self.joints_of(predicted), self.joints_of(true)
         terms = pair_terms(predicted, true, mask, active) | body_terms(predicted[:, 1], true[:, 1], mask, active,
                                                                        self.features.body)  # fmt: skip
@@ -137,8 +168,50 @@ class ReactionModel(ReadsTexts):
         return sum(weights[name] * term.mean() for name, term in terms.items())
 
     def guided(self, action: Action, text: AskedText, mask: Tensor, guidance: Guidance, past: Tensor | None = None) -> Denoise:
-        """denoise(x, t) with the passes of both guidances in one batch; those that count nothing are left out. past (B, context,
-        D): the normalised reaction until then, where it is made piece by piece.
+        """denoise(x, t) with the passes of both guidances in one batch. past (B, context, D): the normalised reaction until then,
+        where it is made piece by piece."""
+        asked = self.passes(action, text, mask, guidance, past)
+
+        def denoise(x: Tensor, t: Tensor) -> Tensor:
+            return self.denoiser(x, t, asked.action, asked.text, asked.mask, past=asked.past, drop=asked.drop,
+                                 drop_text=asked.drop_text)[0].to(x.dtype)  # fmt: skip
+
+        return weighted(denoise, asked.weights)
+
+    def flow(self, asked: Passes) -> MeanVelocity:
+        """flow(z, r, t) of the latent of a piece, mask and past being those of latents; the past is read in the first call."""
+        memory = self.remembered(asked)
+
+        def ask(z: Tensor, r: Tensor, t: Tensor) -> Tensor:
+            nonlocal memory
+            u, _, memory = self.denoiser(z, r, t, memory)
+            return u.to(z.dtype)
+
+        return weighted(ask, asked.weights)
+
+    def remembered(self, asked: Passes) -> Memory:
+        """What the denoiser of latents remembers of the past."""
+        return self.denoiser.remember(asked.action, asked.past, asked.mask, asked.text, drop=asked.drop,
+                                      drop_text=asked.drop_text)  # fmt: skip
+
+    def whole(self, mask: Tensor) -> Tensor:
+        """(B, N) True at latents all of whose frames (B, T) there are."""
+        return mask.unflatten(1, (-1, self.config.pred_len)).all(-1)
+
+    def latents_of(self, reaction: Tensor, mask: Tensor) -> Tensor:
+        """Latents (B, N, Z) of unit variance of the normalised reaction (B, T, D), mask (B, T) True at frames that there are."""
+        network = self.autoencoder.network
+        mask = self.whole(mask).repeat_interleave(self.config.pred_len, dim=1)
+        return network.normalise(network.encode(self.autoencoder.normalise(self.denormalise(reaction)), mask).mean.float())
+
+    def decoded(self, latents: Tensor, keep: Tensor) -> Tensor:
+        """The normalised reaction (B, T, D) of latents (B, N, Z), keep (B, N) True at those that there are."""
+        network = self.autoencoder.network
+        columns = network.decode(network.denormalise(latents), keep.repeat_interleave(self.config.pred_len, dim=1)).float()
+        return self.normalise(self.autoencoder.denormalise(columns))
+
+    def passes(self, action: Action, text: AskedText, mask: Tensor, guidance: Guidance, past: Tensor | None = None) -> Passes:
+        """What both guidances ask for; passes that count nothing are left out.
 
         u + w_a (m(action) − u) + w_t (m(action, text) − m(action)); where a text is absent or empty the last term is none.
         """
@@ -148,12 +221,8 @@ class ReactionModel(ReadsTexts):
         features = text.features[torch.arange(copies * size) % size] if by_text else None
         drop = torch.cat([torch.full_like(text.absent, number == 0) for number in weights])
         drop_text = torch.cat([text.absent | (number < 2) for number in weights])
-        action, mask, past = action.repeated(copies), stack_conditions(mask, copies), stack_conditions(past, copies)
-
-        def denoise(x: Tensor, t: Tensor) -> Tensor:
-            return self.denoiser(x, t, action, features, mask, past=past, drop=drop, drop_text=drop_text)[0].to(x.dtype)
-
-        return weighted(denoise, list(weights.values()))
+        mask, past = stack_conditions(mask, copies), stack_conditions(past, copies)
+        return Passes(list(weights.values()), action.repeated(copies), features, mask, past, drop, drop_text)
 
 
 def require_pair(features: Features) -> None:
@@ -161,6 +230,22 @@ def require_pair(features: Features) -> None:
     if features.persons != 2:
         raise FeaturesMismatch(f"a reaction is learnt from two people, '{features.kind}' is of {features.persons}: prepare "
                                "recordings of pairs")  # fmt: skip
+
+
+def require_autoencoder(config: ReactionConfig, autoencoder: MotionAutoencoder | None) -> None:
+    """FeaturesMismatch or ValueError unless an autoencoder is there where one is needed, and fits."""
+    if not config.in_latents and autoencoder is None:
+        return
+    if not config.in_latents:
+        raise ValueError("a reaction that is made in frames has no use for an autoencoder: with one, --objective meanflow")
+    if autoencoder is None:
+        raise ValueError("objective meanflow makes latents: give --autoencoder a checkpoint of train.train_autoencoder --causal")
+    own = autoencoder.config
+    own.features.require(config.features, "the autoencoder", "the reaction model")
+    if not own.causal:
+        raise ValueError("the autoencoder reads ahead: train one with train.train_autoencoder --causal")
+    if own.downsampling != config.pred_len:
+        raise ValueError(f"latents of {own.downsampling} frames, pieces of {config.pred_len}: give --pred_len {own.downsampling}")
 
 
 def tokens_of(joints: Tensor, fps: float, config: ReactionConfig) -> Tensor:

@@ -96,6 +96,11 @@ class Online:
     """Pieces of a training sample, any of which is learnt, after the model's own ones before it."""
     start_share: Annotated[float, SHARE] = 0.2
     """How often a piece is learnt as one near the start, before which less than --context_len frames are known."""
+    objective: Literal["diffusion", "meanflow"] = "diffusion"
+    """What is learnt: to denoise frames, or the average velocity by which a latent of --autoencoder gets from noise to data in a
+    step or a few (MeanFlow, Geng et al. 2025), on which guidance works in sampling as on a denoiser."""
+    instant_share: Annotated[float, SHARE] = 0.75
+    """With --objective meanflow: share of the samples that learn the velocity at a moment in place of an average over time."""
 
 
 _OF_OTHERS = {  # settings of LS-ReMGM that a reaction has no use for
@@ -128,11 +133,18 @@ class ReactionConfig(ReactionStrengths, Online, InteractionTerms, LatentTerms, E
             raise ValueError(f"max_positions {self.max_positions}: too few for {frames} and two tokens more")
         if self.online and self.pred_len and self.context_len % self.pred_len:
             raise ValueError(f"context_len {self.context_len} must be a multiple of pred_len {self.pred_len}")
+        if self.in_latents and not self.online:
+            raise ValueError("objective meanflow makes reactions piece by piece: it needs a context_len")
 
     @property
     def online(self) -> bool:
         """Whether reactions are made piece by piece."""
         return self.context_len > 0
+
+    @property
+    def in_latents(self) -> bool:
+        """Whether what is made are latents of an autoencoder."""
+        return self.objective == "meanflow"
 
     def resolved(self) -> Self:
         """With what `auto`, the short names and 0 stand for."""
@@ -162,5 +174,5 @@ PRESETS = {
     },
 }  # fmt: skip
 PRESETS["online"] = PRESETS["small"] | {
-    "context_len": 20, "pred_len": 4, "sampler": "ddim", "sampling_steps": 2, "spacing": "trailing", "guidance_reaction": 1.0,
+    "context_len": 20, "pred_len": 4, "objective": "meanflow", "sampling_steps": 1, "guidance_reaction": 1.0,
 }  # fmt: skip

@@ -3,11 +3,14 @@ own first frame too: so no frame reads a later one of the action.
 
 What is read is seen from where the actor stands in that frame, so that it matters neither where in the world nor how late in the
 action it is. A model learns pieces after its own ones, as they come about in sampling. Both are ours: the paper has neither.
+
+A piece is made of frames by diffusion, or as one latent by MeanFlow, whose frames a causal autoencoder tells after those before.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,11 +20,21 @@ from data_loaders.corpus import Batch
 from data_loaders.features import Features
 from data_loaders.interhuman_features import Placement, back_from, placement, seen_from, told_by_then
 from diffusion.losses import masked_l2
+from diffusion.meanflow import between, data_at, mean_flow_sample, mean_flow_target, mean_flow_terms, times
 from diffusion.samplers import Noise, sample_noise
 from model.capabilities import OWN, Decoding, Guidance, Request
 from model.lsremgm import run
-from model.model import Draws
-from model.reaction_base import OF_LATENT, AskedText, ReactionModel, action_share, dropped, guidance_of, semantic_error
+from model.model import Draws, Generators
+from model.reaction_base import (
+    OF_LATENT,
+    AskedText,
+    Passes,
+    ReactionModel,
+    action_share,
+    dropped,
+    guidance_of,
+    semantic_error,
+)
 from model.reaction_network import Action
 from protos.randomness import rand, randint, randn
 
@@ -121,13 +134,54 @@ def make_piece(model: ReactionModel, past: Past, spread: Tensor, text: AskedText
     piece = model.config.pred_len
     _, read = told_of(model, past)
     latent = model.encode("action", past.actor, read, past.mask(1)).sample(spread)
-    denoise = model.guided(action_in(past, latent, read, piece), text, past.mask(piece), guidance, past.reaction)
-    shape = (len(latent), piece, model.features.width)
-    made = model.denormalise(run(model, denoise, shape, noise, decoding))
-    return back_from(made, past.start, model.features)
+    if model.config.in_latents:
+        made = made_by_flow(model, past, action_in(past, latent, read, 1), text, guidance, noise, decoding)
+    else:
+        denoise = model.guided(action_in(past, latent, read, piece), text, past.mask(piece), guidance, past.reaction)
+        made = run(model, denoise, (len(latent), piece, model.features.width), noise, decoding)
+    return back_from(model.denormalise(made), past.start, model.features)
+
+
+def made_by_flow(model: ReactionModel, past: Past, action: Action, text: AskedText, guidance: Guidance, noise: Noise,
+                 decoding: Decoding) -> Tensor:
+    """The normalised reaction (B, piece, D) of a latent that is sampled by MeanFlow. ValueError for what only diffusions take."""
+    steps, keep = flow_steps(model, decoding), model.whole(past.mask(0))
+    before = model.latents_of(past.reaction, past.mask(0))  # (B, N, Z)
+    flow = model.flow(model.passes(action, text, keep, guidance, before))
+    made = mean_flow_sample(flow, noise(torch.empty_like(before[:, :1])), steps, decoding.on_step)
+    return after(model, before, made, keep)
+
+
+def flow_steps(model: ReactionModel, decoding: Decoding) -> int:
+    """Steps of MeanFlow, one unless the checkpoint or a user says otherwise. ValueError for what only diffusions take."""
+    for field in fields(decoding):
+        if field.name in ("sampler", "eta", "order", "temperature", "top_k") and getattr(decoding, field.name) is not None:
+            raise ValueError(f"{field.name}: this model samples by MeanFlow, which takes sampling_steps alone")
+    steps = (model.config.sampling_steps or 1) if decoding.sampling_steps is None else decoding.sampling_steps
+    if not isinstance(steps, int):
+        raise ValueError(f"sampling_steps {steps!r}: this model samples by MeanFlow, in a number of even steps")
+    return steps
+
+
+def after(model: ReactionModel, before: Tensor, latent: Tensor, keep: Tensor) -> Tensor:
+    """The normalised frames (B, piece, D) of the latent (B, 1, Z) of a piece after those before it (B, N, Z), keep (B, N) True at
+    such as there are."""
+    latents = torch.cat([before, latent], dim=1)
+    return model.decoded(latents, F.pad(keep, (0, 1), value=True))[:, -model.config.pred_len :]
 
 
 # ---------------------------------------------------------------------------------------------------------------- training
+
+
+class Found(NamedTuple):
+    """What a step of training finds of a piece: error (B,), the normalised frames (B, piece, D) that it leads to, in which
+    samples (B,) these are near enough to be judged, the guessed semantics (B, piece, N) or None, and figures for the log."""
+
+    error: Tensor
+    made: Tensor
+    active: Tensor
+    guess: Tensor | None
+    figures: dict[str, Tensor]
 
 
 def piece_loss(model: ReactionModel, batch: Batch, draws: Draws) -> dict[str, Tensor]:
@@ -150,7 +204,6 @@ def piece_loss(model: ReactionModel, batch: Batch, draws: Draws) -> dict[str, Te
         guidance=Guidance(together=1.0, action=1.0),
         noise=lambda x: randn(samples, x.shape, device=x.device, dtype=x.dtype))  # fmt: skip
     reaction = after_own_pieces(model, actor, true, known, before, own_piece)
-    noise = randn(samples, (size, piece, true.shape[-1]), device=device)
 
     window = slice(before * piece, before * piece + context + piece)
     actor, true, reaction = (each[:, window] for each in (actor, true, reaction))  # (B, C + piece, D)
@@ -166,20 +219,49 @@ def piece_loss(model: ReactionModel, batch: Batch, draws: Draws) -> dict[str, Te
     drop, drop_text = dropped(chances[:, 0], config.cond_mask_prob)
 
     x0 = true[:, context:]
-    x = model.diffusion.q_sample(x0, t, noise)
-    output, guess = model.denoiser(x, t, action_in(past, latent, read, piece), text, mask, past=past.reaction, drop=drop,
-                                   drop_text=drop_text)  # fmt: skip
-    output = output.to(x0.dtype)
-    terms = {"denoising": masked_l2(output, model.diffusion.target(x0, x, t, noise), mask[:, context:])}
+    if config.in_latents:
+        latents = model.latents_of(torch.cat([past.reaction, x0], dim=1), mask)  # (B, N + 1, Z)
+        keep, before = model.whole(past.mask(0)), latents[:, :-1]
+        asked = Passes((1.0,), action_in(past, latent, read, 1), text, keep, before, drop, drop_text)
+        found = flow_found(model, asked, latents[:, -1:], samples)
+    else:
+        asked = Passes((1.0,), action_in(past, latent, read, piece), text, mask, past.reaction, drop, drop_text)
+        found = frames_found(model, asked, x0, t, randn(samples, x0.shape, device=device))
+    terms = {"denoising": found.error}
     last = past.reaction[:, -1:]  # from which the piece moves on
-    predicted, aim = ((actor[:, context - 1 :], torch.cat([last, each], dim=1))
-                      for each in (model.diffusion.x0_from_output(output, x, t), x0))  # fmt: skip
-    terms |= model.joint_terms(predicted, aim, mask[:, context - 1 :], t)
+    predicted, aim = ((actor[:, context - 1 :], torch.cat([last, each], dim=1)) for each in (found.made, x0))
+    terms |= model.joint_terms(predicted, aim, mask[:, context - 1 :], found.active)
     terms |= model.latent_terms(*posteriors, told, until)
-    if guess is not None:
+    if found.guess is not None:
         own = model.tell(model.joints_of((true, true))[:, 0], torch.ones_like(mask))[:, context:]
-        terms["semantics"] = semantic_error(guess.float(), own, mask[:, context:])
-    return {"loss": model.weighted_sum(terms), **terms}
+        terms["semantics"] = semantic_error(found.guess.float(), own, mask[:, context:])
+    return {"loss": model.weighted_sum(terms), **terms, **found.figures}
+
+
+def frames_found(model: ReactionModel, asked: Passes, x0: Tensor, t: Tensor, noise: Tensor) -> Found:
+    """Of denoising the frames x0 (B, piece, D) at steps t (B,)."""
+    x = model.diffusion.q_sample(x0, t, noise)
+    output, guess = model.denoiser(x, t, asked.action, asked.text, asked.mask, past=asked.past, drop=asked.drop,
+                                   drop_text=asked.drop_text)  # fmt: skip
+    output = output.to(x0.dtype)
+    error = masked_l2(output, model.diffusion.target(x0, x, t, noise), asked.mask[:, -x0.shape[1] :])
+    return Found(error, model.diffusion.x0_from_output(output, x, t), t <= model.config.latest_step, guess, {})
+
+
+def flow_found(model: ReactionModel, asked: Passes, x0: Tensor, samples: Generators) -> Found:
+    """Of the average velocity of the latent x0 (B, 1, Z). Frames are judged where it is the velocity at a moment, and leads to
+    data."""
+    config, size, device = model.config, len(x0), x0.device
+    r, t = times(randn(samples, (size, 2), device=device), rand(samples, (size, 1), device=device)[:, 0], config.instant_share)
+    noise = randn(samples, x0.shape, device=device)
+    z = between(x0, noise, t)
+    u, guess, memory = model.denoiser(z, r, t, model.remembered(asked))
+    u = u.to(x0.dtype)
+    target = mean_flow_target(lambda *given: model.denoiser(*given, memory)[0].to(x0.dtype), z, noise - x0, r, t)
+    terms = mean_flow_terms(u, target)
+    active = (r == t) & (t <= config.latest_step / config.diffusion_steps)
+    made = after(model, asked.past, data_at(z, u, t), asked.mask)
+    return Found(terms["loss"], made, active, guess, {"squared_error": terms["squared_error"]})
 
 
 def after_own_pieces(model: ReactionModel, actor: Tensor, true: Tensor, known: Tensor, count: int,

@@ -229,7 +229,8 @@ SYSTEMS = {  # the first whose layout recognises a path is taken; a .ckpt that n
             Layout(lambda path: in2in_file(path) is not None, "model.official.in2in:load_in2in"),)),
         System("dualmdm", "model.in2in_config:DualMDMConfig", "model.dualmdm:DualMDM",
                {"interaction": "in2in", "individual": "in2in"}),
-        System("reaction", "model.reaction_config:ReactionConfig", "model.reaction:Reaction"),
+        System("reaction", "model.reaction_config:ReactionConfig", "model.reaction:Reaction",
+               {"autoencoder": "motion_autoencoder"}),
         System("interclip", "model.interclip_config:InterCLIPConfig", "model.interclip:InterCLIP", published=(
             Layout(lambda path: interclip_file(path) is not None, "model.official.interclip:load_interclip"),)),
         System("vqvae", "model.vqvae_config:VQVAEConfig", "model.vqvae:VQVAE", published=(

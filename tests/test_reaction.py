@@ -36,13 +36,13 @@ SHORT = Decoding(sampler="ddim", sampling_steps=3)
 TEXT = "two people shake hands"
 
 
-def tiny(seed: int = 0, scale: float = 0.5, moved: bool = True, **settings) -> Reaction:
+def tiny(seed: int = 0, scale: float = 0.5, moved: bool = True, parts: dict | None = None, **settings) -> Reaction:
     """A model with random weights (as made, it does not heed the action) and a made-up codebook."""
     width = PAIR.persons * PAIR.width
     statistics = Statistics(np.full(width, 0.1, np.float32), np.full(width, scale, np.float32), PAIR)
     torch.manual_seed(seed)
     config = ReactionConfig(**{**TINY, "features": PAIR, **settings})
-    model = Reaction(config, statistics)
+    model = Reaction(config, statistics, parts)
     if config.tells_actions:
         actions = config.num_atomic_actions
         model.networks["semantics"].adopt(

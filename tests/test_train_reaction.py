@@ -25,6 +25,8 @@ from tests.synthetic import bvh_text, walk
 from tests.test_train_in2in import PERSON, losses, total
 from tests.tiny_people import REACTION_SIZES
 from train.reaction_recipe import reaction_recipe
+from train.train_autoencoder import AutoencoderOptions
+from train.train_autoencoder import run as train_autoencoder
 from train.train_reaction import ReactionOptions, run
 
 SIZES = {**REACTION_SIZES, "sampling_steps": 4}
@@ -71,7 +73,8 @@ def test_flags_of_ablations_and_presets():
     common = ["--save_dir", "x", "--dataset", "y"]
     chosen = parse(ReactionOptions, [*common, "--preset", "online", "--no_semantics", "--no_alignment"], presets=PRESETS)
     assert (chosen.semantics, chosen.alignment, chosen.regularisation) == (False, False, True)
-    assert chosen.online and chosen.resolved().pred_len == 4 and chosen.latent_dim == PRESETS["small"]["latent_dim"]
+    assert chosen.online and chosen.in_latents and chosen.resolved().pred_len == 4
+    assert chosen.latent_dim == PRESETS["small"]["latent_dim"] and chosen.sampling_steps == 1
     plain = parse(ReactionOptions, common, presets=PRESETS)
     assert (plain.num_steps, plain.weight_decay, plain.diffusion_steps, plain.batch_size) == (500_000, 2e-5, 50, 64)
     assert not plain.online and plain.guidance == Guidance(2.5, action=1.5)
@@ -91,6 +94,37 @@ def test_an_online_model_trains_goes_on_and_answers_in_time(pairs, tmp_path):
     react(["--actor", str(tmp_path / "long.npy"), "--model_path", str(tmp_path / "whole"), "--num_repetitions", "1",
            "--output_dir", str(tmp_path / "made"), *QUICK])  # fmt: skip
     assert read_results(tmp_path / "made").motions[0].joints.shape == (2, 400, 22, 3)
+
+
+def test_an_online_model_of_latents_trains_goes_on_and_answers_in_time(pairs, tmp_path, capsys):
+    sizes = {"width": 12, "num_blocks": 1, "fine_width": 8, "num_fine_blocks": 1, "latent_channels": 6}
+    train_autoencoder(AutoencoderOptions(
+        save_dir=str(tmp_path / "latents"), dataset=str(pairs), causal=True, window_size=16, num_steps=2, batch_size=3,
+        log_interval=1, device="cpu", eval_interval=2, **sizes))  # fmt: skip
+    own = from_pretrained(tmp_path / "latents")
+    assert own.config.causal and own.features == PAIR and not torch.equal(own.network.latent_mean, torch.zeros(6))
+    asked = {"context_len": 8, "pred_len": 4, "rollout": 2, "objective": "meanflow", "sampling_steps": 1, "eval_interval": 4,
+             "autoencoder": str(tmp_path / "latents")}  # fmt: skip
+    run(options(pairs, tmp_path / "whole", **asked))
+    run(options(pairs, tmp_path / "parts", **asked, max_minutes=1e-9))
+    run(options(pairs, tmp_path / "parts", **asked))
+    assert len(total(tmp_path / "whole")) == 4 and total(tmp_path / "parts") == total(tmp_path / "whole")
+    assert any("eval/squared_error" in row for row in losses(tmp_path / "whole"))
+    model = from_pretrained(tmp_path / "whole")
+    state = own.networks.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in model.autoencoder.networks.state_dict().items())
+    np.save(tmp_path / "long.npy", walk(50, fps=30.0).astype(np.float32))
+    given = ["--actor", str(tmp_path / "long.npy"), "--model_path", str(tmp_path / "whole"), "--num_repetitions", "1", *QUICK]
+    react([*given, "--sampling_steps", "4", "--guidance_reaction", "1.8", "--output_dir", str(tmp_path / "made")])
+    assert read_results(tmp_path / "made").motions[0].joints.shape == (2, 50, 22, 3)
+    with pytest.raises(ValueError, match="sampler: this model samples by MeanFlow"):
+        react([*given, "--sampler", "ddim", "--output_dir", str(tmp_path / "other")])
+    with pytest.raises(ValueError, match="objective meanflow makes latents: give --autoencoder"):
+        run(options(pairs, tmp_path / "a", **{**asked, "autoencoder": ""}))
+    with pytest.raises(ValueError, match=r"the autoencoder runs at fps '20.0', the reaction model '30.0'"):
+        run(options(pairs, tmp_path / "b", **{**asked, "autoencoder": "checkpoints/starter"}))
+    with pytest.raises(ValueError, match="--init_from is for reactions made in frames"):
+        run(options(pairs, tmp_path / "c", **asked, init_from=str(tmp_path / "whole")))
 
 
 def test_either_person_acts_from_the_origin_facing_ahead_and_both_move_as_one(pairs, tmp_path):

@@ -39,7 +39,7 @@ def autoencoder_recipe(
 
     def measure(model: MotionAutoencoder) -> None:
         if not decoder_only:
-            model.measure_latents(batches.whole_clips())
+            model.measure_latents(batches.windows() if corpus.features.in_world else batches.whole_clips())
 
     def evaluate(model: MotionAutoencoder, step: int) -> dict[str, float]:
         return model.reconstruction_error(held_out(0, 0, 1))

@@ -1,6 +1,7 @@
 """What training adds to a reaction model: pairs whose first person acts, a codebook of atomic actions, validation, videos."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +15,9 @@ from data_loaders.interaction_batches import MIN_FRAMES, InteractionDataset, Mak
 from model.capabilities import Request
 from model.checkpoints import from_pretrained
 from model.lsremgm import LSReMGM
+from model.model import Model
 from model.reaction import Reaction
-from model.reaction_base import require_pair, tokens_of
+from model.reaction_base import require_autoencoder, require_pair, tokens_of
 from model.reaction_config import ReactionConfig
 from model.text_towers import load_text_encoder
 from protos.files import file_name
@@ -24,7 +26,7 @@ from sample.reactions import reactions_for
 from train.generator_recipe import NUM_PROMPTS, validation, validation_data
 from train.interaction_recipe import Drawing
 from train.options import SampledOptions
-from train.recipe import Recipe, begun_from, kept_statistics
+from train.recipe import Recipe, begun_from, kept_parts, kept_statistics
 
 logger = logging.getLogger(__name__)
 ONLINE_FRAMES = 9000  # of an action that is answered piece by piece: five minutes at 30 a second
@@ -36,15 +38,18 @@ MAKING = Making(floor="kept")  # one rigid motion for both: the actor starts at 
 
 
 def reaction_recipe(corpus: Corpus, config: ReactionConfig, training: SampledOptions, drawing: Drawing = PLAIN,
-                    init_from: str = "") -> Recipe:
+                    init_from: str = "", parts: Mapping[str, Model] | None = None) -> Recipe:
     """How a model of `config` is trained, what data and texts decide being filled in here. Either person acts in half of the
     samples, in mirrored twins too.
 
-    config.max_frames: of the longest window. init_from: checkpoint of LS-ReMGM that a new run begins with. ValueError or
-    OSError, in a user's words, for what cannot be trained.
+    config.max_frames: of the longest window. init_from: checkpoint of LS-ReMGM that a new run begins with. parts: the autoencoder
+    of a model of latents. ValueError or OSError, in a user's words, for what cannot be trained.
     """
     require_pair(corpus.features)
-    config = config.resolved()
+    config, parts = replace(config.resolved(), features=corpus.features), kept_parts(parts or {}, training)
+    require_autoencoder(config, parts.get("autoencoder"))
+    if init_from and config.in_latents:
+        raise ValueError("--init_from is for reactions made in frames: no text-to-motion model has weights for these latents")
     window = config.context_len + config.rollout * config.pred_len if config.online else config.max_frames
 
     def motions(split: str) -> InteractionDataset:
@@ -53,7 +58,7 @@ def reaction_recipe(corpus: Corpus, config: ReactionConfig, training: SampledOpt
     data = motions("train")
     statistics, begun = kept_statistics(corpus.statistics, training), begun_from(training)
     longest = ONLINE_FRAMES if config.online else int(data.lengths.max())
-    config = replace(config, features=corpus.features, max_frames=longest)
+    config = replace(config, max_frames=longest)
     encoders = {}
     if config.condition == "text":
         encoders["text"] = encoder = load_text_encoder(config.text_encoder, max_tokens=config.text_max_tokens or None)
@@ -71,7 +76,7 @@ def reaction_recipe(corpus: Corpus, config: ReactionConfig, training: SampledOpt
         held_out = validation(shown, training, encoders)
 
     def fresh() -> Reaction:
-        model = Reaction(config, statistics, text_encoder=encoders.get("text"))
+        model = Reaction(config, statistics, parts, text_encoder=encoders.get("text"))
         if actions is not None:
             model.networks["semantics"].adopt(actions)
         if trunk is not None:
@@ -142,11 +147,12 @@ def card(config: ReactionConfig, corpus: Corpus) -> str:
     """README.md of a checkpoint folder: what it is, what it was trained on, how to use it."""
     left_out = [name for name in ("semantics", "atomic_actions", "regularisation", "alignment", "discrimination")
                 if not getattr(config, name)]  # fmt: skip
+    way = f"MeanFlow in latents of {config.pred_len} frames" if config.in_latents else f"{config.diffusion_steps} diffusion steps"
     without = f"; without {', '.join(left_out).replace('_', ' ')}" if left_out else ""
     return f"""# LS-ReMGM action to reaction
 
 Trained by `python -m train.train_reaction` on `{corpus.folder.name}` ({corpus.skeleton.name} skeleton, {corpus.fps:g} fps; up to
-{config.max_frames / corpus.fps:.1f} s; text encoder {config.text_encoder}; {config.diffusion_steps} diffusion steps{without}).
+{config.max_frames / corpus.fps:.1f} s; text encoder {config.text_encoder}; {way}{without}).
 The terms of that dataset's licence hold for these weights.
 
 This folder alone is enough to sample:

@@ -1,5 +1,5 @@
 """python -m train.train_autoencoder --save_dir save/autoencoder --dataset NAME: the autoencoder in whose latents
-train.train_latent diffuses.
+train.train_latent diffuses; a --causal one of two people is that of train.train_reaction --preset online.
 """
 
 from dataclasses import dataclass
