@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from evaluations.settings import DecodingSettings, chosen_dataset
-from protos.flags import BATCH_SIZE, REPLICATIONS, SEED, Range
+from evaluations.settings import ChoiceSettings, DecodingSettings, chosen_dataset
+from protos.flags import Range
 from protos.options import command, run_command
 from sample.cleanup import JITTER_CUTOFF
 from sample.generation import STARTER
@@ -28,30 +28,15 @@ Figures = Mapping[str, float | None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalCleanupOptions(DecodingSettings):
+class EvalCleanupOptions(ChoiceSettings, DecodingSettings):
     """Judge what is done to a model's motions once they are made."""
 
     model_path: Path = STARTER
     """Checkpoint: our folder, an official folder, or a model*.pt in one (default: the starter weights)."""
     jitter_filter: Annotated[float, Range(0, 1000, above=True)] = JITTER_CUTOFF
     """Frequency in Hz from which on the filter takes movement for jitter."""
-    dataset: str | None = None
-    """Prepared dataset with the real motions, whose probes are asked: folder or known name (default: the checkpoint's own). Where
-    it is not there, probes and physics alone are told."""
-    evaluator: Path | None = None
-    """Evaluator of FID (default: the published one of humanml and kit, of other data the one trained on them)."""
     only: str | None = None
     """Only the probes of a group (locomotion, hands, actions, pairs, activities) or whose name begins so."""
-    probe_seeds: Annotated[int, REPLICATIONS] = 3
-    """Motions per wording of the probes."""
-    num_motions: Annotated[int, Range(32, 1_000_000)] = 1000
-    """Captions of the test split that motions are made for, at most: whole pools of 32, up to the one that reaches so many."""
-    seed: Annotated[int, SEED] = 10
-    """Seed: captions and noise are the same in every row."""
-    batch_size: Annotated[int, BATCH_SIZE] = 64
-    """Motions made at once."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1 or 1."""
     output_dir: Path | None = None
     """Folder for the report (default: outputs/cleanup_<checkpoint>); an existing one is kept, `_2` is added."""
 

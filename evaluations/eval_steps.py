@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from evaluations.settings import chosen_dataset
-from protos.flags import BATCH_SIZE, REPLICATIONS, SAMPLING_STEPS, SEED, Range
+from evaluations.settings import ChoiceSettings, chosen_dataset
+from protos.flags import SAMPLING_STEPS
 from protos.options import command, run_command
 from sample.generation import STARTER, GuidanceSettings
 
@@ -24,27 +24,13 @@ Figures = Mapping[str, float | None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalStepsOptions(GuidanceSettings):
+class EvalStepsOptions(ChoiceSettings, GuidanceSettings):
     """Judge a text-to-motion model at several numbers of denoising steps."""
 
     model_path: Path = STARTER
     """Checkpoint: our folder, an official folder, or a model*.pt in one (default: the starter weights)."""
     sampling_steps: tuple[Annotated[int, SAMPLING_STEPS], ...] = (1, 2, 4, 8, 20)
     """Numbers of denoising steps, a row each."""
-    dataset: str | None = None
-    """Prepared dataset with the real motions, whose probes are asked: folder or known name (default: the checkpoint's own)."""
-    evaluator: Path | None = None
-    """Evaluator of FID (default: the published one of humanml and kit, of other data the one trained on them)."""
-    probe_seeds: Annotated[int, REPLICATIONS] = 3
-    """Motions per wording of the probes."""
-    num_motions: Annotated[int, Range(32, 1_000_000)] = 1000
-    """Captions of the test split that motions are made for, at most: whole pools of 32, up to the one that reaches so many."""
-    seed: Annotated[int, SEED] = 10
-    """Seed: captions and noise are the same at every number of steps."""
-    batch_size: Annotated[int, BATCH_SIZE] = 64
-    """Motions made at once."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1 or 1."""
     output_dir: Path | None = None
     """Folder for the report (default: outputs/steps_<checkpoint>); an existing one is kept, `_2` is added."""
 

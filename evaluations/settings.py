@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from model.registry import dataset_of
-from protos.flags import FPS, SEED, Range, decided
+from protos.flags import BATCH_SIZE, FPS, REPLICATIONS, SEED, Range, decided
 from sample.generation import STARTER, DecodingSettings
 
 log = logging.getLogger(__name__)
@@ -46,6 +46,26 @@ class ProtocolSettings:
     """Judge shuffled captions and noise too: rows that every metric that should tell them apart must tell apart."""
     seed: Annotated[int, SEED] = 10
     """Seed: the same seed gives the same numbers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChoiceSettings:
+    """What ways of making motions are compared on: probes, captions of the test split, and physics, alike for each way."""
+
+    dataset: str | None = None
+    """Prepared dataset with the real motions, whose probes are asked: folder or known name (default: the checkpoint's own)."""
+    evaluator: Path | None = None
+    """Evaluator of FID (default: the published one of humanml and kit, of other data the one trained on them)."""
+    probe_seeds: Annotated[int, REPLICATIONS] = 3
+    """Motions per wording of the probes."""
+    num_motions: Annotated[int, Range(32, 1_000_000)] = 1000
+    """Captions of the test split that motions are made for, at most: whole pools of 32, up to the one that reaches so many."""
+    seed: Annotated[int, SEED] = 10
+    """Seed: captions and noise are the same in every row."""
+    batch_size: Annotated[int, BATCH_SIZE] = 64
+    """Motions made at once."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 or 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
