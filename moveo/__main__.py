@@ -1,4 +1,4 @@
-"""moveo COMMAND ...: all commands of this project under one name. `moveo sample` is `python -m sample.sample`; `moveo` lists them.
+"""moveo COMMAND ...: all commands under one name. `moveo sample` is `python -m sample.sample`; `moveo` alone lists them.
 
 Unlike with `python -m`, the current folder is no place to import from: in any folder, a `model/` of the user's stays the user's.
 """
@@ -50,8 +50,8 @@ def listing(known: dict[str, Path]) -> str:
 
 
 def leave_out_current_folder() -> None:
-    """Takes the current folder off the import path, unless this code lies there. An empty entry of PYTHONPATH has put it there, or
-    `python -m moveo`."""
+    """Takes the current folder off the import path, unless this code lies there: `python -m moveo` has put it there, or an empty
+    entry of PYTHONPATH."""
     here = Path.cwd()
     if here != CODE:
         sys.path[:] = [place for place in sys.path if Path(place).resolve() != here]
