@@ -10,11 +10,9 @@ world; interhuman takes the official folder.
 python -m data_loaders.prepare merge dataset/A dataset/B ... --output dataset/NAME: prepared datasets -> one.
 """
 
-import subprocess
-import sys
-
 from data_loaders.read_recordings import PreparationSettings
 from protos.options import command, run_command
+from protos.processes import run_module
 
 
 def run(options: PreparationSettings) -> None:
@@ -29,7 +27,7 @@ def run(options: PreparationSettings) -> None:
         accounts = prepare(options)
     if options.preview:  # a layer to the right, hence a command of its own
         flags = ["--dataset", str(options.output), "--num_clips", str(options.preview)]
-        if subprocess.run([sys.executable, "-m", "visualize.preview", *flags]).returncode:
+        if run_module("visualize.preview", flags):
             raise ValueError(f"{options.output} is prepared, but its preview could not be rendered (see above)")
     if accounts and (problem := accounts.problem()):
         raise ValueError(problem)

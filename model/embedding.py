@@ -19,12 +19,11 @@ from model.evaluator_words import GLOVE_FOLDER, load_words
 from model.interclip_config import TWO_PEOPLE
 from model.official.evaluators import load_evaluator
 from model.official.tmr import saved_words
-from model.registry import able, checkpoint_in, published_at
-from protos.official_files import official_folder
+from model.registry import CHECKPOINTS, able, checkpoint_in, here_or_carried, published_at
+from protos.official_files import OFFICIAL, official_folder
 from protos.reading import FileError, read_json
 
-EVALUATORS = Path(__file__).resolve().parents[1] / "checkpoints" / "evaluators"
-FORMER_NAMES = {"humanml": "t2m", "kit": "kit"}  # of the published ones, below EVALUATORS
+FORMER_NAMES = {"humanml": "t2m", "kit": "kit"}  # of the published ones, below checkpoints/evaluators
 
 
 class NoVectorError(ValueError):
@@ -117,12 +116,11 @@ def open_space(path: str | Path, device: torch.device | str = "cpu", data: Corpu
 def default_evaluator(data: Corpus) -> Path:
     """Where the evaluator of a dataset lies: the published ones of humanml, kit and InterHuman, that of other data of two people,
     others by the dataset's name."""
-    checkpoints = EVALUATORS.parent
     if data.features == TWO_PEOPLE:
-        return official_folder(checkpoints / "official" / "interclip", checkpoints / "intergen" / "evaluator")
+        return official_folder(OFFICIAL / "interclip", Path("checkpoints/intergen/evaluator"))
     if data.features.persons > 1:
-        return checkpoints / "interclip"
+        return here_or_carried(CHECKPOINTS / "interclip")
     if data.published is None:
-        return EVALUATORS / data.folder.name
-    folder = checkpoints / "official" / f"t2m-evaluators-{data.published}"
-    return official_folder(folder, EVALUATORS / FORMER_NAMES[data.published])
+        return here_or_carried(CHECKPOINTS / "evaluators" / data.folder.name)
+    former = Path("checkpoints/evaluators") / FORMER_NAMES[data.published]
+    return official_folder(OFFICIAL / f"t2m-evaluators-{data.published}", former)

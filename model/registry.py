@@ -18,6 +18,9 @@ from typing import Any
 from protos.archives import is_archive
 from protos.reading import read_json
 
+CODE = Path(__file__).resolve().parents[1]  # the checkout, or where a wheel was installed
+CARRIED = CODE / "moveo" / "checkpoints"  # of a wheel
+CHECKPOINTS = CARRIED if CARRIED.is_dir() else CODE / "checkpoints"  # the weights that come with the code
 WEIGHTS_FILE = "model.safetensors"
 OF_ONE_CHECKPOINT = ("config.json", "args.json", "checkpoints/last.ckpt")  # ours or a published run of TMR, MDM's, TEMOS's
 
@@ -36,12 +39,25 @@ def _is_checkpoint(folder: Path) -> bool:
     return any((folder / name).is_file() for name in OF_ONE_CHECKPOINT)
 
 
+def here_or_carried(path: str | Path) -> Path:
+    """A path; where nothing lies there, checkpoints/NAME of the current folder stands for the weights of that name that come with
+    the code, which lie elsewhere once they are installed, and those that did not come for checkpoints/NAME.
+    """
+    path, here = Path(path), Path("checkpoints")
+    if path.exists():
+        return path
+    if path.is_relative_to(CHECKPOINTS):
+        return here / path.relative_to(CHECKPOINTS)
+    carried = CHECKPOINTS / path.relative_to(here) if path.is_relative_to(here) else path
+    return carried if carried.exists() else path
+
+
 def checkpoint_in(path: str | Path) -> Path:
     """The checkpoint that a path stands for: of a training run's folder its `best`, else its newest step; else itself.
 
     A folder in which nothing but a checkpoint's folder lies, as unpacked archives make it, stands for that one.
     """
-    path = Path(path)
+    path = here_or_carried(path)
     if not path.is_dir() or _is_checkpoint(path):
         return path
     within = [each for each in path.iterdir() if not each.name.startswith(".") and not is_archive(each)]

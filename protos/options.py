@@ -213,7 +213,10 @@ def _is_text_with_hyphen(token: str | None, known: set[str]) -> bool:
 
 
 def _program_name() -> str | None:
-    """'python -m train.train_lsremgm' for a module that was run so; otherwise tyro's own choice."""
+    """'python -m train.train_lsremgm' for a module that was run so, 'moveo train_lsremgm' by moveo/__main__.py; otherwise tyro's
+    own choice."""
+    if sys.argv[0].startswith("moveo "):
+        return sys.argv[0]
     spec = getattr(sys.modules.get("__main__"), "__spec__", None)
     return f"python -m {spec.name.removesuffix('.__main__')}" if spec is not None else None
 

@@ -11,11 +11,12 @@ import multiprocessing
 import os
 import pickle
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
@@ -192,6 +193,13 @@ def _leave() -> None:
 
 
 # --------------------------------------------------------------------------------------------------------------------- children
+
+
+def run_module(name: str, arguments: Sequence[str]) -> int:
+    """Exit code of `python -m NAME arguments`, in a process of its own that imports from where this one does: `-m` would look
+    into the current folder first, where a `model/` of somebody else's may lie."""
+    code = f"import runpy, sys; sys.path[:] = {sys.path!r}; runpy.run_module({name!r}, run_name='__main__', alter_sys=True)"
+    return subprocess.run([sys.executable, "-c", code, *arguments]).returncode
 
 
 def run_children(work: Work, count: int) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from model.capabilities import AS_MADE, OWN, Cleanup, Decoding, Generates, Precision, Request
-from model.registry import checkpoint_in
+from model.registry import CHECKPOINTS, checkpoint_in
 from protos.files import file_name, numbered_folder
 from protos.flags import GUIDANCE, SAMPLING_STEPS, SHARE, Range
 from protos.randomness import derive_seed
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from data_loaders.corpus import Motion
 
 log = logging.getLogger(__name__)
-CHECKPOINTS = Path(__file__).resolve().parents[1] / "checkpoints"
 STARTER, TMR, REACTION, CAPTIONER, PGR2M = (
     CHECKPOINTS / name for name in ("starter", "tmr", "reaction", "captioner", "pgr2m")
 )

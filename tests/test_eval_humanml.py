@@ -368,7 +368,7 @@ def test_wordings_are_asked_of_contents_that_occur_and_clips_that_do_it_too_are_
 
 
 def test_training_judges_motions_for_captions_of_the_val_split(dataset, evaluator, tmp_path, monkeypatch):
-    monkeypatch.setattr(embedding, "EVALUATORS", tmp_path / "evaluators")
+    monkeypatch.setattr(embedding, "CHECKPOINTS", tmp_path)
     (tmp_path / "evaluators").mkdir()
     (tmp_path / "evaluators" / dataset.name).symlink_to(evaluator)
     options = LSReMGMOptions(

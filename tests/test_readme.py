@@ -25,10 +25,10 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = {
     name: (ROOT / name).read_text(encoding="utf-8")
     for name in (
-        "README.md", "docs/text_to_motion.md", "docs/bodies.md", "docs/data.md", "docs/training.md", "docs/tokens.md",
-        "docs/pose_codes.md", "docs/two_people.md", "docs/reactions.md", "docs/editing.md", "docs/long_motions.md",
-        "docs/smpl.md", "docs/formats.md", "docs/captions.md", "docs/evaluation.md", "docs/search.md", "docs/speed.md",
-        "docs/new_system.md",
+        "README.md", "docs/installing.md", "docs/text_to_motion.md", "docs/bodies.md", "docs/data.md", "docs/training.md",
+        "docs/tokens.md", "docs/pose_codes.md", "docs/two_people.md", "docs/reactions.md", "docs/editing.md",
+        "docs/long_motions.md", "docs/smpl.md", "docs/formats.md", "docs/captions.md", "docs/evaluation.md", "docs/search.md",
+        "docs/speed.md", "docs/new_system.md",
     )
 }  # fmt: skip
 # Their links are followed too.
@@ -58,7 +58,7 @@ COMMANDS = each_once([
 ])  # fmt: skip
 
 # What sets the machine up (CI does that before it comes here) or needs the network.
-NOT_RUN = ("make ", "python3 -m venv", ".venv/bin/pip", ".venv/bin/python -m pytest", "git clone")
+NOT_RUN = ("make ", "pip ", "python3 -m venv", ".venv/bin/pip", ".venv/bin/python -m pytest", "git clone")
 QUICK_SAMPLE = "--num_steps 2 --motion_length 1 --num_repetitions 1"
 QUICK_TRAIN = (
     "--num_steps 2 --batch_size 2 --num_layers 1 --latent_dim 16 --ff_size 16 --num_heads 2 --diffusion_steps 5 "
@@ -71,7 +71,7 @@ QUICK_TMR = (
 QUICK_EVAL = "--dataset pools --evaluator checkpoints/tiny_evaluator --replications 1 --num_steps 2 --device cpu"
 # Beginning of a command -> flags that make it short; later flags win over those of the page.
 SHORTER = {
-    "python -m sample.sample": QUICK_SAMPLE,
+    **dict.fromkeys(("python -m sample.sample", "moveo sample"), QUICK_SAMPLE),
     "python -m data_loaders.prepare": "--workers 1",
     "python -m train.train_lsremgm": QUICK_TRAIN,
     "python -m train.train_latent": QUICK_TRAIN,
@@ -197,7 +197,7 @@ def shortened(command: str) -> list[str]:
     if "mdm" in command:  # the official weights are not here: the same command on ours
         command = re.sub(r"--model_path \S+", "--model_path checkpoints/starter", command)
     words = shlex.split(command) + shlex.split(extra)
-    return [sys.executable, *words[1:]]
+    return [sys.executable, *(["-m", "moveo"] if words[0] == "moveo" else []), *words[1:]]
 
 
 @pytest.mark.slow
