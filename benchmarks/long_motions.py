@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from protos.flags import REPLICATIONS, SEED, Range
 from protos.options import command, run_command
-from sample.cleanup import CleanupSettings
+from sample.exports import CleanupSettings
 from sample.generation import STARTER
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from evaluations.settings import ChoiceSettings, DecodingSettings, chosen_dataset
 from protos.flags import Range
 from protos.options import command, run_command
-from sample.cleanup import JITTER_CUTOFF
+from sample.exports import JITTER_CUTOFF
 from sample.generation import STARTER
 
 if TYPE_CHECKING:

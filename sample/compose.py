@@ -8,8 +8,7 @@ from tyro.conf import Positional
 
 from protos.flags import with_defaults
 from protos.options import KNOWN_BY_CHECKPOINT, command, run_command
-from sample.cleanup import CleanupSettings
-from sample.exports import RunSettings
+from sample.exports import CleanupSettings, RunSettings
 from sample.generation import STARTER, DecodingSettings
 
 if TYPE_CHECKING:

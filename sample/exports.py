@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from model.capabilities import Precision
+from model.capabilities import Cleanup, Generates, Precision
 from protos.flags import BATCH_SIZE, SEED, Range
 from visualize.formats import FileSettings, formats_of
 
 if TYPE_CHECKING:
     from data_loaders.corpus import Motion
+
+JITTER_CUTOFF = 6.0  # Hz, unless a checkpoint says otherwise: people move below it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +61,21 @@ class RunSettings(ExportSettings):
     """Folder for the files (default: outputs/<checkpoint>_<prompt>_seed<seed>); an existing one is kept, `_2` is added."""
     report: bool = False
     """Print the physics of each motion: how fast planted feet slide, jerk, the lowest joint, how bones waver."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CleanupSettings:
+    """What is done to motions once they are made"""
+
+    cleanup: Literal["own", "none", "jitter", "feet", "all"] = "own"
+    """Filter jitter out, hold planted feet still, or both (all); own: as the checkpoint says."""
+
+    def cleanup_of(self, model: Generates) -> Cleanup:
+        """What is done to motions of a model."""
+        if self.cleanup == "own":
+            return model.cleanup
+        cutoff = model.cleanup.jitter_filter or JITTER_CUTOFF
+        return Cleanup(cutoff if self.cleanup in ("jitter", "all") else 0.0, self.cleanup in ("feet", "all"))
 
 
 def require_writable(settings: ExportSettings, skeleton: str) -> None:

@@ -6,8 +6,7 @@ from typing import Annotated
 
 from protos.flags import FRAMES, Range
 from protos.options import KNOWN_BY_CHECKPOINT, command, run_command
-from sample.cleanup import CleanupSettings
-from sample.exports import RunSettings
+from sample.exports import CleanupSettings, RunSettings
 from sample.generation import STARTER, DecodingSettings
 
 
