@@ -100,7 +100,7 @@ def test_a_model_in_latents_is_sampled_by_numpy_alone_at_any_length(tmp_path):
 
 @needs_onnx
 @pytest.mark.parametrize("changes", [
-    {"sampler": "ddpm", "arch": "trans_enc", "mask_frames": False, "prediction": "eps"},
+    {"sampler": "ddpm", "arch": "trans_enc", "mask_frames": False, "prediction": "v"},
     {"sampler": "ddim", "text_memory": "pooled", "guidance_scale": 1.0},
 ], ids=["at full length", "without guidance"])  # fmt: skip
 def test_a_model_of_frames_is_sampled_by_numpy_alone(tmp_path, changes):

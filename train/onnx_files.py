@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import logging
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -72,7 +73,8 @@ def write_network(path: Path, call: NetworkCall) -> None:
                for name, each in call.inputs.items()}  # fmt: skip
     axes = {name: {i: axis for i, axis in enumerate(each.axes) if isinstance(axis, str)} for name, each in call.inputs.items()}
     logging.getLogger("onnxscript").setLevel(logging.WARNING)
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():  # of names of axes that two inputs share, and of torch's own old calls
+        warnings.simplefilter("ignore")
         torch.onnx.export(call.network.eval(), (), path, kwargs=example, dynamic_shapes=axes, output_names=["y"], dynamo=True,
                           external_data=False, verbose=False)  # fmt: skip
 

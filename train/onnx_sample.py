@@ -52,7 +52,7 @@ class Sampler:
         tokens = -(-(frames if settings["any_length"] else settings["max_frames"]) // settings["frames_per_token"])
         made = np.zeros((1, settings["context_len"], settings["channels"]), np.float32)
         while made.shape[1] < settings["context_len"] + tokens:  # once, but for models that go on from what they made (DiP)
-            given["prefix"] = made[:, made.shape[1] - settings["context_len"] :]
+            given["prefix"] = made[:, made.shape[1] - settings["context_len"] :].astype(np.float32)
             made = np.concatenate([made, self.piece(settings["pred_len"] or tokens, given, draw)], axis=1)
         x = made[:, settings["context_len"] :].astype(np.float32)
         if "decoder" in self.networks:
