@@ -4,7 +4,8 @@ import importlib.util
 import io
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,10 @@ from data_loaders.features import KINDS, Features
 from model.model import Model
 from model.network_calls import CalledOutside, NetworkCall, SampledOutside
 from model.registry import system_of
-from protos.files import encode_json, write_atomically
+from protos.files import atomic_path, encode_json, write_atomically
 from protos.outputs import new_folder
 from protos.reading import FileError
 
-log = logging.getLogger(__name__)
 EXAMPLE = Path(__file__).with_name("onnx_sample.py")
 SIZES = {"batch": 2, "tokens": 8, "frames": 12, "words": 5}  # of an example of inputs; any others will do later
 ONNX = "ONNX export"  # what the folder is
@@ -72,11 +72,22 @@ def write_network(path: Path, call: NetworkCall) -> None:
     example = {name: torch.ones([SIZES.get(axis, axis) for axis in each.axes], dtype=each.dtype)
                for name, each in call.inputs.items()}  # fmt: skip
     axes = {name: {i: axis for i, axis in enumerate(each.axes) if isinstance(axis, str)} for name, each in call.inputs.items()}
-    logging.getLogger("onnxscript").setLevel(logging.WARNING)
-    with torch.no_grad(), warnings.catch_warnings():  # of names of axes that two inputs share, and of torch's own old calls
-        warnings.simplefilter("ignore")
+    with torch.no_grad(), quiet():
         torch.onnx.export(call.network.eval(), (), path, kwargs=example, dynamic_shapes=axes, output_names=["y"], dynamo=True,
                           external_data=False, verbose=False)  # fmt: skip
+        fold(path)
+
+
+def fold(path: Path) -> None:
+    """Writes an .onnx anew with what weights alone decide (their slices and turns) computed once: only then are they seen as
+    weights by what rounds them."""
+    from onnxruntime import GraphOptimizationLevel, InferenceSession, SessionOptions
+
+    options = SessionOptions()
+    options.graph_optimization_level = GraphOptimizationLevel.ORT_ENABLE_BASIC  # operations of the standard alone
+    with atomic_path(path) as temporary:
+        options.optimized_model_filepath = str(temporary)
+        InferenceSession(path, options, providers=["CPUExecutionProvider"])
 
 
 def write_int8(path: Path) -> Path:
@@ -85,8 +96,22 @@ def write_int8(path: Path) -> Path:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     rounded = path.with_name(f"{path.stem}{INT8}.onnx")
-    quantize_dynamic(path, rounded, per_channel=True, weight_type=QuantType.QInt8)
+    with quiet():
+        quantize_dynamic(path, rounded, per_channel=True, weight_type=QuantType.QInt8)
     return rounded
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without what the libraries say of each node they look at, and of names of axes that two inputs share."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
 
 
 def body_of(features: Features) -> dict[str, Any]:
