@@ -24,7 +24,7 @@ from evaluations.probes import Trial, probes_of
 from model.capabilities import Request
 from model.checkpoints import from_pretrained
 from model.registry import dataset_of
-from protos.flags import FRAMES, Range
+from protos.flags import FRAMES, SEED, Range
 from protos.options import command, run_command
 from protos.randomness import derive_seed
 from sample.generation import STARTER
@@ -48,7 +48,7 @@ class ExportBenchmark:
     """Runs of each, of which the quickest counts."""
     trials: Annotated[int, Range(1, 100_000)] = 60
     """Questions of the probes, spread over all of one motion."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Of the motions that the probes judge."""
 
 
