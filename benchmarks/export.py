@@ -1,7 +1,7 @@
 """python -m benchmarks.export: a model on one core in torch, and as ONNX in full precision and in eight bits.
 
-Milliseconds of a call of the denoiser (two rows: with and without the prompt) and of a whole motion, text features given; then the
-same prompts and noise in all three: how far their joints lie apart, and whether the probes say the same of them.
+Milliseconds of a call of the denoiser (two rows: with and without the prompt) and of a motion, text features given; then the same
+prompts and noise in all three: how far their joints lie apart, and whether the probes say the same of them.
 """
 
 import importlib.util
@@ -100,9 +100,7 @@ def compare(model: Any, folder: Path, options: ExportBenchmark) -> None:
     inputs = {name: value.numpy() for name, value in model.prompt_inputs(texts).items()}
     ways = {"torch": in_torch(model)}
     ways |= {name: by_example(folder, suffix, rows, inputs) for name, suffix in (("onnx", ""), ("onnx int8", INT8))}
-    sizes = {"torch": 4e-6 * model.num_parameters}
-    sizes |= {name: sum(path.stat().st_size for path in folder.glob(f"*{suffix}.onnx") if path.stem.endswith(INT8) == bool(suffix))
-              * 1e-6 for name, suffix in (("onnx", ""), ("onnx int8", INT8))}  # fmt: skip
+    sizes = {"torch": 4e-6 * model.num_parameters, "onnx": megabytes(folder, False), "onnx int8": megabytes(folder, True)}
     with torch.no_grad():
         timed = least(*(partial(way, Request(PROMPT, options.frames)) for way in ways.values()), rounds=options.repeats)
         calls = least(*call_of_each(model, ways, options.frames), rounds=10 * options.repeats)
@@ -114,6 +112,11 @@ def compare(model: Any, folder: Path, options: ExportBenchmark) -> None:
         equal = sum(a == b for a, b in zip(passed[name], passed["torch"]))
         print(f"{name:12}{sizes[name]:7.1f}{1000 * call.cpu:10.1f}{1000 * motion.cpu:12.0f}{1000 * np.mean(apart):12.3f}"
               f"{sum(passed[name]):6d}/{len(trials)}{equal:10d}/{len(trials)}")  # fmt: skip
+
+
+def megabytes(folder: Path, int8: bool) -> float:
+    """Of the networks in full precision, or in eight bits."""
+    return 1e-6 * sum(path.stat().st_size for path in folder.glob("*.onnx") if path.stem.endswith(INT8) == int8)
 
 
 def call_of_each(model: Any, ways: dict[str, Make], frames: int) -> list[Callable[[], Any]]:

@@ -28,6 +28,7 @@ from model.lsremgm_config import LSReMGMConfig
 from model.lsremgm_network import MotionDenoiser
 from model.model import Draws, Generators, Model, ReadsTexts, require_only
 from model.network_calls import NetworkCall, denoiser_call, text_inputs
+from model.smoothing import smooth, smoothing_kernel
 from model.text_encoders import EncodesTexts, TextEncoder, TextFeatures
 from model.text_towers import load_text_encoder
 from protos.randomness import derive_seed, rand, randint, randn
@@ -107,9 +108,9 @@ class LSReMGM(ReadsTexts):
     def loop_numbers(self) -> dict[str, np.ndarray]:
         """ValueError for plms."""
         made = self.parts.get("autoencoder", self)
-        scales = {"mean": np.zeros(1), "std": np.ones(1)} if made.mean is None else {"mean": made.mean.numpy(), "std": made.std.numpy()}
+        mean, std = (torch.zeros(1), torch.ones(1)) if made.mean is None else (made.mean, made.std)
         steps = linear_steps(self.diffusion, self.config.sampler, steps_of(self, self.config.sampling_steps))
-        return {**steps, **scales, "kernel": smoothing_kernel(self.smoothing).numpy()}
+        return {**steps, "mean": mean.numpy(), "std": std.numpy(), "kernel": smoothing_kernel(self.smoothing).numpy()}
 
     def loop_settings(self) -> dict[str, Any]:
         config = self.config
@@ -419,23 +420,6 @@ def _blocks(model: LSReMGM, texts: Sequence[str], windows: Sequence[Window], see
         yield made[len(before) :]
         if first + BLOCK < len(windows):
             before = made[len(made) - (block[-1].stop - windows[first + BLOCK].start) :]
-
-
-def smooth(features: Tensor, sigma: float) -> Tensor:
-    """Features (T, D) under a Gaussian along time, `sigma` in frames, the first and last frame repeated beyond the ends."""
-    kernel = smoothing_kernel(sigma).to(features)
-    radius = len(kernel) // 2
-    padded = torch.cat([features[:1].expand(radius, -1), features, features[-1:].expand(radius, -1)])  # (T + 2r, D)
-    return padded.unfold(0, len(kernel), 1) @ kernel  # (T, D)
-
-
-def smoothing_kernel(sigma: float) -> Tensor:
-    """Weights (2 r + 1,) of a Gaussian of `sigma` frames; a single 1 where that is 0."""
-    if not sigma:
-        return torch.ones(1)
-    radius = max(1, math.ceil(3 * sigma))
-    kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, dtype=torch.float32) / sigma) ** 2)
-    return kernel / kernel.sum()
 
 
 def autoregress(next_frames: Callable[[Tensor, int], Tensor], prefix: Tensor, required: int, pred_len: int) -> Tensor:

@@ -45,8 +45,8 @@ class SampledOutside(CalledOutside, Protocol):
     """Makes motion by calling its network `denoiser` in a loop that is a few lines of any language."""
 
     def loop_numbers(self) -> "dict[str, np.ndarray]":
-        """The weights of the sampler's steps (`diffusion/linear_steps.py`), `mean` and `std` of the columns that are made, and the
-        `kernel` by which they are smoothed. ValueError for a sampler that is more than such weights."""
+        """The weights of the sampler's steps (`diffusion/linear_steps.py`), `mean` and `std` of the columns that are made, and
+        the `kernel` by which they are smoothed. ValueError for a sampler that is more than such weights."""
 
     def loop_settings(self) -> dict[str, Any]:
         """How many columns, tokens and frames the loop is about, and the guidance scale."""

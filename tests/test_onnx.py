@@ -1,7 +1,8 @@
 """Networks as ONNX: sampled by numpy and onnxruntime alone they make the motions that torch makes."""
 
 import importlib.util
-import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +16,10 @@ from diffusion.linear_steps import linear_steps
 from diffusion.samplers import sample, sample_noise
 from model.capabilities import Request
 from model.checkpoints import from_pretrained, save_pretrained
+from protos.reading import FileError
 from sample.generation import STARTER
-from tests.synthetic import POOL_STATISTICS
 from tests.test_compose import latent_of, lsremgm_of
+from tests.tiny_retrieval import saved_tmr
 from train.export import ExportOptions, run
 
 PROMPTS = ("a person walks forward", "someone slowly raises the right hand above the head")
@@ -77,7 +79,7 @@ def test_a_sampler_is_a_few_weights_a_step(sampler, prediction):
 
 
 def test_a_sampler_that_looks_back_further_is_refused():
-    with pytest.raises(ValueError, match="plms looks back further .* use ddim"):
+    with pytest.raises(ValueError, match=r"plms looks back further .* use ddim"):
         linear_steps(Diffusion.create("cosine", 20), "plms")
 
 
@@ -112,7 +114,7 @@ def test_a_model_of_frames_is_sampled_by_numpy_alone(tmp_path, changes):
 @needs_onnx
 def test_a_model_that_goes_on_from_what_it_made_is_called_piece_by_piece(tmp_path):
     model = lsremgm_of(context_len=4, pred_len=8)
-    example, sampler = exported(model, tmp_path)
+    _, sampler = exported(model, tmp_path)
     calls = iter(range(9))
     draws = {}
 
@@ -128,10 +130,29 @@ def test_a_model_that_goes_on_from_what_it_made_is_called_piece_by_piece(tmp_pat
 
 
 @needs_onnx
-def test_the_example_runs_as_a_command_and_the_starter_moves_as_in_torch(tmp_path):
-    import subprocess
-    import sys
+def test_the_encoders_of_tmr_are_called_alone(tmp_path):
+    from onnxruntime import InferenceSession
 
+    model = from_pretrained(saved_tmr(tmp_path / "tmr"))
+    run(ExportOptions(checkpoint=tmp_path / "tmr", onnx=tmp_path / "onnx"))
+    text = model.word_features(PROMPTS)
+    clips = [torch.randn(length, 263) for length in (30, 44)]
+    motion = torch.nn.utils.rnn.pad_sequence(clips, batch_first=True)
+    mask = torch.arange(44) < torch.tensor([30, 44])[:, None]
+    with torch.no_grad():
+        expected = {"text_encoder": model.text_posterior(text).mean, "motion_encoder": model.motion_posterior(motion, mask).mean}
+    given = {"text_encoder": (text.tokens, text.mask), "motion_encoder": (motion, mask)}
+    for name, (x, keep) in given.items():
+        found = InferenceSession(tmp_path / "onnx" / f"{name}.onnx").run(None, {"x": x.numpy(), "mask": keep.numpy()})[0]
+        np.testing.assert_allclose(found[:, 0], expected[name].numpy(), atol=1e-4)
+    stats = np.load(tmp_path / "onnx" / "stats.npz")
+    np.testing.assert_allclose((clips[0].numpy() - stats["mean"]) / stats["std"], model.normalise(clips[0]).numpy(), atol=1e-4)
+    assert not (tmp_path / "onnx" / "sample.py").exists()
+
+
+@pytest.mark.slow
+@needs_onnx
+def test_the_example_runs_as_a_command_and_the_starter_moves_as_in_torch(tmp_path):
     run(ExportOptions(checkpoint=STARTER, onnx=tmp_path / "onnx", sampling_steps=5))
     told = subprocess.run([sys.executable, "sample.py", "--prompt", "1", "--seconds", "3"], cwd=tmp_path / "onnx",
                           capture_output=True, text=True, env={"PATH": ""})  # fmt: skip
@@ -152,6 +173,10 @@ def test_what_cannot_be_written_is_said_in_a_line(tmp_path):
         run(ExportOptions(checkpoint=tmp_path / "model", onnx=tmp_path / "onnx"))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match="notes.txt"):
+    with pytest.raises(ValueError, match=r"notes\.txt"):
         run(ExportOptions(checkpoint=tmp_path / "model", onnx=tmp_path / "mine", overwrite=True))
-    assert json.loads((tmp_path / "model" / "config.json").read_text()) and POOL_STATISTICS is not None
+    with pytest.raises(FileError, match=r"one inside the other.*give another --onnx"):
+        run(ExportOptions(checkpoint=tmp_path / "model", onnx=tmp_path / "model" / "onnx"))
+    save_pretrained(tmp_path / "autoencoder", latent_of().autoencoder)
+    with pytest.raises(ValueError, match="motion_autoencoder has no network that is one call"):
+        run(ExportOptions(checkpoint=tmp_path / "autoencoder", onnx=tmp_path / "onnx"))

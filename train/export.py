@@ -102,7 +102,8 @@ def run(options: ExportOptions) -> Path:
         say_size(source, options.output)
     if options.onnx:
         file = options.prompts or own_prompts
-        write_onnx(options.onnx, model, prompts_in(file) if file.is_file() else (), overwrite=options.overwrite, int8=options.int8)
+        asked = prompts_in(file) if options.prompts or file.is_file() else []
+        write_onnx(options.onnx, model, asked, overwrite=options.overwrite, int8=options.int8)
         say_size(source, options.onnx)
     return source
 
