@@ -16,6 +16,7 @@ from model.layers import TransformerLayer
 from model.lsremgm import LSReMGM
 from model.lsremgm_network import MotionDenoiser, zero_where
 from model.model import Generators, Model
+from model.network_calls import NetworkCall, decoder_call
 from model.text_encoders import TextFeatures
 from protos.randomness import rand, randint, randn
 
@@ -79,6 +80,11 @@ class LatentDenoiser(MotionDenoiser):
         if config.output_skip:
             self.output_skip = OutputSkip(dim, num_features)
 
+    @property
+    def reads_pooled(self) -> bool:
+        """Whether it looks at texts as a whole: for the modulation of its layers too."""
+        return super().reads_pooled or self.config.modulation
+
     def layer(self) -> TransformerLayer:
         """A layer that normalises first, if the configuration says so."""
         return super().layer(self.config.norm_first)
@@ -122,6 +128,11 @@ class Latent(LSReMGM):
     def reach(self) -> int:
         """Latents to either side on which a decoded frame depends."""
         return 0 if self.autoencoder is None else self.autoencoder.network.reach
+
+    def network_calls(self) -> dict[str, NetworkCall]:
+        """The denoiser, and where there is an autoencoder its `decoder`."""
+        calls, autoencoder = super().network_calls(), self.autoencoder
+        return calls if autoencoder is None else calls | {"decoder": decoder_call(autoencoder.network, self.num_channels)}
 
     def completed(self, made: Tensor) -> Tensor:
         return made if self.autoencoder is None else self.features.completed(made, self.autoencoder.columns)

@@ -8,7 +8,9 @@ import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +19,7 @@ from data_loaders.edit_masks import EditError, TargetLocation, target_location, 
 from data_loaders.features import Features, FeaturesMismatch, Statistics
 from diffusion.gaussian import Denoise, Diffusion, EditX0
 from diffusion.guidance import dropped_rows, guided, keep_given, stack_conditions
+from diffusion.linear_steps import linear_steps
 from diffusion.losses import LossWeights, MotionTerms, masked_goal_l2, training_loss
 from diffusion.samplers import Noise, sample, sample_noise
 from diffusion.windows import Window, decoded_pieces, in_tokens, in_turns, laid_out, windowed, windows_over
@@ -24,6 +27,8 @@ from model.capabilities import OWN, Decoding, Guidance, Passage, Request
 from model.lsremgm_config import LSReMGMConfig
 from model.lsremgm_network import MotionDenoiser
 from model.model import Draws, Generators, Model, ReadsTexts, require_only
+from model.network_calls import NetworkCall, denoiser_call, text_inputs
+from model.smoothing import smooth, smoothing_kernel
 from model.text_encoders import EncodesTexts, TextEncoder, TextFeatures
 from model.text_towers import load_text_encoder
 from protos.randomness import derive_seed, rand, randint, randn
@@ -95,6 +100,31 @@ class LSReMGM(ReadsTexts):
         if self.eval().config.condition == "action":
             raise ValueError("this model makes actions by their numbers: long motions are made of texts")
         yield from (_long_pieces if self.config.context_len else _long_windows)(self, passages, seed, decoding)
+
+    def network_calls(self) -> dict[str, NetworkCall]:
+        """The denoiser; targets of DiP are left out."""
+        return {"denoiser": denoiser_call(self.denoiser, self.num_channels)}
+
+    def loop_numbers(self) -> dict[str, np.ndarray]:
+        """ValueError for plms."""
+        made = self.parts.get("autoencoder", self)
+        mean, std = (torch.zeros(1), torch.ones(1)) if made.mean is None else (made.mean, made.std)
+        steps = linear_steps(self.diffusion, self.config.sampler, steps_of(self, self.config.sampling_steps))
+        return {**steps, "mean": mean.numpy(), "std": std.numpy(), "kernel": smoothing_kernel(self.smoothing).numpy()}
+
+    def loop_settings(self) -> dict[str, Any]:
+        config = self.config
+        return {"channels": self.num_channels, "frames_per_token": self.frames_per_token, "max_frames": config.max_frames,
+                "any_length": config.mask_frames or bool(config.context_len), "context_len": config.context_len,
+                "pred_len": config.pred_len, "guidance_scale": scale_of(self, OWN)}  # fmt: skip
+
+    def prompt_inputs(self, prompts: Sequence[str]) -> dict[str, Tensor]:
+        """Of a model of actions the prompts are their numbers. ValueError for others."""
+        if self.config.condition == "action":
+            return {"action": _actions([Request("", 1, action=int(text)) if text.isdecimal() else Request("", 1)
+                                        for text in prompts], self.config.num_actions)}  # fmt: skip
+        text = self.encode_text(prompts)
+        return {} if text is None else text_inputs(text, self.network_calls()["denoiser"])
 
     def inpaints(self) -> bool:
         """Whether frames and columns of a given motion can be kept: neither in latents nor piece by piece."""
@@ -252,11 +282,14 @@ def run(model: Model, denoise: Denoise, shape: tuple[int, ...], noise: Noise, de
         raise ValueError("temperature and top_k are of models that decode tokens: this one is a diffusion")
     if decoding.order is not None and sampler not in ("plms", "dpmpp"):
         raise ValueError(f"order {decoding.order}: only the samplers plms and dpmpp take it, not {sampler}")
-    steps = model.config.sampling_steps if decoding.sampling_steps is None else decoding.sampling_steps
-    if isinstance(steps, int):
-        steps = spaced(steps, model.config.spacing, model.diffusion.num_timesteps)
+    steps = steps_of(model, model.config.sampling_steps if decoding.sampling_steps is None else decoding.sampling_steps)
     return sample(denoise, start, model.diffusion, sampler=sampler, sampling_steps=steps, noise=noise,
                   eta=decoding.eta or 0.0, order=decoding.order, edit_x0=edit_x0, on_step=decoding.on_step)
+
+
+def steps_of(model: Model, asked: int | str | None) -> int | str | None:
+    """Which steps of the model's diffusion, as `space_timesteps` reads it: a number of them lies as its configuration says."""
+    return spaced(asked, model.config.spacing, model.diffusion.num_timesteps) if isinstance(asked, int) else asked
 
 
 def spaced(count: int, spacing: str, of: int) -> int | str:
@@ -387,15 +420,6 @@ def _blocks(model: LSReMGM, texts: Sequence[str], windows: Sequence[Window], see
         yield made[len(before) :]
         if first + BLOCK < len(windows):
             before = made[len(made) - (block[-1].stop - windows[first + BLOCK].start) :]
-
-
-def smooth(features: Tensor, sigma: float) -> Tensor:
-    """Features (T, D) under a Gaussian along time, `sigma` in frames, the first and last frame repeated beyond the ends."""
-    radius = max(1, math.ceil(3 * sigma))
-    offsets = torch.arange(-radius, radius + 1, device=features.device, dtype=features.dtype)
-    kernel = torch.exp(-0.5 * (offsets / sigma) ** 2)
-    padded = torch.cat([features[:1].expand(radius, -1), features, features[-1:].expand(radius, -1)])  # (T + 2r, D)
-    return padded.unfold(0, 2 * radius + 1, 1) @ (kernel / kernel.sum())  # (T, D)
 
 
 def autoregress(next_frames: Callable[[Tensor, int], Tensor], prefix: Tensor, required: int, pred_len: int) -> Tensor:

@@ -78,6 +78,16 @@ class MotionDenoiser(nn.Module):
             self.layers = nn.ModuleList(self.layer() for _ in range(config.num_layers))
         self.output_projection = nn.Linear(dim, num_features)
 
+    @property
+    def reads_words(self) -> bool:
+        """Whether it reads texts word by word."""
+        return self.config.text_memory == "tokens"
+
+    @property
+    def reads_pooled(self) -> bool:
+        """Whether it looks at texts as a whole."""
+        return not self.reads_words
+
     def layer(self, norm_first: bool = False) -> TransformerLayer:
         """One layer of the transformer."""
         c = self.config
@@ -122,7 +132,7 @@ class MotionDenoiser(nn.Module):
             keep = None
             if text is None:
                 given = time.new_zeros(batch, 1, self.config.text_dim)
-            elif self.config.text_memory == "tokens":
+            elif self.reads_words:
                 given, keep = text.tokens.expand(batch, -1, -1), text.mask.expand(batch, -1)  # (B, L, C)
             else:
                 given = text.pooled[:, None].expand(batch, -1, -1)  # (B, 1, C)

@@ -19,6 +19,7 @@ from model.capabilities import OWN, Decoding, Request, VectorSpace
 from model.embedder import Embedder, lengths_to_mask
 from model.layers import EPS, Posterior, TransformerLayer, sinusoidal_table
 from model.model import Draws, Model, require_only
+from model.network_calls import Input, NetworkCall
 from model.text_encoders import TextEncoder, TextFeatures
 from model.text_towers import load_text_encoder
 from model.tmr_config import TMRConfig
@@ -109,6 +110,13 @@ class TMR(Embedder):
     def space(self) -> VectorSpace:
         limits = (1, self.config.max_positions - self.config.num_tokens)
         return VectorSpace("the TMR model", self.config.latent_dim, limits, "cosine")
+
+    def network_calls(self) -> dict[str, NetworkCall]:
+        """Both encoders: of what they return (B, 1 or 2, C), the first row is the mean. Frames of a motion stand side by side."""
+        config, mask = self.config, Input(("batch", "tokens"), torch.bool)
+        widths = {"text_encoder": config.text_dim, "motion_encoder": config.frames_per_token * config.features.width}
+        return {name: NetworkCall(self.networks[name], {"x": Input(("batch", "tokens", width)), "mask": mask})
+                for name, width in widths.items()}  # fmt: skip
 
     def word_features(self, texts: Sequence[str]) -> TextFeatures:
         """Word features of texts by the frozen encoder, marks of start and end included."""

@@ -27,8 +27,8 @@ PAGES = {
     for name in (
         "README.md", "docs/installing.md", "docs/text_to_motion.md", "docs/bodies.md", "docs/data.md", "docs/training.md",
         "docs/tokens.md", "docs/pose_codes.md", "docs/two_people.md", "docs/reactions.md", "docs/editing.md",
-        "docs/long_motions.md", "docs/smpl.md", "docs/formats.md", "docs/captions.md", "docs/evaluation.md", "docs/search.md",
-        "docs/speed.md", "docs/new_system.md",
+        "docs/long_motions.md", "docs/smpl.md", "docs/onnx.md", "docs/formats.md", "docs/captions.md", "docs/evaluation.md",
+        "docs/search.md", "docs/speed.md", "docs/new_system.md",
     )
 }  # fmt: skip
 # Their links are followed too.

@@ -1,4 +1,7 @@
-"""python -m train.export --checkpoint save/run --output checkpoints/NAME: a run's newest weights as a small folder to share."""
+"""python -m train.export --checkpoint save/run --output checkpoints/NAME: a run's newest weights as a small folder to share.
+
+With --onnx FOLDER its networks become .onnx files for other programs, with what is needed around them.
+"""
 
 import logging
 from dataclasses import dataclass, replace
@@ -22,10 +25,15 @@ class ExportOptions(DecodingSettings):
 
     checkpoint: Path
     """Run folder (its newest checkpoint is taken) or one checkpoint folder."""
-    output: Path
+    output: Path | None = None
     """Folder to write."""
+    onnx: Path | None = None
+    """Folder to write its networks to as ONNX, one call each, with the numbers of the sampling loop around them, the features of
+    --prompts, and a short example in numpy."""
+    int8: bool = False
+    """With --onnx: write each network a second time, its linear layers in eight bits."""
     overwrite: bool = False
-    """Replace a checkpoint that is in that folder, if nothing else is."""
+    """Replace what an earlier export wrote to these folders, if nothing else is there."""
     half: bool = True
     """Store float16 weights: half the size, the same motions to the eye."""
     spacing: Literal["even", "trailing", "strided"] | None = None
@@ -58,11 +66,18 @@ def run(options: ExportOptions) -> Path:
     from model.registry import checkpoint_in
     from protos.outputs import require_replaceable
     from train.checkpoints import complete
+    from train.onnx_files import ONNX, write_onnx
 
+    if options.output is None and options.onnx is None:
+        raise ValueError("nothing to write: give --output FOLDER for a checkpoint, --onnx FOLDER for ONNX files")
     found = complete(options.checkpoint) if options.checkpoint.is_dir() else []
     source = found[-1] if found else checkpoint_in(options.checkpoint)
-    require_apart(options.output, options.checkpoint)
-    require_replaceable(options.output, "checkpoint", overwrite=options.overwrite, earlier=earlier_files)
+    if options.output:
+        require_apart(options.output, options.checkpoint)
+        require_replaceable(options.output, "checkpoint", overwrite=options.overwrite, earlier=earlier_files)
+    if options.onnx:
+        require_apart(options.onnx, options.checkpoint, "--onnx")
+        require_replaceable(options.onnx, ONNX, overwrite=options.overwrite, flag="--onnx")
     model = from_pretrained(source)
     if options.individual_path:
         model = load_dual(source, options.individual_path)
@@ -81,21 +96,39 @@ def run(options: ExportOptions) -> Path:
     model.cleanup = replace(model.cleanup, **{name: value for name, value in asked.items() if value is not None})
     if options.dataset:
         name_data(model, options.dataset)
-    save_pretrained(options.output, model, card, half=options.half, overwrite=options.overwrite, prompts=prompts,
-                    known_texts=KnownTexts.beside(source))
-    size = sum(path.stat().st_size for path in options.output.rglob("*") if path.is_file()) / 1e6
-    log.info("%s -> %s (%.1f MB)", source, options.output, size)
+    if options.output:
+        save_pretrained(options.output, model, card, half=options.half, overwrite=options.overwrite, prompts=prompts,
+                        known_texts=KnownTexts.beside(source))  # fmt: skip
+        say_size(source, options.output)
+    if options.onnx:
+        file = options.prompts or own_prompts
+        asked = prompts_in(file) if options.prompts or file.is_file() else []
+        write_onnx(options.onnx, model, asked, overwrite=options.overwrite, int8=options.int8)
+        say_size(source, options.onnx)
     return source
 
 
-def require_apart(output: Path, checkpoint: Path) -> None:
+def say_size(source: Path, folder: Path) -> None:
+    """What was written, and how large it is."""
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
+    log.info("%s -> %s (%.1f MB)", source, folder, size)
+
+
+def prompts_in(file: Path) -> list[str]:
+    """The prompts in a file, without their lengths. FileError."""
+    from sample.prompt_files import read_prompt_file
+
+    return [request.text for request in read_prompt_file(file, 1, 1.0, 1_000_000_000)]
+
+
+def require_apart(output: Path, checkpoint: Path, flag: str = "--output") -> None:
     """OutputError where a folder to write is, holds or lies in the one it is made from: that would remove its training state."""
     from protos.outputs import OutputError
 
     there, source = output.resolve(), (checkpoint if checkpoint.is_dir() else checkpoint.parent).resolve()
     if there == source or there.is_relative_to(source) or source.is_relative_to(there):
-        raise OutputError(f"--output {output} and --checkpoint {checkpoint} are one inside the other: the export would replace "
-                          "what it is made from; give another --output")
+        raise OutputError(f"{flag} {output} and --checkpoint {checkpoint} are one inside the other: the export would replace "
+                          f"what it is made from; give another {flag}")
 
 
 def name_data(model: "Model", name: str) -> None:
