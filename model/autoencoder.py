@@ -224,7 +224,8 @@ class MotionAutoencoder(Model):
 
     @torch.no_grad()
     def reconstruction_error(self, batch: Batch) -> dict[str, float]:
-        """What decoding the mean latents of a batch loses: MPJPE and path error in mm, jerk and planted-foot speed over real."""
+        """What decoding the mean latents of a batch loses: MPJPE and path error in mm, jerk and planted-foot speed over real where
+        there is any."""
         x, mask = self.masked(batch)
         y = self.network.decode(self.network.encode(x, mask).mean, mask).float()
         terms, real = self.reconstruction_terms(y, x, mask), self.reconstruction_terms(x, x, mask)
@@ -233,12 +234,12 @@ class MotionAutoencoder(Model):
         local = [self.about_root(v).unflatten(-1, (-1, 3)) for v in columns]
         inner = (mask[:, 3:] & mask[:, :-3])[..., None]
         jerks = [(j.diff(n=3, dim=1).norm(dim=-1) * inner).sum() for j in joints]
+        shares = {"jerk_ratio": (jerks[0], jerks[1]), "plant_ratio": (terms["plant"], real["plant"])}
         return {
             "loss": float(sum(TERM_WEIGHTS[name] * value for name, value in terms.items())),
             "mpjpe_mm": float(1000 * (local[0] - local[1]).norm(dim=-1)[mask].mean()),
             "path_mm": float(1000 * (joints[0] - joints[1]).norm(dim=-1)[mask].mean()),
-            "jerk_ratio": float(jerks[0] / jerks[1]),
-            "plant_ratio": float(terms["plant"] / real["plant"]),
+            **{name: float(made / given) for name, (made, given) in shares.items() if given > 0},
         }
 
     @torch.no_grad()

@@ -78,6 +78,13 @@ def test_padding_changes_nothing():
     torch.testing.assert_close(net.decode(z, mask)[:, :24], net.decode(alone))
 
 
+def test_a_recording_that_stands_still_has_no_ratios():
+    still = torch.from_numpy(features(np.repeat(walk(1), 33, axis=0)))[None]
+    error = model().reconstruction_error(Batch(still, torch.tensor([32]), torch.ones(1, 32, dtype=torch.bool)))
+    assert {"loss", "mpjpe_mm", "path_mm"} <= error.keys() and np.isfinite([*error.values()]).all()
+    assert "plant_ratio" not in error
+
+
 def test_a_perfect_reconstruction_costs_nothing_but_the_feet_of_the_recording():
     rows = torch.from_numpy(features(walk(41)))[None][..., columns_of(CONTINUOUS)]
     mask = torch.ones(1, 40, dtype=torch.bool)
