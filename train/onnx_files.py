@@ -38,8 +38,8 @@ def require_onnx() -> None:
 def write_onnx(folder: Path, model: Model, prompts: Sequence[str], *, overwrite: bool = False, int8: bool = False) -> list[Path]:
     """Writes the folder, whole or not at all, and returns its networks.
 
-    Of a model that is sampled in a loop also `settings.json`, `loop.npz`, the features of the prompts (`prompts.npz`), `sample.py`,
-    and where other programs can read texts for it `vocab.txt`; of others, settings and statistics. int8: each network also with
+    Of a model sampled in a loop also `settings.json`, `loop.npz`, the features of the prompts (`prompts.npz`), `sample.py`
+    and, where other programs can read texts for it, `vocab.txt`; of others, settings and statistics. int8: each network also with
     linear layers in eight bits. FileError where a package is absent, ValueError for a model that has no such networks, or a
     sampler that is more than weights.
     """
