@@ -104,19 +104,26 @@ async function make(sampler, text, seconds, seed) {
     tell(`Step ${step + 1} of ${steps} …`);
     await rest();
   });
-  $("player").srcdoc = playerOf(jointsOf(features, app.settings.body), frames, text);
+  await show(playerOf(jointsOf(features, app.settings.body), frames, text));
   tell(`${frames} frames in ${((performance.now() - started) / 1000).toFixed(1)} s, seed ${seed}`);
 }
 
-$("player").srcdoc = app.player;
-let sampler = null;
+/** The player with a page of its own, once that is there. */
+function show(page) {
+  const shown = new Promise((done) => $("player").addEventListener("load", done, { once: true }));
+  $("player").srcdoc = page;
+  return shown;
+}
+
+show(app.player);
 const failed = (error) => tell(error.message);
-const opening = opened().then((made) => (sampler = made), failed);
+const opening = opened();
+opening.catch(failed);
 $("ask").addEventListener("submit", async (event) => {
   event.preventDefault();
   $("make").disabled = true;
-  await opening;
+  tell("Reading the text …");
   const seed = $("seed").value === "" ? Math.floor(SEEDS * Math.random()) : Number($("seed").value);
-  if (sampler) await make(sampler, $("text").value, Number($("seconds").value), seed).catch(failed);
+  await opening.then((sampler) => make(sampler, $("text").value, Number($("seconds").value), seed)).catch(failed);
   $("make").disabled = false;
 });
