@@ -78,8 +78,8 @@ def test_the_page_makes_the_joints_of_the_example(tmp_path, make):
         noise.append([each.ravel().tolist() for each in drawn])
     made = in_node(
         vocabulary=str(tmp_path / "onnx" / "vocab.txt"), maxTokens=sampler.settings["text"]["max_tokens"], texts=texts,
-        runtime=str(find_runtime(NODE)), folder=str(tmp_path / "onnx"), networks=list(sampler.networks), frames=frames, noise=noise,
-        settings=sampler.settings, numbers={name: values.tolist() for name, values in sampler.numbers.items()},
+        runtime=str(find_runtime(NODE)), folder=str(tmp_path / "onnx"), networks=list(sampler.networks), frames=frames,
+        noise=noise, settings=sampler.settings, numbers={name: values.tolist() for name, values in sampler.numbers.items()},
     )  # fmt: skip
     for ours, theirs in zip(made, expected, strict=True):
         assert np.ptp(theirs) > 0.1
