@@ -116,7 +116,7 @@ def compare(model: Any, folder: Path, options: ExportBenchmark) -> None:
 
 def megabytes(folder: Path, int8: bool) -> float:
     """Of the networks in full precision, or in eight bits."""
-    return 1e-6 * sum(path.stat().st_size for path in folder.glob("*.onnx") if path.stem.endswith(INT8) == int8)
+    return 1e-6 * sum(path.stat().st_size for path in folder.glob("de*.onnx") if path.stem.endswith(INT8) == int8)
 
 
 def call_of_each(model: Any, ways: dict[str, Make], frames: int) -> list[Callable[[], Any]]:

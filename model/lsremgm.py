@@ -29,7 +29,7 @@ from model.lsremgm_network import MotionDenoiser
 from model.model import Draws, Generators, Model, ReadsTexts, require_only
 from model.network_calls import NetworkCall, denoiser_call, text_inputs
 from model.smoothing import smooth, smoothing_kernel
-from model.text_encoders import EncodesTexts, TextEncoder, TextFeatures
+from model.text_encoders import EncodesTexts, PieceReader, TextEncoder, TextFeatures
 from model.text_towers import load_text_encoder
 from protos.randomness import derive_seed, rand, randint, randn
 
@@ -125,6 +125,10 @@ class LSReMGM(ReadsTexts):
                                         for text in prompts], self.config.num_actions)}  # fmt: skip
         text = self.encode_text(prompts)
         return {} if text is None else text_inputs(text, self.network_calls()["denoiser"])
+
+    def piece_reader(self) -> PieceReader | None:
+        encoder = self.opened_encoder() if self.config.reads_text else None
+        return encoder.tower.reader if isinstance(encoder, TextEncoder) else None
 
     def inpaints(self) -> bool:
         """Whether frames and columns of a given motion can be kept: neither in latents nor piece by piece."""

@@ -174,9 +174,13 @@ class ReadsTexts(Model):
         """Features of the texts on the model's device; None for a model that reads none."""
         if not self.config.reads_text:
             return None
+        return self.opened_encoder().encode(list(texts)).to(self.device)
+
+    def opened_encoder(self) -> EncodesTexts:
+        """What reads its texts. FileError where it is not on this machine."""
         if self.text_encoder is None:
             self.text_encoder = self.reader()
-        return self.text_encoder.encode(list(texts)).to(self.device)
+        return self.text_encoder
 
 
 # ---------------------------------------------------------------------------------------------------------------------- weights

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from model.text_encoders import TextFeatures
+from model.text_encoders import PieceReader, TextFeatures
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,6 +53,9 @@ class SampledOutside(CalledOutside, Protocol):
 
     def prompt_inputs(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         """The denoiser's inputs that prompts decide, a row each."""
+
+    def piece_reader(self) -> PieceReader | None:
+        """What reads its texts, where other programs can do that too."""
 
 
 class DenoiserCall(nn.Module):
@@ -105,6 +108,11 @@ def decoder_call(autoencoder: "AutoencoderNetwork", channels: int) -> NetworkCal
     """The call of an autoencoder's decoder on latents of so many channels."""
     return NetworkCall(DecoderCall(autoencoder),
                        {"x": Input(("batch", "tokens", channels)), "mask": Input(("batch", "tokens"), torch.bool)})  # fmt: skip
+
+
+def text_call(reader: PieceReader) -> NetworkCall:
+    """Tokens (B, L, C) of ids, of texts of one token count."""
+    return NetworkCall(reader.network, {"ids": Input(("batch", "words"), torch.int64)})
 
 
 def text_inputs(text: TextFeatures, call: NetworkCall) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
 from data_loaders.corpus import Batch
@@ -238,6 +238,16 @@ class SavedTexts:
 
 
 @dataclass(frozen=True)
+class PieceReader:
+    """A tower as other programs read texts by it: cut into BERT's uncased word pieces, then one call of a network."""
+
+    network: nn.Module  # tokens (B, L, C) of ids (B, L), of texts of one token count
+    pieces: tuple[str, ...]  # by id
+    max_tokens: int  # of a text, marks of start and end included
+    unit_length: bool  # whether `pooled`, the mean of the tokens, is scaled to length 1
+
+
+@dataclass(frozen=True)
 class Tower:
     """A loaded language model: `tokenize(text)` gives ids and the count of tokens lost to the length limit.
 
@@ -246,6 +256,7 @@ class Tower:
 
     tokenize: Callable[[str], tuple[list[int], int]]
     run: Callable[[Tensor], tuple[Tensor, Tensor]]
+    reader: PieceReader | None = None  # where it is that simple
 
 
 class TextEncoder:

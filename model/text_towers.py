@@ -18,7 +18,7 @@ from data_loaders.text import plain_caption
 from model.layers import TransformerLayer
 from model.model import as_state, load_checked, made_for, read_safetensors, read_torch
 from model.registry import named
-from model.text_encoders import SavedTexts, TextEncoder, TextFeatures, Tower, sha256_of
+from model.text_encoders import PieceReader, SavedTexts, TextEncoder, TextFeatures, Tower, sha256_of
 from protos.flags import Range, check_bounds
 from protos.official_files import OFFICIAL
 from protos.reading import FileError, first_line, read_json, read_text
@@ -162,7 +162,11 @@ def load_bert(folder: Path, max_tokens: int, *, sentence: bool) -> Tower:
         pooled = tokens.mean(1)
         return nn.functional.normalize(pooled, dim=-1) if sentence else pooled, tokens
 
-    return Tower(lambda text: cut(tokenizer.encode(text).ids, min(max_tokens, positions)), run)
+    limit = min(max_tokens, positions)
+    pieces = sorted(tokenizer.get_vocab(with_added_tokens=True).items(), key=lambda piece: piece[1])
+    dense = [i for _, i in pieces] == list(range(len(pieces)))
+    reader = PieceReader(network, tuple(piece for piece, _ in pieces), limit, sentence) if dense else None
+    return Tower(lambda text: cut(tokenizer.encode(text).ids, limit), run, reader)
 
 
 def cut(ids: list[int], max_tokens: int) -> tuple[list[int], int]:

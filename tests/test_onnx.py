@@ -89,13 +89,25 @@ def test_a_model_in_latents_is_sampled_by_numpy_alone_at_any_length(tmp_path):
     example, sampler = exported(model, tmp_path, int8=True)
     assert sorted(path.name for path in (tmp_path / "onnx").iterdir()) == [
         "decoder.int8.onnx", "decoder.onnx", "denoiser.int8.onnx", "denoiser.onnx", "loop.npz", "manifest.json", "prompts.npz",
-        "sample.py", "settings.json",
+        "sample.py", "settings.json", "text_encoder.int8.onnx", "text_encoder.onnx", "vocab.txt",
     ]  # fmt: skip
     for row, frames, seed in ((0, 48, 0), (1, 5, 9), (1, 4, 2)):
         assert largest_difference(model, example, sampler, row, Request(PROMPTS[row], frames, seed)) < 1e-4
     whole = sampler.features(0, 40, draws_of(0))
     assert np.abs(whole - sampler.features(1, 40, draws_of(0))).max() > 1e-4  # the prompt tells
+    texts = ["A man, who's *very* tired;\tjumps!", "übermäßig naïve ΣΑΣ 左手 supercalifragilistic", "x" * 101 + " \u2603",
+             "a " * 300]  # fmt: skip
+    expected = model.encode_text(texts)
+    for i, text in enumerate(texts):  # which are no prompts
+        read = sampler.read(text)
+        length = read["tokens"].shape[1]
+        assert length == expected.mask[i].sum()
+        np.testing.assert_allclose(read["tokens"][0], expected.tokens[i, :length], atol=1e-4)
+        np.testing.assert_allclose(read["pooled"][0], expected.pooled[i], atol=1e-5)
+    assert np.abs(sampler.features(PROMPTS[0], 40, draws_of(0)) - whole).max() < 1e-4
     example, rounded = opened(tmp_path / "onnx", ".int8")
+    closeness = (rounded.read(PROMPTS[1])["pooled"] * sampler.read(PROMPTS[1])["pooled"]).sum()
+    assert 0.98 < closeness < 1
     difference = np.abs(rounded.features(0, 40, draws_of(0)) - whole)[:, 4:67]
     assert 0 < difference.max() < 0.2
 

@@ -58,7 +58,8 @@ COMMANDS = each_once([
 ])  # fmt: skip
 
 # What sets the machine up (CI does that before it comes here) or needs the network.
-NOT_RUN = ("make ", "pip ", "python3 -m venv", ".venv/bin/pip", ".venv/bin/python -m pytest", "git clone")
+NOT_RUN = ("make ", "pip ", "python3 -m venv", ".venv/bin/pip", ".venv/bin/python -m pytest", "git clone",
+           "npm install ")  # fmt: skip
 QUICK_SAMPLE = "--num_steps 2 --motion_length 1 --num_repetitions 1"
 QUICK_TRAIN = (
     "--num_steps 2 --batch_size 2 --num_layers 1 --latent_dim 16 --ff_size 16 --num_heads 2 --diffusion_steps 5 "
@@ -155,6 +156,7 @@ SHORTER |= {
 ONLY_PARSED = (
     "python -m benchmarks.", "python -m sample.demo", "python -m evaluations.eval_probes --validate",
     "python -m protos.fetch mdm", "python -m sample.edit clip.npy --wish",
+    "python -m train.export --checkpoint checkpoints/starter --webapp",
 )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """python -m train.export --checkpoint save/run --output checkpoints/NAME: a run's newest weights as a small folder to share.
 
-With --onnx FOLDER its networks become .onnx files for other programs, with what is needed around them.
+With --onnx FOLDER its networks become .onnx files for other programs, with what is needed around them; with --webapp FOLDER a
+page that makes motion from a free text in the browser.
 """
 
 import logging
@@ -32,6 +33,10 @@ class ExportOptions(DecodingSettings):
     --prompts, and a short example in numpy."""
     int8: bool = False
     """With --onnx: write each network a second time, its linear layers in eight bits."""
+    webapp: Path | None = None
+    """Folder to write a page to that makes motion from a free text in the browser, offline, by its networks in eight bits."""
+    onnxruntime_web: Path | None = None
+    """Folder into which npm put onnxruntime-web, for --webapp (default: the current one, or save/npm)."""
     overwrite: bool = False
     """Replace what an earlier export wrote to these folders, if nothing else is there."""
     half: bool = True
@@ -67,9 +72,11 @@ def run(options: ExportOptions) -> Path:
     from protos.outputs import require_replaceable
     from train.checkpoints import complete
     from train.onnx_files import ONNX, write_onnx
+    from train.webapp_files import EXAMPLE, WEBAPP, find_runtime, packed_files, write_webapp
 
-    if options.output is None and options.onnx is None:
-        raise ValueError("nothing to write: give --output FOLDER for a checkpoint, --onnx FOLDER for ONNX files")
+    if not (options.output or options.onnx or options.webapp):
+        raise ValueError("nothing to write: give --output FOLDER for a checkpoint, --onnx FOLDER for ONNX files, --webapp FOLDER "
+                         "for a page")
     found = complete(options.checkpoint) if options.checkpoint.is_dir() else []
     source = found[-1] if found else checkpoint_in(options.checkpoint)
     if options.output:
@@ -78,6 +85,10 @@ def run(options: ExportOptions) -> Path:
     if options.onnx:
         require_apart(options.onnx, options.checkpoint, "--onnx")
         require_replaceable(options.onnx, ONNX, overwrite=options.overwrite, flag="--onnx")
+    if options.webapp:
+        require_apart(options.webapp, options.checkpoint, "--webapp")
+        require_replaceable(options.webapp, WEBAPP, overwrite=options.overwrite, flag="--webapp")
+        runtime = find_runtime(options.onnxruntime_web)
     model = from_pretrained(source)
     if options.individual_path:
         model = load_dual(source, options.individual_path)
@@ -100,11 +111,15 @@ def run(options: ExportOptions) -> Path:
         save_pretrained(options.output, model, card, half=options.half, overwrite=options.overwrite, prompts=prompts,
                         known_texts=KnownTexts.beside(source))  # fmt: skip
         say_size(source, options.output)
+    file = options.prompts or own_prompts
+    asked = prompts_in(file) if options.prompts or file.is_file() else []
     if options.onnx:
-        file = options.prompts or own_prompts
-        asked = prompts_in(file) if options.prompts or file.is_file() else []
         write_onnx(options.onnx, model, asked, overwrite=options.overwrite, int8=options.int8)
         say_size(source, options.onnx)
+    if options.webapp:
+        files = packed_files(model, runtime)
+        write_webapp(options.webapp, model, files, asked[0] if asked else EXAMPLE, overwrite=options.overwrite)
+        say_size(source, options.webapp)
     return source
 
 

@@ -15,8 +15,9 @@ import torch
 
 from data_loaders.features import KINDS, Features
 from model.model import Model
-from model.network_calls import CalledOutside, NetworkCall, SampledOutside
+from model.network_calls import CalledOutside, NetworkCall, SampledOutside, text_call
 from model.registry import system_of
+from model.text_encoders import PieceReader
 from protos.files import atomic_path, encode_json, write_atomically
 from protos.outputs import new_folder
 from protos.reading import FileError
@@ -37,34 +38,56 @@ def require_onnx() -> None:
 def write_onnx(folder: Path, model: Model, prompts: Sequence[str], *, overwrite: bool = False, int8: bool = False) -> list[Path]:
     """Writes the folder, whole or not at all, and returns its networks.
 
-    Of a model that is sampled in a loop also `settings.json`, `loop.npz`, the features of the prompts (`prompts.npz`) and
-    `sample.py`; of others, settings and statistics. int8: each network also with linear layers in eight bits. FileError where a
-    package is absent, ValueError for a model that has no such networks, or a sampler that is more than weights.
+    Of a model sampled in a loop also `settings.json`, `loop.npz`, the features of the prompts (`prompts.npz`), `sample.py`
+    and, where other programs can read texts for it, `vocab.txt`; of others, settings and statistics. int8: each network also with
+    linear layers in eight bits. FileError where a package is absent, ValueError for a model that has no such networks, or a
+    sampler that is more than weights.
     """
     require_onnx()
-    system = system_of(model).name
     if not isinstance(model, CalledOutside):
-        raise ValueError(f"a model of kind {system} has no network that is one call: it cannot be written as ONNX")
+        raise ValueError(f"a model of kind {system_of(model).name} has no network that is one call: it cannot be written as ONNX")
     sampled = isinstance(model, SampledOutside)
     if sampled and not prompts:
         raise ValueError("the checkpoint has no prompts of its own: give --prompts FILE, one a line")
     model.to("cpu").eval()
-    settings: dict[str, Any] = {"system": system, "features": asdict(model.features), "body": body_of(model.features)}
     numbers = model.loop_numbers() if sampled else statistics_of(model)
-    settings |= model.loop_settings() if sampled else {}
+    reader = reader_of(model)
     with new_folder(folder, ONNX, overwrite=overwrite, flag="--onnx") as temporary:
-        for name, call in model.network_calls().items():
+        for name, call in calls_of(model).items():
             write_network(temporary / f"{name}.onnx", call)
             if int8:
                 write_int8(temporary / f"{name}.onnx")
-        write_atomically(temporary / "settings.json", encode_json(settings, "settings.json", indent=1))
+        write_atomically(temporary / "settings.json", encode_json(settings_of(model), "settings.json", indent=1))
         write_atomically(temporary / "loop.npz" if sampled else temporary / "stats.npz", npz(numbers))
         if sampled:
             with torch.no_grad():
                 given = {name: value.numpy() for name, value in model.prompt_inputs(prompts).items()}
             write_atomically(temporary / "prompts.npz", npz({"texts": np.array(prompts), **given}))
             write_atomically(temporary / "sample.py", EXAMPLE.read_bytes())
+        if reader:
+            write_atomically(temporary / "vocab.txt", "\n".join(reader.pieces).encode())
     return sorted(folder.glob("*.onnx"))
+
+
+def reader_of(model: CalledOutside) -> PieceReader | None:
+    """What reads a model's texts, where other programs can do that too."""
+    return model.piece_reader() if isinstance(model, SampledOutside) else None
+
+
+def calls_of(model: CalledOutside) -> dict[str, NetworkCall]:
+    """The networks of a model, `text_encoder` among them where one call reads its texts."""
+    reader = reader_of(model)
+    return model.network_calls() | ({"text_encoder": text_call(reader)} if reader else {})
+
+
+def settings_of(model: CalledOutside) -> dict[str, Any]:
+    """What a program around the networks has to know beside `loop_numbers`."""
+    settings = {"system": system_of(model).name, "features": asdict(model.features), "body": body_of(model.features)}
+    if isinstance(model, SampledOutside):
+        settings |= model.loop_settings()
+    if reader := reader_of(model):
+        settings["text"] = {"max_tokens": reader.max_tokens, "unit_length": reader.unit_length}
+    return settings
 
 
 def write_network(path: Path, call: NetworkCall) -> None:

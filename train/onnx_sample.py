@@ -1,10 +1,18 @@
-"""python sample.py --prompt 0 --seconds 6: motion of a prompt in prompts.npz, by numpy and onnxruntime alone, to joints.npy."""
+"""python sample.py --prompt 0 --seconds 6: motion of a prompt in prompts.npz, by numpy and onnxruntime alone, to joints.npy.
+
+--text "a person waves" in place of --prompt: of any other, where the folder has a text encoder.
+"""
 
 import argparse
 import json
+import unicodedata
 from pathlib import Path
 
 import numpy as np
+
+# signs that are words of their own: Chinese ones
+CHINESE = (range(0x4E00, 0xA000), range(0x3400, 0x4DC0), range(0x20000, 0x2A6E0), range(0x2A700, 0x2B820),
+           range(0x2B920, 0x2CEB0), range(0xF900, 0xFB00), range(0x2F800, 0x2FA20))  # fmt: skip
 
 
 class Sampler:
@@ -17,7 +25,10 @@ class Sampler:
         options.intra_op_num_threads = threads
         self.settings = json.loads((folder / "settings.json").read_text())
         self.numbers, self.prompts = np.load(folder / "loop.npz"), np.load(folder / "prompts.npz")
-        paths = {name: folder / f"{name}{suffix}.onnx" for name in ("denoiser", "decoder")}
+        paths = {name: folder / f"{name}{suffix}.onnx" for name in ("denoiser", "decoder", "text_encoder")}
+        if "text" in self.settings:
+            pieces = (folder / "vocab.txt").read_text(encoding="utf-8").split("\n")
+            self.pieces = {piece: i for i, piece in enumerate(pieces)}
         self.networks = {name: InferenceSession(path, options) for name, path in paths.items() if path.is_file()}
 
     def call(self, name, inputs):
@@ -45,10 +56,22 @@ class Sampler:
             before = x0
         return x
 
+    def read(self, text):
+        """What the text encoder makes of a text: tokens (1, L, W), and their mean (1, W)."""
+        reader = self.settings["text"]
+        ids = word_pieces(text, self.pieces, reader["max_tokens"])
+        tokens = self.call("text_encoder", {"ids": np.array([ids], np.int64)})
+        pooled = tokens.mean(1)
+        length = np.linalg.norm(pooled, axis=-1, keepdims=True) if reader["unit_length"] else 1.0
+        return {"tokens": tokens, "text_mask": np.ones((1, len(ids)), bool), "pooled": pooled / length}
+
     def features(self, prompt, frames, draw):
-        """Features (frames, D) of a prompt, given by its number, in their units; draw(shape) gives normal noise."""
+        """Features (frames, D) of a text, or of a prompt by its number, in their units; draw(shape) gives normal noise."""
         settings, numbers = self.settings, self.numbers
-        given = {name: self.prompts[name][prompt : prompt + 1] for name in self.prompts if name != "texts"}
+        if isinstance(prompt, str):
+            given = self.read(prompt)
+        else:
+            given = {name: self.prompts[name][prompt : prompt + 1] for name in self.prompts if name != "texts"}
         tokens = -(-(frames if settings["any_length"] else settings["max_frames"]) // settings["frames_per_token"])
         made = np.zeros((1, settings["context_len"], settings["channels"]), np.float32)
         while made.shape[1] < settings["context_len"] + tokens:  # once, but for models that go on from what they made (DiP)
@@ -60,6 +83,27 @@ class Sampler:
         kernel = numbers["kernel"]
         columns = np.pad((x[0] * numbers["std"] + numbers["mean"])[:frames], ((len(kernel) // 2,) * 2, (0, 0)), mode="edge")
         return np.lib.stride_tricks.sliding_window_view(columns, len(kernel), axis=0) @ kernel
+
+
+def word_pieces(text, pieces, max_tokens):
+    """Ids of a text by BERT's uncased word pieces (Devlin et al. 2019), with the marks of start and end."""
+    kind = unicodedata.category
+    text = "".join(letter for letter in text if letter in "\t\n\r" or (kind(letter)[0] != "C" and letter != "\ufffd"))
+    text = "".join(f" {letter} " if any(ord(letter) in signs for signs in CHINESE) else letter for letter in text)
+    text = "".join(letter.lower() for letter in unicodedata.normalize("NFD", text) if kind(letter) != "Mn")
+    text = "".join(f" {letter} " if kind(letter)[0] == "P" or letter in "$+<=>^`|~" else letter for letter in text)
+    ids = []
+    for word in text.split():
+        found, start = [], 0
+        while start < len(word) <= 100:  # the longest piece that is known, then the longest of what is left
+            ends = range(len(word), start, -1)
+            end = next((end for end in ends if "##" * (start > 0) + word[start:end] in pieces), None)
+            if end is None:
+                break
+            found.append(pieces["##" * (start > 0) + word[start:end]])
+            start = end
+        ids += found if start == len(word) else [pieces["[UNK]"]]
+    return [pieces["[CLS]"], *ids[: max_tokens - 2], pieces["[SEP]"]]
 
 
 def joints_of(features, num_joints, metres_per_unit):
@@ -77,6 +121,7 @@ def joints_of(features, num_joints, metres_per_unit):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--prompt", type=int, default=0, help="number of the prompt, from 0")
+    parser.add_argument("--text", help="any other, which the text encoder reads")
     parser.add_argument("--seconds", type=float, default=6.0)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
@@ -84,12 +129,14 @@ def main():
     sampler = Sampler(folder)
     kind, body = sampler.settings["features"], sampler.settings["body"]
     frames = min(max(1, int(asked.seconds * kind["fps"])), sampler.settings["max_frames"])
-    made = sampler.features(asked.prompt, frames, np.random.default_rng(asked.seed).standard_normal)
+    if asked.text and "text" not in sampler.settings:
+        parser.error("--text: this folder has no text encoder")
+    made = sampler.features(asked.text or asked.prompt, frames, np.random.default_rng(asked.seed).standard_normal)
     if kind["kind"] == "humanml":
         np.save(folder / "joints.npy", joints_of(made, **body))
     else:
         np.save(folder / "features.npy", made)
-    print(f"{sampler.prompts['texts'][asked.prompt]}: {frames} frames at {kind['fps']:g} a second")
+    print(f"{asked.text or sampler.prompts['texts'][asked.prompt]}: {frames} frames at {kind['fps']:g} a second")
 
 
 if __name__ == "__main__":

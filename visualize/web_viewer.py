@@ -152,18 +152,29 @@ def _template() -> tuple[str, str, str]:
 def _page(title: str, content: dict) -> str:
     """The page filled in. Its policy admits this script and this style and nothing else, least of all the network."""
     page, style, script = _template()
-    # no "<" in the data, so that no text can end its element; ASCII, so that no character is special to a script
-    clips = json.dumps(content, allow_nan=False, separators=(",", ":"))
-    clips = clips.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-    parts = {
-        "title": html.escape(" ".join(title.split())[:120]).encode("ascii", "xmlcharrefreplace").decode(),
-        "policy": f"default-src 'none'; script-src '{_digest(script)}'; style-src '{_digest(style)}'",
-        "style": style,
-        "script": script,
-        "clips": clips,
-    }
-    return re.sub(r"\{\{(\w+)\}\}", lambda slot: parts[slot[1]], page)  # one pass: what is filled in is not searched
+    title = html.escape(" ".join(title.split())[:120]).encode("ascii", "xmlcharrefreplace").decode()
+    policy = f"default-src 'none'; script-src '{digest(script)}'; style-src '{digest(style)}'"
+    return filled(page, title=title, policy=policy, style=style, script=script, clips=script_json(content))
 
 
-def _digest(text: str) -> str:
+def page_digests() -> tuple[str, str]:
+    """Digests of the script and the style of every page, for the policy of another page that holds one."""
+    _, style, script = _template()
+    return digest(script), digest(style)
+
+
+def script_json(content: dict) -> str:
+    """JSON for an element of a page: without "<", so that no text can end the element; ASCII, so that no character is special
+    to a script."""
+    text = json.dumps(content, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def filled(page: str, **parts: str) -> str:
+    """A page with parts in its slots `{{name}}`, in one pass: what is filled in is not searched."""
+    return re.sub(r"\{\{(\w+)\}\}", lambda slot: parts[slot[1]], page)
+
+
+def digest(text: str) -> str:
+    """Of a script or a style, as a policy names it."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
