@@ -57,6 +57,10 @@ class ExportOptions(DecodingSettings):
     prompts: Path | None = None
     """Prompts that sampling uses when none is given (default: the checkpoint's own)."""
 
+    def __post_init__(self) -> None:
+        if self.int8 and self.onnx is None:
+            raise ValueError("--int8 is about the networks of --onnx: give that a folder")
+
 
 def run(options: ExportOptions) -> Path:
     """Writes the folder and returns the checkpoint it came from. Raises FileNotFoundError, FileError or OutputError."""
@@ -72,11 +76,17 @@ def run(options: ExportOptions) -> Path:
         raise ValueError("nothing to write: give --output FOLDER for a checkpoint, --onnx FOLDER for ONNX files")
     found = complete(options.checkpoint) if options.checkpoint.is_dir() else []
     source = found[-1] if found else checkpoint_in(options.checkpoint)
+    made_from = {"--checkpoint": options.checkpoint, "--autoencoder": options.autoencoder,
+                 "--individual_path": options.individual_path}  # fmt: skip
+    for flag, folder in (("--output", options.output), ("--onnx", options.onnx)):
+        for name, given in made_from.items():
+            if folder and given and given.exists():
+                require_apart(folder, given, flag, name)
+    if options.output and options.onnx and one_inside_the_other(options.output, options.onnx):
+        raise ValueError(f"--output {options.output} and --onnx {options.onnx} are one inside the other: give each its own")
     if options.output:
-        require_apart(options.output, options.checkpoint)
         require_replaceable(options.output, "checkpoint", overwrite=options.overwrite, earlier=earlier_files)
     if options.onnx:
-        require_apart(options.onnx, options.checkpoint, "--onnx")
         require_replaceable(options.onnx, ONNX, overwrite=options.overwrite, flag="--onnx")
     model = from_pretrained(source)
     if options.individual_path:
@@ -96,15 +106,15 @@ def run(options: ExportOptions) -> Path:
     model.cleanup = replace(model.cleanup, **{name: value for name, value in asked.items() if value is not None})
     if options.dataset:
         name_data(model, options.dataset)
-    if options.output:
-        save_pretrained(options.output, model, card, half=options.half, overwrite=options.overwrite, prompts=prompts,
-                        known_texts=KnownTexts.beside(source))  # fmt: skip
-        say_size(source, options.output)
     if options.onnx:
         file = options.prompts or own_prompts
         asked = prompts_in(file) if options.prompts or file.is_file() else []
         write_onnx(options.onnx, model, asked, overwrite=options.overwrite, int8=options.int8)
         say_size(source, options.onnx)
+    if options.output:
+        save_pretrained(options.output, model, card, half=options.half, overwrite=options.overwrite, prompts=prompts,
+                        known_texts=KnownTexts.beside(source))  # fmt: skip
+        say_size(source, options.output)
     return source
 
 
@@ -121,14 +131,19 @@ def prompts_in(file: Path) -> list[str]:
     return [request.text for request in read_prompt_file(file, 1, 1.0, 1_000_000_000)]
 
 
-def require_apart(output: Path, checkpoint: Path, flag: str = "--output") -> None:
-    """OutputError where a folder to write is, holds or lies in the one it is made from: that would remove its training state."""
+def require_apart(output: Path, given: Path, flag: str = "--output", of: str = "--checkpoint") -> None:
+    """OutputError where a folder to write is, holds or lies in one that it is made from: that would remove what is in there."""
     from protos.outputs import OutputError
 
-    there, source = output.resolve(), (checkpoint if checkpoint.is_dir() else checkpoint.parent).resolve()
-    if there == source or there.is_relative_to(source) or source.is_relative_to(there):
-        raise OutputError(f"{flag} {output} and --checkpoint {checkpoint} are one inside the other: the export would replace "
-                          f"what it is made from; give another {flag}")
+    if one_inside_the_other(output, given if given.is_dir() else given.parent):
+        raise OutputError(f"{flag} {output} and {of} {given} are one inside the other: the export would replace what it is made "
+                          f"from; give another {flag}")  # fmt: skip
+
+
+def one_inside_the_other(one: Path, other: Path) -> bool:
+    """Whether two folders are the same, or one lies in the other, links followed."""
+    here, there = one.resolve(), other.resolve()
+    return here == there or there.is_relative_to(here) or here.is_relative_to(there)
 
 
 def name_data(model: "Model", name: str) -> None:
