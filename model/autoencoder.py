@@ -266,7 +266,7 @@ def covariance(latents: Tensor, kept: Tensor) -> Tensor:
     sums = total(torch.cat([(rows.mT @ rows).flatten(), rows.sum(0), kept.sum()[None]]))
     channels = latents.shape[-1]
     mean = sums[-1 - channels : -1] / sums[-1]
-    return sums[: channels**2].view(channels, channels) / sums[-1] - mean.outer(mean)
+    return sums[: channels**2].reshape(channels, channels) / sums[-1] - mean.outer(mean)
 
 
 def correlation(covariance: Tensor) -> Tensor:
@@ -274,4 +274,4 @@ def correlation(covariance: Tensor) -> Tensor:
     spread = covariance.diagonal().clamp(min=1e-8).sqrt()
     between = covariance / spread.outer(spread)
     channels = len(covariance)
-    return (between.square().sum() - between.diagonal().square().sum()) / (channels * (channels - 1))
+    return (between.square().sum() - between.diagonal().square().sum()) / max(channels * (channels - 1), 1)
