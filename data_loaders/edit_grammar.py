@@ -151,6 +151,8 @@ def parse_edits(text: str) -> list[Edit]:
     """Edits of all clauses, in their order. ValueError, naming the clause and what is near, for what is not understood."""
     if len(text) > LONGEST:
         raise ValueError(f"{len(text)} letters of edits, expected at most {LONGEST}")
+    if strange := next((letter for letter in text if not (letter.isprintable() or letter.isspace())), None):
+        raise ValueError(f"the edits hold {strange!r}, which is no letter: expected such as 'raise the left arm until 2s'")
     clauses = [clause.strip().rstrip(".!") for clause in re.split(r"[;\n]", text)]
     edits = [_parse(clause) for clause in clauses if clause]
     if not edits:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from data_loaders.edit_grammar import Change, Edit, Keep, Mirror, Pace, Put, Repeat
-from data_loaders.pose_code_table import RATES, pose_code_table
+from data_loaders.mocap import MOST_FRAMES
+from data_loaders.pose_code_table import RATES, STRIDE, pose_code_table
 from data_loaders.pose_codes import codes_from_indices, indices_from_codes, mirrored_indices
 from data_loaders.pose_moves import ELBOWS, HANDS, KNEES, Move, kept_groups, moved_joints, moves_of, tokens_of
 
@@ -149,6 +150,9 @@ def _paced(edits: Sequence[Edit], count: int, fps: float) -> Tensor:
         made: list[int] = []
         for within, run in groupby(order, key=lambda token, start=start, stop=stop: start <= token < stop):
             block = list(run)
+            often = 1 if not within else edit.times if isinstance(edit, Repeat) else edit.factor
+            if len(made) + often * len(block) > MOST_FRAMES / STRIDE:
+                raise ValueError(f"{edit.text!r}: more than {MOST_FRAMES:,} frames would come of it: ask for fewer rounds")
             if within and isinstance(edit, Repeat):
                 block = block * edit.times
             elif within:

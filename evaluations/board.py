@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated
 
-from evaluations.settings import EvaluationSettings, ProtocolSettings, chosen_dataset
+from evaluations.settings import REAL_MOTION, EvaluationSettings, ProtocolSettings, chosen_dataset
 from protos.flags import REPLICATIONS, Range
 from protos.options import command, run_command
 from sample.generation import STARTER
@@ -61,7 +61,8 @@ def run(options: BoardOptions) -> None:
         reader = MotionReader(options.captioner, shared["dataset"], options.described_motions, options.seed, options.device)
     for path in paths:
         measured = measure(EvaluationSettings(model_path=path, **shared), options.replications, Processes(options.device))
-        probes = pass_rates(path, shared["dataset"], options.probe_seeds, options.device) if options.probe_seeds else None
+        asked = options.probe_seeds if path != REAL_MOTION else 0
+        probes = pass_rates(path, shared["dataset"], asked, options.device) if asked else None
         measured = replace(measured, probes=probes)
         found.append(reader.scored(measured, path) if reader else measured)
     report = board_report(found, command_line("evaluations.board"))

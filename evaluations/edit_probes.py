@@ -173,8 +173,11 @@ class Probed:
 
 
 def real_clips(corpus: Corpus, split: str) -> list[np.ndarray]:
-    """Joints (T, 22, 3) of the recorded clips of a split, without mirrored ones."""
-    return [corpus.joints(i) for i in corpus.split(split) if not corpus.names[i].endswith("@mirrored")]
+    """Joints (T, 22, 3) of the recorded clips of a split, without mirrored ones. ValueError where there is none."""
+    clips = [i for i in corpus.split(split) if not corpus.names[i].endswith("@mirrored")]
+    if not clips:
+        raise ValueError(f"{corpus.folder}: no recorded clip in its split {split!r}: give another --split")
+    return [corpus.joints(i) for i in clips]
 
 
 def probe_edits(model: Edits, probes: Sequence[EditProbe], clips: Sequence[np.ndarray], most: int, seed: int,

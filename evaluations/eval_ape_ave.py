@@ -32,8 +32,7 @@ class ApeAveOptions:
 def run(options: ApeAveOptions) -> None:
     """Ends with ValueError where recordings were left out; the figures are those of the others."""
     from evaluations.ape_ave import figures, read_pairs
-    from protos.files import write_atomically
-    from protos.outputs import require_new
+    from protos.outputs import require_new, write_new
     from protos.tables import table
 
     require_new(options.output)
@@ -46,7 +45,7 @@ def run(options: ApeAveOptions) -> None:
         for kind in ("APE", "AVE")
     ]))  # fmt: skip
     if options.output:
-        write_atomically(options.output, "".join(f"{name}: {value:.5f}\n" for name, value in found.items()))
+        write_new(options.output, "".join(f"{name}: {value:.5f}\n" for name, value in found.items()))
     if left_out:
         raise ValueError(f"{len(left_out)} recordings were left out ({', '.join(list(left_out)[:3])}): "
                          "the figures are those of the others")  # fmt: skip

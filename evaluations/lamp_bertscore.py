@@ -17,6 +17,7 @@ from evaluations.metrics_report import Measured
 from evaluations.motion_sources import ModelSource
 from evaluations.protocol import GENERATED, REAL, Generate
 from evaluations.report import checkpoint_stamp
+from evaluations.settings import REAL_MOTION
 from model.capabilities import Describes, Generates
 from model.checkpoints import from_pretrained
 from model.registry import able
@@ -37,8 +38,10 @@ class MotionReader:
 
     def scored(self, measured: Measured, path: str) -> Measured:
         """What an evaluation of a checkpoint came to, with the score of its motions and of real ones."""
-        model = from_pretrained(path, self.device, dataset_folder=self.corpus.folder, systems=able(Generates))
-        scores = {REAL: self.of_real, GENERATED: self.of(ModelSource(model, self.corpus))}
+        scores = {REAL: self.of_real}
+        if path != REAL_MOTION:
+            model = from_pretrained(path, self.device, dataset_folder=self.corpus.folder, systems=able(Generates))
+            scores[GENERATED] = self.of(ModelSource(model, self.corpus))
         made_from = measured.made_from | {"captioner": self.made_from}
         return replace(measured, lamp_bertscore=scores, described_by=str(self), made_from=made_from)
 

@@ -224,8 +224,8 @@ class MotionAutoencoder(Model):
 
     @torch.no_grad()
     def reconstruction_error(self, batch: Batch) -> dict[str, float]:
-        """What decoding the mean latents of a batch loses: MPJPE and path error in mm, jerk and planted-foot speed over real where
-        there is any."""
+        """What decoding the mean latents of a batch loses: MPJPE and path error in mm, jerk and planted-foot speed over real,
+        where there is any."""
         x, mask = self.masked(batch)
         y = self.network.decode(self.network.encode(x, mask).mean, mask).float()
         terms, real = self.reconstruction_terms(y, x, mask), self.reconstruction_terms(x, x, mask)
@@ -267,7 +267,7 @@ def covariance(latents: Tensor, kept: Tensor) -> Tensor:
     sums = total(torch.cat([(rows.mT @ rows).flatten(), rows.sum(0), kept.sum()[None]]))
     channels = latents.shape[-1]
     mean = sums[-1 - channels : -1] / sums[-1]
-    return sums[: channels**2].view(channels, channels) / sums[-1] - mean.outer(mean)
+    return sums[: channels**2].reshape(channels, channels) / sums[-1] - mean.outer(mean)
 
 
 def correlation(covariance: Tensor) -> Tensor:
@@ -275,4 +275,4 @@ def correlation(covariance: Tensor) -> Tensor:
     spread = covariance.diagonal().clamp(min=1e-8).sqrt()
     between = covariance / spread.outer(spread)
     channels = len(covariance)
-    return (between.square().sum() - between.diagonal().square().sum()) / (channels * (channels - 1))
+    return (between.square().sum() - between.diagonal().square().sum()) / max(channels * (channels - 1), 1)

@@ -25,6 +25,7 @@ from model.language_decoder import LanguageDecoder, Past
 from model.model import Draws, Model
 from model.qformer import QFormer
 from model.text_encoders import TextFeatures
+from protos.files import printable
 
 
 class Captioner(Model):
@@ -123,8 +124,11 @@ class Captioner(Model):
         return captions
 
     def say(self, prefix: Tensor, decoding: Captioning) -> list[list[int]]:
-        """Ids of captions, with those of the prompt, that go on with a prefix (B, Q, C)."""
-        prompt = self.words.begin(decoding.prompt)
+        """Ids of captions, with those of the prompt, that go on with a prefix (B, Q, C). ValueError for more than it can say."""
+        prompt, room = self.words.begin(printable(decoding.prompt)), self.config.language_positions - prefix.shape[1]
+        if len(prompt) + decoding.max_new_tokens > room:
+            raise ValueError(f"--prompt of {len(prompt)} tokens and --max_new_tokens {decoding.max_new_tokens}: this model says "
+                             f"at most {room} tokens, shorten one of them")  # fmt: skip
         said = self.go_on(prefix, prompt, self.words.stop_id, decoding.max_new_tokens, decoding.beams)
         return [[*prompt, *ids] for ids in said]
 

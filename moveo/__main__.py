@@ -52,7 +52,10 @@ def listing(known: dict[str, Path]) -> str:
 def leave_out_current_folder() -> None:
     """Takes the current folder off the import path, unless this code lies there: `python -m moveo` has put it there, or an empty
     entry of PYTHONPATH."""
-    here = Path.cwd()
+    try:
+        here = Path.cwd()
+    except OSError:  # it was removed: nothing can be imported from there
+        return
     if here != CODE:
         sys.path[:] = [place for place in sys.path if Path(place).resolve() != here]
 

@@ -143,9 +143,10 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Writes text (as UTF-8) or bytes to a file, whole or not at all; its folders are made."""
+    """Writes text or bytes to a file, whole or not at all; its folders are made. Text becomes UTF-8: bytes of file names that are
+    none are told as \\udcff."""
     with atomic_file(path) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+        file.write(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
 
 
 def encode_csv(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> str:

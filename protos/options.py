@@ -249,6 +249,8 @@ def run_command(main: Callable[[], object]) -> None:
     line on stderr and exit code 1, Ctrl-C 130. Any other exception is a fault of ours: one line that says so and where the
     traceback was saved, exit code 70. MOVEO_DEBUG=1 shows the traceback instead.
     """
+    if hasattr(sys.stdout, "reconfigure"):  # a letter that the terminal's encoding, or UTF-8, lacks is told by its number
+        sys.stdout.reconfigure(errors="backslashreplace")
     if os.environ.get("MOVEO_DEBUG", "0") not in ("", "0"):
         main()
         return

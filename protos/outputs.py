@@ -77,6 +77,7 @@ class Outputs:
 
     def _owned(self, earlier: Earlier) -> set[str]:
         path = self.folder / MANIFEST
+        self._seen = _stamp(path)
         if path.is_file():
             manifest = read_manifest(path)
             if manifest is None:
@@ -92,6 +93,7 @@ class Outputs:
     def claim(self, *names: str) -> list[Path]:
         """Paths of files about to be written, after they were listed. OutputError where one is there and not ours."""
         paths = [inside(self.folder, name) for name in names]
+        self.listed |= self._listed_since()
         new = [name for name in dict.fromkeys(names) if name not in self.listed]
         for name in new:
             if os.path.lexists(self.folder / name):
@@ -133,7 +135,7 @@ class Outputs:
             _remove_empty(path.parent, self.folder)
         if gone:
             self.listed.difference_update(gone)
-            self._save()
+            self._save(gone)
 
     def clear(self) -> None:
         """Removes all that earlier runs of ours listed: what --overwrite asks for."""
@@ -144,8 +146,28 @@ class Outputs:
         self.listed.update(names)
         self._save()
 
-    def _save(self) -> None:
+    def _save(self, gone: Iterable[str] = ()) -> None:
+        self.listed |= self._listed_since() - {*gone}
         write_manifest(self.folder, self.what, self.listed)
+        self._seen = _stamp(self.folder / MANIFEST)
+
+    def _listed_since(self) -> set[str]:
+        """Names that another run has listed since this one looked: two may write different files of one folder."""
+        path, seen = self.folder / MANIFEST, self._seen
+        self._seen = _stamp(path)
+        if self._seen in (None, seen):
+            return set()
+        manifest = read_manifest(path)
+        return set(manifest.files) if manifest and manifest.what == self.what else set()
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """What differs after a file was written anew; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
 
 
 def write_manifest(folder: Path, what: str, names: Iterable[str]) -> None:
@@ -180,9 +202,11 @@ def files_in(folder: Path) -> set[str]:
 
 @contextmanager
 def new_folder(
-    path: str | Path, what: str, *, overwrite: bool = False, earlier: Earlier = (), flag: str = "--output"
-) -> Iterator[Path]:
-    """A temporary folder that becomes `path`, with a manifest of the files in it: whole, or not there.
+    path: str | Path, what: str, *, overwrite: bool = False, earlier: Earlier = (), flag: str = "--output",
+    later: Iterable[str] = (),
+) -> Iterator[Path]:  # fmt: skip
+    """A temporary folder that becomes `path`, with a manifest of the files in it: whole, or not there. later: names of files that
+    a program in it writes there when it is run, which are ours too.
 
     A folder at `path` is replaced only with `overwrite` and where all it holds is listed by its manifest (or, without one, is
     among `earlier`, the names that an earlier version wrote); OutputError otherwise.
@@ -191,7 +215,7 @@ def new_folder(
     require_replaceable(path, what, overwrite=overwrite, earlier=earlier, flag=flag)
     with atomic_folder(path) as temporary:
         yield temporary
-        write_manifest(temporary, what, files_in(temporary) - {MANIFEST})
+        write_manifest(temporary, what, {*files_in(temporary), *later} - {MANIFEST})
 
 
 def require_replaceable(path: Path, what: str, *, overwrite: bool = False, earlier: Earlier = (), flag: str = "--output") -> None:
@@ -215,6 +239,21 @@ def require_new(path: str | Path | None, flag: str = "--output") -> None:
     """OutputError where a single file that a command would write is there already: whose it is cannot be known."""
     if path is not None and os.path.lexists(path):
         raise OutputError(f"{path} is there already and is not replaced: remove it or give another {flag}")
+
+
+def write_new(path: Path, content: str | bytes, flag: str = "--output") -> None:
+    """Writes a single file, whole or not at all; its folders are made. OutputError where there is one by now, which stays: two
+    runs may have been given the same name."""
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        write_atomically(temporary, content)
+        try:
+            os.link(temporary, path)  # which, unlike a rename, replaces nothing
+        except OSError:  # that, or a file system without such links
+            require_new(path, flag)
+            os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _remove_empty(folder: Path, top: Path) -> None:

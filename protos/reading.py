@@ -23,6 +23,7 @@ Source = str | Path | bytes | BinaryIO
 
 MOST_TEXT = 256 << 20  # bytes of a text, JSON or TOML file: the captions of HumanML3D are 20 MB
 MOST_ARRAYS = 16 << 30  # bytes that the arrays of one file may take in memory
+MOST_PACKED, MOST_TIMES = 256 << 20, 100  # what more than so many bytes of an array were packed into is that much smaller at most
 MOST_HEADER = 10_000  # bytes of a .npy header; numpy's own limit
 DEEPEST = 64  # lists and dicts of a file within each other
 LONGEST_MESSAGE = 900  # characters of an error
@@ -288,6 +289,9 @@ def read_arrays(
                         continue
                     with archive.open(member) as file:
                         header = _npy_header(file, member.file_size, f"{name}, array {key}", kinds, most)
+                        if member.file_size > max(MOST_PACKED, MOST_TIMES * member.compress_size):
+                            raise FileError(f"{name}, array {key}: {size(member.compress_size)} unpack to "
+                                            f"{size(member.file_size)}, more than such an array can need")  # fmt: skip
                         most -= math.prod(header.shape) * header.dtype.itemsize
                         arrays[key] = check_array(_npy_body(file, header), f"{name}, array {key}", finite=finite)
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, struct.error, OSError) as error:

@@ -42,8 +42,8 @@ def run(options: CaptionOptions) -> dict[str, str]:
     from model.capabilities import Describes
     from model.checkpoints import from_pretrained
     from model.registry import able
-    from protos.files import encode_json, write_atomically
-    from protos.outputs import require_new
+    from protos.files import encode_json, printable
+    from protos.outputs import require_new, write_new
     from protos.processes import pick_device
     from sample.captions import by_name, captions_of
 
@@ -53,11 +53,11 @@ def run(options: CaptionOptions) -> dict[str, str]:
     fps = model.features.fps
     said, bad = captions_of(model, options.motions, lambda path: read_people(path, skeleton, fps, options), options)
     for name, caption in said:
-        print(f"{name}\t{caption}")
+        print(f"{printable(name)}\t{caption}")
     if options.output is not None:
-        text = "".join(f"{name}\t{caption}\n" for name, caption in said)
+        text = "".join(f"{printable(name)}\t{caption}\n" for name, caption in said)
         json = options.output.suffix.lower() == ".json"
-        write_atomically(options.output, encode_json(by_name(said), str(options.output), indent=2) + "\n" if json else text)
+        write_new(options.output, encode_json(by_name(said), str(options.output), indent=2) + "\n" if json else text)
     if bad:
         raise ValueError(f"{len(bad)} of {len(options.motions)} motions have no caption: {'; '.join(bad[:3])}")
     return by_name(said)

@@ -34,9 +34,13 @@ def captions_of(
 def by_name(said: Sequence[tuple[str, str]]) -> dict[str, str]:
     """Captions by what they are of, of which what comes again is counted: 'a.npy', 'a.npy (2)'."""
     found: dict[str, str] = {}
+    often = dict.fromkeys((name for name, _ in said), 1)
     for name, caption in said:
-        own = (name, *(f"{name} ({number})" for number in range(2, len(found) + 2)))
-        found[next(each for each in own if each not in found)] = caption
+        own = name
+        while own in found:
+            often[name] += 1
+            own = f"{name} ({often[name]})"
+        found[own] = caption
     return found
 
 

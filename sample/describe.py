@@ -42,8 +42,8 @@ def run(options: DescribeOptions) -> None:
     from data_loaders.pose_code_table import RATES
     from data_loaders.pose_code_words import describe_codes
     from data_loaders.skeleton import load_skeleton
-    from protos.files import encode_json, write_atomically
-    from protos.outputs import require_new
+    from protos.files import encode_json
+    from protos.outputs import require_new, write_new
 
     require_new(options.output)
     fps, say = {"semantics": (FPS, describe), "pose_codes": (RATES["humanml"], describe_codes)}[options.system]
@@ -57,7 +57,7 @@ def run(options: DescribeOptions) -> None:
         report = {"motion": str(options.motion), "as": options.system, "people": len(people),
                   "seconds": round(people.shape[1] / fps, 3), "events": [each.record() for each in events]}  # fmt: skip
         told = encode_json(report, str(options.output))
-    write_atomically(options.output, told.rstrip("\n") + "\n")
+    write_new(options.output, told.rstrip("\n") + "\n")
 
 
 main = command(DescribeOptions, run, __doc__)

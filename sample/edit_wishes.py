@@ -37,7 +37,13 @@ class Endpoint:
     seconds: float = 60.0
 
     def __post_init__(self) -> None:
-        parts = urllib.parse.urlsplit(self.url)
+        try:
+            parts = urllib.parse.urlsplit(self.url)
+            whole = self.url.isascii() and self.url.isprintable() and " " not in self.url and parts.port != 0
+        except ValueError:  # of brackets, or a port
+            raise ValueError(f"--endpoint {shown(self.url)}: no address, expected such as https://host/v1") from None
+        if not whole:
+            raise ValueError(f"--endpoint {shown(self.url)}: no address, expected such as https://host/v1, letters as %C3%A9")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"{shown(parts.hostname or 'the address')} of the endpoint: expected such as https://host/v1")
         if parts.username or parts.password or parts.query:

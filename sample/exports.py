@@ -94,8 +94,10 @@ def require_writable(settings: ExportSettings, skeleton: str) -> None:
         from visualize.published_bvh import require_published
 
         require_published(load_skeleton(skeleton))
-    if "npz" in wanted and skeleton != "humanml":
-        raise ValueError(f"--format npz holds rotations of SMPL's 22 joints (humanml), not those of {skeleton}")
+    if {"npz", "vrma"} & {*wanted}:
+        from visualize.writing import require_formats
+
+        require_formats(skeleton, wanted, settings.body)
 
 
 def write_each(folder: Path, names: Sequence[str], motions: "Sequence[Motion]", settings: ExportSettings) -> None:

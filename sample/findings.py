@@ -20,7 +20,7 @@ from protos.files import (
     short_hash,
     write_atomically,
 )
-from protos.outputs import Outputs, require_new
+from protos.outputs import Outputs, write_new
 from sample.gallery import Gallery
 from sample.gallery_search import Hit
 from sample.gallery_sources import clip_motions, missing_line
@@ -38,8 +38,7 @@ def write_vector(output: Path | None, model_path: Path, name: str, exactly: str,
     content = io.BytesIO()
     np.save(content, np.asarray(vector, np.float32))
     if output is not None:
-        require_new(output)
-        write_atomically(output, content.getvalue())
+        write_new(output, content.getvalue())
     else:
         kept = file_name(name)
         if kept.replace("-", " ") != exactly:
@@ -73,9 +72,9 @@ def write_hits(hits: Sequence[Hit], words: str, gallery: Path, json: Path | None
             for i, hit in enumerate(hits, 1)]  # fmt: skip
     if json is not None:
         report = {"query": words, "gallery": str(gallery), "hits": [dict(zip(HEADER, row)) for row in rows]}
-        write_atomically(json, encode_json(report, str(json)))
+        write_new(json, encode_json(report, str(json)), "--json")
     if csv is not None:
-        write_atomically(csv, encode_csv(HEADER, rows))
+        write_new(csv, encode_csv(HEADER, rows), "--csv")
 
 
 def show(hits: Sequence[Hit], gallery: Gallery, space: TextMotionSpace, folder: Path, words: str, video: bool,

@@ -19,6 +19,7 @@ from protos.reading import FileError
 from sample.exports import ExportSettings, RunSettings, require_writable, write_each
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
     from data_loaders.corpus import Motion
@@ -133,14 +134,22 @@ def motions_for(model: Generates, requests: Sequence[Request], decoding: Decodin
     return [cleaned(motion, cleanup) for motion in motions]
 
 
-def require_finite(finite: Iterable[bool], model: Generates, requests: Sequence[Request], decoding: Decoding) -> None:
+def require_finite(finite: Iterable[bool], model: Generates | None, requests: Sequence[Request], decoding: Decoding) -> None:
     """NotFiniteError, which names the likely causes, at the first motion that is not; so none is ever handed on or written."""
     for good, request in zip(finite, requests, strict=True):
         if not good:
-            own = model.config.own_guidance
+            own = model.config.own_guidance if model else None
             scale = decoding.guidance_scale if isinstance(decoding.guidance_scale, (int, float)) else own
             why = "" if own is None else f"the guidance scale is too large ({scale:g}; the model's own is {own:g}), or "
             raise NotFiniteError(f"the motion for {request.text!r} came out with NaN or infinite values: {why}{NOT_FINITE}")
+
+
+def _fits(joints: "np.ndarray") -> bool:
+    """Whether all of joints are numbers that files of float32 can hold."""
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        return bool(np.isfinite(np.float32([joints.min(), joints.max()])).all())
 
 
 def generate(prompts: Sequence[str], lengths: Sequence[int] | None = None, model: Generates | Path | str = STARTER,
@@ -328,6 +337,7 @@ def write_made(
             for repetition in range(settings.num_repetitions) for sample, request in enumerate(requests)]  # fmt: skip
     try:
         motions = make(rows)
+        require_finite((_fits(motion.joints) for motion in motions), None, rows, OWN)
     except BaseException as error:
         folder.rmdir()  # ours, and still empty
         if isinstance(error, NotFiniteError):

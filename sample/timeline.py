@@ -7,6 +7,7 @@ field, name parts that others leave free lies over it.
 
 import math
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,9 +16,9 @@ from model.capabilities import Passage
 from protos.files import shown
 from protos.reading import read_lines
 from sample.generation import PromptError, clean_prompt
-from sample.prompt_files import LARGEST_FILE
 
 SHORTEST = 0.5  # seconds
+LARGEST = 8 << 20  # bytes of a file, which is more than the longest motion takes
 EXAMPLE = "'a person walks forward # 0 # 6' or 'a person walks forward # 6'"
 _ARM = {side: (f"{side}_collar", f"{side}_shoulder", f"{side}_elbow", f"{side}_wrist") for side in ("left", "right")}
 _HEAD = ("neck", "head")
@@ -80,7 +81,7 @@ class Timeline:
     def told(self) -> str:
         """As a file that says the same, with all times and parts."""
         lines = sorted((*self.base, *self.over), key=lambda said: (said.start, bool(said.parts)))
-        return "".join(f"{said.text} # {said.start:g} # {said.end:g}{' # ' * bool(said.parts)}{', '.join(said.parts)}\n"
+        return "".join(f"{said.text} # {said.start:.12g} # {said.end:.12g}{' # ' * bool(said.parts)}{', '.join(said.parts)}\n"
                        for said in lines)  # fmt: skip
 
 
@@ -90,11 +91,12 @@ def read_timeline(path: Path) -> Timeline:
         raise FileNotFoundError(f"{path}: no such file, expected a timeline with lines such as {EXAMPLE}")
     if path.is_dir():
         raise PromptError(f"{path}: is a folder, expected a timeline with lines such as {EXAMPLE}")
-    said: list[Said] = []
-    for number, line in enumerate(read_lines(path, LARGEST_FILE), 1):
+    said, end = [], 0.0
+    for number, line in enumerate(read_lines(path, LARGEST), 1):
         if line.strip():
             try:
-                said.append(_line(number, line, max((each.end for each in said), default=0.0)))
+                said.append(_line(number, line, end))
+                end = max(end, said[-1].end)
             except PromptError as error:
                 raise PromptError(f"{path}, line {number}: {error}") from None
     if not said:
@@ -177,15 +179,15 @@ def unsaid_sides(timeline: Timeline) -> list[str]:
 
 def arranged(said: Sequence[Said]) -> Timeline:
     """What the whole body does, and what lies over it. PromptError where two say what one part does, or none what it does."""
-    base = [each for each in said if not each.parts and not parts_in(each.text)]
+    base = sorted((each for each in said if not each.parts and not parts_in(each.text)), key=_start)
     over = [each for each in said if each.parts]
     for each in said:  # about parts by its words alone: over others where there are such, else of the whole body
-        if each not in base and each not in over:
-            if any(_meet(each, other) for other in base):
-                over.append(replace(each, parts=parts_in(each.text)))
+        if not each.parts and (parts := parts_in(each.text)):
+            place = bisect_right(base, each.start, key=_start)
+            if any(_meet(each, other) for other in base[max(place - 1, 0) : place + 1]):
+                over.append(replace(each, parts=parts))
             else:
-                base.append(each)
-    base.sort(key=lambda each: each.start)
+                base.insert(place, each)
     covered = 0.0
     for before, each in zip([None, *base], base):
         if each.start > covered + 1e-6:
@@ -201,13 +203,20 @@ def arranged(said: Sequence[Said]) -> Timeline:
             first = max(covered, each.start)
             raise PromptError(f"line {each.number}: no text says what the rest of the body does from {first:g} to {each.end:g} "
                               f"s: add a line, for example 'a person stands still # {covered:g} # {each.end:g}'")  # fmt: skip
-    for k, each in enumerate(over):
-        for other in over[:k]:
-            if _meet(each, other) and joints_of(each.parts) & joints_of(other.parts):
-                first, second = sorted((each.number, other.number))
+    over.sort(key=_start)
+    last: dict[str, Said] = {}  # that says what a joint does
+    for each in over:
+        for joint in sorted(joints_of(each.parts)):
+            if joint in last and _meet(each, last[joint]):
+                first, second = sorted((each.number, last[joint].number))
                 raise PromptError(f"lines {first} and {second} both say what the same part of the body does at one time: let one "
                                   "end where the other begins")  # fmt: skip
-    return Timeline(tuple(base), tuple(sorted(over, key=lambda each: each.start)))
+            last[joint] = each
+    return Timeline(tuple(base), tuple(over))
+
+
+def _start(said: Said) -> float:
+    return said.start
 
 
 def _meet(one: Said, other: Said) -> bool:

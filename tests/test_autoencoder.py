@@ -266,3 +266,11 @@ def test_balancing_lifts_rare_labels():
     assert balanced_weights(labels, 0.0).tolist() == [1.0] * 10
     even = balanced_weights(labels, 1.0)
     assert even[:8].sum() == pytest.approx(even[8:].sum())
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_few_channels_and_latents_have_a_correlation(channels):
+    found = correlation(covariance(torch.randn(1, 4, channels), torch.ones(1, 4, 1)))
+    assert 0 <= found <= 1 and (found > 0) == (channels > 1)
+    one = correlation(covariance(torch.randn(1, 1, channels), torch.ones(1, 1, 1)))  # of one latent
+    assert one.isfinite()

@@ -1,7 +1,9 @@
 """Motion to text: decoding word after word, captions of files, training, the published captioner."""
 
 import json
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from model.registry import able, published_at
 from protos.reading import FileError
 from sample.caption import CaptionOptions
 from sample.caption import run as caption
+from sample.captions import by_name
 from tests.synthetic import walk
 from tests.test_official_tokens import of_qformer, of_tokenizer, write, write_statistics
 from tests.tiny_tokens import SPEAKER, saved, tiny_captioner, tiny_lamp
@@ -199,3 +202,33 @@ def test_lamps_published_captioner_says_what_it_said(tmp_path, monkeypatch):
     ids = torch.tensor([[2, 5, 7]])
     given = prefix, ids, torch.ones_like(ids, dtype=torch.bool)
     assert torch.allclose(loaded.hidden_of(*given), made.hidden_of(*given), atol=1e-5)
+
+
+def test_names_of_files_can_neither_break_a_line_nor_end_a_run(tmp_path, capsys):
+    """Bytes that are no UTF-8, ends of lines, tabs."""
+    folder = saved(tmp_path / "model", tiny_captioner())
+    names = [os.fsencode(tmp_path) + b"/a\xff.npy", os.fsencode(tmp_path / "b\n\tc.npy")]
+    for name in names:
+        np.save(os.fsdecode(name), walk(40))
+    options = CaptionOptions(motions=tuple(Path(os.fsdecode(name)) for name in names), model_path=folder, beams=1,
+                             max_new_tokens=3, device="cpu", output=tmp_path / "said.txt")  # fmt: skip
+    caption(options)
+    lines = (tmp_path / "said.txt").read_text().splitlines()
+    assert [line.count("\t") for line in lines] == [1, 1] and "b  c.npy\t" in lines[1]
+    assert capsys.readouterr().out.splitlines() == lines and "\udcff" not in lines[0]
+    caption(replace(options, output=tmp_path / "said.json"))
+    assert len(json.loads((tmp_path / "said.json").read_text())) == 2
+
+
+def test_a_prompt_is_one_that_can_be_read_and_leaves_room_for_words():
+    model, motion = tiny_captioner(language_positions=80), [np.zeros((40, 263), np.float32)]
+    odd, plain = (model.describe(motion, Captioning(1, 2, prompt)) for prompt in ("a \udcff person", "a person"))
+    assert odd == plain
+    with pytest.raises(ValueError, match="--prompt of 31 tokens and --max_new_tokens 2: this model says at most 31 tokens"):
+        model.describe(motion, Captioning(1, 2, "walk " * 30))
+
+
+def test_captions_of_many_files_of_one_name_are_counted():
+    said = [("a", "1"), ("a (2)", "2"), *(("a", str(i)) for i in range(3, 20_000))]
+    found = by_name(said)
+    assert list(found)[:4] == ["a", "a (2)", "a (3)", "a (4)"] and len(found) == len(said)

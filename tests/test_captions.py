@@ -287,7 +287,7 @@ def test_the_board_says_how_well_a_captioner_finds_prompts_in_motions(speaker, p
     save_pretrained(model, tiny_base())
     flags = ["--dataset", str(pool_dataset), "--evaluator", str(tiny_evaluator), "--num_motions", "32", "--replications", "1",
              "--probe_seeds", "0", "--device", "cpu", "--captioner", str(speaker), "--described_motions", "8"]  # fmt: skip
-    board(["--model_paths", str(model), *flags, "--output_dir", str(tmp_path / "board")])
+    board(["--model_paths", str(model), "real", *flags, "--output_dir", str(tmp_path / "board")])
     table, facts = ((tmp_path / "board" / f"board.{kind}").read_text() for kind in ("md", "json"))
     rows = json.loads(facts)["rows"]
     assert "LaMP-BertScore ↑" in table and "what speaker sees in 8 motions" in table

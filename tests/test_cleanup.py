@@ -84,6 +84,8 @@ def test_the_best_way_of_cleaning_harms_nothing():
     assert best_of(rows) == "jitter filter"
     assert best_of({name: {**row, "fid": None} for name, row in rows.items()}) == "foot lock"
     assert best_of({AS_IT_IS: made, "foot lock": {**made, "jerk": 70.0, "planted_foot_speed": 0.1}}) == AS_IT_IS
+    floating = {name: {**row, "planted_foot_speed": None, "jerk": None} for name, row in rows.items()}
+    assert best_of(floating) == AS_IT_IS  # no foot is ever planted: nothing can be told
 
 
 @pytest.fixture(scope="module")

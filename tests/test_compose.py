@@ -1,5 +1,6 @@
 """Long motions: windows that pass over into each other, pieces and tokens that go on, timelines, parts laid over."""
 
+import time
 from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
@@ -395,3 +396,15 @@ def test_minilm_reads_each_text_of_a_long_motion_once_per_block():
     model.text_encoder = Counted()
     list(passages_in_world(model, [WALK, Passage("a person bows", 40)], 0, Decoding()))
     assert len(read) == 1
+
+
+def test_a_long_timeline_is_read_in_one_pass_and_told_again_to_the_frame(tmp_path):
+    lines = [line for k in range(10_000) for line in ("a person walks # 10.05", f"waves # {10.05 * k + 1} # {10.05 * k + 2.5}")]
+    (tmp_path / "long.txt").write_text("\n".join(lines))
+    started = time.process_time()
+    timeline = read_timeline(tmp_path / "long.txt")
+    assert time.process_time() - started < 10  # every line beside every other one would take a minute
+    assert len(timeline.base) == len(timeline.over) == 10_000
+    (tmp_path / "again.txt").write_text(timeline.told())
+    again = read_timeline(tmp_path / "again.txt")
+    assert again.passages(20.0) == timeline.passages(20.0) and again.overlays(20.0) == timeline.overlays(20.0)

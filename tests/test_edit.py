@@ -386,3 +386,12 @@ def test_a_motion_is_edited_on_the_page(place, tmp_path):
 
     labels = {one["props"].get("label") for one in build(None, maker, tmp_path).get_config_file()["components"]}
     assert {"Edit", "What becomes of which part, when?"} <= labels
+
+
+@pytest.mark.parametrize("asked, words", [
+    ("crouch \udcff", "is no letter"), ("crouch \x1b[31m", "is no letter"),
+    ("; ".join(["repeat 20 times"] * 6), "more than 2,000,000 frames would come of it: ask for fewer rounds"),
+])  # fmt: skip
+def test_edits_that_cannot_be_written_or_held_are_refused(asked, words):
+    with pytest.raises(ValueError, match=words):
+        planned(CURVE, CONTINUOUS, asked, "motion")

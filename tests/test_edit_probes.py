@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from data_loaders.edit_grammar import parse_edits
-from evaluations.edit_probes import EditProbe, edit_probes, edit_report, judged, probe_edits
+from evaluations.edit_probes import EditProbe, edit_probes, edit_report, judged, probe_edits, real_clips
 from evaluations.eval_edits import main
 from tests.synthetic import pool_motion, raise_hand, standing, walk
 from tests.tiny_pgr2m import tiny_pg_tokenizer
@@ -98,3 +98,14 @@ def test_the_command_judges_a_model_on_real_clips(tmp_path, small_dataset, monke
     one = facts["edits"]["raise the right arm much higher"]
     assert one["clips"] == 2 and one["nothing_done"] == 0 and one["others_move_cm"] < 1e-4
     assert (tmp_path / "report" / "report.csv").is_file()
+
+
+def test_a_split_without_clips_is_refused(small_dataset):
+    class Empty:
+        folder, names = small_dataset, ("a@mirrored",)
+
+        def split(self, name):
+            return [0]
+
+    with pytest.raises(ValueError, match="no recorded clip in its split 'test': give another --split"):
+        real_clips(Empty(), "test")

@@ -112,3 +112,9 @@ def test_the_key_is_not_sent_over_an_open_line_nor_if_it_is_none(server, monkeyp
     with pytest.raises(ValueError, match="is no key") as error:
         edits_from_wish("wave", server.endpoint, 4)
     assert SECRET not in str(error.value) and not server.asked
+
+
+@pytest.mark.parametrize("url", ["http://[bad", "http://localhost:99999", "http://localhost:1/\u00e9", "http://local host/v1"])
+def test_what_is_no_address_is_said_before_anything_is_asked(url):
+    with pytest.raises(ValueError, match=r"--endpoint 'http://.*: no address, expected such as https://host/v1"):
+        Endpoint(url, "some")

@@ -86,3 +86,10 @@ def test_checkpoints_of_the_current_folder_and_those_that_come_with_the_code_sta
     assert checkpoint_in("elsewhere/tmr") == Path("elsewhere/tmr")
     (folder / "checkpoints" / "tmr").mkdir(parents=True)
     assert checkpoint_in("checkpoints/tmr") == Path("checkpoints/tmr")
+
+
+def test_a_folder_that_was_removed_is_no_place_to_import_from(tmp_path):
+    (tmp_path / "gone").mkdir()
+    call = f"import os, sys; os.rmdir(os.getcwd()); sys.path.append({str(ROOT)!r}); from moveo.__main__ import main; main()"
+    told = subprocess.run([sys.executable, "-c", call, "--help"], cwd=tmp_path / "gone", capture_output=True, text=True)
+    assert told.returncode == 0 and told.stdout == listing(commands()) + "\n", told.stderr

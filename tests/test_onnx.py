@@ -16,11 +16,13 @@ from diffusion.linear_steps import linear_steps
 from diffusion.samplers import sample, sample_noise
 from model.capabilities import Request
 from model.checkpoints import from_pretrained, save_pretrained
+from protos.outputs import require_replaceable
 from protos.reading import FileError
 from sample.generation import STARTER
 from tests.test_compose import latent_of, lsremgm_of
 from tests.tiny_retrieval import saved_tmr
 from train.export import ExportOptions, run
+from train.onnx_files import ONNX
 
 PROMPTS = ("a person walks forward", "someone slowly raises the right hand above the head")
 needs_onnx = pytest.mark.skipif(
@@ -170,6 +172,11 @@ def test_the_example_runs_as_a_command_and_the_starter_moves_as_in_torch(tmp_pat
                           capture_output=True, text=True, env={"PATH": ""})  # fmt: skip
     assert told.returncode == 0 and "raises the right hand" in told.stdout, told.stderr
     assert np.load(tmp_path / "onnx" / "joints.npy").shape == (60, 22, 3)
+    for flags in (["--prompt", "99"], ["--prompt", "-1"], ["--seconds", "nan"], ["--seconds", "0"], ["--seed", "-1"]):
+        told = subprocess.run([sys.executable, "sample.py", *flags], cwd=tmp_path / "onnx", capture_output=True, text=True,
+                              env={"PATH": ""})  # fmt: skip
+        assert told.returncode == 2 and "error: " in told.stderr and "Traceback" not in told.stderr
+    require_replaceable(tmp_path / "onnx", ONNX, overwrite=True)  # what the example wrote is ours too
     model = from_pretrained(STARTER)
     model.config = replace(model.config, sampling_steps=5)
     example, sampler = opened(tmp_path / "onnx")
@@ -182,7 +189,13 @@ def test_what_cannot_be_written_is_said_in_a_line(tmp_path):
     with pytest.raises(ValueError, match="nothing to write: give --output"):
         run(ExportOptions(checkpoint=tmp_path / "model"))
     with pytest.raises(ValueError, match="no prompts of its own: give --prompts"):
-        run(ExportOptions(checkpoint=tmp_path / "model", onnx=tmp_path / "onnx"))
+        run(ExportOptions(checkpoint=tmp_path / "model", onnx=tmp_path / "onnx", output=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+    for inner in ("out", "out/onnx"):
+        with pytest.raises(ValueError, match=r"--onnx .* are one inside the other: give each its own"):
+            run(ExportOptions(checkpoint=tmp_path / "model", output=tmp_path / "out", onnx=tmp_path / inner))
+    with pytest.raises(ValueError, match="--int8 is about the networks of --onnx"):
+        ExportOptions(checkpoint=tmp_path / "model", output=tmp_path / "out", int8=True)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match=r"notes\.txt"):
@@ -190,5 +203,8 @@ def test_what_cannot_be_written_is_said_in_a_line(tmp_path):
     with pytest.raises(FileError, match=r"one inside the other.*give another --onnx"):
         run(ExportOptions(checkpoint=tmp_path / "model", onnx=tmp_path / "model" / "onnx"))
     save_pretrained(tmp_path / "autoencoder", latent_of().autoencoder)
+    with pytest.raises(FileError, match=r"--output .* and --autoencoder .* one inside the other"):
+        run(ExportOptions(checkpoint=tmp_path / "model", output=tmp_path / "autoencoder", overwrite=True,
+                          autoencoder=tmp_path / "autoencoder"))  # fmt: skip
     with pytest.raises(ValueError, match="motion_autoencoder has no network that is one call"):
         run(ExportOptions(checkpoint=tmp_path / "autoencoder", onnx=tmp_path / "onnx"))

@@ -1,5 +1,6 @@
 """What this program did not write is never replaced and never removed; names from files are never paths."""
 
+import json
 import os
 import time
 import zipfile
@@ -10,7 +11,7 @@ from protos import files
 from protos.archives import members, unpack
 from protos.files import atomic_folder, inside, safe_name
 from protos.flags import Range
-from protos.outputs import MANIFEST, OutputError, Outputs, new_folder, require_new
+from protos.outputs import MANIFEST, OutputError, Outputs, new_folder, require_new, write_new
 from protos.reading import FileError
 
 
@@ -75,6 +76,17 @@ def test_a_single_file_that_is_there_is_never_replaced(tmp_path):
     (tmp_path / "v.npy").write_text("mine")
     with pytest.raises(OutputError, match=r"v.npy is there already"):
         require_new(tmp_path / "v.npy")
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_of_two_runs_that_write_one_file_the_later_leaves_it(tmp_path, monkeypatch, links):
+    if not links:
+        monkeypatch.setattr("os.link", lambda *_: (_ for _ in ()).throw(OSError("no such links here")))
+    write_new(tmp_path / "more" / "said.txt", "one")
+    with pytest.raises(OutputError, match=r"said.txt is there already .* another --json"):
+        write_new(tmp_path / "more" / "said.txt", "other", "--json")
+    assert [path.name for path in (tmp_path / "more").iterdir()] == ["said.txt"]
+    assert (tmp_path / "more" / "said.txt").read_text() == "one"
 
 
 @pytest.mark.parametrize("exchange", [True, False])
@@ -185,3 +197,18 @@ def test_an_unfinished_folder_that_a_killed_run_left_goes_after_a_while(tmp_path
     with atomic_folder(tmp_path / "data") as folder:
         (folder / "a").write_text("whole")
     assert {path.name for path in tmp_path.iterdir()} == {"data", *list(ages)[1:]}  # a young one, and one of a process that lives
+
+
+def test_two_runs_into_one_folder_list_the_files_of_both(tmp_path):
+    one, other = (Outputs(tmp_path / "d", "set of meshes", going_on=True) for _ in range(2))
+    one.write("a.obj", "1")
+    other.write("b.obj", "2")
+    one.write("c.obj", "3")
+    assert set(json.loads((tmp_path / "d" / MANIFEST).read_text())["files"]) == {"a.obj", "b.obj", "c.obj"}
+    other.write("c.obj", "4")  # of ours, by now
+    other.remove("a.obj")
+    one.write("d.obj", "5")
+    later = Outputs(tmp_path / "d", "set of meshes", overwrite=True)
+    assert {"b.obj", "c.obj", "d.obj"} <= later.listed
+    later.clear()
+    assert not list((tmp_path / "d").glob("*.obj"))

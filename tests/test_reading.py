@@ -150,3 +150,11 @@ def test_every_kind_of_json_that_json_writes_comes_back(tmp_path):
     content = {"a": [1, 2.5, None, True, "ü"], "b": {"c": []}}
     (tmp_path / "a.json").write_text(json.dumps(content))
     assert read_json(tmp_path / "a.json") == content
+
+
+def test_an_archive_of_a_few_bytes_fills_no_memory(tmp_path):
+    """300 MB of zeros, which other arrays of that size are not."""
+    np.savez_compressed(tmp_path / "few.npz", joints=np.zeros((300_000, 263), np.float32))
+    with pytest.raises(FileError, match=r"few\.npz, array joints: .* kB unpack to 315\.6 MB, more than such an array can need"):
+        read_arrays(tmp_path / "few.npz")
+    assert read_arrays(tmp_path / "few.npz", only=("other",)) == {}

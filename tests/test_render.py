@@ -11,6 +11,7 @@ from data_loaders.motion_files import write_results
 from data_loaders.sources import Reading
 from protos.reading import FileError
 from tests.synthetic import bvh_text, raise_hand, walk, walk_in_a_curve
+from tests.test_other_programs import kit_walk
 from visualize import formats
 from visualize.formats import FORMATS, FileSettings, formats_of, missing
 from visualize.render import main
@@ -141,3 +142,28 @@ def test_bodies_are_drawn_where_they_are_asked_for(clips):
     for kind in ("png", "html"):
         sticks, bodies = ((clips.parent / name / f"walk.{kind}").read_bytes() for name in ("sticks", "bodies"))
         assert sticks != bodies
+
+
+def test_two_motions_never_become_one_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    np.save(tmp_path / "in" / "pair.npy", np.stack([WALK, WALK + np.float32(1)]))
+    np.save(tmp_path / "in" / "Pair_p1.npy", WALK)
+    main(["in", "--format", "bvh,glb", "--output_dir", "out"])
+    assert written(tmp_path / "out") == {"Pair_p1.bvh", "Pair_p1.glb", "pair-2_p1.bvh", "pair-2_p2.bvh", "pair-2.glb"}
+
+
+def test_of_several_motions_those_that_a_format_cannot_hold_are_named_and_left_out(clips, capsys):
+    write_results(clips / "more", [Motion(kit_walk()[None].astype(np.float32), 12.5, "kit")], 1)
+    main([str(clips / "more"), "--format", "npz", "--output_dir", "out"])
+    assert written(clips.parent / "out") == {"pair_p1.npz", "pair_p2.npz"}
+    assert "motions.npz#0: npz holds rotations of SMPL's 22 joints (humanml), not those of kit" in capsys.readouterr().err
+    with pytest.raises(FileError, match="not those of kit"):
+        main([str(clips / "more" / "motions.npz"), "--format", "npz", "--output_dir", "kit"])
+    assert not (clips.parent / "kit").exists()
+
+
+def test_no_motion_is_refused_as_a_flag_is(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["--format", "bvh"])
+    assert end.value.code == 2 and "name a motion file" in capsys.readouterr().err

@@ -13,12 +13,14 @@ import pytest
 
 from data_loaders.corpus import Motion
 from data_loaders.motion_files import Results, read_results
+from model.capabilities import Request
 from protos.files import file_name, numbered_folder
 from sample import generation
 from sample import sample as command
 from sample.exports import ExportSettings
 from sample.generation import STARTER, PromptError, clean_prompt, frames_of, load, requests_of, write_motions
 from sample.prompt_files import read_prompt_file, requests_for
+from sample.sample import SampleOptions
 from tests.synthetic import walk
 from train.train_length_estimator import LengthEstimatorOptions
 from train.train_length_estimator import run as train_length_estimator
@@ -362,3 +364,22 @@ def test_lengths_that_a_file_leaves_open_are_estimated_by_text_and_place(tmp_pat
     prompts.write_text("a person walks#soon\n")
     with pytest.raises(PromptError, match=r"line 1: after '#' a number of frames or NA is expected, not 'soon'"):
         requests_for(model, input_text=prompts)
+
+
+def test_whatever_made_them_motions_that_no_file_can_hold_are_refused_and_leave_nothing(tmp_path):
+    """Numbers of double precision may be finite, and infinite in a file."""
+    def huge(rows):
+        return [Motion(np.where(np.arange(22)[:, None] == 3, 1e39, walk(10))[None], 20.0, "humanml") for _ in rows]
+
+    settings = SampleOptions(output_dir=tmp_path / "made", video=False)
+    with pytest.raises(ValueError, match="starter: the motion for 'walk' came out with NaN or infinite values"):
+        generation.write_made(huge, [Request("walk", 10)], settings, STARTER, "walk", "humanml")
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_letter_that_the_terminal_lacks_ends_no_run(tmp_path):
+    said = "from protos.options import run_command\nrun_command(lambda: print('FID \\u2193 \\udcff'))\n"
+    (tmp_path / "says.py").write_text(said)
+    places = {"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(Path(__file__).parents[1])}
+    told = subprocess.run([sys.executable, "says.py"], cwd=tmp_path, capture_output=True, text=True, env={**os.environ, **places})
+    assert (told.returncode, told.stdout) == (0, "FID \\u2193 \\udcff\n"), told.stderr

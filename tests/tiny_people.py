@@ -72,3 +72,18 @@ def tiny_reaction(folder: Path) -> Path:
     save_pretrained(folder, Reaction(ReactionConfig(**REACTION_SIZES, features=PAIR, text_dim=384, max_frames=40,
                                                     sampling_steps=3, sampler="ddim"), statistics))  # fmt: skip
     return folder
+
+
+def tiny_causal_autoencoder(folder: Path) -> Path:
+    """Checkpoint folder of an untrained autoencoder of two people, four frames a latent, none of which reads a later one."""
+    from model.autoencoder import MotionAutoencoder
+    from model.autoencoder_config import AutoencoderConfig
+    from model.checkpoints import save_pretrained
+
+    width = PAIR.persons * PAIR.width
+    config = AutoencoderConfig(width=8, latent_channels=4, num_blocks=1, fine_width=8, num_fine_blocks=1, causal=True,
+                               features=PAIR)  # fmt: skip
+    torch.manual_seed(0)
+    statistics = Statistics(np.zeros(width, np.float32), np.full(width, 0.5, np.float32), PAIR)
+    save_pretrained(folder, MotionAutoencoder(config, statistics))
+    return folder

@@ -6,6 +6,7 @@ page that makes motion from a free text in the browser.
 
 import logging
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -62,65 +63,91 @@ class ExportOptions(DecodingSettings):
     prompts: Path | None = None
     """Prompts that sampling uses when none is given (default: the checkpoint's own)."""
 
+    def __post_init__(self) -> None:
+        if self.int8 and self.onnx is None:
+            raise ValueError("--int8 is about the networks of --onnx: give that a folder")
+
 
 def run(options: ExportOptions) -> Path:
-    """Writes the folder and returns the checkpoint it came from. Raises FileNotFoundError, FileError or OutputError."""
-    from model.checkpoints import earlier_files, from_pretrained, load_part, save_pretrained
-    from model.dualmdm import load_dual
+    """Writes the folders and returns the checkpoint they came from. Raises FileNotFoundError, FileError or OutputError."""
+    from model.checkpoints import save_pretrained
     from model.known_texts import KnownTexts
     from model.registry import checkpoint_in
-    from protos.outputs import require_replaceable
     from train.checkpoints import complete
-    from train.onnx_files import ONNX, write_onnx
-    from train.webapp_files import EXAMPLE, WEBAPP, find_runtime, packed_files, write_webapp
+    from train.onnx_files import write_onnx
+    from train.webapp_files import EXAMPLE, find_runtime, packed_files, write_webapp
 
-    if not (options.output or options.onnx or options.webapp):
-        raise ValueError("nothing to write: give --output FOLDER for a checkpoint, --onnx FOLDER for ONNX files, --webapp FOLDER "
-                         "for a page")
     found = complete(options.checkpoint) if options.checkpoint.is_dir() else []
     source = found[-1] if found else checkpoint_in(options.checkpoint)
-    if options.output:
-        require_apart(options.output, options.checkpoint)
-        require_replaceable(options.output, "checkpoint", overwrite=options.overwrite, earlier=earlier_files)
-    if options.onnx:
-        require_apart(options.onnx, options.checkpoint, "--onnx")
-        require_replaceable(options.onnx, ONNX, overwrite=options.overwrite, flag="--onnx")
-    if options.webapp:
-        require_apart(options.webapp, options.checkpoint, "--webapp")
-        require_replaceable(options.webapp, WEBAPP, overwrite=options.overwrite, flag="--webapp")
-        runtime = find_runtime(options.onnxruntime_web)
-    model = from_pretrained(source)
-    if options.individual_path:
-        model = load_dual(source, options.individual_path)
-    if options.autoencoder:
-        replace_decoder(model, load_part(options.autoencoder, "autoencoder", "motion_autoencoder"), options.autoencoder)
+    require_places(options)
+    runtime = find_runtime(options.onnxruntime_web) if options.webapp else None
     own_card, own_prompts = source / "README.md", source / "prompts.txt"
     card = read_text(options.card) if options.card else read_text(own_card) if own_card.is_file() else ""
     prompts = read_text(options.prompts) if options.prompts else read_text(own_prompts) if own_prompts.is_file() else ""
-    names = ("guidance_scale", "sampler", "sampling_steps", "temperature", "top_k", "spacing", "smoothing")
-    asked = {name: getattr(options, name) for name in names}
-    asked = {name: value for name, value in asked.items() if value is not None}
-    if unknown := [name for name in asked if not hasattr(model.config, name)]:
-        raise ValueError(f"--{unknown[0]}: the model of {source} has no such setting")
-    model.config = replace(model.config, **asked)
-    asked = {name: getattr(options, name) for name in ("jitter_filter", "foot_lock")}
-    model.cleanup = replace(model.cleanup, **{name: value for name, value in asked.items() if value is not None})
-    if options.dataset:
-        name_data(model, options.dataset)
+    texts = prompts_in(options.prompts or own_prompts) if options.prompts or own_prompts.is_file() else []
+    model = as_asked(source, options)
+    # What can be refused late comes first, so that a refusal leaves nothing.
+    if options.onnx:
+        write_onnx(options.onnx, model, texts, overwrite=options.overwrite, int8=options.int8)
+        say_size(source, options.onnx)
+    if options.webapp:
+        files = packed_files(model, runtime)
+        write_webapp(options.webapp, model, files, texts[0] if texts else EXAMPLE, overwrite=options.overwrite)
+        say_size(source, options.webapp)
     if options.output:
         save_pretrained(options.output, model, card, half=options.half, overwrite=options.overwrite, prompts=prompts,
                         known_texts=KnownTexts.beside(source))  # fmt: skip
         say_size(source, options.output)
-    file = options.prompts or own_prompts
-    asked = prompts_in(file) if options.prompts or file.is_file() else []
-    if options.onnx:
-        write_onnx(options.onnx, model, asked, overwrite=options.overwrite, int8=options.int8)
-        say_size(source, options.onnx)
-    if options.webapp:
-        files = packed_files(model, runtime)
-        write_webapp(options.webapp, model, files, asked[0] if asked else EXAMPLE, overwrite=options.overwrite)
-        say_size(source, options.webapp)
     return source
+
+
+def require_places(options: ExportOptions) -> None:
+    """ValueError or OutputError where there is no folder to write, or one meets another or what it is made from, or holds
+    something else."""
+    from model.checkpoints import earlier_files
+    from protos.outputs import require_replaceable
+    from train.onnx_files import ONNX
+    from train.webapp_files import WEBAPP
+
+    folders = {"--output": options.output, "--onnx": options.onnx, "--webapp": options.webapp}
+    written = {flag: folder for flag, folder in folders.items() if folder}
+    if not written:
+        raise ValueError("nothing to write: give --output FOLDER for a checkpoint, --onnx FOLDER for ONNX files, --webapp FOLDER "
+                         "for a page")
+    made_from = {"--checkpoint": options.checkpoint, "--autoencoder": options.autoencoder,
+                 "--individual_path": options.individual_path}  # fmt: skip
+    for flag, folder in written.items():
+        for name, given in made_from.items():
+            if given and given.exists():
+                require_apart(folder, given, flag, name)
+        kind = {"--output": "checkpoint", "--onnx": ONNX, "--webapp": WEBAPP}[flag]
+        earlier = {"earlier": earlier_files} if flag == "--output" else {}
+        require_replaceable(folder, kind, overwrite=options.overwrite, flag=flag, **earlier)
+    for (flag, one), (other_flag, other) in combinations(written.items(), 2):
+        if one_inside_the_other(one, other):
+            raise ValueError(f"{flag} {one} and {other_flag} {other} are one inside the other: give each its own")
+
+
+def as_asked(source: Path, options: ExportOptions) -> "Model":
+    """The model of a checkpoint, with the parts and the ways of sampling that the options give it. ValueError, FileError."""
+    from model.checkpoints import from_pretrained, load_part
+    from model.dualmdm import load_dual
+
+    model = load_dual(source, options.individual_path) if options.individual_path else from_pretrained(source)
+    if options.autoencoder:
+        replace_decoder(model, load_part(options.autoencoder, "autoencoder", "motion_autoencoder"), options.autoencoder)
+
+    def given(*names: str) -> dict[str, object]:
+        return {name: value for name in names if (value := getattr(options, name)) is not None}
+
+    asked = given("guidance_scale", "sampler", "sampling_steps", "temperature", "top_k", "spacing", "smoothing")
+    if unknown := [name for name in asked if not hasattr(model.config, name)]:
+        raise ValueError(f"--{unknown[0]}: the model of {source} has no such setting")
+    model.config = replace(model.config, **asked)
+    model.cleanup = replace(model.cleanup, **given("jitter_filter", "foot_lock"))
+    if options.dataset:
+        name_data(model, options.dataset)
+    return model
 
 
 def say_size(source: Path, folder: Path) -> None:
@@ -136,14 +163,19 @@ def prompts_in(file: Path) -> list[str]:
     return [request.text for request in read_prompt_file(file, 1, 1.0, 1_000_000_000)]
 
 
-def require_apart(output: Path, checkpoint: Path, flag: str = "--output") -> None:
-    """OutputError where a folder to write is, holds or lies in the one it is made from: that would remove its training state."""
+def require_apart(output: Path, given: Path, flag: str = "--output", of: str = "--checkpoint") -> None:
+    """OutputError where a folder to write is, holds or lies in one that it is made from: that would remove what is in there."""
     from protos.outputs import OutputError
 
-    there, source = output.resolve(), (checkpoint if checkpoint.is_dir() else checkpoint.parent).resolve()
-    if there == source or there.is_relative_to(source) or source.is_relative_to(there):
-        raise OutputError(f"{flag} {output} and --checkpoint {checkpoint} are one inside the other: the export would replace "
-                          f"what it is made from; give another {flag}")
+    if one_inside_the_other(output, given if given.is_dir() else given.parent):
+        raise OutputError(f"{flag} {output} and {of} {given} are one inside the other: the export would replace what it is made "
+                          f"from; give another {flag}")  # fmt: skip
+
+
+def one_inside_the_other(one: Path, other: Path) -> bool:
+    """Whether two folders are the same, or one lies in the other, links followed."""
+    here, there = one.resolve(), other.resolve()
+    return here == there or there.is_relative_to(here) or here.is_relative_to(there)
 
 
 def name_data(model: "Model", name: str) -> None:

@@ -25,6 +25,7 @@ from protos.reading import FileError
 EXAMPLE = Path(__file__).with_name("onnx_sample.py")
 SIZES = {"batch": 2, "tokens": 8, "frames": 12, "words": 5}  # of an example of inputs; any others will do later
 ONNX = "ONNX export"  # what the folder is
+MADE = ("joints.npy", "features.npy")  # what the example writes beside itself
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 INT8 = ".int8"  # what is added to the name of a network whose linear layers are rounded
 
@@ -52,7 +53,7 @@ def write_onnx(folder: Path, model: Model, prompts: Sequence[str], *, overwrite:
     model.to("cpu").eval()
     numbers = model.loop_numbers() if sampled else statistics_of(model)
     reader = reader_of(model)
-    with new_folder(folder, ONNX, overwrite=overwrite, flag="--onnx") as temporary:
+    with new_folder(folder, ONNX, overwrite=overwrite, flag="--onnx", later=MADE if sampled else ()) as temporary:
         for name, call in calls_of(model).items():
             write_network(temporary / f"{name}.onnx", call)
             if int8:

@@ -127,16 +127,20 @@ def main():
     asked = parser.parse_args()
     folder = Path(__file__).resolve().parent
     sampler = Sampler(folder)
-    kind, body = sampler.settings["features"], sampler.settings["body"]
-    frames = min(max(1, int(asked.seconds * kind["fps"])), sampler.settings["max_frames"])
+    kind, body, texts = sampler.settings["features"], sampler.settings["body"], sampler.prompts["texts"]
     if asked.text and "text" not in sampler.settings:
         parser.error("--text: this folder has no text encoder")
+    if not 0 <= asked.prompt < len(texts):
+        parser.error(f"--prompt {asked.prompt}: expected 0 to {len(texts) - 1}")
+    if not asked.seconds > 0 or asked.seed < 0:
+        parser.error("expected --seconds above 0, and a --seed of 0 or more")
+    frames = max(1, int(min(asked.seconds * kind["fps"], sampler.settings["max_frames"])))
     made = sampler.features(asked.text or asked.prompt, frames, np.random.default_rng(asked.seed).standard_normal)
     if kind["kind"] == "humanml":
         np.save(folder / "joints.npy", joints_of(made, **body))
     else:
         np.save(folder / "features.npy", made)
-    print(f"{asked.text or sampler.prompts['texts'][asked.prompt]}: {frames} frames at {kind['fps']:g} a second")
+    print(f"{asked.text or texts[asked.prompt]}: {frames} frames at {kind['fps']:g} a second")
 
 
 if __name__ == "__main__":

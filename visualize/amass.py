@@ -25,9 +25,14 @@ HANDS = 90  # columns of fingers
 def write_npz(path: Path, motion: Motion) -> list[Path]:
     """Writes a motion and returns the files, one a person. FileError for another skeleton than SMPL's 22 joints."""
     skeleton = load_skeleton(motion.skeleton)
+    require_smpl(skeleton)
+    return write_people(path, [npz_of(joints, motion.fps, skeleton) for joints in motion.joints])
+
+
+def require_smpl(skeleton: Skeleton) -> None:
+    """FileError for another skeleton than SMPL's 22 joints."""
     if skeleton.name != "humanml":
         raise FileError(f"npz holds rotations of SMPL's 22 joints (humanml), not those of {skeleton.name}: write bvh or glb")
-    return write_people(path, [npz_of(joints, motion.fps, skeleton) for joints in motion.joints])
 
 
 def npz_of(joints: np.ndarray, fps: float, skeleton: Skeleton) -> bytes:

@@ -28,6 +28,11 @@ class RenderOptions(Reading, FileSettings):
     workers: Annotated[int, Range(0, 1024)] = 0
     """Processes that write (0: one for each core)."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.motions:
+            raise ValueError("name a motion file, a folder of them, or several")
+
 
 def run(options: RenderOptions) -> list[Path]:
     """Writes NAME.FORMAT of each motion and returns the files. What cannot be asked for is refused before anything is read; of
@@ -39,7 +44,7 @@ def run(options: RenderOptions) -> list[Path]:
     formats = formats_of(options)
     if not formats:
         raise ValueError("--format names no format: expected some, such as mp4,glb")
-    motions = read_all(found_motions(options.motions), options)
+    motions = read_all(found_motions(options.motions), options, formats, options)
     folder = numbered_folder(options.output_dir or Path("outputs") / file_name(options.motions[0].name))
     try:
         files = write_named(folder, motions, formats, options, options.workers)

@@ -14,7 +14,7 @@ from protos.files import safe_name
 from protos.options import one_line
 from protos.reading import FileError
 from visualize.formats import FileSettings
-from visualize.writing import ready, write_all
+from visualize.writing import ready, require_formats, write_all
 
 log = logging.getLogger(__name__)
 
@@ -38,14 +38,16 @@ def found_motions(places: Sequence[Path]) -> dict[Path, str]:
     return names
 
 
-def read_all(motions: dict[Path, str], reading: Reading) -> dict[str, Motion]:
-    """The motions by their names; of several those that cannot be used are named and left out. ValueError or OSError where none
-    can."""
+def read_all(motions: dict[Path, str], reading: Reading, formats: Sequence[str], settings: FileSettings) -> dict[str, Motion]:
+    """The motions by their names, `ready` to be written in these formats; of several those that cannot be are named and left out.
+    ValueError or OSError where none can."""
     found: dict[str, Motion] = {}
     problems: list[ValueError | OSError] = []
     for path, name in motions.items():
         try:
-            found[name] = read_whole(path, reading)
+            motion = read_whole(path, reading)
+            require_formats(motion.skeleton, formats, settings.body, str(path))
+            found[name] = ready(motion, settings)
         except (ValueError, OSError) as error:
             problems.append(error)
     if not found:
@@ -57,10 +59,25 @@ def read_all(motions: dict[Path, str], reading: Reading) -> dict[str, Motion]:
     return found
 
 
+def apart(motions: dict[str, Motion]) -> dict[str, Motion]:
+    """The motions by names whose files do not meet: those of several people are also NAME_p1, NAME_p2, which may be the name of
+    another."""
+    named: dict[str, Motion] = {}
+    taken: set[str] = set()
+    for name, motion in motions.items():
+        number, own = 1, name
+        while taken & (files := {own.lower(), *(f"{own}_p{i}".lower() for i in range(1, len(motion.joints) + 1))}):
+            number += 1
+            own = f"{name}-{number}"
+        taken |= files if len(motion.joints) > 1 else {own.lower()}
+        named[own] = motion
+    return named
+
+
 def write_named(folder: Path, motions: dict[str, Motion], formats: Sequence[str], settings: FileSettings,
                 workers: int = 0) -> list[Path]:  # fmt: skip
-    """Writes each motion into a folder as the settings want it, and returns the files."""
-    jobs = [(folder / name, ready(motion, settings)) for name, motion in motions.items()]
+    """Writes each motion, which is `ready`, into a folder as the settings want it, and returns the files."""
+    jobs = [(folder / name, motion) for name, motion in apart(motions).items()]
     bar = tqdm(write_all(jobs, formats, settings, workers), total=len(jobs), desc="writing", unit="motion",
                disable=None if len(jobs) > 4 else True)  # fmt: skip
     return [file for written in bar for file in written]

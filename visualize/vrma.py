@@ -31,15 +31,21 @@ def write_vrma(path: Path, motion: Motion) -> list[Path]:
 
 def vrma_of(joints: np.ndarray, fps: float, skeleton: Skeleton, title: str = "motion") -> bytes:
     """The file of joints (T, J, 3) in metres, Y up. FileError as `write_vrma`."""
-    humanoid = {joint: name for joint, name in enumerate(vrm_names(skeleton)) if name}
-    if lack := [name for name in REQUIRED if name not in humanoid.values()]:
-        raise FileError(f"VRM avatars need bones that the skeleton {skeleton.name} does not tell: {', '.join(lack)}")
+    humanoid = vrm_bones(skeleton)
     scene = Scene(fps, len(joints), title)
     nodes = scene.add_bones(rig_of(joints, skeleton, bone_names(skeleton, "unity")), None)
     bones = {name: {"node": nodes[joint]} for joint, name in humanoid.items()}
     scene.document.extensionsUsed = [EXTENSION]
     scene.document.extensions = {EXTENSION: {"specVersion": "1.0", "humanoid": {"humanBones": bones}}}
     return scene.content()
+
+
+def vrm_bones(skeleton: Skeleton) -> dict[int, str]:
+    """VRM's names by joint, of those that have one. FileError as `write_vrma`."""
+    humanoid = {joint: name for joint, name in enumerate(vrm_names(skeleton)) if name}
+    if lack := [name for name in REQUIRED if name not in humanoid.values()]:
+        raise FileError(f"VRM avatars need bones that the skeleton {skeleton.name} does not tell: {', '.join(lack)}")
+    return humanoid
 
 
 def vrm_names(skeleton: Skeleton) -> list[str]:

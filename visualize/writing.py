@@ -13,9 +13,11 @@ import numpy as np
 
 from data_loaders.corpus import Motion
 from data_loaders.mocap import resample
-from visualize.amass import write_npz
+from data_loaders.skeleton import load_skeleton
+from protos.reading import FileError
+from visualize.amass import require_smpl, write_npz
 from visualize.bvh import write_bvh
-from visualize.formats import FileSettings
+from visualize.formats import PICTURES, FileSettings
 from visualize.video import write_gif, write_strip, write_video
 from visualize.web_viewer import write_viewer
 
@@ -36,6 +38,25 @@ def ready(motion: Motion, settings: FileSettings = OWN) -> Motion:
         motion = in_place(motion) if settings.in_place else motion
         motion = cycle(motion, home=settings.in_place) if settings.loop else motion
     return motion
+
+
+def require_formats(skeleton: str, formats: Sequence[str], body: bool, name: str = "") -> None:
+    """FileError, with a file's name before it, where motions of a skeleton cannot be written in one of the formats, or shown with
+    a body: asked before anything is written."""
+    tree = load_skeleton(skeleton)
+    try:
+        if body and {*formats} & {*PICTURES}:
+            from visualize.skinned_body import require_skinned
+
+            require_skinned(tree)
+        if "npz" in formats:
+            require_smpl(tree)
+        if "vrma" in formats:
+            from visualize.vrma import vrm_bones
+
+            vrm_bones(tree)
+    except FileError as error:
+        raise FileError(f"{name}: {error}" if name else str(error)) from None
 
 
 def write_motion(path: Path, motion: Motion, formats: Sequence[str], settings: FileSettings = OWN) -> list[Path]:

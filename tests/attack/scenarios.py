@@ -161,6 +161,29 @@ SCENARIOS = (
     Scenario("caption a motion", "sample.caption",
              "in/joints.npy --model_path in/captioner --max_new_tokens 2 --beams 1 --device cpu --output out/said.json",
              "captioner", ("joints.npy", *_in("captioner", CHECKPOINT), "captioner/parts/lamp/config.json")),
+    Scenario("complete a motion", "sample.edit",
+             "in/joints.npy --keep prefix --text_prompt walk --model_path in/tokens --no_video --device cpu "
+             "--output_dir out", "poses",
+             ("joints.npy", "tokens/config.json"), weight=0.3),
+    Scenario("judge edits", "evaluations.eval_edits",
+             "--model_path in/poses --dataset in/dataset --clips 1 --only crouch --device cpu --output_dir out", "judged",
+             ("dataset/corpus/features.npy", "dataset/test.txt", "poses/config.json"), weight=0.3),
+    Scenario("judge cleaning", "evaluations.eval_cleanup", "--model_path in/tokens --dataset in/dataset --evaluator in/evaluator "
+             "--num_motions 32 --probe_seeds 1 --only bow --device cpu --output_dir out", "judged",
+             ("evaluator/stats.npz", "dataset/corpus/index.json"), weight=0.3),
+    Scenario("a board with a captioner", "evaluations.board",
+             "--model_paths in/tokens --dataset in/dataset --evaluator in/evaluator --captioner in/captioner "
+             "--described_motions 2 --probe_seeds 0 --replications 1 --num_motions 32 --device cpu "
+             "--output_dir out", "judged", ("captioner/config.json", "captioner/stats.npz"), weight=0.3),
+    Scenario("networks for other programs", "train.export", "--checkpoint in/tmr --onnx out", "motions",
+             ("tmr/stats.npz",), weight=0.3),
+    Scenario("train a causal autoencoder", "train.train_autoencoder",
+             f"--save_dir out {LOOP} --causal --width 8 --latent_channels 4 --fine_width 8 --window_size 8", "people",
+             ("dataset/corpus/features.npy", "dataset/corpus/stats.npz"), weight=0.3),
+    Scenario("train reactions piece by piece", "train.train_reaction",
+             f"--preset online --autoencoder in/autoencoder --save_dir out {TRAIN} --encoder_dim 8 --encoder_layers 1 "
+             "--encoder_ff_size 8 --num_atomic_actions 4 --context_len 8 --rollout 2", "people", _in("autoencoder", CHECKPOINT),
+             weight=0.3),
     Scenario("what was fetched", "protos.fetch", "kit-ml", "fetched", ("checkpoints/fetched.json",),
              ("checkpoints/fetched.json",), cwd="in"),
 )  # fmt: skip
@@ -264,7 +287,7 @@ def make_inputs(folder: Path, run: Callable[..., object]) -> None:
 def _two_people(folder: Path) -> None:
     from data_loaders.corpus import Corpus
     from tests.pairs import greeting, pair_corpus, write_interhuman, write_takes
-    from tests.tiny_people import tiny_in2in, tiny_interclip, tiny_reaction
+    from tests.tiny_people import tiny_causal_autoencoder, tiny_in2in, tiny_interclip, tiny_reaction
 
     write_takes(folder / "takes" / "takes", {f"take{i}": greeting(40 + 6 * i) for i in range(3)})
     write_interhuman(folder / "InterHuman" / "InterHuman")
@@ -273,17 +296,21 @@ def _two_people(folder: Path) -> None:
     tiny_interclip(people / "judge")
     tiny_in2in(people / "model", corpus)
     tiny_reaction(people / "reacts")
+    tiny_causal_autoencoder(people / "autoencoder")
     np.save(people / "actor.npy", greeting(40)[0].astype(np.float32))
 
 
 def _tokens(folder: Path) -> None:
     from tests.synthetic import walk
     from tests.tiny_pgr2m import tiny_refiner
-    from tests.tiny_tokens import saved, tiny_captioner, tiny_residual
+    from tests.tiny_tokens import saved, tiny_captioner, tiny_residual, tiny_transformer
 
     saved(folder / "tokens" / "tokens", tiny_residual())
-    saved(folder / "captioner" / "captioner", tiny_captioner())
-    saved(folder / "poses" / "poses", tiny_refiner())
+    for base in ("captioner", "judged"):
+        saved(folder / base / "captioner", tiny_captioner())
+    for base in ("poses", "judged"):
+        saved(folder / base / "poses", tiny_refiner())
+        saved(folder / base / "tokens", tiny_transformer())
     for name in ("captioner", "poses"):
         np.save(folder / name / "joints.npy", walk(40).astype(np.float32))
 
