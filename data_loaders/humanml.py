@@ -50,6 +50,12 @@ class CaptionedMotion:
     name: str
     motion: np.ndarray
     captions: tuple[Caption, ...]
+    part_of: str = ""
+
+    @property
+    def clip(self) -> str:
+        """The name of the clip that it is, or is a part of."""
+        return self.part_of or self.name
 
 
 def _too_short_or_long(frames: int, limits: tuple[int, int]) -> str | None:
@@ -87,7 +93,7 @@ def select_entries(
             while part_name in taken:
                 part_name = f"{draws.choice(PART_LETTERS)}_{name}"
             taken.add(part_name)
-            entries.append(CaptionedMotion(part_name, part, (caption,)))
+            entries.append(CaptionedMotion(part_name, part, (caption,), name))
         if whole := tuple(caption for caption in captions if caption.whole):
             entries.append(CaptionedMotion(name, motion, whole))
         elif not captions:

@@ -258,6 +258,6 @@ class CaptionEvaluation:
         evaluator = {}
         if self.judge is not None:
             evaluator = evaluator_figures(self.judge, row.texts, self.motion[row.chosen], self.replications, self.seed)
-        names = [self.data.entries[i].name for i in row.chosen]
+        names = [self.data.entries[i].clip for i in row.chosen]
         named = self.shown.named(names, row.texts) if self.shown else None
         return Judged(len(row.texts), len(compared), language, evaluator, named)

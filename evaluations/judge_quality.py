@@ -17,7 +17,7 @@ Rates = dict[str, tuple[float, float]]  # {metric: (of the evaluator, by chance)
 def judge_evaluator(judge: TextMotionSpace, corpus: Corpus, split: str = "test", replications: int = 20, seed: int = 10) -> Rates:
     """Means over the replications, each one pass over the split. ValueError where the clips have no content label."""
     data, probes, content = real_set(corpus, split), probes_found(corpus), contents_of(corpus)
-    labels = np.array([content.get(entry.name, "") for entry in data.entries])
+    labels = np.array([content.get(entry.clip, "") for entry in data.entries])
     if not all(labels):
         raise ValueError(f"{corpus.folder}: its clips have no content label to compare")
     embeddings = SetEmbeddings(data, judge)

@@ -72,7 +72,7 @@ class TestEntries:
         part = Caption("he runs", ("run/VERB",), 1.0, 4.5)
         entries, _ = select_entries(clips({"x": 120}, {"x": [part, *WHOLE]}), LIMITS, 3, draws())
         first, second = entries
-        assert first.name[1:] == "_x" and first.captions == (part,)
+        assert first.name[1:] == "_x" and first.captions == (part,) and {entry.clip for entry in entries} == {"x"}
         assert first.motion[:, 0].tolist() == list(range(20, 90))  # 20 frames per second
         assert second.name == "x" and second.captions == WHOLE
 
