@@ -376,7 +376,7 @@ def test_full_size_weights_give_the_original_answer_at_full_length(decoder, tmp_
     assert torch.allclose(ours[counts], theirs[counts], atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["starter", "tmr", "evaluators/bandai_namco"])
+@pytest.mark.parametrize("name", ["starter", "tmr", "evaluators/bandai_cmu"])
 def test_the_manifests_of_the_weights_that_come_with_the_code_list_what_lies_there(name):
     folder = CHECKPOINTS / name
     listed = read_manifest(folder / "manifest.json")

@@ -102,8 +102,8 @@ def test_an_interrupted_evaluation_goes_on_and_ends_where_a_whole_one_does(optio
 
 def test_a_model_is_judged_on_the_dataset_that_it_was_trained_on_which_the_log_says(tmp_path, caplog):
     with caplog.at_level(logging.INFO):
-        assert chosen_dataset(None, STARTER) == chosen_dataset(None, None) == "bandai_namco"
-    assert f"dataset bandai_namco: {STARTER} was trained on it" in caplog.text
+        assert chosen_dataset(None, STARTER) == chosen_dataset(None, None) == "bandai_cmu"
+    assert f"dataset bandai_cmu: {STARTER} was trained on it" in caplog.text
     assert chosen_dataset("mine", STARTER) == "mine"
     with pytest.raises(ValueError, match="does not say which dataset it was trained on: give --dataset"):
         chosen_dataset(None, tmp_path)

@@ -36,7 +36,7 @@ OTHER_PAGES = {
     name: (ROOT / name).read_text(encoding="utf-8")
     for name in (
         "CONTRIBUTING.md", "CHANGELOG.md", "dataset/README.md", "checkpoints/README.md", "checkpoints/starter/README.md",
-        "checkpoints/tmr/README.md", "checkpoints/evaluators/bandai_namco/README.md",
+        "checkpoints/tmr/README.md", "checkpoints/evaluators/bandai_cmu/README.md",
     )
 }  # fmt: skip
 ELSEWHERE = "docs/new_system.md"  # its Python is a whole system, which tests/test_new_system.py trains and samples
@@ -222,7 +222,7 @@ def test_every_command_of_readme_and_docs_runs(workplace):
 def made(command: str) -> set[str]:
     """Folders that a command writes."""
     words = shlex.split(command)
-    writing = ("--save_dir", "--output", "--gallery") if "encode_dataset" in words else ("--save_dir", "--output")
+    writing = ("--save_dir", "--output", "--onnx", "--webapp", *(("--gallery",) if "encode_dataset" in words else ()))
     return {value for flag, value in pairwise(words) if flag in writing}
 
 
