@@ -164,7 +164,7 @@ def test_generated_feet_slip_half_as_fast_and_nothing_is_shaken():
     feet, `planted_foot_speed`, is mostly that of feet which swing close to the floor."""
     from sample.generation import generate
 
-    prompts = ["a person walks forward", "a person turns left while walking", "a person runs fast", "an old person walks"]
+    prompts = ["a person walks forward", "a person turns left while walking", "a person runs fast", "an old person walks"] * 3
     motions = generate(prompts, [60] * len(prompts), seeds=range(len(prompts)))
     before = [motion.joints[0].astype(np.float64) for motion in motions]
     after = [lock_feet(motion).joints[0].astype(np.float64) for motion in motions]

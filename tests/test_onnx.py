@@ -180,7 +180,7 @@ def test_the_example_runs_as_a_command_and_the_starter_moves_as_in_torch(tmp_pat
     model = from_pretrained(STARTER)
     model.config = replace(model.config, sampling_steps=5)
     example, sampler = opened(tmp_path / "onnx")
-    assert largest_difference(model, example, sampler, 3, Request("a person runs fast", 61, 7)) < 1e-3
+    assert largest_difference(model, example, sampler, 2, Request(str(sampler.prompts["texts"][2]), 61, 7)) < 1e-3
 
 
 @needs_onnx
