@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from data_loaders.corpus import Corpus
 from evaluations.eval_known_texts import prompts
 from model.known_texts import FILE, THRESHOLD, KnownTexts, clauses, everyday_actions
 from protos.reading import FileError
@@ -28,11 +29,22 @@ def warned_of(sketch: KnownTexts, texts: list[str]) -> float:
     return float(np.mean([verdict.outside for verdict in sketch.judge(texts)]))
 
 
+@pytest.mark.slow
+def test_wordings_of_what_the_data_show_pass_and_actions_that_they_lack_are_told(bandai_namco):
+    captioned = Corpus.open(bandai_namco).captioned("train").values()
+    sketch = KnownTexts.make([caption.text for captions in captioned for caption in captions])
+    for asked in prompts("bandai_namco").values():
+        assert len(asked.known) >= 100 and len(asked.lacking) >= 60
+        assert warned_of(sketch, asked.known) <= 0.02
+        assert warned_of(sketch, asked.lacking) >= 0.9
+
+
 @pytest.mark.parametrize("part", ["calibration", "test"])
-def test_wordings_of_what_the_data_show_pass_and_actions_that_they_lack_are_told(sketch, part):
+def test_the_more_data_show_the_fewer_actions_that_they_lack_are_told(sketch, part):
+    """The weights that come with the code know jumps, kicks, dances and more, so that more of what they lack is near something."""
     asked = prompts("bandai_cmu")[part]
     assert len(asked.known) >= 100 and len(asked.lacking) >= 40
-    assert warned_of(sketch, asked.known) <= 0.021
+    assert warned_of(sketch, asked.known) <= 0.02
     assert warned_of(sketch, asked.lacking) >= 0.75
 
 
