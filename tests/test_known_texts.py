@@ -41,7 +41,7 @@ def test_wordings_of_what_the_data_show_pass_and_actions_that_they_lack_are_told
 
 @pytest.mark.parametrize("part", ["calibration", "test"])
 def test_the_more_data_show_the_fewer_actions_that_they_lack_are_told(sketch, part):
-    """The weights that come with the code know jumps, kicks, dances and more, so that more of what they lack is near something."""
+    """The weights that come with the code know jumps, kicks, dances and more: more of what they lack is near something."""
     asked = prompts("bandai_cmu")[part]
     assert len(asked.known) >= 100 and len(asked.lacking) >= 40
     assert warned_of(sketch, asked.known) <= 0.02
