@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from data_loaders.corpus import Corpus
 from data_loaders.known_datasets import DATASET_ROOT, dataset_named
@@ -253,11 +254,14 @@ def test_every_page_is_executed_and_can_be_reached_from_the_readme():
     assert pages <= {link.partition("#")[0] for link in links(PAGES["README.md"])}
 
 
-def test_the_python_of_readme_and_docs_runs():
+def test_the_python_of_readme_and_docs_runs(folder):
+    """Among it the picture of the README."""
     names: dict = {}
     for code in each_once([code for page, text in PAGES.items() if page != ELSEWHERE for code in blocks("python", text)]):
         exec(code, names)
     assert names["motion"].joints.shape == (1, 80, 22, 3)
+    with Image.open("outputs/gallery.gif") as made, Image.open(ROOT / "checkpoints/starter/gallery.gif") as shown:
+        assert (made.size, made.n_frames) == (shown.size, shown.n_frames)
 
 
 def prose(text: str) -> str:
