@@ -1,8 +1,8 @@
 """Motions in files of other formats, read by programs that are not ours: every joint is where it was, within 5 mm.
 
-three.js, pixiv's reader of VRM animations and Khronos's validator are looked for in tests/node/node_modules (npm install --prefix
-tests/node), Chromium as in tests/browser.py, Pixar's USD and trimesh among the installed packages (requirements-test.txt), Blender
-as `bpy` (pip install bpy).
+three.js, pixiv's reader of VRM animations and Khronos's validator are looked for in tests/node/node_modules (npm install
+--prefix tests/node), Chromium as in tests/browser.py, Pixar's USD and trimesh among the installed packages
+(requirements-test.txt), Blender as `bpy` (pip install bpy).
 """
 
 import base64
