@@ -366,10 +366,11 @@ def test_lengths_that_a_file_leaves_open_are_estimated_by_text_and_place(tmp_pat
         requests_for(model, input_text=prompts)
 
 
-def test_whatever_made_them_motions_that_no_file_can_hold_are_refused_and_leave_nothing(tmp_path):
-    """Numbers of double precision may be finite, and infinite in a file."""
+@pytest.mark.parametrize("metres", [1e39, 1e30, 1e5])
+def test_whatever_made_them_motions_that_no_file_can_hold_are_refused_and_leave_nothing(tmp_path, metres):
+    """What is farther away than files are read back from is not written either."""
     def huge(rows):
-        return [Motion(np.where(np.arange(22)[:, None] == 3, 1e39, walk(10))[None], 20.0, "humanml") for _ in rows]
+        return [Motion(np.where(np.arange(22)[:, None] == 3, metres, walk(10))[None], 20.0, "humanml") for _ in rows]
 
     settings = SampleOptions(output_dir=tmp_path / "made", video=False)
     with pytest.raises(ValueError, match="starter: the motion for 'walk' came out with NaN or infinite values"):
