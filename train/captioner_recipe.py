@@ -13,7 +13,7 @@ from model.official.opt import begin_from_opt, opt_sizes
 from train.generator_recipe import validation, validation_data
 from train.options import TrainOptions
 from train.recipe import Recipe, kept_parts
-from train.token_recipe import captioned
+from train.token_recipe import captioned, words_in
 
 
 def captioner_recipe(
@@ -35,12 +35,15 @@ def captioner_recipe(
         model = Captioner(config, lamp.statistics, parts, words)
         if of_opt:
             begin_from_opt(model)
+        if config.told_words == "captions":
+            model.language.said[words_in(data.texts, encoders["text"])] = True
         return model
 
     held_out = None
     if training.eval_interval:
         held_out = validation(validation_data(partial(captioned, corpus)), training, encoders)
-    batches = CaptionBatches(data, training.batch_size, training.seed, data.weights(balance) if balance else None)
+    batches = CaptionBatches(data, training.batch_size, training.seed, data.weights(balance) if balance else None,
+                             data.lengths if lamp.config.mask_queries else None)  # fmt: skip
     return Recipe(fresh, batches, held_out, stamp=corpus.stamp, card=card(config, corpus), encoders=encoders)
 
 

@@ -1,19 +1,22 @@
 """What text to motion over tokens adds to the training loop: captioned motions, validation with fixed noise, videos, judge."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from data_loaders.batches import CaptionBatches, TextMotionDataset
 from data_loaders.corpus import Batch, Corpus
 from data_loaders.keyword_files import KeywordFiles
 from data_loaders.known_datasets import published_limits
+from model.embedder import TEXTS_AT_ONCE
 from model.model import Model
 from model.pgr2m_transformer_config import ALTERNATIVES, OverPosesConfig
 from model.pgr2m_transformers import KEYWORDS
+from model.text_encoders import EncodesTexts
 from model.token_transformer_config import OverTokensConfig
 from model.token_transformers import OverTokens
 from model.vqvae import VQVAE
@@ -73,6 +76,12 @@ def captioned(corpus: Corpus, split: str, repeat: float = 0.0) -> TextMotionData
     """The captioned motions of a split."""
     limits = published_limits(corpus.features)
     return TextMotionDataset(corpus, split, min_frames=limits and limits[0], repeat=repeat)
+
+
+def words_in(texts: Sequence[str], reader: EncodesTexts) -> Tensor:
+    """Ids (K,) of the words that texts are made of, each once."""
+    found = [reader.encode(texts[start : start + TEXTS_AT_ONCE]) for start in range(0, len(texts), TEXTS_AT_ONCE)]
+    return torch.cat([each.ids[each.mask].unique() for each in found]).unique()
 
 
 def with_keywords(folder: str, config: OverPosesConfig) -> Callable[[Batch], Batch]:
