@@ -144,8 +144,9 @@ class Captioner(Model):
         return captions
 
     def say(self, prefix: Tensor, decoding: Captioning, shown: Tensor | None = None) -> list[list[int]]:
-        """Ids of captions, with those of the prompt, that go on with a prefix (B, Q, C), shown (B, Q). ValueError for more than it
-        can say.
+        """Ids of captions, with those of the prompt, that go on with a prefix (B, Q, C), shown (B, Q).
+
+        ValueError for more than it can say.
         """
         prompt, room = self.words.begin(printable(decoding.prompt)), self.config.language_positions - prefix.shape[1]
         if len(prompt) + decoding.max_new_tokens > room:

@@ -110,8 +110,8 @@ class LaMP(Embedder):
     @torch.no_grad()
     def latents(self, motion: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
         """Of normalised motion (B, T, D), zero beyond each end, mask (B, T): latents (B, Q, M), which of them are real (B, Q),
-        None where all are seen as published, and the ids (B, Q) of the first codebook, -1 where they do not count. Q is the number
-        of queries, with `mask_queries` that of the batch's tokens.
+        None where all are seen as published, and the ids (B, Q) of the first codebook, -1 where they do not count. Q is the
+        number of queries, with `mask_queries` that of the batch's tokens.
         """
         frames = self.tokenizer.config.downsampling
         size = -(-mask.shape[1] // frames) * frames if self.config.mask_queries else self.frames
