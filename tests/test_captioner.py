@@ -141,7 +141,7 @@ def test_training_learns_what_each_motion_is_called(small_dataset, tmp_path, tol
     )  # fmt: skip
     train(options)
     losses = [line["loss"] for line in map(json.loads, (tmp_path / "run/log.jsonl").read_text().splitlines()) if "loss" in line]
-    assert losses[-1] < 0.6 * losses[0]
+    assert losses[-1] < 0.7 * losses[0]
     with pytest.raises(ValueError, match="the words of LaMP have 384 channels"):
         train(replace(options, save_dir=str(tmp_path / "other"), language_dim=64))
     with pytest.raises(FileError, match=r"opt-2\.7b"):

@@ -15,6 +15,8 @@ from train.options import TrainOptions
 from train.recipe import Recipe, kept_parts
 from train.token_recipe import captioned, words_in
 
+MOST_SAID = 128  # tokens, those of a prompt counted, of a captioner in LaMP's words
+
 
 def captioner_recipe(
     corpus: Corpus, config: CaptionerConfig, training: TrainOptions, lamp: LaMP, balance: float = 0.0
@@ -27,7 +29,8 @@ def captioner_recipe(
     lamp = parts["lamp"]
     lamp.features.require(corpus.features, "LaMP", f"dataset {corpus.folder}")
     of_opt = config.words == "opt"
-    config = replace(config, features=corpus.features, **(opt_sizes() if of_opt else {"vocabulary": lamp.config.vocabulary}))
+    own = {"vocabulary": lamp.config.vocabulary, "language_positions": lamp.config.num_queries + MOST_SAID}
+    config = replace(config, features=corpus.features, **(opt_sizes() if of_opt else own))
     words, data = words_of(config.words, lamp.config.text_tower), captioned(corpus, "train")
     encoders = {"text": CaptionTexts(words, config.text_tokens)}
 
