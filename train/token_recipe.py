@@ -40,6 +40,9 @@ def token_recipe(
     reader = kind(config, None, parts).reader()
     tokenizer.features.require(corpus.features, "the tokenizer", f"dataset {corpus.folder}")
     data = captioned(corpus, "train", training.repeat)
+    if (shortest := int(data.lengths.min())) < (frames := tokenizer.config.downsampling):
+        raise ValueError(f"a token of this tokenizer is {frames} frames, the shortest motion of {corpus.folder} has {shortest}: "
+                         "train one of fewer --num_levels")  # fmt: skip
     config = replace(config, text_encoder=getattr(reader, "name", config.text_encoder),
                      condition_dim=getattr(reader, "dim", 0) or parts["lamp"].config.latent_dim)  # fmt: skip
     encoders, prompts = {"text": reader}, list(training.sample_prompts) or some_of(data.texts)
