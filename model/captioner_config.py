@@ -53,7 +53,7 @@ PRESETS = {
     "published": {},
     "small": {
         "words": "lamp", "own_qformer": False, "language_dim": 384, "language_layers": 2, "language_heads": 6, "language_ff": 768,
-        "lora_rank": 0, "dropout": 0.1, "told_words": "captions", "num_steps": 4000, "batch_size": 64, "lr": 5e-4,
+        "lora_rank": 0, "dropout": 0.1, "told_words": "captions", "num_steps": 3000, "batch_size": 64, "lr": 5e-4,
         "schedule": "cosine", "warmup_steps": 300, "grad_clip": 1.0, "weight_decay": 0.01, "use_ema": True, "ema_decay": 0.999,
         "ema_warmup": True, "precision": "auto", "save_interval": 500, "eval_interval": 500, "log_interval": 50, "balance": 0.7,
         "adam_beta1": 0.9, "adam_beta2": 0.999,

@@ -89,7 +89,7 @@ PRESETS = {
     "small": {
         "text_tower": "minilm", "num_layers": 4, "memory_dim": 256, "embedding": 256, "dropout": 0.0, "frozen_text": True,
         "mask_motion": True, "mask_queries": True, "query_ff_size": 512, "match_every": 4, "told_words": "captions",
-        "num_steps": 2500, "batch_size": 64, "lr": 5e-4, "warmup_steps": 300, "grad_clip": 1.0,
+        "temperature": 14.3, "num_steps": 2000, "batch_size": 64, "lr": 5e-4, "warmup_steps": 300, "grad_clip": 1.0,
         "use_ema": True, "ema_decay": 0.999, "ema_warmup": True, "precision": "auto", "save_interval": 500, "eval_interval": 500,
         "log_interval": 50, "balance": 0.7,
     },

@@ -120,8 +120,8 @@ LAMP = {
 }
 SMALL = {
     "lamp_condition": "frozen", "latent_dim": 192, "ff_size": 512, "num_layers": 6, "num_heads": 6, "dropout": 0.1,
-    "num_steps": 12_000, "batch_size": 64, "lr": 5e-4, "schedule": "cosine", "warmup_steps": 500, "grad_clip": 1.0,
+    "num_steps": 8000, "batch_size": 64, "lr": 5e-4, "schedule": "cosine", "warmup_steps": 500, "grad_clip": 1.0,
     "use_ema": True, "ema_decay": 0.999, "ema_warmup": True, "precision": "auto", "save_interval": 1000, "eval_interval": 500,
-    "log_interval": 50, "balance": 0.7,
+    "log_interval": 50, "balance": 0.7, "repeat": 0.35,
 }  # fmt: skip
 PRESETS = {"momask": {}, "lamp": LAMP, "small": SMALL}  # of published weights, and of the starter weights
