@@ -141,7 +141,7 @@ def test_training_learns_what_each_motion_is_called(small_dataset, tmp_path, tol
     )  # fmt: skip
     train(options)
     losses = [line["loss"] for line in map(json.loads, (tmp_path / "run/log.jsonl").read_text().splitlines()) if "loss" in line]
-    assert losses[-1] < 0.7 * losses[0]
+    assert losses[-1] < 0.7 * losses[0] and from_pretrained(tmp_path / "run/best").config.told_words == told_words
     with pytest.raises(ValueError, match="the words of LaMP have 384 channels"):
         train(replace(options, save_dir=str(tmp_path / "other"), language_dim=64))
     with pytest.raises(FileError, match=r"opt-2\.7b"):
@@ -154,6 +154,7 @@ def test_files_get_a_sentence_each_person_and_each_stretch(tmp_path, capsys):
     np.save(one, walk(230, 0.2))
     np.save(two, np.stack([walk(40), walk(40) + [1, 0, 0]]))
     (tmp_path / "none.npy").write_bytes(b"nothing")
+    np.save(tmp_path / "short.npy", walk(4))
     options = CaptionOptions(motions=(one, two), model_path=folder, beams=1, max_new_tokens=3, device="cpu",
                              output=tmp_path / "said.json")  # fmt: skip
     said = caption(options)
@@ -167,6 +168,8 @@ def test_files_get_a_sentence_each_person_and_each_stretch(tmp_path, capsys):
     assert len(json.loads((tmp_path / "twice.json").read_text())) == 4
     with pytest.raises(ValueError, match=r"1 of 2 motions have no caption: .*none\.npy"):
         caption(replace(options, motions=(tmp_path / "none.npy", two), output=None))
+    with pytest.raises(ValueError, match=r"short\.npy: 4 frames at 20 fps, this model reads 5 at least"):
+        caption(replace(options, motions=(tmp_path / "short.npy",), output=None))
 
 
 def test_the_demo_says_of_a_file_what_the_command_says(tmp_path):
