@@ -17,7 +17,7 @@ from model.vqvae import VQVAE
 from train.generator_recipe import validation, validation_data
 from train.options import TrainOptions
 from train.recipe import Evaluate, Recipe, kept_parts
-from train.token_recipe import captioned, words_in
+from train.token_recipe import captioned, require_tokens, words_in
 
 POOL, VALIDATION_MOTIONS = 32, 256
 
@@ -31,6 +31,7 @@ def lamp_recipe(corpus: Corpus, config: LaMPConfig, training: TrainOptions, toke
     tokenizer = parts["tokenizer"]
     tokenizer.features.require(corpus.features, "the tokenizer", f"dataset {corpus.folder}")
     data, codes = captioned(corpus, "train"), tokenizer.config
+    require_tokens(data, tokenizer)
     config = replace(config, features=corpus.features, motion_classes=codes.num_codes, motion_dim=codes.code_dim,
                      **tower_sizes(config.text_tower))  # fmt: skip
     if config.frozen_text:

@@ -40,9 +40,7 @@ def token_recipe(
     reader = kind(config, None, parts).reader()
     tokenizer.features.require(corpus.features, "the tokenizer", f"dataset {corpus.folder}")
     data = captioned(corpus, "train", training.repeat)
-    if (shortest := int(data.lengths.min())) < (frames := tokenizer.config.downsampling):
-        raise ValueError(f"a token of this tokenizer is {frames} frames, the shortest motion of {corpus.folder} has {shortest}: "
-                         "train one of fewer --num_levels")  # fmt: skip
+    require_tokens(data, tokenizer)
     config = replace(config, text_encoder=getattr(reader, "name", config.text_encoder),
                      condition_dim=getattr(reader, "dim", 0) or parts["lamp"].config.latent_dim)  # fmt: skip
     encoders, prompts = {"text": reader}, list(training.sample_prompts) or some_of(data.texts)
@@ -79,6 +77,13 @@ def captioned(corpus: Corpus, split: str, repeat: float = 0.0) -> TextMotionData
     """The captioned motions of a split."""
     limits = published_limits(corpus.features)
     return TextMotionDataset(corpus, split, min_frames=limits and limits[0], repeat=repeat)
+
+
+def require_tokens(data: TextMotionDataset, tokenizer: VQVAE) -> None:
+    """ValueError where a motion is shorter than a token."""
+    if (shortest := int(data.lengths.min())) < (frames := tokenizer.config.downsampling):
+        raise ValueError(f"a token of this tokenizer is {frames} frames, the shortest motion of {data.corpus.folder} has "
+                         f"{shortest}: train one of fewer --num_levels")  # fmt: skip
 
 
 def words_in(texts: Sequence[str], reader: EncodesTexts) -> Tensor:
