@@ -147,7 +147,7 @@ def test_what_a_transformer_stands_on_must_fit_it(options, tmp_path):
     with pytest.raises(FileError, match="is not the checkpoint of a model of kind vqvae"):
         train(replace(options, tokenizer=str(saved(tmp_path / "residual", tiny_residual()))))
     coarse = str(saved(tmp_path / "coarse", tiny_tokenizer(num_levels=8)))
-    with pytest.raises(ValueError, match="a token of this tokenizer is 256 frames, the shortest motion of .* has [0-9]+"):
+    with pytest.raises(ValueError, match=r"a token of this tokenizer is 256 frames, the shortest motion of .* has [0-9]+"):
         train(replace(options, tokenizer=coarse))
     with pytest.raises(ValueError, match="a token of this tokenizer is 256 frames"):
         train_lamp(LaMPOptions(save_dir=str(tmp_path / "lamp"), dataset=options.dataset, tokenizer=coarse, text_tower="minilm",
