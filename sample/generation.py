@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 STARTER, TMR, REACTION, CAPTIONER, PGR2M = (
-    CHECKPOINTS / name for name in ("starter", "tmr", "reaction", "captioner", "pgr2m")
+    CHECKPOINTS / name for name in ("starter", "tmr", "reaction", "lamp/captioner", "pgr2m")
 )
 LONGEST_PROMPT = 10_000  # characters; text encoders read the first few hundred
 MOST_FRAMES = 5_000_000  # of all motions of one run: about 70 hours, 6 GB in memory

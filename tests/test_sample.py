@@ -296,7 +296,7 @@ def test_errors_are_one_line_and_a_non_zero_exit(tmp_path, arguments, message):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_prompt_files_are_checked_line_by_line(tmp_path):
+def test_prompt_files_are_checked_line_by_line(tmp_path, caplog):
     path = tmp_path / "p.txt"
     for content, message in (
         ("walk#soon\n", "line 1: after '#' a number of frames"),
@@ -321,6 +321,7 @@ def test_prompt_files_are_checked_line_by_line(tmp_path):
     path.write_bytes("\ufeffwalk\x0b\x1b[31m up\u2028down#60\rbow".encode())
     requests = read_prompt_file(path, 120, 20.0, 196)
     assert [(each.text, each.frames) for each in requests] == [("walk [31m up down", 60), ("bow", 120)]
+    assert "p.txt: line 2 says no length behind a '#', as others do: taking the default" in caplog.text
 
 
 def test_names_and_numbers():
