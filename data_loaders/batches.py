@@ -266,6 +266,9 @@ class CaptionBatches:
 
     def __call__(self, step: int, part: int, parts: int) -> Batch:
         if parts not in self.plans:
+            if parts * self.size > len(self.data):
+                log.warning("a step takes %d samples of %d motions: some stand in it several times; --batch_size is per process "
+                            "and pass", parts * self.size, len(self.data))  # fmt: skip
             self.plans[parts] = BatchPlan(len(self.data), parts * self.size, self.seed, self.weights, self.lengths)
         samples = self.plans[parts].batch(step)[part * self.size : (part + 1) * self.size]
         return self.data.batch(samples, self.seed, self.pad_to)
@@ -274,7 +277,8 @@ class CaptionBatches:
 class WindowBatches:
     """`batches(step, part, parts)` of random windows (B, W, D) of motion, drawn by (seed, step) alone.
 
-    Clips are drawn by their length, rare contents lifted by `balance`; one shorter than a window is zero-padded.
+    Clips are drawn by their length, rare contents lifted by `balance`; one shorter than a window is zero-padded. No window is
+    longer than the longest clip: where more is asked for, the log says so.
     """
 
     def __init__(
@@ -285,10 +289,16 @@ class WindowBatches:
         batch_size: int,
         seed: int = 0,
         balance: float = 0.0,
-        unit_length: int = UNIT_LENGTH,
+        multiple: int = UNIT_LENGTH,
     ):
-        self.window, self.batch_size, self.seed, self.unit_length = window, batch_size, seed, unit_length
+        """multiple: of how many frames a window is one."""
+        self.batch_size, self.seed = batch_size, seed
         self.corpus, self.clips = corpus, corpus.split(split)
+        longest = max((int(corpus.lengths[clip]) for clip in self.clips), default=0)
+        self.window = min(window, -(-longest // multiple) * multiple or window)
+        if self.window < window:
+            log.warning("--window_size %d: the longest clip of split %s has %d frames, so windows have %d",
+                        window, split, longest, self.window)  # fmt: skip
         labels = [corpus.labels[i].get("content", "") for i in self.clips]
         weights = balanced_weights(labels, balance) * corpus.lengths[self.clips]
         self.cumulative = np.cumsum(weights / weights.sum())
@@ -312,7 +322,7 @@ class WindowBatches:
             draw = np.random.default_rng(derive_seed(self.seed, "windows", step, part * self.batch_size + row))
             clip = self.clips[min(int(np.searchsorted(self.cumulative, draw.random())), len(self.clips) - 1)]
             frames = int(self.corpus.lengths[clip])
-            usable = min(frames // self.unit_length * self.unit_length, self.window)
+            usable = min(frames // UNIT_LENGTH * UNIT_LENGTH, self.window)
             start = int(draw.integers(0, frames - usable + 1))
             rows = np.array(self.corpus[clip][start : start + usable])
             motion[row, :usable] = at_origin(rows, self.corpus.features) if usable else rows

@@ -28,7 +28,8 @@ def vqvae_recipe(
                          f"token with --num_levels {config.num_levels}")  # fmt: skip
     statistics = kept_statistics(biased(corpus.statistics, training.feature_bias), training)
     batches, held_out = (
-        WindowBatches(corpus, split, training.window_size, training.batch_size, training.seed, training.balance)
+        WindowBatches(corpus, split, training.window_size, training.batch_size, training.seed, training.balance,
+                      config.downsampling)
         for split in ("train", "val")
     )
 
