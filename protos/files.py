@@ -139,7 +139,7 @@ def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
             error.filename = f"{path}{str(error.filename).removeprefix(str(temporary))}"
         raise
     except RuntimeError as error:
-        if "PytorchStreamWriter" in str(error):
+        if "PytorchStreamWriter" in str(error) or "iostream error" in str(error):
             raise no_room(path) from error
         raise
 
