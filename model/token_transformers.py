@@ -27,7 +27,7 @@ from diffusion.token_decoding import (
 from diffusion.windows import decoded_pieces, equal_parts, in_tokens
 from model.capabilities import OWN, Decoding, Passage, Request
 from model.lamp import LaMP
-from model.lsremgm import check_lengths, scale_of
+from model.lsremgm_sampling import check_lengths, scale_of
 from model.model import Draws, Learnt, Model, ReadsTexts, require_only
 from model.qformer import QFormer, seen
 from model.quantizers import gumbel_of

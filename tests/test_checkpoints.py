@@ -17,10 +17,8 @@ from model.autoencoder import MotionAutoencoder
 from model.autoencoder_config import AutoencoderConfig
 from model.capabilities import Decoding, Request
 from model.checkpoints import from_pretrained, load_part, read_config, save_pretrained
-from model.latent import Latent
-from model.latent_config import LatentConfig
-from model.lsremgm import LSReMGM
-from model.lsremgm_config import LSReMGMConfig
+from model.lsremgm import Latent, LSReMGM
+from model.lsremgm_config import LatentConfig, LSReMGMConfig
 from model.lsremgm_network import MotionDenoiser
 from model.official.mdm import config_from_args, mdm_name, read_args
 from model.text_encoders import TextFeatures

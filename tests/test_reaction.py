@@ -15,9 +15,9 @@ from diffusion.reaction_losses import alike, discrimination, gaussian_kl
 from diffusion.samplers import sample_noise
 from model.capabilities import Decoding, Generates, Guidance, Reacts, Request
 from model.checkpoints import from_pretrained, save_pretrained
-from model.lsremgm import LengthError
 from model.lsremgm_config import LSReMGMConfig
 from model.lsremgm_network import MotionDenoiser
+from model.lsremgm_sampling import LengthError
 from model.model import Draws
 from model.reaction import Reaction
 from model.reaction_base import AskedText, action_share, dropped

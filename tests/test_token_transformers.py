@@ -11,7 +11,7 @@ from diffusion.token_decoding import TokenSampling, decode_masked, draw, likelie
 from model.capabilities import Decoding, Generates, Request
 from model.checkpoints import from_pretrained
 from model.embedding import open_space
-from model.lsremgm import LengthError
+from model.lsremgm_sampling import LengthError
 from model.registry import able
 from protos.reading import FileError
 from sample.generation import motions_for
