@@ -30,12 +30,13 @@ from model.lsremgm_sampling import (
     long_in_windows,
     motions_in_pieces,
     scale_of,
+    smooth,
+    smoothing_kernel,
     steps_of,
     whole_motions,
 )
 from model.model import Draws, Generators, Model, ReadsTexts, require_only
 from model.network_calls import NetworkCall, decoder_call, denoiser_call, text_inputs
-from model.smoothing import smooth, smoothing_kernel
 from model.text_encoders import EncodesTexts, PieceReader, TextEncoder, TextFeatures
 from model.text_towers import load_text_encoder
 from protos.randomness import rand, randint, randn

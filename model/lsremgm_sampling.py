@@ -20,7 +20,6 @@ from diffusion.samplers import Noise, sample, sample_noise
 from diffusion.windows import Window, decoded_pieces, in_tokens, in_turns, laid_out, windowed, windows_over
 from model.capabilities import Decoding, Guidance, Passage, Request
 from model.model import Model, ReadsTexts
-from model.smoothing import smooth
 from protos.randomness import derive_seed
 
 log = logging.getLogger(__name__)
@@ -263,3 +262,20 @@ def autoregress(next_frames: Callable[[Tensor, int], Tensor], prefix: Tensor, re
         pieces.append(piece)
         given = torch.cat([given, piece], dim=1)[:, -prefix.shape[1]:]  # a piece may be shorter than the context
     return torch.cat(pieces, dim=1)[:, :required]
+
+
+def smooth(features: Tensor, sigma: float) -> Tensor:
+    """Features (T, D) under a Gaussian along time, `sigma` in frames, the first and last frame repeated beyond the ends."""
+    kernel = smoothing_kernel(sigma).to(features)
+    radius = len(kernel) // 2
+    padded = torch.cat([features[:1].expand(radius, -1), features, features[-1:].expand(radius, -1)])  # (T + 2r, D)
+    return padded.unfold(0, len(kernel), 1) @ kernel  # (T, D)
+
+
+def smoothing_kernel(sigma: float) -> Tensor:
+    """Weights (2 r + 1,) of a Gaussian of `sigma` frames; a single 1 where that is 0."""
+    if not sigma:
+        return torch.ones(1)
+    radius = max(1, math.ceil(3 * sigma))
+    kernel = torch.exp(-0.5 * (torch.arange(-radius, radius + 1, dtype=torch.float32) / sigma) ** 2)
+    return kernel / kernel.sum()

@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 _PARTIAL = re.compile(r"\..+\.\d+\.partial(\.\w+)?")
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room for a file: on the disk, in a quota, under a limit of its size
+TORCH_FULL = ("PytorchStreamWriter", "iostream error", "inline_container")  # torch's words for what it could not write
 LONGEST = 120  # characters: with a suffix and a temporary prefix it stays below the 255 bytes of every file system
 # Names that Windows keeps for devices, whatever their suffix.
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{device}{n}" for device in ("com", "lpt") for n in range(1, 10))}
@@ -139,7 +140,7 @@ def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
             error.filename = f"{path}{str(error.filename).removeprefix(str(temporary))}"
         raise
     except RuntimeError as error:
-        if "PytorchStreamWriter" in str(error) or "iostream error" in str(error):
+        if any(word in str(error) for word in TORCH_FULL):
             raise no_room(path) from error
         raise
 

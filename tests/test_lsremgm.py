@@ -498,7 +498,7 @@ def test_statistics_of_other_features_are_refused(change):
 
 
 def test_smoothing_keeps_what_is_steady_and_calms_what_is_not():
-    from model.smoothing import smooth
+    from model.lsremgm_sampling import smooth
 
     steady = torch.linspace(0, 1, 20)[:, None].expand(20, 3)
     torch.testing.assert_close(smooth(steady, 0.5)[2:-2], steady[2:-2])
