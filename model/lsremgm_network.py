@@ -1,5 +1,5 @@
-"""LS-ReMGM's network: the MDM denoiser (Tevet et al. 2023) with every published variant behind one configuration, and what that of
-`latent` adds to it."""
+"""LS-ReMGM's network: the MDM denoiser (Tevet et al. 2023) with every published variant behind one configuration, and what
+that of `latent` adds to it."""
 
 import torch
 from torch import Tensor, nn

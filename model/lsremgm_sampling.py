@@ -225,7 +225,9 @@ def long_in_windows(model: ReadsTexts, passages: Sequence[Passage], seed: int, d
     yield from decoded_pieces(made, partial(smooth, sigma=sigma), 1, math.ceil(3 * sigma), sum(frames)) if sigma else made
 
 
-def _blocks(model: ReadsTexts, texts: Sequence[str], windows: Sequence[Window], seed: int, decoding: Decoding) -> Iterator[Tensor]:
+def _blocks(
+    model: ReadsTexts, texts: Sequence[str], windows: Sequence[Window], seed: int, decoding: Decoding
+) -> Iterator[Tensor]:
     """Tokens (N, C) of windows, as many at a time as a block has, each once. What a block shares with the one before is kept as
     that made it."""
     step, scale, device = model.frames_per_token, scale_of(model, decoding), model.device

@@ -286,8 +286,8 @@ def row_names(count: int, num_samples: int) -> list[str]:
 
 
 def write_motions(folder: Path, motions: "Sequence[Motion]", num_samples: int, reaction: bool = False) -> None:
-    """What a sampling run has made: its results, and each motion as joints/prompt##_rep##.npy. `motions` in the order of the rows;
-    reaction: whether the second of two people answers the first."""
+    """What a sampling run has made: its results, and each motion as joints/prompt##_rep##.npy. `motions` in the order of the
+    rows; reaction: whether the second of two people answers the first."""
     from data_loaders.motion_files import write_joints, write_results
 
     write_results(folder, motions, num_samples, reaction)
@@ -302,7 +302,8 @@ def write_views(folder: Path, motions: "Sequence[Motion]", num_samples: int, set
     from visualize.web_viewer import write_viewer
     from visualize.writing import ready
 
-    names, shown, wanted = row_names(len(motions), num_samples), [ready(motion, settings) for motion in motions], settings.wanted()
+    names, wanted = row_names(len(motions), num_samples), settings.wanted()
+    shown = [ready(motion, settings) for motion in motions]
     write_each(folder, names, shown, settings)
     for sample in range(num_samples):
         path, row = folder / f"prompt{sample:02d}", shown[sample::num_samples]

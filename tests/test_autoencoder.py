@@ -15,9 +15,9 @@ from data_loaders.skeleton import load_skeleton
 from model.autoencoder import AutoencoderNetwork, MotionAutoencoder, columns_of, correlation, covariance
 from model.autoencoder_config import AutoencoderConfig
 from model.checkpoints import from_pretrained, load_part, save_pretrained
+from model.layers import Posterior
 from model.lsremgm import Latent
 from model.lsremgm_config import LatentConfig
-from model.layers import Posterior
 from model.model import Draws
 from protos.reading import FileError
 from tests.synthetic import raise_hand, walk

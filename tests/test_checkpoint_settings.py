@@ -20,7 +20,7 @@ from model.lsremgm_config import LatentConfig, LSReMGMConfig
 from model.tmr import TMR
 from model.tmr_config import TMRConfig
 from protos.reading import FileError
-from tests.test_checkpoints import ARGS, published
+from tests.published_weights import ARGS, published
 from tests.test_official_tmr import run_settings
 
 VALUES = [

@@ -63,9 +63,10 @@ def test_training_goes_on_from_the_last_whole_checkpoint(tmp_path):
         assert [path.name for path in complete(save_dir)] == ["step_000000002"] and not left(tmp_path)
     assert ends("train.train_lsremgm", f"{TRAIN} --num_steps 4", tmp_path).code == 0
     assert complete(save_dir)[-1].name == "step_000000004"
-    told(ends("train.export", "--checkpoint run --output small", tmp_path, 2000 + sizes["config.json"]), "small/model.safetensors")
+    export = "--checkpoint run --output small"
+    told(ends("train.export", export, tmp_path, 2000 + sizes["config.json"]), "small/model.safetensors")
     assert not (tmp_path / "small").exists() and not left(tmp_path)
-    assert ends("train.export", "--checkpoint run --output small", tmp_path).code == 0
+    assert ends("train.export", export, tmp_path).code == 0
 
 
 def test_a_sampling_run_leaves_its_motions_whole_or_nothing(tmp_path):
@@ -80,7 +81,7 @@ def test_a_sampling_run_leaves_its_motions_whole_or_nothing(tmp_path):
 
 def test_numpy_and_torch_say_which_file_it_was(tmp_path):
     """numpy of itself: '40000 requested and 4096 written'; torch: 'unexpected pos 576 vs 534'."""
-    with room(5000), pytest.raises(OSError, match="a.npy") as error, atomic_file(tmp_path / "a.npy") as file:
+    with room(5000), pytest.raises(OSError, match=r"a\.npy") as error, atomic_file(tmp_path / "a.npy") as file:
         np.save(file, np.zeros(100_000, np.float32))
     assert error.value.errno in FULL
     with room(5000), pytest.raises(OSError, match="weights") as error, atomic_folder(tmp_path / "weights") as folder:
@@ -91,7 +92,7 @@ def test_numpy_and_torch_say_which_file_it_was(tmp_path):
 def test_a_long_motion_that_does_not_fit_is_an_error(tmp_path):
     """Not the end of the process, which a mapped file on a full disk would be."""
     pieces = [np.zeros((50, 22, 3)) for _ in range(4)]
-    with room(20_000), pytest.raises(OSError, match="long.npy"):
+    with room(20_000), pytest.raises(OSError, match=r"long\.npy"):
         in_file(pieces, 200, tmp_path / "long.npy", HUMANML3D)
     assert in_file([piece + 1 for piece in pieces], 200, tmp_path / "long.npy", HUMANML3D).joints.min() == 1
 
