@@ -16,13 +16,11 @@ from data_loaders.clips import LeftOut
 from data_loaders.corpus import Batch, Corpus, span_frames
 from data_loaders.features import Features
 from data_loaders.humanml import MAX_FRAMES, UNIT_LENGTH, LoaderDraws, crop
+from data_loaders.repeats import FADE, can_repeat, repeat_clip
 from data_loaders.text import Caption
 from protos.randomness import derive_seed
 
 log = logging.getLogger(__name__)
-FADE = 8  # frames over which a repeated clip joins itself
-LOOP_GAP = 0.06  # metres that joints of a clip may be apart at its ends, to be repeated
-STANDING_SPEED = 0.15  # m/s: slower is on the spot
 
 
 class Part(NamedTuple):
@@ -274,11 +272,21 @@ class CaptionBatches:
         return self.data.batch(samples, self.seed, self.pad_to)
 
 
+def fitting_window(corpus: Corpus, window: int, multiple: int, split: str = "train") -> int:
+    """Frames of a window, a multiple of some: as asked for, or as many as the longest clip of a split fills, which the log then
+    says. Beyond that all would be padding."""
+    longest = max((int(corpus.lengths[clip]) for clip in corpus.split(split)), default=0)
+    fitting = -(-longest // multiple) * multiple
+    if window % multiple or not 0 < fitting < window:
+        return window
+    log.warning("--window_size %d: the longest clip of split %s has %d frames; windows have %d", window, split, longest, fitting)
+    return fitting
+
+
 class WindowBatches:
     """`batches(step, part, parts)` of random windows (B, W, D) of motion, drawn by (seed, step) alone.
 
-    Clips are drawn by their length, rare contents lifted by `balance`; one shorter than a window is zero-padded. No window is
-    longer than the longest clip: where more is asked for, the log says so.
+    Clips are drawn by their length, rare contents lifted by `balance`; one shorter than a window is zero-padded.
     """
 
     def __init__(
@@ -289,16 +297,10 @@ class WindowBatches:
         batch_size: int,
         seed: int = 0,
         balance: float = 0.0,
-        multiple: int = UNIT_LENGTH,
+        unit_length: int = UNIT_LENGTH,
     ):
-        """multiple: of how many frames a window is one."""
-        self.batch_size, self.seed = batch_size, seed
+        self.window, self.batch_size, self.seed, self.unit_length = window, batch_size, seed, unit_length
         self.corpus, self.clips = corpus, corpus.split(split)
-        longest = max((int(corpus.lengths[clip]) for clip in self.clips), default=0)
-        self.window = min(window, -(-longest // multiple) * multiple or window)
-        if self.window < window:
-            log.warning("--window_size %d: the longest clip of split %s has %d frames, so windows have %d",
-                        window, split, longest, self.window)  # fmt: skip
         labels = [corpus.labels[i].get("content", "") for i in self.clips]
         weights = balanced_weights(labels, balance) * corpus.lengths[self.clips]
         self.cumulative = np.cumsum(weights / weights.sum())
@@ -322,7 +324,7 @@ class WindowBatches:
             draw = np.random.default_rng(derive_seed(self.seed, "windows", step, part * self.batch_size + row))
             clip = self.clips[min(int(np.searchsorted(self.cumulative, draw.random())), len(self.clips) - 1)]
             frames = int(self.corpus.lengths[clip])
-            usable = min(frames // UNIT_LENGTH * UNIT_LENGTH, self.window)
+            usable = min(frames // self.unit_length * self.unit_length, self.window)
             start = int(draw.integers(0, frames - usable + 1))
             rows = np.array(self.corpus[clip][start : start + usable])
             motion[row, :usable] = at_origin(rows, self.corpus.features) if usable else rows
@@ -330,41 +332,3 @@ class WindowBatches:
         lengths = torch.from_numpy(lengths)
         mask = torch.arange(self.window)[None] < lengths[:, None]
         return Batch(torch.from_numpy(motion), lengths, mask)
-
-
-# -------------------------------------------------------------------------------------- clips played several times in a row
-
-
-def loop_gap(rows: np.ndarray, features: Features) -> float:
-    """Mean distance (metres) between the joints of the last and the first frame in the body's own frame."""
-    ric = features.blocks["ric"]
-    difference = (rows[-1, ric] - rows[0, ric]).reshape(-1, 3)
-    return float(np.linalg.norm(difference, axis=1).mean()) * features.body.metres_per_unit
-
-
-def can_repeat(rows: np.ndarray, features: Features, fade: int) -> bool:
-    """Whether a clip is an action on the spot that ends as it began, so that it may be played again and again."""
-    if features.in_world or len(rows) < 2 * fade or loop_gap(rows, features) > LOOP_GAP:
-        return False
-    step = rows[:, features.blocks["root_velocity"]]
-    return float(np.linalg.norm(step, axis=1).mean()) * features.body.metres_per_unit * features.fps < STANDING_SPEED
-
-
-def repeat_clip(rows: np.ndarray, times: int, fade: int, features: Features) -> np.ndarray:
-    """A clip (T, D) played `times` in a row, ends cross-faded over `fade` frames: (times·(T - fade) + fade, D).
-
-    Features are relative to the body and to the frame before, so clips join without moving or turning anything; use it
-    where the clip ends as it began (`loop_gap`). Contacts stay 0 or 1. Raises ValueError when the clip is too short.
-    """
-    length = len(rows)
-    if length < 2 * fade:
-        raise ValueError(f"a clip of {length} frames cannot be joined over {fade} frames: it needs {2 * fade}")
-    rise = (np.arange(fade, dtype=np.float32) + 1)[:, None] / (fade + 1)
-    seam = rows[-fade:] * (1 - rise) + rows[:fade] * rise  # (fade, D)
-    contact = features.blocks["contact"]
-    seam[:, contact] = np.round(seam[:, contact])
-    body = rows[fade:-fade]
-    parts = [rows[:fade], body]
-    for _ in range(times - 1):
-        parts += [seam, body]
-    return np.concatenate([*parts, rows[-fade:]])

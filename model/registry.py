@@ -260,7 +260,7 @@ SYSTEMS = {  # the first whose layout recognises a path is taken; a .ckpt that n
                    Layout(lambda path: tokens_at(path) == "masked", "model.official.token_transformers:load_masked"),
                    Layout(lambda path: tokens_at(path) == "lamp_t2m", "model.official.lamp:load_lamp_t2m", takes=()))),
         System("residual_transformer", "model.token_transformer_config:ResidualConfig",
-               "model.token_transformers:ResidualTokenTransformer", {"base": "t2m_transformer"}, (
+               "model.residual_transformer:ResidualTokenTransformer", {"base": "t2m_transformer"}, (
                    Layout(lambda path: tokens_at(path) == "residual", "model.official.token_transformers:load_residual"),)),
         System("pg_tokenizer", "model.pgr2m_config:PGTokenizerConfig", "model.pgr2m:PGTokenizer", published=(
             Layout(lambda path: tokens_at(path) in ("pg_tokenizer", "como_decoder"), "model.official.pgr2m:load_pg_tokenizer",

@@ -25,6 +25,7 @@ from model.text_encoders import TextFeatures
 from model.text_towers import load_text_encoder
 from protos.outputs import OutputError, files_in, read_manifest
 from protos.reading import FileError
+from tests.published_weights import ARGS, published
 
 CHECKPOINTS = Path(__file__).resolve().parents[1] / "checkpoints"
 

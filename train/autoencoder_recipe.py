@@ -26,8 +26,7 @@ def autoencoder_recipe(
         config = replace(begun.config, kl_weight=config.kl_weight, latent_noise=config.latent_noise)
     statistics = kept_statistics(statistics, training)
     batches, held_out = (
-        WindowBatches(corpus, split, window, training.batch_size, training.seed, balance, config.downsampling)
-        for split in ("train", "val")
+        WindowBatches(corpus, split, window, training.batch_size, training.seed, balance) for split in ("train", "val")
     )
 
     def fresh() -> MotionAutoencoder:

@@ -28,8 +28,7 @@ def vqvae_recipe(
                          f"token with --num_levels {config.num_levels}")  # fmt: skip
     statistics = kept_statistics(biased(corpus.statistics, training.feature_bias), training)
     batches, held_out = (
-        WindowBatches(corpus, split, training.window_size, training.batch_size, training.seed, training.balance,
-                      config.downsampling)
+        WindowBatches(corpus, split, training.window_size, training.batch_size, training.seed, training.balance)
         for split in ("train", "val")
     )
 
