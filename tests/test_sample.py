@@ -17,8 +17,8 @@ from model.capabilities import Request
 from protos.files import file_name, numbered_folder
 from sample import generation
 from sample import sample as command
-from sample.exports import ExportSettings
-from sample.generation import STARTER, PromptError, clean_prompt, frames_of, load, requests_of, write_motions, write_views
+from sample.exports import ExportSettings, write_motions, write_views
+from sample.generation import STARTER, PromptError, clean_prompt, frames_of, load, requests_of
 from sample.prompt_files import read_prompt_file, requests_for
 from sample.sample import SampleOptions
 from tests.synthetic import walk

@@ -13,8 +13,7 @@ from data_loaders.motion_files import read_results
 from data_loaders.skeleton import load_skeleton
 from data_loaders.sources import Reading
 from protos.reading import FileError
-from sample.exports import ExportSettings, require_writable
-from sample.generation import RunSettings, write_motions, write_views
+from sample.exports import ExportSettings, RunSettings, require_writable, write_motions, write_views
 from tests.acted_motions import HUMANML, walking
 from tests.shared import shared
 from tests.synthetic import walk_in_a_curve
