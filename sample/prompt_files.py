@@ -101,7 +101,7 @@ def with_lengths(requests: Sequence[Request], model: Generates, estimator: Path 
     if estimator is None:
         raise PromptError(f"{file}: '#NA' asks for a length to be estimated: give a --length_estimator, which "
                           "train.train_length_estimator makes")  # fmt: skip
-    from model.length_estimators import open_length_estimator
+    from model.text_length import open_length_estimator
 
     estimate = open_length_estimator(estimator, model.features).estimate([requests[i].text for i in unknown], unknown)
     fps, longest, found = model.features.fps, model.config.max_frames, list(requests)
