@@ -1,5 +1,5 @@
-"""How long what a text says takes, by one vector of the text, as MoMask has it (Guo et al. 2024, its released code); and what opens
-an estimator of any kind."""
+"""How long what a text says takes, by one vector of the text, as MoMask has it (Guo et al. 2024, its released code); and what
+opens an estimator of any kind."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

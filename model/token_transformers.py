@@ -1,5 +1,5 @@
-"""Text to motion over tokens: a masked transformer fills in the codes of a motion's first codebook; `model/residual_transformer.py`
-adds those of the others. Guo et al. 2024 (MoMask); with the condition of LaMP's Q-Former, Li et al. 2025 (LaMP).
+"""Text to motion over tokens: a masked transformer fills in the codes of a motion's first codebook; those of the others are added
+by `model/residual_transformer.py`. Guo et al. 2024 (MoMask); with the condition of LaMP's Q-Former, Li et al. 2025 (LaMP).
 """
 
 from abc import ABC, abstractmethod

@@ -27,6 +27,7 @@ LOOP = "--dataset in/dataset --num_steps 2 --batch_size 2 --device cpu --num_wor
 TRAIN = f"{LOOP} --latent_dim 16 --num_layers 1 --num_heads 2 --ff_size 16"
 JUDGE = ("--motions in/clips --dataset in/dataset --evaluator in/evaluator --replications 1 --device cpu "
          "--output_dir in/report")  # fmt: skip
+DESCRIBED = "--dataset in/dataset --evaluator in/evaluator --replications 1 --device cpu --output_dir out"
 CHECKPOINT = ("config.json", "stats.npz", "model.safetensors")
 CORPUS = ("corpus/index.json", "corpus/captions.json", "corpus/features.npy")
 
@@ -184,10 +185,10 @@ SCENARIOS = (
              "published", ("published/args.json", "published/model000100000.pt", "dataset/HumanML3D/Mean.npy"), ("out",),
              cwd="in"),
     Scenario("judge given captions", "evaluations.eval_m2t",
-             "--captions in/said.json --dataset in/dataset --evaluator in/evaluator --replications 1 --device cpu --output_dir out",
+             f"--captions in/said.json {DESCRIBED}",
              "judged", ("said.json",), weight=0.5),
     Scenario("judge captions of a text file", "evaluations.eval_m2t",
-             "--captions in/said.txt --dataset in/dataset --evaluator in/evaluator --replications 1 --device cpu --output_dir out",
+             f"--captions in/said.txt {DESCRIBED}",
              "judged", ("said.txt",), weight=0.3),
     Scenario("judge on", "evaluations.eval_humanml", JUDGE.replace("--replications 1", "--replications 2"), "again_judged",
              ("report/settings.json", "report/*/[0-9]*.json", "report/manifest.json"), ("report",), weight=0.5),

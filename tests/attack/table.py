@@ -80,7 +80,7 @@ def _fault(
     if ending.code == 0:
         # A clip that is left out or not asked for; one without frames, as the published data have some.
         one_of_many = (path.name, mutation.kind) in (("features.npy", "not finite"), ("000001.npy", "an empty array"))
-        done_without = path.name == "known_texts.npz" and path.name in ending.said  # which only tells of prompts beyond the weights
+        done_without = path.name == "known_texts.npz" and path.name in ending.said  # which only tells of unknown prompts
         of_any_width = (path.name, mutation.kind) == ("all-mpnet-base-v2.npy", "a column more")
         if mutation.refused and not (one_of_many or done_without or of_any_width):
             return f"taken with exit code 0: {ending.said[-300:]}"
