@@ -192,7 +192,7 @@ SCENARIOS = (
              "judged", ("said.txt",), weight=0.3),
     Scenario("judge on", "evaluations.eval_humanml", JUDGE.replace("--replications 1", "--replications 2"), "again_judged",
              ("report/settings.json", "report/*/[0-9]*.json", "report/manifest.json"), ("report",), weight=0.5),
-    Scenario("a board of reports", "evaluations.board", "--reports in/report --output_dir out", "again_judged",
+    Scenario("a board of reports", "evaluations.board", "--reports in/report --output_dir out --model_paths", "again_judged",
              ("report/report.json",), weight=0.5),
     Scenario("prepare what a file describes", "data_loaders.prepare",
              "in/mine.toml --input in/recordings --output out --workers 1 --no_mirror", "described",

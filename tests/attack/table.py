@@ -96,6 +96,7 @@ def _names(path: Path) -> tuple[str, ...]:
     """Words by which an error names a file: a manifest also by the files it says too little of, a split by what it is."""
     more = {"manifest.json": ("is there already", "did not write"), "test.txt": ("split",), "train.txt": ("split",),
             "stats.npz": ("config.json",), "config.json": ("text encoder",), "training_state.pt": ("not saved",),
+            "settings.json": ("holds a report of metrics",),
             "all-mpnet-base-v2_index.json": ("text encoder mpnet",), "Mean.npy": ("Mean and std", "mean and std"),
             }  # fmt: skip
     folder = path.parent.parent if path.parent.name == "corpus" else path.parent  # of a dataset or gallery, which is named whole
