@@ -120,7 +120,7 @@ def seed_of(folder: Path) -> int:
 
 def test_another_seed_or_model_does_not_mix_with_what_a_folder_holds(options, tmp_path, monkeypatch):
     evaluate(options(model_path="real", replications=1))
-    with pytest.raises(OutputError, match="out holds an evaluation of other seed: add --overwrite"):
+    with pytest.raises(OutputError, match=r"out holds an evaluation of other seed \(settings\.json\): add --overwrite"):
         evaluate(options(model_path="real", replications=1, seed=3))
     assert seed_of(tmp_path / "out") == 10
     evaluate(options(model_path="real", replications=1, seed=3, overwrite=True))
