@@ -208,8 +208,8 @@ def outputs_for(wanted: Path, settings: dict, replications: int, overwrite: bool
     """
     there = stored(wanted)
     if there not in (None, settings) and not overwrite:
-        raise OutputError(f"{wanted} holds an evaluation of other {differences(there, settings)} ({SETTINGS}): add --overwrite to "
-                          "replace it, or give another --output_dir")  # fmt: skip
+        raise OutputError(f"{wanted} holds an evaluation of other {differences(there, settings)} ({SETTINGS}): add --overwrite "
+                          "to replace it, or give another --output_dir")  # fmt: skip
     outputs = Outputs(wanted, "report of metrics", overwrite=overwrite, going_on=there == settings, earlier=earlier_names,
                       flag="--output_dir")  # fmt: skip
     if overwrite:
