@@ -112,6 +112,14 @@ def tmr(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
+def raw(tmp_path) -> Path:
+    """A folder of two recordings in the train split."""
+    from tests.recordings import two_recordings
+
+    return two_recordings(tmp_path / "raw")
+
+
+@pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
     """An empty folder to work in."""
     monkeypatch.chdir(tmp_path)
