@@ -97,6 +97,20 @@ def test_a_long_motion_that_does_not_fit_is_an_error(tmp_path):
     assert in_file([piece + 1 for piece in pieces], 200, tmp_path / "long.npy", HUMANML3D).joints.min() == 1
 
 
+def test_networks_for_other_programs_are_written_whole_or_not_at_all(tmp_path):
+    """The runtime that writes them a second time, with what is constant computed, says 'Protobuf serialization failed'."""
+    pytest.importorskip("onnxscript", reason="pip install -e '.[export]'")
+    from model.network_calls import Input, NetworkCall
+    from train.onnx_files import fold, write_network
+
+    path = tmp_path / "a.onnx"
+    write_network(path, NetworkCall(torch.nn.Linear(200, 200), {"input": Input(("batch", 200))}))
+    whole = path.read_bytes()
+    with room(len(whole) // 2), pytest.raises(OSError, match=r"a\.onnx") as error:
+        fold(path)
+    assert error.value.errno in FULL and path.read_bytes() == whole and not left(tmp_path)
+
+
 def test_a_digest_that_was_cut_short_is_computed_again(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     (tmp_path / "weights").write_bytes(b"weights")

@@ -11,7 +11,7 @@ from data_loaders.corpus import Corpus
 from data_loaders.preparation import prepare
 from protos.outputs import OutputError
 from protos.reading import FileError
-from tests.recordings import contents, npy, options, record, report, train_on
+from tests.recordings import contents, options, record, report, train_on
 from tests.synthetic import walk
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -2,7 +2,6 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 
@@ -12,7 +11,6 @@ from data_loaders.preparation import prepare
 from data_loaders.text import Caption
 from protos.reading import FileError
 from tests.recordings import options, record, report, train_on
-from tests.synthetic import walk
 
 
 @pytest.mark.parametrize(
