@@ -16,13 +16,11 @@ from data_loaders.clips import LeftOut
 from data_loaders.corpus import Batch, Corpus, span_frames
 from data_loaders.features import Features
 from data_loaders.humanml import MAX_FRAMES, UNIT_LENGTH, LoaderDraws, crop
+from data_loaders.repeats import FADE, can_repeat, repeat_clip
 from data_loaders.text import Caption
 from protos.randomness import derive_seed
 
 log = logging.getLogger(__name__)
-FADE = 8  # frames over which a repeated clip joins itself
-LOOP_GAP = 0.06  # metres that joints of a clip may be apart at its ends, to be repeated
-STANDING_SPEED = 0.15  # m/s: slower is on the spot
 
 
 class Part(NamedTuple):
@@ -266,9 +264,23 @@ class CaptionBatches:
 
     def __call__(self, step: int, part: int, parts: int) -> Batch:
         if parts not in self.plans:
+            if parts * self.size > len(self.data):
+                log.warning("a step takes %d samples of %d motions: some stand in it several times; --batch_size is per process "
+                            "and pass", parts * self.size, len(self.data))  # fmt: skip
             self.plans[parts] = BatchPlan(len(self.data), parts * self.size, self.seed, self.weights, self.lengths)
         samples = self.plans[parts].batch(step)[part * self.size : (part + 1) * self.size]
         return self.data.batch(samples, self.seed, self.pad_to)
+
+
+def fitting_window(corpus: Corpus, window: int, multiple: int, split: str = "train") -> int:
+    """Frames of a window, a multiple of some: as asked for, or as many as the longest clip of a split fills, which the log then
+    says. Beyond that all would be padding."""
+    longest = max((int(corpus.lengths[clip]) for clip in corpus.split(split)), default=0)
+    fitting = -(-longest // multiple) * multiple
+    if window % multiple or not 0 < fitting < window:
+        return window
+    log.warning("--window_size %d: the longest clip of split %s has %d frames; windows have %d", window, split, longest, fitting)
+    return fitting
 
 
 class WindowBatches:
@@ -320,41 +332,3 @@ class WindowBatches:
         lengths = torch.from_numpy(lengths)
         mask = torch.arange(self.window)[None] < lengths[:, None]
         return Batch(torch.from_numpy(motion), lengths, mask)
-
-
-# -------------------------------------------------------------------------------------- clips played several times in a row
-
-
-def loop_gap(rows: np.ndarray, features: Features) -> float:
-    """Mean distance (metres) between the joints of the last and the first frame in the body's own frame."""
-    ric = features.blocks["ric"]
-    difference = (rows[-1, ric] - rows[0, ric]).reshape(-1, 3)
-    return float(np.linalg.norm(difference, axis=1).mean()) * features.body.metres_per_unit
-
-
-def can_repeat(rows: np.ndarray, features: Features, fade: int) -> bool:
-    """Whether a clip is an action on the spot that ends as it began, so that it may be played again and again."""
-    if features.in_world or len(rows) < 2 * fade or loop_gap(rows, features) > LOOP_GAP:
-        return False
-    step = rows[:, features.blocks["root_velocity"]]
-    return float(np.linalg.norm(step, axis=1).mean()) * features.body.metres_per_unit * features.fps < STANDING_SPEED
-
-
-def repeat_clip(rows: np.ndarray, times: int, fade: int, features: Features) -> np.ndarray:
-    """A clip (T, D) played `times` in a row, ends cross-faded over `fade` frames: (times·(T - fade) + fade, D).
-
-    Features are relative to the body and to the frame before, so clips join without moving or turning anything; use it
-    where the clip ends as it began (`loop_gap`). Contacts stay 0 or 1. Raises ValueError when the clip is too short.
-    """
-    length = len(rows)
-    if length < 2 * fade:
-        raise ValueError(f"a clip of {length} frames cannot be joined over {fade} frames: it needs {2 * fade}")
-    rise = (np.arange(fade, dtype=np.float32) + 1)[:, None] / (fade + 1)
-    seam = rows[-fade:] * (1 - rise) + rows[:fade] * rise  # (fade, D)
-    contact = features.blocks["contact"]
-    seam[:, contact] = np.round(seam[:, contact])
-    body = rows[fade:-fade]
-    parts = [rows[:fade], body]
-    for _ in range(times - 1):
-        parts += [seam, body]
-    return np.concatenate([*parts, rows[-fade:]])

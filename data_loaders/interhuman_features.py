@@ -28,7 +28,6 @@ NEARLY_ZERO = 1e-12
 CONTACT_STEP = 0.001  # squared metres to the next frame, whatever the frame rate
 CONTACT_HEIGHTS = (0.12, 0.05, 0.12, 0.05)  # metres: ankle and toe, left and right
 TO_ROWS = (0, 3, 1, 4, 2, 5)  # 6D column by column -> row by row
-TO_COLUMNS = (0, 2, 4, 1, 3, 5)
 MIRROR_BY_ROW = (1.0, -1.0, -1.0, 1.0, -1.0, 1.0)  # what has one index of x changes its sign
 MIRROR_BY_COLUMN = (1.0, -1.0, -1.0, -1.0, 1.0, 1.0)
 RELEASED_ROTATIONS = slice(133, 259)  # of the 263 columns: what the released converter took for rotations

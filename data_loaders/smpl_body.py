@@ -61,7 +61,11 @@ def read_amass_npz(
             frame = int(np.argwhere(~np.isfinite(values))[0, 0])
             raise FileError(f"{name}: NaN or infinity in {key}, frame {frame}; expected finite numbers")
     used = "male" if gender == "male" else "female"
-    body = load_body_model(find_body_model(body_models, used))
+    try:
+        file = find_body_model(body_models, used)
+    except FileError as error:
+        raise FileError(f"{name}, of gender {gender}: {error}") from None
+    body = load_body_model(file)
     joints = pose_joints(body, poses[:, : 3 * num_joints], betas) + trans[:, None]
     with np.errstate(over="ignore", invalid="ignore"):  # what does not fit into float32 is infinite, and refused
         joints = (joints @ TO_Y_UP.T).astype(np.float32)

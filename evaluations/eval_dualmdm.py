@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from protos.flags import BATCH_SIZE, REPLICATIONS, SEED, Range
+from protos.flags import BATCH_SIZE, REPLICATIONS, SEED, Range, at_most
 from protos.options import command, run_command
 from sample.generation import DecodingSettings
 
@@ -77,7 +77,8 @@ def run(options: EvalDualMDMOptions) -> "Diversity":
     told = Corpus.open(options.texts or model.individual.config.dataset)
     evaluator = options.evaluator or default_evaluator(corpus)
     judge, data = open_space(evaluator, device, corpus), interaction_set(corpus)
-    protocol = DiversityProtocol(min(options.clips, len(data)), options.motions, options.replications)
+    clips = at_most(options.clips, len(data), "--clips", f"the test split of {corpus.folder}")
+    protocol = DiversityProtocol(clips, options.motions, options.replications)
     evaluation = IndividualDiversity(model, data, judge, captions_of(told), protocol, options.decoding(options.batch_size),
                                      options.seed)  # fmt: skip
     values = [evaluation.replicate(number)

@@ -6,11 +6,10 @@ same numbers.
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from evaluations.settings import MODES, EvaluationSettings
-from protos.flags import BATCH_SIZE, PROCESSES, REPLICATIONS
+from evaluations.settings import MODES, CourseSettings, EvaluationSettings
+from protos.flags import REPLICATIONS
 from protos.options import KNOWN_BY_CHECKPOINT, command, run_command
 
 if TYPE_CHECKING:
@@ -20,22 +19,11 @@ ALIASES = {"repeat_times": "replications"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalOptions(EvaluationSettings):
+class EvalOptions(CourseSettings, EvaluationSettings):
     """Judge a text-to-motion model by a published protocol."""
 
     replications: Annotated[int, REPLICATIONS] | None = None
     """Replications (default: as --eval_mode says)."""
-    batch_size: Annotated[int, BATCH_SIZE] = 64
-    """Motions made at once."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1 or 1; of several processes each takes a GPU of its own, or its part of the CPU."""
-    processes: Annotated[int, PROCESSES] = 1
-    """Processes on this machine that share the work."""
-    output_dir: Path | None = None
-    """Folder for the reports; a run with the same settings on the same data is gone on with (default:
-    outputs/eval_<what>_<dataset>_<protocol>, with `_2` added where another one is there)."""
-    overwrite: bool = False
-    """Begin anew in a folder that holds an evaluation."""
 
 
 def run(options: EvalOptions) -> "Measured | None":

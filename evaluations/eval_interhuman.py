@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-from evaluations.settings import MODES, InteractionSettings, ReactionSettings
-from protos.flags import BATCH_SIZE, PROCESSES, REPLICATIONS
+from evaluations.settings import MODES, CourseSettings, InteractionSettings, ReactionSettings
+from protos.flags import REPLICATIONS, with_defaults
 from protos.options import command, run_command
 
 if TYPE_CHECKING:
@@ -21,22 +21,12 @@ ALIASES = {"repeat_times": "replications"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvalInterhumanOptions(ReactionSettings, InteractionSettings):
+@with_defaults(batch_size=32)
+class EvalInterhumanOptions(CourseSettings, ReactionSettings, InteractionSettings):
     """Judge a model of two people by a published protocol."""
 
     replications: Annotated[int, REPLICATIONS] | None = None
     """Replications (default: as --eval_mode and the protocol say)."""
-    batch_size: Annotated[int, BATCH_SIZE] = 32
-    """Motions made at once."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1 or 1; of several processes each takes a GPU of its own, or its part of the CPU."""
-    processes: Annotated[int, PROCESSES] = 1
-    """Processes on this machine that share the work."""
-    output_dir: Path | None = None
-    """Folder for the reports; a run with the same settings on the same data is gone on with (default:
-    outputs/eval_<what>_<dataset>_<protocol>, with `_2` added where another one is there)."""
-    overwrite: bool = False
-    """Begin anew in a folder that holds an evaluation."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from protos.flags import SEED, Range
+from protos.flags import SEED, Range, at_most
 from protos.options import command, run_command
 from sample.sliding import Sliding
 
@@ -51,6 +51,7 @@ def run(options: LocalizeEvaluationOptions) -> None:
     space = open_space(options.model_path, pick_device(options.device), corpus)
     motions = long_motions(corpus, options.split, options.num_motions, options.clips_per_motion, options.transition_seconds,
                            options.seed)  # fmt: skip
+    at_most(options.num_motions, len(motions), "--num_motions", f"what split {options.split} of {corpus.folder} can be joined to")
     report = localization_report(space, options.model_path, corpus, options.split, motions, options)
     name = safe_name(f"localize_{file_name(options.model_path.resolve().name)}_{corpus.folder.name}_{options.split}")
     report.publish(options.output_dir or Path("outputs") / name, "report of localization")

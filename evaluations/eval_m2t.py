@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from model.capabilities import CAPTIONING, Captioning
-from protos.flags import FPS, REPLICATIONS, SEED, Range
+from protos.flags import FPS, REPLICATIONS, SEED, Range, at_most
 from protos.options import command, run_command
 
 if TYPE_CHECKING:
@@ -121,7 +121,8 @@ def judged_set(options: CaptionEvaluationOptions, corpus: "Corpus") -> "tuple[Ev
     else:
         data, left_out = given_set(options.motions, options.fps, corpus)
         bad = list(unreadable(left_out))
-    return caption_set(data, options.num_motions, options.seed), bad
+    most = options.num_motions and at_most(options.num_motions, len(data), "--num_motions", "what is to be described")
+    return caption_set(data, most, options.seed), bad
 
 
 def judge_of(options: CaptionEvaluationOptions, corpus: "Corpus", device: Any) -> "tuple[Path | None, TextMotionSpace | None]":

@@ -112,7 +112,7 @@ class Replication:
     kept: dict[str, list[np.ndarray]] = field(default_factory=dict)
     seconds: float | None = None
     judge: Figures = field(default_factory=dict)
-    physics: dict[str, dict] = field(default_factory=dict)
+    physics: dict[str, dict[str, int | float | None]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

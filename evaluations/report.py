@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from model.registry import checkpoint_in
-from protos.files import encode_csv, file_digest, numbered_folder
+from protos.files import encode_csv, file_digest, run_folder
 from protos.outputs import MANIFEST, Outputs
 from protos.reading import FileError, read_json
 from protos.tables import table
@@ -58,8 +58,9 @@ class Report:
 
     def publish(self, folder: Path, what: str, name: str = "report") -> Outputs:
         """Writes into a new folder of `what` it holds (FOLDER_2, ... where it exists), prints the report and says where it is."""
-        outputs = Outputs(numbered_folder(folder), what, flag="--output_dir")
-        self.write(outputs, name)
+        with run_folder(folder) as made:
+            outputs = Outputs(made, what, flag="--output_dir")
+            self.write(outputs, name)
         print(self.markdown())
         log.info("%s in %s", ", ".join((f"{name}.json", f"{name}.md", f"{name}.csv", *self.lists, *self.texts)), outputs.folder)
         return outputs

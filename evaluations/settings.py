@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from model.registry import dataset_of
-from protos.flags import BATCH_SIZE, FPS, REPLICATIONS, SEED, Range, decided
+from protos.flags import BATCH_SIZE, FPS, PROCESSES, REPLICATIONS, SEED, Range, decided
 from sample.generation import STARTER, DecodingSettings
 
 log = logging.getLogger(__name__)
@@ -87,6 +87,23 @@ class EvaluationSettings(ProtocolSettings, DecodingSettings):
     def __post_init__(self) -> None:
         if self.fps is not None and self.motions is None:
             raise ValueError("--fps says how fast --motions run; a model has its own frame rate")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CourseSettings:
+    """Course of the evaluation"""
+
+    batch_size: Annotated[int, BATCH_SIZE] = 64
+    """Motions made at once."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 or 1; of several processes each takes a GPU of its own, or its part of the CPU."""
+    processes: Annotated[int, PROCESSES] = 1
+    """Processes on this machine that share the work."""
+    output_dir: Path | None = None
+    """Folder for the reports; a run with the same settings on the same data is gone on with (default:
+    outputs/eval_<what>_<dataset>_<protocol>, with `_2` added where another one is there)."""
+    overwrite: bool = False
+    """Begin anew in a folder that holds an evaluation."""
 
 
 @dataclass(frozen=True, kw_only=True)

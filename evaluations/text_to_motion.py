@@ -41,6 +41,7 @@ from model.capabilities import Generates
 from model.embedding import default_evaluator, open_space
 from model.registry import able
 from protos.files import encode_json, file_name, safe_name
+from protos.flags import at_most
 from protos.outputs import OutputError, Outputs
 from protos.processes import Processes
 from protos.reading import FileError, read_json
@@ -120,7 +121,8 @@ def measure(
     evaluator = settings.evaluator or default_evaluator(corpus)
     judge = open_space(evaluator, processes.device, corpus)
     protocol = cast.protocol(PROTOCOLS[settings.protocol], data)
-    protocol = replace(protocol, enough=settings.num_motions or protocol.enough)
+    most = settings.num_motions and at_most(settings.num_motions, len(data), "--num_motions", f"the split of {corpus.folder}")
+    protocol = replace(protocol, enough=most or protocol.enough)
     source, entrants, not_read = (cast.judged or entrants_of)(settings, corpus, processes, batch_size, cast)
     evaluation = Evaluation(data, judge, protocol, settings.seed, MODES[settings.eval_mode][1], processes.share)
     made_from = {
@@ -202,8 +204,8 @@ def outputs_for(wanted: Path, settings: dict, replications: int, overwrite: bool
     """
     there = stored(wanted)
     if there not in (None, settings) and not overwrite:
-        raise OutputError(f"{wanted} holds an evaluation of other {differences(there, settings)}: add --overwrite to replace it, "
-                          "or give another --output_dir")  # fmt: skip
+        raise OutputError(f"{wanted} holds an evaluation of other {differences(there, settings)} ({SETTINGS}): add --overwrite "
+                          "to replace it, or give another --output_dir")  # fmt: skip
     outputs = Outputs(wanted, "report of metrics", overwrite=overwrite, going_on=there == settings, earlier=earlier_names,
                       flag="--output_dir")  # fmt: skip
     if overwrite:

@@ -21,10 +21,9 @@ from model.capabilities import OWN, Decoding, Guidance, Request
 from model.in2in_config import In2INConfig
 from model.in2in_network import PeopleDenoiser, TextReader
 from model.individual_texts import individual_texts
-from model.lsremgm import check_lengths, edit_of, run
 from model.lsremgm_network import zero_where
+from model.lsremgm_sampling import check_lengths, edit_of, run, smooth
 from model.model import Draws, Model, ReadsTexts, require_only
-from model.smoothing import smooth
 from model.text_encoders import EncodesTexts, TextEncoder, TextFeatures
 from model.text_towers import load_text_encoder
 from protos.randomness import rand, randint, randn

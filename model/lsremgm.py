@@ -1,12 +1,11 @@
-"""LS-ReMGM as one object: the denoiser with what makes it a model, its training objective, and how it samples.
+"""LS-ReMGM as one object: the denoiser with what makes it a model, and its training objective; and the same in the latents of a
+motion autoencoder, `Latent`, which is only what that adds. How both are sampled: `model/lsremgm_sampling.py`.
 
-Tevet et al. 2023, §3; DiP: Tevet et al. 2025. Models without `mask_frames` are sampled at full length and cut, masked ones at the
-requested length, prefix models (DiP) piece by piece.
+Tevet et al. 2023, §3; DiP: Tevet et al. 2025.
 """
 
-import logging
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,33 +14,35 @@ import torch
 from torch import Tensor
 
 from data_loaders.corpus import Batch
-from data_loaders.edit_masks import EditError, TargetLocation, target_location, target_rows
-from data_loaders.features import Features, FeaturesMismatch, Statistics
-from diffusion.gaussian import Denoise, Diffusion, EditX0
-from diffusion.guidance import dropped_rows, guided, keep_given, stack_conditions
+from data_loaders.edit_masks import TargetLocation, target_location, target_rows
+from data_loaders.features import FeaturesMismatch, Statistics
+from diffusion.gaussian import Diffusion
 from diffusion.linear_steps import linear_steps
 from diffusion.losses import LossWeights, MotionTerms, masked_goal_l2, training_loss
-from diffusion.samplers import Noise, sample, sample_noise
-from diffusion.windows import Window, decoded_pieces, in_tokens, in_turns, laid_out, windowed, windows_over
-from model.capabilities import OWN, Decoding, Guidance, Passage, Request
-from model.lsremgm_config import LSReMGMConfig
-from model.lsremgm_network import MotionDenoiser
+from model.autoencoder import MotionAutoencoder
+from model.capabilities import OWN, Decoding, Passage, Request
+from model.lsremgm_config import LatentConfig, LSReMGMConfig
+from model.lsremgm_network import LatentDenoiser, MotionDenoiser
+from model.lsremgm_sampling import (
+    actions_of,
+    check_lengths,
+    long_in_pieces,
+    long_in_windows,
+    motions_in_pieces,
+    scale_of,
+    smooth,
+    smoothing_kernel,
+    steps_of,
+    whole_motions,
+)
 from model.model import Draws, Generators, Model, ReadsTexts, require_only
-from model.network_calls import NetworkCall, denoiser_call, text_inputs
-from model.smoothing import smooth, smoothing_kernel
+from model.network_calls import NetworkCall, decoder_call, denoiser_call, text_inputs
 from model.text_encoders import EncodesTexts, PieceReader, TextEncoder, TextFeatures
 from model.text_towers import load_text_encoder
-from protos.randomness import derive_seed, rand, randint, randn
+from protos.randomness import rand, randint, randn
 
-log = logging.getLogger(__name__)
-BLOCK = 16  # windows of a long motion that are denoised together
-OVERLAP = 1.0  # seconds in which one window passes over into the next
 # DiP draws one of these sets per sample; each joint comes with a heading.
 TARGET_SETS = ((), ("pelvis",), ("traj",), ("right_wrist",), ("left_wrist",), ("right_foot",), ("left_foot",))
-
-
-class LengthError(ValueError):
-    """A length that the model cannot make."""
 
 
 class LSReMGM(ReadsTexts):
@@ -88,7 +89,7 @@ class LSReMGM(ReadsTexts):
         taken += ["target"] * (config.target_encoder != "none") + ["action"] * (config.condition == "action")
         for request in requests:
             require_only(request, taken, "this model does not take it")
-        made = (_generate_pieces if config.context_len else _generate_whole)(self, requests, decoding)
+        made = (motions_in_pieces if config.context_len else whole_motions)(self, requests, decoding)
         sigma = self.smoothing if decoding.smoothing is None else decoding.smoothing
         return [smooth(features, sigma) for features in made] if sigma else made
 
@@ -99,7 +100,7 @@ class LSReMGM(ReadsTexts):
         """
         if self.eval().config.condition == "action":
             raise ValueError("this model makes actions by their numbers: long motions are made of texts")
-        yield from (_long_pieces if self.config.context_len else _long_windows)(self, passages, seed, decoding)
+        yield from (long_in_pieces if self.config.context_len else long_in_windows)(self, passages, seed, decoding)
 
     def network_calls(self) -> dict[str, NetworkCall]:
         """The denoiser; targets of DiP are left out."""
@@ -121,7 +122,7 @@ class LSReMGM(ReadsTexts):
     def prompt_inputs(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         """Of a model of actions the prompts are their numbers. ValueError for others."""
         if self.config.condition == "action":
-            return {"action": _actions([Request("", 1, action=int(text)) if text.isdecimal() else Request("", 1)
+            return {"action": actions_of([Request("", 1, action=int(text)) if text.isdecimal() else Request("", 1)
                                         for text in prompts], self.config.num_actions)}  # fmt: skip
         text = self.encode_text(prompts)
         return {} if text is None else text_inputs(text, self.network_calls()["denoiser"])
@@ -206,234 +207,108 @@ class LSReMGM(ReadsTexts):
             raise FeaturesMismatch("an action model trains on action numbers in place of texts") from None
 
 
-def check_lengths(lengths: Sequence[int], features: Features, longest: int | None) -> None:
-    """LengthError unless every length can be made: 1 to `longest` frames, None being without an end."""
-    for length in lengths:
-        if length < 1 or (longest is not None and length > longest):
-            fps = features.fps
-            limit = "" if longest is None else f" to {longest} ({longest / fps:.1f} s at {fps:g} frames per second)"
-            raise LengthError(f"this model makes motions of 1{limit} frames, not {length}")
+class Latent(LSReMGM):
+    """LS-ReMGM whose denoiser works on the latents (B, T/4, C) of its part `autoencoder`, or on frames where it has none."""
+
+    network = LatentDenoiser
+
+    @staticmethod
+    def channels_of(config: LatentConfig, parts: Mapping[str, Model]) -> int:
+        """Channels of a latent, or of a frame."""
+        autoencoder = parts.get("autoencoder")
+        return LSReMGM.channels_of(config, parts) if autoencoder is None else autoencoder.config.latent_channels
+
+    @property
+    def autoencoder(self) -> MotionAutoencoder | None:
+        """The part in whose latents motion is denoised."""
+        return self.parts.get("autoencoder")
+
+    @property
+    def frames_per_token(self) -> int:
+        """4 for latents of 4 frames."""
+        return 1 if self.autoencoder is None else self.autoencoder.config.downsampling
+
+    @property
+    def reach(self) -> int:
+        """Latents to either side on which a decoded frame depends."""
+        return 0 if self.autoencoder is None else self.autoencoder.network.reach
+
+    def network_calls(self) -> dict[str, NetworkCall]:
+        """The denoiser, and where there is an autoencoder its `decoder`."""
+        calls, autoencoder = super().network_calls(), self.autoencoder
+        return calls if autoencoder is None else calls | {"decoder": decoder_call(autoencoder.network, self.num_channels)}
+
+    def completed(self, made: Tensor) -> Tensor:
+        return made if self.autoencoder is None else self.features.completed(made, self.autoencoder.columns)
+
+    def normalise(self, features: Tensor) -> Tensor:
+        """(B, T, D), or the autoencoder's columns, in units of the mean and std that it was trained with."""
+        return super().normalise(features) if self.autoencoder is None else self.autoencoder.normalise(features)
+
+    @property
+    def smoothing(self) -> float:
+        """Of what is sampled, sigma in frames."""
+        return self.config.smoothing
+
+    def to_diffused(self, motion: Tensor, mask: Tensor, generator: Generators | None = None) -> tuple[Tensor, Tensor]:
+        """Latents (B, T/4, C) of unit variance: a draw of the autoencoder's posterior, without a generator its mean."""
+        if self.autoencoder is None:
+            return motion, mask
+        network = self.autoencoder.network
+        posterior = network.encode(motion, mask)
+        latents = posterior.mean
+        if generator is not None:
+            latents = posterior.sample(randn(generator, latents.shape, device=latents.device, dtype=motion.dtype))
+        return network.normalise(latents), mask[:, :: self.frames_per_token]
+
+    def from_diffused(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Features (B, T, C) in their units, of the columns that the autoencoder keeps, from latents (B, T/4, C)."""
+        if self.autoencoder is None:
+            return super().from_diffused(x, mask)
+        network = self.autoencoder.network
+        return self.autoencoder.denormalise(network.decode(network.denormalise(x), mask))
+
+    def text_to_train_on(self, batch: Batch, generator: Generators) -> TextFeatures | None:
+        """Features of the texts, with noise and without some of their words."""
+        text, c = super().text_to_train_on(batch, generator), self.config
+        if text is None or not (c.text_noise or c.word_drop):
+            return text
+        seeds = randint(generator, 2**31, (len(batch.texts), 3), device=self.device)
+        return perturbed(text, seeds.tolist(), c.text_noise, c.word_drop)
+
+    def loss_weights(self, has_target: bool) -> LossWeights:
+        """With weights of diffusion steps and of calm motion."""
+        c = self.config
+        return replace(super().loss_weights(has_target), min_snr_gamma=c.min_snr_gamma or None, snr_power=c.snr_power,
+                       snr_floor=c.snr_floor, calm_power=c.calm_power)  # fmt: skip
+
+    def velocity_columns(self) -> int:
+        """All, of latents."""
+        return super().velocity_columns() if self.autoencoder is None else self.num_channels
+
+    def joints_of_diffused(self, x: Tensor) -> Tensor:
+        """FeaturesMismatch of latents, which have none."""
+        if self.autoencoder is None:
+            return super().joints_of_diffused(x)
+        raise FeaturesMismatch("lambda_rcxyz and lambda_fc compare joints, which latents do not have: set both to 0")
 
 
-def denoiser(model: LSReMGM, requests: Sequence[Request], texts: Sequence[str], mask: Tensor, guidance_scale: float,
-             prefix: Tensor | None = None) -> Denoise:
-    """denoise(x, t) under the texts, and what else was asked, with classifier-free guidance, both passes in one batch.
+def perturbed(text: TextFeatures, seeds: Sequence[Sequence[int]], noise: float, word_drop: float) -> TextFeatures:
+    """Text features with Gaussian noise, of `noise` times their own size, and without a share `word_drop` of the words.
 
-    Scale 1 asks the conditional network alone, scale 0 the unconditional one. The target stays in both.
+    A few thousand captions are soon known by heart; this makes what is learnt of them hold for what is said otherwise.
+    The first token, which stands for the whole text, stays. Three seeds per text, so that what happens to it depends
+    neither on its neighbours nor on how far it is padded.
     """
-    config, device = model.config, model.device
-    copies = 2 if guidance_scale not in (0, 1) and config.condition != "none" else 1
-    text = model.encode_text(list(texts))
-    if text is not None and copies == 2:
-        text = text[torch.arange(2 * len(texts)) % len(texts)]
-    drop = dropped_rows(len(texts), copies, device) if copies == 2 else None
-    if guidance_scale == 0:
-        drop = torch.ones(len(texts), dtype=torch.bool, device=device)
-    target, no_target = _targets(requests)
-    if target is not None:
-        target = TargetLocation(*(stack_conditions(x.to(device), copies) for x in (target.values, target.valid)))
-    action = _actions(requests, config.num_actions) if config.condition == "action" else None
-    action, prefix, mask, no_target = (
-        None if x is None else stack_conditions(x.to(device), copies) for x in (action, prefix, mask, no_target))
-
-    def denoise(x: Tensor, t: Tensor) -> Tensor:
-        y = model.denoiser(x, t, text, mask, action=action, prefix=prefix, target=target, drop=drop, drop_target=no_target)
-        return y.to(x.dtype)
-
-    return guided(denoise, guidance_scale) if copies == 2 else denoise
-
-
-def _targets(requests: Sequence[Request]) -> tuple[TargetLocation | None, Tensor | None]:
-    """The targets (B, 8, 3) and (B, 8) of all, and (B,) True where none is asked for; None where nobody asks for one."""
-    first = next((request.target for request in requests if request.target is not None), None)
-    if first is None:
-        return None, None
-    none = TargetLocation(torch.zeros_like(first.values), torch.zeros_like(first.valid))
-    rows = [request.target or none for request in requests]
-    return (TargetLocation(torch.stack([row.values for row in rows]), torch.stack([row.valid for row in rows])),
-            torch.tensor([request.target is None for request in requests]))  # fmt: skip
-
-
-def _actions(requests: Sequence[Request], known: int) -> Tensor:
-    if any(request.action is None or not 0 <= request.action < known for request in requests):
-        raise ValueError(f"this model makes actions: pass numbers from 0 to {known - 1}")
-    return torch.tensor([request.action for request in requests])
-
-
-def scale_of(model: Model, decoding: Decoding) -> float:
-    """The guidance scale to use; 1 for a model that never learned to do without its condition."""
-    asked, own = decoding.guidance_scale, model.config.own_guidance
-    if isinstance(asked, Guidance):
-        raise ValueError("this model reads one text: give one guidance scale")
-    scale = model.config.guidance_scale if asked is None else float(asked)
-    if not math.isfinite(scale):
-        raise ValueError(f"guidance scale {scale}: expected a finite number")
-    if own is None and asked is not None and scale != 1:
-        none = model.config.condition == "none"
-        why = "has no condition to follow" if none else "was trained with its condition always present"
-        log.warning("guidance scale %g is ignored: this model %s", scale, why)
-    return 1.0 if own is None else scale
-
-
-def run(model: Model, denoise: Denoise, shape: tuple[int, ...], noise: Noise, decoding: Decoding,
-        edit_x0: EditX0 | None = None) -> Tensor:
-    """A sample of `shape` (B, T, D) of the model's diffusion by the sampler and in the steps that are asked for, else its own."""
-    start = noise(torch.empty(shape, device=model.device))
-    sampler = decoding.sampler or model.config.sampler
-    if decoding.eta and sampler != "ddim":
-        raise ValueError(f"eta {decoding.eta:g}: only the sampler ddim takes it, not {sampler}")
-    if decoding.temperature is not None or decoding.top_k is not None:
-        raise ValueError("temperature and top_k are of models that decode tokens: this one is a diffusion")
-    if decoding.order is not None and sampler not in ("plms", "dpmpp"):
-        raise ValueError(f"order {decoding.order}: only the samplers plms and dpmpp take it, not {sampler}")
-    steps = steps_of(model, model.config.sampling_steps if decoding.sampling_steps is None else decoding.sampling_steps)
-    return sample(denoise, start, model.diffusion, sampler=sampler, sampling_steps=steps, noise=noise,
-                  eta=decoding.eta or 0.0, order=decoding.order, edit_x0=edit_x0, on_step=decoding.on_step)
-
-
-def steps_of(model: Model, asked: int | str | None) -> int | str | None:
-    """Which steps of the model's diffusion, as `space_timesteps` reads it: a number of them lies as its configuration says."""
-    return spaced(asked, model.config.spacing, model.diffusion.num_timesteps) if isinstance(asked, int) else asked
-
-
-def spaced(count: int, spacing: str, of: int) -> int | str:
-    """Which `count` of the steps of a diffusion, as `space_timesteps` reads it; even ones where no whole stride gives so many."""
-    if spacing == "trailing":
-        return f"trailing{count}"
-    return f"ddim{count}" if spacing == "strided" and math.ceil(of / math.ceil(of / count)) == count else count
-
-
-def _generate_whole(model: LSReMGM, requests: Sequence[Request], decoding: Decoding) -> list[Tensor]:
-    """At max_frames without frame masks, else at the longest length."""
-    if model.parts and any(request.motion is not None for request in requests):
-        raise EditError("this model works in latents of an autoencoder: frames and body parts cannot be kept; "
-                        "use a model without an autoencoder to edit")
-    config, step, lengths = model.config, model.frames_per_token, [request.frames for request in requests]
-    frames = max(lengths) if config.mask_frames else config.max_frames
-    tokens = -(-frames // step)
-    length = torch.tensor(lengths, device=model.device)[:, None]
-    mask = torch.arange(tokens * step, device=model.device) < -(-length // step) * step  # (B, T), whole tokens
-    texts, noise = [request.text for request in requests], sample_noise([request.seed for request in requests])
-    denoise = denoiser(model, requests, texts, mask[:, ::step], scale_of(model, decoding))
-    x = run(model, denoise, (len(requests), tokens, model.num_channels), noise, decoding, edit_of(model, requests, tokens))
-    features = model.from_diffused(x, mask)  # (B, T, D)
-    return [row[:n] for row, n in zip(features, lengths, strict=True)]
-
-
-def edit_of(model: Model, requests: Sequence[Request], frames: int) -> EditX0 | None:
-    """Replacement of the kept part of x0 (B, T, D), padded or cut to `frames`; None where nothing is given."""
-    if all(request.motion is None for request in requests):
-        return None
-    motion = torch.zeros(len(requests), frames, model.num_channels, device=model.device)
-    keep = torch.zeros_like(motion, dtype=torch.bool)
-    for row, request in enumerate(requests):
-        if request.motion is None:
-            continue
-        if request.keep is None:
-            raise EditError("an edit needs `keep` beside the motion: True where the motion stays")
-        given = min(len(request.motion), frames)
-        motion[row, :given] = model.normalise(request.motion[:given].to(model.device))
-        keep[row, :given] = request.keep[:given].to(model.device)
-    return keep_given(motion, keep)
-
-
-def _generate_pieces(model: LSReMGM, requests: Sequence[Request], decoding: Decoding) -> list[Tensor]:
-    """Piece by piece, each from the end of what went before (DiP)."""
-    config, batch = model.config, len(requests)
-    prompts = [[request.text] if isinstance(request.text, str) else list(request.text) for request in requests]
-    if not all(prompts):
-        raise ValueError("a sample with an empty list of prompts")
-    if any(request.prefix is None for request in requests):
-        log.warning("no prefix given: the motion begins from the mean pose, not from data")
-    prefix = torch.zeros(batch, config.context_len, model.num_channels, device=model.device)
-    for row, request in enumerate(requests):
-        if request.prefix is None:
-            continue
-        if request.prefix.shape != prefix.shape[1:]:
-            raise EditError(f"a prefix of shape {tuple(request.prefix.shape)}: this model continues "
-                            f"{config.context_len} frames of {model.num_channels} features")
-        prefix[row] = model.normalise(request.prefix.to(model.device))
-    mask = torch.ones(batch, config.pred_len, dtype=torch.bool, device=model.device)
-
-    def next_frames(given: Tensor, call: int) -> Tensor:
-        now = [sequence[min(call, len(sequence) - 1)] for sequence in prompts]
-        denoise = denoiser(model, requests, now, mask, scale_of(model, decoding), given)
-        noise = sample_noise([request.seed for request in requests], call)
-        return run(model, denoise, (batch, config.pred_len, model.num_channels), noise, decoding)
-
-    made = autoregress(next_frames, prefix, max(request.frames for request in requests), config.pred_len)
-    features = model.denormalise(torch.cat([prefix, made], dim=1))  # (B, context + T, D)
-    starts = [0 if request.include_prefix else config.context_len for request in requests]
-    return [row[start:][: request.frames] for row, start, request in zip(features, starts, requests, strict=True)]
-
-
-def _long_pieces(model: LSReMGM, passages: Sequence[Passage], seed: int, decoding: Decoding) -> Iterator[Tensor]:
-    """As `_generate_pieces` goes on, each passage with pieces of its own."""
-    config, call = model.config, 0
-    log.warning("no prefix given: the motion begins from the mean pose, not from data")
-    given = torch.zeros(1, config.context_len, model.num_channels, device=model.device)
-    mask = torch.ones(1, config.pred_len, dtype=torch.bool, device=model.device)
-    for passage in passages:
-        left = passage.frames
-        while left > 0:
-            request = Request(passage.text, passage.frames, seed)
-            denoise = denoiser(model, [request], [passage.text], mask, scale_of(model, decoding), given)
-            piece = run(model, denoise, (1, config.pred_len, model.num_channels), sample_noise([seed], call), decoding)[:, :left]
-            given = torch.cat([given, piece], dim=1)[:, -config.context_len :]
-            left, call = left - piece.shape[1], call + 1
-            yield model.denormalise(piece)[0].cpu()
-
-
-def _long_windows(model: LSReMGM, passages: Sequence[Passage], seed: int, decoding: Decoding) -> Iterator[Tensor]:
-    """Windows over what the denoiser works on, decoded as far as nothing changes any more."""
-    step, frames = model.frames_per_token, [passage.frames for passage in passages]
-
-    def decode(tokens: Tensor) -> Tensor:
-        mask = torch.ones(1, len(tokens) * step, dtype=torch.bool, device=tokens.device)
-        return model.from_diffused(tokens[None], mask)[0].cpu()
-
-    overlap = max(2, round(OVERLAP * model.features.fps / step))
-    windows = windows_over(in_tokens(frames, step), -(-model.config.max_frames // step), overlap)
-    blocks = _blocks(model, [passage.text for passage in passages], windows, seed, decoding)
-    made = decoded_pieces(blocks, decode, step, model.reach, sum(frames))
-    sigma = model.smoothing if decoding.smoothing is None else decoding.smoothing
-    yield from decoded_pieces(made, partial(smooth, sigma=sigma), 1, math.ceil(3 * sigma), sum(frames)) if sigma else made
-
-
-def _blocks(model: LSReMGM, texts: Sequence[str], windows: Sequence[Window], seed: int, decoding: Decoding) -> Iterator[Tensor]:
-    """Tokens (N, C) of windows, as many at a time as a block has, each once. What a block shares with the one before is kept as
-    that made it."""
-    step, scale, device = model.frames_per_token, scale_of(model, decoding), model.device
-    width = None if model.config.mask_frames else -(-model.config.max_frames // step)
-    before = torch.zeros(0, model.num_channels, device=device)
-    for number, first in enumerate(range(0, len(windows), BLOCK)):
-        block = windows[first : first + BLOCK]
-        layout = laid_out(block, width)
-        turns = []
-        for rows in (slice(i, i + decoding.batch_size) for i in range(0, len(block), decoding.batch_size)):
-            requests = [Request(texts[window.passage], (window.stop - window.start) * step, seed) for window in block[rows]]
-            said = [request.text for request in requests]
-            turns.append((rows, denoiser(model, requests, said, layout.mask[rows].to(device), scale)))
-        shape, edit = (1, layout.size, model.num_channels), None
-        if len(before):
-            given, keep = torch.zeros(shape, device=device), torch.zeros(shape, dtype=torch.bool, device=device)
-            given[0, : len(before)], keep[0, : len(before)] = before, True
-            edit = keep_given(given, keep)
-        noise = sample_noise([derive_seed(seed, "block", number) if number else seed])
-        made = run(model, windowed(in_turns(turns), layout), shape, noise, decoding, edit)[0, : layout.length]
-        yield made[len(before) :]
-        if first + BLOCK < len(windows):
-            before = made[len(made) - (block[-1].stop - windows[first + BLOCK].start) :]
-
-
-def autoregress(next_frames: Callable[[Tensor, int], Tensor], prefix: Tensor, required: int, pred_len: int) -> Tensor:
-    """Frames (B, required, D) out of pieces (B, pred_len, D) that next_frames(prefix (B, context, D), call) makes.
-
-    Each piece follows the last `context` frames of the one before. Tevet et al. 2025 (DiP), §3.
-    """
-    pieces, given = [], prefix
-    for call in range(math.ceil(required / pred_len)):
-        piece = next_frames(given, call)
-        pieces.append(piece)
-        given = torch.cat([given, piece], dim=1)[:, -prefix.shape[1]:]  # a piece may be shorter than the context
-    return torch.cat(pieces, dim=1)[:, :required]
+    pooled, tokens, mask = text.pooled, text.tokens, text.mask
+    for_pooled, for_tokens, for_mask = ([torch.Generator().manual_seed(s) for s in column] for column in zip(*seeds))
+    if noise:
+        size = pooled.square().mean(-1, keepdim=True).sqrt()  # (B, 1)
+        pooled = pooled + noise * size * randn(for_pooled, pooled.shape).to(pooled)
+        squares = (tokens.square().mean(-1) * mask).sum(1) / mask.sum(1)  # (B,)
+        tokens = tokens + noise * squares.sqrt()[:, None, None] * randn(for_tokens, tokens.shape).to(tokens)
+    if word_drop:
+        kept = rand(for_mask, mask.shape).to(mask.device) >= word_drop
+        kept[:, 0] = True
+        mask = mask & kept
+    return TextFeatures(pooled, tokens, mask)

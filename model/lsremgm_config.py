@@ -1,13 +1,15 @@
 """The settings of LS-ReMGM: the flags of `train.train_lsremgm`, the config.json of its checkpoints, and the networks' plan.
 
-Defaults are the published ones (Tevet et al. 2023; DiP: Tevet et al. 2025), but for the text encoder that is embedded here.
+Defaults are the published ones (Tevet et al. 2023; DiP: Tevet et al. 2025), but for the text encoder that is embedded here. Those
+of `latent`, LS-ReMGM in the latents of a motion autoencoder (`train.train_latent`), add what lets it learn from few recordings;
+its defaults are those of the starter weights.
 """
 
 from dataclasses import dataclass, replace
 from typing import Annotated, Literal, Self
 
 from data_loaders.features import HUMANML3D, Features
-from protos.flags import CHANNELS, FRAMES, GUIDANCE, LAYERS, SAMPLING_STEPS, SHARE, WEIGHT, Bounded, Range, decided
+from protos.flags import CHANNELS, FRAMES, GUIDANCE, LAYERS, SAMPLING_STEPS, SHARE, WEIGHT, Bounded, Range, decided, with_defaults
 
 ENCODERS = {"clip": "clip-b32", "bert": "distilbert"}  # as the published scripts call them
 
@@ -158,6 +160,54 @@ class LSReMGMConfig(LossTerms, SamplingDefaults, Noising, Conditions, Network, B
             pred_len=self.pred_len or self.context_len,
             target_encoder="single" if self.lambda_target_loc and self.target_encoder == "none" else self.target_encoder,
         )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentNetwork:
+    """What the network adds to LS-ReMGM's"""
+
+    norm_first: bool = True
+    """Normalise before attention and feed-forward layers instead of after."""
+    modulation: bool = True
+    """With --norm_first: step and whole text also shift, scale and gate every layer (as in DiT and PixArt)."""
+    output_skip: bool = True
+    """The prediction also takes a share, learned per step and channel, of the noisy input: details survive better."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewRecordings:
+    """What lets few recordings hold for more"""
+
+    text_noise: Annotated[float, Range(0, 100)] = 0.5
+    """Noise on the features of texts in training, relative to their size: few captions then hold for more wordings."""
+    word_drop: Annotated[float, SHARE] = 0.2
+    """Share of the words that is left out in training, for the same reason."""
+    min_snr_gamma: Annotated[float, WEIGHT] = 500.0
+    """Weight diffusion steps by min(SNR, gamma), Hang et al. 2023, 5 in the paper; 0: all alike."""
+    snr_power: Annotated[float, Range(-10, 10)] = 0.5
+    """Power of that weight; 0.5 gives the noisiest steps, where the text decides most, their share."""
+    snr_floor: Annotated[float, SHARE] = 1e-3
+    """Least SNR that counts in that weight."""
+    calm_power: Annotated[float, Range(-10, 10)] = 0.5
+    """Power by which motions with little movement count more; 0.5 lets small gestures be learnt beside walks."""
+    smoothing: Annotated[float, Range(0, 1000)] = 0.0
+    """Gaussian over sampled motions, sigma in frames; 0: none."""
+
+
+@dataclass(frozen=True, kw_only=True)
+@with_defaults(latent_dim=256, dropout=0.0, mask_frames=True, sampler="dpmpp", sampling_steps=20)
+class LatentConfig(FewRecordings, LatentNetwork, LSReMGMConfig):
+    """What is set otherwise than in LS-ReMGM"""
+
+    arch: Literal["auto", "trans_enc", "trans_dec"] = "trans_dec"
+    """Denoiser: reads texts as one vector (trans_enc) or word by word (trans_dec)."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.modulation and not self.norm_first:
+            raise ValueError("modulation works on layers that normalise first: it needs norm_first")
+        if self.context_len:
+            raise ValueError(f"context_len {self.context_len} is a prefix of frames, which latents do not have")
 
 
 PRESETS = {  # of the published weights; `published` is the paper's own

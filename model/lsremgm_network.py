@@ -1,11 +1,13 @@
-"""LS-ReMGM's network: the MDM denoiser (Tevet et al. 2023) with every published variant behind one configuration."""
+"""LS-ReMGM's network: the MDM denoiser (Tevet et al. 2023) with every published variant behind one configuration, and what
+that of `latent` adds to it."""
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from data_loaders.edit_masks import TARGET_ROWS, TargetLocation
 from model.layers import TransformerLayer, sinusoidal_table
-from model.lsremgm_config import LSReMGMConfig
+from model.lsremgm_config import LatentConfig, LSReMGMConfig
 from model.text_encoders import TextFeatures
 
 
@@ -172,6 +174,88 @@ class MotionDenoiser(nn.Module):
     def place(self, y: Tensor) -> Tensor:
         """Tokens with their positions added, (B, N, C)."""
         return self.dropout(y + self.positions[: y.shape[1]].to(y.dtype))
+
+
+class Modulation(nn.Module):
+    """Shifts, scales and gates (B, layers, 9, C) of all layers from the step and the text as a whole.
+
+    One projection for all layers and an offset per layer, as in PixArt-α (Chen et al. 2023, §2.3); without effect at
+    first. A dropped text is a zero vector.
+    """
+
+    def __init__(self, config: LatentConfig):
+        super().__init__()
+        dim, vectors = config.latent_dim, TransformerLayer.MODULATED
+        self.text_dim = config.text_dim if config.condition == "text" else 0
+        if self.text_dim:
+            self.text_projection = nn.Linear(self.text_dim, dim)
+        self.projection = nn.Linear(dim, vectors * dim)
+        nn.init.zeros_(self.projection.weight)
+        nn.init.zeros_(self.projection.bias)
+        self.layer_offsets = nn.Parameter(torch.zeros(config.num_layers, vectors, dim))
+
+    def forward(self, time: Tensor, text: TextFeatures | None, drop: Tensor | None) -> Tensor:
+        given = time  # (B, C)
+        if self.text_dim:
+            pooled = time.new_zeros(1, self.text_dim) if text is None else F.layer_norm(text.pooled, (self.text_dim,))
+            pooled = zero_where(drop, pooled.to(time.dtype).expand(len(time), -1))  # (B, text_dim)
+            given = given + self.text_projection(pooled)
+        shared = self.projection(F.silu(given))  # (B, 9 C)
+        return shared.unflatten(-1, (1, -1, given.shape[-1])) + self.layer_offsets
+
+
+class OutputSkip(nn.Module):
+    """Prediction (B, T, D) out of the network's own one and its noisy input, per channel in shares that the step says.
+
+    At little noise the input is nearly right: what a network must not forget of it, it need not carry through all
+    layers. The shares are learned (Karras et al. 2022, §5, fixes them) and at first leave the network's prediction as it is.
+    """
+
+    def __init__(self, dim: int, num_features: int):
+        super().__init__()
+        self.shares = nn.Linear(dim, 2 * num_features)
+        nn.init.zeros_(self.shares.weight)
+        nn.init.zeros_(self.shares.bias)
+
+    def forward(self, y: Tensor, x: Tensor, time: Tensor) -> Tensor:
+        own, skipped = self.shares(F.silu(time))[:, None].chunk(2, dim=-1)  # (B, 1, D)
+        return (1 + own) * y + skipped * x
+
+
+class LatentDenoiser(MotionDenoiser):
+    """The denoiser with layers that normalise first, modulation and output skip, each if its configuration says so."""
+
+    def __init__(self, config: LatentConfig, num_features: int):
+        super().__init__(config, num_features)
+        dim = config.latent_dim
+        if config.norm_first:
+            self.final_norm = nn.LayerNorm(dim)
+        if config.modulation:
+            self.modulation = Modulation(self.config)
+        if config.output_skip:
+            self.output_skip = OutputSkip(dim, num_features)
+
+    @property
+    def reads_pooled(self) -> bool:
+        """Whether it looks at texts as a whole: for the modulation of its layers too."""
+        return super().reads_pooled or self.config.modulation
+
+    def layer(self) -> TransformerLayer:
+        """A layer that normalises first, if the configuration says so."""
+        return super().layer(self.config.norm_first)
+
+    def forward(self, x: Tensor, t: Tensor, *conditions, **given) -> Tensor:
+        y = super().forward(x, t, *conditions, **given)
+        return self.output_skip(y, x, self.time_mlp(self.positions[t])) if self.config.output_skip else y
+
+    def modulated(self, time: Tensor, text: TextFeatures | None, drop: Tensor | None) -> Tensor | None:
+        """Shifts, scales and gates (B, layers, 9, C) of the layers."""
+        return self.modulation(time, text, drop) if self.config.modulation else None
+
+    def trunk(self, *given) -> Tensor:
+        """Hidden frames (B, T, C) before the output projection."""
+        y = super().trunk(*given)
+        return self.final_norm(y) if self.config.norm_first else y
 
 
 def zero_where(drop: Tensor | None, values: Tensor) -> Tensor:

@@ -16,12 +16,11 @@ from diffusion.losses import masked_l2
 from diffusion.samplers import sample_noise
 from model.capabilities import OWN, Decoding, Request
 from model.in2in import standing_still
-from model.lsremgm import check_lengths, run
+from model.lsremgm_sampling import check_lengths, run, smooth
 from model.model import Draws, require_only
 from model.reaction_base import OF_LATENT, ReactionModel, action_share, dropped, guidance_of, semantic_error
 from model.reaction_network import Action
 from model.reaction_online import Stream, latest_latents, piece_loss
-from model.smoothing import smooth
 from protos.randomness import rand, randint, randn
 
 

@@ -10,9 +10,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.latent import Modulation
 from model.layers import KeysValues, TransformerLayer, sinusoidal_table, sinusoids
-from model.lsremgm_network import zero_where
+from model.lsremgm_network import Modulation, zero_where
 from model.reaction_config import ReactionConfig
 from model.reaction_network import Action
 from model.text_encoders import TextFeatures

@@ -23,7 +23,7 @@ from diffusion.losses import masked_l2
 from diffusion.meanflow import between, data_at, mean_flow_sample, mean_flow_target, mean_flow_terms, times
 from diffusion.samplers import Noise, sample_noise
 from model.capabilities import OWN, Decoding, Guidance, Request
-from model.lsremgm import run
+from model.lsremgm_sampling import run
 from model.model import Draws, Generators
 from model.reaction_base import (
     OF_LATENT,

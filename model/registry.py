@@ -239,7 +239,7 @@ SYSTEMS = {  # the first whose layout recognises a path is taken; a .ckpt that n
     system.name: system for system in (
         System("lsremgm", "model.lsremgm_config:LSReMGMConfig", "model.lsremgm:LSReMGM", published=(
             Layout(is_mdm, "model.official.mdm:load_mdm", "model.official.mdm:config_at", ("text_encoder", "dataset_folder")),)),
-        System("latent", "model.latent_config:LatentConfig", "model.latent:Latent", {"autoencoder": "motion_autoencoder"}),
+        System("latent", "model.lsremgm_config:LatentConfig", "model.lsremgm:Latent", {"autoencoder": "motion_autoencoder"}),
         System("motion_autoencoder", "model.autoencoder_config:AutoencoderConfig", "model.autoencoder:MotionAutoencoder"),
         System("in2in", "model.in2in_config:In2INConfig", "model.in2in:In2IN", published=(
             Layout(lambda path: in2in_file(path) is not None, "model.official.in2in:load_in2in"),)),
@@ -260,7 +260,7 @@ SYSTEMS = {  # the first whose layout recognises a path is taken; a .ckpt that n
                    Layout(lambda path: tokens_at(path) == "masked", "model.official.token_transformers:load_masked"),
                    Layout(lambda path: tokens_at(path) == "lamp_t2m", "model.official.lamp:load_lamp_t2m", takes=()))),
         System("residual_transformer", "model.token_transformer_config:ResidualConfig",
-               "model.token_transformers:ResidualTokenTransformer", {"base": "t2m_transformer"}, (
+               "model.residual_transformer:ResidualTokenTransformer", {"base": "t2m_transformer"}, (
                    Layout(lambda path: tokens_at(path) == "residual", "model.official.token_transformers:load_residual"),)),
         System("pg_tokenizer", "model.pgr2m_config:PGTokenizerConfig", "model.pgr2m:PGTokenizer", published=(
             Layout(lambda path: tokens_at(path) in ("pg_tokenizer", "como_decoder"), "model.official.pgr2m:load_pg_tokenizer",

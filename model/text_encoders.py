@@ -103,7 +103,7 @@ def sha256_of(path: Path) -> str:
     known, record = f"{path} {stat.st_size} {stat.st_mtime_ns} ", cache_folder() / "sha256.txt"
     try:
         for line in record.read_text().splitlines() if record.is_file() else ():
-            if line.startswith(known):
+            if line.startswith(known) and len(line) == len(known) + 64:  # a full disk cuts a line short
                 return line.removeprefix(known)
     except (OSError, ValueError):
         pass
@@ -111,7 +111,7 @@ def sha256_of(path: Path) -> str:
     try:
         record.parent.mkdir(parents=True, exist_ok=True)
         with record.open("a") as file:
-            file.write(f"{known}{found}\n")
+            file.write(f"\n{known}{found}\n")  # on a line of its own, however the one before ends
     except OSError:
         pass  # a cache folder that cannot be written only costs the reading again
     return found

@@ -1,16 +1,22 @@
-"""How long what a text says takes, by one vector of the text, as MoMask has it (Guo et al. 2024, its released code)."""
+"""How long what a text says takes, by one vector of the text, as MoMask has it (Guo et al. 2024, its released code); and what
+opens an estimator of any kind."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
 from data_loaders.features import HUMANML3D, Features, Statistics
+from model.capabilities import EstimatesLength, ReadsWords
+from model.checkpoints import from_pretrained
 from model.evaluator_config import LENGTH_CLASSES
+from model.evaluator_words import GLOVE_FOLDER, load_words
 from model.evaluators import drawn_frames
 from model.model import Model
+from model.registry import able
 from model.text_encoders import TextEncoder
 from model.text_towers import load_text_encoder
 from protos.flags import CHANNELS, Bounded, Range, decided
@@ -53,3 +59,14 @@ class TextLengthEstimator(Model):
             self.text_encoder = load_text_encoder(self.config.text_encoder)
         vectors = self.text_encoder.encode(list(texts)).pooled.to(self.device)
         return drawn_frames(self.eval().logits(vectors), self.config.shortest_units, seeds)
+
+
+def open_length_estimator(path: Path, features: Features) -> EstimatesLength:
+    """An estimator of a checkpoint for motions of these features. FileError where it is none, FeaturesMismatch where it is for
+    others.
+    """
+    model = from_pretrained(path, systems=able(EstimatesLength))
+    model.features.require(features, "the length estimator", "the model")
+    if isinstance(model, ReadsWords):
+        model.read_through(load_words(model.config.words, GLOVE_FOLDER, tagger=model.config.tagger))
+    return model

@@ -221,31 +221,6 @@ def tokenizer_errors(file: Path) -> Iterator[None]:
         raise FileError(f"{file}: damaged, no tokenizer can be made of it ({first_line(error)[:160]})") from None
 
 
-def load_mpnet(folder: Path, max_tokens: int) -> Tower:
-    """all-mpnet-base-v2 through transformers: its relative positions are found in no other tower."""
-    from transformers.models.mpnet.modeling_mpnet import MPNetModel
-
-    read_json(folder / "config.json", dict[str, Any])
-    state = read_tower_weights(folder)
-    if bad := [name for name, value in state.items() if value.is_floating_point() and not value.isfinite().all()]:
-        raise FileError(f"{folder}: tensor {bad[0]} holds NaN or infinite values: damaged weights")
-    try:
-        network, loading = MPNetModel.from_pretrained(
-            folder, local_files_only=True, add_pooling_layer=False, output_loading_info=True)  # fmt: skip
-    except Exception as error:  # transformers raises many kinds for damaged files
-        raise FileError(f"{folder}: cannot be read as {TOWERS['mpnet'].repository} ({first_line(error)[:160]})") from None
-    if loading["missing_keys"]:
-        raise FileError(f"{folder}: the weights lack {min(loading['missing_keys'])}: incomplete, or of another model")
-    network.eval().requires_grad_(False)
-    tokenizer = read_tokenizer(folder, network.config.vocab_size)
-
-    def run(ids: Tensor) -> tuple[Tensor, Tensor]:
-        tokens = network(ids).last_hidden_state  # (B, L, C)
-        return nn.functional.normalize(tokens.mean(1), dim=-1), tokens
-
-    return Tower(lambda text: cut(tokenizer.encode(text).ids, max_tokens), run)
-
-
 @dataclass(frozen=True)
 class TowerSpec:
     """A tower: its Hugging Face id, the width of its pooled features, its length limit, its reader (or `module:name` of it)."""
@@ -264,7 +239,7 @@ TOWERS = {
     "clip-l14-336": TowerSpec("openai/clip-vit-large-patch14-336", 768, 77, CLIP, ("ViT-L-14-336px.pt", *WEIGHTS)),
     "distilbert": TowerSpec("distilbert-base-uncased", 768, 512, partial(load_bert, sentence=False)),
     "bert": TowerSpec("bert-base-uncased", 768, 512, partial(load_bert, sentence=False)),
-    "mpnet": TowerSpec("sentence-transformers/all-mpnet-base-v2", 768, 384, load_mpnet),
+    "mpnet": TowerSpec("sentence-transformers/all-mpnet-base-v2", 768, 384, "model.mpnet_tower:load_mpnet"),
 }
 
 

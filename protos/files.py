@@ -6,6 +6,7 @@ Whether something may be replaced at all is decided in protos/outputs.py.
 
 import csv
 import ctypes
+import errno
 import glob
 import hashlib
 import io
@@ -26,6 +27,8 @@ from protos.reading import FileError
 log = logging.getLogger(__name__)
 
 _PARTIAL = re.compile(r"\..+\.\d+\.partial(\.\w+)?")
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room for a file: on the disk, in a quota, under a limit of its size
+TORCH_FULL = ("PytorchStreamWriter", "iostream error", "inline_container")  # torch's words for what it could not write
 LONGEST = 120  # characters: with a suffix and a temporary prefix it stays below the 255 bytes of every file system
 # Names that Windows keeps for devices, whatever their suffix.
 _DEVICES = {"con", "prn", "aux", "nul", *(f"{device}{n}" for device in ("com", "lpt") for n in range(1, 10))}
@@ -121,14 +124,42 @@ def is_partial(name: str) -> bool:
 
 
 @contextmanager
+def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Says in an error of a full disk which file it is: the system does not, numpy and torch not even what is wrong.
+
+    temporary: a name by which others know what becomes `path`.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None and "requested and" in str(error):  # numpy's, of an array
+            raise no_room(path) from error
+        if error.filename is None and error.errno in FULL:
+            error.filename = str(path)
+        elif temporary is not None and str(error.filename).startswith(str(temporary)):
+            error.filename = f"{path}{str(error.filename).removeprefix(str(temporary))}"
+        raise
+    except RuntimeError as error:
+        if any(word in str(error) for word in TORCH_FULL):
+            raise no_room(path) from error
+        raise
+
+
+def no_room(path: Path) -> OSError:
+    """What is raised where a file could not be written whole, for whoever is told no more than that."""
+    return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+@contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`, renamed to it on success and removed on failure. Makes the parent folders."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
     try:
-        yield temporary
-        os.replace(temporary, path)
+        with naming(path, temporary):
+            yield temporary
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -198,6 +229,17 @@ def numbered_folder(wanted: Path) -> Path:
 
 
 @contextmanager
+def run_folder(wanted: Path) -> Iterator[Path]:
+    """`numbered_folder`, which is removed again, with all that has been written there, where the run fails."""
+    folder = numbered_folder(wanted)
+    try:
+        yield folder
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)  # this run has made it
+        raise
+
+
+@contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """An empty temporary folder beside `path`, renamed to it on success and removed on failure.
 
@@ -212,14 +254,15 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     _remove_unfinished(path)
     temporary.mkdir(parents=True)
     try:
-        yield temporary
-        for file in filter(Path.is_file, temporary.rglob("*")):
-            with open(file, "rb") as handle:
-                os.fsync(handle.fileno())
-        if not path.exists():
-            os.replace(temporary, path)
-        elif not _exchange(temporary, path):
-            _swap(temporary, path)
+        with naming(path, temporary):
+            yield temporary
+            for file in filter(Path.is_file, temporary.rglob("*")):
+                with open(file, "rb") as handle:
+                    os.fsync(handle.fileno())
+            if not path.exists():
+                os.replace(temporary, path)
+            elif not _exchange(temporary, path):
+                _swap(temporary, path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)  # the unfinished folder, or the one that was replaced
 

@@ -10,6 +10,7 @@ and infinity are never within. No torch, so that --help is instant.
 import ast
 import dataclasses
 import inspect
+import logging
 import math
 import operator
 import re
@@ -22,6 +23,7 @@ from types import UnionType
 from typing import Any, TypeVar
 
 Config = TypeVar("Config")
+log = logging.getLogger(__name__)
 
 
 class Range:
@@ -112,6 +114,13 @@ def check_bounds(instance: Any, flag: str = "") -> None:
     for name, (bounds, _) in bounds_of(type(instance)).items():
         if problem := bounds.problem(getattr(instance, name)):
             raise ValueError(f"{flag}{name} {problem}")
+
+
+def at_most(asked: int, there: int, flag: str, of: str) -> int:
+    """The number asked for, or that of all there are, which the log then says: a few are not taken for many."""
+    if asked > there:
+        log.warning("%s %d: %s has %d, which are taken", flag, asked, of, there)
+    return min(asked, there)
 
 
 class Bounded:

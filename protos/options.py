@@ -23,6 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from protos.files import FULL
 from protos.flags import bounds_of, dataclasses_in, flags_of, registry_of
 
 Options = TypeVar("Options")
@@ -291,6 +292,7 @@ def one_line(error: BaseException) -> str:
     """What went wrong, in one line: 'dataset/x: No such file or directory' rather than '[Errno 2] ...'."""
     if isinstance(error, OSError) and error.strerror:
         text = f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
+        text += ": make room there and give the same command again" if error.errno in FULL else ""
     else:
         text = str(error)
     return " ".join(text.split()) or type(error).__name__

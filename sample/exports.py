@@ -100,6 +100,44 @@ def require_writable(settings: ExportSettings, skeleton: str) -> None:
         require_formats(skeleton, wanted, settings.body)
 
 
+def row_names(count: int, num_samples: int) -> list[str]:
+    """prompt##_rep## of each row of a run: row = repetition · num_samples + sample."""
+    from data_loaders.motion_files import row_name
+
+    return [row_name(row, num_samples) for row in range(count)]
+
+
+def write_motions(folder: Path, motions: "Sequence[Motion]", num_samples: int, reaction: bool = False) -> None:
+    """What a sampling run has made: its results, and each motion as joints/prompt##_rep##.npy. `motions` in the order of the
+    rows; reaction: whether the second of two people answers the first."""
+    from data_loaders.motion_files import write_joints, write_results
+
+    write_results(folder, motions, num_samples, reaction)
+    for name, motion in zip(row_names(len(motions), num_samples), motions, strict=True):
+        write_joints(folder / "joints" / f"{name}.npy", motion)
+
+
+def write_views(folder: Path, motions: "Sequence[Motion]", num_samples: int, settings: ExportSettings) -> None:
+    """The same to look at, as the settings want it: prompt##_rep##.FORMAT, prompt##.mp4 with the repetitions side by side,
+    prompt##.png as a strip, prompt##.html, a page to turn and to step through."""
+    from visualize.video import write_strip, write_video
+    from visualize.web_viewer import write_viewer
+    from visualize.writing import ready
+
+    names, wanted = row_names(len(motions), num_samples), settings.wanted()
+    shown = [ready(motion, settings) for motion in motions]
+    write_each(folder, names, shown, settings)
+    for sample in range(num_samples):
+        path, row = folder / f"prompt{sample:02d}", shown[sample::num_samples]
+        if "mp4" in wanted and len(row) > 1:
+            write_video(path.with_suffix(".mp4"), row, body=settings.body)
+        if "png" in wanted:
+            write_strip(path.with_suffix(".png"), row[0], body=settings.body)
+        if "html" in wanted:
+            labels = [f"rep{repetition:02d}" for repetition in range(len(row))] if len(row) > 1 else None
+            write_viewer(path.with_suffix(".html"), row, labels=labels, body=settings.body)
+
+
 def write_each(folder: Path, names: Sequence[str], motions: "Sequence[Motion]", settings: ExportSettings) -> None:
     """Of each motion of a run, which is `ready`, by its name NAME.FORMAT, pages and strips excepted, which are of a prompt; with
     locked feet joints/NAME_ik.npy and NAME_ik.FORMAT."""

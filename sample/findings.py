@@ -14,8 +14,8 @@ from protos.files import (
     encode_json,
     file_lock,
     file_name,
-    numbered_folder,
     printable,
+    run_folder,
     safe_name,
     short_hash,
     write_atomically,
@@ -90,14 +90,14 @@ def show(hits: Sequence[Hit], gallery: Gallery, space: TextMotionSpace, folder: 
     if not motions:
         log.warning("no video or page is written")
         return
-    folder = numbered_folder(folder)
     shown = [(i, hit, motions[hit.row]) for i, hit in enumerate(hits, 1) if hit.row in motions]
-    if video:
-        for i, hit, motion in shown:
-            write_video(folder / f"{i:02d}_{safe_name(hit.name)}.mp4", [motion], labels=[f"{hit.score:.2f}  {hit.name}"])
-    if html:
-        labels = [f"{i}  {hit.name}  {hit.score:.2f}" for i, hit, _ in shown]
-        write_viewer(folder / "hits.html", [motion for _, _, motion in shown], labels=labels, title=words)
+    with run_folder(folder) as folder:
+        if video:
+            for i, hit, motion in shown:
+                write_video(folder / f"{i:02d}_{safe_name(hit.name)}.mp4", [motion], labels=[f"{hit.score:.2f}  {hit.name}"])
+        if html:
+            labels = [f"{i}  {hit.name}  {hit.score:.2f}" for i, hit, _ in shown]
+            write_viewer(folder / "hits.html", [motion for _, _, motion in shown], labels=labels, title=words)
     log.info("%d motions in %s", len(shown), folder)
 
 

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from model.capabilities import AS_MADE, OWN, Cleanup, Decoding, Generates, Precision, Request
 from model.registry import CHECKPOINTS, checkpoint_in
-from protos.files import file_name, numbered_folder
+from protos.files import file_name, run_folder
 from protos.flags import GUIDANCE, SAMPLING_STEPS, SHARE, Range
+from protos.options import one_line
 from protos.randomness import derive_seed
 from protos.reading import FileError
-from sample.exports import ExportSettings, RunSettings, require_writable, write_each
+from sample.exports import RunSettings, require_writable, row_names, write_motions, write_views
 
 if TYPE_CHECKING:
     import numpy as np
@@ -279,44 +280,6 @@ def _short(text: str) -> str:
 # ------------------------------------------------------------------------------------------------------- what is written
 
 
-def row_names(count: int, num_samples: int) -> list[str]:
-    """prompt##_rep## of each row of a run: row = repetition · num_samples + sample."""
-    from data_loaders.motion_files import row_name
-
-    return [row_name(row, num_samples) for row in range(count)]
-
-
-def write_motions(
-    folder: Path, motions: "Sequence[Motion]", num_samples: int, settings: ExportSettings, reaction: bool = False
-) -> None:
-    """Everything a sampling run leaves behind: its results, and each motion as joints/prompt##_rep##.npy.
-
-    `motions` in the order of the rows. As the settings want them: prompt##_rep##.FORMAT, prompt##.mp4 with the repetitions side
-    by side, prompt##.png as a strip, prompt##.html, a page to turn and to step through. reaction: whether the second of two
-    people answers the first.
-    """
-    from data_loaders.motion_files import write_joints, write_results
-    from visualize.video import write_strip, write_video
-    from visualize.web_viewer import write_viewer
-    from visualize.writing import ready
-
-    write_results(folder, motions, num_samples, reaction)
-    names = row_names(len(motions), num_samples)
-    for name, motion in zip(names, motions, strict=True):
-        write_joints(folder / "joints" / f"{name}.npy", motion)
-    shown, wanted = [ready(motion, settings) for motion in motions], settings.wanted()
-    write_each(folder, names, shown, settings)
-    for sample in range(num_samples):
-        path, row = folder / f"prompt{sample:02d}", shown[sample::num_samples]
-        if "mp4" in wanted and len(row) > 1:
-            write_video(path.with_suffix(".mp4"), row, body=settings.body)
-        if "png" in wanted:
-            write_strip(path.with_suffix(".png"), row[0], body=settings.body)
-        if "html" in wanted:
-            labels = [f"rep{repetition:02d}" for repetition in range(len(row))] if len(row) > 1 else None
-            write_viewer(path.with_suffix(".html"), row, labels=labels, body=settings.body)
-
-
 def write_run(model: Generates, requests: Sequence[Request], settings: RunSettings, decoding: Decoding, checkpoint: Path,
               what: str, cleanup: Cleanup | None = None) -> Path:  # fmt: skip
     """Makes the requests as the settings say and writes everything, as `write_made`. cleanup: as `motions_for` takes it."""
@@ -330,22 +293,24 @@ def write_made(
     what: str, skeleton: str, reaction: bool = False,
 ) -> Path:  # fmt: skip
     """Writes the motions of a skeleton that `make` makes of the requests, with seeds and repetitions as the settings say, into a
-    folder named after the checkpoint and after `what` is made. A run that fails leaves no folder. reaction: as `write_motions`
-    takes it."""
+    folder named after the checkpoint and after `what` is made. A run that fails leaves no folder, but for one whose motions are
+    all written: it keeps them. reaction: as `write_motions` takes it."""
     require_writable(settings, skeleton)
     name = file_name(checkpoint.name if checkpoint.is_dir() else checkpoint.parent.name)
-    folder = numbered_folder(settings.output_dir or Path("outputs") / f"{name}_{file_name(what)}_seed{settings.seed}")
     rows = [replace(request, seed=derive_seed(settings.seed, "sample", sample, repetition))
             for repetition in range(settings.num_repetitions) for sample, request in enumerate(requests)]  # fmt: skip
-    try:
-        motions = make(rows)
-        require_finite((_fits(motion.joints) for motion in motions), None, rows, OWN)
-    except BaseException as error:
-        folder.rmdir()  # ours, and still empty
-        if isinstance(error, NotFiniteError):
+    with run_folder(settings.output_dir or Path("outputs") / f"{name}_{file_name(what)}_seed{settings.seed}") as folder:
+        try:
+            motions = make(rows)
+            require_finite((_fits(motion.joints) for motion in motions), None, rows, OWN)
+        except NotFiniteError as error:
             raise NotFiniteError(f"{checkpoint}: {error}") from None
-        raise
-    write_motions(folder, motions, len(requests), settings, reaction)
+        write_motions(folder, motions, len(requests), reaction)
+    try:
+        write_views(folder, motions, len(requests), settings)
+    except OSError as error:
+        raise OSError(f"{one_line(error)}; the motions themselves are whole: python -m visualize.render {folder / 'motions.npz'} "
+                      "shows them") from error  # fmt: skip
     if settings.report:
         from data_loaders.physics import sample_table
 

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.lib.format import open_memmap
+from numpy.lib import format as npy
 from torch import Tensor
 from tqdm import tqdm
 
 from data_loaders.corpus import Motion
 from data_loaders.features import Features
 from model.capabilities import AS_MADE, OWN, Cleanup, Composes, Decoding, Passage, Request
+from protos.files import naming
 from protos.randomness import derive_seed
 from sample.generation import require_finite
 from sample.timeline import Overlay, Timeline
@@ -75,11 +76,11 @@ def in_world(pieces: Iterable[Tensor], features: Features) -> Iterator[np.ndarra
 
 def in_file(pieces: Iterable[np.ndarray], frames: int, path: Path, features: Features, captions: Sequence[str] = ()) -> Motion:
     """The motion of `frames` frames whose pieces (n, J, 3) go to a .npy file as they come, and are read from there."""
-    rows, done = open_memmap(path, mode="w+", dtype=np.float32, shape=(1, frames, features.body.num_joints, 3)), 0
-    with tqdm(total=frames, desc="composing", unit="frame", leave=False, disable=None) as bar:
-        for piece in pieces:
-            rows[0, done : done + len(piece)] = piece
-            done += len(piece)
+    header = {"descr": "<f4", "fortran_order": False, "shape": (1, frames, features.body.num_joints, 3)}
+    bar = tqdm(total=frames, desc="composing", unit="frame", leave=False, disable=None)
+    with bar, naming(path), open(path, "wb") as file:
+        npy.write_array_header_1_0(file, header)
+        for piece in pieces:  # written, not mapped: on a full disk that would end the process
+            file.write(np.ascontiguousarray(piece, "<f4").tobytes())
             bar.update(len(piece))
-    rows.flush()
     return Motion(np.load(path, mmap_mode="c"), features.fps, features.skeleton, tuple(captions))

@@ -9,6 +9,7 @@ from pathlib import Path
 from model.capabilities import Generates, Request
 from model.registry import checkpoint_in
 from protos.files import shown
+from protos.flags import at_most
 from protos.reading import read_lines
 from sample.generation import STARTER, PromptError, clean_prompt, fit_frames, warn_unread
 
@@ -90,7 +91,7 @@ def requests_for(
             log.info("no prompt given: using %s", own)
             input_text = own
     if input_text is None:
-        return _test_split(model, model_path, dataset or config.dataset, num_samples or 10)
+        return _test_split(model, model_path, dataset or config.dataset, num_samples)
     prompts = read_prompt_file(input_text, frames, model.features.fps, config.max_frames)
     requests = with_lengths(prompts, model, length_estimator, input_text)
     return [requests[i % len(requests)] for i in range(num_samples or len(requests))]
@@ -104,7 +105,7 @@ def with_lengths(requests: Sequence[Request], model: Generates, estimator: Path 
     if estimator is None:
         raise PromptError(f"{file}: '#NA' asks for a length to be estimated: give a --length_estimator, which "
                           "train.train_length_estimator makes")  # fmt: skip
-    from model.length_estimators import open_length_estimator
+    from model.text_length import open_length_estimator
 
     estimate = open_length_estimator(estimator, model.features).estimate([requests[i].text for i in unknown], unknown)
     fps, longest, found = model.features.fps, model.config.max_frames, list(requests)
@@ -113,8 +114,8 @@ def with_lengths(requests: Sequence[Request], model: Generates, estimator: Path 
     return found
 
 
-def _test_split(model: Generates, model_path: Path, dataset: str, count: int) -> list[Request]:
-    """First captions and lengths of clips from all over a test split."""
+def _test_split(model: Generates, model_path: Path, dataset: str, asked: int | None) -> list[Request]:
+    """First captions and lengths of so many clips, 10 unless told otherwise, from all over a test split."""
     from data_loaders.corpus import Corpus
 
     config = model.config
@@ -127,6 +128,7 @@ def _test_split(model: Generates, model_path: Path, dataset: str, count: int) ->
         raise PromptError(
             f"the test split of {corpus.folder} {lack}: no prompt to take from it (give --text_prompt or --input_text)"
         )
+    count = at_most(asked, len(clips), "--num_samples", f"the test split of {corpus.folder}") if asked else 10
     return [
         Request(corpus.captions(i)[0].text, fit_frames(int(corpus.lengths[i]), config.features.fps, config.max_frames))
         for i in clips[:: max(1, len(clips) // count)]

@@ -289,7 +289,7 @@ def search(options: Search) -> None:
 def localize(options: Localize) -> None:
     """Prints the moments of each text, and writes moments.json, moments.csv and scores.png."""
     from data_loaders.motion_features import read_features
-    from protos.files import file_name, numbered_folder
+    from protos.files import file_name, run_folder
     from sample.findings import write_moments
     from sample.generation import clean_prompt
     from sample.localize import embed_windows, moments, score_curve
@@ -301,10 +301,10 @@ def localize(options: Localize) -> None:
     windows = embed_windows(features, space, options, options.batch_size)
     scores = [windows.scores(vector) for vector in space.encode_text(texts)]
     found = [moments(windows, of_text, options.k, options.refine) for of_text in scores]
-    folder = numbered_folder(options.output_dir or OUTPUTS / f"localize_{file_name(options.motion.stem)}")
     fps = space.features.fps
     heading = {"motion": str(options.motion), "seconds": round(len(features) / fps, 3), "windows": len(windows.spans)}
-    write_moments(folder, heading, texts, found, [score_curve(windows, of_text) for of_text in scores], fps)
+    with run_folder(options.output_dir or OUTPUTS / f"localize_{file_name(options.motion.stem)}") as folder:
+        write_moments(folder, heading, texts, found, [score_curve(windows, of_text) for of_text in scores], fps)
 
 
 STEPS = {EncodeMotion: encode_motion, EncodeText: encode_text, TextMotionSim: text_motion_sim, EncodeDataset: encode_dataset,

@@ -88,11 +88,35 @@ def tiny_evaluator(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def pair_dataset(tmp_path_factory) -> Path:
+    """A made-up dataset of two people, whose splits share no clip."""
+    from tests.pairs import pair_corpus
+
+    return pair_corpus(tmp_path_factory.mktemp("pairs") / "made_up")
+
+
+@pytest.fixture(scope="session")
+def judge(tmp_path_factory) -> Path:
+    """An untrained judge of two people."""
+    from tests.tiny_people import tiny_interclip
+
+    return tiny_interclip(tmp_path_factory.mktemp("judge") / "tiny")
+
+
+@pytest.fixture(scope="session")
 def tmr(tmp_path_factory) -> Path:
     """Checkpoint folder of an untrained TMR."""
     from tests.tiny_retrieval import saved_tmr
 
     return saved_tmr(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture
+def raw(tmp_path) -> Path:
+    """A folder of two recordings in the train split."""
+    from tests.recordings import two_recordings
+
+    return two_recordings(tmp_path / "raw")
 
 
 @pytest.fixture

@@ -7,17 +7,18 @@ import pytest
 import torch
 
 from data_loaders.batch_plan import balanced_weights
-from data_loaders.batches import FADE, TextMotionDataset, can_repeat, loop_gap, repeat_clip
+from data_loaders.batches import TextMotionDataset
 from data_loaders.corpus import Batch, Corpus
 from data_loaders.features import Features, Statistics
 from data_loaders.humanml_features import features_from_joints, joints_from_features
+from data_loaders.repeats import FADE, can_repeat, loop_gap, repeat_clip
 from data_loaders.skeleton import load_skeleton
 from model.autoencoder import AutoencoderNetwork, MotionAutoencoder, columns_of, correlation, covariance
 from model.autoencoder_config import AutoencoderConfig
 from model.checkpoints import from_pretrained, load_part, save_pretrained
-from model.latent import Latent
-from model.latent_config import LatentConfig
 from model.layers import Posterior
+from model.lsremgm import Latent
+from model.lsremgm_config import LatentConfig
 from model.model import Draws
 from protos.reading import FileError
 from tests.synthetic import raise_hand, walk

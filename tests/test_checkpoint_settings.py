@@ -15,14 +15,12 @@ from model.autoencoder_config import AutoencoderConfig
 from model.checkpoints import from_pretrained, save_pretrained
 from model.evaluator_config import EvaluatorConfig, LengthEstimatorConfig
 from model.evaluators import GuoEvaluator, LengthEstimator
-from model.latent import Latent
-from model.latent_config import LatentConfig
-from model.lsremgm import LSReMGM
-from model.lsremgm_config import LSReMGMConfig
+from model.lsremgm import Latent, LSReMGM
+from model.lsremgm_config import LatentConfig, LSReMGMConfig
 from model.tmr import TMR
 from model.tmr_config import TMRConfig
 from protos.reading import FileError
-from tests.test_checkpoints import ARGS, published
+from tests.published_weights import ARGS, published
 from tests.test_official_tmr import run_settings
 
 VALUES = [

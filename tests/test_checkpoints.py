@@ -17,16 +17,15 @@ from model.autoencoder import MotionAutoencoder
 from model.autoencoder_config import AutoencoderConfig
 from model.capabilities import Decoding, Request
 from model.checkpoints import from_pretrained, load_part, read_config, save_pretrained
-from model.latent import Latent
-from model.latent_config import LatentConfig
-from model.lsremgm import LSReMGM
-from model.lsremgm_config import LSReMGMConfig
+from model.lsremgm import Latent, LSReMGM
+from model.lsremgm_config import LatentConfig, LSReMGMConfig
 from model.lsremgm_network import MotionDenoiser
 from model.official.mdm import config_from_args, mdm_name, read_args
 from model.text_encoders import TextFeatures
 from model.text_towers import load_text_encoder
 from protos.outputs import OutputError, files_in, read_manifest
 from protos.reading import FileError
+from tests.published_weights import ARGS, published
 
 CHECKPOINTS = Path(__file__).resolve().parents[1] / "checkpoints"
 
@@ -184,25 +183,6 @@ def test_damaged_and_foreign_folders_are_named(saved, tmp_path):
     (folder / "stats.npz").unlink()
     with pytest.raises(FileError, match="incomplete"):
         from_pretrained(folder)
-
-
-ARGS = {"dataset": "humanml", "arch": "trans_enc", "layers": 2, "latent_dim": 32, "diffusion_steps": 5,
-        "noise_schedule": "cosine", "cond_mask_prob": 0.1, "emb_trans_dec": False, "unconstrained": False}
-
-
-def published(folder, args, average=False):
-    """A folder as the original writes it, with random weights; returns our network of the same weights."""
-    config = config_from_args(args)
-    torch.manual_seed(1)
-    network = MotionDenoiser(config, config.features.width).eval()
-    state = {mdm_name(name, config): value for name, value in network.state_dict().items()}
-    state["sequence_pos_encoder.pe"] = torch.zeros(5000, 1, 32)
-    state["embed_timestep.sequence_pos_encoder.pe"] = torch.zeros(5000, 1, 32)
-    folder.mkdir()
-    (folder / "args.json").write_text(json.dumps(args))
-    content = {"model": {k: torch.zeros_like(v) for k, v in state.items()}, "model_avg": state} if average else state
-    torch.save(content, folder / "model000100000.pt")
-    return network
 
 
 VARIANTS = {

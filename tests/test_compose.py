@@ -12,16 +12,14 @@ import torch
 from data_loaders.motion_checks import bone_vectors
 from data_loaders.skeleton import load_skeleton
 from diffusion.windows import Window, decoded_pieces, equal_parts, in_tokens, laid_out, windowed, windows_over
-from model import lsremgm
+from model import lsremgm_sampling
 from model.autoencoder import MotionAutoencoder
 from model.autoencoder_config import AutoencoderConfig
 from model.capabilities import Cleanup, Composes, Decoding, Passage, Request
 from model.checkpoints import from_pretrained, read_config, save_pretrained
 from model.in2in import In2IN
-from model.latent import Latent
-from model.latent_config import LatentConfig
-from model.lsremgm import LSReMGM
-from model.lsremgm_config import LSReMGMConfig
+from model.lsremgm import Latent, LSReMGM
+from model.lsremgm_config import LatentConfig, LSReMGMConfig
 from model.registry import able
 from model.text_towers import load_text_encoder
 from protos.randomness import derive_seed
@@ -108,7 +106,7 @@ def test_a_seed_is_one_motion_at_any_batch_size(model):
 
 
 def test_what_is_held_does_not_grow_with_the_length(monkeypatch):
-    monkeypatch.setattr(lsremgm, "BLOCK", 3)
+    monkeypatch.setattr(lsremgm_sampling, "BLOCK", 3)
     model, asked = latent_of(), []
     model.denoiser.register_forward_pre_hook(lambda network, given: asked.append(given[0].shape))
     for count in (6, 30):
@@ -123,7 +121,7 @@ def test_blocks_go_on_from_each_other(make, monkeypatch):
     """What two blocks share is made by the first, and the second begins with it: no frame is made twice or left out."""
     model = make()
     whole = long(model, *[WALK] * 4)
-    monkeypatch.setattr(lsremgm, "BLOCK", 2)
+    monkeypatch.setattr(lsremgm_sampling, "BLOCK", 2)
     parts = long(model, *[WALK] * 4)
     assert parts.shape == whole.shape and parts.isfinite().all()
     assert not torch.equal(parts, whole)
@@ -131,7 +129,7 @@ def test_blocks_go_on_from_each_other(make, monkeypatch):
 
 
 def test_blocks_that_share_nothing_follow_each_other(monkeypatch):
-    monkeypatch.setattr(lsremgm, "BLOCK", 1)
+    monkeypatch.setattr(lsremgm_sampling, "BLOCK", 1)
     assert len(long(lsremgm_of(), WALK, Passage("a person bows", 1), WALK)) == 81
 
 

@@ -35,30 +35,20 @@ from evaluations.report import read_report
 from evaluations.transport import assignment_cost, transport_cost
 from model.in2in_config import In2INConfig
 from protos.options import run_command
-from tests.pairs import PAIR, pair_corpus
-from tests.tiny_people import tiny_in2in, tiny_interclip
+from tests.pairs import PAIR
+from tests.tiny_people import tiny_in2in
 
 WIDTH = 262
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    return pair_corpus(tmp_path_factory.mktemp("pairs") / "made_up")
-
-
-@pytest.fixture(scope="module")
-def corpus(dataset):
-    return Corpus.open(dataset)
+def corpus(pair_dataset):
+    return Corpus.open(pair_dataset)
 
 
 @pytest.fixture(scope="module")
 def data(corpus):
     return interaction_set(corpus)
-
-
-@pytest.fixture(scope="module")
-def judge(tmp_path_factory):
-    return tiny_interclip(tmp_path_factory.mktemp("judge") / "tiny")
 
 
 @pytest.fixture(scope="module")
@@ -72,9 +62,9 @@ def individual(tmp_path_factory, corpus):
 
 
 @pytest.fixture
-def options(dataset, judge, tmp_path):
+def options(pair_dataset, judge, tmp_path):
     def make(**changes):
-        settings = {"dataset": str(dataset), "evaluator": judge, "replications": 2, "output_dir": tmp_path / "out",
+        settings = {"dataset": str(pair_dataset), "evaluator": judge, "replications": 2, "output_dir": tmp_path / "out",
                     "sampling_steps": 2, "device": "cpu", "physics_clips": 3, **changes}  # fmt: skip
         return EvalInterhumanOptions(**settings)
 
@@ -282,16 +272,16 @@ def test_an_interrupted_evaluation_goes_on(options, tmp_path):
     assert gone_on.judge == whole.judge
 
 
-def test_real_motion_alone_is_judged_without_a_model_on_the_dataset_of_the_judge(judge, dataset, tmp_path, monkeypatch):
+def test_real_motion_alone_is_judged_without_a_model_on_the_dataset_of_the_judge(judge, pair_dataset, tmp_path, monkeypatch):
     settings = json.loads((judge / "config.json").read_text())
     named = tmp_path / "judge"
     named.mkdir()
     for file in ("model.safetensors", "stats.npz"):
         (named / file).write_bytes((judge / file).read_bytes())
-    (named / "config.json").write_text(json.dumps({**settings, "dataset": str(dataset)}))
+    (named / "config.json").write_text(json.dumps({**settings, "dataset": str(pair_dataset)}))
     found = evaluate(EvalInterhumanOptions(evaluator=named, replications=2, output_dir=tmp_path / "out", device="cpu",
                                            controls=False))  # fmt: skip
-    assert list(found.rows) == [REAL] and found.dataset == dataset.name
+    assert list(found.rows) == [REAL] and found.dataset == pair_dataset.name
 
 
 def test_motions_of_another_program_are_judged_and_those_of_one_person_named(options, data, corpus, tmp_path):
@@ -310,12 +300,12 @@ def test_motions_of_another_program_are_judged_and_those_of_one_person_named(opt
     assert "22 of 2" in json.loads((tmp_path / "again" / "report.json").read_text())["unreadable"]["x"]
 
 
-def test_what_is_wrong_is_said_in_a_line(dataset, small_dataset, judge, tmp_path, capsys, monkeypatch):
+def test_what_is_wrong_is_said_in_a_line(pair_dataset, small_dataset, judge, tmp_path, capsys, monkeypatch):
     for arguments, said in (
         ([], "Give --dataset"),
         (["--dataset", str(small_dataset), "--evaluator", str(judge)], "expected interhuman"),
-        (["--dataset", str(dataset), "--evaluator", str(tmp_path / "none")], "train_interclip"),
-        (["--dataset", str(dataset), "--evaluator", str(judge), "--model_path", str(tmp_path)], "no checkpoint"),
+        (["--dataset", str(pair_dataset), "--evaluator", str(tmp_path / "none")], "train_interclip"),
+        (["--dataset", str(pair_dataset), "--evaluator", str(judge), "--model_path", str(tmp_path)], "no checkpoint"),
     ):
         monkeypatch.setattr("sys.argv", ["eval_interhuman", *arguments, "--output_dir", str(tmp_path / "out"), "--device", "cpu"])
         with pytest.raises(SystemExit) as stopped:
@@ -360,10 +350,11 @@ def test_sets_without_rows_or_with_nan_are_refused():
             transport_cost(bad, b)
 
 
-def test_a_blend_is_compared_with_two_people_alone_and_with_other_seeds_of_them(both, individual, dataset, judge, tmp_path):
+def test_a_blend_is_compared_with_two_people_alone_and_with_other_seeds_of_them(both, individual, pair_dataset, judge, tmp_path):
     def measure(name: str):
         return eval_dualmdm.run(eval_dualmdm.EvalDualMDMOptions(
-            model_path=both, individual_path=individual, texts=str(dataset), evaluator=judge, clips=2, motions=4, replications=2,
+            model_path=both, individual_path=individual, texts=str(pair_dataset), evaluator=judge, clips=2, motions=4,
+            replications=2,
             sampling_steps=2, device="cpu", output_dir=tmp_path / name))  # fmt: skip
 
     found = measure("one")
@@ -374,6 +365,6 @@ def test_a_blend_is_compared_with_two_people_alone_and_with_other_seeds_of_them(
     assert "EID ↑" in text and "two sets made alike" in text
 
 
-def test_a_model_that_is_no_blend_is_refused_in_a_line(both, dataset, tmp_path):
+def test_a_model_that_is_no_blend_is_refused_in_a_line(both, pair_dataset, tmp_path):
     with pytest.raises(ValueError, match="needed is dualmdm"):
         eval_dualmdm.run(eval_dualmdm.EvalDualMDMOptions(model_path=both, device="cpu", output_dir=tmp_path / "x"))

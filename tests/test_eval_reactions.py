@@ -34,7 +34,7 @@ from model.reaction import Reaction
 from model.reaction_config import ReactionConfig
 from protos.options import run_command
 from tests.pairs import PAIR, pair_corpus
-from tests.tiny_people import REACTION_SIZES, tiny_in2in, tiny_interclip, tiny_reaction
+from tests.tiny_people import REACTION_SIZES, tiny_in2in, tiny_reaction
 
 WIDTH = 262
 ALL_ROWS = [TRUTH, MADE, SHUFFLED, MEAN_POSE, NEAREST, MIRROR]
@@ -58,11 +58,6 @@ def segments(data):
 @pytest.fixture(scope="module")
 def pairs(corpus, data):
     return TrainingPairs(corpus, data.floor)
-
-
-@pytest.fixture(scope="module")
-def judge(tmp_path_factory):
-    return tiny_interclip(tmp_path_factory.mktemp("judge") / "tiny")
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.attack.inputs import make_inputs
 from tests.attack.runner import run
-from tests.attack.scenarios import SCENARIOS, make_inputs
+from tests.attack.scenarios import SCENARIOS
 from tests.attack.table import attack, targets_of
 
 CASES = 650

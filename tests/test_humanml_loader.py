@@ -10,7 +10,7 @@ import torch
 
 from data_loaders import corpus as corpora
 from data_loaders.batch_plan import BatchPlan, balanced_weights
-from data_loaders.batches import CaptionBatches, TextMotionDataset, collate
+from data_loaders.batches import CaptionBatches, TextMotionDataset, collate, fitting_window
 from data_loaders.clips import Clips
 from data_loaders.corpus_writer import NewClip, write_corpus
 from data_loaders.features import Features
@@ -22,6 +22,7 @@ from data_loaders.humanml import (
 )
 from data_loaders.text import Caption, write_caption_file
 from evaluations.evaluation_set import real_set
+from protos.flags import at_most
 from tests.golden.published_loaders import (
     EvaluationDataset,
     WindowDataset,
@@ -29,6 +30,7 @@ from tests.golden.published_loaders import (
     collate_evaluation,
     crop_for_length_estimator,
 )
+from tests.synthetic import random_corpus
 
 LIMITS = (40, 200)
 WHOLE = (Caption("a man walks", ("a/DET", "man/NOUN", "walk/VERB")), Caption("walking", ("walk/VERB",)))
@@ -315,6 +317,27 @@ class TestTextMotionDataset:
         entries, report = select_entries(corpus.clips_of("train"), LIMITS, 263, draws())
         assert [entry.name for entry in entries] == ["middle", "long"]
         assert report.skipped["absent"] == "missing"
+
+
+@pytest.mark.parametrize("asked, multiple, found", [(16, 4, 16), (100_000, 4, 44), (100_000, 8, 48), (99, 4, 99)])
+def test_no_window_is_longer_than_the_longest_clip_and_that_is_said(asked, multiple, found, tmp_path, caplog):
+    """One that is no whole multiple is left to be refused. The longest of the 20 clips to train on has 43 frames."""
+    assert fitting_window(corpora.Corpus.open(random_corpus(tmp_path)), asked, multiple) == found
+    assert (f"--window_size {asked}: the longest clip of split train has 43 frames; windows have {found}" in caplog.text) == (
+        found != asked)
+
+
+def test_a_batch_beyond_the_split_is_said_once(corpus, caplog):
+    data = TextMotionDataset(corpus)
+    batches = CaptionBatches(data, 2 * len(data))
+    for step in range(2):
+        batches(step, 0, 1)
+    assert caplog.text.count(f"a step takes {2 * len(data)} samples of {len(data)} motions") == 1
+
+
+def test_a_number_beyond_what_is_there_is_cut_with_a_word(caplog):
+    assert at_most(5, 9, "--clips", "the split") == 5 and not caplog.text
+    assert at_most(50, 9, "--clips", "the split") == 9 and "--clips 50: the split has 9, which are taken" in caplog.text
 
 
 class TestBatchPlan:

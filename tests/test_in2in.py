@@ -16,7 +16,7 @@ from model.dualmdm import DualMDM
 from model.in2in import In2IN, guidance_of
 from model.in2in_config import In2INConfig
 from model.individual_texts import individual_texts
-from model.lsremgm import LengthError
+from model.lsremgm_sampling import LengthError
 from model.official.in2in import in2in_name
 from protos.reading import FileError
 

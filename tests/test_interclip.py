@@ -22,7 +22,7 @@ from model.registry import holding, published_at
 from model.text_encoders import TextFeatures
 from protos.flags import flags_of
 from protos.reading import FileError
-from tests.pairs import PAIR, pair_corpus
+from tests.pairs import PAIR
 from tests.tiny_people import tiny_config, tiny_interclip
 from train.interclip_recipe import interclip_recipe
 from train.train_interclip import InterCLIPOptions, run
@@ -31,18 +31,13 @@ WIDTH = 262
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    return pair_corpus(tmp_path_factory.mktemp("pairs") / "made_up")
+def corpus(pair_dataset):
+    return Corpus.open(pair_dataset)
 
 
 @pytest.fixture(scope="module")
-def corpus(dataset):
-    return Corpus.open(dataset)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return from_pretrained(tiny_interclip(tmp_path_factory.mktemp("judge") / "tiny"))
+def model(judge):
+    return from_pretrained(judge)
 
 
 @pytest.fixture
@@ -150,9 +145,10 @@ def test_training_brings_texts_and_their_motions_together(corpus):
     assert np.mean(losses[-8:]) < 0.6 * np.mean(losses[:8])
 
 
-def test_the_command_trains_a_judge_that_evaluations_open(dataset, corpus, tmp_path):
+def test_the_command_trains_a_judge_that_evaluations_open(pair_dataset, corpus, tmp_path):
     settings = {field.name: getattr(tiny_config(), field.name) for field in flags_of(InterCLIPConfig)}
-    done = run(InterCLIPOptions(save_dir=str(tmp_path / "run"), dataset=str(dataset), num_steps=2, eval_interval=2, batch_size=4,
+    done = run(InterCLIPOptions(save_dir=str(tmp_path / "run"), dataset=str(pair_dataset), num_steps=2, eval_interval=2,
+                                batch_size=4,
                                 device="cpu", **settings))  # fmt: skip
     space = open_space(tmp_path / "run", data=corpus)
     assert space.similarity == "euclidean" and space.features == PAIR
@@ -211,14 +207,14 @@ def test_a_damaged_published_checkpoint_is_refused_in_a_line(as_published, tmp_p
         from_pretrained(file)
 
 
-def test_the_judge_of_other_people_than_a_dataset_has_is_refused(dataset, tmp_path):
+def test_the_judge_of_other_people_than_a_dataset_has_is_refused(pair_dataset, tmp_path):
     other = tiny_interclip(tmp_path / "other", replace(PAIR, fps=20.0))
     with pytest.raises(ValueError, match="runs at fps"):
-        open_space(other, data=Corpus.open(dataset))
+        open_space(other, data=Corpus.open(pair_dataset))
     missing = tmp_path / "nothing"
     with pytest.raises(FileNotFoundError, match="train_interclip"):
-        open_space(missing, data=Corpus.open(dataset))
-    assert default_evaluator(Corpus.open(dataset)).name == "interclip"
+        open_space(missing, data=Corpus.open(pair_dataset))
+    assert default_evaluator(Corpus.open(pair_dataset)).name == "interclip"
 
 
 @pytest.mark.parametrize("settings", [

@@ -11,11 +11,10 @@ from data_loaders.skeleton import load_skeleton
 from model.autoencoder import MotionAutoencoder
 from model.autoencoder_config import AutoencoderConfig
 from model.capabilities import OWN, Decoding, Request
-from model.latent import Latent, LatentDenoiser, perturbed
-from model.latent_config import LatentConfig
-from model.lsremgm import LengthError, LSReMGM, autoregress, denoiser
-from model.lsremgm_config import LSReMGMConfig
-from model.lsremgm_network import MotionDenoiser
+from model.lsremgm import Latent, LSReMGM, perturbed
+from model.lsremgm_config import LatentConfig, LSReMGMConfig
+from model.lsremgm_network import LatentDenoiser, MotionDenoiser
+from model.lsremgm_sampling import LengthError, autoregress, denoiser
 from model.model import Draws
 from model.text_encoders import TextFeatures, with_text_features
 from model.text_towers import load_text_encoder
@@ -499,7 +498,7 @@ def test_statistics_of_other_features_are_refused(change):
 
 
 def test_smoothing_keeps_what_is_steady_and_calms_what_is_not():
-    from model.smoothing import smooth
+    from model.lsremgm_sampling import smooth
 
     steady = torch.linspace(0, 1, 20)[:, None].expand(20, 3)
     torch.testing.assert_close(smooth(steady, 0.5)[2:-2], steady[2:-2])

@@ -17,7 +17,7 @@ from evaluations.tokens import TOLD
 from model import pgr2m_config, pgr2m_transformer_config
 from model.capabilities import Decoding, Generates, Request, Tokenises
 from model.checkpoints import from_pretrained
-from model.lsremgm import LengthError
+from model.lsremgm_sampling import LengthError
 from model.model import Draws
 from model.official.pgr2m import pg_tokenizer_name
 from model.official.vqvae import KIT

@@ -21,8 +21,8 @@ from model.reaction import Reaction
 from model.reaction_base import AskedText, Passes
 from model.reaction_network import Action
 from tests.pairs import PAIR
-from tests.test_reaction import TEXT, batch, draws, request, told
-from tests.test_reaction import tiny as tiny_in_frames
+from tests.tiny_reactions import TEXT, batch, draws, request, told
+from tests.tiny_reactions import tiny as tiny_in_frames
 
 PERSON = replace(PAIR, kind="interhuman_person")
 SIZES = AutoencoderConfig(latent_channels=6, width=12, num_blocks=2, fine_width=8, num_fine_blocks=1, causal=True, features=PAIR)
@@ -45,7 +45,7 @@ def autoencoder(**changes) -> MotionAutoencoder:
 
 
 def tiny(**settings) -> Reaction:
-    """A model of the sizes of tests/test_reaction.py."""
+    """A model of the sizes of tests/tiny_reactions.py."""
     return tiny_in_frames(parts={"autoencoder": autoencoder()}, **{**LATENTS, **settings})
 
 

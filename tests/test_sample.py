@@ -17,8 +17,8 @@ from model.capabilities import Request
 from protos.files import file_name, numbered_folder
 from sample import generation
 from sample import sample as command
-from sample.exports import ExportSettings
-from sample.generation import STARTER, PromptError, clean_prompt, frames_of, load, requests_of, write_motions
+from sample.exports import ExportSettings, write_motions, write_views
+from sample.generation import STARTER, PromptError, clean_prompt, frames_of, load, requests_of
 from sample.prompt_files import read_prompt_file, requests_for
 from sample.sample import SampleOptions
 from tests.synthetic import walk
@@ -338,8 +338,9 @@ def test_new_folders_count_up(tmp_path):
 
 def test_two_persons_are_written_as_one_is(tmp_path):
     pair = np.stack([walk(20), walk(20) + [1.0, 0.0, 0.0]]).astype(np.float32)
-    settings = ExportSettings(html=True)
-    write_motions(tmp_path, [Motion(pair, 20.0, captions=("two people walk",))], 1, settings)
+    motions = [Motion(pair, 20.0, captions=("two people walk",))]
+    write_motions(tmp_path, motions, 1)
+    write_views(tmp_path, motions, 1, ExportSettings(html=True))
     names = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     assert names == {"motions.npy", "motions.npz", "motions.txt", "motions_len.txt", "p1.npy", "p2.npy", "prompt00.html",
                      "prompt00.png", "prompt00_rep00.mp4", "joints/prompt00_rep00.npy"}  # fmt: skip

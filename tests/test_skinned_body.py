@@ -13,8 +13,7 @@ from data_loaders.motion_files import read_results
 from data_loaders.skeleton import load_skeleton
 from data_loaders.sources import Reading
 from protos.reading import FileError
-from sample.exports import ExportSettings, require_writable
-from sample.generation import RunSettings, write_motions
+from sample.exports import ExportSettings, RunSettings, require_writable, write_motions, write_views
 from tests.acted_motions import HUMANML, walking
 from tests.shared import shared
 from tests.synthetic import walk_in_a_curve
@@ -302,7 +301,8 @@ def test_planes_and_pictures_of_a_body_agree():
 
 def test_a_run_with_bodies_writes_what_it_always_does(tmp_path):
     motion = Motion(walking()[None, :20].astype(np.float32), 20.0, captions=("a person walks",))
-    write_motions(tmp_path, [motion], 1, RunSettings(body=True, gif=True, html=True))
+    write_motions(tmp_path, [motion], 1)
+    write_views(tmp_path, [motion], 1, RunSettings(body=True, gif=True, html=True))
     names = {path.name for path in tmp_path.rglob("*") if path.is_file()}
     assert {"prompt00_rep00.mp4", "prompt00_rep00.gif", "prompt00.png", "prompt00.html"} <= names
     np.testing.assert_allclose(read_results(tmp_path / "motions.npz").motions[0].joints, motion.joints, atol=1e-6)

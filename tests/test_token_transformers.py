@@ -12,7 +12,7 @@ from model.capabilities import Decoding, Generates, Request
 from model.checkpoints import from_pretrained
 from model.embedding import open_space
 from model.lamp_losses import captioning
-from model.lsremgm import LengthError
+from model.lsremgm_sampling import LengthError
 from model.registry import able
 from protos.reading import FileError
 from sample.generation import motions_for

@@ -14,10 +14,8 @@ from model.autoencoder import MotionAutoencoder
 from model.autoencoder_config import AutoencoderConfig
 from model.capabilities import Request
 from model.checkpoints import from_pretrained, save_pretrained
-from model.latent import Latent
-from model.latent_config import LatentConfig
-from model.lsremgm import LSReMGM
-from model.lsremgm_config import LSReMGMConfig
+from model.lsremgm import Latent, LSReMGM
+from model.lsremgm_config import LatentConfig, LSReMGMConfig
 from model.text_towers import load_text_encoder
 from sample.generation import generate
 from sample.sample import main as sample

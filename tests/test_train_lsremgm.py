@@ -22,8 +22,8 @@ from model.lsremgm import LSReMGM
 from model.lsremgm_config import LSReMGMConfig
 from model.text_encoders import TextEncoder
 from protos.flags import configured
+from tests.published_weights import ARGS, published
 from tests.synthetic import CONTENTS, random_corpus
-from tests.test_checkpoints import ARGS, published
 from tests.typed import flags
 from train.checkpoints import complete, read_training_state
 from train.generator_recipe import generator_recipe

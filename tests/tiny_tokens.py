@@ -13,9 +13,10 @@ from model.checkpoints import save_pretrained
 from model.lamp import LaMP
 from model.lamp_config import LaMPConfig
 from model.model import Model
+from model.residual_transformer import ResidualTokenTransformer
 from model.text_towers import tower_sizes
 from model.token_transformer_config import ResidualConfig, TokenTransformerConfig
-from model.token_transformers import ResidualTokenTransformer, TokenTransformer
+from model.token_transformers import TokenTransformer
 from model.vqvae import VQVAE
 from model.vqvae_config import VQVAEConfig
 

@@ -22,7 +22,7 @@ from torch import nn
 from model.checkpoints import EARLIER_FILES, from_pretrained
 from model.model import Model, as_state, load_checked, read_safetensors, read_torch
 from model.registry import WEIGHTS_FILE, is_ours, steps
-from protos.files import InUse, encode_json, file_lock, recover_folder, write_atomically
+from protos.files import InUse, encode_json, file_lock, naming, recover_folder, write_atomically
 from protos.outputs import MANIFEST, OutputError, Outputs, new_folder, remove_folder, require_replaceable, written_earlier
 from protos.reading import FileError, decode_json, read_bytes, read_json
 
@@ -110,9 +110,10 @@ def _has_keys(path: Path, keys: tuple[str, ...]) -> bool:
 def write_checkpoint(save_dir: Path, step: int, model: Model, save: SaveModel, state: dict[str, Any]) -> Path:
     """Writes save_dir/step_#########: the sampling files of `model` and the training state."""
     path = save_dir / f"step_{step:09d}"
-    with _explained(path), new_folder(path, CHECKPOINT, overwrite=True, earlier=STEP_FILES, flag="--save_dir") as folder:
+    with new_folder(path, CHECKPOINT, overwrite=True, earlier=STEP_FILES, flag="--save_dir") as folder:
         save(folder, model)
-        torch.save({**state, "version": STATE_VERSION}, folder / STATE_FILE)
+        with naming(path / STATE_FILE):
+            torch.save({**state, "version": STATE_VERSION}, folder / STATE_FILE)
     return path
 
 
@@ -127,7 +128,7 @@ def write_best(save_dir: Path, model: Model, save: SaveModel, metrics: dict[str,
     except OutputError as error:
         logger.warning("the best checkpoint is not kept: %s", error)
         return path
-    with _explained(path), new_folder(path, CHECKPOINT, overwrite=True, earlier=BEST_FILES, flag="--save_dir") as folder:
+    with new_folder(path, CHECKPOINT, overwrite=True, earlier=BEST_FILES, flag="--save_dir") as folder:
         save(folder, model)
         write_atomically(folder / METRICS_FILE, encode_json(metrics, str(path / METRICS_FILE)))
     return path
@@ -220,16 +221,3 @@ def remember_options(save_dir: Path, options: dict[str, Any]) -> None:
         if changed:
             logger.warning("options changed since the run began: %s", ", ".join(changed))
     write_atomically(path, json.dumps(options, indent=1, default=str))
-
-
-@contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Turns torch's and safetensors' own words for a full disk into an OSError that names the path."""
-    try:
-        yield
-    except Exception as error:
-        words = str(error)
-        full = isinstance(error, RuntimeError) and ("PytorchStreamWriter" in words or "iostream" in words)
-        if full or type(error).__name__ == "SafetensorError":
-            raise OSError(f"{path} could not be written (is the disk full?): {words}") from error
-        raise

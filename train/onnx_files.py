@@ -18,7 +18,7 @@ from model.model import Model
 from model.network_calls import CalledOutside, NetworkCall, SampledOutside, text_call
 from model.registry import system_of
 from model.text_encoders import PieceReader
-from protos.files import atomic_path, encode_json, write_atomically
+from protos.files import atomic_path, encode_json, no_room, write_atomically
 from protos.outputs import new_folder
 from protos.reading import FileError
 
@@ -111,7 +111,10 @@ def fold(path: Path) -> None:
     options.graph_optimization_level = GraphOptimizationLevel.ORT_ENABLE_BASIC  # operations of the standard alone
     with atomic_path(path) as temporary:
         options.optimized_model_filepath = str(temporary)
-        InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        try:
+            InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # of a kind of its own, which says no more
+            raise no_room(path) if "serialization failed" in str(error) else error from None
 
 
 def write_int8(path: Path) -> Path:

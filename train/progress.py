@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from protos.files import write_atomically
+from protos.files import naming, write_atomically
 from protos.reading import FileError, decode_json, read_text
 from train.checkpoints import LOG_FILE
 
@@ -108,8 +108,9 @@ class Progress:
         if not self.active:
             return
         numbers = {name: value if math.isfinite(value) else None for name, value in values.items()}
-        self.file.write(json.dumps({"step": step, "time": round(time.time(), 3), **numbers}) + "\n")
-        self.file.flush()
+        with naming(Path(self.file.name)):
+            self.file.write(json.dumps({"step": step, "time": round(time.time(), 3), **numbers}) + "\n")
+            self.file.flush()
         if self.board is not None:
             for name, value in values.items():
                 if value is not None:
@@ -133,9 +134,12 @@ class Progress:
             logger.info(message, *parts)
 
     def close(self) -> None:
-        for part in (self.bar, self.board, self.file):
+        for part in (self.bar, self.board):
             if part is not None:
                 part.close()
+        if self.file is not None:
+            with naming(Path(self.file.name)):  # what a full disk has not taken yet
+                self.file.close()
 
 
 def _cut_log(path: Path, step: int) -> None:

@@ -44,15 +44,15 @@ class AutoencoderOptions(AutoencoderConfig, TrainOptions):
 
 def run(options: AutoencoderOptions) -> "TrainResult":
     """Trains and saves the autoencoder; the checkpoint folder holds config, weights, statistics and latent spread."""
+    from data_loaders.batches import fitting_window
     from data_loaders.corpus import Corpus
     from train.autoencoder_recipe import autoencoder_recipe
     from train.loop import train
 
     corpus = Corpus.open(options.dataset)
     config = configured(AutoencoderConfig, options, features=corpus.features)
-    recipe = autoencoder_recipe(
-        corpus, config, options, options.window_size, options.balance, options.autoencoder, options.decoder_only
-    )
+    window = fitting_window(corpus, options.window_size, options.downsampling)
+    recipe = autoencoder_recipe(corpus, config, options, window, options.balance, options.autoencoder, options.decoder_only)
     return train(recipe, options)
 
 

@@ -74,6 +74,7 @@ class EvaluatorOptions(EvaluatorConfig, TrainOptions):
 
 def run(options: EvaluatorOptions) -> "TrainResult":
     """Trains both stages, each gone on with where it was left. ValueError or OSError, in a user's words."""
+    from data_loaders.batches import fitting_window
     from data_loaders.corpus import Corpus
     from data_loaders.feature_statistics import with_feature_bias
     from data_loaders.features import Statistics
@@ -86,7 +87,7 @@ def run(options: EvaluatorOptions) -> "TrainResult":
     config = configured(EvaluatorConfig, options, features=corpus.features, **read)
     std = with_feature_bias(corpus.std, corpus.features, options.feat_bias, times=2)
     statistics = Statistics(corpus.mean, std, corpus.features)
-    settings = Settings(options.window_size, options.balance)
+    settings = Settings(fitting_window(corpus, options.window_size, 4), options.balance)
     first = replace(
         options, save_dir=str(Path(options.save_dir) / "movement"), num_steps=options.movement_steps, resume_checkpoint="",
         batch_size=options.movement_batch_size, lr=options.movement_lr, grad_clip=0.0, clip_each=False,

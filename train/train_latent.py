@@ -5,8 +5,7 @@ the latents of a motion autoencoder, the system of the starter weights: what few
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from model.latent_config import LatentConfig
-from model.lsremgm_config import ALIASES
+from model.lsremgm_config import ALIASES, LatentConfig
 from protos.flags import configured, with_defaults
 from protos.options import command, run_command
 from train.options import DrawingOptions, GeneratorOptions
@@ -37,7 +36,7 @@ def run(options: LatentOptions) -> "TrainResult":
     """Trains as the options say. ValueError or OSError, in a user's words, for what cannot be trained."""
     from data_loaders.corpus import Corpus
     from model.checkpoints import load_part
-    from model.latent import Latent
+    from model.lsremgm import Latent
     from train.generator_recipe import Drawing, generator_recipe
     from train.loop import train
 

@@ -2,7 +2,7 @@
 what they leave; without codebooks as in CoMo (`--preset como`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from model.pgr2m_config import ALIASES, IGNORED, PRESETS, PGTokenizerConfig
@@ -30,6 +30,7 @@ class PGTokenizerOptions(PGTokenizerConfig, TokenizerOptions):
 
 def run(options: PGTokenizerOptions) -> "TrainResult":
     """Trains as the options say. ValueError or OSError, in a user's words, for what cannot be trained."""
+    from data_loaders.batches import fitting_window
     from data_loaders.corpus import Corpus
     from model.pgr2m import PGTokenizer
     from train.loop import train
@@ -37,6 +38,7 @@ def run(options: PGTokenizerOptions) -> "TrainResult":
 
     corpus = Corpus.open(options.dataset)
     config = configured(PGTokenizerConfig, options, features=corpus.features)
+    options = replace(options, window_size=fitting_window(corpus, options.window_size, config.downsampling))
     return train(vqvae_recipe(corpus, PGTokenizer, config, options, "train.train_pg_tokenizer"), options)
 
 

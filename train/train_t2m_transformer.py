@@ -50,7 +50,8 @@ def run(options: T2MTransformerOptions) -> "TrainResult":
     """Trains as the options say. ValueError or OSError, in a user's words, for what cannot be trained."""
     from data_loaders.corpus import Corpus
     from model.checkpoints import load_part
-    from model.token_transformers import ResidualTokenTransformer, TokenTransformer
+    from model.residual_transformer import ResidualTokenTransformer
+    from model.token_transformers import TokenTransformer
     from train.loop import train
     from train.token_recipe import token_recipe
 

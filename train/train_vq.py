@@ -2,7 +2,7 @@
 with residual ones as in MoMask (`--preset momask`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from model.vqvae_config import ALIASES, IGNORED, PRESETS, VQVAEConfig
@@ -30,6 +30,7 @@ class VQOptions(VQVAEConfig, TokenizerOptions):
 
 def run(options: VQOptions) -> "TrainResult":
     """Trains as the options say. ValueError or OSError, in a user's words, for what cannot be trained."""
+    from data_loaders.batches import fitting_window
     from data_loaders.corpus import Corpus
     from model.vqvae import VQVAE
     from train.loop import train
@@ -37,6 +38,7 @@ def run(options: VQOptions) -> "TrainResult":
 
     corpus = Corpus.open(options.dataset)
     config = configured(VQVAEConfig, options, features=corpus.features)
+    options = replace(options, window_size=fitting_window(corpus, options.window_size, config.downsampling))
     return train(vqvae_recipe(corpus, VQVAE, config, options, "train.train_vq"), options)
 
 

@@ -15,10 +15,11 @@ from model.model import made_for, read_torch
 from model.official.vqvae import KIT, load_vqvae, state_of
 from model.official.weights import first_match, load_renamed, torch_layer_name
 from model.registry import token_file
+from model.residual_transformer import ResidualTokenTransformer
 from model.text_encoders import TextEncoder
 from model.text_length import TextLengthConfig, TextLengthEstimator
 from model.token_transformer_config import ResidualConfig, TokenTransformerConfig
-from model.token_transformers import ResidualTokenTransformer, TokenTransformer
+from model.token_transformers import TokenTransformer
 from model.vqvae import VQVAE
 from protos.reading import FileError
 

@@ -4,8 +4,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.attack.inputs import make_inputs
 from tests.attack.runner import run
-from tests.attack.scenarios import make_inputs
 from tests.attack.table import attack, table
 
 

@@ -6,6 +6,7 @@ such as another digit in a number, may be taken.
 
 import io
 import json
+import os
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,10 +34,10 @@ def mutations(path: Path, rng: np.random.Generator, count: int, mine: Path) -> I
 
 def _all(path: Path, rng: np.random.Generator, mine: Path) -> Iterator[Callable[[], Mutation]]:
     data = path.read_bytes()
-    text = path.suffix in (".txt", ".json", ".jsonl", ".toml", ".bvh")
+    text = path.suffix in (".txt", ".json", ".jsonl", ".toml", ".bvh", ".csv")
     yield from (lambda each=each: each for each in _any_file(data, rng, text))
     formats = {".json": _json, ".npy": _npy, ".npz": _npz, ".safetensors": _safetensors, ".txt": _text, ".toml": _text,
-               ".bvh": _bvh, ".jsonl": _text}  # fmt: skip
+               ".bvh": _bvh, ".jsonl": _text, ".csv": _text, ".pt": _torch}  # fmt: skip
     if path.suffix in formats:
         yield from formats[path.suffix](data, rng, mine)
 
@@ -212,6 +213,39 @@ def _safetensors(data: bytes, rng: np.random.Generator, mine: Path) -> Iterator[
             yield lambda name=name, kind=kind, tensor=tensor: Mutation(kind, with_(name, tensor), True)
     yield lambda: Mutation("a tensor too many", with_("surprise", torch.zeros(1)), True)
     yield lambda: Mutation("a header that claims too much", (1 << 60).to_bytes(8, "little") + data[8:], True)
+
+
+class _Command:
+    """What runs a command where it is unpickled."""
+
+    def __reduce__(self) -> tuple:
+        return os.system, ("true",)
+
+
+def _torch(data: bytes, rng: np.random.Generator, mine: Path) -> Iterator[Callable[[], Mutation]]:
+    import torch
+
+    content = torch.load(io.BytesIO(data), weights_only=True)
+
+    def written(changed: Any) -> bytes:
+        stream = io.BytesIO()
+        torch.save(changed, stream)
+        return stream.getvalue()
+
+    yield lambda: Mutation("a hostile pickle", written({"model": _Command()}), True)
+    for kind, other in (("a list in place of weights", [1]), ("weights without a name", {1: torch.zeros(1)}),
+                        ("no weights at all", {}), ("a number in place of weights", 3.0)):  # fmt: skip
+        yield lambda kind=kind, other=other: Mutation(kind, written(other), True)
+    weights = {name: value for name, value in content.items() if isinstance(value, torch.Tensor) and value.is_floating_point()
+               and "pos_encoder" not in name}  # fmt: skip
+    for name in (list(weights)[i] for i in rng.permutation(len(weights))[:3]):
+        holed = weights[name].clone()
+        holed.view(-1)[0] = float("nan")
+        for kind, tensor in (("weights not finite", holed), ("weights of another shape", torch.zeros(1, 2, 3)),
+                             ("complex weights", weights[name].to(torch.complex64))):  # fmt: skip
+            yield lambda name=name, kind=kind, tensor=tensor: Mutation(kind, written({**content, name: tensor}), True)
+        yield lambda name=name: Mutation(
+            "a tensor left out", written({key: value for key, value in content.items() if key != name}), True)
 
 
 # ------------------------------------------------------------------------------------------------------------------- text

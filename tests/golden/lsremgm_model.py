@@ -13,9 +13,9 @@ from diffusion.gaussian import Diffusion
 from diffusion.guidance import dropped_rows, guided
 from diffusion.losses import LossWeights, MotionTerms, training_loss
 from diffusion.samplers import sample
-from model.lsremgm import autoregress
 from model.lsremgm_config import LSReMGMConfig
 from model.lsremgm_network import MotionDenoiser
+from model.lsremgm_sampling import autoregress
 from model.official.mdm import NOT_LOADED, mdm_name, read_args
 from model.official.weights import rename
 from model.text_encoders import TextFeatures

@@ -16,8 +16,9 @@ from data_loaders.features import Statistics
 from data_loaders.humanml_features import joints_from_features
 from data_loaders.skeleton import load_skeleton
 from model.layers import EPS
+from model.mpnet_tower import load_mpnet
 from model.text_encoders import SavedTexts, TextEncoder
-from model.text_towers import load_bert, load_mpnet
+from model.text_towers import load_bert
 from model.tmr import TMR
 from model.tmr_config import TMRConfig
 from tests.golden import references
