@@ -28,6 +28,8 @@ class In2INOptions(In2INConfig, SampledOptions):
     partner is learned, with few data and steps."""
     balance: Annotated[float, Range(0, 10)] = 0.0
     """How far rare contents are lifted: 0 draws clips as often as they occur, 1 every content equally often."""
+    window: Annotated[int, Range(14, 299)] = 299
+    """Frames of the longest window of a recording that is trained on, and of what is made."""
     bucket: bool = True
     """Batches of motions of similar length, which saves the time spent on padding."""
     published_pairing: bool = False
@@ -54,7 +56,7 @@ def run(options: In2INOptions) -> "TrainResult":
 
     corpus = Corpus.open(options.dataset_folder or options.dataset)
     prior = load_part(options.prior, "individual", "in2in") if options.prior else None
-    drawing = Drawing(options.balance, options.bucket, options.published_pairing, options.spread)
+    drawing = Drawing(options.balance, options.bucket, options.published_pairing, options.spread, options.window)
     return train(interaction_recipe(corpus, configured(In2INConfig, options), options, drawing, prior), options)
 
 
