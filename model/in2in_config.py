@@ -91,11 +91,14 @@ class In2INConfig(InteractionTerms, Strengths, SamplingDefaults, Noising, Texts,
     features: Features = decided(TWO_PEOPLE)
     dataset: str = decided("interhuman")
     max_frames: Annotated[int, FRAMES] = decided(300)
+    made_of_prior: bool = decided(False)  # its weights are those of a model of one person, and what reads the partner
 
     reads_text = True
 
     def __post_init__(self):
         super().__post_init__()
+        if self.made_of_prior and self.mode != "interaction":
+            raise ValueError("made_of_prior is said of a model of two people")
         if self.latent_dim % 2 or self.latent_dim % self.num_heads:
             raise ValueError(f"latent_dim {self.latent_dim} must be even and a multiple of num_heads {self.num_heads}")
         if self.text_dim % self.text_heads:
