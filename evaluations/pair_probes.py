@@ -6,20 +6,23 @@ asked for something else: they are its shuffled control, as real segments whose 
 
 import math
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from data_loaders.corpus import Corpus
+from data_loaders.corpus import Corpus, Motion
+from data_loaders.physics import Physics
 from evaluations.interaction_measures import pelvis_distance
 from evaluations.interaction_set import interaction_set
 from evaluations.metrics import Interval
 from evaluations.motion_measures import HEAD, L_WRIST, R_WRIST, body_axes
 from evaluations.motion_sources import feature_joints
+from evaluations.pair_physics import physics_beside
+from evaluations.probe_validation import OTHER_RATE, OWN_RATE
 from evaluations.probes import DATASETS
 from evaluations.report import Report
 from model.capabilities import Decoding, Generates, Request
@@ -30,6 +33,7 @@ from sample.generation import motions_for
 PROBES_FILE = "pair_probes.toml"
 SECONDS = 10.0  # of a motion that is asked for: a recorded segment's
 SPIN, MEETING, PARTING, MOMENT = 3.0, 8.0, 4.0, 0.3  # seconds that a turn, a meeting, a parting and an end of a motion may take
+UNNAMED_RATE = 0.25  # of real segments whose captions do not name it, that may show it all the same
 OVER_HEAD = 0.05  # metres between the head's joint and a wrist over it
 
 MEASURES = {
@@ -115,6 +119,8 @@ class Asked:
     probe: str
     texts: tuple[str, ...]
     measures: dict[str, float] | None
+    split: str = ""  # of a real segment
+    held: dict[str, float] | None = None  # of one: its measures if all its frames were the first one
 
 
 @dataclass(frozen=True)
@@ -142,6 +148,26 @@ class Heeded:
     def unnamed(self) -> Interval | None:
         return self._share([each for each in self.real if not self._names(each)])
 
+    @cached_property
+    def held_out(self) -> Interval | None:
+        """Of real segments that are not trained on."""
+        return self._share([each for each in self.real if self._names(each) and each.split != "train"])
+
+    @property
+    def valid(self) -> bool:
+        """Whether the rule is worth asking by: nearly all real segments that name it show it, few others do, and fewer that stand
+        still."""
+        if self.named is None:
+            return False
+        named, others = self.named.mean / 100, self.unnamed.mean / 100 if self.unnamed else 0.0
+        failed = round((1 - named) * sum(map(self._names, self.real)))
+        return (named >= OWN_RATE or failed <= 1) and others <= UNNAMED_RATE and self.standing.mean <= 100 * OTHER_RATE
+
+    @cached_property
+    def standing(self) -> Interval | None:
+        """Of real segments all of whose frames are the first one."""
+        return self._share([replace(each, measures=each.held) for each in self.real])
+
     @property
     def heeded(self) -> str | None:
         """yes where it is shown more often when it was asked for, by intervals that have nothing in common."""
@@ -162,15 +188,16 @@ class Heeded:
         return Interval(100 * shown / count, 100 * 1.96 * math.sqrt(middle * (1 - middle) / (count + 4)))
 
 
-def make_pairs(model: Generates, probes: Sequence[PairProbe], seeds: int, seed: int, decoding: Decoding) -> list[Asked]:
+def make_pairs(model: Generates, probes: Sequence[PairProbe], seeds: int, seed: int,
+               decoding: Decoding) -> tuple[list[Asked], list[Motion]]:
     """Every wording of every probe so many times, each as long as a recorded segment or the model's longest motion."""
     frames = min(round(SECONDS * model.features.fps), model.config.max_frames)
     plan = [(probe.name, prompt, k) for probe in probes for prompt in probe.prompts for k in range(seeds)]
     requests = [Request(prompt, frames, derive_seed(seed, "pair probe", prompt, k)) for _, prompt, k in plan]
     motions = motions_for(model, requests, decoding)
-    return [
-        Asked(name, (prompt,), describe_pair(motion.joints, motion.fps)) for (name, prompt, _), motion in zip(plan, motions)
-    ]
+    asked = [Asked(name, (prompt,), describe_pair(motion.joints, motion.fps))
+             for (name, prompt, _), motion in zip(plan, motions)]  # fmt: skip
+    return asked, motions
 
 
 def real_segments(corpus: Corpus) -> list[Asked]:
@@ -180,11 +207,30 @@ def real_segments(corpus: Corpus) -> list[Asked]:
         data = interaction_set(corpus, split)
         joints = feature_joints([entry.motion for entry in data.entries], corpus.features)
         for entry, motion in zip(data.entries, tqdm(joints, desc=split, unit="segment", disable=None)):
-            found.append(Asked("", tuple(caption.text for caption in entry.captions), describe_pair(motion, corpus.fps)))
+            texts = tuple(caption.text for caption in entry.captions)
+            held = np.repeat(motion[:, :1], motion.shape[1], axis=1)
+            found.append(Asked("", texts, describe_pair(motion, corpus.fps), split, describe_pair(held, corpus.fps)))
     return found
 
 
-def pair_report(facts: dict[str, Any], probes: Sequence[PairProbe], made: Sequence[Asked], real: Sequence[Asked]) -> Report:
+def pair_validity(found: Sequence[Heeded], corpus: Corpus, command: str) -> Report:
+    """What each probe is worth on the real segments of a corpus."""
+    columns = ["shown by real segments, %", "named", "of them held out", "not named", "standing still", "verdict"]
+    rows = [[each.probe.name, each.named, each.held_out, each.unnamed, each.standing, "valid" if each.valid else "INVALID"]
+            for each in found]  # fmt: skip
+    figures = {each.probe.name: dict(zip(columns[1:], row[1:])) for each, row in zip(found, rows)}
+    count = len(found[0].real)
+    notes = [
+        f"Of {count} recorded segments of all splits, on which the rules were chosen. Valid: at least {100 * OWN_RATE:.0f} % of the "
+        f"segments whose captions name it show it, or all but one, at most {100 * UNNAMED_RATE:.0f} % of the others, whose captions "
+        f"need not say all that is done, and at most {100 * OTHER_RATE:.0f} % of those who hold the first pose of a segment.",
+    ]  # fmt: skip
+    facts = {"command": command, "made_from": {"dataset": corpus.stamp}, "segments": count, "probes": figures}
+    return Report(f"Validity of the probes of two people on {corpus.folder.name}", facts, columns, rows, notes)
+
+
+def pair_report(facts: dict[str, Any], probes: Sequence[PairProbe], made: Sequence[Asked], real: Sequence[Asked],
+                physics: Mapping[str, Physics]) -> Report:
     """A row for each probe. facts: among them `model`, `command` and what it was `made_from`."""
     found = [Heeded(probe, made, real) for probe in probes]
     columns = ["shown by motions, %", "asked for it", "asked for something else", "heeded", "real, named", "real, not named"]
@@ -195,4 +241,7 @@ def pair_report(facts: dict[str, Any], probes: Sequence[PairProbe], made: Sequen
         "and that of 'asked for it' have nothing in common.",
     ]  # fmt: skip
     figures = {each.probe.name: dict(zip(columns[1:], row[1:])) for each, row in zip(found, rows)}
-    return Report("Do two people do what they are told?", {**facts, "probes": figures}, columns, rows, notes)
+    if physics:
+        notes += ["## Bodies, and what lies between them", physics_beside(physics)]
+    facts = {**facts, "probes": figures, "physics": dict(physics)}
+    return Report("Do two people do what they are told?", facts, columns, rows, notes)

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 class In2INOptions(In2INConfig, SampledOptions):
     """What is trained, and on what."""
 
-    preset: Literal["in2in", "intergen", "prior"] = "in2in"
-    """Recipe of published weights that sets the defaults of the other flags; prior is of one person."""
+    preset: Literal["in2in", "intergen", "prior", "small", "small_prior"] = "in2in"
+    """Recipe that sets the defaults of the other flags: of published weights, prior being of one person, or of small ones for few
+    recordings, which small makes out of those of small_prior (--prior)."""
     dataset: str
     """Dataset folder made by data_loaders.prepare, or a known name; of one person with features interhuman_person."""
     prior: str = ""
