@@ -102,8 +102,8 @@ def row_of(left_out: Sequence[str]) -> str:
 
 
 def grouped(models: Mapping[Path, Reacts]) -> dict[str, list[Path]]:
-    """{row: checkpoints} of models that differ in nothing but their parts, complete ones first. ValueError where they do, or where
-    there is no complete one."""
+    """{row: checkpoints} of models that differ in nothing but their parts, complete ones first. ValueError where they do, or
+    where there is no complete one."""
     plain = {name: True for name in PARTS} | {"num_atomic_actions": 1}  # entries that are not filled are left out of a codebook
     first, *_ = models
     settings = {path: replace(model.config, **plain) for path, model in models.items()}
@@ -156,14 +156,15 @@ def ablation_report(found: Ablations) -> Report:
     rows = []
     for row, figures in found.rows.items():
         several, gap = found.spread.get(row), found.beside.get(row)
-        rows.append([row, len(found.runs.get(row, ())) or None, figures["mpjpe"], several and f"{several[0]:.1f}–{several[1]:.1f}",
-                     gap, verdict(gap), *map(figures.get, names)])  # fmt: skip
+        apart = several and f"{several[0]:.1f}–{several[1]:.1f}"
+        count = len(found.runs.get(row, ())) or None
+        rows.append([row, count, figures["mpjpe"], apart, gap, verdict(gap), *map(figures.get, names)])
     sets = 2 * found.segments
     notes = [
         f"{found.segments} test segments, in each of which either person acts in turn; {found.samples} reactions of each, seed "
         f"{found.seed}. MPJPE, MPJVE and F1 of contacts: mean ± 95 % interval over the segments (Student's t), of the mean of a "
-        "row's runs, samples and orders. 'Over the complete': the difference in MPJPE segment by segment; farther or nearer where "
-        "its interval leaves 0 out. What is told of all together: mean ± 95 % interval over the runs (Student's t). Alignment: "
+        "row's runs, samples and orders. 'Over the complete': the difference in MPJPE segment by segment; farther or nearer "
+        "where its interval leaves 0 out. What is told of all together: mean ± 95 % interval over the runs (Student's t). Alignment: "
         "how many of the recorded reactions have a latent that is nearest to that of their own actor (chance: "
         f"{100 / found.segments:.1f} %).",
         *([f"FID, Diversity, MModality: {found.evaluator} on the true actor with the reaction, each sample being a set of {sets} "

@@ -1,7 +1,7 @@
-"""python -m evaluations.eval_ablations --model_paths save/complete_1 save/no_alignment_1 ...: what is each part of a reaction model worth?
+"""python -m evaluations.eval_ablations --model_paths save/run_1 save/run_2 ...: what is each part of a reaction model worth?
 
-Checkpoints of train.train_reaction, complete ones and such as do without a part (`--no_semantics`, ...), several seeds each: a row
-for each part, with what leaving it out costs beside the complete model, and for answers that need no model.
+Checkpoints of train.train_reaction, complete ones and such as do without a part (`--no_semantics`, ...), several seeds each: a
+row for each part, with what leaving it out costs beside the complete model, and for answers that need no model.
 """
 
 from dataclasses import dataclass
@@ -74,7 +74,8 @@ def run(options: EvalAblationsOptions) -> "Ablations":
     found = Ablations(
         dataset=corpus.folder.name, evaluator=space and str(evaluator), segments=len(comparison.data), samples=options.samples,
         seed=options.seed, text=options.with_text, runs={row: [str(path) for path in own] for row, own in rows.items()},
-        rows=summary(runs), spread=spread_of(runs), beside=beside_complete(runs), command=command_line("evaluations.eval_ablations"),
+        rows=summary(runs), spread=spread_of(runs), beside=beside_complete(runs),
+        command=command_line("evaluations.eval_ablations"),
         made_from={"dataset": corpus.stamp, "evaluator": space and checkpoint_stamp(evaluator),
                    **{f"model {path.name}": checkpoint_stamp(path) for path in paths}},
     )  # fmt: skip

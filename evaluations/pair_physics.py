@@ -1,5 +1,5 @@
-"""How the bodies of two people that a model makes are, and what lies between them, beside recorded ones and beside pairs that need
-no model: two independent people, and what was trained on.
+"""How the bodies of two people that a model makes are, and what lies between them, beside recorded ones and beside pairs that
+need no model: two independent people, and what was trained on.
 """
 
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ from model.capabilities import OWN, Decoding, Generates
 from protos.randomness import derive_seed
 
 REAL, GENERATED, TRAINED_ON, INDEPENDENT = "real, test", "generated", "real, train", "two independent people"
-NOTE = (f"{GENERATED}: for captions of the test segments, as long as these. {TRAINED_ON}: how far recordings are from one another. "
-        f"{INDEPENDENT}: each of another test segment, where and as it was there. {PLAYED_BACK}: that whose sentence is nearest to "
-        "the caption. Distances of distributions are from those of the test segments, frame by frame.")  # fmt: skip
+NOTE = (f"{GENERATED}: for captions of the test segments, as long as these. {TRAINED_ON}: how far recordings are from one "
+        f"another. {INDEPENDENT}: each of another test segment, where and as it was there. {PLAYED_BACK}: that whose sentence is "
+        "nearest to the caption. Distances of distributions are from those of the test segments, frame by frame.")  # fmt: skip
 
 
 def pair_physics(model: Generates, corpus: Corpus, most: int, repetitions: int, seed: int,
