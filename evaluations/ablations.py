@@ -164,8 +164,8 @@ def ablation_report(found: Ablations) -> Report:
         f"{found.segments} test segments, in each of which either person acts in turn; {found.samples} reactions of each, seed "
         f"{found.seed}. MPJPE, MPJVE and F1 of contacts: mean ± 95 % interval over the segments (Student's t), of the mean of a "
         "row's runs, samples and orders. 'Over the complete': the difference in MPJPE segment by segment; farther or nearer "
-        "where its interval leaves 0 out. What is told of all together: mean ± 95 % interval over the runs (Student's t). Alignment: "
-        "how many of the recorded reactions have a latent that is nearest to that of their own actor (chance: "
+        "where its interval leaves 0 out. What is told of all together: mean ± 95 % interval over the runs (Student's t). "
+        "Alignment: how many of the recorded reactions have a latent that is nearest to that of their own actor (chance: "
         f"{100 / found.segments:.1f} %).",
         *([f"FID, Diversity, MModality: {found.evaluator} on the true actor with the reaction, each sample being a set of {sets} "
            "motions; FID compares with the recorded ones." + f" **{FEW}**" * (sets < MANY)] if found.evaluator else []),

@@ -24,7 +24,7 @@ CHECKPOINTS = CARRIED if CARRIED.is_dir() else CODE / "checkpoints"  # the weigh
 WEIGHTS_FILE = "model.safetensors"
 OF_ONE_CHECKPOINT = ("config.json", "args.json", "checkpoints/last.ckpt")  # ours or a published run of TMR, MDM's, TEMOS's
 
-TRAINED_BY = {  # folders of `checkpoints/` that a default names, and what makes such weights where they did not come with the code
+TRAINED_BY = {  # folders of `checkpoints/` that a default names, and what makes such where they did not come with the code
     "in2in": "train.train_in2in", "interclip": "train.train_interclip", "reaction": "train.train_reaction",
     "captioner": "train.train_m2t", "pgr2m": "train.train_refine_trans",
 }  # fmt: skip

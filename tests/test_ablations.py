@@ -2,12 +2,10 @@
 
 import csv
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 
-from data_loaders.corpus import Corpus
 from evaluations.ablations import COMPLETE, Run, beside_complete, spread_of, summary, verdict
 from evaluations.eval_ablations import EvalAblationsOptions, run
 from evaluations.metrics import Interval
@@ -41,23 +39,21 @@ def test_nothing_is_claimed_where_the_interval_holds_zero():
 @pytest.fixture(scope="module")
 def options(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ablations")
-    corpus = Corpus.open(pair_corpus(folder / "pairs", train=6, held_out=3))
+    corpus, judge = pair_corpus(folder / "pairs", train=6, held_out=3), tiny_interclip(folder / "judge")
 
     def make(**changes) -> EvalAblationsOptions:
-        settings = {"dataset": str(corpus.folder), "evaluator": tiny_interclip(folder / "judge") if not (folder / "judge").exists()
-                    else folder / "judge", "samples": 2, "device": "cpu", "sampling_steps": 2}  # fmt: skip
+        settings = {"dataset": str(corpus), "evaluator": judge, "samples": 2, "device": "cpu", "sampling_steps": 2}
         return EvalAblationsOptions(**settings | changes)
 
     return make
 
 
-def saved(folder: Path, name: str, seed: int, **changes) -> Path:
-    return tiny_reaction(folder / name, seed, **changes)
-
-
 def test_the_command_puts_every_part_beside_the_complete_model(options, tmp_path):
-    models = [saved(tmp_path, "full_1", 1), saved(tmp_path, "full_2", 2), saved(tmp_path, "no_alignment_1", 1, alignment=False),
-              saved(tmp_path, "no_semantics_1", 1, semantics=False)]  # fmt: skip
+    models = [
+        tiny_reaction(tmp_path / "full_1", 1), tiny_reaction(tmp_path / "full_2", 2),
+        tiny_reaction(tmp_path / "no_alignment_1", 1, alignment=False),
+        tiny_reaction(tmp_path / "no_semantics_1", 1, semantics=False),
+    ]  # fmt: skip
     found = run(options(model_paths=tuple(models), output_dir=tmp_path / "out"))
     assert list(found.rows) == [COMPLETE, LEFT_OUT, "without semantics", TRUTH, SHUFFLED, MEAN_POSE, NEAREST, MIRROR]
     assert found.runs[COMPLETE] == [str(path) for path in models[:2]] and found.segments == 3
@@ -79,9 +75,9 @@ def test_the_command_puts_every_part_beside_the_complete_model(options, tmp_path
     ({"alignment": False}, "none of these models has all parts"),
 ])  # fmt: skip
 def test_models_that_cannot_be_compared_are_told_in_a_line(options, tmp_path, changes, why):
-    models = [saved(tmp_path, "other", 1, **changes)]
+    models = [tiny_reaction(tmp_path / "other", 1, **changes)]
     if "alignment" not in changes:
-        models.insert(0, saved(tmp_path, "full", 1))
+        models.insert(0, tiny_reaction(tmp_path / "full", 1))
     with pytest.raises(ValueError, match=why):
         run(options(model_paths=tuple(models), output_dir=tmp_path / "out"))
     assert not (tmp_path / "out").exists()

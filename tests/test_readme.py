@@ -158,7 +158,8 @@ SHORTER |= {
 }
 # Hours, timings, or files that cannot be had: these must at least be understood.
 ONLY_PARSED = (
-    "python -m data_loaders.prepare two_person --input raw/bandai_namco", "python -m data_loaders.prepare merge dataset/two_person",
+    "python -m data_loaders.prepare two_person --input raw/bandai_namco",
+    "python -m data_loaders.prepare merge dataset/two_person",
     "python -m benchmarks.", "python -m sample.demo", "python -m evaluations.eval_probes --validate",
     "python -m protos.fetch mdm", "python -m sample.edit clip.npy --wish",
     "python -m train.export --checkpoint checkpoints/starter --webapp",
