@@ -223,7 +223,8 @@ def pair_validity(found: Sequence[Heeded], corpus: Corpus, command: str) -> Repo
     notes = [
         f"Of {count} recorded segments of all splits, on which the rules were chosen. Valid: at least {100 * OWN_RATE:.0f} % of "
         f"the segments whose captions name it show it, or all but one, at most {100 * UNNAMED_RATE:.0f} % of the others, whose "
-        f"captions need not say all that is done, and at most {100 * OTHER_RATE:.0f} % of those who hold the first pose of a segment.",
+        f"captions need not say all that is done, and at most {100 * OTHER_RATE:.0f} % of those who hold the first pose of a "
+        "segment.",
     ]  # fmt: skip
     facts = {"command": command, "made_from": {"dataset": corpus.stamp}, "segments": count, "probes": figures}
     return Report(f"Validity of the probes of two people on {corpus.folder.name}", facts, columns, rows, notes)
