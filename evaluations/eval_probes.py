@@ -78,7 +78,7 @@ def probe_pairs(model: "Generates | None", options: EvalProbesOptions) -> None:
     from data_loaders.corpus import Corpus
     from data_loaders.motion_files import write_results
     from evaluations.pair_physics import pair_physics
-    from evaluations.pair_probes import Heeded, make_pairs, pair_probes_of, pair_report, pair_validity, real_segments
+    from evaluations.pair_probes import make_pairs, pair_probes_of, pair_report, pair_validity, real_segments
     from evaluations.report import checkpoint_stamp, command_line
     from protos.files import safe_name
 
@@ -88,16 +88,15 @@ def probe_pairs(model: "Generates | None", options: EvalProbesOptions) -> None:
     probes, real, corpus = pair_probes_of(Path(dataset).name), [], None
     if options.only is not None and not (probes := tuple(each for each in probes if each.name.startswith(options.only))):
         raise ValueError(f"--only {options.only}: no probe of two people begins so")
+    if model is None:
+        report, valid = pair_validity(probes, Corpus.open(dataset), command_line("evaluations.eval_probes"))
+        report.publish(options.output_dir or Path("outputs") / "probe_validity", "validity of probes", "validity")
+        sys.exit(not valid)
     try:
         corpus = Corpus.open(dataset)
         real = real_segments(corpus)
     except FileNotFoundError as error:
         log.warning("%s. Going on without real segments", error)
-    if model is None:
-        found = [Heeded(probe, [], real) for probe in probes]
-        report = pair_validity(found, corpus, command_line("evaluations.eval_probes"))
-        report.publish(options.output_dir or Path("outputs") / "probe_validity", "validity of probes", "validity")
-        sys.exit(not all(each.valid for each in found))
     decoding = options.decoding(options.batch_size)
     made, motions = make_pairs(model, probes, options.seeds, options.seed, decoding)
     physics = {}

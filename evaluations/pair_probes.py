@@ -7,7 +7,7 @@ asked for something else: they are its shuffled control, as real segments whose 
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -22,8 +22,9 @@ from evaluations.metrics import Interval
 from evaluations.motion_measures import HEAD, L_WRIST, R_WRIST, body_axes
 from evaluations.motion_sources import feature_joints
 from evaluations.pair_physics import physics_beside
-from evaluations.probe_validation import OTHER_RATE, OWN_RATE
+from evaluations.probe_validation import OWN_RATE
 from evaluations.probes import DATASETS
+from evaluations.reaction_set import TrainingPairs
 from evaluations.report import Report
 from model.capabilities import Decoding, Generates, Request
 from protos.randomness import derive_seed
@@ -120,16 +121,17 @@ class Asked:
     texts: tuple[str, ...]
     measures: dict[str, float] | None
     split: str = ""  # of a real segment
-    held: dict[str, float] | None = None  # of one: its measures if all its frames were the first one
 
 
 @dataclass(frozen=True)
 class Heeded:
-    """How often a probe is shown: where it was asked for, and where something else was; of real segments likewise."""
+    """How often a probe is shown: where it was asked for, and where something else was; of real segments likewise. standing:
+    measures of two who hold the mean pose."""
 
     probe: PairProbe
     made: Sequence[Asked]
     real: Sequence[Asked]
+    standing: dict[str, float] | None = None
 
     @cached_property
     def asked(self) -> Interval | None:
@@ -155,18 +157,18 @@ class Heeded:
 
     @property
     def valid(self) -> bool:
-        """Whether the rule is worth asking by: nearly all real segments that name it show it, few others do, and fewer that stand
-        still."""
+        """Whether the rule is worth asking by: nearly all real segments that name it show it, few others do, and nobody who
+        stands still."""
         if self.named is None:
             return False
         named, others = self.named.mean / 100, self.unnamed.mean / 100 if self.unnamed else 0.0
         failed = round((1 - named) * sum(map(self._names, self.real)))
-        return (named >= OWN_RATE or failed <= 1) and others <= UNNAMED_RATE and self.standing.mean <= 100 * OTHER_RATE
+        return (named >= OWN_RATE or failed <= 1) and others <= UNNAMED_RATE and not self.shown_standing
 
-    @cached_property
-    def standing(self) -> Interval | None:
-        """Of real segments all of whose frames are the first one."""
-        return self._share([replace(each, measures=each.held) for each in self.real])
+    @property
+    def shown_standing(self) -> bool:
+        """Whether two who hold the mean pose show it."""
+        return self.probe.shown(self.standing)
 
     @property
     def heeded(self) -> str | None:
@@ -208,26 +210,33 @@ def real_segments(corpus: Corpus) -> list[Asked]:
         joints = feature_joints([entry.motion for entry in data.entries], corpus.features)
         for entry, motion in zip(data.entries, tqdm(joints, desc=split, unit="segment", disable=None)):
             texts = tuple(caption.text for caption in entry.captions)
-            held = np.repeat(motion[:, :1], motion.shape[1], axis=1)
-            found.append(Asked("", texts, describe_pair(motion, corpus.fps), split, describe_pair(held, corpus.fps)))
+            found.append(Asked("", texts, describe_pair(motion, corpus.fps), split))
     return found
 
 
-def pair_validity(found: Sequence[Heeded], corpus: Corpus, command: str) -> Report:
-    """What each probe is worth on the real segments of a corpus."""
-    columns = ["shown by real segments, %", "named", "of them held out", "not named", "standing still", "verdict"]
-    rows = [[each.probe.name, each.named, each.held_out, each.unnamed, each.standing, "valid" if each.valid else "INVALID"]
-            for each in found]  # fmt: skip
+def standing_pair(corpus: Corpus) -> np.ndarray:
+    """Joints (2, T, J, 3) of two in the mean pose of the train split, as far apart as people are there, face to face."""
+    pairs = TrainingPairs(corpus, "kept")
+    one = np.repeat(pairs.pose.numpy()[None], round(SECONDS * corpus.fps), axis=0)
+    return np.stack([one, one * [-1, 1, -1] + [0, 0, pairs.distance]])
+
+
+def pair_validity(probes: Sequence[PairProbe], corpus: Corpus, command: str) -> tuple[Report, bool]:
+    """What each probe is worth on the real segments of a corpus, and whether all are valid."""
+    real, standing = real_segments(corpus), describe_pair(standing_pair(corpus), corpus.fps)
+    found = [Heeded(probe, [], real, standing) for probe in probes]
+    columns = ["shown by real segments, %", "named", "of them held out", "not named", "by the mean pose", "verdict"]
+    rows = [[each.probe.name, each.named, each.held_out, each.unnamed, "yes" if each.shown_standing else "no",
+             "valid" if each.valid else "INVALID"] for each in found]  # fmt: skip
     figures = {each.probe.name: dict(zip(columns[1:], row[1:])) for each, row in zip(found, rows)}
-    count = len(found[0].real)
     notes = [
-        f"Of {count} recorded segments of all splits, on which the rules were chosen. Valid: at least {100 * OWN_RATE:.0f} % of "
+        f"Of {len(real)} recorded segments of all splits, on which the rules were chosen. Valid: at least {100 * OWN_RATE:.0f} % of "
         f"the segments whose captions name it show it, or all but one, at most {100 * UNNAMED_RATE:.0f} % of the others, whose "
-        f"captions need not say all that is done, and at most {100 * OTHER_RATE:.0f} % of those who hold the first pose of a "
-        "segment.",
+        "captions need not say all that is done, and not two who hold the mean pose, face to face.",
     ]  # fmt: skip
-    facts = {"command": command, "made_from": {"dataset": corpus.stamp}, "segments": count, "probes": figures}
-    return Report(f"Validity of the probes of two people on {corpus.folder.name}", facts, columns, rows, notes)
+    facts = {"command": command, "made_from": {"dataset": corpus.stamp}, "segments": len(real), "probes": figures}
+    report = Report(f"Validity of the probes of two people on {corpus.folder.name}", facts, columns, rows, notes)
+    return report, all(each.valid for each in found)
 
 
 def pair_report(facts: dict[str, Any], probes: Sequence[PairProbe], made: Sequence[Asked], real: Sequence[Asked],

@@ -113,7 +113,7 @@ def test_the_probes_of_two_people_are_validated_without_a_model(tmp_path, monkey
         run(options)
     assert ended.value.code == 1
     text = (tmp_path / "validity" / "validity.md").read_text()
-    assert "INVALID" in text and "hold the first pose" in text
+    assert "INVALID" in text and "mean pose" in text
     with pytest.raises(ValueError, match="--motions judges motions of one person"):
         run(replace(options, validate=False, motions="real"))
 
@@ -121,12 +121,12 @@ def test_the_probes_of_two_people_are_validated_without_a_model(tmp_path, monkey
 def test_a_probe_is_valid_where_it_tells_what_its_captions_name():
     probe = PROBES["spin"]
     turns, rests = dict.fromkeys(probe.within, 400.0), dict.fromkeys(probe.within, 0.0)
-    named, other = Asked("", ("one turns",), turns, "test", rests), Asked("", ("they stand",), rests, "train", rests)
-    assert Heeded(probe, [], [named] * 20 + [other] * 20).valid
+    named, other = Asked("", ("one turns",), turns, "test"), Asked("", ("they stand",), rests, "train")
+    assert Heeded(probe, [], [named] * 20 + [other] * 20, rests).valid
     assert Heeded(probe, [], [named, other]).held_out.mean == 100
     assert not Heeded(probe, [], [replace(named, measures=rests)] * 20 + [other] * 20).valid
     assert not Heeded(probe, [], [named] * 20 + [replace(other, measures=turns)] * 20).valid
-    assert not Heeded(probe, [], [replace(named, held=turns)] * 20 + [other] * 20).valid
+    assert not Heeded(probe, [], [named] * 20 + [other] * 20, turns).valid
     assert not Heeded(probe, [], [other]).valid
 
 
