@@ -230,9 +230,10 @@ def pair_validity(probes: Sequence[PairProbe], corpus: Corpus, command: str) -> 
              "valid" if each.valid else "INVALID"] for each in found]  # fmt: skip
     figures = {each.probe.name: dict(zip(columns[1:], row[1:])) for each, row in zip(found, rows)}
     notes = [
-        f"Of {len(real)} recorded segments of all splits, on which the rules were chosen. Valid: at least {100 * OWN_RATE:.0f} % of "
-        f"the segments whose captions name it show it, or all but one, at most {100 * UNNAMED_RATE:.0f} % of the others, whose "
-        "captions need not say all that is done, and not two who hold the mean pose, face to face.",
+        f"Of {len(real)} recorded segments of all splits, on which the rules were chosen. Valid: at least {100 * OWN_RATE:.0f} % "
+        "of the segments whose captions name it show it, or all but one, at most "
+        f"{100 * UNNAMED_RATE:.0f} % of the others, whose captions need not say all that is done, and not two who hold the mean "
+        "pose, face to face.",
     ]  # fmt: skip
     facts = {"command": command, "made_from": {"dataset": corpus.stamp}, "segments": len(real), "probes": figures}
     report = Report(f"Validity of the probes of two people on {corpus.folder.name}", facts, columns, rows, notes)
