@@ -121,7 +121,7 @@ SHORTER |= {
 QUICK_PAIRS = "--dataset pairs --evaluator checkpoints/tiny_interclip --replications 2 --sampling_steps 2 --device cpu"
 QUICK_PEOPLE = (
     "--num_steps 2 --batch_size 2 --num_layers 1 --latent_dim 16 --ff_size 16 --num_heads 2 --text_heads 2 --text_ff_size 16 "
-    "--diffusion_steps 5 --sampling_steps 2 --max_positions 400 --warmup_steps 1 --eval_interval 0 --device cpu"
+    "--text_layers 1 --diffusion_steps 5 --sampling_steps 2 --max_positions 400 --warmup_steps 1 --eval_interval 0 --device cpu"
 )
 SHORTER |= {
     "python -m train.train_reaction": (
