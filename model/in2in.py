@@ -108,8 +108,8 @@ class In2IN(ReadsTexts):
         if not self.config.made_of_prior:
             return None
         features = replace(self.features, kind=ONE_PERSON.kind)
-        config = replace(self.config, mode="individual", features=features, made_of_prior=False, guidance_interaction=None,
-                         guidance_individual=None)  # fmt: skip
+        config = replace(self.config, mode="individual", features=features, dataset=self.config.made_of_prior, made_of_prior="",
+                         guidance_interaction=None, guidance_individual=None)  # fmt: skip
         each = (values[: features.width] for values in (self.statistics.mean, self.statistics.std))
         prior, held = In2IN(config, Statistics(*each, features), text_encoder=self.text_encoder), self.networks.state_dict()
         prior.networks.load_state_dict({name: held[name] for name in prior.networks.state_dict()})

@@ -91,7 +91,7 @@ class In2INConfig(InteractionTerms, Strengths, SamplingDefaults, Noising, Texts,
     features: Features = decided(TWO_PEOPLE)
     dataset: str = decided("interhuman")
     max_frames: Annotated[int, FRAMES] = decided(300)
-    made_of_prior: bool = decided(False)  # its weights are those of a model of one person, and what reads the partner
+    made_of_prior: str = decided("")  # dataset of the model of one person whose weights it has, beside what reads the partner
 
     reads_text = True
 

@@ -113,7 +113,7 @@ def test_a_prior_of_one_person_and_two_people_made_of_it(persons, pairs, tmp_pat
     two = from_pretrained(tmp_path / "two")
     assert np.allclose(two.statistics.mean, np.tile(prior.statistics.mean, 2))
     (held,) = two.prior().generate([Request("a person walks", 16, 5)], Decoding(sampling_steps=2))
-    assert two.config.made_of_prior and torch.equal(held, alone)
+    assert two.config.made_of_prior == two.prior().config.dataset == persons.name and torch.equal(held, alone)
     assert load_dual(tmp_path / "two").individual.config.mode == of_one_person(tmp_path / "two").config.mode == "individual"
 
 

@@ -53,7 +53,7 @@ def interaction_recipe(corpus: Corpus, config: In2INConfig, training: SampledOpt
         published_pairing=drawing.published_pairing, spread=drawing.spread)  # fmt: skip
     if prior is not None:
         require_alike(prior, config, corpus)
-        config = replace(config, made_of_prior=True)
+        config = replace(config, made_of_prior=Path(prior.config.dataset).name)
     data = InteractionDataset(corpus, "train", making, drawing.window)
     own = corpus.statistics if prior is None else of_each(prior.statistics, corpus)
     statistics = kept_statistics(as_drawn(data) if making.spread else own, training)
