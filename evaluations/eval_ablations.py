@@ -60,8 +60,8 @@ def run(options: EvalAblationsOptions) -> "Ablations":
     from protos.processes import pick_device
 
     device, paths = pick_device(options.device), list(dict.fromkeys(options.model_paths))
-    corpus = Corpus.open(chosen_dataset(options.dataset, paths[0]))
     models = {path: from_pretrained(path, device, systems=able(Reacts)) for path in paths}
+    corpus = Corpus.open(chosen_dataset(options.dataset, paths[0]))
     for path, model in models.items():
         model.features.require(corpus.features, str(path), f"dataset {corpus.folder}")
     rows, evaluator = grouped(models), options.evaluator or default_evaluator(corpus)
