@@ -81,14 +81,14 @@ def usual_recipe(path: Path | None, joints: np.ndarray, title: str) -> None:
     plt.close(figure)
 
 
-def ours(path: Path | None, joints: np.ndarray, title: str) -> None:
+def ours(path: Path | None, joints: np.ndarray, title: str, body: bool = False) -> None:
     from visualize.video import Sheet, write_video
 
     if path is None:
-        for _ in Sheet(joints, None, [title], SIZE, True, None, 1).planes():
+        for _ in Sheet(joints, None, [title], SIZE, True, None, 1, body=body).planes():
             pass
     else:
-        write_video(path, joints, captions=[title], size=SIZE)
+        write_video(path, joints, captions=[title], size=SIZE, body=body)
 
 
 def a_bone_at_a_time(joints: np.ndarray) -> list[list[np.ndarray]]:
@@ -133,13 +133,14 @@ def run(options: OutputBenchmark) -> None:
 def videos(path: Path, options: OutputBenchmark) -> None:
     """A table of drawing and encoding."""
     print(f"{'':24}{'frames':>7}{'drawing':>9}{'python':>8}{'ffmpeg':>8}{'all CPU s':>11}{'wall s':>8}{'file KB':>9}{'ratio':>7}")
-    for warm in (usual_recipe, ours):  # fonts and imports, for both
+    for warm in (usual_recipe, ours, partial(ours, body=True)):  # fonts and imports, for all
         warm(path, walk_in_a_curve(4), CAPTION)
     for frames in options.frames:
         usual = None
         for name, draw, joints in (("usual recipe", usual_recipe, walk_in_a_curve(frames)),
                                    ("ours, walking", ours, walk_in_a_curve(frames)),
-                                   ("ours, on the spot", ours, walk_in_a_curve(frames, 0, 0))):  # fmt: skip
+                                   ("ours, on the spot", ours, walk_in_a_curve(frames, 0, 0)),
+                                   ("ours, walking, bodies", partial(ours, body=True), walk_in_a_curve(frames))):  # fmt: skip
             drawn, written = least(partial(draw, None, joints, CAPTION), partial(draw, path, joints, CAPTION),
                                    rounds=options.repeats)  # fmt: skip
             usual = usual or written.cpu

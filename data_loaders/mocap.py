@@ -94,6 +94,15 @@ def _require_finite(joints: np.ndarray, name: str) -> None:
         raise FileError(f"{name}: NaN or infinity in frame {frame}, joint {joint}; expected finite numbers")
 
 
+def require_near(joints: np.ndarray, name: str) -> None:
+    """FileError where one of joints (T, J, 3) in metres is not finite, or farther from the origin than `FARTHEST`."""
+    _require_finite(joints, name)
+    away = np.abs(joints).max(axis=(1, 2), initial=0)
+    if away.max(initial=0) > FARTHEST:
+        frame = int(away.argmax())
+        raise FileError(f"{name}: a joint of frame {frame} is {away[frame]:.3g} m from the origin, expected up to {FARTHEST} m")
+
+
 def read_joints(
     clip: SourceClip,
     fps: float,
@@ -182,11 +191,7 @@ def checked_joints(joints: np.ndarray, skeleton: Skeleton, name: str, warnings: 
     if joints.shape[1] < skeleton.num_joints:
         raise FileError(f"{name}: {joints.shape[1]} joints, expected the {skeleton.num_joints} of {skeleton.name}")
     joints = joints[:, : skeleton.num_joints]
-    _require_finite(joints, name)
-    away = np.abs(joints).max(axis=(1, 2), initial=0)
-    if away.max(initial=0) > FARTHEST:
-        frame = int(away.argmax())
-        raise FileError(f"{name}: a joint of frame {frame} is {away[frame]:.3g} m from the origin, expected up to {FARTHEST} m")
+    require_near(joints, name)
     if problem := bone_problem(joints, skeleton):
         raise FileError(f"{name}: {problem}")
     warnings += [line for problem in (orientation_problem, root_problem) if (line := problem(joints, skeleton))]

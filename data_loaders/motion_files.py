@@ -26,7 +26,7 @@ SKELETONS = {22: "humanml", 21: "kit"}  # by the number of joints, where a file 
 NPY_OF_OBJECTS = b"'|O'"
 KEYS = ("motion", "text", "lengths", "num_samples", "num_repetitions", "num_repititions", "fps", "skeleton", "unit")
 # Motions of a run that are written beside its results: the same once more.
-RUN_COPY = re.compile(r"prompt\d+_rep\d+(_ik)?(_p\d+)?\.(bvh|npz)|\w+_smpl(_params)?\.np[yz]")
+RUN_COPY = re.compile(r"prompt\d+_rep\d+(_ik)?(_p\d+)?\.(bvh|npz)|.+_smpl(_params)?(_p\d+)?\.np[yz]")
 RESULTS = ("motions.npz", "motions.npy", "results.npy")
 
 if TYPE_CHECKING:

@@ -15,10 +15,9 @@ from data_loaders.interhuman_features import Floor
 from data_loaders.text import Caption
 from evaluations.evaluation_set import EvaluationSet, Motions
 from evaluations.motion_sources import ModelSource
+from evaluations.played_back import PlayedBack
 from evaluations.protocol import Control
 from model.capabilities import Request
-from model.text_towers import load_text_encoder
-from sample.search import unit_rows
 
 NOISE = 0.1  # of how far a person moves on the floor
 PLAYED_BACK = "nearest training segment"
@@ -96,32 +95,13 @@ class InteractionSource(ModelSource):
         return Request(caption.text, frames, seed, individual_texts=individuals or None)
 
 
-class PlayedBack:
-    """The training segment whose sentence is nearest to a caption, by MiniLM, as far as it goes: what a model that has learnt its
-    data by heart would make."""
-
-    def __init__(self, corpus: Corpus):
-        self.data = InteractionDataset(corpus, "train", Making(exchange=False))
-        self.encoder = load_text_encoder("minilm")
-        self.texts, self.owner = zip(*((text, i) for i, each in enumerate(self.data.examples) for text in each.texts))
-        self.vectors = unit_rows(self.encoder.pooled(self.texts))  # (N, C)
-
-    def __call__(self, captions: Sequence[Caption], lengths: Sequence[int], seeds: Sequence[int]) -> list[np.ndarray]:
-        """Features [(T, 2 * width)]; of equally near sentences one is drawn."""
-        likeness = unit_rows(self.encoder.pooled([caption.text for caption in captions])) @ self.vectors.T
-        played = []
-        for row, frames, seed in zip(likeness, lengths, seeds):
-            nearest = np.random.default_rng(seed).choice(np.flatnonzero(row >= row.max() - 1e-6))
-            played.append(self.data.item(self.owner[nearest], 0).motion[: int(frames)])
-        return played
-
-
 def baselines_of(corpus: Corpus) -> dict[str, PlayedBack]:
     """What answers captions without a model, where the dataset has a train split."""
     try:
-        return {PLAYED_BACK: PlayedBack(corpus)}
+        data = InteractionDataset(corpus, "train", Making(exchange=False))
     except (FileNotFoundError, ValueError):
         return {}
+    return {PLAYED_BACK: PlayedBack([each.texts for each in data.examples], lambda i: data.item(i, 0).motion)}
 
 
 # ---------------------------------------------------------------------------------------------------------------------- controls

@@ -39,6 +39,6 @@ def people_physics(
 
 
 TWO_PEOPLE = Cast(
-    "evaluations.eval_interhuman", InteractionSettings, split_of, InteractionSource, controls_of, baselines_of,
-    people_physics, interaction_report, one_pool_at_least,
+    "evaluations.eval_interhuman", InteractionSettings, split_of, InteractionSource, controls_of, people_physics,
+    interaction_report, one_pool_at_least, baselines_of,
 )  # fmt: skip

@@ -43,7 +43,8 @@ class ProtocolSettings:
     num_motions: Annotated[int, Range(1, 1_000_000)] | None = None
     """Motions to make per replication, in pools of 32 (default: as the protocol says; mdm: 1024 or the whole split)."""
     controls: bool = False
-    """Judge shuffled captions and noise too: rows that every metric that should tell them apart must tell apart."""
+    """Judge shuffled captions and noise too, rows that every metric that should tell them apart must tell apart, and the training
+    motion whose caption is nearest."""
     seed: Annotated[int, SEED] = 10
     """Seed: the same seed gives the same numbers."""
 

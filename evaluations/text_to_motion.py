@@ -20,6 +20,7 @@ from evaluations.evaluation_set import EvaluationSet, real_set
 from evaluations.metrics import mean_interval
 from evaluations.metrics_report import Measured, gap_to_published, metrics_report, published_table
 from evaluations.motion_sources import ModelSource, feature_joints, given_set, noise_motions, unreadable
+from evaluations.played_back import one_person
 from evaluations.protocol import (
     GENERATED,
     GIVEN,
@@ -80,10 +81,10 @@ class Cast:
     real_set: Callable[[Corpus, EvaluationSettings], EvaluationSet]
     source: type[ModelSource]
     controls: Callable[[Corpus], Mapping[str, Control]]
-    baselines: Callable[[Corpus], Mapping[str, Generate]]
     physics: Callable[[Replication, EvaluationSet, EvaluationSet | None, int], dict[str, Physics]]
     report: Callable[[Measured, Sequence[Replication]], Report]
     protocol: Callable[[EvaluationProtocol, EvaluationSet], EvaluationProtocol] = lambda protocol, data: protocol
+    baselines: Callable[[Corpus], Mapping[str, Generate]] = lambda corpus: {}
     judged: Callable[..., tuple[ModelSource | None, Entrants, dict[str, str]]] | None = None  # instead of `entrants_of`
 
 
@@ -97,14 +98,9 @@ def noise_control(corpus: Corpus) -> dict[str, Control]:
     return {NOISE: partial(noise_motions, mean=corpus.mean, std=corpus.std)}
 
 
-def no_baselines(corpus: Corpus) -> dict[str, Generate]:
-    """Nothing but models answers captions."""
-    return {}
-
-
 ONE_PERSON = Cast(
-    "evaluations.eval_humanml", EvaluationSettings, split_of, ModelSource, noise_control, no_baselines, one_person_physics,
-    metrics_report,
+    "evaluations.eval_humanml", EvaluationSettings, split_of, ModelSource, noise_control, one_person_physics, metrics_report,
+    baselines=one_person,
 )  # fmt: skip
 
 

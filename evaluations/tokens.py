@@ -15,7 +15,7 @@ from evaluations.motion_sources import ModelSource, feature_joints
 from evaluations.protocol import REAL, Control, Entrants, Replication
 from evaluations.report import Report
 from evaluations.settings import TokenizerSettings
-from evaluations.text_to_motion import Cast, no_baselines, noise_control, split_of
+from evaluations.text_to_motion import Cast, noise_control, split_of
 from model.capabilities import Tokenises
 from model.checkpoints import from_pretrained
 from model.registry import able
@@ -74,6 +74,6 @@ def tokens_report(found: Measured, replications: Sequence[Replication] = ()) -> 
 
 
 TOKENS = Cast(
-    "evaluations.eval_vq", TokenizerSettings, split_of, ModelSource, noise_control, no_baselines, physics_of_rows, tokens_report,
+    "evaluations.eval_vq", TokenizerSettings, split_of, ModelSource, noise_control, physics_of_rows, tokens_report,
     judged=told_motions,
 )  # fmt: skip

@@ -81,7 +81,13 @@ class Captioner(Model):
     def read(self, motion: Tensor, mask: Tensor) -> Tensor:
         """Hidden states (B, Q, C) of the queries that read normalised motion (B, T, D), mask (B, T)."""
         latents, keep, _ = self.lamp.latents(motion, mask)
-        return self.qformer(asked=len(latents), memory=self.lamp.memory(latents), memory_keep=keep)
+        return self.lamp.read_motion(latents, keep, self.qformer)
+
+    def shown(self, mask: Tensor) -> Tensor | None:
+        """Which queries (B, Q) of motion, mask (B, T), count; None for all."""
+        frames = self.lamp.tokenizer.config.downsampling
+        size = torch.arange(-(-mask.shape[1] // frames), device=mask.device)
+        return self.lamp.asked(size < (mask.sum(1) // frames)[:, None])
 
     def prefix(self, motion: Tensor, mask: Tensor) -> Tensor:
         """What the language model goes on with (B, Q, C)."""
@@ -91,23 +97,37 @@ class Captioner(Model):
         """Words (..., C) of ids."""
         return F.embedding(ids, self.word_weights)
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """(..., V) of the words that follow."""
-        return hidden @ self.word_weights.T
+    def logits(self, hidden: Tensor, among: Tensor | None = None) -> Tensor:
+        """(..., V) of the words that follow, -inf at those that it cannot say; or those of ids `among` (K,), of any words."""
+        said = self.said_words if among is None else among
+        if said is None:
+            return hidden @ self.word_weights.T
+        found = hidden @ self.word_weights[said].T  # (..., K)
+        if among is not None:
+            return found
+        return found.new_full((*hidden.shape[:-1], len(self.word_weights)), -torch.inf).index_copy(-1, said, found)
+
+    @property
+    def said_words(self) -> Tensor | None:
+        """Ids (K,) of the words that it can say; None for all."""
+        return None if self.language.said is None else self.language.said.nonzero()[:, 0]
 
     def loss(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         """Cross entropy of the words of each motion's caption and of its end."""
         text = batch.text_features["text"].to(self.device)
-        return {"cross_entropy": self.caption_loss(self.prefix(*self.masked(batch)), text.ids, text.mask)}
+        motion, mask = self.masked(batch)
+        return {"cross_entropy": self.caption_loss(self.prefix(motion, mask), text.ids, text.mask, self.shown(mask))}
 
-    def caption_loss(self, prefix: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
-        """Of captions ids (B, L), mask (B, L), said after a prefix (B, Q, C), which foretells the first of them."""
-        hidden = self.hidden_of(prefix, ids, mask)[:, prefix.shape[1] - 1 : -1]
-        return captioning(lambda states: self.logits(states).float(), hidden, ids, mask)
+    def caption_loss(self, prefix: Tensor, ids: Tensor, mask: Tensor, shown: Tensor | None = None) -> Tensor:
+        """Of captions ids (B, L), mask (B, L), said after a prefix (B, Q, C), which foretells the first of them; shown (B, Q)."""
+        hidden = self.hidden_of(prefix, ids, mask, shown)[:, prefix.shape[1] - 1 : -1]
+        return captioning(lambda *given: self.logits(*given).float(), hidden, ids, mask, among=self.said_words)
 
-    def hidden_of(self, prefix: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
-        """Hidden states (B, Q + L, C) at every place of a prefix and of the words after it."""
-        keep = F.pad(mask, (prefix.shape[1], 0), value=True)
+    def hidden_of(self, prefix: Tensor, ids: Tensor, mask: Tensor, shown: Tensor | None = None) -> Tensor:
+        """Hidden states (B, Q + L, C) at every place of a prefix, of which all or those `shown` (B, Q) are seen, and of the words
+        after it.
+        """
+        keep = torch.cat([torch.ones_like(prefix[..., 0], dtype=torch.bool) if shown is None else shown, mask], dim=1)
         return self.language(torch.cat([prefix, self.embedded(ids)], dim=1), keep)[0]
 
     @torch.no_grad()
@@ -120,27 +140,35 @@ class Captioner(Model):
             mask = lengths_to_mask(torch.tensor([len(row) for row in rows])).to(self.device)
             motion = nn.utils.rnn.pad_sequence(rows, batch_first=True).to(self.device)
             prefix = self.eval().prefix(self.normalise(motion) * mask[..., None], mask)
-            captions += [self.words.text(ids) for ids in self.say(prefix, decoding)]
+            captions += [self.words.text(ids) for ids in self.say(prefix, decoding, self.shown(mask))]
         return captions
 
-    def say(self, prefix: Tensor, decoding: Captioning) -> list[list[int]]:
-        """Ids of captions, with those of the prompt, that go on with a prefix (B, Q, C). ValueError for more than it can say."""
+    def say(self, prefix: Tensor, decoding: Captioning, shown: Tensor | None = None) -> list[list[int]]:
+        """Ids of captions, with those of the prompt, that go on with a prefix (B, Q, C), shown (B, Q).
+
+        ValueError for more than it can say.
+        """
         prompt, room = self.words.begin(printable(decoding.prompt)), self.config.language_positions - prefix.shape[1]
         if len(prompt) + decoding.max_new_tokens > room:
             raise ValueError(f"--prompt of {len(prompt)} tokens and --max_new_tokens {decoding.max_new_tokens}: this model says "
                              f"at most {room} tokens, shorten one of them")  # fmt: skip
-        said = self.go_on(prefix, prompt, self.words.stop_id, decoding.max_new_tokens, decoding.beams)
+        said = self.go_on(prefix, prompt, self.words.stop_id, decoding.max_new_tokens, decoding.beams, shown)
         return [[*prompt, *ids] for ids in said]
 
-    def go_on(self, prefix: Tensor, prompt: Sequence[int], stop_id: int, most: int, beams: int) -> list[list[int]]:
-        """Ids that follow a prefix (B, Q, C) and the ids of a prompt."""
+    def go_on(self, prefix: Tensor, prompt: Sequence[int], stop_id: int, most: int, beams: int,
+              shown: Tensor | None = None) -> list[list[int]]:  # fmt: skip
+        """Ids that follow a prefix (B, Q, C), shown (B, Q), and the ids of a prompt."""
         given = self.embedded(torch.tensor([list(prompt)], dtype=torch.long, device=prefix.device)).expand(len(prefix), -1, -1)
-        hidden, past = self.language(torch.cat([prefix, given.to(prefix)], dim=1))
-        state: list[Past] = [past]
+        keep = None if shown is None else F.pad(shown, (0, len(prompt)), value=True)
+        hidden, past = self.language(torch.cat([prefix, given.to(prefix)], dim=1), keep)
+        state: list[tuple[Past, Tensor | None]] = [(past, keep)]
 
         def advance(ids: Tensor, rows: Tensor) -> Tensor:
-            before = [(key[rows], value[rows]) for key, value in state[0]]
-            hidden, state[0] = self.language(self.embedded(ids)[:, None], past=before)
+            past, keep = state[0]
+            keep = None if keep is None else F.pad(keep[rows], (0, 1), value=True)
+            before = [(key[rows], value[rows]) for key, value in past]
+            hidden, past = self.language(self.embedded(ids)[:, None], keep, before)
+            state[0] = past, keep
             return self.logits(hidden[:, -1]).float()
 
         first = self.logits(hidden[:, -1]).float()

@@ -45,21 +45,53 @@ def earlier_files(folder: Path) -> Iterable[str]:
 
 
 def save_pretrained(folder: Path, model: Model, card: str = "", *, half: bool = False, overwrite: bool = False,
-                    prompts: str = "", known_texts: KnownTexts | None = None) -> None:
+                    prompts: str = "", known_texts: KnownTexts | None = None, shared: bool = False) -> None:
     """Writes a checkpoint folder, whole or not at all. One that is there is replaced with `overwrite`, if all it holds is ours.
 
-    `card` becomes README.md, `prompts` prompts.txt, `known_texts` known_texts.npz; `half` stores float16 weights.
+    `card` becomes README.md, `prompts` prompts.txt, `known_texts` known_texts.npz; `half` stores float16 weights. shared: parts
+    lie beside the folder, by their names, and are not stored again. FileError where one does not, with these weights.
     """
     with new_folder(folder, "checkpoint", overwrite=overwrite, earlier=earlier_files) as temporary:
-        write_files(temporary, model, card, half=half)
+        write_files(temporary, model, card, half=half, beside=folder.parent if shared else None)
         if prompts:
             write_atomically(temporary / "prompts.txt", prompts)
         if known_texts is not None:
             known_texts.save(temporary / KNOWN_TEXTS_FILE)
 
 
-def write_files(folder: Path, model: Model, card: str = "", *, half: bool = False) -> None:
-    """The files of `save_pretrained` in a folder that the caller makes complete (a checkpoint being written)."""
+def write_files(folder: Path, model: Model, card: str = "", *, half: bool = False, beside: Path | None = None) -> None:
+    """The files of `save_pretrained` in a folder that the caller makes complete (a checkpoint being written). beside: where the
+    parts lie that are not stored again.
+    """
+    weights = packed(model, half)
+    settings = {"system": system_of(model).name, **asdict(model.config)}
+    parts = {}
+    for name, part in model.parts.items():
+        if beside is None:
+            write_files(folder / PARTS / name, part, half=half)
+        elif not same_bytes(beside / name / WEIGHTS_FILE, packed(part, half)):
+            raise FileError(f"{beside / name} does not hold the {name} that this model stands on, with the same weights: export "
+                            "it there first")  # fmt: skip
+        parts[name] = file_digest((folder / PARTS if beside is None else beside) / name / WEIGHTS_FILE)
+    if parts:
+        settings["parts"] = parts
+    if model.cleanup != AS_MADE:
+        settings["cleanup"] = asdict(model.cleanup)
+    write_atomically(folder / "config.json", encode_json(settings, "config.json", indent=2))
+    write_atomically(folder / WEIGHTS_FILE, weights)
+    if model.statistics is not None:
+        model.statistics.save(folder / "stats.npz")
+    if card:
+        write_atomically(folder / "README.md", card if card.endswith("\n") else card + "\n")
+
+
+def same_bytes(path: Path, content: bytes) -> bool:
+    """Whether a file is there and holds these bytes."""
+    return path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content
+
+
+def packed(model: Model, half: bool) -> bytes:
+    """The file of a model's weights. FileError where one is not finite."""
     from safetensors.torch import save
 
     weights = {}
@@ -72,19 +104,7 @@ def write_files(folder: Path, model: Model, card: str = "", *, half: bool = Fals
     too_large = [name for name, value in weights.items() if value.is_floating_point() and not value.isfinite().all()]
     if too_large:
         raise FileError(f"not saved: {too_large[0]} holds values that are not finite{' in float16' if half else ''}")
-    settings = {"system": system_of(model).name, **asdict(model.config)}
-    for name, part in model.parts.items():
-        write_files(folder / PARTS / name, part, half=half)
-    if model.parts:
-        settings["parts"] = {name: file_digest(folder / PARTS / name / WEIGHTS_FILE) for name in model.parts}
-    if model.cleanup != AS_MADE:
-        settings["cleanup"] = asdict(model.cleanup)
-    write_atomically(folder / "config.json", encode_json(settings, "config.json", indent=2))
-    write_atomically(folder / WEIGHTS_FILE, save(weights))
-    if model.statistics is not None:
-        model.statistics.save(folder / "stats.npz")
-    if card:
-        write_atomically(folder / "README.md", card if card.endswith("\n") else card + "\n")
+    return save(weights)
 
 
 def from_pretrained(path: str | Path, device: torch.device | str = "cpu", *, dataset_folder: str | Path | None = None,
@@ -180,7 +200,7 @@ def _from_folder(folder: Path, systems: Sequence[str]) -> Model:
     parts = {}
     for name, part in named_parts.items():
         if isinstance(part, str):
-            parts[name] = _part(folder / PARTS / name, system.parts[name], part)
+            parts[name] = _part(folder, name, system.parts[name], part)
         else:
             own = {key: state.pop(key) for key in list(state) if key.startswith(f"{name}.")}
             parts[name] = _made(SYSTEMS[system.parts[name]], part, statistics, {}, own, weights_file)
@@ -189,10 +209,15 @@ def _from_folder(folder: Path, systems: Sequence[str]) -> Model:
     return model
 
 
-def _part(folder: Path, system: str, sha256: str) -> Model:
-    """A model that another stands on. FileError where it is absent, or another than in training."""
+def _part(model: Path, name: str, system: str, sha256: str) -> Model:
+    """A model that the one in a folder stands on: within it, or beside it where several share one. FileError where it is absent,
+    or another than in training.
+    """
+    folder, shared = model / PARTS / name, model.absolute().parent / name
     if not folder.is_dir():
-        raise FileError(f"{folder} is absent: the checkpoint is incomplete")
+        if not (shared / WEIGHTS_FILE).is_file():
+            raise FileError(f"{folder} is absent, and so is {model.parent / name}: the checkpoint is incomplete")
+        folder = shared
     if file_digest(folder / WEIGHTS_FILE) != sha256:
         raise FileError(f"{folder / WEIGHTS_FILE} is not what the model was trained on: take its folder as a whole")
     return _from_folder(folder, (system,))

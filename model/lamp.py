@@ -20,7 +20,7 @@ from model.embedder import Embedder
 from model.lamp_config import LaMPConfig
 from model.lamp_losses import captioning, contrast, drawn, generation, negative_weights, similarities
 from model.model import Draws, Model, load_checked
-from model.qformer import QFormer, seen
+from model.qformer import QFormer, mean_of, seen
 from model.text_encoders import EncodesTexts, TextFeatures
 from model.text_towers import WordPieces, tower_weights
 from model.vqvae import VQVAE
@@ -58,6 +58,7 @@ class LaMP(Embedder):
         frozen = [name for name in networks if name == "motion_encoder"]
         super().__init__(config, statistics, networks, frozen=frozen, parts=parts)
         self.text_encoder = text_encoder
+        self.said_words: Tensor | None = None  # ids of the words that captions are told from in training, by default all
         if config.frozen_text:
             self.begin_from_tower()
             for name in self._of_tower():
@@ -109,12 +110,14 @@ class LaMP(Embedder):
     @torch.no_grad()
     def latents(self, motion: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
         """Of normalised motion (B, T, D), zero beyond each end, mask (B, T): latents (B, Q, M), which of them are real (B, Q),
-        None where all are seen as published, and the ids (B, Q) of the first codebook, -1 where they do not count.
+        None where all are seen as published, and the ids (B, Q) of the first codebook, -1 where they do not count. Q is the
+        number of queries, with `mask_queries` that of the batch's tokens.
         """
         frames = self.tokenizer.config.downsampling
-        motion, mask = (F.pad(each, (0, 0, 0, self.frames - mask.shape[1])[-2 * each.dim() + 2 :]) for each in (motion, mask))
+        size = -(-mask.shape[1] // frames) * frames if self.config.mask_queries else self.frames
+        motion, mask = (F.pad(each, (0, 0, 0, size - mask.shape[1])[-2 * each.dim() + 2 :]) for each in (motion, mask))
         lengths = mask.sum(1) // frames * frames
-        keep = torch.arange(self.frames, device=mask.device) < lengths[:, None] if self.config.mask_motion else None
+        keep = torch.arange(size, device=mask.device) < lengths[:, None] if self.config.mask_motion else None
         of_tokens = None if keep is None else keep[:, ::frames]
         own = self.tokenizer.network.encoder(motion, keep)
         ids = self.tokenizer.quantise(own, of_tokens).ids[..., 0]
@@ -125,9 +128,16 @@ class LaMP(Embedder):
         """What queries read (B, Q, E) of a motion's latents."""
         return latents @ self.heads.motion_projection
 
-    def read_motion(self, latents: Tensor, keep: Tensor | None) -> Tensor:
-        """Hidden states (B, Q, C) of the queries that read a motion."""
-        return self.qformer(asked=len(latents), memory=self.memory(latents), memory_keep=keep)
+    def asked(self, keep: Tensor | None) -> Tensor | None:
+        """Those of the queries (B, Q) that count, of which of a motion's latents are real (B, Q); None for all."""
+        return keep if self.config.mask_queries else None
+
+    def read_motion(self, latents: Tensor, keep: Tensor | None, qformer: QFormer | None = None) -> Tensor:
+        """Hidden states (B, Q, C) of the queries that read a motion; qformer: another one than its own."""
+        asked = self.asked(keep)
+        visible = None if asked is None else asked[:, None].expand(-1, asked.shape[1], -1)
+        given = {"memory": self.memory(latents), "memory_keep": keep, "count": latents.shape[1]}
+        return (qformer or self.qformer)(None, visible, len(latents), **given)
 
     def read_text(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Hidden states (B, L, C) of a text's tokens."""
@@ -139,10 +149,14 @@ class LaMP(Embedder):
         """Hidden states of the queries that read a motion (B, Q, C), and of a text (B, L, C) that is said of them word by word;
         its first word is the one that begins.
         """
-        queries = self.config.num_queries
-        visible = seen(mask, queries, causal=True)
-        hidden = self.qformer(self.begun(ids), visible, len(ids), self.memory(latents), keep)
+        visible = seen(mask, self._asked_of(latents, keep), causal=True)
+        queries = latents.shape[1]
+        hidden = self.qformer(self.begun(ids), visible, len(ids), self.memory(latents), keep, queries)
         return hidden[:, :queries], hidden[:, queries:]
+
+    def _asked_of(self, latents: Tensor, keep: Tensor | None) -> Tensor:
+        asked = self.asked(keep)
+        return torch.ones(latents.shape[:2], dtype=torch.bool, device=latents.device) if asked is None else asked
 
     def begun(self, ids: Tensor) -> Tensor:
         """Ids (B, L) whose first is the word that begins what is said."""
@@ -150,18 +164,24 @@ class LaMP(Embedder):
 
     def matching(self, ids: Tensor, mask: Tensor, latents: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor]:
         """Logits (B, 2) of belonging together, yes being the second; and the hidden states (B, Q + L, C)."""
-        queries = self.config.num_queries
-        hidden = self.qformer(ids, seen(mask, queries, by_queries=True), len(ids), self.memory(latents), keep)
-        return self.heads.match(hidden[:, :queries]).mean(1), hidden
+        visible = seen(mask, self._asked_of(latents, keep), by_queries=True)
+        hidden = self.qformer(ids, visible, len(ids), self.memory(latents), keep, latents.shape[1])
+        return mean_of(self.heads.match(hidden[:, : latents.shape[1]]), self.asked(keep)), hidden
 
-    def telling(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """Hidden states (B, Q, C) of the queries that read a text instead of a motion."""
+    def telling(self, ids: Tensor, mask: Tensor, asked: Tensor | None = None) -> Tensor:
+        """Hidden states (B, Q, C) of the queries, by default all, that read a text instead of a motion."""
         words = self.qformer.embedding_layer(self.begun(ids)) @ self.heads.text_projection
-        return self.qformer(asked=len(ids), memory=words, memory_keep=mask)
+        visible = None if asked is None else asked[:, None].expand(-1, asked.shape[1], -1)
+        return self.qformer(None, visible, len(ids), words, mask, None if asked is None else asked.shape[1])
 
-    def unit_vectors(self, asked: Tensor, said: Tensor) -> tuple[Tensor, Tensor]:
-        """Unit vectors of queries (B, Q, E) and of texts (B, E) of their hidden states."""
+    def unit_vectors(self, asked: Tensor, said: Tensor, keep: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Unit vectors of queries (B, Q, E) and of texts (B, E) of their hidden states; those of queries without keep (B, Q), or
+        left out, are the first one's, which changes no largest likeness.
+        """
         motion, text = self.heads.motion_vector(asked), self.heads.text_vector(said[:, 0])
+        if keep is not None:
+            first, missing = motion[:, :1], self.config.num_queries - motion.shape[1]
+            motion = torch.cat([torch.where(keep[..., None], motion, first), first.expand(-1, missing, -1)], dim=1)
         return F.normalize(motion.float(), dim=-1), F.normalize(text.float(), dim=-1)
 
     def loss(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
@@ -181,17 +201,17 @@ class LaMP(Embedder):
         """Weighted terms. choose(similarities) -> the wrong motion of each text (B,), and the wrong text of each motion."""
         config, smoothing = self.config, self.config.label_smoothing
         asked, said_of = self.saying(ids, mask, latents, keep)
-        queries, texts = self.unit_vectors(asked, self.read_text(ids, mask))
+        queries, texts = self.unit_vectors(asked, self.read_text(ids, mask), self.asked(keep))
         found = contrast(similarities(all_rows(queries), all_rows(texts), self.heads.scale), smoothing, same)
         terms = {name: 0.5 * config.lambda_contrastive * term for name, term in found.items()}
         motions, others = choose(similarities(queries, texts, self.heads.scale))
-        own = torch.arange(len(ids), device=ids.device)
-        of_text, of_motion = torch.cat([own, own, others]), torch.cat([own, motions, own])
+        own = torch.arange(0, len(ids), config.match_every, device=ids.device)
+        of_text, of_motion = torch.cat([own, own, others[own]]), torch.cat([own, motions[own], own])
         logits, _ = self.matching(ids[of_text], mask[of_text], latents[of_motion], None if keep is None else keep[of_motion])
-        right = (torch.arange(len(of_text), device=ids.device) < len(ids)).long()
+        right = (torch.arange(len(of_text), device=ids.device) < len(own)).long()
         terms["matching"] = config.lambda_matching * F.cross_entropy(logits, right)
-        said = captioning(self.qformer.word_logits, said_of[:, :-1], ids[:, 1:], mask[:, 1:], smoothing)
-        told = generation(self.heads.motion_classes(self.telling(ids, mask)), codes, smoothing)
+        said = captioning(self.qformer.word_logits, said_of[:, :-1], ids[:, 1:], mask[:, 1:], smoothing, self.said_words)
+        told = generation(self.heads.motion_classes(self.telling(ids, mask, self.asked(keep))), codes, smoothing)
         return terms | {"captioning": config.lambda_captioning * said, "generation": config.lambda_generation * told}
 
     def alike(self, batch: Batch, own: bool = False, everywhere: bool = False) -> Tensor | None:
@@ -224,4 +244,4 @@ class LaMP(Embedder):
     def embed_motions(self, motions: Sequence[np.ndarray]) -> Tensor:
         motion, mask = self.padded(motions)
         latents, keep, _ = self.latents(self.normalise(motion) * mask[..., None], mask)
-        return self.heads.motion_vector(self.read_motion(latents, keep)).mean(1)
+        return mean_of(self.heads.motion_vector(self.read_motion(latents, keep)), self.asked(keep))

@@ -36,12 +36,20 @@ class QFormerConfig(Bounded):
     """Tokens that are read of a text."""
     mask_motion: bool = False
     """Hide from queries what lies beyond a motion's end. As published it is seen."""
+    mask_queries: bool = False
+    """With --mask_motion: a motion has as many queries as tokens, and batches are of motions of like length, which saves half the
+    time. As published it has all queries."""
     latent_dim: Annotated[int, CHANNELS] = decided(768)
     num_heads: Annotated[int, Range(1, 256)] = decided(12)
     ff_size: Annotated[int, Range(1, 65_536)] = decided(3072)
     vocabulary: Annotated[int, Range(4, 1_000_000)] = decided(30_522)
     max_positions: Annotated[int, Range(4, 100_000)] = decided(512)
     text_weights: str = decided("")  # sha256 of the language model's, where these are not stored
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mask_queries and not self.mask_motion:
+            raise ValueError("--mask_queries leaves out what --mask_motion hides: give both")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +64,10 @@ class LaMPConfig(QFormerConfig):
     """Weight of saying what a motion shows."""
     lambda_generation: Annotated[float, WEIGHT] = 1.0
     """Weight of telling a text's motion by tokens."""
+    match_every: Annotated[int, Range(1, 1000)] = 1
+    """Matching, the most expensive of the four, is learnt of every so many-th text and motion of a batch."""
+    told_words: Literal["all", "captions"] = "all"
+    """Words that the next one is told from in training: all of the language model, or those of the training captions."""
     label_smoothing: Annotated[float, SHARE] = 0.1
     """Share of the target that goes to all classes, but for matching."""
     temperature: Annotated[float, Range(-100, 100)] = 2.6592600107192993
@@ -76,7 +88,8 @@ PRESETS = {
     "published": {},
     "small": {
         "text_tower": "minilm", "num_layers": 4, "memory_dim": 256, "embedding": 256, "dropout": 0.0, "frozen_text": True,
-        "mask_motion": True, "num_steps": 6000, "batch_size": 64, "lr": 5e-4, "warmup_steps": 300, "grad_clip": 1.0,
+        "mask_motion": True, "mask_queries": True, "query_ff_size": 512, "match_every": 4, "told_words": "captions",
+        "temperature": 14.3, "num_steps": 2000, "batch_size": 64, "lr": 5e-4, "warmup_steps": 300, "grad_clip": 1.0,
         "use_ema": True, "ema_decay": 0.999, "ema_warmup": True, "precision": "auto", "save_interval": 500, "eval_interval": 500,
         "log_interval": 50, "balance": 0.7,
     },

@@ -49,13 +49,18 @@ def drawn(weights: Tensor, uniform: Tensor) -> Tensor:
 
 
 def captioning(
-    logits: Callable[[Tensor], Tensor], hidden: Tensor, ids: Tensor, mask: Tensor, smoothing: float = 0.0
+    logits: Callable[..., Tensor], hidden: Tensor, ids: Tensor, mask: Tensor, smoothing: float = 0.0, among: Tensor | None = None
 ) -> Tensor:
     """How well hidden states (B, L, C) foretell ids (B, L), each of its own place, mask (B, L); logits: of states (M, C).
 
-    Of a large vocabulary only those places are told that count.
+    Of a large vocabulary only those places are told that count; among (K,): ids of the words, by default all, that they are told
+    from, with those of these texts. Then logits are asked for them, too.
     """
-    return F.cross_entropy(logits(hidden[mask]), ids[mask], label_smoothing=smoothing)
+    states, wanted = hidden[mask], ids[mask]
+    if among is None:
+        return F.cross_entropy(logits(states), wanted, label_smoothing=smoothing)
+    words, places = torch.cat([among.to(wanted), wanted]).unique(return_inverse=True)
+    return F.cross_entropy(logits(states, words), places[len(among) :], label_smoothing=smoothing)
 
 
 def generation(logits: Tensor, codes: Tensor, smoothing: float) -> Tensor:

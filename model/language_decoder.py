@@ -62,6 +62,8 @@ class LanguageDecoder(nn.Module):
         super().__init__()
         dim = config.language_dim
         self.words = None if words is None else nn.Embedding(words, dim)
+        said = torch.zeros(config.vocabulary, dtype=torch.bool) if config.told_words == "captions" else None
+        self.register_buffer("said", said)  # (V,) True at the words that it can say
         self.positions = nn.Embedding(config.language_positions + OFFSET, dim)
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.language_layers))
         self.norm = nn.LayerNorm(dim)

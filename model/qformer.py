@@ -90,34 +90,43 @@ class QFormer(nn.Module):
         return self.dropout(self.norm(self.embedded(ids)))
 
     def forward(self, ids: Tensor | None = None, visible: Tensor | None = None, asked: int = 0, memory: Tensor | None = None,
-                memory_keep: Tensor | None = None) -> Tensor:  # fmt: skip
+                memory_keep: Tensor | None = None, count: int | None = None) -> Tensor:  # fmt: skip
         """(B, N, C): with `asked` = B the queries, for so many samples, then the tokens of ids (B, L), where they are given.
 
-        visible (B or 1, N, N): which token sees which. memory (B, M, E): what queries read; memory_keep (B, M).
+        visible (B or 1, N, N): which token sees which. memory (B, M, E): what queries read; memory_keep (B, M). count: the first
+        so many queries, by default all.
         """
-        parts = [self.queries.expand(asked, -1, -1)] if asked else []
+        parts = [self.queries[:, :count].expand(asked, -1, -1)] if asked else []
+        queries = parts[0].shape[1] if asked else 0
         parts += [] if ids is None else [self.embedded(ids)]
         x = self.dropout(self.norm(torch.cat(parts, dim=1)))
-        queries = self.queries.shape[1] if asked else 0
         for layer in self.layers:
             x = layer(x, visible, queries, memory, memory_keep)
         return x
 
-    def word_logits(self, hidden: Tensor) -> Tensor:
-        """Logits (..., V + 1) of the next token; a token's weights are its embedding."""
+    def word_logits(self, hidden: Tensor, among: Tensor | None = None) -> Tensor:
+        """Logits (..., V + 1) of the next token, or of those of ids `among` (K,); a token's weights are its embedding."""
         x = self.saying_norm(F.gelu(self.saying(hidden)))
+        if among is not None:
+            return F.linear(x, self.words.weight[among], self.word_bias[among])
         return F.linear(x, torch.cat([self.words.weight, self.begin]), self.word_bias)
 
 
-def seen(mask: Tensor, queries: int = 0, by_queries: bool = False, causal: bool = False) -> Tensor:
-    """visible (B, N, N) of a text's tokens, mask (B, L), behind so many queries, which see one another.
+def seen(mask: Tensor, asked: Tensor | None = None, by_queries: bool = False, causal: bool = False) -> Tensor:
+    """visible (B, N, N) of a text's tokens, mask (B, L), behind queries, which see one another; asked (B, Q): those that are.
 
-    Tokens see all queries, and real tokens, with `causal` no later ones; queries see tokens only if by_queries says so.
+    Tokens see these queries, and real tokens, with `causal` no later ones; queries see tokens only if by_queries says so.
     """
-    length = mask.shape[1]
-    visible = F.pad(mask, (queries, 0), value=True)[:, None].repeat(1, queries + length, 1)  # (B, N, N)
+    length, queries = mask.shape[1], 0 if asked is None else asked.shape[1]
+    whole = mask if asked is None else torch.cat([asked, mask], dim=1)
+    visible = whole[:, None].repeat(1, queries + length, 1)  # (B, N, N)
     if not by_queries:
         visible[:, :queries, queries:] = False
     if causal:
         visible[:, queries:, queries:] &= torch.ones(length, length, dtype=torch.bool, device=mask.device).tril()
     return visible
+
+
+def mean_of(x: Tensor, keep: Tensor | None) -> Tensor:
+    """Means (B, C) of queries x (B, Q, C): of those with keep (B, Q), by default of all."""
+    return x.mean(1) if keep is None else (x * keep[..., None]).sum(1) / keep.sum(1, keepdim=True)

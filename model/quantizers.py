@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from model.across_processes import all_rows
 
-LEAST_USE = 1.0  # average number of latents of a step, below which a code is put elsewhere
+LEAST_USE = 1.0  # average number of latents of a step, below which a code is put elsewhere, as published
 SPREAD = 0.01  # of the noise on latents that are repeated, over the root of their channels
 PERPLEXITY_EPS = 1e-7
 NONE = -1  # the id of a codebook that is left out
@@ -41,9 +41,10 @@ class Quantised:
 class Codebooks(nn.Module):
     """Q codebooks (Q, K, C) with the averages that they come from; `update` is how they learn."""
 
-    def __init__(self, num_quantizers: int, num_codes: int, code_dim: int, decay: float = 0.99):
+    def __init__(self, num_quantizers: int, num_codes: int, code_dim: int, decay: float = 0.99, least_use: float = LEAST_USE):
+        """least_use: average number of latents of a step, below which a code is put elsewhere."""
         super().__init__()
-        self.decay = decay
+        self.decay, self.least_use = decay, least_use
         self.register_buffer("codes", torch.zeros(num_quantizers, num_codes, code_dim))
         self.register_buffer("sums", torch.zeros(num_quantizers, num_codes, code_dim))
         self.register_buffer("counts", torch.ones(num_quantizers, num_codes))
@@ -120,9 +121,9 @@ class Codebooks(nn.Module):
         for layer, (total, count, rows) in enumerate(zip(sums["sum"], sums["count"], sums["rows"], strict=True)):
             self.sums[layer].lerp_(total, 1 - self.decay)
             self.counts[layer].lerp_(count, 1 - self.decay)
-            alive = self.counts[layer] >= LEAST_USE
+            alive = self.counts[layer] >= self.least_use
             elsewhere = tiled(rows[: int(sums["given"])], len(rows), noise)[: len(rows)]
-            means = self.sums[layer] / self.counts[layer].clamp(min=LEAST_USE)[:, None]
+            means = self.sums[layer] / self.counts[layer].clamp(min=self.least_use)[:, None]
             self.codes[layer] = torch.where(alive[:, None], means, elsewhere)
 
 

@@ -26,7 +26,7 @@ OF_ONE_CHECKPOINT = ("config.json", "args.json", "checkpoints/last.ckpt")  # our
 
 TRAINED_BY = {  # folders of `checkpoints/` that a default names, and what makes such where they did not come with the code
     "in2in": "train.train_in2in", "interclip": "train.train_interclip", "reaction": "train.train_reaction",
-    "captioner": "train.train_m2t", "pgr2m": "train.train_refine_trans",
+    "lamp/captioner": "train.train_m2t", "pgr2m": "train.train_refine_trans",
 }  # fmt: skip
 LAST_STAGE = "matching"  # of a run of train.train_evaluator, within its folder
 
@@ -58,8 +58,9 @@ def here_or_carried(path: str | Path) -> Path:
 
 def absent(path: Path) -> str:
     """What is to be done where nothing lies at the path of a checkpoint."""
-    if path.parent == Path("checkpoints") and path.name in TRAINED_BY:
-        return (f"these weights did not come with the code; python -m {TRAINED_BY[path.name]} makes such, "
+    name = path.relative_to("checkpoints").as_posix() if path.is_relative_to("checkpoints") else ""
+    if name in TRAINED_BY:
+        return (f"these weights did not come with the code; python -m {TRAINED_BY[name]} makes such, "
                 "whose folder --model_path takes")  # fmt: skip
     return ("expected a folder with config.json and model.safetensors, or a published one with args.json and "
             "model*.pt")  # fmt: skip

@@ -71,6 +71,9 @@ class TokenNetwork:
     """What a token may see: all, nothing later, or all with a bias to what is earlier, as LaMP's released weights need."""
     key_padding: bool = True
     """Hide padding from attention. LaMP shows it: its motions then depend on the longest of their batch."""
+    lamp_condition: Literal["trained", "frozen"] = "trained"
+    """How LaMP's queries read a text: its language model's states, through a layer that is trained along, as published; or its
+    words, as LaMP itself learned to tell a text's motion, which is done once a text and saves most of the time."""
     share_weights: bool = True
     """Of the residual transformer: read a codebook's codes by what the one before is told by."""
     max_positions: Annotated[int, Range(2, 100_000)] = decided(5000)
@@ -116,8 +119,9 @@ LAMP = {
     "latent_dim": 512, "num_heads": 8, "attention": "tril_plus_one", "key_padding": False, "milestones": (60_000,), "gamma": 0.05,
 }
 SMALL = {
-    "latent_dim": 192, "ff_size": 512, "num_layers": 6, "num_heads": 6, "dropout": 0.1, "num_steps": 12_000, "batch_size": 64,
-    "lr": 5e-4, "schedule": "cosine", "warmup_steps": 500, "grad_clip": 1.0, "use_ema": True, "ema_decay": 0.999,
-    "ema_warmup": True, "precision": "auto", "save_interval": 1000, "eval_interval": 500, "log_interval": 50, "balance": 0.7,
+    "lamp_condition": "frozen", "latent_dim": 192, "ff_size": 512, "num_layers": 6, "num_heads": 6, "dropout": 0.1,
+    "num_steps": 8000, "batch_size": 64, "lr": 5e-4, "schedule": "cosine", "warmup_steps": 500, "grad_clip": 1.0,
+    "use_ema": True, "ema_decay": 0.999, "ema_warmup": True, "precision": "auto", "save_interval": 1000, "eval_interval": 500,
+    "log_interval": 50, "balance": 0.7, "repeat": 0.35,
 }  # fmt: skip
 PRESETS = {"momask": {}, "lamp": LAMP, "small": SMALL}  # of published weights, and of the starter weights

@@ -40,7 +40,7 @@ from protos.randomness import derive_seed, rand, randint
 
 IGNORED = -100
 REPLACED, HIDDEN = 0.1, 0.88  # of masked tokens in training: by any other, and of the rest behind the mask
-MOST_TOLD = 10_000  # texts whose conditions are kept
+MOST_TOLD = 50_000  # texts whose conditions are kept
 TOLD_BEFORE = 2.0  # seconds of a long motion from which the next window of it goes on
 RESIDUAL = 1  # what tells the noise of the further codebooks from that of the first
 
@@ -50,17 +50,18 @@ class OverTokens(ReadsTexts, ABC):
 
     what: str
     _told: dict[str, Tensor] | None  # conditions of texts, of the weights as they are
+    frozen_condition = False  # whether no trained weight is in them
 
     def train(self, mode: bool = True) -> Self:
-        """As of every model; what was made of texts before is forgotten."""
-        if mode:
+        """As of every model; what was made of texts before by trained weights is forgotten."""
+        if mode and not self.frozen_condition:
             self._told = {}
         return super().train(mode)
 
     def copied(self) -> Self:
-        """As of every model; the copy, whose weights are moved by others, keeps nothing of what it makes of texts."""
+        """As of every model; the copy, whose weights are moved by others, keeps nothing of what these make of texts."""
         other = super().copied()
-        other._told = None
+        other._told = self.__dict__.setdefault("_told", {}) if self.frozen_condition else None
         return other
 
     def conditions(self, texts: Sequence[str]) -> Tensor:
@@ -167,7 +168,8 @@ class TokenTransformer(OverTokens):
         parts = dict(parts or {})
         if not {"tokenizer", "lamp"} & parts.keys():
             raise ValueError("a transformer over tokens needs the part tokenizer, or LaMP, which has one")
-        if "lamp" in parts:
+        self.frozen_condition = "lamp" in parts and config.lamp_condition == "frozen"
+        if "lamp" in parts and not self.frozen_condition:
             lamp = parts["lamp"].config
             networks["text_reader"] = nn.Linear(lamp.latent_dim, lamp.memory_dim)
         super().__init__(config, statistics, networks, parts=parts)
@@ -188,9 +190,13 @@ class TokenTransformer(OverTokens):
         return WordPieces(lamp.config.text_tower, lamp.config.num_queries, lamp.config.plain_texts)
 
     def condition(self, text: TextFeatures) -> Tensor:
-        """(B, D). Of LaMP the mean of the queries that read a text as long as a motion can be, its padding too, as published."""
+        """(B, D). Of LaMP the mean of the queries that read a text as long as a motion can be, its padding too, as published; or
+        of those that read its words."""
         if "lamp" not in self.parts:
             return super().condition(text)
+        if self.frozen_condition:
+            with torch.no_grad():
+                return self.parts["lamp"].telling(text.ids, text.mask).mean(1)
         return read_by_queries(self.parts["lamp"].qformer, self.networks["text_reader"], text)
 
     def loss(self, batch: Batch, draws: Draws) -> Learnt:
@@ -205,8 +211,8 @@ class TokenTransformer(OverTokens):
         ids = torch.where(mask, ids[..., 0], self.transformer.pad_id)
         masked = masks_to_train_on(lengths, size, chances[:, 0], order)
         seen = spoilt(ids, masked, self.transformer.mask_id, replaced < REPLACED, other, hidden < HIDDEN)
-        condition = self.condition(batch.text_features["text"].to(device))
-        logits = self.transformer(seen, condition, mask, drop=chances[:, 1] < self.config.cond_mask_prob).float()
+        told = self.conditions(batch.texts) if self.frozen_condition else self.condition(batch.text_features["text"].to(device))
+        logits = self.transformer(seen, told, mask, drop=chances[:, 1] < self.config.cond_mask_prob).float()
         return cross_entropy(logits, ids.masked_fill(~masked, IGNORED))
 
     @torch.no_grad()

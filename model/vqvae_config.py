@@ -58,14 +58,17 @@ class VQVAEConfig(TokenizerConfig):
 
     code_decay: Annotated[float, SHARE] = 0.99
     """Decay per step of the averages that codes are."""
+    code_least_use: Annotated[float, Range(0, 1000, above=True)] = 1.0
+    """Average number of latents of a step, below which a code is put where a latent lies. Small batches leave few codes in peace
+    at the published 1."""
     code_temperature: Annotated[float, Range(0, 100)] = 0.0
     """Temperature at which a code is drawn by its nearness in training; 0: the nearest."""
 
 
 RESIDUAL = {"num_quantizers": 6, "code_temperature": 0.5, "quantizer_drop": 0.2}
 SMALL = {
-    "width": 192, "code_dim": 128, "dropout": 0.0, "num_steps": 8000, "batch_size": 64, "window_size": 64, "balance": 0.5,
-    "feature_bias": 1.0, "lr": 5e-4, "schedule": "cosine", "warmup_steps": 200, "grad_clip": 1.0, "use_ema": True,
+    "width": 192, "code_dim": 128, "code_least_use": 0.1, "dropout": 0.0, "num_steps": 8000, "batch_size": 64, "window_size": 64,
+    "balance": 0.5, "feature_bias": 1.0, "lr": 5e-4, "schedule": "cosine", "warmup_steps": 200, "grad_clip": 1.0, "use_ema": True,
     "ema_decay": 0.999, "ema_warmup": True, "precision": "auto", "save_interval": 1000, "eval_interval": 500, "log_interval": 50,
 }  # fmt: skip
 PRESETS = {  # `lamp` and `momask` of published weights (of 50 epochs, MoMask's), `small` of the starter weights

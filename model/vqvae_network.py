@@ -89,7 +89,8 @@ class Tokenizer(nn.Module):
     def __init__(self, config: VQVAEConfig, num_features: int):
         super().__init__()
         self.encoder = Encoder(config, num_features)
-        self.codebooks = Codebooks(config.num_quantizers, config.num_codes, config.code_dim, config.code_decay)
+        self.codebooks = Codebooks(config.num_quantizers, config.num_codes, config.code_dim, config.code_decay,
+                                   config.code_least_use)  # fmt: skip
         self.decoder = Decoder(config, num_features)
 
 

@@ -51,7 +51,9 @@ def stretches(model: Describes, name: str, people: np.ndarray) -> list[tuple[str
     for number, joints in enumerate(people, 1):
         rows = model.features.encode(torch.from_numpy(np.asarray(joints, np.float32))).numpy()
         if len(rows) < shortest:
-            raise ValueError(f"{name}: {len(rows)} frames, this model reads {shortest} at least")
+            more = len(joints) - len(rows)  # frames that features take for velocities
+            raise ValueError(f"{name}: {len(joints)} frames at {model.features.fps:g} fps, this model reads {shortest + more} at "
+                             "least")  # fmt: skip
         whose = f"{name} person {number}" if len(people) > 1 else name
         for start in range(0, len(rows), longest):
             part = rows[start : start + longest]

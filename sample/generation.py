@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 STARTER, TMR, IN2IN, REACTION, CAPTIONER, PGR2M = (
-    CHECKPOINTS / name for name in ("starter", "tmr", "in2in", "reaction", "captioner", "pgr2m")
+    CHECKPOINTS / name for name in ("starter", "tmr", "in2in", "reaction", "lamp/captioner", "pgr2m")
 )
 LONGEST_PROMPT = 10_000  # characters; text encoders read the first few hundred
 MOST_FRAMES = 5_000_000  # of all motions of one run: about 70 hours, 6 GB in memory
@@ -39,7 +39,7 @@ class PromptError(FileError):
 
 
 class NotFiniteError(ValueError):
-    """A motion came out with NaN or infinite values."""
+    """A motion came out with NaN or infinite values, or kilometres away."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,15 +141,17 @@ def require_finite(finite: Iterable[bool], model: Generates | None, requests: Se
             own = model.config.own_guidance if model else None
             scale = decoding.guidance_scale if isinstance(decoding.guidance_scale, (int, float)) else own
             why = "" if own is None else f"the guidance scale is too large ({scale:g}; the model's own is {own:g}), or "
-            raise NotFiniteError(f"the motion for {request.text!r} came out with NaN or infinite values: {why}{NOT_FINITE}")
+            raise NotFiniteError(f"the motion for {request.text!r} came out with NaN or infinite values, or kilometres away: "
+                                 f"{why}{NOT_FINITE}")  # fmt: skip
 
 
 def _fits(joints: "np.ndarray") -> bool:
-    """Whether all of joints are numbers that files of float32 can hold."""
+    """Whether all of joints are numbers, and near enough to be read back."""
     import numpy as np
 
-    with np.errstate(over="ignore"):
-        return bool(np.isfinite(np.float32([joints.min(), joints.max()])).all())
+    from data_loaders.mocap import FARTHEST
+
+    return bool(np.abs(joints).max() <= FARTHEST)  # NaN is not
 
 
 def generate(prompts: Sequence[str], lengths: Sequence[int] | None = None, model: Generates | Path | str = STARTER,

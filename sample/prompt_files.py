@@ -23,11 +23,12 @@ def read_prompt_file(path: Path, default_frames: int, fps: float, longest: int) 
 
     Raises PromptError (or FileError) naming file and line, FileNotFoundError where there is no file.
     """
-    requests = []
+    requests, bare = [], []
     for number, line in _lines(path):
         text, mark, count = line.rpartition("#")
         if not mark:
             text, frames = line, default_frames
+            bare.append(number)
         elif re.fullmatch(r"\s*[1-9][0-9]{0,8}\s*", count):
             frames = fit_frames(int(count), fps, longest)
         elif count.strip().upper() == "NA":
@@ -38,6 +39,9 @@ def read_prompt_file(path: Path, default_frames: int, fps: float, longest: int) 
         requests.append(Request(_prompt_of(text, path, number), frames))
     if not requests:
         raise PromptError(f"{path}: holds no prompt; write one per line, for example 'a person bows#60'")
+    if 0 < len(bare) < len(requests):
+        log.warning("%s: line %d%s says no length behind a '#', as others do: taking the default", path, bare[0],
+                    f", and {len(bare) - 1} more," if len(bare) > 1 else "")  # fmt: skip
     return requests
 
 

@@ -52,18 +52,20 @@ def motions(*lengths: int) -> list[np.ndarray]:
     return [rng.standard_normal((length, 263)).astype(np.float32) for length in lengths]
 
 
-@pytest.mark.parametrize("beams", [1, 3])
-def test_kept_keys_and_values_say_what_reading_everything_again_says(beams):
+@pytest.mark.parametrize("beams, length", [(1, 49), (3, 49), (1, 20), (3, 20)])
+def test_kept_keys_and_values_say_what_reading_everything_again_says(beams, length):
     made = tiny_captioner()
     prefix = torch.randn(2, 49, 384)
     start = [101, 1037]
+    shown = None if length == 49 else (torch.arange(49) < length).expand(2, -1)
 
     def again(row):
         said = []
 
         def logits(rows_of_ids):
             ids = torch.tensor(rows_of_ids)
-            hidden, _ = made.language(torch.cat([prefix[row : row + 1].expand(len(ids), -1, -1), made.embedded(ids)], 1))
+            read = prefix[row : row + 1, :length].expand(len(ids), -1, -1)
+            hidden, _ = made.language(torch.cat([read, made.embedded(ids)], 1))
             return made.logits(hidden[:, -1])
 
         def advance(ids, rows):
@@ -77,11 +79,12 @@ def test_kept_keys_and_values_say_what_reading_everything_again_says(beams):
         return decode_beams(logits([start]), advance, 102, 5, beams)[0]
 
     with torch.no_grad():
-        assert made.go_on(prefix, start, 102, 5, beams) == [again(0), again(1)]
+        assert made.go_on(prefix, start, 102, 5, beams, shown) == [again(0), again(1)]
 
 
-def test_a_caption_begins_with_the_prompt_and_depends_on_its_own_motion_alone():
-    made = tiny_captioner()
+@pytest.mark.parametrize("mask_queries", [False, True])
+def test_a_caption_begins_with_the_prompt_and_depends_on_its_own_motion_alone(mask_queries):
+    made = tiny_captioner(mask_queries=mask_queries)
     given = motions(40, 17, 64)
     asked = Captioning(beams=2, max_new_tokens=5, prompt="A person", batch_size=2)
     together = made.describe(given, asked)
@@ -90,6 +93,20 @@ def test_a_caption_begins_with_the_prompt_and_depends_on_its_own_motion_alone():
     assert together == [made.describe([each], asked)[0] for each in given]
     with pytest.raises(ValueError, match="motion 0 has 3 frames, this model reads 4 to 196"):
         made.describe(motions(3))
+
+
+def test_only_words_of_the_training_captions_are_said(tmp_path):
+    made = tiny_captioner(told_words="captions")
+    ids = made.words.whole("a person waves", 32)
+    made.language.said[ids] = True
+    prefix = torch.randn(1, 49, 384)
+    loaded = from_pretrained(saved(tmp_path / "model", made))
+    with torch.no_grad():
+        said = loaded.go_on(prefix, ids[:1], 102, 6, 2)
+        logits = made.logits(prefix)
+    assert said == made.go_on(prefix, ids[:1], 102, 6, 2) and set(said[0]) <= set(ids)
+    assert torch.allclose(logits[..., ids], (prefix @ made.word_weights.T)[..., ids], atol=1e-4)
+    assert int(logits.isfinite()[0, 0].sum()) == len(set(ids))
 
 
 def test_captions_and_ids_of_words_lead_to_one_another():
@@ -114,15 +131,17 @@ def test_of_a_language_model_with_additions_only_these_are_trained(own_qformer):
     assert not torch.allclose(made.language(x)[0], plain)
 
 
-def test_training_learns_what_each_motion_is_called(small_dataset, tmp_path):
-    lamp = saved(tmp_path / "lamp", tiny_lamp())
+@pytest.mark.parametrize("told_words, mask_queries", [("all", False), ("captions", True)])
+def test_training_learns_what_each_motion_is_called(small_dataset, tmp_path, told_words, mask_queries):
+    lamp = saved(tmp_path / "lamp", tiny_lamp(mask_queries=mask_queries))
     options = M2TOptions(
         save_dir=str(tmp_path / "run"), dataset=str(small_dataset), lamp=str(lamp), num_steps=30, batch_size=8, lr=3e-3,
-        schedule="constant", adam_beta1=0.9, log_interval=10, save_interval=30, eval_interval=30, device="cpu", **SPEAKER,
+        schedule="constant", adam_beta1=0.9, log_interval=10, save_interval=30, eval_interval=30, device="cpu",
+        told_words=told_words, **SPEAKER,
     )  # fmt: skip
     train(options)
     losses = [line["loss"] for line in map(json.loads, (tmp_path / "run/log.jsonl").read_text().splitlines()) if "loss" in line]
-    assert losses[-1] < 0.6 * losses[0]
+    assert losses[-1] < 0.7 * losses[0] and from_pretrained(tmp_path / "run/best").config.told_words == told_words
     with pytest.raises(ValueError, match="the words of LaMP have 384 channels"):
         train(replace(options, save_dir=str(tmp_path / "other"), language_dim=64))
     with pytest.raises(FileError, match=r"opt-2\.7b"):
@@ -135,6 +154,7 @@ def test_files_get_a_sentence_each_person_and_each_stretch(tmp_path, capsys):
     np.save(one, walk(230, 0.2))
     np.save(two, np.stack([walk(40), walk(40) + [1, 0, 0]]))
     (tmp_path / "none.npy").write_bytes(b"nothing")
+    np.save(tmp_path / "short.npy", walk(4))
     options = CaptionOptions(motions=(one, two), model_path=folder, beams=1, max_new_tokens=3, device="cpu",
                              output=tmp_path / "said.json")  # fmt: skip
     said = caption(options)
@@ -148,6 +168,8 @@ def test_files_get_a_sentence_each_person_and_each_stretch(tmp_path, capsys):
     assert len(json.loads((tmp_path / "twice.json").read_text())) == 4
     with pytest.raises(ValueError, match=r"1 of 2 motions have no caption: .*none\.npy"):
         caption(replace(options, motions=(tmp_path / "none.npy", two), output=None))
+    with pytest.raises(ValueError, match=r"short\.npy: 4 frames at 20 fps, this model reads 5 at least"):
+        caption(replace(options, motions=(tmp_path / "short.npy",), output=None))
 
 
 def test_the_demo_says_of_a_file_what_the_command_says(tmp_path):

@@ -67,11 +67,13 @@ def options(dataset, evaluator, tmp_path):
 
 def test_a_model_is_judged_beside_real_motion_and_every_motion_is_on_record(options, tmp_path):
     report = evaluate(options(controls=True, physics_clips=4))
-    assert list(report.rows) == ["real motion", "generated", "real motion, shuffled captions", "noise"]
+    nearest = "training motion of the nearest caption"
+    assert list(report.rows) == ["real motion", "generated", nearest, "real motion, shuffled captions", "noise"]
+    assert report.rows[nearest]["fid"][0] < report.rows["noise"]["fid"][0]
     assert report.physics["generated"]["clips"] == report.physics["real motion"]["clips"] == 4
     assert report.parameters > 1e6 and report.seconds_per_motion > 0
     lines = list(csv.DictReader((tmp_path / "out" / "motions.csv").open()))
-    assert len(lines) == 2 * (32 + 32)
+    assert len(lines) == 2 * (32 + 32 + 32)  # real, generated and played back
     made = [line for line in lines if line["row"] == "generated"]
     assert len({line["seed"] for line in made}) == 64 and all(line["caption"] for line in made)
     text = (tmp_path / "out" / "report.md").read_text()

@@ -11,6 +11,7 @@ import torch
 
 from data_loaders.corpus import Corpus
 from data_loaders.features import FeaturesMismatch
+from data_loaders.interaction_batches import InteractionDataset
 from evaluations import eval_dualmdm, interaction_report
 from evaluations.eval_interhuman import EvalInterhumanOptions
 from evaluations.eval_interhuman import main as eval_interhuman
@@ -22,7 +23,7 @@ from evaluations.interaction_set import (
     SWAPPED,
     InteractionSource,
     PairCaption,
-    PlayedBack,
+    baselines_of,
     interaction_set,
     noisy_paths,
     partners_swapped,
@@ -170,10 +171,10 @@ def test_noise_on_paths_moves_whole_bodies_over_the_floor_by_a_tenth_of_their_sp
 
 
 def test_the_nearest_training_segment_is_played_back_to_its_own_sentence(corpus):
-    play = PlayedBack(corpus)
-    plain = [i for i, each in enumerate(play.data.examples) if not each.mirrored]
-    (made,) = play([PairCaption(play.data.examples[plain[1]].texts[0])], [40], [0])
-    own = corpus[play.data.examples[plain[1]].clip][:40]
+    play, examples = baselines_of(corpus)[PLAYED_BACK], InteractionDataset(corpus, "train").examples
+    one = [each for each in examples if not each.mirrored][1]
+    (made,) = play([PairCaption(one.texts[0])], [40], [0])
+    own = corpus[one.clip][:40]
     assert made.shape == (40, 2 * WIDTH)
     apart = [np.linalg.norm(each[:, :3] - each[:, WIDTH : WIDTH + 3], axis=1) for each in (made, own)]
     np.testing.assert_allclose(*apart, atol=1e-4)  # itself, or its mirror image, of which the same is said

@@ -1,13 +1,18 @@
 """Motions in files of other formats, read by programs that are not ours: every joint is where it was, within 5 mm.
 
-three.js, pixiv's reader of VRM animations and Khronos's validator are looked for in tests/node/node_modules (npm install --prefix
-tests/node), Pixar's USD and trimesh among the installed packages (requirements-test.txt), Blender as `bpy` (pip install bpy).
+three.js, pixiv's reader of VRM animations and Khronos's validator are looked for in tests/node/node_modules (npm install
+--prefix tests/node), Chromium as in tests/browser.py, Pixar's USD and trimesh among the installed packages
+(requirements-test.txt), Blender as `bpy` (pip install bpy).
 """
 
+import base64
+import http.server
 import json
 import shutil
 import subprocess
 import sys
+import threading
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -18,6 +23,7 @@ from scipy.spatial.transform import Rotation
 from data_loaders.corpus import Motion
 from data_loaders.skeleton import load_skeleton
 from tests.acted_motions import HUMANML
+from tests.browser import Browser, find_chromium
 from tests.synthetic import standing
 from tests.turned_motions import MOTIONS, WALK, facing
 from visualize.amass import write_npz
@@ -38,6 +44,7 @@ needs_node = pytest.mark.skipif(
     reason="the readers of glTF are not installed: npm install --prefix tests/node",
 )
 needs_gltf = pytest.mark.skipif(find_spec("pygltflib") is None, reason='pygltflib is not installed: pip install -e ".[export]"')
+needs_chromium = pytest.mark.skipif(find_chromium() is None, reason="Chromium is not installed: see tests/browser.py")
 needs_blender = pytest.mark.skipif(find_spec("bpy") is None, reason="Blender is not installed as a package: pip install bpy")
 PAIR = np.stack([WALK, facing(WALK, 180) + [0.4, 0.0, 2.5]])
 PEOPLE = {name: joints[None, :FRAMES] for name, joints in MOTIONS.items()} | {"pair": PAIR}
@@ -123,6 +130,28 @@ def test_an_avatar_of_vrm_moves_as_the_person_does(read):
             assert told["version"] == "1.0"
             assert furthest(told["people"]["avatar"], vrm_names(HUMANML), joints) < CLOSE, name
     assert furthest(read["kit.vrma"]["people"]["avatar"], vrm_names(load_skeleton("kit")), kit_walk()) < CLOSE
+
+
+@needs_node
+@needs_chromium
+@needs_gltf
+def test_an_avatar_of_vrm_moves_so_in_a_browser_too(tmp_path):
+    served = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(http.server.SimpleHTTPRequestHandler, directory=str(NODE)))
+    threading.Thread(target=served.serve_forever, daemon=True).start()
+    try:
+        with Browser(tmp_path / "profile") as browser:
+            browser.send("Page.navigate", url=f"http://127.0.0.1:{served.server_port}/index.html")
+            browser.rest(1)
+            until = "new Promise(done => { const look = () => window.bones ? done(true) : setTimeout(look, 50); look(); })"
+            assert browser.evaluate(until)
+            for name, people in PEOPLE.items():
+                for file, joints in zip(write_motion(tmp_path / name, Motion(people, FPS), ("vrma",)), people, strict=True):
+                    sent = base64.b64encode(file.read_bytes()).decode()
+                    told = browser.evaluate(f"bones('{sent}', {FRAMES}, {FPS})")
+                    assert furthest(told["people"]["avatar"], vrm_names(HUMANML), joints) < CLOSE, name
+            assert browser.errors == []
+    finally:
+        served.shutdown()
 
 
 @needs_gltf

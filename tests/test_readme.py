@@ -13,11 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from data_loaders.corpus import Corpus
 from data_loaders.known_datasets import DATASET_ROOT, dataset_named
 from tests.pairs import greeting, pair_corpus, write_interhuman, write_takes
 from tests.synthetic import raise_hand, walk, write_cmu_takes
+from tests.test_house import LAYERS
 from tests.tiny_people import tiny_in2in, tiny_interclip, tiny_reaction
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -258,11 +260,14 @@ def test_every_page_is_executed_and_can_be_reached_from_the_readme():
     assert pages <= {link.partition("#")[0] for link in links(PAGES["README.md"])}
 
 
-def test_the_python_of_readme_and_docs_runs():
+def test_the_python_of_readme_and_docs_runs(folder):
+    """Among it the picture of the README."""
     names: dict = {}
     for code in each_once([code for page, text in PAGES.items() if page != ELSEWHERE for code in blocks("python", text)]):
         exec(code, names)
     assert names["motion"].joints.shape == (1, 80, 22, 3)
+    with Image.open("outputs/gallery.gif") as made, Image.open(ROOT / "checkpoints/starter/gallery.gif") as shown:
+        assert (made.size, made.n_frames) == (shown.size, shown.n_frames)
 
 
 def prose(text: str) -> str:
@@ -295,3 +300,14 @@ def test_what_is_fetched_is_in_the_manifest():
 
     named = {name for text in PAGES.values() for name in re.findall(r"protos\.fetch (?!--)(\S+)", text)}
     assert named and named <= set(read_manifest())
+
+
+def test_every_file_that_the_code_names_stands_on_the_page_of_formats():
+    """By their names as constants; what comes with the code is no file that anybody exchanges."""
+    kinds = "json|jsonl|npz|npy|txt|csv|png|mp4|html|yaml|pt|tar|ckpt|pkl|safetensors|onnx|obj"
+    files = [path for layer in LAYERS for path in (ROOT / layer).rglob("*")]
+    ours = {path.name for path in files} | {"README.md"}
+    named = {name for path in files if path.suffix == ".py"
+             for name in re.findall(rf'"([\w-]+\.(?:{kinds}))"', path.read_text(encoding="utf-8"))} - ours  # fmt: skip
+    assert len(named) > 50
+    assert not [name for name in sorted(named) if name not in PAGES["docs/formats.md"]]

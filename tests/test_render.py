@@ -167,3 +167,15 @@ def test_no_motion_is_refused_as_a_flag_is(capsys):
     with pytest.raises(SystemExit) as end:
         main(["--format", "bvh"])
     assert end.value.code == 2 and "name a motion file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("metres", "words"), [
+    (1e30, r"odd: a joint of frame 2 is 1e\+30 m from the origin"), (np.nan, "odd: NaN or infinity in frame 2"),
+])  # fmt: skip
+def test_joints_that_are_nowhere_become_no_file(tmp_path, metres, words):
+    far = np.stack([WALK, WALK])
+    far[1, 2, 5] = metres
+    for name in FORMATS:
+        with pytest.raises(FileError, match=words):
+            write_motion(tmp_path / "odd", Motion(far, 20.0), (name,))
+    assert not written(tmp_path)

@@ -88,10 +88,20 @@ def test_two_files_of_the_published_tool_are_one_motion(here):
     assert motion.joints.shape == (2, 9, 22, 3) and motion.fps == 30 and motion.captions == ("greet",)
 
 
+def test_two_people_of_a_file_and_one_of_another_do_not_meet_in_a_name(here, body):
+    np.save(here / "a.npy", np.stack([walk(4), raise_hand(4) + [0.0, 0.0, 1.5]]))
+    np.save(here / "a_p1.npy", walk(5))
+    options = [MeshOptions(input_path=here / name, output_dir=here / "out", device="cpu", fitting_steps=0)
+               for name in ("a.npy", "a_p1.npy")]  # fmt: skip
+    both, one = ({path: path.read_bytes() for path in run(each) if path.is_file()} for each in options)
+    assert len(both) == 4 and len(one) == 2 and all(path.read_bytes() == content for path, content in {**both, **one}.items())
+    assert params(here / "out/a_smpl_params_p2.npy")["length"] == 4 and params(here / "out/a_p1_smpl_params.npy")["length"] == 5
+
+
 def test_one_video_shows_the_meshes(here, body):
     (*_, video) = run(MeshOptions(input_path=here / "pair/motions.npz#0", video=True, device="cpu"))
     assert video.name == "prompt00_rep00_mesh.mp4" and video.stat().st_size > 2000
-    assert (here / "pair/prompt00_rep00_p2_smpl_params.npy").is_file() and not list(here.rglob("*.obj"))
+    assert (here / "pair/prompt00_rep00_smpl_params_p2.npy").is_file() and not list(here.rglob("*.obj"))
 
 
 def test_without_a_body_model_the_free_body_is_written_and_said(here, caplog):

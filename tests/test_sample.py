@@ -296,7 +296,7 @@ def test_errors_are_one_line_and_a_non_zero_exit(tmp_path, arguments, message):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_prompt_files_are_checked_line_by_line(tmp_path):
+def test_prompt_files_are_checked_line_by_line(tmp_path, caplog):
     path = tmp_path / "p.txt"
     for content, message in (
         ("walk#soon\n", "line 1: after '#' a number of frames"),
@@ -321,6 +321,7 @@ def test_prompt_files_are_checked_line_by_line(tmp_path):
     path.write_bytes("\ufeffwalk\x0b\x1b[31m up\u2028down#60\rbow".encode())
     requests = read_prompt_file(path, 120, 20.0, 196)
     assert [(each.text, each.frames) for each in requests] == [("walk [31m up down", 60), ("bow", 120)]
+    assert "p.txt: line 2 says no length behind a '#', as others do: taking the default" in caplog.text
 
 
 def test_names_and_numbers():
@@ -366,10 +367,11 @@ def test_lengths_that_a_file_leaves_open_are_estimated_by_text_and_place(tmp_pat
         requests_for(model, input_text=prompts)
 
 
-def test_whatever_made_them_motions_that_no_file_can_hold_are_refused_and_leave_nothing(tmp_path):
-    """Numbers of double precision may be finite, and infinite in a file."""
+@pytest.mark.parametrize("metres", [1e39, 1e30, 1e5])
+def test_whatever_made_them_motions_that_no_file_can_hold_are_refused_and_leave_nothing(tmp_path, metres):
+    """What is farther away than files are read back from is not written either."""
     def huge(rows):
-        return [Motion(np.where(np.arange(22)[:, None] == 3, 1e39, walk(10))[None], 20.0, "humanml") for _ in rows]
+        return [Motion(np.where(np.arange(22)[:, None] == 3, metres, walk(10))[None], 20.0, "humanml") for _ in rows]
 
     settings = SampleOptions(output_dir=tmp_path / "made", video=False)
     with pytest.raises(ValueError, match="starter: the motion for 'walk' came out with NaN or infinite values"):

@@ -11,6 +11,7 @@ from diffusion.token_decoding import TokenSampling, decode_masked, draw, likelie
 from model.capabilities import Decoding, Generates, Request
 from model.checkpoints import from_pretrained
 from model.embedding import open_space
+from model.lamp_losses import captioning
 from model.lsremgm import LengthError
 from model.registry import able
 from protos.reading import FileError
@@ -55,12 +56,14 @@ def test_tokens_that_stay_are_seen_and_kept_and_the_surest_are_never_taken_back(
     assert [(ids == 9).sum().item() for ids in asked] == [3, 2, 1] and asked[1].tolist() == [[9, 1, 9, 4]]
 
 
-@pytest.fixture(params=["pooled", "lamp", "padding seen", "residual"])
+@pytest.fixture(params=["pooled", "lamp", "frozen lamp", "padding seen", "residual"])
 def model(request):
     if request.param == "residual":
         return tiny_residual()
     if request.param == "lamp":
         return tiny_transformer({"lamp": tiny_lamp()})
+    if request.param == "frozen lamp":
+        return tiny_transformer({"lamp": tiny_lamp()}, lamp_condition="frozen")
     if request.param == "padding seen":
         return tiny_transformer(key_padding=False, attention="tril_plus_one")
     return tiny_transformer()
@@ -143,14 +146,21 @@ def test_what_a_transformer_stands_on_must_fit_it(options, tmp_path):
         train(replace(options, tokenizer="", base=str(single)))
     with pytest.raises(FileError, match="is not the checkpoint of a model of kind vqvae"):
         train(replace(options, tokenizer=str(saved(tmp_path / "residual", tiny_residual()))))
+    coarse = str(saved(tmp_path / "coarse", tiny_tokenizer(num_levels=8)))
+    with pytest.raises(ValueError, match=r"a token of this tokenizer is 256 frames, the shortest motion of .* has [0-9]+"):
+        train(replace(options, tokenizer=coarse))
+    with pytest.raises(ValueError, match="a token of this tokenizer is 256 frames"):
+        train_lamp(LaMPOptions(save_dir=str(tmp_path / "lamp"), dataset=options.dataset, tokenizer=coarse, text_tower="minilm",
+                               num_layers=1))  # fmt: skip
 
 
-def test_lamp_is_trained_and_finds_what_it_embeds(options, tmp_path):
+@pytest.mark.parametrize("quickly", [{}, {"mask_queries": True, "match_every": 3, "told_words": "captions"}])
+def test_lamp_is_trained_and_finds_what_it_embeds(options, quickly, tmp_path):
     lamp = LaMPOptions(
         save_dir=str(tmp_path / "lamp"), dataset=options.dataset, tokenizer=options.tokenizer, text_tower="minilm", num_layers=1,
         memory_dim=8, query_ff_size=8, embedding=8, frozen_text=True, mask_motion=True, dropout=0.0, num_steps=2, batch_size=4,
         warmup_steps=0, log_interval=1, save_interval=2, eval_interval=2, use_ema=True, schedule="constant",
-        device="cpu",
+        device="cpu", **quickly,
     )  # fmt: skip
     model = train_lamp(lamp).model
     rng = np.random.default_rng(0)
@@ -173,6 +183,47 @@ def test_lamp_is_trained_and_finds_what_it_embeds(options, tmp_path):
     assert all(torch.equal(value, whole[name]) for name, value in on.items())
 
 
+def test_queries_beyond_a_motions_end_are_nothing_to_the_objectives():
+    model = tiny_lamp(mask_queries=True)
+    text = model.encode_words([WAVE, WALK])
+    motion = torch.randn(2, 40, 263) * (torch.arange(40) < torch.tensor([40, 17])[:, None])[..., None]
+
+    def terms(frames, rows):
+        mask = torch.arange(frames) < torch.tensor([40, 17])[rows, None]
+        padded = torch.nn.functional.pad(motion, (0, 0, 0, 100))[rows, :frames]
+        others = torch.tensor([1, 0])[: len(rows)] % len(rows)
+        return model.objectives(text.ids[rows], text.mask[rows], *model.latents(padded, mask), lambda scores: (others, others))
+
+    narrow, wide = terms(40, [0, 1]), terms(140, [0, 1])
+    assert all(torch.allclose(value, wide[name], atol=1e-5) for name, value in narrow.items())
+    narrow, wide = terms(17, [1]), terms(140, [1])
+    assert all(torch.allclose(value, wide[name], atol=1e-5) for name, value in narrow.items())
+    with pytest.raises(ValueError, match="give both"):
+        tiny_lamp(mask_queries=True, mask_motion=False)
+
+
+def test_words_are_told_from_those_of_the_captions_and_of_the_text_itself():
+    model = tiny_lamp()
+    hidden, ids = torch.randn(1, 3, 384), torch.tensor([[5, 900, 7]])
+    mask = torch.ones_like(ids, dtype=torch.bool)
+    among = torch.tensor([5, 7, 2000])
+    logits = model.qformer.word_logits(hidden)[..., [5, 7, 900, 2000]]
+    expected = torch.nn.functional.cross_entropy(logits[0], torch.tensor([0, 2, 1]), label_smoothing=0.1)
+    found = captioning(model.qformer.word_logits, hidden, ids, mask, 0.1, among)
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_a_frozen_condition_is_made_once_a_text_and_is_what_lamp_tells_of_it():
+    lamp = tiny_lamp()
+    model = tiny_transformer({"lamp": lamp}, lamp_condition="frozen")
+    text = model.encode_text([WAVE])
+    kept = model.train().conditions([WAVE])
+    assert torch.allclose(kept[0], lamp.telling(text.ids, text.mask)[0].mean(0), atol=1e-6)
+    assert not kept.requires_grad and "text_reader" not in model.networks
+    model.text_encoder = None
+    assert torch.equal(model.copied().train().conditions([WAVE]), kept)
+
+
 def test_an_exported_model_samples_as_asked_and_names_its_data_as_others_know_them(tmp_path):
     folder = saved(tmp_path / "model", tiny_transformer({"lamp": tiny_lamp()}))
     export(ExportOptions(checkpoint=folder, output=tmp_path / "out", dataset="bandai_cmu", temperature=0.5, sampling_steps=3))
@@ -181,6 +232,30 @@ def test_an_exported_model_samples_as_asked_and_names_its_data_as_others_know_th
     assert {loaded.config.dataset, loaded.parts["lamp"].config.dataset, loaded.tokenizer.config.dataset} == {"bandai_cmu"}
     with pytest.raises(ValueError, match=r"--sampling_steps: the model of .* has no such setting"):
         export(ExportOptions(checkpoint=saved(tmp_path / "lamp", tiny_lamp()), output=tmp_path / "other", sampling_steps=3))
+
+
+def test_models_that_stand_on_one_share_it_beside_them(tmp_path):
+    model = tiny_transformer({"lamp": tiny_lamp()})
+    shelf, whole = tmp_path / "shelf", saved(tmp_path / "run", model)
+    for name, folder in (("tokenizer", whole / "parts/lamp/parts/tokenizer"), ("lamp", whole / "parts/lamp"), ("any", whole)):
+        if name == "lamp":
+            with pytest.raises(FileError, match="lamp does not hold the lamp that this model stands on"):
+                export(ExportOptions(checkpoint=whole, output=shelf / "any", parts_beside=True))
+        export(ExportOptions(checkpoint=folder, output=shelf / name, parts_beside=True))
+        assert not (shelf / name / "parts").exists()
+    loaded, request = from_pretrained(shelf / "any"), [Request(WALK, 20, 4)]
+    assert torch.equal(loaded.generate(request)[0], from_pretrained(shelf / "any").generate(request)[0])
+    assert len(loaded.encode_text([WALK]).ids) == 1 and not (shelf / "any/parts").exists()
+    moved = shelf.rename(tmp_path / "moved")
+    assert from_pretrained(moved / "any").parts.keys() == {"lamp"}
+    saved(shelf / "tokenizer", tiny_tokenizer(seed=1))
+    (moved / "lamp").rename(shelf / "lamp")
+    with pytest.raises(FileError, match=r"any/parts/lamp is absent, and so is .*moved/lamp"):
+        from_pretrained(moved / "any")
+    with pytest.raises(FileError, match=r"shelf/tokenizer/model\.safetensors is not what the model was trained on"):
+        from_pretrained(shelf / "lamp")
+    with pytest.raises(ValueError, match="--parts_beside is about the folder of --output"):
+        ExportOptions(checkpoint=whole, onnx=tmp_path / "onnx", parts_beside=True)
 
 
 def test_a_moving_average_reads_texts_by_the_weights_it_has_now():

@@ -103,6 +103,16 @@ def test_codes_move_to_the_latents_they_stand_for_and_idle_ones_to_a_latent():
     assert torch.equal(books.codes[0][2], x[0, 2])  # in whose place it is
 
 
+def test_a_code_of_little_use_stays_where_less_is_asked_of_it():
+    books = Codebooks(1, 3, 2, decay=0.5, least_use=0.4).train()
+    books.start(0, torch.tensor([[0.0, 0], [10, 0], [100, 100]]))
+    x = torch.tensor([[[1.0, 0], [3, 0], [9, 0], [11, 2]]])
+    books.update(books(x).sums, torch.randn)
+    assert torch.allclose(books.codes[0][2], torch.tensor([100.0, 100]))  # 0.5 of the latents of a step, once
+    books.update(books(x).sums, torch.randn)
+    assert torch.equal(books.codes[0][2], x[0, 2])
+
+
 def test_padded_latents_move_no_code():
     books = Codebooks(1, 4, 2).train()
     x, keep = torch.randn(2, 5, 2), torch.tensor([[True] * 5, [True] * 2 + [False] * 3])

@@ -69,7 +69,7 @@ def tiny_residual(seed: int = 0, **changes: Any) -> ResidualTokenTransformer:
 def tiny_captioner(**changes: Any) -> Captioner:
     """In the words of the embedded language model."""
     torch.manual_seed(0)
-    of_lamp = [name for name in ("frozen_text", "own_encoder", "mask_motion") if name in changes]
+    of_lamp = [name for name in ("frozen_text", "own_encoder", "mask_motion", "mask_queries") if name in changes]
     lamp = tiny_lamp(**{name: changes.pop(name) for name in of_lamp})
     config = CaptionerConfig(**{**SPEAKER, "vocabulary": 30_522, "features": CONTINUOUS, **changes})
     return Captioner(config, STATISTICS, {"lamp": lamp}).eval()

@@ -13,7 +13,9 @@ from model.official.opt import begin_from_opt, opt_sizes
 from train.generator_recipe import validation, validation_data
 from train.options import TrainOptions
 from train.recipe import Recipe, kept_parts
-from train.token_recipe import captioned
+from train.token_recipe import captioned, words_in
+
+MOST_SAID = 128  # tokens, those of a prompt counted, of a captioner in LaMP's words
 
 
 def captioner_recipe(
@@ -27,7 +29,8 @@ def captioner_recipe(
     lamp = parts["lamp"]
     lamp.features.require(corpus.features, "LaMP", f"dataset {corpus.folder}")
     of_opt = config.words == "opt"
-    config = replace(config, features=corpus.features, **(opt_sizes() if of_opt else {"vocabulary": lamp.config.vocabulary}))
+    own = {"vocabulary": lamp.config.vocabulary, "language_positions": lamp.config.num_queries + MOST_SAID}
+    config = replace(config, features=corpus.features, **(opt_sizes() if of_opt else own))
     words, data = words_of(config.words, lamp.config.text_tower), captioned(corpus, "train")
     encoders = {"text": CaptionTexts(words, config.text_tokens)}
 
@@ -35,12 +38,15 @@ def captioner_recipe(
         model = Captioner(config, lamp.statistics, parts, words)
         if of_opt:
             begin_from_opt(model)
+        if config.told_words == "captions":
+            model.language.said[words_in(data.texts, encoders["text"])] = True
         return model
 
     held_out = None
     if training.eval_interval:
         held_out = validation(validation_data(partial(captioned, corpus)), training, encoders)
-    batches = CaptionBatches(data, training.batch_size, training.seed, data.weights(balance) if balance else None)
+    batches = CaptionBatches(data, training.batch_size, training.seed, data.weights(balance) if balance else None,
+                             data.lengths if lamp.config.mask_queries else None)  # fmt: skip
     return Recipe(fresh, batches, held_out, stamp=corpus.stamp, card=card(config, corpus), encoders=encoders)
 
 

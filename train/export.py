@@ -56,6 +56,9 @@ class ExportOptions(DecodingSettings):
     """Autoencoder whose decoder replaces the model's own: one trained by train.train_autoencoder --decoder_only."""
     individual_path: Path | None = None
     """Of two people: one-person prior with which the model becomes one folder of DualMDM."""
+    parts_beside: bool = False
+    """Leave out what the model stands on where it lies beside --output by its name (../lamp, ../tokenizer), exported before:
+    several models then share it."""
     dataset: str | None = None
     """Name under which others know the data that it has learned from (default: as they were named in training)."""
     card: Path | None = None
@@ -66,6 +69,8 @@ class ExportOptions(DecodingSettings):
     def __post_init__(self) -> None:
         if self.int8 and self.onnx is None:
             raise ValueError("--int8 is about the networks of --onnx: give that a folder")
+        if self.parts_beside and self.output is None:
+            raise ValueError("--parts_beside is about the folder of --output: give that one")
 
 
 def run(options: ExportOptions) -> Path:
@@ -96,7 +101,7 @@ def run(options: ExportOptions) -> Path:
         say_size(source, options.webapp)
     if options.output:
         save_pretrained(options.output, model, card, half=options.half, overwrite=options.overwrite, prompts=prompts,
-                        known_texts=KnownTexts.beside(source))  # fmt: skip
+                        known_texts=KnownTexts.beside(source), shared=options.parts_beside)  # fmt: skip
         say_size(source, options.output)
     return source
 

@@ -161,7 +161,7 @@ def validation(
     data: Validated, training: TrainOptions, encoders: Mapping[str, TextEncoder], loss: Loss = own_loss,
     pad_to: int | None = None, prepare: Callable[[Batch], Batch] = lambda batch: batch,
 ) -> Evaluate:  # fmt: skip
-    """evaluate(networks, step) -> mean loss terms over motions of a split, always with the same noise.
+    """evaluate(networks, step) -> mean loss terms over motions of a split, and their sum, always with the same noise.
 
     prepare: what is done to a batch before its texts are read. Of terms that are one number of a batch the mean over batches.
     """
@@ -179,7 +179,8 @@ def validation(
             draws = draws_of(training.seed, rows, "val", device=trained.device)
             with in_precision(training, trained.device):
                 found = as_learnt(loss(trained, batch, draws))
-            for name, term in (found.terms | found.figures).items():
+            terms = {"loss": sum(term.float().mean() for term in found.terms.values())} | found.terms
+            for name, term in (terms | found.figures).items():
                 sums[name] = sums.get(name, 0.0) + float(term.float().expand(len(rows)).sum())
         return {name: total / count for name, total in sums.items()}
 

@@ -17,7 +17,7 @@ from model.vqvae import VQVAE
 from train.generator_recipe import validation, validation_data
 from train.options import TrainOptions
 from train.recipe import Evaluate, Recipe, kept_parts
-from train.token_recipe import captioned
+from train.token_recipe import captioned, require_tokens, words_in
 
 POOL, VALIDATION_MOTIONS = 32, 256
 
@@ -31,6 +31,7 @@ def lamp_recipe(corpus: Corpus, config: LaMPConfig, training: TrainOptions, toke
     tokenizer = parts["tokenizer"]
     tokenizer.features.require(corpus.features, "the tokenizer", f"dataset {corpus.folder}")
     data, codes = captioned(corpus, "train"), tokenizer.config
+    require_tokens(data, tokenizer)
     config = replace(config, features=corpus.features, motion_classes=codes.num_codes, motion_dim=codes.code_dim,
                      **tower_sizes(config.text_tower))  # fmt: skip
     if config.frozen_text:
@@ -45,6 +46,8 @@ def lamp_recipe(corpus: Corpus, config: LaMPConfig, training: TrainOptions, toke
         model = LaMP(config, tokenizer.statistics, parts, text_encoder=reader)
         if not config.frozen_text:
             model.begin_from_tower()
+        if config.told_words == "captions":
+            model.said_words = words_in(data.texts, reader)
         return model
 
     held_out = None
@@ -55,7 +58,8 @@ def lamp_recipe(corpus: Corpus, config: LaMPConfig, training: TrainOptions, toke
         def held_out(model: LaMP, step: int) -> dict[str, float]:
             return losses(model, step) | found(model, step)
 
-    batches = CaptionBatches(data, training.batch_size, training.seed, data.weights(balance) if balance else None)
+    batches = CaptionBatches(data, training.batch_size, training.seed, data.weights(balance) if balance else None,
+                             data.lengths if config.mask_queries else None)  # fmt: skip
     return Recipe(fresh, batches, held_out, stamp=corpus.stamp, card=card(config, corpus), captions=data.texts, encoders=encoders)
 
 

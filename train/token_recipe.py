@@ -1,19 +1,22 @@
 """What text to motion over tokens adds to the training loop: captioned motions, validation with fixed noise, videos, judge."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from data_loaders.batches import CaptionBatches, TextMotionDataset
 from data_loaders.corpus import Batch, Corpus
 from data_loaders.keyword_files import KeywordFiles
 from data_loaders.known_datasets import published_limits
+from model.embedder import TEXTS_AT_ONCE
 from model.model import Model
 from model.pgr2m_transformer_config import ALTERNATIVES, OverPosesConfig
 from model.pgr2m_transformers import KEYWORDS
+from model.text_encoders import EncodesTexts
 from model.token_transformer_config import OverTokensConfig
 from model.token_transformers import OverTokens
 from model.vqvae import VQVAE
@@ -37,6 +40,7 @@ def token_recipe(
     reader = kind(config, None, parts).reader()
     tokenizer.features.require(corpus.features, "the tokenizer", f"dataset {corpus.folder}")
     data = captioned(corpus, "train", training.repeat)
+    require_tokens(data, tokenizer)
     config = replace(config, text_encoder=getattr(reader, "name", config.text_encoder),
                      condition_dim=getattr(reader, "dim", 0) or parts["lamp"].config.latent_dim)  # fmt: skip
     encoders, prompts = {"text": reader}, list(training.sample_prompts) or some_of(data.texts)
@@ -73,6 +77,19 @@ def captioned(corpus: Corpus, split: str, repeat: float = 0.0) -> TextMotionData
     """The captioned motions of a split."""
     limits = published_limits(corpus.features)
     return TextMotionDataset(corpus, split, min_frames=limits and limits[0], repeat=repeat)
+
+
+def require_tokens(data: TextMotionDataset, tokenizer: VQVAE) -> None:
+    """ValueError where a motion is shorter than a token."""
+    if (shortest := int(data.lengths.min())) < (frames := tokenizer.config.downsampling):
+        raise ValueError(f"a token of this tokenizer is {frames} frames, the shortest motion of {data.corpus.folder} has "
+                         f"{shortest}: train one of fewer --num_levels")  # fmt: skip
+
+
+def words_in(texts: Sequence[str], reader: EncodesTexts) -> Tensor:
+    """Ids (K,) of the words that texts are made of, each once."""
+    found = [reader.encode(texts[start : start + TEXTS_AT_ONCE]) for start in range(0, len(texts), TEXTS_AT_ONCE)]
+    return torch.cat([each.ids[each.mask].unique() for each in found]).unique()
 
 
 def with_keywords(folder: str, config: OverPosesConfig) -> Callable[[Batch], Batch]:

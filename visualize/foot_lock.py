@@ -1,10 +1,10 @@
 """Feet that rest stay where they are: contacts, the smallest and smoothest correction that stills them, legs bent to it.
 
-Generated feet slide a few centimetres while they stand, and bones of generated legs waver in length, so that on a body whose
-bones do not (BVH, every skinned character) they slide more. What moves them back is found for a whole clip at once, as the least
+Generated feet slide a few centimetres while they stand. What moves them back is found for a whole clip at once, as the least
 of a sum of squares: planted feet do not move, the foot keeps its direction, feet keep their place about the body, the body its
 path, knees their bend, and no correction jerks. It fades in and out by itself, and takes the body along where both feet slide
-with it. Then knees are put where hips and ankles need them; bones of the legs have their mean length in every frame.
+with it. Then knees are put where hips and ankles need them. Bones of generated legs waver in length, and go on to: where a leg is
+nearly straight, a knee moves six millimetres for each that it is longer, and would shake with bones of one length.
 """
 
 from dataclasses import replace
@@ -91,41 +91,39 @@ def _corrections(
     matrix = sparse.kron(sparse.block_array(blocks), sparse.eye_array(3))
     right = np.concatenate([np.zeros((frames, 3)), *(-(hold[foot] @ feet[:, foot]) for foot in range(4))]).ravel()
     for (hip, knee, ankle, *_), foot in zip(legs, (0, 2)):
-        reach, stiffness = natural_reach(joints[:, [hip, knee, ankle]], _bones(joints, (hip, knee, ankle)))
+        _, stiffness = natural_reach(joints[:, [hip, knee, ankle]], _bones(joints, (hip, knee, ankle)))
         line = joints[:, ankle] - joints[:, hip]
         along = sparse.csr_array((unit(line).ravel(), np.arange(3 * frames), np.arange(0, 3 * frames + 1, 3)))
         parts = [-along, *(along if part == foot else sparse.csr_array(along.shape) for part in range(4))]
         row = sparse.hstack(parts)  # how much farther the hip is from the ankle, (T, 15 T)
-        pull = KNEE * stiffness
-        matrix = matrix + row.T @ sparse.diags_array(pull) @ row
-        right = right + row.T @ (pull * (reach - np.linalg.norm(line, axis=-1)))
+        matrix = matrix + row.T @ sparse.diags_array(KNEE * stiffness) @ row
     found = spsolve(sparse.csc_array(matrix), right).reshape(5, frames, 3)
     return found[0], found[1:].transpose(1, 0, 2)
 
 
-def _bones(joints: np.ndarray, chain: tuple[int, ...]) -> tuple[float, ...]:
-    """Mean length of each bone of a chain of joints (T, J, 3)."""
-    return tuple(float(np.linalg.norm(joints[:, b] - joints[:, a], axis=-1).mean()) for a, b in pairwise(chain))
+def _bones(joints: np.ndarray, chain: tuple[int, ...]) -> tuple[np.ndarray, ...]:
+    """Length (T,) of each bone of a chain of joints (T, J, 3)."""
+    return tuple(np.linalg.norm(joints[:, b] - joints[:, a], axis=-1) for a, b in pairwise(chain))
 
 
 def _place_leg(
     joints: np.ndarray, moved: np.ndarray, leg: tuple[int, ...], feet: tuple[int, int], corrections: np.ndarray, floor: float
 ) -> None:
     """Moves a leg (hip, knee, ankle, foot joints) of `moved` (T, J, 3): its ankle to where the first of `feet` is moved by the
-    corrections (T, 2, 3), as far as it reaches, its toe to where the second is; bones as long as in the mean of `joints`."""
+    corrections (T, 2, 3), as far as it reaches, its toe to where the second is; bones as long as in `joints`."""
     hip, knee, ankle, *below = leg
     upper, lower, *rest = _bones(joints, leg)
     wanted = {joint: joints[:, joint] + corrections[:, int(joint == feet[1])] for joint in (ankle, *below)}
     toes = joints[:, feet[1]] - joints[:, ankle]
     moved[:, knee], moved[:, ankle] = bend_limb(joints[:, [hip, knee, ankle]], moved[:, hip], wanted[ankle], (upper, lower), toes)
     for (before, joint), length in zip(pairwise((ankle, *below)), rest):
-        bone = length * unit(wanted[joint] - moved[:, before])
+        bone = length[:, None] * unit(wanted[joint] - moved[:, before])
         lowest = np.minimum(joints[:, joint, 1], floor) - moved[:, before, 1]
         moved[:, joint] = moved[:, before] + _raised(bone, lowest, length)
 
 
-def _raised(bones: np.ndarray, lowest: np.ndarray, length: float) -> np.ndarray:
-    """Bones (T, 3) of this length, turned upwards where they end below `lowest` (T,)."""
+def _raised(bones: np.ndarray, lowest: np.ndarray, length: np.ndarray) -> np.ndarray:
+    """Bones (T, 3) of these lengths (T,), turned upwards where they end below `lowest` (T,)."""
     height = np.maximum(bones[:, 1], np.minimum(lowest, length))
     level = unit(bones * [1.0, 0.0, 1.0]) * np.sqrt(np.maximum(length**2 - height**2, 0))[:, None]
     return np.where((bones[:, 1] < lowest)[:, None], level + height[:, None] * [0.0, 1.0, 0.0], bones)

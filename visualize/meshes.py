@@ -41,7 +41,10 @@ def of_a_person(motion: Motion, path: Path) -> Motion:
 
 @dataclass(frozen=True)
 class MeshNames:
-    """Names of a motion's files, as published tools call them: NAME_…; of two people of a folder's repetition p1_0_…, p2_0_…."""
+    """Names of a motion's files, as published tools call them: NAME_…; of two people of a folder's repetition p1_0_…, p2_0_….
+
+    Of several people of a file the person comes last, NAME_smpl_p1.npz: somebody alone in NAME_p1.npy has NAME_p1_smpl.npz.
+    """
 
     name: str
     persons: int
@@ -51,12 +54,12 @@ class MeshNames:
     def _published_pair(self) -> bool:
         return self.repetition is not None and self.persons > 1
 
-    @property
-    def people(self) -> list[str]:
-        """What the names of each person's files begin with."""
+    def of_each(self, kind: str, suffix: str) -> list[str]:
+        """Each person's file of a kind: NAME_KIND.SUFFIX."""
+        numbers = range(1, self.persons + 1)
         if self._published_pair:
-            return [f"p{i}_{self.repetition}" for i in range(1, self.persons + 1)]
-        return [self.name] if self.persons == 1 else [f"{self.name}_p{i}" for i in range(1, self.persons + 1)]
+            return [f"p{i}_{self.repetition}_{kind}{suffix}" for i in numbers]
+        return [f"{self.name}_{kind}{suffix}"] if self.persons == 1 else [f"{self.name}_{kind}_p{i}{suffix}" for i in numbers]
 
     @property
     def video(self) -> str:
@@ -84,10 +87,10 @@ def write_smpl(
     vertices = PosedSurface(posed, surface).vertices(made.poses)
     text = motion.captions[0] if motion.captions else ""
     written = []
-    for person, name, mesh in zip(people_of(posed, made.poses), names.people, vertices):
-        written.append(write_params(outputs.path(f"{name}_smpl_params.npy"), person, mesh, surface.faces, text, fps=motion.fps,
-                                    gender=gender))  # fmt: skip
-        written.append(write_amass(outputs.path(f"{name}_smpl.npz"), person, motion.fps, gender))
+    files = zip(names.of_each("smpl_params", ".npy"), names.of_each("smpl", ".npz"), strict=True)
+    for person, mesh, (params, amass) in zip(people_of(posed, made.poses), vertices, files):
+        written.append(write_params(outputs.path(params), person, mesh, surface.faces, text, fps=motion.fps, gender=gender))
+        written.append(write_amass(outputs.path(amass), person, motion.fps, gender))
     weights = body_weights(surface.weights, posed.turning, BODY_JOINTS)
     panel = partial(MeshPanel, surface=(vertices, surface.faces, weights))
     written += write_meshes(outputs, names, motion, vertices, surface.faces, panel if video else False)
