@@ -25,7 +25,7 @@ from model.capabilities import Decoding, Request
 from model.checkpoints import from_pretrained
 from model.reaction import Reaction
 from model.reaction_base import Passes
-from model.reaction_config import PRESETS, ReactionConfig
+from model.reaction_config import ONLINE, ReactionConfig
 from model.reaction_flow import FlowDenoiser
 from protos.flags import SAMPLING_STEPS, Range
 from protos.options import command, run_command
@@ -89,7 +89,7 @@ def untrained() -> Reaction:
     width = PAIR.persons * PAIR.width
     statistics = Statistics(np.zeros(width, np.float32), np.full(width, 0.5, np.float32), PAIR)
     sizes = AutoencoderConfig(causal=True, width=128, num_blocks=2, fine_width=64, features=PAIR)
-    config = ReactionConfig(**PRESETS["online"], features=PAIR, text_dim=384, max_frames=9000)
+    config = ReactionConfig(**ONLINE, features=PAIR, text_dim=384, max_frames=9000)
     return Reaction(config, statistics, {"autoencoder": MotionAutoencoder(sizes, statistics)}).eval()
 
 

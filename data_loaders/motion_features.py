@@ -120,7 +120,8 @@ def _joints_of(motion: Motion, skeleton: Skeleton, persons: int | None, path: Pa
     other motions."""
     joints = motion.joints
     if persons not in (None, len(joints)):
-        raise FileError(f"{path}: {len(joints)} persons, this model reads {'one' if persons == 1 else persons}")
+        raise FileError(f"{path}: {len(joints)} persons, this model reads {'one' if persons == 1 else persons}: give the joints "
+                        "of so many alone")  # fmt: skip
     more = joints.shape[2] - skeleton.num_joints
     if more < 0 or (more and not skeleton.left_hand):
         raise FileError(f"{path}: {joints.shape[2]} joints, expected the {skeleton.num_joints} of {skeleton.name}")

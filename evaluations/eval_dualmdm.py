@@ -21,9 +21,9 @@ class EvalDualMDMOptions(DecodingSettings):
     """Measure the individual diversity of a blend of two models."""
 
     model_path: Path
-    """Checkpoint of a blend, or, with --individual_path, of a model of two people."""
+    """Checkpoint of a blend, of a model of two people made of a prior, or, with --individual_path, of any of two people."""
     individual_path: Path | None = None
-    """Checkpoint of the model of one person."""
+    """Checkpoint of the model of one person, where --model_path does not hold it."""
     dataset: str | None = None
     """Prepared dataset of two people whose test clips are made (default: that which the model of two people was trained on)."""
     texts: str | None = None
@@ -61,18 +61,13 @@ def run(options: EvalDualMDMOptions) -> "Diversity":
     )
     from evaluations.interaction_set import interaction_set
     from evaluations.report import checkpoint_stamp, command_line
-    from model.checkpoints import from_pretrained
-    from model.dualmdm import DualMDM
+    from model.dualmdm import load_dual
     from model.embedding import default_evaluator, open_space
     from protos.files import safe_name
     from protos.processes import pick_device
 
     device = pick_device(options.device)
-    if options.individual_path is None:
-        model = from_pretrained(options.model_path, device, systems=("dualmdm",))
-    else:
-        paths = (options.model_path, options.individual_path)
-        model = DualMDM.of(*(from_pretrained(path, device, systems=("in2in",)) for path in paths))
+    model = load_dual(options.model_path, options.individual_path).to(device).eval()
     corpus = Corpus.open(options.dataset or model.interaction.config.dataset)
     told = Corpus.open(options.texts or model.individual.config.dataset)
     evaluator = options.evaluator or default_evaluator(corpus)

@@ -57,30 +57,51 @@ def run(options: EvalProbesOptions) -> None:
     from sample.generation import load
 
     model = None if options.validate or options.motions else load(options.model_path, options.device)
-    if model is not None and model.features.persons > 1:
+    if (persons_asked(options) if model is None else model.features.persons) > 1:
         return probe_pairs(model, options)
     return probe_one(model, options)
 
 
-def probe_pairs(model: "Generates", options: EvalProbesOptions) -> None:
-    """Writes the report of a model of two people. ValueError where there are no probes of its dataset."""
+def persons_asked(options: EvalProbesOptions) -> int:
+    """How many people the clips of the dataset show; 1 where it is not there."""
     from data_loaders.corpus import Corpus
-    from evaluations.pair_probes import make_pairs, pair_probes_of, pair_report, real_segments
+
+    try:
+        return Corpus.open(chosen_dataset(options.dataset, options.model_path)).features.persons
+    except FileNotFoundError:
+        return 1
+
+
+def probe_pairs(model: "Generates | None", options: EvalProbesOptions) -> None:
+    """Writes the report of a model of two people, or, without one, the validity of the probes, ending with exit code 1 where one
+    is not valid. ValueError where there are no probes of the dataset."""
+    from data_loaders.corpus import Corpus
+    from data_loaders.motion_files import write_results
+    from evaluations.pair_physics import pair_physics
+    from evaluations.pair_probes import make_pairs, pair_probes_of, pair_report, pair_validity, real_segments
     from evaluations.report import checkpoint_stamp, command_line
     from protos.files import safe_name
 
-    if options.save_motions:
-        raise ValueError("--save_motions writes motions of one person; sample.interact writes those of two")
+    if options.motions is not None:
+        raise ValueError("--motions judges motions of one person; of two people a model is judged, or with --validate the probes")
     dataset = chosen_dataset(options.dataset, options.model_path)
     probes, real, corpus = pair_probes_of(Path(dataset).name), [], None
     if options.only is not None and not (probes := tuple(each for each in probes if each.name.startswith(options.only))):
         raise ValueError(f"--only {options.only}: no probe of two people begins so")
+    if model is None:
+        report, valid = pair_validity(probes, Corpus.open(dataset), command_line("evaluations.eval_probes"))
+        report.publish(options.output_dir or Path("outputs") / "probe_validity", "validity of probes", "validity")
+        sys.exit(not valid)
     try:
         corpus = Corpus.open(dataset)
         real = real_segments(corpus)
     except FileNotFoundError as error:
         log.warning("%s. Going on without real segments", error)
-    made = make_pairs(model, probes, options.seeds, options.seed, options.decoding(options.batch_size))
+    decoding = options.decoding(options.batch_size)
+    made, motions = make_pairs(model, probes, options.seeds, options.seed, decoding)
+    physics = {}
+    if corpus is not None and options.physics_clips:
+        physics = pair_physics(model, corpus, options.physics_clips, options.seeds, options.seed, decoding)
     facts = {
         "model": str(options.model_path),
         "command": command_line("evaluations.eval_probes"),
@@ -88,7 +109,10 @@ def probe_pairs(model: "Generates", options: EvalProbesOptions) -> None:
         "made_from": {"dataset": corpus and corpus.stamp, "model": checkpoint_stamp(options.model_path)},
     }
     folder = options.output_dir or Path("outputs") / f"probes_{safe_name(options.model_path.resolve().name)}"
-    pair_report(facts, probes, made, real).publish(folder, "report of probes")
+    outputs = pair_report(facts, probes, made, real, physics).publish(folder, "report of probes")
+    if options.save_motions:
+        outputs.claim("motions.npy", "motions.npz", "motions.txt", "motions_len.txt", "p1.npy", "p2.npy")
+        write_results(outputs.folder, motions, len(motions))
 
 
 def probe_one(model: "Generates | None", options: EvalProbesOptions) -> None:

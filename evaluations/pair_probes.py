@@ -6,7 +6,7 @@ asked for something else: they are its shuffled control, as real segments whose 
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,13 +14,17 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from data_loaders.corpus import Corpus
+from data_loaders.corpus import Corpus, Motion
+from data_loaders.physics import Physics
 from evaluations.interaction_measures import pelvis_distance
 from evaluations.interaction_set import interaction_set
 from evaluations.metrics import Interval
 from evaluations.motion_measures import HEAD, L_WRIST, R_WRIST, body_axes
 from evaluations.motion_sources import feature_joints
+from evaluations.pair_physics import physics_beside
+from evaluations.probe_validation import OWN_RATE
 from evaluations.probes import DATASETS
+from evaluations.reaction_set import TrainingPairs
 from evaluations.report import Report
 from model.capabilities import Decoding, Generates, Request
 from protos.randomness import derive_seed
@@ -30,6 +34,7 @@ from sample.generation import motions_for
 PROBES_FILE = "pair_probes.toml"
 SECONDS = 10.0  # of a motion that is asked for: a recorded segment's
 SPIN, MEETING, PARTING, MOMENT = 3.0, 8.0, 4.0, 0.3  # seconds that a turn, a meeting, a parting and an end of a motion may take
+UNNAMED_RATE = 0.25  # of real segments whose captions do not name it, that may show it all the same
 OVER_HEAD = 0.05  # metres between the head's joint and a wrist over it
 
 MEASURES = {
@@ -115,15 +120,18 @@ class Asked:
     probe: str
     texts: tuple[str, ...]
     measures: dict[str, float] | None
+    split: str = ""  # of a real segment
 
 
 @dataclass(frozen=True)
 class Heeded:
-    """How often a probe is shown: where it was asked for, and where something else was; of real segments likewise."""
+    """How often a probe is shown: where it was asked for, and where something else was; of real segments likewise. standing:
+    measures of two who hold the mean pose."""
 
     probe: PairProbe
     made: Sequence[Asked]
     real: Sequence[Asked]
+    standing: dict[str, float] | None = None
 
     @cached_property
     def asked(self) -> Interval | None:
@@ -141,6 +149,26 @@ class Heeded:
     @cached_property
     def unnamed(self) -> Interval | None:
         return self._share([each for each in self.real if not self._names(each)])
+
+    @cached_property
+    def held_out(self) -> Interval | None:
+        """Of real segments that are not trained on."""
+        return self._share([each for each in self.real if self._names(each) and each.split != "train"])
+
+    @property
+    def valid(self) -> bool:
+        """Whether the rule is worth asking by: nearly all real segments that name it show it, few others do, and nobody who
+        stands still."""
+        if self.named is None:
+            return False
+        named, others = self.named.mean / 100, self.unnamed.mean / 100 if self.unnamed else 0.0
+        failed = round((1 - named) * sum(map(self._names, self.real)))
+        return (named >= OWN_RATE or failed <= 1) and others <= UNNAMED_RATE and not self.shown_standing
+
+    @property
+    def shown_standing(self) -> bool:
+        """Whether two who hold the mean pose show it."""
+        return self.probe.shown(self.standing)
 
     @property
     def heeded(self) -> str | None:
@@ -162,15 +190,16 @@ class Heeded:
         return Interval(100 * shown / count, 100 * 1.96 * math.sqrt(middle * (1 - middle) / (count + 4)))
 
 
-def make_pairs(model: Generates, probes: Sequence[PairProbe], seeds: int, seed: int, decoding: Decoding) -> list[Asked]:
+def make_pairs(model: Generates, probes: Sequence[PairProbe], seeds: int, seed: int,
+               decoding: Decoding) -> tuple[list[Asked], list[Motion]]:
     """Every wording of every probe so many times, each as long as a recorded segment or the model's longest motion."""
     frames = min(round(SECONDS * model.features.fps), model.config.max_frames)
     plan = [(probe.name, prompt, k) for probe in probes for prompt in probe.prompts for k in range(seeds)]
     requests = [Request(prompt, frames, derive_seed(seed, "pair probe", prompt, k)) for _, prompt, k in plan]
     motions = motions_for(model, requests, decoding)
-    return [
-        Asked(name, (prompt,), describe_pair(motion.joints, motion.fps)) for (name, prompt, _), motion in zip(plan, motions)
-    ]
+    asked = [Asked(name, (prompt,), describe_pair(motion.joints, motion.fps))
+             for (name, prompt, _), motion in zip(plan, motions)]  # fmt: skip
+    return asked, motions
 
 
 def real_segments(corpus: Corpus) -> list[Asked]:
@@ -180,11 +209,39 @@ def real_segments(corpus: Corpus) -> list[Asked]:
         data = interaction_set(corpus, split)
         joints = feature_joints([entry.motion for entry in data.entries], corpus.features)
         for entry, motion in zip(data.entries, tqdm(joints, desc=split, unit="segment", disable=None)):
-            found.append(Asked("", tuple(caption.text for caption in entry.captions), describe_pair(motion, corpus.fps)))
+            texts = tuple(caption.text for caption in entry.captions)
+            found.append(Asked("", texts, describe_pair(motion, corpus.fps), split))
     return found
 
 
-def pair_report(facts: dict[str, Any], probes: Sequence[PairProbe], made: Sequence[Asked], real: Sequence[Asked]) -> Report:
+def standing_pair(corpus: Corpus) -> np.ndarray:
+    """Joints (2, T, J, 3) of two in the mean pose of the train split, as far apart as people are there, face to face."""
+    pairs = TrainingPairs(corpus, "kept")
+    one = np.repeat(pairs.pose.numpy()[None], round(SECONDS * corpus.fps), axis=0)
+    return np.stack([one, one * [-1, 1, -1] + [0, 0, pairs.distance]])
+
+
+def pair_validity(probes: Sequence[PairProbe], corpus: Corpus, command: str) -> tuple[Report, bool]:
+    """What each probe is worth on the real segments of a corpus, and whether all are valid."""
+    real, standing = real_segments(corpus), describe_pair(standing_pair(corpus), corpus.fps)
+    found = [Heeded(probe, [], real, standing) for probe in probes]
+    columns = ["shown by real segments, %", "named", "of them held out", "not named", "by the mean pose", "verdict"]
+    rows = [[each.probe.name, each.named, each.held_out, each.unnamed, "yes" if each.shown_standing else "no",
+             "valid" if each.valid else "INVALID"] for each in found]  # fmt: skip
+    figures = {each.probe.name: dict(zip(columns[1:], row[1:])) for each, row in zip(found, rows)}
+    notes = [
+        f"Of {len(real)} recorded segments of all splits, on which the rules were chosen. Valid: at least {100 * OWN_RATE:.0f} % "
+        "of the segments whose captions name it show it, or all but one, at most "
+        f"{100 * UNNAMED_RATE:.0f} % of the others, whose captions need not say all that is done, and not two who hold the mean "
+        "pose, face to face.",
+    ]  # fmt: skip
+    facts = {"command": command, "made_from": {"dataset": corpus.stamp}, "segments": len(real), "probes": figures}
+    report = Report(f"Validity of the probes of two people on {corpus.folder.name}", facts, columns, rows, notes)
+    return report, all(each.valid for each in found)
+
+
+def pair_report(facts: dict[str, Any], probes: Sequence[PairProbe], made: Sequence[Asked], real: Sequence[Asked],
+                physics: Mapping[str, Physics]) -> Report:
     """A row for each probe. facts: among them `model`, `command` and what it was `made_from`."""
     found = [Heeded(probe, made, real) for probe in probes]
     columns = ["shown by motions, %", "asked for it", "asked for something else", "heeded", "real, named", "real, not named"]
@@ -195,4 +252,7 @@ def pair_report(facts: dict[str, Any], probes: Sequence[PairProbe], made: Sequen
         "and that of 'asked for it' have nothing in common.",
     ]  # fmt: skip
     figures = {each.probe.name: dict(zip(columns[1:], row[1:])) for each, row in zip(found, rows)}
-    return Report("Do two people do what they are told?", {**facts, "probes": figures}, columns, rows, notes)
+    if physics:
+        notes += ["## Bodies, and what lies between them", physics_beside(physics)]
+    facts = {**facts, "probes": figures, "physics": dict(physics)}
+    return Report("Do two people do what they are told?", facts, columns, rows, notes)

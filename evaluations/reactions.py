@@ -4,9 +4,11 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from data_loaders.corpus import Corpus
@@ -133,13 +135,16 @@ def errors_of(segment: Segment, reaction: Tensor) -> Errors:
 def error_figures(segments: Sequence[Segment], errors: Sequence[Sequence[Errors]]) -> dict[str, Interval]:
     """ERRORS over recordings, each the mean of its samples and of who acts in it. The least MPJPE of several samples is left out
     where there is one."""
+    return {name: over_segments(values) for name, values in errors_by_clip(segments, errors).items()}
+
+
+def errors_by_clip(segments: Sequence[Segment], errors: Sequence[Sequence[Errors]]) -> dict[str, list[float]]:
+    """ERRORS of each recording, as `error_figures` averages them."""
     own = [np.array(each) for each in errors]  # (samples, 3)
     values = {name: [each[:, k].mean() for each in own] for k, name in enumerate(Errors._fields)}
     values["best_mpjpe"] = [each[:, 0].min() for each in own]
-    found = {name: over_segments(by_clip(segments, values[name])) for name in ERRORS}
-    if max(map(len, own)) == 1:
-        del found["best_mpjpe"]
-    return found
+    several = max(map(len, own)) > 1
+    return {name: by_clip(segments, values[name]) for name in ERRORS if several or name != "best_mpjpe"}
 
 
 def by_clip(segments: Sequence[Segment], values: Sequence[float]) -> list[float]:
@@ -233,6 +238,15 @@ def alignment_of(model: Reacts, segments: Sequence[Segment]) -> dict[str, float]
     return {"share": float(np.mean(shares)), "chance": 1 / len(some)}
 
 
+def judge_at(evaluator: Path, asked: bool, device: torch.device, corpus: Corpus) -> TextMotionSpace | None:
+    """The judge of a folder; None, and a warning, where there is none and the user did not ask for one."""
+    if not asked and not evaluator.exists():
+        log.warning("%s: no judge of two people there, FID, Diversity and MultiModality are left out (--evaluator takes one)",
+                    as_typed(evaluator))  # fmt: skip
+        return None
+    return open_space(evaluator, device, corpus)
+
+
 def measure_reactions(settings: InteractionSettings, asked: ReactionSettings, processes: Processes,
                       batch_size: int = 32) -> tuple[Reactions, list[list[object]]] | None:
     """What the evaluation came to, and a line for each reaction, in the main process; None in the others.
@@ -242,12 +256,7 @@ def measure_reactions(settings: InteractionSettings, asked: ReactionSettings, pr
     real = settings.model_path == REAL_MOTION
     corpus = Corpus.open(chosen_dataset(settings.dataset, settings.evaluator if real else settings.model_path))
     data, evaluator = split_of(corpus, settings), settings.evaluator or default_evaluator(corpus)
-    space = None
-    if settings.evaluator is None and not evaluator.exists():
-        log.warning("%s: no judge of two people there, FID, Diversity and MultiModality are left out (--evaluator takes one)",
-                    as_typed(evaluator))  # fmt: skip
-    else:
-        space = open_space(evaluator, processes.device, corpus)
+    space = judge_at(evaluator, settings.evaluator is not None, processes.device, corpus)
     model = None if real else from_pretrained(settings.model_path, processes.device, systems=able(Reacts))
     if model is not None:
         model.features.require(corpus.features, "the model", f"dataset {corpus.folder}")

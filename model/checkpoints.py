@@ -16,7 +16,17 @@ from model.capabilities import AS_MADE, Cleanup
 from model.known_texts import FILE as KNOWN_TEXTS_FILE
 from model.known_texts import KnownTexts
 from model.model import Model, convert_settings, load_checked, made_for, read_safetensors, read_settings
-from model.registry import SYSTEMS, WEIGHTS_FILE, System, checkpoint_in, is_ours, named, published_at, system_of
+from model.registry import (
+    SYSTEMS,
+    WEIGHTS_FILE,
+    System,
+    absent,
+    checkpoint_in,
+    is_ours,
+    named,
+    published_at,
+    system_of,
+)
 from protos.files import encode_json, file_digest, shown, write_atomically
 from protos.outputs import new_folder, written_earlier
 from protos.reading import FileError, convert
@@ -108,8 +118,7 @@ def from_pretrained(path: str | Path, device: torch.device | str = "cpu", *, dat
     path = checkpoint_in(path)
     folder = path if path.is_dir() else path.parent
     if not path.exists():
-        raise FileError(f"no checkpoint at {path}: expected a folder with config.json and model.safetensors, "
-                        "or a published one with args.json and model*.pt")
+        raise FileError(f"no checkpoint at {path}: {absent(path)}")
     if is_ours(path):
         model = _from_folder(folder, systems)
         if text_encoder is not None:

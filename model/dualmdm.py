@@ -17,12 +17,13 @@ from data_loaders.features import FeaturesMismatch, Statistics
 from diffusion.gaussian import Denoise
 from diffusion.guidance import blend_share, blended
 from model.capabilities import OWN, Decoding, Guidance, Request
-from model.checkpoints import load_part
+from model.checkpoints import from_pretrained, load_part
 from model.in2in import In2IN, guidance_of, make, texts_of
 from model.in2in_config import DualMDMConfig
 from model.model import Model
 from model.registry import in2in_file
 from model.text_encoders import TextEncoder
+from protos.reading import FileError
 
 PUBLISHED = {"convert": False, "person2_layers": "last"}  # how published weights are blended
 BLENDED = ("positions", "velocities")  # blocks of features that mean the same in both parts
@@ -148,10 +149,30 @@ class DualMDM(Model):
         return torch.where(columns.repeat(2), made, x0)
 
 
-def load_dual(interaction: Path, individual: Path) -> DualMDM:
+def of_one_person(path: Path) -> In2IN:
+    """The model of one person of a checkpoint: its own, its part, or that which a model of two people was made of. FileError."""
+    return alone(load_part(path, "individual", "in2in"), path)
+
+
+def alone(model: In2IN, path: Path) -> In2IN:
+    """A model of one person itself, or the one that a model of two people was made of. FileError naming its path."""
+    one = model if model.config.mode == "individual" else model.prior()
+    if one is None:
+        raise FileError(f"{path} holds a model of mode interaction that was not made of one of mode individual "
+                        "(train.train_in2in --prior): give that too (--individual_path)")  # fmt: skip
+    return one
+
+
+def load_dual(interaction: Path, individual: Path | None = None) -> DualMDM:
     """The blend of two checkpoints, each that of a model or of a blend; as published where both are. FileError, or ValueError for
-    two that cannot be blended."""
-    both, one = load_part(interaction, "interaction", "in2in"), load_part(individual, "individual", "in2in")
+    two that cannot be blended.
+
+    individual None: the part that `interaction` holds beside its own, or the model that this was made of.
+    """
+    held = from_pretrained(interaction, systems=("in2in", "dualmdm"))
+    if individual is None:
+        return held if isinstance(held, DualMDM) else DualMDM.of(held, alone(held, interaction))
+    both, one = held.interaction if isinstance(held, DualMDM) else held, of_one_person(individual)
     if not (in2in_file(interaction) and in2in_file(individual)):
         return DualMDM.of(both, one)
     dual = DualMDM.of(both, one, **PUBLISHED)

@@ -5,7 +5,7 @@ objective and how they sample. Liang et al. 2024 (InterGen); Ruiz-Ponce et al. 2
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from diffusion.guidance import pass_weights, stack_conditions, weighted
 from diffusion.interaction_losses import InteractionWeights, interaction_loss, pooled_squared_error
 from diffusion.samplers import sample_noise
 from model.capabilities import OWN, Decoding, Guidance, Request
-from model.in2in_config import In2INConfig
+from model.in2in_config import ONE_PERSON, In2INConfig
 from model.in2in_network import PeopleDenoiser, TextReader
 from model.individual_texts import individual_texts
 from model.lsremgm_network import zero_where
@@ -101,6 +101,18 @@ class In2IN(ReadsTexts):
         """
         condition, guidance = self.condition_of(requests), guidance_of(self, decoding)
         return make(self, requests, decoding, lambda mask: self.guided(condition, mask, guidance))
+
+    def prior(self) -> "In2IN | None":
+        """The model of one person that this one was made of, whose weights it holds as they were; None where it was not."""
+        if not self.config.made_of_prior:
+            return None
+        features = replace(self.features, kind=ONE_PERSON.kind)
+        config = replace(self.config, mode="individual", features=features, dataset=self.config.made_of_prior, made_of_prior="",
+                         guidance_interaction=None, guidance_individual=None)  # fmt: skip
+        each = (values[: features.width] for values in (self.statistics.mean, self.statistics.std))
+        prior, held = In2IN(config, Statistics(*each, features), text_encoder=self.text_encoder), self.networks.state_dict()
+        prior.networks.load_state_dict({name: held[name] for name in prior.networks.state_dict()})
+        return prior.to(self.device).eval()
 
     def loss(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
         """Terms of one denoising step per sample, each one number of the whole batch; of two people "loss" is their weighted sum.

@@ -91,11 +91,14 @@ class In2INConfig(InteractionTerms, Strengths, SamplingDefaults, Noising, Texts,
     features: Features = decided(TWO_PEOPLE)
     dataset: str = decided("interhuman")
     max_frames: Annotated[int, FRAMES] = decided(300)
+    made_of_prior: str = decided("")  # dataset of the model of one person whose weights it has, beside what reads the partner
 
     reads_text = True
 
     def __post_init__(self):
         super().__post_init__()
+        if self.made_of_prior and self.mode != "interaction":
+            raise ValueError("made_of_prior is said of a model of two people")
         if self.latent_dim % 2 or self.latent_dim % self.num_heads:
             raise ValueError(f"latent_dim {self.latent_dim} must be even and a multiple of num_heads {self.num_heads}")
         if self.text_dim % self.text_heads:
@@ -176,11 +179,22 @@ class DualMDMConfig(DualStrengths, SamplingDefaults, Blend, Bounded):
         return self.guidance_interaction
 
 
-PRESETS = {  # of the published weights
+SHORT_COURSE = {  # of training on few recordings
+    "schedule": "cosine", "warmup_steps": 200, "grad_clip": 1.0, "ema_decay": 0.999, "ema_warmup": True, "save_interval": 500,
+    "eval_interval": 250, "log_interval": 50, "lr": 5e-4,
+}  # fmt: skip
+SMALL = {
+    "latent_dim": 192, "ff_size": 384, "num_layers": 6, "num_heads": 6, "text_layers": 1, "text_heads": 6, "text_ff_size": 512,
+    "window": 180,
+}  # fmt: skip
+PRESETS = {  # of the published weights, and of networks for few recordings
     "in2in": {},
     "intergen": {"individual_texts": False},
     "prior": {"mode": "individual", "num_steps": 728_000, "schedule": "constant", "warmup_steps": 0},
-}
+    "small_prior": SMALL | SHORT_COURSE | {"mode": "individual", "spread": 3.0, "balance": 0.7, "num_steps": 4500,
+                                           "batch_size": 32},
+    "small": SMALL | SHORT_COURSE | {"role_mask_prob": 0.1, "weight_decay": 0.01, "num_steps": 3500, "batch_size": 8},
+}  # fmt: skip
 ALIASES = {"resume": "resume_checkpoint"}
 IGNORED = {
     "train": "its settings are flags of this command", "model": "its settings are flags of this command",

@@ -7,11 +7,12 @@ from typing import Annotated, Literal, Self
 
 from data_loaders.features import Features
 from model.capabilities import Guidance
-from model.in2in_config import TWO_PEOPLE, InteractionTerms
+from model.in2in_config import SHORT_COURSE, TWO_PEOPLE, InteractionTerms
 from model.lsremgm_config import LSReMGMConfig
 from protos.flags import CHANNELS, FRAMES, GUIDANCE, LAYERS, SHARE, WEIGHT, Range, decided, with_defaults
 
 PIECE = 4  # frames of a piece, unless they are said
+PARTS = ("semantics", "atomic_actions", "regularisation", "alignment", "discrimination")  # that may be left out
 SEMANTIC_TOKENS = 165  # numbers of a frame (data_loaders/motion_semantics.py)
 
 
@@ -151,6 +152,11 @@ class ReactionConfig(ReactionStrengths, Online, InteractionTerms, LatentTerms, E
         return super().resolved() if self.pred_len or not self.online else replace(self, pred_len=PIECE).resolved()
 
     @property
+    def left_out(self) -> tuple[str, ...]:
+        """The parts that it is to do without."""
+        return tuple(part for part in PARTS if not getattr(self, part))
+
+    @property
     def tells_actions(self) -> bool:
         """Whether atomic actions are told."""
         return self.semantics and self.atomic_actions
@@ -166,13 +172,15 @@ class ReactionConfig(ReactionStrengths, Online, InteractionTerms, LatentTerms, E
         return Guidance(together=self.guidance_scale, action=self.guidance_reaction)
 
 
+SIZES = {
+    "latent_dim": 192, "ff_size": 384, "num_layers": 4, "encoder_dim": 96, "encoder_layers": 2, "encoder_ff_size": 256,
+    "semantic_dim": 128,
+}  # fmt: skip
+ONLINE = SIZES | {
+    "num_layers": 3, "context_len": 20, "pred_len": 4, "objective": "meanflow", "sampling_steps": 1, "guidance_reaction": 1.0,
+}  # fmt: skip
 PRESETS = {
     "published": {},
-    "small": {
-        "latent_dim": 192, "ff_size": 512, "num_layers": 4, "encoder_dim": 96, "encoder_layers": 2, "encoder_ff_size": 256,
-        "semantic_dim": 128,
-    },
-}  # fmt: skip
-PRESETS["online"] = PRESETS["small"] | {
-    "context_len": 20, "pred_len": 4, "objective": "meanflow", "sampling_steps": 1, "guidance_reaction": 1.0,
-}  # fmt: skip
+    "small": SIZES | SHORT_COURSE | {"window": 100, "batch_size": 16, "num_steps": 8000},
+    "online": ONLINE | SHORT_COURSE | {"batch_size": 32, "lr": 3e-4, "num_steps": 10_000},
+}

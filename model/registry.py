@@ -24,6 +24,10 @@ CHECKPOINTS = CARRIED if CARRIED.is_dir() else CODE / "checkpoints"  # the weigh
 WEIGHTS_FILE = "model.safetensors"
 OF_ONE_CHECKPOINT = ("config.json", "args.json", "checkpoints/last.ckpt")  # ours or a published run of TMR, MDM's, TEMOS's
 
+TRAINED_BY = {  # folders of `checkpoints/` that a default names, and what makes such where they did not come with the code
+    "in2in": "train.train_in2in", "interclip": "train.train_interclip", "reaction": "train.train_reaction",
+    "lamp/captioner": "train.train_m2t", "pgr2m": "train.train_refine_trans",
+}  # fmt: skip
 LAST_STAGE = "matching"  # of a run of train.train_evaluator, within its folder
 
 log = logging.getLogger(__name__)
@@ -50,6 +54,16 @@ def here_or_carried(path: str | Path) -> Path:
         return here / path.relative_to(CHECKPOINTS)
     carried = CHECKPOINTS / path.relative_to(here) if path.is_relative_to(here) else path
     return carried if carried.exists() else path
+
+
+def absent(path: Path) -> str:
+    """What is to be done where nothing lies at the path of a checkpoint."""
+    name = path.relative_to("checkpoints").as_posix() if path.is_relative_to("checkpoints") else ""
+    if name in TRAINED_BY:
+        return (f"these weights did not come with the code; python -m {TRAINED_BY[name]} makes such, "
+                "whose folder --model_path takes")  # fmt: skip
+    return ("expected a folder with config.json and model.safetensors, or a published one with args.json and "
+            "model*.pt")  # fmt: skip
 
 
 def checkpoint_in(path: str | Path) -> Path:

@@ -26,7 +26,7 @@ from protos.randomness import derive_seed
 from sample.demo_service import LONGEST_PROMPT, checked_prompt, number, require_upload, whole_number
 from sample.demo_uploads import AT_ONCE, AUTO, LONGEST_FILE, MEGABYTES, SECONDS, read_actor
 from sample.edits import NEUTRAL, edited_motions, planned
-from sample.generation import PGR2M, REACTION, STARTER, frames_of, motions_for, unknown_prompts
+from sample.generation import IN2IN, PGR2M, REACTION, STARTER, frames_of, motions_for, unknown_prompts
 from sample.reactions import actor_of, reactions_to
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class Checkpoint(NamedTuple):
 
 def motion_checkpoints(roots: Sequence[Path] = CHECKPOINT_FOLDERS) -> dict[str, Checkpoint]:
     """By name, the weights that come with the code first, then those below the folders."""
-    folders = checkpoint_folders((STARTER, REACTION, PGR2M), roots)
+    folders = checkpoint_folders((STARTER, IN2IN, REACTION, PGR2M), roots)
     return {name: checkpoint for name, folder in folders if (checkpoint := _checkpoint(folder))}
 
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from data_loaders.corpus import Motion
 
 log = logging.getLogger(__name__)
-STARTER, TMR, REACTION, CAPTIONER, PGR2M = (
-    CHECKPOINTS / name for name in ("starter", "tmr", "reaction", "lamp/captioner", "pgr2m")
+STARTER, TMR, IN2IN, REACTION, CAPTIONER, PGR2M = (
+    CHECKPOINTS / name for name in ("starter", "tmr", "in2in", "reaction", "lamp/captioner", "pgr2m")
 )
 LONGEST_PROMPT = 10_000  # characters; text encoders read the first few hundred
 MOST_FRAMES = 5_000_000  # of all motions of one run: about 70 hours, 6 GB in memory

@@ -8,7 +8,7 @@ from model.capabilities import Decoding, Guidance
 from protos.flags import GUIDANCE, Range
 from protos.options import KNOWN_BY_CHECKPOINT, command, run_command
 from sample.exports import RunSettings
-from sample.generation import DecodingSettings
+from sample.generation import IN2IN, DecodingSettings
 
 if TYPE_CHECKING:
     from model.dualmdm import DualMDM
@@ -41,11 +41,11 @@ class InteractOptions(BlendSettings, RunSettings, DecodingSettings):
     """What person 2 does."""
     mode: Literal["individual", "interaction", "dual"] = "interaction"
     """Two people; dual: blended with what each does alone; individual: one person by the prior."""
-    model_path: Path
-    """Checkpoint of train.train_in2in, our folder or an official .ckpt or .pt; with --mode dual of two people, or one exported
-    folder of both parts."""
+    model_path: Path = IN2IN
+    """Checkpoint of train.train_in2in, our folder or an official .ckpt or .pt, or one exported folder of both parts."""
     individual_path: Path | None = None
-    """Checkpoint of the one-person prior, with --mode dual, where --model_path does not hold it."""
+    """Checkpoint of the one-person prior, with --mode dual, where --model_path does not hold it; a model made of one (--prior)
+    does."""
     motion_length: Annotated[float, Range(0, 86_400, above=True)] = 7.0
     """Length in seconds; longer than the model can make is cut, with a note."""
     guidance_interaction: Annotated[float, GUIDANCE] | None = None
@@ -87,19 +87,20 @@ def open_model(mode: str, path: Path, individual_path: Path | None, blend: Blend
     """The model of a mode. FileError or ValueError where the checkpoints hold no such model."""
     from dataclasses import fields
 
-    from model.checkpoints import from_pretrained, load_part
-    from model.dualmdm import load_dual
+    from model.checkpoints import load_part
+    from model.dualmdm import load_dual, of_one_person
     from protos.reading import FileError
 
     asked = {field.name: getattr(blend, field.name) for field in fields(BlendSettings)}
     asked = {name: value for name, value in asked.items() if value is not None}
     if mode == "dual":
-        model = load_dual(path, individual_path) if individual_path else from_pretrained(path, systems=("dualmdm",))
+        model = load_dual(path, individual_path)
         model.config = replace(model.config, **asked)
         return model
     if asked:
         raise ValueError(f"--{next(iter(asked))} belongs to --mode dual")
-    path = individual_path if mode == "individual" and individual_path else path
+    if mode == "individual":
+        return of_one_person(individual_path or path)
     model = load_part(path, mode, "in2in")
     if model.config.mode != mode:
         raise FileError(f"{path} holds a model of mode {model.config.mode}, asked for is --mode {mode}")

@@ -366,5 +366,5 @@ def test_a_blend_is_compared_with_two_people_alone_and_with_other_seeds_of_them(
 
 
 def test_a_model_that_is_no_blend_is_refused_in_a_line(both, pair_dataset, tmp_path):
-    with pytest.raises(ValueError, match="needed is dualmdm"):
+    with pytest.raises(ValueError, match="was not made of one of mode individual"):
         eval_dualmdm.run(eval_dualmdm.EvalDualMDMOptions(model_path=both, device="cpu", output_dir=tmp_path / "x"))

@@ -396,8 +396,8 @@ def test_two_people_reach_one_video(both, prior, tmp_path):
 
 @pytest.mark.parametrize(("told", "why"), [
     (["--text_individual1", "a person waves"], "both --text_individual1 and --text_individual2"),
-    (["--mode", "individual"], "mode interaction, asked for is --mode individual"),
-    (["--mode", "dual"], "needed is dualmdm"),
+    (["--mode", "individual"], "mode interaction that was not made of one of mode individual"),
+    (["--mode", "dual"], r"was not made of one of mode individual .* \(--individual_path\)"),
     (["--blend", "lin"], "belongs to --mode dual"),
 ])  # fmt: skip
 def test_what_cannot_be_asked_for_is_one_line(both, tmp_path, told, why):

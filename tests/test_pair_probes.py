@@ -9,7 +9,9 @@ import pytest
 from data_loaders.corpus import Corpus
 from data_loaders.preparation import PreparationSettings, prepare
 from evaluations.eval_probes import EvalProbesOptions, run
+from evaluations.interaction_set import PLAYED_BACK
 from evaluations.motion_measures import HEAD, L_WRIST
+from evaluations.pair_physics import GENERATED, INDEPENDENT, REAL, TRAINED_ON
 from evaluations.pair_probes import Asked, Heeded, PairProbe, describe_pair, pair_probes_of, real_segments
 from evaluations.probes import plain_words
 from tests.pairs import pair_corpus, pair_motion, turned
@@ -91,13 +93,41 @@ def test_the_command_judges_a_model_of_two_people(tmp_path, monkeypatch):
         model_path=tmp_path / "model", dataset=str(tmp_path / "dataset" / "two_person"), seeds=1, sampling_steps=2,
         device="cpu", output_dir=tmp_path / "report",
     )  # fmt: skip
-    run(options)
-    with pytest.raises(ValueError, match=r"sample\.interact writes those of two"):
-        run(replace(options, save_motions=True))
+    run(replace(options, save_motions=True, physics_clips=3))
     found = json.loads((tmp_path / "report" / "report.json").read_text())
+    saved = np.load(tmp_path / "report" / "motions.npz")["motion"]
+    assert len(saved) == sum(len(probe.prompts) for probe in PROBES.values()) and saved.shape[1:4] == (2, 22, 3)
+    physics = found["physics"]
+    assert list(physics) == [REAL, GENERATED, TRAINED_ON, INDEPENDENT, PLAYED_BACK] and physics[GENERATED]["clips"] == 3
+    assert physics[REAL]["facing_gap"] == 0 < physics[GENERATED]["facing_gap"] and physics[INDEPENDENT]["pelvis_distance_gap"] > 0
     assert set(found["probes"]) == set(PROBES) and found["made_from"]["dataset"] == corpus.stamp
     row = found["probes"]["come together"]
     assert row["asked for it"] is not None and row["real, not named"][0] == pytest.approx(33.3, abs=1)  # one walks to the other
+
+
+def test_the_probes_of_two_people_are_validated_without_a_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pair_corpus(tmp_path / "dataset" / "two_person")
+    options = EvalProbesOptions(validate=True, dataset="dataset/two_person", output_dir=tmp_path / "validity")
+    with pytest.raises(SystemExit) as ended:  # these people do not dance, so that no probe can be shown to be valid
+        run(options)
+    assert ended.value.code == 1
+    text = (tmp_path / "validity" / "validity.md").read_text()
+    assert "INVALID" in text and "mean pose" in text
+    with pytest.raises(ValueError, match="--motions judges motions of one person"):
+        run(replace(options, validate=False, motions="real"))
+
+
+def test_a_probe_is_valid_where_it_tells_what_its_captions_name():
+    probe = PROBES["spin"]
+    turns, rests = dict.fromkeys(probe.within, 400.0), dict.fromkeys(probe.within, 0.0)
+    named, other = Asked("", ("one turns",), turns, "test"), Asked("", ("they stand",), rests, "train")
+    assert Heeded(probe, [], [named] * 20 + [other] * 20, rests).valid
+    assert Heeded(probe, [], [named, other]).held_out.mean == 100
+    assert not Heeded(probe, [], [replace(named, measures=rests)] * 20 + [other] * 20).valid
+    assert not Heeded(probe, [], [named] * 20 + [replace(other, measures=turns)] * 20).valid
+    assert not Heeded(probe, [], [named] * 20 + [other] * 20, turns).valid
+    assert not Heeded(probe, [], [other]).valid
 
 
 @pytest.mark.slow
@@ -110,5 +140,5 @@ def test_real_segments_show_what_their_captions_name_and_few_others_do(tmp_path)
     known = {plain_words(text) for segment in real for text in segment.texts}
     for probe in PROBES.values():
         found = Heeded(probe, [], real)
-        assert found.named.mean >= 97 and found.unnamed.mean <= 25, probe.name
+        assert found.valid and found.named.mean >= 97 and found.unnamed.mean <= 25, probe.name
         assert not {plain_words(prompt) for prompt in probe.prompts} & known

@@ -123,12 +123,12 @@ SHORTER |= {
 QUICK_PAIRS = "--dataset pairs --evaluator checkpoints/tiny_interclip --replications 2 --sampling_steps 2 --device cpu"
 QUICK_PEOPLE = (
     "--num_steps 2 --batch_size 2 --num_layers 1 --latent_dim 16 --ff_size 16 --num_heads 2 --text_heads 2 --text_ff_size 16 "
-    "--diffusion_steps 5 --sampling_steps 2 --max_positions 400 --warmup_steps 1 --device cpu"
+    "--text_layers 1 --diffusion_steps 5 --sampling_steps 2 --max_positions 400 --warmup_steps 1 --eval_interval 0 --device cpu"
 )
 SHORTER |= {
     "python -m train.train_reaction": (
         f"{QUICK_TRAIN} --encoder_dim 8 --encoder_layers 1 --encoder_heads 2 --encoder_ff_size 8 --semantic_dim 8 "
-        "--latest_step 3 --num_atomic_actions 4"
+        "--latest_step 3 --num_atomic_actions 4 --eval_interval 0"
     ),
     "python -m sample.react": "--sampling_steps 2 --num_repetitions 1 --device cpu",
     "python -m sample.edit": "--sampling_steps 2 --device cpu",
@@ -149,6 +149,10 @@ SHORTER |= {
         "--model_path checkpoints/tiny_reaction"
     ),
     "python -m evaluations.eval_interhuman": f"{QUICK_PAIRS} --model_path checkpoints/tiny_in2in",
+    "python -m evaluations.eval_ablations": (
+        "--dataset pairs --evaluator checkpoints/tiny_interclip --samples 2 --sampling_steps 2 --device cpu "
+        "--model_paths checkpoints/tiny_reaction"
+    ),
     "python -m evaluations.eval_dualmdm": (
         f"{QUICK_PAIRS} --model_path checkpoints/tiny_in2in --individual_path checkpoints/tiny_prior --texts pools "
         "--clips 2 --motions 2"
@@ -156,6 +160,8 @@ SHORTER |= {
 }
 # Hours, timings, or files that cannot be had: these must at least be understood.
 ONLY_PARSED = (
+    "python -m data_loaders.prepare two_person --input raw/bandai_namco",
+    "python -m data_loaders.prepare merge dataset/two_person",
     "python -m benchmarks.", "python -m sample.demo", "python -m evaluations.eval_probes --validate",
     "python -m protos.fetch mdm", "python -m sample.edit clip.npy --wish",
     "python -m train.export --checkpoint checkpoints/starter --webapp",

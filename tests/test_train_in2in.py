@@ -12,10 +12,11 @@ from data_loaders.corpus import Corpus
 from data_loaders.features import FeaturesMismatch
 from model.capabilities import Decoding, Request
 from model.checkpoints import from_pretrained, read_config
+from model.dualmdm import load_dual, of_one_person
 from tests.pairs import PAIR, pair_corpus
 from tests.test_in2in import published_state
 from train.checkpoints import complete, read_training_state
-from train.interaction_recipe import interaction_recipe
+from train.interaction_recipe import Drawing, interaction_recipe
 from train.recipe import draws_of
 from train.train_in2in import In2INOptions, run
 
@@ -109,7 +110,17 @@ def test_a_prior_of_one_person_and_two_people_made_of_it(persons, pairs, tmp_pat
     before, after = prior.networks.state_dict(), from_pretrained(tmp_path / "two").networks.state_dict()
     changed = {name for name, value in fresh.networks.state_dict().items() if not torch.equal(value, after[name])}
     assert changed and not changed & before.keys()
-    assert np.allclose(from_pretrained(tmp_path / "two").statistics.mean, np.tile(prior.statistics.mean, 2))
+    two = from_pretrained(tmp_path / "two")
+    assert np.allclose(two.statistics.mean, np.tile(prior.statistics.mean, 2))
+    (held,) = two.prior().generate([Request("a person walks", 16, 5)], Decoding(sampling_steps=2))
+    assert two.config.made_of_prior == two.prior().config.dataset == persons.name and torch.equal(held, alone)
+    assert load_dual(tmp_path / "two").individual.config.mode == of_one_person(tmp_path / "two").config.mode == "individual"
+
+
+def test_windows_are_no_longer_than_asked(pairs, tmp_path):
+    asked = options(pairs, tmp_path / "run", window=20)
+    recipe = interaction_recipe(Corpus.open(pairs), asked, asked, Drawing(window=asked.window))
+    assert recipe.build().config.max_frames == 20 and recipe.batches(0, 0, 1).motion.shape[1] == 20
 
 
 def test_published_weights_are_trained_on_with_their_own_tower(pairs, tmp_path):

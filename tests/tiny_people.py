@@ -60,7 +60,7 @@ REACTION_SIZES = {
 }  # fmt: skip
 
 
-def tiny_reaction(folder: Path) -> Path:
+def tiny_reaction(folder: Path, seed: int = 0, **changes) -> Path:
     """Checkpoint folder of an untrained model that reacts, to at most 40 frames."""
     from model.checkpoints import save_pretrained
     from model.reaction import Reaction
@@ -68,9 +68,9 @@ def tiny_reaction(folder: Path) -> Path:
 
     width = PAIR.persons * PAIR.width
     statistics = Statistics(np.zeros(width, np.float32), np.full(width, 0.5, np.float32), PAIR)
-    torch.manual_seed(0)
-    save_pretrained(folder, Reaction(ReactionConfig(**REACTION_SIZES, features=PAIR, text_dim=384, max_frames=40,
-                                                    sampling_steps=3, sampler="ddim"), statistics))  # fmt: skip
+    torch.manual_seed(seed)
+    settings = {**REACTION_SIZES, "features": PAIR, "text_dim": 384, "max_frames": 40, "sampling_steps": 3, "sampler": "ddim"}
+    save_pretrained(folder, Reaction(ReactionConfig(**settings | changes), statistics))
     return folder
 
 

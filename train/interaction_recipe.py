@@ -10,7 +10,7 @@ from data_loaders.batches import CaptionBatches
 from data_loaders.corpus import Batch, Corpus
 from data_loaders.feature_statistics import mean_std
 from data_loaders.features import FeaturesMismatch, Statistics
-from data_loaders.interaction_batches import InteractionDataset, Making
+from data_loaders.interaction_batches import MAX_FRAMES, InteractionDataset, Making
 from model.checkpoints import from_pretrained
 from model.in2in import In2IN
 from model.in2in_config import In2INConfig
@@ -29,12 +29,14 @@ class Drawing:
     """How clips are drawn: rare contents lifted by `balance`, and, with `bucket`, clips of like length together.
 
     published_pairing: which person reads which text; spread: where one person starts: see data_loaders/interaction_batches.py.
+    window: frames of the longest sample.
     """
 
     balance: float = 0.0
     bucket: bool = True
     published_pairing: bool = False
     spread: float = 0.0
+    window: int = MAX_FRAMES
 
 
 def interaction_recipe(corpus: Corpus, config: In2INConfig, training: SampledOptions, drawing: Drawing = Drawing(),
@@ -51,7 +53,8 @@ def interaction_recipe(corpus: Corpus, config: In2INConfig, training: SampledOpt
         published_pairing=drawing.published_pairing, spread=drawing.spread)  # fmt: skip
     if prior is not None:
         require_alike(prior, config, corpus)
-    data = InteractionDataset(corpus, "train", making)
+        config = replace(config, made_of_prior=Path(prior.config.dataset).name)
+    data = InteractionDataset(corpus, "train", making, drawing.window)
     own = corpus.statistics if prior is None else of_each(prior.statistics, corpus)
     statistics = kept_statistics(as_drawn(data) if making.spread else own, training)
     begun = begun_from(training)
@@ -69,7 +72,7 @@ def interaction_recipe(corpus: Corpus, config: In2INConfig, training: SampledOpt
                           data.lengths if drawing.bucket else None)  # fmt: skip
     held_out = None
     if training.eval_interval:
-        made = validation_data(lambda split: InteractionDataset(corpus, split, making))
+        made = validation_data(lambda split: InteractionDataset(corpus, split, making, drawing.window))
         held_out = validation(made, training, encoders, prepare=prepare)
 
     def fresh() -> In2IN:

@@ -145,10 +145,8 @@ def write_reactions(folder: Path, model: Reaction, data: InteractionDataset, pro
 
 def card(config: ReactionConfig, corpus: Corpus) -> str:
     """README.md of a checkpoint folder: what it is, what it was trained on, how to use it."""
-    left_out = [name for name in ("semantics", "atomic_actions", "regularisation", "alignment", "discrimination")
-                if not getattr(config, name)]  # fmt: skip
     way = f"MeanFlow in latents of {config.pred_len} frames" if config.in_latents else f"{config.diffusion_steps} diffusion steps"
-    without = f"; without {', '.join(left_out).replace('_', ' ')}" if left_out else ""
+    without = f"; without {', '.join(config.left_out).replace('_', ' ')}" if config.left_out else ""
     return f"""# LS-ReMGM action to reaction
 
 Trained by `python -m train.train_reaction` on `{corpus.folder.name}` ({corpus.skeleton.name} skeleton, {corpus.fps:g} fps; up to

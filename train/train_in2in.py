@@ -19,8 +19,9 @@ if TYPE_CHECKING:
 class In2INOptions(In2INConfig, SampledOptions):
     """What is trained, and on what."""
 
-    preset: Literal["in2in", "intergen", "prior"] = "in2in"
-    """Recipe of published weights that sets the defaults of the other flags; prior is of one person."""
+    preset: Literal["in2in", "intergen", "prior", "small", "small_prior"] = "in2in"
+    """Recipe that sets the defaults of the other flags: of published weights, prior being of one person, or of small ones for few
+    recordings, which small makes out of those of small_prior (--prior)."""
     dataset: str
     """Dataset folder made by data_loaders.prepare, or a known name; of one person with features interhuman_person."""
     prior: str = ""
@@ -28,6 +29,8 @@ class In2INOptions(In2INConfig, SampledOptions):
     partner is learned, with few data and steps."""
     balance: Annotated[float, Range(0, 10)] = 0.0
     """How far rare contents are lifted: 0 draws clips as often as they occur, 1 every content equally often."""
+    window: Annotated[int, Range(14, 299)] = 299
+    """Frames of the longest window of a recording that is trained on, and of what is made."""
     bucket: bool = True
     """Batches of motions of similar length, which saves the time spent on padding."""
     published_pairing: bool = False
@@ -54,7 +57,7 @@ def run(options: In2INOptions) -> "TrainResult":
 
     corpus = Corpus.open(options.dataset_folder or options.dataset)
     prior = load_part(options.prior, "individual", "in2in") if options.prior else None
-    drawing = Drawing(options.balance, options.bucket, options.published_pairing, options.spread)
+    drawing = Drawing(options.balance, options.bucket, options.published_pairing, options.spread, options.window)
     return train(interaction_recipe(corpus, configured(In2INConfig, options), options, drawing, prior), options)
 
 
