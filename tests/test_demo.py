@@ -268,11 +268,11 @@ def test_other_weights_of_one_name_get_a_gallery_of_their_own(tmp_path, small_da
 def test_without_recordings_motions_of_the_starter_weights_are_searched(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # no dataset is prepared here
     search = open_search(device="cpu")
-    assert len(search.gallery) == len(list(Path("outputs/starter_motions").glob("*.npy"))) == 72 and not search.splits
+    assert len(search.gallery) == len(list(Path("outputs/starter_motions").glob("*.npy"))) == 88 and not search.splits
     for hand in ("left", "right"):
         assert f"waves with the {hand} hand" in search.by_text(f"somebody waves their {hand} hand", 1).hits[0].caption
     stamps = [path.stat().st_mtime_ns for path in sorted(Path("outputs").rglob("*"))]
-    assert len(open_search(device="cpu").gallery) == 72
+    assert len(open_search(device="cpu").gallery) == 88
     assert [path.stat().st_mtime_ns for path in sorted(Path("outputs").rglob("*"))] == stamps  # made once
     shutil.rmtree("outputs/starter_motions")
     Path("outputs/starter_motions").mkdir()
