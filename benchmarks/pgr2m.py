@@ -176,8 +176,9 @@ def compare_refining(model: PoseTextRefiner, options: PGR2MOptions) -> None:
     for size in options.batch_sizes:
         rounds = options.rounds * (SINGLE_ROUNDS if size == 1 else 1)
         theirs, cost = least(lambda: published(0), lambda size=size: ours(size), rounds=rounds)
-        print(f"refine, {options.tokens} tokens, {size} at once: {cost.cpu / size:.3f} s a motion, torch's layers {theirs.cpu:.3f} s, "
-              f"one at a time ({theirs.cpu / (cost.cpu / size):.2f} x), {equal(cost.result, known)}")  # fmt: skip
+        each = cost.cpu / size
+        print(f"refine, {options.tokens} tokens, {size} at once: {each:.3f} s a motion, torch's layers, one at a time, "
+              f"{theirs.cpu:.3f} s ({theirs.cpu / each:.2f} x), {equal(cost.result, known)}")  # fmt: skip
 
 
 def anew(model: PoseTextRefiner, reference: nn.Module, poses: Tensor, condition: Tensor, request: Request) -> Tensor:

@@ -133,7 +133,7 @@ class PoseRefiner(nn.Module):
         return logits
 
     def _through(self, tokens: Tensor, condition: Tensor, which: Tensor, mask: Tensor | None) -> Tensor:
-        """What the layers make (B, N, C) of tokens (B, N, C), the condition (B, S, C) and which codebook is asked for (B, 1, C)."""
+        """What layers make (B, N, C) of tokens (B, N, C), the condition (B, S, C) and which codebook is asked for (B, 1, C)."""
         count = tokens.shape[1]
         # Positions are added, so that the order is free: what nobody reads of the last layer stands last
         x = torch.cat([tokens + self.positions[:count], condition, which], dim=1)  # (B, N + S + 1, C)

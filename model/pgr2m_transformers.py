@@ -271,7 +271,8 @@ def add_residuals(transformer: PoseRefiner, poses: Tensor, condition: Tensor, sa
                   gumbel: Gumbel | None = None) -> Tensor:  # fmt: skip
     """Ids (B, N, Q) of a tokenizer's codebooks for poses (B, N, 70), -1 beyond the ends of these."""
     mask = poses[..., 0] != NONE
-    of_codebook = transformer.in_turn(poses_of(poses), condition, None if bool(mask.all()) else mask)  # attention to all is faster
+    keep = None if bool(mask.all()) else mask  # attention to all is faster
+    of_codebook = transformer.in_turn(poses_of(poses), condition, keep)
 
     def logits(layer: int, told: Tensor) -> Tensor:
         return F.pad(of_codebook(layer - 1, told[..., 1:]), (0, 1), value=-torch.inf)  # that none is added is never drawn
