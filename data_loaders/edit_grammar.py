@@ -32,6 +32,7 @@ from data_loaders.edit_words import (
     PLURALS,
     SIDELESS,
     SINGULARS,
+    STATES,
     VERBS,
     WAYS,
     Part,
@@ -155,7 +156,7 @@ def _edits_of(clause: _Clause) -> list[Edit]:
         return clause.said
     text, words = clause.text, clause.words
     ways = ways_of(words, clause.parts)
-    if words[:1] == ["keep"] and {*words} & {*VERBS}:
+    if words[:1] == ["keep"] and {*words} & {*VERBS} - {*STATES}:
         raise SeveralError(f"{text!r} asks for several changes at once, {_said(words)}: put a semicolon between them")
     _require_known(clause, words)
     if words[:1] == ["keep"] and not ways:

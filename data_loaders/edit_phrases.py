@@ -68,7 +68,8 @@ def pieces(clause: str) -> list[tuple[str, str]]:
     joined = [("", found[0])]
     for place in range(1, len(found), 3):
         joined.append((found[place] or found[place + 1], found[place + 2]))
-    return [(how, piece.strip(" ,")) for how, piece in joined if piece.strip(" ,")]
+    said = [(how, piece.strip(" ,")) for how, piece in joined if piece.strip(" ,")]
+    return [("" if place == 0 else how, piece) for place, (how, piece) in enumerate(said)]
 
 
 def halves(clause: str) -> list[tuple[str, str]]:

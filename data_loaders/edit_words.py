@@ -67,6 +67,7 @@ FILLERS = frozenset((
     "that", "this", "as", "too", "enough", "also", "just", "only", "now", "while", "but", "each", "other", "between", "from",
     "by", "stand", "stands", "standing", "walk", "walks", "walking",
 ))  # fmt: skip
+STATES = ("close", "open", "narrow", "lower")  # of VERBS those that say how something is kept, too
 PLACES = {"above": "above", "over": "above", "below": "below", "under": "below", "beneath": "below", "level with": "level with",
           "in line with": "level with"}  # fmt: skip
 

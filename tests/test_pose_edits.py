@@ -120,6 +120,8 @@ def told(edit) -> str:
     ("lower both arms to the sides", "left arm right arm: height -1"), ("play the motion 3 times", "3 times"),
     ("the arms stay as they are, bend the knees", "keep left arm right arm | left knee right knee: bend 1"),
     ("left arm up, right arm down", "left arm: height 1 | right arm: height -1"),
+    ("keep the hands close together", "hands: apart -inf"), ("keep the right arm lower", "right arm: height -1"),
+    ("raise the left arm; then bend the knees", "left arm: height 1 | left knee right knee: bend 1"),
     ("elbows out", "left elbow right elbow: outward 1"), ("stretch the left arm out to the side", "left arm: outward 1"),
     ("raise the left arm to the side", "left arm: height 1 | left arm: outward 1"), ("stand up straighter", "body: height 1"),
     ("bend over at the end", "body: forward 1 -0.2..None share"), ("get lower", "body: height -1"),
