@@ -14,12 +14,14 @@ from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from benchmarks.timing import Cost, least
 from benchmarks.torch_layers import with_torch_convolutions, with_torch_layers
 from data_loaders.corpus import Batch
 from data_loaders.pose_codes import indices_from_codes
 from diffusion.pose_decoding import decode_poses, hardened
+from diffusion.token_decoding import decode_residual
 from model.capabilities import OWN, Precision, Request
 from model.checkpoints import load_part
 from model.pgr2m import NUM_CODES, PGTokenizer
@@ -35,6 +37,7 @@ from train.recipe import draws_of
 
 TEXTS = ["a person walks forward and waves", "someone bows", "a man jumps twice and turns to the left", "a person runs"]
 TRAINED = 4  # motions of a training step of the refine transformer
+SINGLE_ROUNDS = 4  # times as many where single motions are timed: they are short, and a machine is not always alike fast
 WINDOWS, WINDOW = 16, 64  # of one of the tokenizer, and its frames
 
 
@@ -46,9 +49,9 @@ class PGR2MOptions:
     """The base transformer's making of tokens; the refine transformer's adding to them, and its training step; the tokenizer's
     training step."""
     batch_sizes: tuple[Annotated[int, BATCH_SIZE], ...] = (1, 8)
-    """Motions made at once by ours."""
+    """Motions that ours makes, or adds to, at once."""
     compared: Annotated[int, BATCH_SIZE] = 8
-    """Motions that the reference makes, one after the other."""
+    """Motions that the reference makes, or adds to, one after the other."""
     tokens: Annotated[int, Range(1, MOST_TOKENS - 1)] = MOST_TOKENS - 1
     """Tokens of a motion."""
     precisions: tuple[Precision, ...] = ("bf16", "int8")
@@ -77,7 +80,7 @@ def run(options: PGR2MOptions) -> None:
         # Of the base no network is needed here but its tokenizer: a small one stands for it
         base = PoseTextTransformer(PoseTransformerConfig(num_layers=1), None, {"tokenizer": tokenizer})
         refiner = PoseTextRefiner(PoseRefinerConfig(dropout=0.0), None, {"base": base}).eval()
-        compare_refining(refiner, options.tokens, options.rounds)
+        compare_refining(refiner, options)
         compare_refiner_training(refiner, options.rounds)
     if "tokenizer" in options.parts:
         compare_tokenizer_training(tokenizer, options.rounds)
@@ -155,18 +158,40 @@ def equal(ours: Sequence[Tensor], theirs: Sequence[Tensor]) -> str:
 
 
 @torch.no_grad()
-def compare_refining(model: PoseTextRefiner, tokens: int, rounds: int) -> None:
-    """All ids of the codebooks of a motion."""
-    reference, requests = with_torch_layers(model.transformer, model.config), [Request(TEXTS[0], TOKEN_FRAMES * tokens)]
-    poses = random_poses(1, tokens)
-    condition = torch.randn(1, 1 + model.config.num_keywords, model.config.condition_dim)
+def compare_refining(model: PoseTextRefiner, options: PGR2MOptions) -> None:
+    """All ids of the codebooks of motions."""
+    largest = max(*options.batch_sizes, options.compared)
+    requests = [Request(TEXTS[i % len(TEXTS)], TOKEN_FRAMES * options.tokens, seed=i) for i in range(largest)]
+    poses, reference = random_poses(largest, options.tokens), with_torch_layers(model.transformer, model.config)
+    condition = torch.randn(largest, 1 + model.config.num_keywords, model.config.condition_dim)
 
-    def adding(network: nn.Module) -> Tensor:
-        noise = noise_of(requests, model.device, RESIDUAL)
-        return add_residuals(network, poses, condition, model.sampling(OWN), noise)
+    def ours(size: int) -> Tensor:
+        noise = noise_of(requests[:size], model.device, RESIDUAL)
+        return add_residuals(model.transformer, poses[:size], condition[:size], model.sampling(OWN), noise)
 
-    ours, theirs = least(lambda: adding(model.transformer), lambda: adding(reference), rounds=rounds, warm=True)
-    print(f"refine, a motion of {tokens} tokens: {against(ours, theirs)}, {equal([ours.result], [theirs.result])}")
+    def published(number: int) -> Tensor:
+        return anew(model, reference, poses[[number]], condition[[number]], requests[number])
+
+    known = torch.cat([published(number) for number in range(options.compared)])
+    for size in options.batch_sizes:
+        rounds = options.rounds * (SINGLE_ROUNDS if size == 1 else 1)
+        theirs, cost = least(lambda: published(0), lambda size=size: ours(size), rounds=rounds)
+        each = cost.cpu / size
+        print(f"refine, {options.tokens} tokens, {size} at once: {each:.3f} s a motion, torch's layers, one at a time, "
+              f"{theirs.cpu:.3f} s ({theirs.cpu / each:.2f} x), {equal(cost.result, known)}")  # fmt: skip
+
+
+def anew(model: PoseTextRefiner, reference: nn.Module, poses: Tensor, condition: Tensor, request: Request) -> Tensor:
+    """Ids (1, N, Q) of one motion, all of which is read again for every codebook."""
+    bits, classes = poses_of(poses), model.config.num_codes
+
+    def logits(layer: int, told: Tensor) -> Tensor:
+        found = reference(bits, told[..., 1:], torch.tensor([layer - 1]), condition)
+        return F.pad(found[..., :classes], (0, 1), value=-torch.inf)
+
+    everywhere, noise = torch.ones(poses.shape[:2], dtype=torch.bool), noise_of([request], model.device, RESIDUAL)
+    count = model.config.num_quantizers + 1
+    return decode_residual(logits, poses[..., 0], everywhere, count, model.sampling(OWN), noise)[..., 1:]
 
 
 def compare_refiner_training(model: PoseTextRefiner, rounds: int) -> None:

@@ -7,7 +7,8 @@ from itertools import groupby
 
 import numpy as np
 
-from data_loaders.edit_grammar import FULLY, Change, Edit, Keep, Mirror, Pace, Put, Repeat
+from data_loaders.edit_kinds import Change, Edit, Keep, Mirror, Pace, Put, Repeat
+from data_loaders.edit_words import FULLY
 from data_loaders.pose_code_table import STRIDE
 from data_loaders.pose_moves import kept_joints, limb_joints, moved_joints, tokens_of
 

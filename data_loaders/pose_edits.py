@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data_loaders.edit_grammar import Change, Edit, Keep, Mirror, Pace, Put, Repeat
+from data_loaders.edit_kinds import Change, Edit, Keep, Mirror, Pace, Put, Repeat
 from data_loaders.mocap import MOST_FRAMES
 from data_loaders.pose_code_table import RATES, STRIDE, pose_code_table
 from data_loaders.pose_codes import codes_from_indices, indices_from_codes, mirrored_indices

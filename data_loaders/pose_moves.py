@@ -7,9 +7,11 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from data_loaders.edit_grammar import FULLY, Change, Edit, Mirror, Part, Put
+from data_loaders.edit_kinds import Change, Edit, Mirror, Put
+from data_loaders.edit_words import FULLY, SIDELESS, Part
 from data_loaders.pose_code_table import STRIDE, Group, pose_code_table
 
+CLEAR = {"degrees": 45.0, "cm": 30.0}  # a clear difference, of what codes tell in neither
 TIGHTEST = 3  # bin of an angle as far as a limb bends: 30 to 40 degrees
 HANDS, FEET, KNEES, ELBOWS = (f"distance left_{joint} right_{joint}" for joint in ("hand", "foot", "knee", "elbow"))
 
@@ -26,7 +28,7 @@ MOVES: dict[tuple[str, str], tuple[tuple[str, float], ...]] = {
     ("arm", "outward"): (("relX left_hand left_shoulder", -1), ("relX left_hand right_hand", -1), (HANDS, 2), (ELBOWS, 1)),
     ("elbow", "height"): (("relY left_elbow right_elbow", 1), ("relV left_shoulder left_elbow", 1)),
     ("elbow", "bend"): (("angle left_elbow", -4), ("distance left_hand left_shoulder", -1)),
-    ("elbow", "forward"): (("relZ left_elbow right_elbow", -1),),
+    ("elbow", "forward"): (("relZ left_elbow right_elbow", -1),), ("elbow", "outward"): ((ELBOWS, 1),),
     ("leg", "height"): (
         ("relY left_hip left_knee", -1), ("relV left_hip left_knee", 1), ("relY left_knee right_knee", 1),
         ("relY left_foot left_hip", 1), ("ground left_foot", 1), ("ground left_knee", 1),
@@ -46,6 +48,7 @@ MOVES: dict[tuple[str, str], tuple[tuple[str, float], ...]] = {
         ("relY left_hip left_knee", 1), ("relY right_hip right_knee", 1),
     ),
 }  # fmt: skip
+MOVES["hips", "height"] = MOVES["body", "height"]
 OPPOSITES = {("body", "forward"): "backward", ("body", "leftward"): "rightward"}  # that are not the same groups the other way
 JOINTS = {"arm": ("elbow", "wrist"), "elbow": ("elbow", "wrist"), "leg": ("knee", "ankle", "foot")}
 BOTH = {"hands": "arm", "elbows": "arm", "arms": "arm", "feet": "leg", "knees": "leg", "legs": "leg"}
@@ -96,6 +99,8 @@ def tokens_of(edit: Edit, tokens: int, fps: float) -> tuple[int, int]:
 def _weights(edit: Change, part: Part) -> list[tuple[int, float]]:
     """Groups by number, and by how many bins each moves, of a part; the sign of the edit counted."""
     attribute, sign = edit.attribute, edit.sign
+    if edit.towards is not None:
+        return [(_between(edit, part).number, 2 * sign)]
     if attribute == "leftward" and part.side:
         attribute, sign = "outward", sign if part.side == "left" else -sign
     if sign < 0 and (part.family, attribute) in OPPOSITES:
@@ -115,6 +120,18 @@ def _weights(edit: Change, part: Part) -> list[tuple[int, float]]:
     return found
 
 
+def _between(edit: Change, part: Part) -> Group:
+    """The distance of a hand and what it goes to. ValueError where none is told of the two."""
+    table, hand, other = pose_code_table(), f"{part.side}_hand", f"{edit.towards.side}_{edit.towards.name}"
+    found = table.by_key.get(f"distance {hand} {other}")
+    if part.family != "arm" or found is None:
+        known = [each.joints[1].replace("_", " ") for each in table.groups
+                 if each.kind.name == "distance" and each.joints[0] == f"{part.side or 'left'}_hand"]  # fmt: skip
+        raise ValueError(f"{edit.text!r}: no distance is told of {part.side} {part.name} and {other.replace('_', ' ')}; there is "
+                         f"of a hand and {', '.join(known)}")  # fmt: skip
+    return found
+
+
 def _by(edit: Change, group: Group, weight: float, start: int, stop: int, main: bool) -> Move:
     """A step, or as far as it goes."""
     many, sign = group.bins > 3, int(math.copysign(1, weight))
@@ -128,7 +145,7 @@ def _by(edit: Change, group: Group, weight: float, start: int, stop: int, main: 
     elif (edit.unit, group.kind.name) in (("degrees", "angle"), ("cm", "distance")):
         steps = round(edit.amount / 10)
     else:
-        amount = 1.0 if edit.unit else min(edit.amount, 2.0)
+        amount = min(edit.amount / CLEAR.get(edit.unit, 1.0), 2.0)
         steps = max(1, round(abs(weight) * amount))
     return Move(edit, group, "by", sign * min(steps, group.bins), start, stop, main)
 
@@ -186,7 +203,7 @@ def moved_joints(edits: Sequence[Edit]) -> frozenset[str]:
     everything = frozenset(table.file.joints[:22])
     found: set[str] = set()
     for edit in edits:
-        if isinstance(edit, Mirror) or (isinstance(edit, Change) and any(part.family == "body" for part in edit.parts)):
+        if isinstance(edit, Mirror) or (isinstance(edit, Change) and any(part.family in SIDELESS for part in edit.parts)):
             return everything
         if isinstance(edit, Change):
             limbs = {(BOTH.get(part.family, part.family), side) for part in edit.parts

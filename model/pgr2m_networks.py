@@ -5,6 +5,8 @@ A token of poses is 394 bits: the pose codes, END and PAD. What a motion is told
 keyword, stands before it.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -93,28 +95,50 @@ class PoseRefiner(nn.Module):
         )  # fmt: skip
         begin(self)
 
-    def told(self, ids: Tensor, below: Tensor) -> Tensor:
-        """Sums (B, N, C) of the embeddings of ids (B, N, Q or fewer) of codebooks lower than `below` (B,); -1 counts as
-        padding.
-        """
+    def read(self, number: int, ids: Tensor) -> Tensor:
+        """What ids (B, N) of a codebook are read by (B, N, C); -1 counts as padding."""
         tables = self.shared if hasattr(self, "shared") else self.embeddings
-        count = min(ids.shape[-1], len(tables))
-        ids = torch.where(ids < 0, self.num_codes + 1, ids)[..., :count]
+        return F.embedding(torch.where(ids < 0, self.num_codes + 1, ids), tables[number])
+
+    def told(self, ids: Tensor, below: Tensor) -> Tensor:
+        """Sums (B, N, C) of the embeddings of ids (B, N, Q or fewer) of codebooks lower than `below` (B,)."""
+        count = min(ids.shape[-1], self.num_quantizers - (not hasattr(self, "shared")))
         known = torch.arange(count, device=ids.device) < below[:, None]  # (B, count)
-        return sum((F.embedding(ids[..., q], tables[q]) * known[:, q, None, None] for q in range(count)),
-                   tables.new_zeros(()))  # fmt: skip
+        return sum((self.read(q, ids[..., q]) * known[:, q, None, None] for q in range(count)),
+                   self.positions.new_zeros(()))  # fmt: skip
 
     def forward(self, bits: Tensor, ids: Tensor, stage: Tensor, condition: Tensor, mask: Tensor | None = None) -> Tensor:
         """bits (B, N, 394), ids (B, N, at least `stage`), asked for codebook `stage` (B,) of each; mask (B, N) True at tokens."""
-        tokens = self.embedding(bits) + self.told(ids, stage) + self.positions[: bits.shape[1]]
         which = self.quantizer_projection(F.one_hot(stage, self.num_quantizers).to(bits))[:, None]
-        # Positions are added, so that the order is free: what nobody reads of the last layer stands last
-        x = torch.cat([tokens, self.condition_projection(condition), which], dim=1)  # (B, N + S + 1, C)
-        keep = None if mask is None else F.pad(mask, (0, x.shape[1] - mask.shape[1]), value=True)
-        *layers, last = self.layers
-        for layer in layers:
-            x = layer(x, keep)
-        x = last(x, keep, first=bits.shape[1])
+        x = self._through(self.embedding(bits) + self.told(ids, stage), self.condition_projection(condition), which, mask)
         if hasattr(self, "shared"):
             return x @ self.shared[stage].mT
         return 2 * x @ self.projections[stage].mT + self.projection_bias[stage][:, None]
+
+    def in_turn(self, bits: Tensor, condition: Tensor, mask: Tensor | None = None) -> Callable[[int, Tensor], Tensor]:
+        """`logits(q, ids (B, N, q))` (B, N, K) of codebooks 0, 1, ... of the same poses: what all of them share is computed once,
+        and what is read of ids added up. Of classes that are no id nothing is said."""
+        poses, condition = self.embedding(bits), self.condition_projection(condition)
+        told = poses.new_zeros(())
+
+        def logits(number: int, ids: Tensor) -> Tensor:
+            nonlocal told
+            told = told + self.read(number - 1, ids[..., -1]) if number else told
+            which = self.quantizer_projection(torch.eye(self.num_quantizers).to(bits)[None, [number]])
+            x = self._through(poses + told, condition, which.expand(len(bits), -1, -1), mask)
+            if hasattr(self, "shared"):
+                return F.linear(x, self.shared[number, : self.num_codes])
+            return 2 * F.linear(x, self.projections[number, : self.num_codes]) + self.projection_bias[number, : self.num_codes]
+
+        return logits
+
+    def _through(self, tokens: Tensor, condition: Tensor, which: Tensor, mask: Tensor | None) -> Tensor:
+        """What layers make (B, N, C) of tokens (B, N, C), the condition (B, S, C) and which codebook is asked for (B, 1, C)."""
+        count = tokens.shape[1]
+        # Positions are added, so that the order is free: what nobody reads of the last layer stands last
+        x = torch.cat([tokens + self.positions[:count], condition, which], dim=1)  # (B, N + S + 1, C)
+        keep = None if mask is None else F.pad(mask, (0, x.shape[1] - count), value=True)
+        *layers, last = self.layers
+        for layer in layers:
+            x = layer(x, keep)
+        return last(x, keep, first=count)

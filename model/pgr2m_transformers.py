@@ -270,13 +270,12 @@ def advancing(transformer: PoseTransformer, past: Past) -> Advance:
 def add_residuals(transformer: PoseRefiner, poses: Tensor, condition: Tensor, sampling: TokenSampling,
                   gumbel: Gumbel | None = None) -> Tensor:  # fmt: skip
     """Ids (B, N, Q) of a tokenizer's codebooks for poses (B, N, 70), -1 beyond the ends of these."""
-    bits, mask = poses_of(poses), poses[..., 0] != NONE
+    mask = poses[..., 0] != NONE
     keep = None if bool(mask.all()) else mask  # attention to all is faster
+    of_codebook = transformer.in_turn(poses_of(poses), condition, keep)
 
     def logits(layer: int, told: Tensor) -> Tensor:
-        stage = torch.full((len(told),), layer - 1, device=told.device)
-        found = transformer(bits, told[..., 1:], stage, condition, keep)
-        return F.pad(found[..., : transformer.num_codes], (0, 1), value=-torch.inf)  # that none is added is never drawn
+        return F.pad(of_codebook(layer - 1, told[..., 1:]), (0, 1), value=-torch.inf)  # that none is added is never drawn
 
     # Poses stand where others have ids of a first codebook
     return decode_residual(logits, poses[..., 0].clamp(min=0), mask, transformer.num_quantizers + 1, sampling, gumbel)[..., 1:]

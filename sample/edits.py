@@ -12,7 +12,8 @@ from torch import Tensor
 
 from data_loaders.corpus import Motion
 from data_loaders.edit_frames import MARGIN, frame_order, joint_weights, settles
-from data_loaders.edit_grammar import Change, Edit, Keep, Mirror, Put, parse_edits
+from data_loaders.edit_grammar import parse_edits
+from data_loaders.edit_kinds import Change, Edit, Keep, Mirror, Put
 from data_loaders.features import Features
 from data_loaders.motion_words import timeline
 from data_loaders.pose_code_table import STRIDE

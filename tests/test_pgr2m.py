@@ -164,6 +164,18 @@ def test_what_is_kept_of_earlier_tokens_changes_nothing():
     assert torch.allclose(alone[0], whole[1], atol=1e-4)
 
 
+@pytest.mark.parametrize("share", [True, False])
+@torch.no_grad()
+def test_codebooks_in_turn_are_said_as_each_by_itself(share):
+    network, generator = tiny_refiner(share_weights=share).transformer, torch.Generator().manual_seed(2)
+    condition, bits = torch.randn(2, 12, 384, generator=generator), (torch.rand(2, 5, BITS, generator=generator) < 0.2).float()
+    ids, mask = torch.randint(8, (2, 5, 2), generator=generator), torch.arange(5) < torch.tensor([[5], [3]])
+    in_turn = network.in_turn(bits, condition, mask)
+    for number in range(2):
+        alone = network(bits, ids[..., :number], torch.full((2,), number), condition, mask)[..., :8]
+        assert torch.allclose(in_turn(number, ids[..., :number])[mask], alone[mask], atol=1e-4)
+
+
 @pytest.mark.parametrize("make", [tiny_base, tiny_refiner])
 def test_a_motion_depends_on_its_own_request_alone(make, caplog):
     model = make()
