@@ -13,7 +13,7 @@ from data_loaders.physics import Physics, physics_of
 from data_loaders.skeleton import load_skeleton
 from data_loaders.text import Caption
 from evaluations.evaluation_set import real_set
-from evaluations.motion_sources import ModelSource
+from evaluations.motion_sources import ModelSource, feature_joints
 from evaluations.probe_run import Probed
 from evaluations.protocol import GENERATED, PROTOCOLS, REAL, Entrants, Evaluation
 from evaluations.text_to_motion import one_person_physics
@@ -21,8 +21,10 @@ from model.capabilities import Cleanup, Decoding, Generates
 from model.embedding import open_space
 from protos.processes import pick_device
 from visualize.cleanup import cleaned
+from visualize.foot_lock import resting_speed
 
 Row = dict[str, float | None]
+RESTING = "resting_foot_speed"
 
 
 class CleanedSource(ModelSource):
@@ -54,9 +56,11 @@ def cleaned_joints(probed: Probed, cleanup: Cleanup) -> Probed:
     return replace(probed, motions=[motion.joints[0] for motion in made])
 
 
-def physics_alone(probed: Probed) -> Row:
+def physics_alone(made: Probed, cleaned: Probed) -> Row:
     """Their physics, where there is no real motion that they could be compared with."""
-    return {"fid": None, "top3": None, **physics_of(probed.motions, probed.fps, load_skeleton("humanml"))}
+    skeleton = load_skeleton("humanml")
+    resting = resting_speed(made.motions, cleaned.motions, made.fps, skeleton)
+    return {"fid": None, "top3": None, RESTING: resting, **physics_of(cleaned.motions, cleaned.fps, skeleton)}
 
 
 def judged_ways(model: Generates, corpus: Corpus | None, evaluator: Path | None, decoding: Decoding, ways: Mapping[str, Cleanup],
@@ -67,10 +71,13 @@ def judged_ways(model: Generates, corpus: Corpus | None, evaluator: Path | None,
     data, judge = real_set(corpus), open_space(evaluator, pick_device(device), corpus)
     protocol = replace(PROTOCOLS["mdm"], enough=count)
     evaluation = Evaluation(data, judge, protocol, seed, multimodality=False)
-    rows, made, real = {}, {}, None
+    skeleton, rows, made, real, as_made = load_skeleton(data.features.skeleton), {}, {}, None, None
     for name, cleanup in ways.items():
         found = evaluation.replicate(0, Entrants(CleanedSource(model, corpus, decoding, cleanup, made)), count)
         measured: dict[str, Physics] = one_person_physics(found, data, None, count)
-        rows[name] = {**found.rows[GENERATED], **measured[GENERATED]}
-        real = {**found.rows[REAL], **measured[REAL]}
+        shown, recorded = (feature_joints(found.kept[row], data.features) for row in (GENERATED, REAL))
+        as_made = as_made or shown  # the first way leaves them so
+        resting = (resting_speed(*pair, data.features.fps, skeleton) for pair in ((as_made, shown), (recorded, recorded)))
+        rows[name] = {**found.rows[GENERATED], **measured[GENERATED], RESTING: next(resting)}
+        real = {**found.rows[REAL], **measured[REAL], RESTING: next(resting)}
     return real, rows

@@ -1,7 +1,8 @@
 """python -m evaluations.eval_cleanup --model_path FOLDER: does it help to filter jitter out of motions, and to hold planted feet?
 
 A row for motions as they are made, filtered, with held feet, and both: do they still follow the probes, are they as near to real
-ones (FID, R-precision), how fast do planted feet slide, what is their jerk. Says what a checkpoint is best exported with.
+ones (FID, R-precision), how fast do feet slide that rest in them as made, what is their jerk. Says what a checkpoint is best
+exported with.
 """
 
 import logging
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 PROBE_LOSS, FID_GROWTH = 0.005, 1.02  # that cleaning may cost: share of the probes, and times the FID
 AS_IT_IS = "as made"
-COLUMNS = ("motions", "probes, %", "FID ↓", "R@3 ↑", "planted foot, m/s", "jerk, m/s³", "lowest joint, m")
+COLUMNS = ("motions", "probes, %", "FID ↓", "R@3 ↑", "resting feet, m/s", "jerk, m/s³", "lowest joint, m")
 Figures = Mapping[str, float | None]
 
 
@@ -50,7 +51,7 @@ class EvalCleanupOptions(ChoiceSettings, DecodingSettings):
 
 
 def best_of(rows: Mapping[str, Figures]) -> str:
-    """The row whose planted feet slide least among those that lose next to nothing of the probes and of FID, where these can be
+    """The row whose resting feet slide least among those that lose next to nothing of the probes and of FID, where these can be
     told, and jerk no more than as made; of equals the first."""
     made = rows[AS_IT_IS]
 
@@ -61,8 +62,8 @@ def best_of(rows: Mapping[str, Figures]) -> str:
         return obeys and real and calm
 
     def slides(name: str) -> float:
-        speed = rows[name]["planted_foot_speed"]
-        return math.inf if speed is None else speed  # no foot is ever planted
+        speed = rows[name]["resting_foot_speed"]
+        return math.inf if speed is None else speed  # no foot ever rests
 
     return min((name for name, row in rows.items() if name == AS_IT_IS or harmless(row)), key=slides)
 
@@ -75,10 +76,10 @@ def cleanup_report(real: Figures | None, rows: Mapping[str, Figures], flags: Map
 
     def line(name: str, row: Figures) -> list[str | None]:
         return [name, percent(row["probes"]), decimals(row["fid"], 3), decimals(row["top3"], 3),
-                decimals(row["planted_foot_speed"], 3), decimals(row["jerk"], 1), decimals(row["lowest_joint"], 3)]  # fmt: skip
+                decimals(row["resting_foot_speed"], 3), decimals(row["jerk"], 1), decimals(row["lowest_joint"], 3)]  # fmt: skip
 
     best = best_of(rows)
-    note = (f"Planted feet slide least, with at most {100 * PROBE_LOSS:g} points of the probes lost, {FID_GROWTH:g} times the "
+    note = (f"Resting feet slide least, with at most {100 * PROBE_LOSS:g} points of the probes lost, {FID_GROWTH:g} times the "
             f"FID and no more jerk: {best}. To make it the checkpoint's own: python -m train.export {flags[best]}")  # fmt: skip
     shown = rows if real is None else {"real motion": real, **rows}
     lines = [line(name, row) for name, row in shown.items()]
@@ -115,7 +116,7 @@ def run(options: EvalCleanupOptions) -> None:
     found: dict[str, dict[str, float | None]] = {}
     for name, cleanup in ways.items():
         cleaned = cleaned_joints(probed, cleanup)
-        own = rows.get(name) or physics_alone(cleaned)
+        own = rows.get(name) or physics_alone(probed, cleaned)
         found[name] = {**own, "probes": summarise(cleaned, validity)["overall"]}
     if real is not None:
         shown = probe_run.probe_real(clips, probes, chosen, corpus.fps)

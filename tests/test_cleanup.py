@@ -24,6 +24,7 @@ from tests.test_foot_lock import slipping
 from train.export import ExportOptions
 from train.export import run as export
 from visualize.cleanup import calmed, cleaned
+from visualize.foot_lock import resting_speed
 
 HUMANML = load_skeleton("humanml")
 FPS = 20.0
@@ -67,6 +68,16 @@ def test_cleaning_is_what_is_asked_for():
     assert not np.array_equal(cleaned(motion, Cleanup(2.0)).joints, motion.joints)
 
 
+def test_feet_are_followed_while_they_rest_in_the_motion_as_it_was_made():
+    made = slipping()
+    moved = made + np.linspace(0, 1, len(made))[:, None, None] * np.array([1.0, 0, 0])  # all of it at one speed
+    own, shifted = (resting_speed([made], [each], FPS, HUMANML) for each in (made, moved))
+    assert 0 < own < 0.3 and shifted != own
+    assert resting_speed([made + [0, 1.0, 0]], [made], FPS, HUMANML) is None  # in the air
+    still = np.repeat(made[:1], len(made), axis=0)
+    assert resting_speed([made], [still], FPS, HUMANML) == 0
+
+
 def test_physics_of_each_motion_and_person_stand_in_a_table():
     one, two = Motion(slipping()[None], FPS), Motion(np.stack([walking(), walking() + 1.0]), FPS)
     lines = sample_table({"a": one, "b": two}).splitlines()
@@ -75,17 +86,17 @@ def test_physics_of_each_motion_and_person_stand_in_a_table():
 
 
 def test_the_best_way_of_cleaning_harms_nothing():
-    made = {"probes": 0.95, "fid": 0.05, "jerk": 60.0, "planted_foot_speed": 0.22}
+    made = {"probes": 0.95, "fid": 0.05, "jerk": 60.0, "resting_foot_speed": 0.22}
     rows = {
-        AS_IT_IS: made, "jitter filter": {**made, "jerk": 50.0, "planted_foot_speed": 0.21},
-        "foot lock": {**made, "fid": 0.08, "planted_foot_speed": 0.10},
-        "both": {**made, "jerk": 55.0, "planted_foot_speed": 0.12, "probes": 0.90},
+        AS_IT_IS: made, "jitter filter": {**made, "jerk": 50.0, "resting_foot_speed": 0.21},
+        "foot lock": {**made, "fid": 0.08, "resting_foot_speed": 0.10},
+        "both": {**made, "jerk": 55.0, "resting_foot_speed": 0.12, "probes": 0.90},
     }  # fmt: skip
     assert best_of(rows) == "jitter filter"
     assert best_of({name: {**row, "fid": None} for name, row in rows.items()}) == "foot lock"
-    assert best_of({AS_IT_IS: made, "foot lock": {**made, "jerk": 70.0, "planted_foot_speed": 0.1}}) == AS_IT_IS
-    floating = {name: {**row, "planted_foot_speed": None, "jerk": None} for name, row in rows.items()}
-    assert best_of(floating) == AS_IT_IS  # no foot is ever planted: nothing can be told
+    assert best_of({AS_IT_IS: made, "foot lock": {**made, "jerk": 70.0, "resting_foot_speed": 0.1}}) == AS_IT_IS
+    floating = {name: {**row, "resting_foot_speed": None, "jerk": None} for name, row in rows.items()}
+    assert best_of(floating) == AS_IT_IS  # no foot ever rests: nothing can be told
 
 
 @pytest.fixture(scope="module")

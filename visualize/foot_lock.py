@@ -7,6 +7,7 @@ with it. Then knees are put where hips and ankles need them. Bones of generated 
 nearly straight, a knee moves six millimetres for each that it is longer, and would shake with bones of one length.
 """
 
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import pairwise
 
@@ -66,6 +67,18 @@ def planted(joints: np.ndarray, fps: float, skeleton: Skeleton, floor: float = 0
     usual = load_skeleton("humanml")
     told = replace(skeleton, metres_per_unit=1.0, contact_threshold=usual.contact_threshold, contact_fps=usual.contact_fps)
     return contacts(joints, fps, told) * (low[1:] & low[:-1]) * np.maximum(1 - (speed / LEAVING) ** 2, 0) ** 2  # Tukey's biweight
+
+
+def resting_speed(made: Iterable[np.ndarray], cleaned: Iterable[np.ndarray], fps: float, skeleton: Skeleton) -> float | None:
+    """Metres per second at which feet move in motions [(T, J, 3)] while those of the same motions as they were made rest
+    (`planted`); None where none ever does."""
+    way = weight = 0.0
+    for before, after in zip(made, cleaned, strict=True):
+        feet = np.asarray(after, np.float64)[:, list(skeleton.feet)]
+        resting = planted(np.asarray(before, np.float64), fps, skeleton)
+        way += float((resting * np.linalg.norm(np.diff(feet, axis=0), axis=-1)).sum()) * fps
+        weight += float(resting.sum())
+    return way / weight if weight else None
 
 
 def _corrections(
