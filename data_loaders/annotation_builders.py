@@ -80,10 +80,13 @@ def read_index(folder: Path) -> list[IndexRow]:
         raise FileNotFoundError(f"{folder / 'index.csv'} is absent: take it from HumanML3D's repository")
     reader = csv.DictReader(read_lines(path))
     try:
-        return [_index_row(row) for row in reader]
+        rows = [_index_row(row) for row in reader]
     except (KeyError, TypeError, ValueError, AttributeError, csv.Error) as error:
         raise FileError(f"{path}, line {reader.line_num}: {type(error).__name__} {error}; expected "
                         "source_path,start_frame,end_frame,new_name") from None  # fmt: skip
+    if not rows:
+        raise FileError(f"{path} has no line that names a clip; expected source_path,start_frame,end_frame,new_name")
+    return rows
 
 
 def _index_row(row: Mapping[str, str]) -> IndexRow:

@@ -67,14 +67,14 @@ class VQVAEConfig(TokenizerConfig):
 
 RESIDUAL = {"num_quantizers": 6, "code_temperature": 0.5, "quantizer_drop": 0.2}
 SMALL = {
-    "width": 192, "code_dim": 128, "code_least_use": 0.1, "dropout": 0.0, "num_steps": 8000, "batch_size": 64, "window_size": 64,
+    "width": 192, "code_dim": 128, "dropout": 0.0, "num_steps": 8000, "batch_size": 64, "window_size": 64,
     "balance": 0.5, "feature_bias": 1.0, "lr": 5e-4, "schedule": "cosine", "warmup_steps": 200, "grad_clip": 1.0, "use_ema": True,
     "ema_decay": 0.999, "ema_warmup": True, "precision": "auto", "save_interval": 1000, "eval_interval": 500, "log_interval": 50,
 }  # fmt: skip
 PRESETS = {  # `lamp` and `momask` of published weights (of 50 epochs, MoMask's), `small` of the starter weights
     "lamp": {},
     "momask": {**RESIDUAL, "lr": 2e-4, "milestones": (150_000, 250_000), "num_steps": 300_000, "window_size": 64},
-    "small": SMALL,
+    "small": {**SMALL, "code_least_use": 0.1},
 }
 ALIASES = {  # the published scripts' name -> ours
     "nb_code": "num_codes", "down_t": "num_levels", "vq_act": "activation", "dilation_growth_rate": "dilation_growth",

@@ -207,7 +207,7 @@ def test_a_visitor_types_clicks_watches_and_downloads(chromium, server, tmp_path
     until(browser, "document.querySelectorAll('.made iframe').length === 1")
     assert browser.evaluate("document.querySelector('.made iframe').title") == HOSTILE
     assert plays(browser, ".made iframe", tmp_path)
-    until(browser, "document.querySelectorAll('a[download]').length === 3")
+    until(browser, "document.querySelectorAll('a[download]').length === 6")
     sizes = browser.evaluate("Promise.all([...document.querySelectorAll('a[download]')].map("
                              "a => fetch(a.href).then(r => r.blob()).then(b => b.size)))")  # fmt: skip
     assert min(sizes) > 5000

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from data_loaders.corpus import Motion
-from data_loaders.mocap import require_near, resample
+from data_loaders.mocap import FARTHEST, require_near, resample
 from data_loaders.skeleton import load_skeleton
 from protos.reading import FileError
 from visualize.amass import require_smpl, write_npz
@@ -65,8 +65,9 @@ def write_motion(path: Path, motion: Motion, formats: Sequence[str], settings: F
     bvh, vrma and npz hold one person: of several they are NAME_p1, NAME_p2. Each file is whole or not there. FileError for
     joints that are not finite or kilometres away, ValueError for what a format cannot hold.
     """
-    for person in motion.joints:
-        require_near(person, path.name)
+    if not np.abs(motion.joints).max(initial=0) <= FARTHEST:
+        for person in motion.joints:
+            require_near(person, path.name)  # says which joint of which frame
     written: list[Path] = []
     for name in formats:
         made = _writer(name, settings)(path.with_name(f"{path.name}.{name}"), motion)
