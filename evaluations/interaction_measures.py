@@ -5,7 +5,7 @@ Joints are (2, T, J, 3) in metres, Y up, both in one world. Sets of motions are 
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -138,12 +138,19 @@ def between(clips: Iterable[np.ndarray], fps: float, skeleton: Skeleton) -> Betw
     )
 
 
+def own_bones(skeleton: Skeleton) -> Skeleton:
+    """The skeleton without lengths of its own: two people keep the bodies they were recorded with, and what deviates is told from
+    each body's mean lengths."""
+    return replace(skeleton, bone_lengths=None)
+
+
 def interaction_physics(
     clips: Sequence[np.ndarray], fps: float, skeleton: Skeleton, real: Between | None = None
 ) -> Physics:
     """`physics_of` all bodies of joints [(2, T, J, 3), ...], and what lies between them; gaps to `real` where it is given, None
     for what cannot be told."""
-    found, own = physics_of([body for clip in clips for body in clip], fps, skeleton), between(clips, fps, skeleton)
+    found = physics_of([body for clip in clips for body in clip], fps, own_bones(skeleton))
+    own = between(clips, fps, skeleton)
     found["clips"] = len(clips)
     if own is None:
         return {**found, **dict.fromkeys((name for name, _, _ in MEASURES), None)}

@@ -16,7 +16,7 @@ from data_loaders.features import Features
 from data_loaders.physics import Physics, physics_of
 from evaluations import metrics
 from evaluations.evaluation_set import Share, embed_motion
-from evaluations.interaction_measures import between, interaction_physics
+from evaluations.interaction_measures import between, interaction_physics, own_bones
 from evaluations.interaction_set import InteractionSet
 from evaluations.interactions import split_of
 from evaluations.metrics import Interval, mean_interval
@@ -223,7 +223,7 @@ def reaction_physics(segments: Sequence[Segment], answers: Mapping[str, Answers]
     for row, own in answers.items():
         pairs = [np.stack([segment.joints[0, : len(each[0])], segment.reaction_joints(each[0])])
                  for segment, each in zip(segments[:count], own)]  # fmt: skip
-        bodies = physics_of([both[1] for both in pairs], features.fps, features.body)
+        bodies = physics_of([both[1] for both in pairs], features.fps, own_bones(features.body))
         found[row] = interaction_physics(pairs, features.fps, features.body, real) | bodies
     return found
 

@@ -96,6 +96,13 @@ def test_the_same_motions_have_no_gap_and_others_one_of_as_much_as_they_are_apar
     assert same["clips"] == 1 and same["planted_foot_speed"] == pytest.approx(0)
 
 
+def test_bodies_of_another_size_keep_it_and_do_not_deviate():
+    tall = 1.15 * pair(1.0)
+    assert measures.interaction_physics([tall], FPS, SKELETON)["bone_length_deviation"] == pytest.approx(0, abs=1e-6)
+    breathing = tall * (1 + 0.1 * np.sin(np.arange(tall.shape[1]))[:, None, None])
+    assert 3 < measures.interaction_physics([breathing], FPS, SKELETON)["bone_length_deviation"] < 10
+
+
 def test_clips_that_are_not_finite_are_counted_and_left_out():
     broken = pair(1.0)
     broken[0, 3, 5] = np.nan
