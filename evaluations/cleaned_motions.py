@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +78,7 @@ def judged_ways(model: Generates, corpus: Corpus | None, evaluator: Path | None,
         measured: dict[str, Physics] = one_person_physics(found, data, None, count)
         shown, recorded = (feature_joints(found.kept[row], data.features) for row in (GENERATED, REAL))
         as_made = as_made or shown  # the first way leaves them so
-        resting = (resting_speed(*pair, data.features.fps, skeleton) for pair in ((as_made, shown), (recorded, recorded)))
-        rows[name] = {**found.rows[GENERATED], **measured[GENERATED], RESTING: next(resting)}
-        real = {**found.rows[REAL], **measured[REAL], RESTING: next(resting)}
+        slide = partial(resting_speed, fps=data.features.fps, skeleton=skeleton)
+        rows[name] = {**found.rows[GENERATED], **measured[GENERATED], RESTING: slide(as_made, shown)}
+        real = {**found.rows[REAL], **measured[REAL], RESTING: slide(recorded, recorded)}
     return real, rows
