@@ -20,18 +20,20 @@ class LSReMGMOptions(LSReMGMConfig, GeneratorOptions):
     """Recipe of published weights that sets the defaults of the other flags."""
     dataset: str = "humanml"
     """humanml, kit, or a folder made by data_loaders.prepare."""
+    bucket: bool = False
+    """With --mask_frames: batches of clips of similar length, which saves the time spent on padding; published batches are mixed."""
 
 
 def run(options: LSReMGMOptions) -> "TrainResult":
     """Trains as the options say. ValueError or OSError, in a user's words, for what cannot be trained."""
     from data_loaders.corpus import Corpus
     from model.lsremgm import LSReMGM
-    from train.generator_recipe import generator_recipe
+    from train.generator_recipe import Drawing, generator_recipe
     from train.loop import train
 
     corpus = Corpus.open(options.dataset_folder or options.dataset)
     config = configured(LSReMGMConfig, options)
-    return train(generator_recipe(LSReMGM, corpus, config, options), options)
+    return train(generator_recipe(LSReMGM, corpus, config, options, Drawing(bucket=options.bucket)), options)
 
 
 main = command(LSReMGMOptions, run, __doc__, ALIASES, PRESETS, IGNORED, MOVED)
