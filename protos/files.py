@@ -18,7 +18,7 @@ import shutil
 import time
 import unicodedata
 from collections.abc import Container, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -156,12 +156,22 @@ def atomic_path(path: Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    _note_written(path.parent)
     try:
         with naming(path, temporary):
             yield temporary
             os.replace(temporary, path)
+        _note_written(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+_runs: list[list[Path]] = []  # of every run_folder that is being filled, what has been written since
+
+
+def _note_written(path: Path) -> None:
+    for written in _runs:
+        written.append(path)
 
 
 @contextmanager
@@ -230,13 +240,21 @@ def numbered_folder(wanted: Path) -> Path:
 
 @contextmanager
 def run_folder(wanted: Path) -> Iterator[Path]:
-    """`numbered_folder`, which is removed again, with all that has been written there, where the run fails."""
+    """`numbered_folder`, which is removed again where the run fails, with the files that `atomic_path` has written there. What
+    somebody else has put into it meanwhile stays, and the folder with it."""
     folder = numbered_folder(wanted)
+    written = [folder]
+    _runs.append(written)
     try:
         yield folder
     except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)  # this run has made it
+        for path in reversed(written):
+            if path == folder or path.is_relative_to(folder):
+                with suppress(OSError):  # a folder that others' files lie in, or that is gone already
+                    path.rmdir() if path.is_dir() else path.unlink()
         raise
+    finally:
+        _runs.remove(written)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import pytest
 
 from protos import files
 from protos.archives import members, unpack
-from protos.files import atomic_folder, inside, safe_name
+from protos.files import atomic_folder, inside, run_folder, safe_name, write_atomically
 from protos.flags import Range
 from protos.outputs import MANIFEST, OutputError, Outputs, new_folder, require_new, write_new
 from protos.reading import FileError
@@ -212,3 +212,20 @@ def test_two_runs_into_one_folder_list_the_files_of_both(tmp_path):
     assert {"b.obj", "c.obj", "d.obj"} <= later.listed
     later.clear()
     assert not list((tmp_path / "d").glob("*.obj"))
+
+
+def test_a_run_that_fails_takes_its_own_files_with_it_and_no_others(tmp_path):
+    def fail(wanted, notes: bool) -> None:
+        with run_folder(tmp_path / wanted) as folder:
+            write_atomically(folder / "joints" / "walk.npy", b"1")
+            write_atomically(folder / "report.md", "of this run")
+            write_atomically(tmp_path / "elsewhere.txt", "not of the folder")
+            if notes:
+                (folder / "notes.txt").write_text("mine")
+            raise KeyboardInterrupt
+
+    for wanted, notes in (("alone", False), ("shared", True)):
+        with pytest.raises(KeyboardInterrupt):
+            fail(wanted, notes)
+    assert not (tmp_path / "alone").exists() and (tmp_path / "elsewhere.txt").is_file()
+    assert [path.name for path in (tmp_path / "shared").rglob("*")] == ["notes.txt"]
