@@ -21,7 +21,7 @@ class LSReMGMOptions(LSReMGMConfig, GeneratorOptions):
     dataset: str = "humanml"
     """humanml, kit, or a folder made by data_loaders.prepare."""
     bucket: bool = False
-    """With --mask_frames: batches of clips of similar length, which saves the time spent on padding; published batches are mixed."""
+    """With --mask_frames: batches of clips of similar length, which saves the time spent on padding; published ones are mixed."""
 
 
 def run(options: LSReMGMOptions) -> "TrainResult":
