@@ -7,24 +7,26 @@ here keeps a state: as in `data_loaders.batches`, a sample follows from the seed
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
 from data_loaders import interhuman_features
 from data_loaders.batch_plan import Drawn, balanced_weights
-from data_loaders.batches import TrainingItem, collate
+from data_loaders.batches import TrainingItem, WindowBatches, collate
 from data_loaders.clips import LeftOut, clip_name
 from data_loaders.corpus import Batch, Corpus, span_frames
 from data_loaders.features import FeaturesMismatch
 from data_loaders.humanml import LoaderDraws
 from data_loaders.interhuman_features import Floor
 from data_loaders.text import Caption, mirror_text
+from protos.randomness import derive_seed
 
 log = logging.getLogger(__name__)
 MAX_FRAMES = 299  # rows of a window of 300 frames, the last of which has no velocity
 MIN_FRAMES = 14
+STRANGERS_APART = 1.5  # metres
 
 
 @dataclass(frozen=True)
@@ -217,6 +219,45 @@ class InteractionDataset:
     def batch(self, samples: Sequence[Drawn], seed: int = 0, pad_to: int | None = None) -> Batch:
         """The samples of a step of a `BatchPlan` as a Batch: `texts` of all people, `role_texts` of each."""
         return collate([self.item(sample.index, sample.number, seed) for sample in samples], pad_to)
+
+
+class WithStrangers:
+    """`batches(step, part, parts)` of windows of two people, a share of which shows people who never met.
+
+    Each of these is a window of a dataset of one person, put anywhere within `STRANGERS_APART` metres to each side of the origin
+    and facing anywhere: what one person may do is then told by many recordings, where the other stands by few.
+    """
+
+    def __init__(
+        self, corpus: Corpus, strangers: Corpus, window: int, batch_size: int, seed: int = 0, balance: float = 0.0,
+        share: float = 0.5,
+    ):  # fmt: skip
+        """Of the train splits. FeaturesMismatch unless `strangers` has one of those whom `corpus` has two of."""
+        of_one = replace(corpus.features, kind="interhuman_person")
+        of_one.require(strangers.features, f"a person of {corpus.folder}", f"dataset {strangers.folder}")
+        count = min(round(share * batch_size), batch_size - 1)
+        self.seed, self.persons, self.of_one = seed, corpus.features.persons, of_one
+        self.together = WindowBatches(corpus, "train", window, batch_size - count, seed, balance)
+        self.alone = WindowBatches(strangers, "train", window, count * self.persons, seed, balance)
+
+    def windows(self) -> Iterator[np.ndarray]:
+        """Windows of people who did meet, one after the other."""
+        return self.together.windows()
+
+    def __call__(self, step: int, part: int, parts: int) -> Batch:
+        import torch
+
+        met, people = (batches(step, part, parts) for batches in (self.together, self.alone))
+        lengths = people.lengths.unflatten(0, (-1, self.persons)).amin(1)  # of a pair, as long as both go on
+        for row, (rows, length) in enumerate(zip(people.motion, lengths.repeat_interleave(self.persons).tolist())):
+            seed = derive_seed(self.seed, "strangers", step, part * len(people.motion) + row)
+            if length:
+                placement = InteractionDraws(np.random.default_rng(seed)).placement(STRANGERS_APART)
+                rows[:length] = interhuman_features.moved(rows[:length], self.of_one, *placement)
+            rows[length:] = 0
+        pairs = people.motion.unflatten(0, (-1, self.persons)).transpose(1, 2).flatten(2)  # (B, W, P D)
+        motion, lengths = torch.cat([met.motion, pairs]), torch.cat([met.lengths, lengths])
+        return Batch(motion, lengths, torch.arange(motion.shape[1])[None] < lengths[:, None])
 
 
 def _span(caption: Caption) -> tuple[float, float] | None:

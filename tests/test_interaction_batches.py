@@ -1,5 +1,7 @@
 """What two-person training reads: windows that start at the origin, whoever comes first, each person with the right text."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,13 +11,13 @@ from data_loaders.batches import CaptionBatches
 from data_loaders.corpus import Corpus
 from data_loaders.corpus_writer import NewClip, write_corpus
 from data_loaders.features import Features, FeaturesMismatch, Statistics
-from data_loaders.interaction_batches import InteractionDataset, Making
+from data_loaders.interaction_batches import STRANGERS_APART, InteractionDataset, Making, WithStrangers
 from data_loaders.interhuman_features import placement
 from data_loaders.preparation import prepare
 from data_loaders.read_recordings import PreparationSettings
 from data_loaders.text import Caption
 from model.text_encoders import with_text_features
-from tests.pairs import PAIR, greeting, meeting_corpus, two_walkers, write_interhuman
+from tests.pairs import PAIR, greeting, meeting_corpus, pair_corpus, two_walkers, write_interhuman
 from tests.synthetic import random_corpus, write_recordings
 
 FRAMES = 400
@@ -234,3 +236,25 @@ def test_a_corpus_whose_clips_all_lack_individual_texts_says_so(tmp_path):
     with pytest.raises(ValueError, match="without a text of each person"):
         InteractionDataset(Corpus(tmp_path / "out"), making=Making(individuals=True))
     assert Features(kind="interhuman").in_world
+
+
+def test_strangers_are_windows_of_one_person_anywhere_beside_each_other_of_two(corpus, tmp_path):
+    alone = Corpus(pair_corpus(tmp_path / "alone", train=6, held_out=3, features=replace(PAIR, kind="interhuman_person")))
+    batches = WithStrangers(corpus, alone, window=16, batch_size=8, seed=3, share=0.75)
+    batch, met = batches(5, 0, 1), batches.together(5, 0, 1)
+    assert torch.equal(batch.motion[:2], met.motion) and batch.motion.shape == (8, 16, 524)
+    assert batch.lengths.tolist() == [16] * 8 and batch.mask.all()
+    single = batches.alone(5, 0, 1)
+    for pair in range(6):
+        joints = PAIR.joints(batch.motion[2 + pair])  # (2, T, J, 3)
+        for person in range(2):
+            own = alone.features.joints(single.motion[2 * pair + person])
+            own = own[0] if own.ndim == 4 else own
+            steps = [each.diff(dim=0).norm(dim=-1) for each in (joints[person], own)]
+            assert (steps[0] - steps[1]).abs().max() < 1e-4  # moved as a whole
+            assert (joints[person][..., 1] - own[..., 1]).abs().max() < 1e-5
+    starts = torch.stack([PAIR.joints(batch.motion[2 + pair])[:, 0, 0] for pair in range(6)])
+    assert 0.3 < starts[..., [0, 2]].abs().max() <= STRANGERS_APART + 1e-4 and len(starts[..., 0].flatten().unique()) == 12
+    assert torch.equal(batches(5, 0, 1).motion, batch.motion) and not torch.equal(batches(6, 0, 1).motion, batch.motion)
+    with pytest.raises(FeaturesMismatch, match="a person of"):
+        WithStrangers(corpus, corpus, window=16, batch_size=8)

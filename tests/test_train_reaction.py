@@ -1,6 +1,7 @@
 """The commands `train.train_reaction` and `sample.react` as a user runs them, on a small made-up dataset of two people."""
 
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -97,10 +98,11 @@ def test_an_online_model_trains_goes_on_and_answers_in_time(pairs, tmp_path):
 
 
 def test_an_online_model_of_latents_trains_goes_on_and_answers_in_time(pairs, tmp_path, capsys):
+    alone = pair_corpus(tmp_path / "alone", train=6, held_out=3, features=replace(PAIR, kind="interhuman_person"))
     sizes = {"width": 12, "num_blocks": 1, "fine_width": 8, "num_fine_blocks": 1, "latent_channels": 6}
     train_autoencoder(AutoencoderOptions(
-        save_dir=str(tmp_path / "latents"), dataset=str(pairs), causal=True, window_size=16, num_steps=2, batch_size=3,
-        log_interval=1, device="cpu", eval_interval=2, **sizes))  # fmt: skip
+        save_dir=str(tmp_path / "latents"), dataset=str(pairs), strangers=str(alone), causal=True, window_size=16,
+        num_steps=2, batch_size=3, log_interval=1, device="cpu", eval_interval=2, **sizes))  # fmt: skip
     own = from_pretrained(tmp_path / "latents")
     assert own.config.causal and own.features == PAIR and not torch.equal(own.network.latent_mean, torch.zeros(6))
     asked = {"context_len": 8, "pred_len": 4, "rollout": 2, "objective": "meanflow", "sampling_steps": 1, "eval_interval": 4,

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from data_loaders.batches import WindowBatches
 from data_loaders.corpus import Corpus
+from data_loaders.interaction_batches import WithStrangers
 from model.autoencoder import MotionAutoencoder
 from model.autoencoder_config import AutoencoderConfig
 from model.checkpoints import load_part
@@ -13,11 +14,12 @@ from train.recipe import Recipe, kept_statistics
 
 def autoencoder_recipe(
     corpus: Corpus, config: AutoencoderConfig, training: TrainOptions, window: int, balance: float, start: str = "",
-    decoder_only: bool = False,
+    decoder_only: bool = False, strangers: Corpus | None = None, strangers_share: float = 0.0,
 ) -> Recipe:  # fmt: skip
     """How an autoencoder is trained on windows of `window` frames, rare contents lifted by `balance`.
 
     start: checkpoint to begin from, whose sizes then count instead of the configuration's; decoder_only: its latents stay.
+    strangers: of one person, pairs of whose windows are a share of what is trained on (`WithStrangers`).
     """
     statistics, begun = corpus.statistics, load_part(start, "autoencoder", "motion_autoencoder") if start else None
     if begun is not None:
@@ -28,6 +30,8 @@ def autoencoder_recipe(
     batches, held_out = (
         WindowBatches(corpus, split, window, training.batch_size, training.seed, balance) for split in ("train", "val")
     )
+    if strangers is not None:
+        batches = WithStrangers(corpus, strangers, window, training.batch_size, training.seed, balance, strangers_share)
 
     def fresh() -> MotionAutoencoder:
         model = MotionAutoencoder(config, statistics)

@@ -33,6 +33,11 @@ class AutoencoderOptions(AutoencoderConfig, TrainOptions):
     """Frames per training window, a multiple of --downsampling."""
     balance: Annotated[float, Range(0, 10)] = 0.5
     """How far contents are evened out: 0 draws clips as often as they occur, 1 every content equally often."""
+    strangers: str = ""
+    """Of two people: dataset of one person (--features interhuman_person), pairs of whose windows, put beside each other, are
+    trained on too, since few people were recorded together."""
+    strangers_share: Annotated[float, Range(0, 1, below=True)] = 0.75
+    """Share of the windows that show such pairs."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,7 +57,9 @@ def run(options: AutoencoderOptions) -> "TrainResult":
     corpus = Corpus.open(options.dataset)
     config = configured(AutoencoderConfig, options, features=corpus.features)
     window = fitting_window(corpus, options.window_size, options.downsampling)
-    recipe = autoencoder_recipe(corpus, config, options, window, options.balance, options.autoencoder, options.decoder_only)
+    strangers = Corpus.open(options.strangers) if options.strangers else None
+    recipe = autoencoder_recipe(corpus, config, options, window, options.balance, options.autoencoder, options.decoder_only,
+                                strangers, options.strangers_share)
     return train(recipe, options)
 
 
