@@ -179,6 +179,24 @@ def all_joints(x: Tensor, features: Features) -> Tensor:
     return torch.cat([positions, positions[:, -1:] + steps[:, -1:]], dim=1)
 
 
+def about_pelvis(x: Tensor, features: Features) -> Tensor:
+    """Rows (..., persons * width) with x and z of places and velocities told from the own pelvis, whose own stay as they are."""
+    return _about_pelvis(x, features, -1.0)
+
+
+def in_world(x: Tensor, features: Features) -> Tensor:
+    """The inverse of `about_pelvis`."""
+    return _about_pelvis(x, features, 1.0)
+
+
+def _about_pelvis(x: Tensor, features: Features, sign: float) -> Tensor:
+    people = x.unflatten(-1, (features.persons, -1)).clone()
+    for name in ("positions", "velocities"):
+        vectors = people[..., features.blocks[name]].unflatten(-1, (-1, 3))  # a view
+        vectors[..., 1:, ::2] += sign * vectors[..., :1, ::2]
+    return people.flatten(-2)
+
+
 def from_start(x: Tensor, features: Features, floor: Floor = "kept") -> Tensor:
     """Rows (T, persons * width) of a window as those of a clip of its own: person 1 starts at the origin and faces +Z."""
     rotations = of_persons(x, features)[..., features.blocks["rot"]].unflatten(-1, (-1, 6))

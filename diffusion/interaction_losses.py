@@ -56,6 +56,15 @@ def interaction_loss(prediction: Tensor, target: Tensor, joints: Callable[[Tenso
     return {"loss": loss, **terms}
 
 
+def person_loss(prediction: Tensor, target: Tensor, joints: Callable[[Tensor], Tensor], t: Tensor, mask: Tensor,
+                weights: InteractionWeights, skeleton: Skeleton) -> dict[str, Tensor]:
+    """As `interaction_loss`, of one person: `joints` leads from (B, T, width) to (B, T, J, 3)."""
+    predicted, true = joints(prediction), joints(target)
+    terms = {"denoising": pooled_squared_error(prediction, target, mask),
+             **body_terms(predicted, true, mask, t <= weights.latest_step, skeleton)}  # fmt: skip
+    return {"loss": sum(getattr(weights, name) * term for name, term in terms.items()), **terms}
+
+
 def pooled_squared_error(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     """Mean squared error of features (B, T, D) over all real frames of the batch: long motions count for more."""
     return _over_frames(((prediction - target) ** 2).mean(-1), mask)

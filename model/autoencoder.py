@@ -12,14 +12,13 @@ import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from data_loaders.corpus import Batch
 from data_loaders.features import Features, FeaturesMismatch, Statistics
 from data_loaders.interhuman_features import placement, seen_from
 from model.across_processes import total
 from model.autoencoder_config import AutoencoderConfig
-from model.layers import Posterior, TimeConv
+from model.layers import ConvBlock, Posterior
 from model.model import Draws, Model
 from protos.randomness import randn
 
@@ -50,21 +49,6 @@ def seen_by_partners(people: Tensor, last: Tensor, features: Features) -> Tensor
     others = rows.roll(1, dims=1).flatten(0, 1).take_along_dim(last.repeat_interleave(count)[:, None, None], dim=1)
     joints = others[..., features.blocks["positions"]].unflatten(-1, (-1, 3))  # (B P, 1, J, 3)
     return seen_from(rows.flatten(0, 1), placement(joints, features.body), features)
-
-
-class ConvBlock(nn.Module):
-    """Pre-norm residual block of two temporal convolutions. Tokens (B, N, C)."""
-
-    def __init__(self, width: int, kernel: int, causal: bool = False):
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.conv1, self.conv2 = (TimeConv(width, width, kernel, causal=causal) for _ in range(2))
-        nn.init.zeros_(self.conv2.weight)
-        nn.init.zeros_(self.conv2.bias)
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        y = self.norm(x) * mask  # zeros beyond the end, as at the start, whatever the padding holds
-        return x + self.conv2(F.gelu(self.conv1(y)) * mask)  # (B, N, C)
 
 
 class AutoencoderNetwork(nn.Module):

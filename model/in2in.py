@@ -13,9 +13,10 @@ from torch.nn import functional as F
 
 from data_loaders.corpus import Batch
 from data_loaders.features import FeaturesMismatch, Statistics
+from data_loaders.interhuman_features import about_pelvis, in_world
 from diffusion.gaussian import Denoise, Diffusion
 from diffusion.guidance import pass_weights, stack_conditions, weighted
-from diffusion.interaction_losses import InteractionWeights, interaction_loss, pooled_squared_error
+from diffusion.interaction_losses import InteractionWeights, interaction_loss, person_loss, pooled_squared_error
 from diffusion.samplers import sample_noise
 from model.capabilities import OWN, Decoding, Guidance, Request
 from model.in2in_config import ONE_PERSON, In2INConfig
@@ -115,7 +116,8 @@ class In2IN(ReadsTexts):
         return prior.to(self.device).eval()
 
     def loss(self, batch: Batch, draws: Draws) -> dict[str, Tensor]:
-        """Terms of one denoising step per sample, each one number of the whole batch; of two people "loss" is their weighted sum.
+        """Terms of one denoising step per sample, each one number of the whole batch; of two people, and with `body_losses`,
+        "loss" is their weighted sum.
 
         Beyond its end a motion stands still, so that no jump to padding counts, as it does in published training.
         """
@@ -129,10 +131,21 @@ class In2IN(ReadsTexts):
         condition = drop_texts(self.condition(batch.text_features), chances, config)
         x = self.diffusion.q_sample(x0, t, noise)
         output = self.networks["denoiser"](x, t, condition, mask).to(x0.dtype)
-        if self.features.persons == 1:
+        alone = self.features.persons == 1
+        if alone and not config.body_losses:
             return {"denoising": pooled_squared_error(output, self.diffusion.target(x0, x, t, noise), mask)}
         predicted, true = (standing_still(each, mask) for each in (self.diffusion.x0_from_output(output, x, t), x0))
-        return interaction_loss(predicted, true, self.joints_of, t, F.pad(mask, (0, 1)), self.loss_weights(), self.features.body)
+        made_of = person_loss if alone else interaction_loss
+        return made_of(predicted, true, self.joints_of, t, F.pad(mask, (0, 1)), self.loss_weights(), self.features.body)
+
+    def normalise(self, features: Tensor) -> Tensor:
+        """(..., D) in units of the model's own mean and std, which are those of features about the pelvis where it reads such."""
+        return super().normalise(about_pelvis(features, self.features) if self.config.about_pelvis else features)
+
+    def denormalise(self, motion: Tensor) -> Tensor:
+        """The inverse of `normalise`."""
+        features = super().denormalise(motion)
+        return in_world(features, self.features) if self.config.about_pelvis else features
 
     def joints_of(self, x: Tensor) -> Tensor:
         """Joints (B, persons, T, J, 3) in metres of normalised features (B, T, persons * D)."""

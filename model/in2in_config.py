@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from data_loaders.features import Features
 from model.capabilities import Guidance
 from model.lsremgm_config import Noising, SamplingDefaults, Size
-from protos.flags import FRAMES, GUIDANCE, LAYERS, SHARE, WEIGHT, Bounded, Range, decided, with_defaults
+from protos.flags import CHANNELS, FRAMES, GUIDANCE, LAYERS, SHARE, WEIGHT, Bounded, Range, decided, with_defaults
 
 TWO_PEOPLE, ONE_PERSON = Features(kind="interhuman", fps=30.0), Features(kind="interhuman_person", fps=20.0)
 # Strength by all texts together, by the interaction text alone, by the individual texts alone
@@ -26,6 +26,21 @@ class Network(Size):
     """Two people who attend to each other, or one person alone."""
     individual_texts: bool = True
     """Of two people: read a text about each beside the one about both (in2IN); else that one only (InterGen)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewRecordings:
+    """What lets few recordings and little computing do; nothing of it is published"""
+
+    patch: Annotated[int, Range(1, 64)] = 1
+    """Frames of a token; of several, convolutions over frames make them go on from one token to the next."""
+    fine_width: Annotated[int, CHANNELS] = 96
+    """Channels of these convolutions."""
+    about_pelvis: bool = False
+    """Tell where joints are, and how fast, from the own pelvis, whose place and speed in the world alone stay: what a body does
+    is then told alike wherever it stands, and is not lost in the spread of places."""
+    body_losses: bool = False
+    """Of one person: add the losses on velocities, bones and planted feet, as of each of two people."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +100,7 @@ class Strengths:
 
 @dataclass(frozen=True, kw_only=True)
 @with_defaults(sampler="ddim", sampling_steps=50, spacing="strided")
-class In2INConfig(InteractionTerms, Strengths, SamplingDefaults, Noising, Texts, Network, Bounded):
+class In2INConfig(InteractionTerms, Strengths, SamplingDefaults, Noising, Texts, FewRecordings, Network, Bounded):
     """Model and data"""
 
     features: Features = decided(TWO_PEOPLE)

@@ -8,7 +8,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from model.in2in_config import In2INConfig
-from model.layers import Attention, TransformerLayer, sinusoidal_table
+from model.layers import Attention, FrameDecoder, TransformerLayer, sinusoidal_table
 
 
 class AdaptiveNorm(nn.Module):
@@ -58,13 +58,17 @@ class PeopleDenoiser(nn.Module):
         """num_features: columns D of one person."""
         super().__init__()
         dim, self.persons = config.latent_dim, config.persons
-        self.input_projection = nn.Linear(num_features, dim)
+        self.patch = config.patch
+        self.input_projection = nn.Linear(self.patch * num_features, dim)
         self.register_buffer("positions", sinusoidal_table(config.max_positions, dim), persistent=False)
         self.time_mlp = nn.Sequential(nn.Linear(dim, dim), nn.SiLU(), nn.Linear(dim, dim))
         self.text_projection = nn.Linear(config.text_dim, dim)
         sizes = dim, config.num_heads, config.ff_size, config.dropout
         self.layers = nn.ModuleList(PersonLayer(*sizes, partner=self.persons > 1) for _ in range(config.num_layers))
-        self.output_projection = zeroed(nn.Linear(dim, num_features))
+        if self.patch == 1:
+            self.output_projection = zeroed(nn.Linear(dim, num_features))
+        else:
+            self.output_projection = FrameDecoder(dim, num_features, self.patch, config.fine_width)
 
     def forward(self, x: Tensor, t: Tensor, texts: Tensor, mask: Tensor | None = None, first_layer: int = 0) -> Tensor:
         """(B, T, persons * D) from x at steps t (B,) of the original, unrespaced schedule.
@@ -73,15 +77,30 @@ class PeopleDenoiser(nn.Module):
         all are. first_layer: those before it are left out.
         """
         people = rearrange(x, "b t (p d) -> (p b) t d", p=self.persons)
-        y = self.input_projection(people)  # (P B, T, C)
-        y = y + self.positions[: x.shape[1]].to(y.dtype)
+        keep = None if mask is None else mask.repeat(self.persons, 1)  # (P B, T)
+        frames = people.shape[1]
+        if self.patch > 1:
+            people, keep, real = self.in_patches(people, keep)
+        y = self.input_projection(people)  # (P B, N, C), N = T frames or their patches
+        y = y + self.positions[: y.shape[1]].to(y.dtype)
         given = F.silu(self.time_mlp(self.positions[t])[:, None] + self.text_projection(texts))  # (B, R, C)
         shared = given[:, 0].repeat(self.persons, 1)  # (P B, C)
         own = rearrange(given[:, 1:], "b p c -> (p b) c") if given.shape[1] > 1 else shared
-        keep = None if mask is None else mask.repeat(self.persons, 1)  # (P B, T)
         for layer in self.layers[first_layer:]:
             y = layer(y, own, keep, y.roll(len(x), dims=0), shared) if self.persons > 1 else layer(y, own, keep)
-        return rearrange(self.output_projection(y), "(p b) t d -> b t (p d)", p=self.persons)
+        rows = self.output_projection(y) if self.patch == 1 else self.output_projection(y, real)[:, :frames]
+        return rearrange(rows, "(p b) t d -> b t (p d)", p=self.persons)
+
+    def in_patches(self, people: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Tokens (B, N, r D) of rows (B, T, D), the last filled up by zeros, keep (B, N) and 1 at real frames (B, N r, 1).
+
+        What lies beyond an end is zero whatever it held, so that a motion is the same alone as beside longer ones.
+        """
+        beyond = -people.shape[1] % self.patch
+        real = people.new_ones(people.shape[:2]) if keep is None else keep.to(people.dtype)
+        people, real = F.pad(people * real[..., None], (0, 0, 0, beyond)), F.pad(real, (0, beyond))
+        tokens = rearrange(people, "b (n r) d -> b n (r d)", r=self.patch)
+        return tokens, None if keep is None else real[:, :: self.patch] > 0, real[..., None]
 
 
 class TextReader(nn.Module):

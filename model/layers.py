@@ -233,3 +233,39 @@ class TimeConv(nn.Conv1d):
         last = padded.shape[1] - dilation * (kernel - 1)  # where a window can begin
         seen = torch.cat([padded[:, k * dilation : k * dilation + last : stride] for k in range(kernel)], dim=-1)  # (B, N, K C)
         return F.linear(seen, rearrange(self.weight, "o i k -> o (k i)"), self.bias)
+
+
+class ConvBlock(nn.Module):
+    """Pre-norm residual block of two temporal convolutions. Tokens (B, N, C)."""
+
+    def __init__(self, width: int, kernel: int, causal: bool = False):
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.conv1, self.conv2 = (TimeConv(width, width, kernel, causal=causal) for _ in range(2))
+        nn.init.zeros_(self.conv2.weight)
+        nn.init.zeros_(self.conv2.bias)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        y = self.norm(x) * mask  # zeros beyond the end, as at the start, whatever the padding holds
+        return x + self.conv2(F.gelu(self.conv1(y)) * mask)  # (B, N, C)
+
+
+class FrameDecoder(nn.Module):
+    """Rows (B, N r, D) of tokens (B, N, C) that stand for r frames each, which convolutions over frames let go on from one to the
+    next. It answers zero until it is trained."""
+
+    def __init__(self, dim: int, columns: int, frames: int, width: int, num_blocks: int = 2):
+        super().__init__()
+        self.frames = frames
+        self.unpatch = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, frames * width))
+        self.fine = nn.ModuleList(ConvBlock(width, 5) for _ in range(num_blocks))
+        self.columns_out = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, columns))
+        nn.init.zeros_(self.columns_out[1].weight)
+        nn.init.zeros_(self.columns_out[1].bias)
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """mask (B, N r, 1): 1 at frames that there are."""
+        rows = rearrange(self.unpatch(tokens), "b n (r c) -> b (n r) c", r=self.frames)
+        for block in self.fine:
+            rows = block(rows, mask)
+        return self.columns_out(rows)

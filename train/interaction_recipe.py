@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from data_loaders.batches import CaptionBatches
@@ -11,6 +12,7 @@ from data_loaders.corpus import Batch, Corpus
 from data_loaders.feature_statistics import mean_std
 from data_loaders.features import FeaturesMismatch, Statistics
 from data_loaders.interaction_batches import MAX_FRAMES, InteractionDataset, Making
+from data_loaders.interhuman_features import about_pelvis
 from model.checkpoints import from_pretrained
 from model.in2in import In2IN
 from model.in2in_config import In2INConfig
@@ -22,6 +24,7 @@ from train.options import SampledOptions
 from train.recipe import Recipe, begun_from, kept_statistics
 
 MOTIONS_MEASURED = 2000  # from which mean and std are taken where samples move them about
+PLACE_COUNTS = 3.0
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,11 @@ def interaction_recipe(corpus: Corpus, config: In2INConfig, training: SampledOpt
         require_alike(prior, config, corpus)
         config = replace(config, made_of_prior=Path(prior.config.dataset).name)
     data = InteractionDataset(corpus, "train", making, drawing.window)
-    own = corpus.statistics if prior is None else of_each(prior.statistics, corpus)
-    statistics = kept_statistics(as_drawn(data) if making.spread else own, training)
+    if prior is not None:
+        own = of_each(prior.statistics, corpus)
+    else:
+        own = as_drawn(data, config.about_pelvis) if making.spread or config.about_pelvis else corpus.statistics
+    statistics = kept_statistics(own, training)
     begun = begun_from(training)
     published_one = from_pretrained(begun) if begun is not None and in2in_file(begun) else None
     if published_one is not None:  # its texts are read as it has learnt to
@@ -104,10 +110,20 @@ def derive_individuals(batch: Batch) -> Batch:
     return replace(batch, role_texts={f"individual{person + 1}": [pair[person] for pair in pairs] for person in range(2)})
 
 
-def as_drawn(data: InteractionDataset) -> Statistics:
-    """Mean and std of motions as samples place them, not as they lie in the corpus; of evenly chosen ones of many."""
-    chosen = np.linspace(0, len(data) - 1, min(len(data), MOTIONS_MEASURED)).astype(int)
-    return Statistics(*mean_std((data.item(int(i), 0).motion for i in chosen), data.features), data.features)
+def as_drawn(data: InteractionDataset, from_pelvis: bool = False) -> Statistics:
+    """Mean and std of motions as samples place them, not as they lie in the corpus; of evenly chosen ones of many.
+
+    from_pelvis: of features about the pelvis. Where that is stands in few columns of many and must be as exact as the others in
+    metres, over a wider range: they get a `PLACE_COUNTS`th of their std, so that they count for more.
+    """
+    features, chosen = data.features, np.linspace(0, len(data) - 1, min(len(data), MOTIONS_MEASURED)).astype(int)
+    motions = (data.item(int(i), 0).motion for i in chosen)
+    if not from_pelvis:
+        return Statistics(*mean_std(motions, features), features)
+    mean, std = mean_std((about_pelvis(torch.from_numpy(each), features).numpy() for each in motions), features)
+    places = std.reshape(features.persons, -1)[:, features.blocks["positions"]][:, [0, 2]]  # a copy
+    std.reshape(features.persons, -1)[:, [features.blocks["positions"].start + axis for axis in (0, 2)]] = places / PLACE_COUNTS
+    return Statistics(mean, std, features)
 
 
 def texts_of(corpus: Corpus, data: InteractionDataset) -> list[str]:
@@ -122,7 +138,8 @@ def require_alike(prior: In2IN, config: In2INConfig, corpus: Corpus) -> None:
     """ValueError unless a prior has the sizes that are asked for, FeaturesMismatch unless it has the data's skeleton and rate."""
     if prior.config.mode != "individual":
         raise ValueError("--prior names a model of two people: it takes one of --mode individual")
-    sizes = ("latent_dim", "ff_size", "num_layers", "num_heads", "max_positions", "text_layers", "text_heads", "text_ff_size")
+    sizes = ("latent_dim", "ff_size", "num_layers", "num_heads", "max_positions", "text_layers", "text_heads", "text_ff_size",
+             "patch", "fine_width", "about_pelvis")  # fmt: skip
     for name in (*sizes, "text_encoder", "text_padded"):
         here, there = getattr(config, name), getattr(prior.config, name)
         if here != there:
