@@ -75,6 +75,14 @@ class DualMDM(Model):
         """Columns of what is denoised."""
         return self.interaction.num_channels
 
+    def normalise(self, features: Tensor) -> Tensor:
+        """(..., D) as the model of two people reads them."""
+        return self.interaction.normalise(features)
+
+    def denormalise(self, motion: Tensor) -> Tensor:
+        """The inverse of `normalise`."""
+        return self.interaction.denormalise(motion)
+
     @property
     def text_encoder(self) -> TextEncoder | None:
         """Of both parts."""

@@ -42,9 +42,9 @@ def tiny(seed: int = 0, scale: float = 1.0, shift: float = 0.0, **settings) -> I
     return model.eval()
 
 
-@pytest.fixture(scope="module")
-def both() -> In2IN:
-    return tiny()
+@pytest.fixture(scope="module", params=[{}, {"patch": 4, "about_pelvis": True}], ids=["frames", "patches"])
+def both(request) -> In2IN:
+    return tiny(**request.param)
 
 
 @pytest.fixture(scope="module")

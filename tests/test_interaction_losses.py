@@ -8,7 +8,7 @@ from torch import Tensor
 
 from data_loaders.skeleton import load_skeleton
 from diffusion import interaction_losses as losses
-from diffusion.interaction_losses import InteractionWeights, interaction_loss
+from diffusion.interaction_losses import InteractionWeights, interaction_loss, person_loss
 
 SKELETON = load_skeleton("humanml")
 PAIRS, BODIES = ("distance_map", "joint_affinity", "orientation", "near_joints"), ("velocity", "bone_length", "foot_contact")
@@ -151,3 +151,15 @@ def test_gradients_are_finite_where_two_joints_meet(apart):
     predicted.requires_grad_()
     terms_of(predicted, people(1))["loss"].backward()
     assert predicted.grad.isfinite().all() and predicted.grad.abs().sum() > 0
+
+
+def test_one_person_alone_errs_as_each_of_two():
+    predicted, true = people(0), people(1)
+    t, mask = torch.tensor([0, 900, 5]), torch.ones(3, 12, dtype=torch.bool)
+    alone = (x[:, 0].flatten(2) for x in (predicted, true))
+    found = person_loss(*alone, lambda x: x.unflatten(-1, (22, 3)), t, mask, ALL, SKELETON)
+    of_two = terms_of(predicted, true, t)
+    for name in BODIES:
+        assert torch.isclose(found[name], of_two[f"{name}_1"]), name
+    weighted = found["denoising"] + sum(getattr(ALL, name) * found[name] for name in BODIES)
+    assert torch.isclose(found["loss"], weighted) and found["denoising"] > 0

@@ -66,7 +66,10 @@ def test_it_trains_and_goes_on_as_if_it_had_never_stopped(pairs, tmp_path):
     assert (tmp_path / "whole" / "step_000000004" / "known_texts.npz").is_file()
 
 
-@pytest.mark.parametrize("changes", [{"individual_texts": False}, {"role_mask_prob": 0.3, "lambda_near_joints": 1.0}])
+PATCHES = {"patch": 4, "fine_width": 8, "about_pelvis": True}
+
+
+@pytest.mark.parametrize("changes", [{"individual_texts": False}, {"role_mask_prob": 0.3, "lambda_near_joints": 1.0}, PATCHES])
 def test_losses_do_not_depend_on_padding(pairs, tmp_path, changes):
     """A batch by itself and among frames of padding."""
     made = interaction_recipe(Corpus.open(pairs), options(pairs, tmp_path, **changes), options(pairs, tmp_path, **changes))
@@ -115,6 +118,22 @@ def test_a_prior_of_one_person_and_two_people_made_of_it(persons, pairs, tmp_pat
     (held,) = two.prior().generate([Request("a person walks", 16, 5)], Decoding(sampling_steps=2))
     assert two.config.made_of_prior == two.prior().config.dataset == persons.name and torch.equal(held, alone)
     assert load_dual(tmp_path / "two").individual.config.mode == of_one_person(tmp_path / "two").config.mode == "individual"
+
+
+def test_in_patches_two_people_are_made_of_a_prior_too(persons, pairs, tmp_path):
+    run(options(persons, tmp_path / "prior", mode="individual", spread=1.5, body_losses=True, **PATCHES))
+    assert {"denoising", "velocity", "bone_length", "foot_contact", "loss"} <= losses(tmp_path / "prior")[0].keys()
+    prior = from_pretrained(tmp_path / "prior")
+    places = prior.features.blocks["positions"]
+    of_place, of_joints = prior.statistics.std[places][[0, 2]], prior.statistics.std[places][3:].reshape(-1, 3)[:, ::2]
+    assert of_place.min() > 0.2 and np.median(of_joints) < 0.2  # metres: a third of how far they stand about; joints about them
+    with pytest.raises(ValueError, match="--prior has patch 4, this model 1: give --patch 4"):
+        run(options(pairs, tmp_path / "frames", prior=str(tmp_path / "prior")))
+    run(options(pairs, tmp_path / "two", prior=str(tmp_path / "prior"), **PATCHES))
+    two = from_pretrained(tmp_path / "two")
+    (alone,) = prior.generate([Request("a person walks", 15, 5)], Decoding(sampling_steps=2))
+    (held,) = two.prior().generate([Request("a person walks", 15, 5)], Decoding(sampling_steps=2))
+    assert alone.shape == (15, 262) and torch.equal(held, alone)
 
 
 def test_windows_are_no_longer_than_asked(pairs, tmp_path):
