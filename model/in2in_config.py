@@ -200,14 +200,14 @@ SHORT_COURSE = {  # of training on few recordings
 }  # fmt: skip
 SMALL = {
     "latent_dim": 192, "ff_size": 384, "num_layers": 6, "num_heads": 6, "text_layers": 1, "text_heads": 6, "text_ff_size": 512,
-    "window": 180,
+    "window": 180, "patch": 4, "about_pelvis": True,
 }  # fmt: skip
 PRESETS = {  # of the published weights, and of networks for few recordings
     "in2in": {},
     "intergen": {"individual_texts": False},
     "prior": {"mode": "individual", "num_steps": 728_000, "schedule": "constant", "warmup_steps": 0},
-    "small_prior": SMALL | SHORT_COURSE | {"mode": "individual", "spread": 3.0, "balance": 0.7, "num_steps": 4500,
-                                           "batch_size": 32},
+    "small_prior": SMALL | SHORT_COURSE | {"mode": "individual", "spread": 1.5, "balance": 0.7, "num_steps": 6000,
+                                           "batch_size": 32, "body_losses": True, "lambda_velocity": 100.0},
     "small": SMALL | SHORT_COURSE | {"role_mask_prob": 0.1, "weight_decay": 0.01, "num_steps": 3500, "batch_size": 8},
 }  # fmt: skip
 ALIASES = {"resume": "resume_checkpoint"}
