@@ -232,10 +232,16 @@ class WithStrangers:
         self, corpus: Corpus, strangers: Corpus, window: int, batch_size: int, seed: int = 0, balance: float = 0.0,
         share: float = 0.5,
     ):  # fmt: skip
-        """Of the train splits. FeaturesMismatch unless `strangers` has one of those whom `corpus` has two of."""
+        """Of the train splits. FeaturesMismatch unless `strangers` has one of those whom `corpus` has two of, ValueError for batches
+        that cannot hold both."""
+        if corpus.features.kind != "interhuman":
+            raise FeaturesMismatch(f"{corpus.folder} has features of kind '{corpus.features.kind}': strangers are put beside people "
+                                   "of a dataset of two, interhuman")  # fmt: skip
+        if batch_size < 2:
+            raise ValueError("a batch of 1 cannot hold strangers beside people who met: give a larger batch size")
         of_one = replace(corpus.features, kind="interhuman_person")
         of_one.require(strangers.features, f"a person of {corpus.folder}", f"dataset {strangers.folder}")
-        count = min(round(share * batch_size), batch_size - 1)
+        count = max(1, min(round(share * batch_size), batch_size - 1))
         self.seed, self.persons, self.of_one = seed, corpus.features.persons, of_one
         self.together = WindowBatches(corpus, "train", window, batch_size - count, seed, balance)
         self.alone = WindowBatches(strangers, "train", window, count * self.persons, seed, balance)

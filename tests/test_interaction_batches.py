@@ -258,3 +258,8 @@ def test_strangers_are_windows_of_one_person_anywhere_beside_each_other_of_two(c
     assert torch.equal(batches(5, 0, 1).motion, batch.motion) and not torch.equal(batches(6, 0, 1).motion, batch.motion)
     with pytest.raises(FeaturesMismatch, match="a person of"):
         WithStrangers(corpus, corpus, window=16, batch_size=8)
+    with pytest.raises(FeaturesMismatch, match="of a dataset of two"):
+        WithStrangers(alone, alone, window=16, batch_size=8)
+    with pytest.raises(ValueError, match="a batch of 1"):
+        WithStrangers(corpus, alone, window=16, batch_size=1)
+    assert len(WithStrangers(corpus, alone, window=16, batch_size=3, share=0.01)(0, 0, 1).motion) == 3

@@ -143,7 +143,8 @@ def require_alike(prior: In2IN, config: In2INConfig, corpus: Corpus) -> None:
     for name in (*sizes, "text_encoder", "text_padded"):
         here, there = getattr(config, name), getattr(prior.config, name)
         if here != there:
-            raise ValueError(f"--prior has {name} {there}, this model {here}: give --{name} {there}")
+            flag = f"--{'' if there else 'no_'}{name}" if isinstance(there, bool) else f"--{name} {there}"
+            raise ValueError(f"--prior has {name} {there}, this model {here}: give {flag}")
     of_one = replace(corpus.features, kind=prior.features.kind)
     prior.features.require(of_one, "the prior", f"dataset {corpus.folder}")
     if corpus.features.persons != 2:
