@@ -232,11 +232,11 @@ class WithStrangers:
         self, corpus: Corpus, strangers: Corpus, window: int, batch_size: int, seed: int = 0, balance: float = 0.0,
         share: float = 0.5,
     ):  # fmt: skip
-        """Of the train splits. FeaturesMismatch unless `strangers` has one of those whom `corpus` has two of, ValueError for batches
-        that cannot hold both."""
+        """Of the train splits. FeaturesMismatch unless `strangers` has one of those whom `corpus` has two of, ValueError for
+        batches that cannot hold both."""
         if corpus.features.kind != "interhuman":
-            raise FeaturesMismatch(f"{corpus.folder} has features of kind '{corpus.features.kind}': strangers are put beside people "
-                                   "of a dataset of two, interhuman")  # fmt: skip
+            raise FeaturesMismatch(f"{corpus.folder} has features of kind '{corpus.features.kind}': strangers are put beside "
+                                   "people of a dataset of two, interhuman")  # fmt: skip
         if batch_size < 2:
             raise ValueError("a batch of 1 cannot hold strangers beside people who met: give a larger batch size")
         of_one = replace(corpus.features, kind="interhuman_person")
