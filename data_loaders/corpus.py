@@ -221,6 +221,13 @@ class Corpus:
         return self.clips.stamp
 
 
+def require_finite(rows: np.ndarray, name: str) -> np.ndarray:
+    """Features of a clip of that name as they are. FileError where one is not a finite number."""
+    if not np.isfinite(rows).all():
+        raise FileError(f"{name}: its features hold NaN or infinite values; prepare the dataset again")
+    return rows
+
+
 def span_frames(start: float, end: float, fps: float) -> tuple[int, int]:
     """First frame and the one after the last, of seconds: each product is cut, not rounded (0.58 s at 20 is 11)."""
     return int(start * fps), int(end * fps)

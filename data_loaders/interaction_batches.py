@@ -16,7 +16,7 @@ from data_loaders import interhuman_features
 from data_loaders.batch_plan import Drawn, balanced_weights
 from data_loaders.batches import TrainingItem, WindowBatches, collate
 from data_loaders.clips import LeftOut, clip_name
-from data_loaders.corpus import Batch, Corpus, span_frames
+from data_loaders.corpus import Batch, Corpus, require_finite, span_frames
 from data_loaders.features import FeaturesMismatch
 from data_loaders.humanml import LoaderDraws
 from data_loaders.interhuman_features import Floor
@@ -184,7 +184,7 @@ class InteractionDataset:
         return [str(self.corpus.labels[example.clip].get(key, "")) for example in self.examples]
 
     def item(self, index: int, number: int, seed: int = 0) -> TrainingItem:
-        """The sample of (index, number, seed); `number` tells repetitions apart. ValueError where features are not finite."""
+        """The sample of (index, number, seed); `number` tells repetitions apart. FileError where features are not finite."""
         return self.made(index, InteractionDraws(np.random.default_rng((seed, number, index))))
 
     def made(self, index: int, draws: InteractionDraws) -> TrainingItem:
@@ -198,9 +198,7 @@ class InteractionDataset:
         if stop - start > self.max_frames:
             start = draws.randint(start, stop - self.max_frames - 1)
             stop = start + self.max_frames
-        rows = torch.from_numpy(np.array(self.corpus[example.clip][start:stop], np.float32))
-        if not rows.isfinite().all():
-            raise ValueError(f"{name}: its features hold NaN or infinite values; prepare the dataset again")
+        rows = torch.from_numpy(np.array(require_finite(self.corpus[example.clip][start:stop], name), np.float32))
         if example.mirrored:
             rows = interhuman_features.mirrored(rows, features)
         if features.persons > 1 and making.exchange and draws.flip():

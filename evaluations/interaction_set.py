@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from data_loaders import interhuman_features
-from data_loaders.corpus import Corpus
+from data_loaders.corpus import Corpus, require_finite
 from data_loaders.features import Features
 from data_loaders.humanml import CaptionedMotion
 from data_loaders.interaction_batches import InteractionDataset, Making
@@ -72,7 +72,8 @@ def interaction_set(corpus: Corpus, split: str = "test", twice: bool = False) ->
             PairCaption(text, individuals=tuple(each[k % len(each)] for each in individuals))
             for k, text in enumerate(example.texts)
         )
-        entries.append(CaptionedMotion(name, corpus[example.clip][example.start : example.stop], captions))
+        rows = require_finite(corpus[example.clip][example.start : example.stop], f"{corpus.folder}: {name}")
+        entries.append(CaptionedMotion(name, rows, captions))
     floor = "person" if corpus.heading == "published" else "kept"
     return InteractionSet(entries, corpus.features, data.max_frames, floor, twice)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from data_loaders import headings, interhuman_features
-from data_loaders.corpus import Corpus
+from data_loaders.corpus import Corpus, require_finite
 from data_loaders.features import Features
 from data_loaders.humanml_features import mirror_joints
 from data_loaders.interaction_batches import InteractionDataset, Making
@@ -104,7 +104,9 @@ class TrainingPairs:
         """Features (T, 2 * width) of a described stretch from one of its frames on."""
         each = self.examples[example]
         stop = each.stop if frames is None else each.start + start + frames
-        return torch.from_numpy(np.array(self.corpus[each.clip][each.start + start : stop], np.float32))
+        rows = require_finite(self.corpus[each.clip][each.start + start : stop],
+                              f"{self.corpus.folder}: {self.corpus.names[each.clip]}")  # fmt: skip
+        return torch.from_numpy(np.array(rows, np.float32))
 
     @cached_property
     def some(self) -> Tensor:

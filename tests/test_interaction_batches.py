@@ -16,7 +16,10 @@ from data_loaders.interhuman_features import placement
 from data_loaders.preparation import prepare
 from data_loaders.read_recordings import PreparationSettings
 from data_loaders.text import Caption
+from evaluations.interaction_set import interaction_set
+from evaluations.reaction_set import TrainingPairs
 from model.text_encoders import with_text_features
+from protos.reading import FileError
 from tests.pairs import PAIR, greeting, meeting_corpus, pair_corpus, two_walkers, write_interhuman
 from tests.synthetic import random_corpus, write_recordings
 
@@ -229,6 +232,19 @@ def test_data_that_are_not_finite_are_named_and_not_trained_on(tmp_path):
     (tmp_path / "train.txt").write_text("broken")
     with pytest.raises(ValueError, match=r"broken: .*NaN"):
         InteractionDataset(Corpus(tmp_path)).item(0, 0)
+
+
+@pytest.mark.parametrize("split", ["test", "train"])
+def test_data_that_are_not_finite_are_named_and_not_judged_by(split, tmp_path):
+    corpus = Corpus(pair_corpus(tmp_path / "pairs", train=3, held_out=2))
+    name = (tmp_path / "pairs" / f"{split}.txt").read_text().split()[0]
+    rows = np.load(tmp_path / "pairs" / "corpus" / "features.npy", mmap_mode="r+")
+    _, start, _ = corpus.clips.place(corpus.position(name))
+    rows[start + 1, 5] = np.inf
+    rows.flush()
+    damaged = Corpus(tmp_path / "pairs")
+    with pytest.raises(FileError, match=rf"pairs: {name}.*NaN or infinite"):
+        interaction_set(damaged) if split == "test" else TrainingPairs(damaged, "kept").joints
 
 
 def test_a_corpus_whose_clips_all_lack_individual_texts_says_so(tmp_path):
