@@ -180,7 +180,8 @@ def all_joints(x: Tensor, features: Features) -> Tensor:
 
 
 def about_pelvis(x: Tensor, features: Features) -> Tensor:
-    """Rows (..., persons * width) with x and z of places and velocities told from the own pelvis, whose own stay as they are."""
+    """Rows (..., P * width) with x and z of places and velocities told from the own pelvis, whose own stay as they are; P may be
+    fewer people than the features are of."""
     return _about_pelvis(x, features, -1.0)
 
 
@@ -190,7 +191,7 @@ def in_world(x: Tensor, features: Features) -> Tensor:
 
 
 def _about_pelvis(x: Tensor, features: Features, sign: float) -> Tensor:
-    people = x.unflatten(-1, (features.persons, -1)).clone()
+    people = x.unflatten(-1, (-1, features.width)).clone()
     for name in ("positions", "velocities"):
         vectors = people[..., features.blocks[name]].unflatten(-1, (-1, 3))  # a view
         vectors[..., 1:, ::2] += sign * vectors[..., :1, ::2]

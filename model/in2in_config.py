@@ -29,7 +29,7 @@ class Network(Size):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FewRecordings:
+class Patches:
     """What lets few recordings and little computing do; nothing of it is published"""
 
     patch: Annotated[int, Range(1, 64)] = 1
@@ -39,6 +39,12 @@ class FewRecordings:
     about_pelvis: bool = False
     """Tell where joints are, and how fast, from the own pelvis, whose place and speed in the world alone stay: what a body does
     is then told alike wherever it stands, and is not lost in the spread of places."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FewRecordings(Patches):
+    """What lets few recordings and little computing do; nothing of it is published"""
+
     body_losses: bool = False
     """Of one person: add the losses on velocities, bones and planted feet, as of each of two people."""
 

@@ -8,7 +8,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from model.in2in_config import In2INConfig
-from model.layers import Attention, FrameDecoder, TransformerLayer, sinusoidal_table
+from model.layers import Attention, FrameDecoder, TransformerLayer, in_patches, sinusoidal_table
 
 
 class AdaptiveNorm(nn.Module):
@@ -80,7 +80,7 @@ class PeopleDenoiser(nn.Module):
         keep = None if mask is None else mask.repeat(self.persons, 1)  # (P B, T)
         frames = people.shape[1]
         if self.patch > 1:
-            people, keep, real = self.in_patches(people, keep)
+            people, keep, real = in_patches(people, keep, self.patch)
         y = self.input_projection(people)  # (P B, N, C), N = T frames or their patches
         y = y + self.positions[: y.shape[1]].to(y.dtype)
         given = F.silu(self.time_mlp(self.positions[t])[:, None] + self.text_projection(texts))  # (B, R, C)
@@ -90,17 +90,6 @@ class PeopleDenoiser(nn.Module):
             y = layer(y, own, keep, y.roll(len(x), dims=0), shared) if self.persons > 1 else layer(y, own, keep)
         rows = self.output_projection(y) if self.patch == 1 else self.output_projection(y, real)[:, :frames]
         return rearrange(rows, "(p b) t d -> b t (p d)", p=self.persons)
-
-    def in_patches(self, people: Tensor, keep: Tensor | None) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Tokens (B, N, r D) of rows (B, T, D), the last filled up by zeros, keep (B, N) and 1 at real frames (B, N r, 1).
-
-        What lies beyond an end is zero whatever it held, so that a motion is the same alone as beside longer ones.
-        """
-        beyond = -people.shape[1] % self.patch
-        real = people.new_ones(people.shape[:2]) if keep is None else keep.to(people.dtype)
-        people, real = F.pad(people * real[..., None], (0, 0, 0, beyond)), F.pad(real, (0, beyond))
-        tokens = rearrange(people, "b (n r) d -> b n (r d)", r=self.patch)
-        return tokens, None if keep is None else real[:, :: self.patch] > 0, real[..., None]
 
 
 class TextReader(nn.Module):

@@ -250,6 +250,19 @@ class ConvBlock(nn.Module):
         return x + self.conv2(F.gelu(self.conv1(y)) * mask)  # (B, N, C)
 
 
+def in_patches(rows: Tensor, keep: Tensor | None, patch: int) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Tokens (B, N, r D) of rows (B, T, D), r to each, the last filled up by zeros, keep (B, N) and 1 at real frames (B, N r, 1).
+
+    What lies beyond an end is zero whatever it held, so that a motion is the same alone as beside longer ones. keep (B, T): True
+    at real frames, None where all are.
+    """
+    beyond = -rows.shape[1] % patch
+    real = rows.new_ones(rows.shape[:2]) if keep is None else keep.to(rows.dtype)
+    rows, real = F.pad(rows * real[..., None], (0, 0, 0, beyond)), F.pad(real, (0, beyond))
+    tokens = rearrange(rows, "b (n r) d -> b n (r d)", r=patch)
+    return tokens, None if keep is None else real[:, ::patch] > 0, real[..., None]
+
+
 class FrameDecoder(nn.Module):
     """Rows (B, N r, D) of tokens (B, N, C) that stand for r frames each, which convolutions over frames let go on from one to the
     next. It answers zero until it is trained."""

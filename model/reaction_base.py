@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from data_loaders.features import Features, FeaturesMismatch, Statistics
+from data_loaders.interhuman_features import about_pelvis, in_world
 from data_loaders.motion_semantics import Scheme, changes, levels, normalised
 from diffusion.gaussian import Denoise, Diffusion
 from diffusion.guidance import pass_weights, stack_conditions, weighted
@@ -82,6 +83,16 @@ class ReactionModel(ReadsTexts):
             config.noise_schedule, config.diffusion_steps, config.prediction,
             "fixed_small" if config.sigma_small else "fixed_large")
         self.text_encoder = text_encoder
+
+    def normalise(self, features: Tensor) -> Tensor:
+        """(..., D) of one person in units of the model's own mean and std, which are those of features about the pelvis where it
+        reads such."""
+        return super().normalise(about_pelvis(features, self.features) if self.config.about_pelvis else features)
+
+    def denormalise(self, motion: Tensor) -> Tensor:
+        """The inverse of `normalise`."""
+        features = super().denormalise(motion)
+        return in_world(features, self.features) if self.config.about_pelvis else features
 
     @property
     def denoiser(self) -> ReactionDenoiser | FlowDenoiser:

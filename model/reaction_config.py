@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 
 from data_loaders.features import Features
 from model.capabilities import Guidance
-from model.in2in_config import SHORT_COURSE, TWO_PEOPLE, InteractionTerms
+from model.in2in_config import SHORT_COURSE, TWO_PEOPLE, InteractionTerms, Patches
 from model.lsremgm_config import LSReMGMConfig
 from protos.flags import CHANNELS, FRAMES, GUIDANCE, LAYERS, SHARE, WEIGHT, Range, decided, with_defaults
 
@@ -113,7 +113,7 @@ _OF_OTHERS = {  # settings of LS-ReMGM that a reaction has no use for
 @dataclass(frozen=True, kw_only=True)
 @with_defaults(diffusion_steps=50, latest_step=34, lambda_joint_affinity=0.0,
                **{name: decided(value) for name, value in _OF_OTHERS.items()})  # fmt: skip
-class ReactionConfig(ReactionStrengths, Online, InteractionTerms, LatentTerms, Encoders, Semantics, LSReMGMConfig):
+class ReactionConfig(ReactionStrengths, Online, InteractionTerms, LatentTerms, Encoders, Semantics, Patches, LSReMGMConfig):
     """What is set otherwise than in LS-ReMGM"""
 
     arch: Literal["auto", "trans_enc", "trans_dec"] = "auto"
@@ -134,6 +134,8 @@ class ReactionConfig(ReactionStrengths, Online, InteractionTerms, LatentTerms, E
             raise ValueError(f"max_positions {self.max_positions}: too few for {frames} and two tokens more")
         if self.online and self.pred_len and self.context_len % self.pred_len:
             raise ValueError(f"context_len {self.context_len} must be a multiple of pred_len {self.pred_len}")
+        if self.online and (self.patch > 1 or self.about_pelvis):
+            raise ValueError("patch and about_pelvis are of reactions made as a whole: with context_len leave them out")
         if self.in_latents and not self.online:
             raise ValueError("objective meanflow makes reactions piece by piece: it needs a context_len")
 
@@ -181,6 +183,9 @@ ONLINE = SIZES | {
 }  # fmt: skip
 PRESETS = {
     "published": {},
-    "small": SIZES | SHORT_COURSE | {"window": 100, "batch_size": 16, "num_steps": 8000},
+    "small": SIZES | SHORT_COURSE | {
+        "window": 100, "batch_size": 16, "num_steps": 8000, "patch": 4, "about_pelvis": True, "lambda_velocity": 100.0,
+        "lambda_bone_length": 100.0,
+    },
     "online": ONLINE | SHORT_COURSE | {"batch_size": 32, "lr": 3e-4, "num_steps": 10_000},
 }

@@ -5,11 +5,12 @@ reaction, and a denoiser that reads them. Without effect at first, so that a tex
 from dataclasses import dataclass, replace
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from data_loaders.atomic_actions import AtomicActions, soft_assignment, window_features
 from model.in2in_network import zeroed
-from model.layers import Posterior
+from model.layers import FrameDecoder, Posterior, in_patches
 from model.lsremgm_network import MotionDenoiser, zero_where
 from model.reaction_config import SEMANTIC_TOKENS, ReactionConfig
 from model.text_encoders import TextFeatures
@@ -86,16 +87,20 @@ class LatentEncoder(SequenceEncoder):
 
 
 class ReactionDenoiser(MotionDenoiser):
-    """LS-ReMGM's denoiser, told of an action: its latent is added to the step, its motion and semantics frame by frame."""
+    """LS-ReMGM's denoiser, told of an action: its latent is added to the step, its motion and semantics to the tokens of frames,
+    or of `patch` frames."""
 
     def __init__(self, config: ReactionConfig, num_features: int):
         super().__init__(config, num_features)
-        dim = config.latent_dim
+        dim, self.patch = config.latent_dim, config.patch
         self.embed_latent = zeroed(nn.Linear(config.encoder_dim, dim))
-        self.embed_actor = zeroed(nn.Linear(num_features, dim))
+        self.embed_actor = zeroed(nn.Linear(self.patch * num_features, dim))
         if config.semantics:
-            self.embed_semantic = zeroed(nn.Linear(config.semantic_dim, dim))
-            self.semantic_final = nn.Linear(dim, config.num_semantics)
+            self.embed_semantic = zeroed(nn.Linear(self.patch * config.semantic_dim, dim))
+            self.semantic_final = nn.Linear(dim, self.patch * config.num_semantics)
+        if self.patch > 1:
+            self.input_projection = nn.Linear(self.patch * num_features, dim)
+            self.output_projection = FrameDecoder(dim, num_features, self.patch, config.fine_width)
 
     def forward(self, x: Tensor, t: Tensor, action: Action, text: TextFeatures | None = None, mask: Tensor | None = None, *,
                 past: Tensor | None = None, drop: Tensor | None = None,
@@ -109,9 +114,20 @@ class ReactionDenoiser(MotionDenoiser):
         action = action.without(drop)
         time = self.time_mlp(self.positions[t]) + self.embed_latent(action.latent)  # (B, C)
         memory, memory_keep = self.condition_tokens(time, text, None, drop_text)  # (B, M, C), (B, M)
-        added = self.embed_actor(action.motion)  # (B, T, C)
-        if action.semantics is not None:
-            added = added + self.embed_semantic(action.semantics)
         made = x if past is None else torch.cat([past, x], dim=1)  # (B, context + T, D)
-        y = self.trunk(made, time, memory, mask, memory_keep, added=added)[:, made.shape[1] - x.shape[1] :]  # (B, T, C)
-        return self.output_projection(y), self.semantic_final(y) if action.semantics is not None else None
+        tokens, keep, real = in_patches(made, mask, self.patch) if self.patch > 1 else (made, mask, None)
+        added = self.embed_actor(self.tokens_of(action.motion, mask))  # (B, N, C)
+        if action.semantics is not None:
+            added = added + self.embed_semantic(self.tokens_of(action.semantics, mask))
+        y = self.trunk(tokens, time, memory, keep, memory_keep, added=added)
+        y = y[:, (made.shape[1] - x.shape[1]) // self.patch :]  # (B, N', C), of x alone
+        told = self.semantic_final(y) if action.semantics is not None else None
+        if self.patch == 1:
+            return self.output_projection(y), told
+        frames = x.shape[1]
+        told = None if told is None else rearrange(told, "b n (r c) -> b (n r) c", r=self.patch)[:, :frames]
+        return self.output_projection(y, real)[:, :frames], told
+
+    def tokens_of(self, rows: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, N, r D) of rows (B, T, D), those beyond an end being zero."""
+        return in_patches(rows, mask, self.patch)[0] if self.patch > 1 else rows

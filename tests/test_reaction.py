@@ -25,9 +25,12 @@ from tests.tiny_reactions import TEXT, TINY, batch, draws, request, tiny, told
 SHORT = Decoding(sampler="ddim", sampling_steps=3)
 
 
-@pytest.fixture(scope="module")
-def model() -> Reaction:
-    return tiny()
+IN_PATCHES = {"patch": 4, "fine_width": 8, "about_pelvis": True}
+
+
+@pytest.fixture(scope="module", params=[{}, IN_PATCHES], ids=["frames", "patches"])
+def model(request) -> Reaction:
+    return tiny(**request.param)
 
 
 @pytest.fixture(scope="module")
@@ -136,8 +139,9 @@ def test_the_loss_is_the_sum_of_its_terms_by_their_weights(model):
     torch.testing.assert_close(terms["loss"], total)
 
 
-def test_every_part_learns():
-    trained = tiny().train()
+@pytest.mark.parametrize("changes", [{}, IN_PATCHES], ids=["frames", "patches"])
+def test_every_part_learns(changes):
+    trained = tiny(**changes).train()
     trained.loss(told(trained, batch()), draws(progress=0.1))["loss"].backward()
     idle = [name for name, parameter in trained.networks.named_parameters() if parameter.grad is None or not parameter.grad.any()]
     assert not idle
@@ -235,6 +239,19 @@ def test_it_is_saved_with_its_codebook_and_shared_as_float16(model, actor, tmp_p
     asked = [request(actor, text=TEXT)]
     assert torch.equal(again.react(asked, SHORT)[0], model.react(asked, SHORT)[0])
     assert torch.allclose(half.react(asked, SHORT)[0], model.react(asked, SHORT)[0], atol=0.05)
+
+
+def test_what_is_read_about_the_pelvis_is_the_motion_as_it_lies(model, actor):
+    torch.testing.assert_close(model.denormalise(model.normalise(actor)), actor, atol=1e-5, rtol=0)
+    aside = moved(actor, replace(PAIR, kind="interhuman_person"), 0.0, (2.0, 0.0))
+    changed = (model.normalise(aside) - model.normalise(actor)).abs().amax(0) > 1e-4
+    assert int(changed[:66].sum()) == (1 if model.config.about_pelvis else 22)  # x of the pelvis alone, or of all joints
+    assert not changed[66:].any()
+
+
+def test_pieces_are_made_of_frames():
+    with pytest.raises(ValueError, match="reactions made as a whole"):
+        replace(tiny(context_len=8, pred_len=4).config, patch=4)
 
 
 def test_what_it_cannot_answer_is_refused(model, actor):

@@ -24,7 +24,7 @@ from protos.files import file_name
 from protos.randomness import derive_seed
 from sample.reactions import reactions_for
 from train.generator_recipe import NUM_PROMPTS, validation, validation_data
-from train.interaction_recipe import Drawing
+from train.interaction_recipe import Drawing, as_drawn
 from train.options import SampledOptions
 from train.recipe import Recipe, begun_from, kept_parts, kept_statistics
 
@@ -56,7 +56,8 @@ def reaction_recipe(corpus: Corpus, config: ReactionConfig, training: SampledOpt
         return InteractionDataset(corpus, split, MAKING, window, window if config.online else MIN_FRAMES)
 
     data = motions("train")
-    statistics, begun = kept_statistics(corpus.statistics, training), begun_from(training)
+    own = as_drawn(data, from_pelvis=True) if config.about_pelvis else corpus.statistics
+    statistics, begun = kept_statistics(own, training), begun_from(training)
     longest = ONLINE_FRAMES if config.online else int(data.lengths.max())
     config = replace(config, max_frames=longest)
     encoders = {}
