@@ -88,7 +88,10 @@ class PeopleDenoiser(nn.Module):
         own = rearrange(given[:, 1:], "b p c -> (p b) c") if given.shape[1] > 1 else shared
         for layer in self.layers[first_layer:]:
             y = layer(y, own, keep, y.roll(len(x), dims=0), shared) if self.persons > 1 else layer(y, own, keep)
-        rows = self.output_projection(y) if self.patch == 1 else self.output_projection(y, real)[:, :frames]
+        if self.patch == 1:
+            rows = self.output_projection(y)
+        else:
+            rows = self.output_projection(y, rearrange(people, "p n (r d) -> p (n r) d", r=self.patch), real)[:, :frames]
         return rearrange(rows, "(p b) t d -> b t (p d)", p=self.persons)
 
 

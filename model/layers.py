@@ -264,21 +264,26 @@ def in_patches(rows: Tensor, keep: Tensor | None, patch: int) -> tuple[Tensor, T
 
 
 class FrameDecoder(nn.Module):
-    """Rows (B, N r, D) of tokens (B, N, C) that stand for r frames each, which convolutions over frames let go on from one to the
-    next. It answers zero until it is trained."""
+    """Rows (B, N r, D) of tokens (B, N, C) that stand for r frames each, and of the rows that these were made of: a token is too
+    narrow for all that r frames say, so convolutions over frames read both. A token says how much the rows under it count.
+    It answers zero until it is trained."""
 
     def __init__(self, dim: int, columns: int, frames: int, width: int, num_blocks: int = 2):
         super().__init__()
         self.frames = frames
-        self.unpatch = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, frames * width))
+        self.norm = nn.LayerNorm(dim)
+        self.unpatch, self.share = nn.Linear(dim, frames * width), nn.Linear(dim, width)
+        self.beside = nn.Linear(columns, width)
         self.fine = nn.ModuleList(ConvBlock(width, 5) for _ in range(num_blocks))
         self.columns_out = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, columns))
         nn.init.zeros_(self.columns_out[1].weight)
         nn.init.zeros_(self.columns_out[1].bias)
 
-    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """mask (B, N r, 1): 1 at frames that there are."""
-        rows = rearrange(self.unpatch(tokens), "b n (r c) -> b (n r) c", r=self.frames)
+    def forward(self, tokens: Tensor, given: Tensor, mask: Tensor) -> Tensor:
+        """given (B, N r, D): the rows that the tokens were made of; mask (B, N r, 1): 1 at frames that there are."""
+        tokens = self.norm(tokens)
+        share = self.share(tokens).repeat_interleave(self.frames, dim=1)
+        rows = rearrange(self.unpatch(tokens), "b n (r c) -> b (n r) c", r=self.frames) + (1 + share) * self.beside(given)
         for block in self.fine:
             rows = block(rows, mask)
         return self.columns_out(rows)

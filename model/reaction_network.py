@@ -124,9 +124,9 @@ class ReactionDenoiser(MotionDenoiser):
         told = self.semantic_final(y) if action.semantics is not None else None
         if self.patch == 1:
             return self.output_projection(y), told
-        frames = x.shape[1]
+        frames, given = x.shape[1], rearrange(tokens, "b n (r d) -> b (n r) d", r=self.patch)
         told = None if told is None else rearrange(told, "b n (r c) -> b (n r) c", r=self.patch)[:, :frames]
-        return self.output_projection(y, real)[:, :frames], told
+        return self.output_projection(y, given, real)[:, :frames], told
 
     def tokens_of(self, rows: Tensor, mask: Tensor | None) -> Tensor:
         """(B, N, r D) of rows (B, T, D), those beyond an end being zero."""
