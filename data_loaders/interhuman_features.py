@@ -180,8 +180,8 @@ def all_joints(x: Tensor, features: Features) -> Tensor:
 
 
 def about_pelvis(x: Tensor, features: Features) -> Tensor:
-    """Rows (..., P * width) with x and z of places and velocities told from the own pelvis, whose own stay as they are; P may be
-    fewer people than the features are of."""
+    """Rows (..., C) of one person each, at least the places, with x and z of places and velocities told from the own pelvis,
+    whose own stay as they are."""
     return _about_pelvis(x, features, -1.0)
 
 
@@ -191,11 +191,12 @@ def in_world(x: Tensor, features: Features) -> Tensor:
 
 
 def _about_pelvis(x: Tensor, features: Features, sign: float) -> Tensor:
-    people = x.unflatten(-1, (-1, features.width)).clone()
+    rows = x.clone()
     for name in ("positions", "velocities"):
-        vectors = people[..., features.blocks[name]].unflatten(-1, (-1, 3))  # a view
-        vectors[..., 1:, ::2] += sign * vectors[..., :1, ::2]
-    return people.flatten(-2)
+        if features.blocks[name].stop <= rows.shape[-1]:
+            vectors = rows[..., features.blocks[name]].unflatten(-1, (-1, 3))  # a view
+            vectors[..., 1:, ::2] += sign * vectors[..., :1, ::2]
+    return rows
 
 
 def from_start(x: Tensor, features: Features, floor: Floor = "kept") -> Tensor:

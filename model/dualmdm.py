@@ -44,6 +44,8 @@ class DualMDM(Model):
         if both.features.skeleton != one.features.skeleton:
             raise FeaturesMismatch(f"the model of two people uses skeleton '{both.features.skeleton}', that of one "
                                    f"'{one.features.skeleton}': choose weights made alike")  # fmt: skip
+        if both.joints_only != one.joints_only:
+            raise ValueError("a blend takes two models that make the same columns, both with joints_only or neither")
         noising = [(each.noise_schedule, each.diffusion_steps, each.prediction) for each in (both, one)]
         if noising[0] != noising[1] or both.prediction != "x0":
             raise ValueError(f"a blend takes two models of x0 with the same diffusion, not {noising[0]} and {noising[1]}")
@@ -74,6 +76,14 @@ class DualMDM(Model):
     def num_channels(self) -> int:
         """Columns of what is denoised."""
         return self.interaction.num_channels
+
+    def completed(self, made: Tensor) -> Tensor:
+        """Features (T, 2 * D) of a motion that it made."""
+        return self.interaction.completed(made)
+
+    def kept_columns(self, keep: Tensor) -> Tensor:
+        """As the model of two people reads what stays of a motion."""
+        return self.interaction.kept_columns(keep)
 
     def normalise(self, features: Tensor) -> Tensor:
         """(..., D) as the model of two people reads them."""
@@ -154,7 +164,7 @@ class DualMDM(Model):
         columns = torch.zeros(self.features.width, dtype=torch.bool, device=x.device)
         for name in BLENDED:
             columns[self.features.blocks[name]] = True
-        return torch.where(columns.repeat(2), made, x0)
+        return torch.where(columns[both.columns].repeat(2), made, x0)
 
 
 def of_one_person(path: Path) -> In2IN:

@@ -13,7 +13,6 @@ from torch.nn import functional as F
 
 from data_loaders.corpus import Batch
 from data_loaders.features import FeaturesMismatch, Statistics
-from data_loaders.interhuman_features import about_pelvis, in_world
 from diffusion.gaussian import Denoise, Diffusion
 from diffusion.guidance import pass_weights, stack_conditions, weighted
 from diffusion.interaction_losses import InteractionWeights, interaction_loss, person_loss, pooled_squared_error
@@ -25,6 +24,7 @@ from model.individual_texts import individual_texts
 from model.lsremgm_network import zero_where
 from model.lsremgm_sampling import check_lengths, edit_of, run, smooth
 from model.model import Draws, Model, ReadsTexts, require_only
+from model.people import ReadsPeople
 from model.text_encoders import EncodesTexts, TextEncoder, TextFeatures
 from model.text_towers import load_text_encoder
 from protos.randomness import rand, randint, randn
@@ -34,8 +34,8 @@ log = logging.getLogger(__name__)
 SHOWN = ((0, 0, 0), (1, 1, 1), (1, 0, 0), (0, 1, 1))
 
 
-class In2IN(ReadsTexts):
-    """Its network `denoiser` predicts normalised features (B, T, persons * D), `text_reader` makes its condition of texts."""
+class In2IN(ReadsPeople, ReadsTexts):
+    """Its network `denoiser` predicts normalised motion (B, T, persons * C), `text_reader` makes its condition of texts."""
 
     def __init__(self, config: In2INConfig, statistics: Statistics | None = None, parts: Mapping[str, Model] | None = None,
                  text_encoder: TextEncoder | None = None):
@@ -44,7 +44,8 @@ class In2IN(ReadsTexts):
         if config.features.persons != config.persons:
             raise FeaturesMismatch(f"mode {config.mode} makes motions of {config.persons}, '{config.features.kind}' is of "
                                    f"{config.features.persons}: choose other data or another mode")  # fmt: skip
-        networks = {"denoiser": PeopleDenoiser(config, config.features.width), "text_reader": TextReader(config)}
+        made = config.features.read_columns if config.joints_only else config.features.width
+        networks = {"denoiser": PeopleDenoiser(config, made), "text_reader": TextReader(config)}
         super().__init__(config, statistics, networks)
         self.diffusion = Diffusion.create(
             config.noise_schedule, config.diffusion_steps, config.prediction,
@@ -54,7 +55,7 @@ class In2IN(ReadsTexts):
     @property
     def num_channels(self) -> int:
         """Columns of what is denoised."""
-        return self.features.persons * self.features.width
+        return self.features.persons * self.columns.stop
 
     def reader(self) -> EncodesTexts:
         return load_text_encoder(self.config.text_encoder, padded=self.config.text_padded)
@@ -137,15 +138,6 @@ class In2IN(ReadsTexts):
         predicted, true = (standing_still(each, mask) for each in (self.diffusion.x0_from_output(output, x, t), x0))
         made_of = person_loss if alone else interaction_loss
         return made_of(predicted, true, self.joints_of, t, F.pad(mask, (0, 1)), self.loss_weights(), self.features.body)
-
-    def normalise(self, features: Tensor) -> Tensor:
-        """(..., D) in units of the model's own mean and std, which are those of features about the pelvis where it reads such."""
-        return super().normalise(about_pelvis(features, self.features) if self.config.about_pelvis else features)
-
-    def denormalise(self, motion: Tensor) -> Tensor:
-        """The inverse of `normalise`."""
-        features = super().denormalise(motion)
-        return in_world(features, self.features) if self.config.about_pelvis else features
 
     def joints_of(self, x: Tensor) -> Tensor:
         """Joints (B, persons, T, J, 3) in metres of normalised features (B, T, persons * D)."""

@@ -39,6 +39,9 @@ class Patches:
     about_pelvis: bool = False
     """Tell where joints are, and how fast, from the own pelvis, whose place and speed in the world alone stay: what a body does
     is then told alike wherever it stands, and is not lost in the spread of places."""
+    joints_only: bool = False
+    """Make the places of the joints alone, from which velocities, rotations and contacts follow: a narrow network need not carry
+    what is said four times."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +209,7 @@ SHORT_COURSE = {  # of training on few recordings
 }  # fmt: skip
 SMALL = {
     "latent_dim": 192, "ff_size": 384, "num_layers": 6, "num_heads": 6, "text_layers": 1, "text_heads": 6, "text_ff_size": 512,
-    "window": 180, "patch": 4, "about_pelvis": True,
+    "window": 180, "patch": 4, "about_pelvis": True, "joints_only": True,
 }  # fmt: skip
 PRESETS = {  # of the published weights, and of networks for few recordings
     "in2in": {},

@@ -158,7 +158,7 @@ def edit_of(model: Model, requests: Sequence[Request], frames: int) -> EditX0 | 
             raise EditError("an edit needs `keep` beside the motion: True where the motion stays")
         given = min(len(request.motion), frames)
         motion[row, :given] = model.normalise(request.motion[:given].to(model.device))
-        keep[row, :given] = request.keep[:given].to(model.device)
+        keep[row, :given] = model.kept_columns(request.keep[:given].to(model.device))
     return keep_given(motion, keep)
 
 

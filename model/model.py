@@ -137,6 +137,10 @@ class Model:
         """Features (T, D) of full width of a motion that it generated: the same, unless it makes only some of the columns."""
         return made
 
+    def kept_columns(self, keep: Tensor) -> Tensor:
+        """Of what stays (T, D) or (T, 1) of a motion that is edited, the columns that it makes: all."""
+        return keep
+
     def normalise(self, features: Tensor) -> Tensor:
         """(..., D) in units of the model's own mean and std; as they are where it has none."""
         if self.mean is None:

@@ -84,7 +84,7 @@ class Reaction(ReactionModel):
             made = torch.cat([stream(piece) for piece in actor.split(config.pred_len, dim=1)], dim=1)
         else:
             made = self._made_whole(actor, requests, decoding)
-        made = [row[:length] for row, length in zip(made, lengths, strict=True)]
+        made = [self.completed(row[:length]) for row, length in zip(made, lengths, strict=True)]
         return [smooth(each, decoding.smoothing) for each in made] if decoding.smoothing else made
 
     @torch.no_grad()
@@ -105,7 +105,8 @@ class Reaction(ReactionModel):
         seeds = [request.seed for request in requests]
         action = self.action_of(self.normalise(actor) * mask[..., None], mask, seeds)
         denoise = self.guided(action, self.read_texts(requests), mask, guidance_of(self, decoding))
-        return self.denormalise(run(self, denoise, actor.shape, sample_noise(seeds), decoding))
+        shape = *actor.shape[:2], self.columns.stop
+        return self.denormalise(run(self, denoise, shape, sample_noise(seeds), decoding))
 
     def action_of(self, actor: Tensor, mask: Tensor, seeds: Sequence[int]) -> Action:
         """What is told of normalised actions (B, T, D); each latent is drawn once from its own seed."""

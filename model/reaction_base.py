@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from data_loaders.features import Features, FeaturesMismatch, Statistics
-from data_loaders.interhuman_features import about_pelvis, in_world
 from data_loaders.motion_semantics import Scheme, changes, levels, normalised
 from diffusion.gaussian import Denoise, Diffusion
 from diffusion.guidance import pass_weights, stack_conditions, weighted
@@ -24,6 +23,7 @@ from model.autoencoder import MotionAutoencoder
 from model.capabilities import Decoding, Guidance, Request
 from model.layers import Posterior
 from model.model import Model, ReadsTexts
+from model.people import ReadsPeople
 from model.reaction_config import SEMANTIC_TOKENS, ReactionConfig
 from model.reaction_flow import FlowDenoiser, Memory
 from model.reaction_network import Action, LatentEncoder, ReactionDenoiser, SemanticReader
@@ -56,7 +56,7 @@ class Passes:
     drop_text: Tensor
 
 
-class ReactionModel(ReadsTexts):
+class ReactionModel(ReadsPeople, ReadsTexts):
     """Networks: `denoiser`, `action_encoder`, `reaction_encoder`, and `semantics`, where these are told. The denoiser works on
     frames, or on latents of its part `autoencoder`.
 
@@ -71,28 +71,19 @@ class ReactionModel(ReadsTexts):
         require_pair(config.features)
         require_autoencoder(config, parts.get("autoencoder"))
         width = config.features.width
+        made = config.features.read_columns if config.joints_only else width
         networks = {"semantics": SemanticReader(config)} if config.num_semantics else {}
-        networks |= {f"{name}_encoder": LatentEncoder(config, width) for name in ("action", "reaction")}
+        networks |= {f"{name}_encoder": LatentEncoder(config, made) for name in ("action", "reaction")}
         if config.in_latents:
             networks["denoiser"] = FlowDenoiser(config, width, parts["autoencoder"].config.latent_channels)
         else:
-            networks["denoiser"] = ReactionDenoiser(config, width)
+            networks["denoiser"] = ReactionDenoiser(config, made)
         super().__init__(config, statistics, networks, parts=parts)
         self.mean, self.std = (None if each is None else each[:width] for each in (self.mean, self.std))
         self.diffusion = Diffusion.create(
             config.noise_schedule, config.diffusion_steps, config.prediction,
             "fixed_small" if config.sigma_small else "fixed_large")
         self.text_encoder = text_encoder
-
-    def normalise(self, features: Tensor) -> Tensor:
-        """(..., D) of one person in units of the model's own mean and std, which are those of features about the pelvis where it
-        reads such."""
-        return super().normalise(about_pelvis(features, self.features) if self.config.about_pelvis else features)
-
-    def denormalise(self, motion: Tensor) -> Tensor:
-        """The inverse of `normalise`."""
-        features = super().denormalise(motion)
-        return in_world(features, self.features) if self.config.about_pelvis else features
 
     @property
     def denoiser(self) -> ReactionDenoiser | FlowDenoiser:

@@ -134,8 +134,8 @@ class ReactionConfig(ReactionStrengths, Online, InteractionTerms, LatentTerms, E
             raise ValueError(f"max_positions {self.max_positions}: too few for {frames} and two tokens more")
         if self.online and self.pred_len and self.context_len % self.pred_len:
             raise ValueError(f"context_len {self.context_len} must be a multiple of pred_len {self.pred_len}")
-        if self.online and (self.patch > 1 or self.about_pelvis):
-            raise ValueError("patch and about_pelvis are of reactions made as a whole: with context_len leave them out")
+        if self.online and (self.patch > 1 or self.about_pelvis or self.joints_only):
+            raise ValueError("patch, about_pelvis and joints_only are of reactions made as a whole, not with context_len")
         if self.in_latents and not self.online:
             raise ValueError("objective meanflow makes reactions piece by piece: it needs a context_len")
 
@@ -184,8 +184,8 @@ ONLINE = SIZES | {
 PRESETS = {
     "published": {},
     "small": SIZES | SHORT_COURSE | {
-        "window": 100, "batch_size": 16, "num_steps": 8000, "patch": 4, "about_pelvis": True, "lambda_velocity": 100.0,
-        "lambda_bone_length": 100.0,
+        "window": 100, "batch_size": 16, "num_steps": 8000, "patch": 4, "about_pelvis": True, "joints_only": True,
+        "lambda_velocity": 100.0, "lambda_bone_length": 100.0,
     },
     "online": ONLINE | SHORT_COURSE | {"batch_size": 32, "lr": 3e-4, "num_steps": 10_000},
 }

@@ -42,7 +42,8 @@ def tiny(seed: int = 0, scale: float = 1.0, shift: float = 0.0, **settings) -> I
     return model.eval()
 
 
-@pytest.fixture(scope="module", params=[{}, {"patch": 4, "about_pelvis": True}], ids=["frames", "patches"])
+@pytest.fixture(scope="module", params=[{}, {"patch": 4, "about_pelvis": True}, {"patch": 4, "about_pelvis": True, "joints_only": True}],
+                ids=["frames", "patches", "joints"])
 def both(request) -> In2IN:
     return tiny(**request.param)
 

@@ -25,7 +25,7 @@ from tests.tiny_reactions import TEXT, TINY, batch, draws, request, tiny, told
 SHORT = Decoding(sampler="ddim", sampling_steps=3)
 
 
-IN_PATCHES = {"patch": 4, "fine_width": 8, "about_pelvis": True}
+IN_PATCHES = {"patch": 4, "fine_width": 8, "about_pelvis": True, "joints_only": True}
 
 
 @pytest.fixture(scope="module", params=[{}, IN_PATCHES], ids=["frames", "patches"])

@@ -120,7 +120,8 @@ def as_drawn(data: InteractionDataset, from_pelvis: bool = False) -> Statistics:
     motions = (data.item(int(i), 0).motion for i in chosen)
     if not from_pelvis:
         return Statistics(*mean_std(motions, features), features)
-    mean, std = mean_std((about_pelvis(torch.from_numpy(each), features).numpy() for each in motions), features)
+    people = (torch.from_numpy(each).unflatten(-1, (features.persons, -1)) for each in motions)
+    mean, std = mean_std((about_pelvis(each, features).flatten(-2).numpy() for each in people), features)
     places = std.reshape(features.persons, -1)[:, features.blocks["positions"]][:, [0, 2]]  # a copy
     std.reshape(features.persons, -1)[:, [features.blocks["positions"].start + axis for axis in (0, 2)]] = places / PLACE_COUNTS
     return Statistics(mean, std, features)
@@ -139,7 +140,7 @@ def require_alike(prior: In2IN, config: In2INConfig, corpus: Corpus) -> None:
     if prior.config.mode != "individual":
         raise ValueError("--prior names a model of two people: it takes one of --mode individual")
     sizes = ("latent_dim", "ff_size", "num_layers", "num_heads", "max_positions", "text_layers", "text_heads", "text_ff_size",
-             "patch", "fine_width", "about_pelvis")  # fmt: skip
+             "patch", "fine_width", "about_pelvis", "joints_only")  # fmt: skip
     for name in (*sizes, "text_encoder", "text_padded"):
         here, there = getattr(config, name), getattr(prior.config, name)
         if here != there:
