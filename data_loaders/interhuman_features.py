@@ -138,6 +138,11 @@ def solved_rotations(joints: Tensor, skeleton: Skeleton) -> Tensor:
     return turns[:, list(TO_ROWS)].permute(2, 0, 1).reshape(*shape, skeleton.num_joints - 1, 6)
 
 
+def features_of_joints(joints: Tensor, skeleton: Skeleton) -> Tensor:
+    """Features (..., T, 262) of each person's joints (..., T+1, J, 3) where they are, rotations solved."""
+    return features_of(joints, solved_rotations(joints, skeleton), skeleton)
+
+
 def features_from_humanml3d(
     joints: Tensor, features: Tensor, skeleton: Skeleton, rotations: Literal["corrected", "released"] = "corrected"
 ) -> Tensor:

@@ -16,7 +16,7 @@ from data_loaders.corpus import Corpus, require_finite
 from data_loaders.features import Features
 from data_loaders.humanml_features import mirror_joints
 from data_loaders.interaction_batches import InteractionDataset, Making
-from data_loaders.interhuman_features import Floor, placement
+from data_loaders.interhuman_features import Floor, features_of_joints, placement
 from data_loaders.skeleton import Skeleton
 from evaluations.interaction_set import FIRST, InteractionSet
 from evaluations.motion_measures import body_axes
@@ -142,12 +142,12 @@ class TrainingPairs:
         place = actor[:, 0] * torch.tensor([1.0, 0.0, 1.0]) + self.distance * forward
         facing = torch.complex(-forward[:, 2], -forward[:, 0])
         turned = headings.turn(self.pose[..., None].expand(-1, -1, len(place)).contiguous(), facing.conj()).permute(2, 0, 1)
-        return features_of_joints(turned + place[:, None], self.features)
+        return features_of_joints(turned + place[:, None], self.features.body)
 
     def mirror(self, segment: Segment) -> Tensor:
         """A reaction (T, width): what the actor would see in a mirror half as far ahead as people are apart."""
         image = mirror_joints(all_frames(segment), self.features.body) * torch.tensor([-1.0, 1.0, -1.0])  # along z in place of x
-        return features_of_joints(image + torch.tensor([0.0, 0.0, self.distance]), self.features)
+        return features_of_joints(image + torch.tensor([0.0, 0.0, self.distance]), self.features.body)
 
     def nearest(self, segment: Segment) -> Tensor:
         """The reaction (T, width) to the training action that is nearest by the mean distance of its joints, both from where they
@@ -174,12 +174,6 @@ class TrainingPairs:
 def all_frames(segment: Segment) -> Tensor:
     """Joints (T+1, J, 3) of the actor, the frame after the last row among them."""
     return interhuman_features.all_joints(segment.rows, segment.features)[0]
-
-
-def features_of_joints(joints: Tensor, features: Features) -> Tensor:
-    """Features (T, width) of one person's joints (T+1, J, 3) where they are, rotations solved."""
-    rotations = interhuman_features.solved_rotations(joints, features.body)
-    return interhuman_features.features_of(joints, rotations.clone(), features.body)
 
 
 def from_their_start(windows: Tensor, skeleton: Skeleton) -> Tensor:

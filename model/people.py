@@ -1,14 +1,9 @@
 """Features of people in a world as networks for few recordings read them: about the own pelvis, and of joints alone."""
 
-from collections.abc import Sequence
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
-from data_loaders.features import Features
-from data_loaders.interhuman_features import about_pelvis, in_world
-from model.in2in_config import ONE_PERSON
+from data_loaders.interhuman_features import about_pelvis, features_of_joints, in_world, of_all
 from model.model import Model
 
 
@@ -48,15 +43,11 @@ class ReadsPeople(Model):
         """Features (T, P * D) of a motion (T, P * C)."""
         if not self.config.joints_only or made.shape[-1] % self.features.width == 0:
             return made
-        return torch.cat(completed_people(made.unflatten(-1, (-1, self.columns.stop)).unbind(-2), self.features), dim=-1)
+        joints = made.unflatten(-1, (-1, self.columns.stop // 3, 3)).transpose(0, 1)  # (P, T, J, 3)
+        following = 2 * joints[:, -1:] - joints[:, -2:-1] if len(made) > 1 else joints  # goes on as the last two frames did
+        return of_all(features_of_joints(torch.cat([joints, following], dim=1), self.features.body))
 
     def _each(self, rows: Tensor) -> Tensor:
         """(..., P, D or C) of rows (..., P * D or P * C)."""
         width = self.features.width
         return rows.unflatten(-1, (-1, width if rows.shape[-1] % width == 0 else self.columns.stop))
-
-
-def completed_people(people: Sequence[Tensor], features: Features) -> list[Tensor]:
-    """Features (T, D) of the places of the joints (T, C) of people."""
-    one = replace(features, kind=ONE_PERSON.kind)
-    return [one.completed(rows, list(range(rows.shape[-1]))) for rows in people]

@@ -42,15 +42,18 @@ def tiny(seed: int = 0, scale: float = 1.0, shift: float = 0.0, **settings) -> I
     return model.eval()
 
 
-@pytest.fixture(scope="module", params=[{}, {"patch": 4, "about_pelvis": True}, {"patch": 4, "about_pelvis": True, "joints_only": True}],
-                ids=["frames", "patches", "joints"])
+WAYS = {"frames": {}, "patches": {"patch": 4, "about_pelvis": True},
+        "joints": {"patch": 4, "about_pelvis": True, "joints_only": True}}  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=WAYS.values(), ids=WAYS)
 def both(request) -> In2IN:
     return tiny(**request.param)
 
 
 @pytest.fixture(scope="module")
-def prior() -> In2IN:
-    return tiny(1, mode="individual")
+def prior(both) -> In2IN:
+    return tiny(1, mode="individual", joints_only=both.config.joints_only)
 
 
 def request(frames: int = 12, seed: int = 3, text: str = TOGETHER, texts: tuple[str, str] | None = TEXTS) -> Request:
@@ -95,8 +98,9 @@ def test_each_reads_the_partner_and_only_real_frames(both):
     mask = torch.arange(9)[None] < 6
     made = network(x, t, texts, mask)
     other = x.clone()
-    other[:, :6, 262:] += 1  # person 2 alone
-    assert not torch.allclose(network(other, t, texts, mask)[:, :6, :262], made[:, :6, :262], atol=1e-3)
+    one = both.columns.stop
+    other[:, :6, one:] += 1  # person 2 alone
+    assert not torch.allclose(network(other, t, texts, mask)[:, :6, :one], made[:, :6, :one], atol=1e-3)
     beyond = x.clone()
     beyond[:, 6:] += 1
     assert torch.allclose(network(beyond, t, texts, mask)[:, :6], made[:, :6], atol=1e-6)
@@ -151,7 +155,13 @@ def test_guidance_weighs_each_role(both):
 def test_every_sampler_makes_two_people(both):
     for sampler in ("ddpm", "ddim", "plms", "dpmpp"):
         (made,) = both.generate([request()], Decoding(sampler=sampler, sampling_steps=4))
-        assert made.shape == (12, 524) and made.isfinite().all()
+        assert made.shape == (12, both.num_channels) and made.isfinite().all()
+        whole = both.completed(made)
+        assert whole.shape == (12, 524)
+        assert torch.allclose(both.features.joints(whole), both.features.joints(made), atol=1e-6)
+    if both.config.joints_only:  # what follows from them is what is measured of such joints
+        steps = both.features.joints(made).diff(dim=1)[1]
+        assert torch.allclose(whole[:-1, 328:394], steps.flatten(-2), atol=1e-6)
 
 
 def test_what_is_given_of_one_person_stays(both):
@@ -160,7 +170,8 @@ def test_what_is_given_of_one_person_stays(both):
     keep = torch.zeros(12, 524, dtype=torch.bool)
     keep[:, :262] = True
     (made,) = both.generate([replace(request(), motion=motion, keep=keep)], SHORT)
-    assert torch.allclose(made[:, :262], motion[:, :262], atol=1e-5) and not torch.allclose(made[:, 262:], motion[:, 262:])
+    one, motion = both.columns.stop, both.kept_columns(motion)
+    assert torch.allclose(made[:, :one], motion[:, :one], atol=1e-5) and not torch.allclose(made[:, one:], motion[:, one:])
 
 
 def test_what_it_cannot_make_is_refused(both, prior):
@@ -230,7 +241,7 @@ def test_a_blend_without_a_share_of_the_prior_is_the_model_of_two(both, prior):
 def test_a_prior_alone_makes_each_person_by_its_own_text(both, prior):
     dual = DualMDM.of(both, prior, blend="const", blend_value=1.0, convert=False)
     condition = [prior.condition_of([Request(text, 1)]) for text in TEXTS]
-    x, t = torch.randn(1, 8, 524), torch.tensor([700])
+    x, t = torch.randn(1, 8, both.num_channels), torch.tensor([700])
     with torch.no_grad():
         made = dual.blended(torch.zeros(1, 3, 384), condition, None, Guidance(interaction=3.5, individual=2.5))(x, t)
         for person, rows in enumerate(made.chunk(2, dim=-1)):
@@ -242,11 +253,12 @@ def test_the_published_blend_brings_person_2_through_the_last_layer_only(both, p
     right, released = (DualMDM.of(both, prior, convert=False, person2_layers=layers) for layers in ("all", "last"))
     one, other = (dual.generate([request()], SHORT)[0] for dual in (right, released))
     assert (one - other).abs().max() > 1e-3
-    x, t, nothing = torch.randn(1, 8, 524), torch.tensor([999]), torch.zeros(1, 1, 384)
+    x, t, nothing = torch.randn(1, 8, both.num_channels), torch.tensor([999]), torch.zeros(1, 1, 384)
     with torch.no_grad():
         one, other = (dual.of_each([nothing, nothing], None, Guidance(1.0, 0.0, 0.0))(x, t) for dual in (right, released))
-    assert torch.allclose(one[..., :262], other[..., :262], atol=1e-5)
-    assert not torch.allclose(one[..., 262:], other[..., 262:], atol=1e-3)
+    first = both.columns.stop
+    assert torch.allclose(one[..., :first], other[..., :first], atol=1e-5)
+    assert not torch.allclose(one[..., first:], other[..., first:], atol=1e-3)
 
 
 def test_each_part_of_a_blend_is_told_of_the_motion_in_its_own_normalisation():
@@ -275,7 +287,9 @@ def test_parts_that_do_not_belong_together_are_refused(both, prior):
     with pytest.raises(ValueError, match="not interaction and interaction"):
         DualMDM.of(both, both)
     with pytest.raises(ValueError, match="same diffusion"):
-        DualMDM.of(both, tiny(mode="individual", diffusion_steps=50))
+        DualMDM.of(both, tiny(mode="individual", diffusion_steps=50, joints_only=both.config.joints_only))
+    with pytest.raises(ValueError, match="same columns"):
+        DualMDM.of(both, tiny(mode="individual", joints_only=not both.config.joints_only))
 
 
 # ----------------------------------------------------------------------------------------------------------------- checkpoints

@@ -105,14 +105,17 @@ def test_motions_moved_about_are_those_of_people_who_stand_there(features):
 def test_about_the_pelvis_a_body_is_told_alike_wherever_it_stands(features):
     rows = features.encode(two_walkers() if features.persons == 2 else two_walkers()[0])
     away = interhuman_features.moved(rows, features, 0.0, (2.0, -1.0))
-    told, elsewhere = (interhuman_features.about_pelvis(each, features) for each in (rows, away))
-    differs = (told - elsewhere).abs().amax(0).unflatten(-1, (features.persons, -1)) > 1e-4
+    people, others = (each.unflatten(-1, (features.persons, -1)) for each in (rows, away))
+    told, elsewhere = (interhuman_features.about_pelvis(each, features) for each in (people, others))
+    differs = (told - elsewhere).abs().amax(0) > 1e-4
     assert differs.nonzero()[:, 1].tolist() == [0, 2] * features.persons  # x and z of the pelvis alone
-    ankle = told.unflatten(-1, (features.persons, -1))[:, 0, features.blocks["velocities"]].unflatten(-1, (-1, 3))[:, 7]
+    ankle = told[:, 0, features.blocks["velocities"]].unflatten(-1, (-1, 3))[:, 7]
     joints = features.joints(rows).reshape(features.persons, -1, 22, 3)[0]
     step = (joints[:, 7] - joints[:, 0]).diff(dim=0)
     assert (ankle[:-1, ::2] - step[:, ::2]).abs().max() < 1e-5
-    assert torch.allclose(interhuman_features.in_world(told, features), rows, atol=1e-6)
+    assert torch.allclose(interhuman_features.in_world(told, features), people, atol=1e-6)
+    places = people[..., features.blocks["positions"]]
+    assert torch.equal(interhuman_features.about_pelvis(places, features), told[..., features.blocks["positions"]])
 
 
 def test_people_exchanged_twice_are_as_they_were():
