@@ -55,6 +55,7 @@ class Validated(Protocol):
 SAMPLE_SECONDS = 6.0
 NUM_PROMPTS = 4
 VALIDATION_CLIPS = 256
+LEAST_VALIDATION = 32  # so many windows and levels of noise, of fewer motions several each: one draw each would say little
 JUDGED_MOTIONS = 256  # that --eval_during_training makes
 
 
@@ -161,20 +162,21 @@ def validation(
     data: Validated, training: TrainOptions, encoders: Mapping[str, TextEncoder], loss: Loss = own_loss,
     pad_to: int | None = None, prepare: Callable[[Batch], Batch] = lambda batch: batch,
 ) -> Evaluate:  # fmt: skip
-    """evaluate(networks, step) -> mean loss terms over motions of a split, and their sum, always with the same noise.
+    """evaluate(networks, step) -> mean loss terms over motions of a split, few ones several times, and their sum, always with the
+    same noise.
 
     prepare: what is done to a batch before its texts are read. Of terms that are one number of a batch the mean over batches.
     """
-    count = min(len(data), VALIDATION_CLIPS)
+    count = max(min(len(data), VALIDATION_CLIPS), LEAST_VALIDATION)
     size = min(training.batch_size, count)
-    chosen = np.linspace(0, len(data) - 1, count).astype(int)
+    chosen = np.linspace(0, len(data) - 1, count).astype(int) if count <= len(data) else np.arange(count) % len(data)
 
     @torch.no_grad()
     def evaluate(trained: Model, step: int) -> dict[str, float]:
         sums: dict[str, float] = {}
         for start in range(0, count, size):
             rows = range(start, min(start + size, count))
-            batch = prepare(collate([data.item(int(chosen[i]), 0, training.seed) for i in rows], pad_to))
+            batch = prepare(collate([data.item(int(chosen[i]), i // len(data), training.seed) for i in rows], pad_to))
             batch = to_device(with_text_features(batch, encoders), trained.device)
             draws = draws_of(training.seed, rows, "val", device=trained.device)
             with in_precision(training, trained.device):
