@@ -8,7 +8,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from model.in2in_config import In2INConfig
-from model.layers import Attention, FrameDecoder, TransformerLayer, in_patches, sinusoidal_table
+from model.layers import Attention, FrameDecoder, OutputSkip, TransformerLayer, in_patches, sinusoidal_table
 
 
 class AdaptiveNorm(nn.Module):
@@ -69,6 +69,7 @@ class PeopleDenoiser(nn.Module):
             self.output_projection = zeroed(nn.Linear(dim, num_features))
         else:
             self.output_projection = FrameDecoder(dim, num_features, self.patch, config.fine_width)
+            self.output_skip = OutputSkip(dim, num_features)
 
     def forward(self, x: Tensor, t: Tensor, texts: Tensor, mask: Tensor | None = None, first_layer: int = 0) -> Tensor:
         """(B, T, persons * D) from x at steps t (B,) of the original, unrespaced schedule.
@@ -83,7 +84,8 @@ class PeopleDenoiser(nn.Module):
             people, keep, real = in_patches(people, keep, self.patch)
         y = self.input_projection(people)  # (P B, N, C), N = T frames or their patches
         y = y + self.positions[: y.shape[1]].to(y.dtype)
-        given = F.silu(self.time_mlp(self.positions[t])[:, None] + self.text_projection(texts))  # (B, R, C)
+        time = self.time_mlp(self.positions[t])  # (B, C)
+        given = F.silu(time[:, None] + self.text_projection(texts))  # (B, R, C)
         shared = given[:, 0].repeat(self.persons, 1)  # (P B, C)
         own = rearrange(given[:, 1:], "b p c -> (p b) c") if given.shape[1] > 1 else shared
         for layer in self.layers[first_layer:]:
@@ -91,7 +93,8 @@ class PeopleDenoiser(nn.Module):
         if self.patch == 1:
             rows = self.output_projection(y)
         else:
-            rows = self.output_projection(y, rearrange(people, "p n (r d) -> p (n r) d", r=self.patch), real)[:, :frames]
+            read = rearrange(people, "p n (r d) -> p (n r) d", r=self.patch)
+            rows = self.output_skip(self.output_projection(y, read, real), read, time.repeat(self.persons, 1))[:, :frames]
         return rearrange(rows, "(p b) t d -> b t (p d)", p=self.persons)
 
 
