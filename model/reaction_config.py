@@ -184,7 +184,7 @@ ONLINE = SIZES | {
 PRESETS = {
     "published": {},
     "small": SIZES | SHORT_COURSE | {
-        "window": 100, "batch_size": 16, "num_steps": 8000, "patch": 4, "about_pelvis": True, "joints_only": True,
+        "window": 180, "batch_size": 16, "num_steps": 5000, "patch": 4, "about_pelvis": True, "joints_only": True,
         "lambda_velocity": 100.0, "lambda_bone_length": 100.0,
     },
     "online": ONLINE | SHORT_COURSE | {"batch_size": 32, "lr": 3e-4, "num_steps": 10_000},
