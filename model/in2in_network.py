@@ -8,7 +8,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from model.in2in_config import In2INConfig
-from model.layers import Attention, FrameDecoder, OutputSkip, TransformerLayer, in_patches, sinusoidal_table
+from model.layers import Attention, FrameDecoder, TransformerLayer, in_patches, sinusoidal_table
 
 
 class AdaptiveNorm(nn.Module):
@@ -69,7 +69,6 @@ class PeopleDenoiser(nn.Module):
             self.output_projection = zeroed(nn.Linear(dim, num_features))
         else:
             self.output_projection = FrameDecoder(dim, num_features, self.patch, config.fine_width)
-            self.output_skip = OutputSkip(dim, num_features)
 
     def forward(self, x: Tensor, t: Tensor, texts: Tensor, mask: Tensor | None = None, first_layer: int = 0) -> Tensor:
         """(B, T, persons * D) from x at steps t (B,) of the original, unrespaced schedule.
@@ -94,7 +93,7 @@ class PeopleDenoiser(nn.Module):
             rows = self.output_projection(y)
         else:
             read = rearrange(people, "p n (r d) -> p (n r) d", r=self.patch)
-            rows = self.output_skip(self.output_projection(y, read, real), read, time.repeat(self.persons, 1))[:, :frames]
+            rows = self.output_projection(y, read, real)[:, :frames]
         return rearrange(rows, "(p b) t d -> b t (p d)", p=self.persons)
 
 

@@ -287,21 +287,3 @@ class FrameDecoder(nn.Module):
         for block in self.fine:
             rows = block(rows, mask)
         return self.columns_out(rows)
-
-
-class OutputSkip(nn.Module):
-    """Prediction (B, T, D) out of the network's own one and its noisy input, per channel in shares that the step says.
-
-    At little noise the input is nearly right: what a network must not forget of it, it need not carry through all
-    layers. The shares are learned (Karras et al. 2022, §5, fixes them) and at first leave the network's prediction as it is.
-    """
-
-    def __init__(self, dim: int, num_features: int):
-        super().__init__()
-        self.shares = nn.Linear(dim, 2 * num_features)
-        nn.init.zeros_(self.shares.weight)
-        nn.init.zeros_(self.shares.bias)
-
-    def forward(self, y: Tensor, x: Tensor, time: Tensor) -> Tensor:
-        own, skipped = self.shares(F.silu(time))[:, None].chunk(2, dim=-1)  # (B, 1, D)
-        return (1 + own) * y + skipped * x

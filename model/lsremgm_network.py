@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from data_loaders.edit_masks import TARGET_ROWS, TargetLocation
-from model.layers import OutputSkip, TransformerLayer, sinusoidal_table
+from model.layers import TransformerLayer, sinusoidal_table
 from model.lsremgm_config import LatentConfig, LSReMGMConfig
 from model.text_encoders import TextFeatures
 
@@ -202,6 +202,24 @@ class Modulation(nn.Module):
             given = given + self.text_projection(pooled)
         shared = self.projection(F.silu(given))  # (B, 9 C)
         return shared.unflatten(-1, (1, -1, given.shape[-1])) + self.layer_offsets
+
+
+class OutputSkip(nn.Module):
+    """Prediction (B, T, D) out of the network's own one and its noisy input, per channel in shares that the step says.
+
+    At little noise the input is nearly right: what a network must not forget of it, it need not carry through all
+    layers. The shares are learned (Karras et al. 2022, §5, fixes them) and at first leave the network's prediction as it is.
+    """
+
+    def __init__(self, dim: int, num_features: int):
+        super().__init__()
+        self.shares = nn.Linear(dim, 2 * num_features)
+        nn.init.zeros_(self.shares.weight)
+        nn.init.zeros_(self.shares.bias)
+
+    def forward(self, y: Tensor, x: Tensor, time: Tensor) -> Tensor:
+        own, skipped = self.shares(F.silu(time))[:, None].chunk(2, dim=-1)  # (B, 1, D)
+        return (1 + own) * y + skipped * x
 
 
 class LatentDenoiser(MotionDenoiser):

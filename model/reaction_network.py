@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from data_loaders.atomic_actions import AtomicActions, soft_assignment, window_features
 from model.in2in_network import zeroed
-from model.layers import FrameDecoder, OutputSkip, Posterior, in_patches
+from model.layers import FrameDecoder, Posterior, in_patches
 from model.lsremgm_network import MotionDenoiser, zero_where
 from model.reaction_config import SEMANTIC_TOKENS, ReactionConfig
 from model.text_encoders import TextFeatures
@@ -101,7 +101,6 @@ class ReactionDenoiser(MotionDenoiser):
         if self.patch > 1:
             self.input_projection = nn.Linear(self.patch * num_features, dim)
             self.output_projection = FrameDecoder(dim, num_features, self.patch, config.fine_width)
-            self.output_skip = OutputSkip(dim, num_features)
 
     def forward(self, x: Tensor, t: Tensor, action: Action, text: TextFeatures | None = None, mask: Tensor | None = None, *,
                 past: Tensor | None = None, drop: Tensor | None = None,
@@ -113,8 +112,7 @@ class ReactionDenoiser(MotionDenoiser):
         drop and drop_text (B,) remove the action and the text.
         """
         action = action.without(drop)
-        step = self.time_mlp(self.positions[t])  # (B, C)
-        time = step + self.embed_latent(action.latent)
+        time = self.time_mlp(self.positions[t]) + self.embed_latent(action.latent)  # (B, C)
         memory, memory_keep = self.condition_tokens(time, text, None, drop_text)  # (B, M, C), (B, M)
         made = x if past is None else torch.cat([past, x], dim=1)  # (B, context + T, D)
         tokens, keep, real = in_patches(made, mask, self.patch) if self.patch > 1 else (made, mask, None)
@@ -128,7 +126,7 @@ class ReactionDenoiser(MotionDenoiser):
             return self.output_projection(y), told
         frames, given = x.shape[1], rearrange(tokens, "b n (r d) -> b (n r) d", r=self.patch)
         told = None if told is None else rearrange(told, "b n (r c) -> b (n r) c", r=self.patch)[:, :frames]
-        return self.output_skip(self.output_projection(y, given, real), given, step)[:, :frames], told
+        return self.output_projection(y, given, real)[:, :frames], told
 
     def tokens_of(self, rows: Tensor, mask: Tensor | None) -> Tensor:
         """(B, N, r D) of rows (B, T, D), those beyond an end being zero."""
