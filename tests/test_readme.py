@@ -38,7 +38,8 @@ OTHER_PAGES = {
     name: (ROOT / name).read_text(encoding="utf-8")
     for name in (
         "CONTRIBUTING.md", "CHANGELOG.md", "dataset/README.md", "checkpoints/README.md", "checkpoints/starter/README.md",
-        "checkpoints/tmr/README.md", "checkpoints/evaluators/bandai_cmu/README.md",
+        "checkpoints/tmr/README.md", "checkpoints/evaluators/bandai_cmu/README.md", "checkpoints/reaction/README.md",
+        "checkpoints/interclip/README.md",
     )
 }  # fmt: skip
 ELSEWHERE = "docs/new_system.md"  # its Python is a whole system, which tests/test_new_system.py trains and samples
