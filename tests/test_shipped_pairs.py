@@ -28,7 +28,9 @@ def here(folder: Path) -> Path:
 
 @pytest.mark.parametrize("names", LARGEST, ids="-".join)
 def test_weights_are_small_and_say_their_terms(names):
-    folders = [here(CHECKPOINTS / name) for name in names]
+    folders = [CHECKPOINTS / name for name in names if (CHECKPOINTS / name).is_dir()]
+    if not folders:
+        pytest.skip(f"neither {' nor '.join(names)} is among the weights here")
     assert sum(file.stat().st_size for each in folders for file in each.rglob("*.safetensors")) <= LARGEST[names]
     for folder in folders:
         assert "mocap.cs.cmu.edu" in (folder / "README.md").read_text()
