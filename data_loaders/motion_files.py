@@ -15,7 +15,7 @@ import numpy as np
 
 from data_loaders.corpus import Motion
 from data_loaders.features import Features
-from data_loaders.mocap import LIKELY_FPS, RUN_JOINTS, finite_joints
+from data_loaders.mocap import LIKELY_FPS, RUN_JOINTS, finite_joints, require_near
 from data_loaders.skeleton import load_skeleton
 from protos.files import atomic_file, write_atomically
 from protos.pickles import read_plain_pickle
@@ -54,6 +54,7 @@ class Results:
 
     motions: list[Motion]
     num_samples: int
+    source: str = ""  # the file that holds them, which errors name
 
     @property
     def num_repetitions(self) -> int:
@@ -138,10 +139,11 @@ def _results_of(content: object, path: Path, fps: float) -> Results:
     if not isinstance(content, dict) or "motion" not in content:
         raise FileError(f"{path} is not a results file: expected a dict with motion, text, lengths")
     try:
-        return _checked({name: value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
-                         for name, value in content.items()}, fps)  # fmt: skip
+        found = _checked({name: value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
+                          for name, value in content.items()}, fps)  # fmt: skip
     except FileError as error:
         raise FileError(f"{path}: {error}") from None
+    return replace(found, source=str(path))
 
 
 def _checked(content: dict[str, Any], fps: float) -> Results:
@@ -304,8 +306,11 @@ def row_of(results: Results, path: Path, row: int | None) -> Motion:
                          f"{RUN_JOINTS}")  # fmt: skip
     if (row or 0) >= count:
         raise FileError(f"{path}: holds {count} motions, #0 to #{count - 1}")
-    motion = results.motions[row or 0]
-    return replace(motion, joints=_people(motion.joints, path))
+    motion, name = results.motions[row or 0], results.source or str(path)
+    people = _people(motion.joints, name)
+    for person in people:
+        require_near(person, name)
+    return replace(motion, joints=people)
 
 
 def _motion_of_archive(path: Path, fps: float) -> Motion | None:
@@ -327,7 +332,7 @@ def read_people_npy(path: Path) -> np.ndarray:
     return _people(read_array(path), path)
 
 
-def _people(joints: np.ndarray, path: Path) -> np.ndarray:
+def _people(joints: np.ndarray, path: Path | str) -> np.ndarray:
     """Joints (P, T, J, 3) float32 of joints with or without the first axis."""
     if joints.dtype.kind not in "fiu" or joints.ndim not in (3, 4) or joints.shape[-1] != 3 or 0 in joints.shape:
         raise FileError(f"{path}: joints of shape {joints.shape} of {joints.dtype}, expected (T, J, 3) in metres, "

@@ -53,4 +53,5 @@ def _people_of_folder(folder: Path) -> Results | None:
     if shapes[0] != shapes[1]:
         raise FileError(f"{folder}: p1.npy and p2.npy hold motions of different lengths")
     pairs = zip(one.motions, other.motions)
-    return Results([replace(a, joints=np.concatenate([a.joints, b.joints])) for a, b in pairs], one.num_samples)
+    both = [replace(a, joints=np.concatenate([a.joints, b.joints])) for a, b in pairs]
+    return Results(both, one.num_samples, f"{files[0]} or {files[1].name}")

@@ -48,6 +48,9 @@ class Patches:
 class FewRecordings(Patches):
     """What lets few recordings and little computing do; nothing of it is published"""
 
+    prior_rank: Annotated[int, Range(0, 1024)] = 0
+    """Of two people made of a prior (--prior), whose weights stay: rank of what is added to its projections (LoRA), so that two
+    need not move as people alone do; 0: nothing is, only what reads the partner is learned."""
     body_losses: bool = False
     """Of one person: add the losses on velocities, bones and planted feet, as of each of two people."""
 
@@ -121,6 +124,8 @@ class In2INConfig(InteractionTerms, Strengths, SamplingDefaults, Noising, Texts,
 
     def __post_init__(self):
         super().__post_init__()
+        if self.prior_rank and self.mode != "interaction":
+            raise ValueError("prior_rank is said of a model of two people: leave it out for one person")
         if self.made_of_prior and self.mode != "interaction":
             raise ValueError("made_of_prior is said of a model of two people")
         if self.latent_dim % 2 or self.latent_dim % self.num_heads:
@@ -216,8 +221,10 @@ PRESETS = {  # of the published weights, and of networks for few recordings
     "intergen": {"individual_texts": False},
     "prior": {"mode": "individual", "num_steps": 728_000, "schedule": "constant", "warmup_steps": 0},
     "small_prior": SMALL | SHORT_COURSE | {"mode": "individual", "spread": 1.5, "balance": 0.7, "num_steps": 6000,
-                                           "batch_size": 32, "body_losses": True, "lambda_velocity": 100.0},
-    "small": SMALL | SHORT_COURSE | {"role_mask_prob": 0.1, "weight_decay": 0.01, "num_steps": 3500, "batch_size": 8},
+                                           "batch_size": 32, "body_losses": True, "lambda_velocity": 100.0,
+                                           "lambda_bone_length": 100.0},
+    "small": SMALL | SHORT_COURSE | {"role_mask_prob": 0.1, "weight_decay": 0.01, "num_steps": 3500, "batch_size": 8,
+                                     "prior_rank": 32, "lambda_velocity": 100.0, "lambda_bone_length": 100.0},
 }  # fmt: skip
 ALIASES = {"resume": "resume_checkpoint"}
 IGNORED = {

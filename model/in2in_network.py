@@ -8,7 +8,9 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from model.in2in_config import In2INConfig
-from model.layers import Attention, FrameDecoder, TransformerLayer, in_patches, sinusoidal_table
+from model.layers import Attention, FrameDecoder, TransformerLayer, adapt, in_patches, sinusoidal_table
+
+READ_PARTNER = ("cross_attention", "norm_cross", "norm_partner")  # what a layer of two people has beside that of one
 
 
 class AdaptiveNorm(nn.Module):
@@ -69,6 +71,8 @@ class PeopleDenoiser(nn.Module):
             self.output_projection = zeroed(nn.Linear(dim, num_features))
         else:
             self.output_projection = FrameDecoder(dim, num_features, self.patch, config.fine_width)
+        if config.prior_rank:
+            adapt(self, config.prior_rank, but=READ_PARTNER)
 
     def forward(self, x: Tensor, t: Tensor, texts: Tensor, mask: Tensor | None = None, first_layer: int = 0) -> Tensor:
         """(B, T, persons * D) from x at steps t (B,) of the original, unrespaced schedule.

@@ -7,22 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.captioner_config import CaptionerConfig
+from model.layers import LowRank
 
 OFFSET = 2  # OPT's table of places has so many rows more, which no text reaches
 Past = list[tuple[Tensor, Tensor]]  # keys and values (B, H, M, C / H) of each layer
-
-
-class LowRank(nn.Module):
-    """scale * up(down(x)): what is added to a frozen projection. At first nothing."""
-
-    def __init__(self, dim: int, rank: int, alpha: float):
-        super().__init__()
-        self.scale = alpha / rank
-        self.down, self.up = nn.Linear(dim, rank, bias=False), nn.Linear(rank, dim, bias=False)
-        nn.init.zeros_(self.up.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.scale * self.up(self.down(x))
 
 
 class DecoderLayer(nn.Module):
@@ -33,7 +21,7 @@ class DecoderLayer(nn.Module):
         dim, self.num_heads = config.language_dim, config.language_heads
         self.query, self.key, self.value, self.out = (nn.Linear(dim, dim) for _ in range(4))
         rank = config.lora_rank
-        self.more_query, self.more_value = (LowRank(dim, rank, config.lora_alpha) if rank else None for _ in range(2))
+        self.more_query, self.more_value = (LowRank(dim, dim, rank, config.lora_alpha) if rank else None for _ in range(2))
         self.norm_self, self.norm_ff = nn.LayerNorm(dim), nn.LayerNorm(dim)
         self.linear1, self.linear2 = nn.Linear(dim, config.language_ff), nn.Linear(config.language_ff, dim)
         self.dropout = nn.Dropout(config.dropout)

@@ -250,6 +250,39 @@ class ConvBlock(nn.Module):
         return x + self.conv2(F.gelu(self.conv1(y)) * mask)  # (B, N, C)
 
 
+class LowRank(nn.Module):
+    """scale * up(down(x)): what is added to a frozen projection (LoRA, Hu et al. 2022). At first nothing."""
+
+    def __init__(self, inputs: int, outputs: int, rank: int, alpha: float):
+        super().__init__()
+        self.scale = alpha / rank
+        self.down, self.up = nn.Linear(inputs, rank, bias=False), nn.Linear(rank, outputs, bias=False)
+        nn.init.zeros_(self.up.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * self.up(self.down(x))
+
+
+class AdaptedLinear(nn.Linear):
+    """A projection, by names as any other, with a low-rank addition."""
+
+    def __init__(self, inputs: int, outputs: int, rank: int):
+        super().__init__(inputs, outputs)
+        self.more = LowRank(inputs, outputs, rank, rank)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) + self.more(x)
+
+
+def adapt(module: nn.Module, rank: int, but: tuple[str, ...] = ()) -> None:
+    """Gives every projection below a module a low-rank addition, but those below submodules of the names `but`."""
+    for name, child in module.named_children():
+        if type(child) is nn.Linear:
+            setattr(module, name, AdaptedLinear(child.in_features, child.out_features, rank))
+        elif name not in but:
+            adapt(child, rank, but)
+
+
 def in_patches(rows: Tensor, keep: Tensor | None, patch: int) -> tuple[Tensor, Tensor | None, Tensor]:
     """Tokens (B, N, r D) of rows (B, T, D), r to each, the last filled up by zeros, keep (B, N) and 1 at real frames (B, N r, 1).
 

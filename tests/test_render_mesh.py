@@ -88,6 +88,20 @@ def test_two_files_of_the_published_tool_are_one_motion(here):
     assert motion.joints.shape == (2, 9, 22, 3) and motion.fps == 30 and motion.captions == ("greet",)
 
 
+def test_a_joint_that_is_nowhere_is_told_of_the_file_that_holds_it(here):
+    run_folder = here / "far"
+    far = walk(9)
+    far[4, 5] = 1e30
+    write_run(run_folder, [far], ["walk"])
+    with pytest.raises(FileError, match=r"far/motions.npz: a joint of frame 4"):
+        motion_shown(run_folder / "prompt00_rep00.mp4")
+    for name in ("p1", "p2"):
+        write_dict(here / f"{name}.npy", {"motion": far.transpose(1, 2, 0)[None], "text": ["greet"], "lengths": np.array([9]),
+                                          "num_samples": 1, "num_repititions": 1})  # fmt: skip
+    with pytest.raises(FileError, match=r"p1.npy or p2.npy: a joint of frame 4"):
+        motion_shown(here)
+
+
 def test_two_people_of_a_file_and_one_of_another_do_not_meet_in_a_name(here, body):
     np.save(here / "a.npy", np.stack([walk(4), raise_hand(4) + [0.0, 0.0, 1.5]]))
     np.save(here / "a_p1.npy", walk(5))

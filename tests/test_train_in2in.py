@@ -146,6 +146,29 @@ def test_in_patches_two_people_are_made_of_a_prior_too(persons, pairs, tmp_path)
     assert alone.shape == (15, 66) and torch.equal(held, alone)
 
 
+def test_low_rank_additions_are_of_the_two_alone(persons, pairs, tmp_path):
+    run(options(persons, tmp_path / "prior", mode="individual", **PATCHES))
+    prior = from_pretrained(tmp_path / "prior")
+    asked = options(pairs, tmp_path / "two", prior=str(tmp_path / "prior"), prior_rank=2, **PATCHES)
+    fresh = interaction_recipe(Corpus.open(pairs), asked, asked, prior=prior).build().eval()
+    x, t, texts = torch.randn(1, 9, 132), torch.tensor([7]), torch.randn(1, 3, 384)
+    with torch.no_grad():
+        first = fresh.networks["denoiser"](x, t, texts)
+        alone = prior.networks["denoiser"](x[..., :66], t, texts[:, [1]])
+    assert torch.allclose(first[..., :66], alone, atol=1e-5)  # at first nothing is added
+    run(asked)
+    two, held = from_pretrained(tmp_path / "two"), prior.networks.state_dict()
+    now = two.networks.state_dict()
+    assert all(torch.equal(now[name], value) for name, value in held.items())
+    added = {name for name in now if ".more." in name}
+    learned = {name for name in added if name.endswith("up.weight") and now[name].any()}
+    assert {name.split(".")[1] for name in learned} >= {"input_projection", "layers", "output_projection"}
+    assert not any("cross_attention" in name or "partner" in name for name in added)
+    assert two.prior().networks.state_dict().keys() == held.keys()
+    run(options(pairs, tmp_path / "plain", prior_rank=2, num_steps=1, **PATCHES))  # without a prior there is nothing to add to
+    assert from_pretrained(tmp_path / "plain").config.prior_rank == 0
+
+
 def test_windows_are_no_longer_than_asked(pairs, tmp_path):
     asked = options(pairs, tmp_path / "run", window=20)
     recipe = interaction_recipe(Corpus.open(pairs), asked, asked, Drawing(window=asked.window))

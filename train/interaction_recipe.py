@@ -54,7 +54,9 @@ def interaction_recipe(corpus: Corpus, config: In2INConfig, training: SampledOpt
     making = Making(
         individuals=reads_individuals and not derived, second_exchange=config.mode == "interaction" and not reads_individuals,
         published_pairing=drawing.published_pairing, spread=drawing.spread)  # fmt: skip
-    if prior is not None:
+    if prior is None:
+        config = replace(config, prior_rank=0)
+    else:
         require_alike(prior, config, corpus)
         config = replace(config, made_of_prior=Path(prior.config.dataset).name)
     data = InteractionDataset(corpus, "train", making, drawing.window)
@@ -160,7 +162,7 @@ def of_each(statistics: Statistics, corpus: Corpus) -> Statistics:
 
 def stand_on(model: In2IN, prior: In2IN) -> None:
     """Puts the prior's weights into a model of two people, and leaves only what the prior does not have to be trained: attention
-    to the partner, which at first changes nothing."""
+    to the partner and low-rank additions, which at first change nothing."""
     given = prior.networks.state_dict()
     own = model.networks.state_dict()
     model.networks.load_state_dict({name: given.get(name, value) for name, value in own.items()})
