@@ -110,7 +110,7 @@ class In2IN(ReadsPeople, ReadsTexts):
             return None
         features = replace(self.features, kind=ONE_PERSON.kind)
         config = replace(self.config, mode="individual", features=features, dataset=self.config.made_of_prior, made_of_prior="",
-                         prior_rank=0, guidance_interaction=None, guidance_individual=None)  # fmt: skip
+                         prior_rank=0, tell_first=False, guidance_interaction=None, guidance_individual=None)  # fmt: skip
         each = (values[: features.width] for values in (self.statistics.mean, self.statistics.std))
         prior, held = In2IN(config, Statistics(*each, features), text_encoder=self.text_encoder), self.networks.state_dict()
         prior.networks.load_state_dict({name: held[name] for name in prior.networks.state_dict()})

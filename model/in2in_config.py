@@ -51,6 +51,9 @@ class FewRecordings(Patches):
     prior_rank: Annotated[int, Range(0, 1024)] = 0
     """Of two people made of a prior (--prior), whose weights stay: rank of what is added to its projections (LoRA), so that two
     need not move as people alone do; 0: nothing is, only what reads the partner is learned."""
+    tell_first: bool = False
+    """Of two people: tell the network who comes first, who starts at the origin and faces +Z. As published it cannot tell
+    them apart but by their texts, and has to settle who stands where by itself."""
     body_losses: bool = False
     """Of one person: add the losses on velocities, bones and planted feet, as of each of two people."""
 
@@ -126,6 +129,8 @@ class In2INConfig(InteractionTerms, Strengths, SamplingDefaults, Noising, Texts,
         super().__post_init__()
         if self.prior_rank and self.mode != "interaction":
             raise ValueError("prior_rank is said of a model of two people: leave it out for one person")
+        if self.tell_first and self.mode != "interaction":
+            raise ValueError("tell_first is said of a model of two people: leave it out for one person")
         if self.made_of_prior and self.mode != "interaction":
             raise ValueError("made_of_prior is said of a model of two people")
         if self.latent_dim % 2 or self.latent_dim % self.num_heads:
@@ -224,7 +229,7 @@ PRESETS = {  # of the published weights, and of networks for few recordings
                                            "batch_size": 32, "body_losses": True, "lambda_velocity": 100.0,
                                            "lambda_bone_length": 100.0},
     "small": SMALL | SHORT_COURSE | {"role_mask_prob": 0.1, "weight_decay": 0.01, "num_steps": 3500, "batch_size": 8,
-                                     "prior_rank": 32, "lambda_velocity": 100.0, "lambda_bone_length": 100.0},
+                                     "prior_rank": 8, "tell_first": True, "lambda_velocity": 100.0, "lambda_bone_length": 100.0},
 }  # fmt: skip
 ALIASES = {"resume": "resume_checkpoint"}
 IGNORED = {

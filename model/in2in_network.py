@@ -62,6 +62,7 @@ class PeopleDenoiser(nn.Module):
         dim, self.persons = config.latent_dim, config.persons
         self.patch = config.patch
         self.input_projection = nn.Linear(self.patch * num_features, dim)
+        self.first = nn.Parameter(torch.zeros(dim)) if config.tell_first else None
         self.register_buffer("positions", sinusoidal_table(config.max_positions, dim), persistent=False)
         self.time_mlp = nn.Sequential(nn.Linear(dim, dim), nn.SiLU(), nn.Linear(dim, dim))
         self.text_projection = nn.Linear(config.text_dim, dim)
@@ -87,6 +88,8 @@ class PeopleDenoiser(nn.Module):
             people, keep, real = in_patches(people, keep, self.patch)
         y = self.input_projection(people)  # (P B, N, C), N = T frames or their patches
         y = y + self.positions[: y.shape[1]].to(y.dtype)
+        if self.first is not None:
+            y = torch.cat([y[: len(x)] + self.first, y[len(x) :]])
         time = self.time_mlp(self.positions[t])  # (B, C)
         given = F.silu(time[:, None] + self.text_projection(texts))  # (B, R, C)
         shared = given[:, 0].repeat(self.persons, 1)  # (P B, C)

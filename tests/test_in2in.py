@@ -92,6 +92,18 @@ def test_exchanging_people_and_their_texts_exchanges_the_result(both):
 
 
 @torch.no_grad()
+def test_who_comes_first_is_told_where_it_is_asked_for(both):
+    told = tiny(tell_first=True, **{name: getattr(both.config, name) for name in ("patch", "about_pelvis", "joints_only")})
+    x, t, texts = torch.randn(2, 9, told.num_channels), torch.tensor([900, 40]), torch.randn(2, 1, 384).expand(-1, 3, -1)
+    for model, alike in ((both, True), (told, False)):
+        network = model.networks["denoiser"]
+        made, turned = network(x, t, texts), exchanged(network(exchanged(x), t, texts))
+        assert torch.allclose(made, turned, atol=1e-5) == alike
+    with pytest.raises(ValueError, match="tell_first is said of a model of two people"):
+        tiny(mode="individual", tell_first=True)
+
+
+@torch.no_grad()
 def test_each_reads_the_partner_and_only_real_frames(both):
     network = both.networks["denoiser"]
     x, t, texts = torch.randn(1, 9, both.num_channels), torch.tensor([500]), torch.randn(1, 3, 384)
