@@ -201,7 +201,8 @@ def _safetensors(data: bytes, rng: np.random.Generator, mine: Path) -> Iterator[
         changed = {**weights, name: tensor}
         return save({key: value.contiguous() for key, value in changed.items() if value is not None})
 
-    for name in (names[i] for i in rng.permutation(len(names))[:3]):
+    floats = [name for name in names if weights[name].is_floating_point()]  # others may be what a mutation makes of them
+    for name in (floats[i] for i in rng.permutation(len(floats))[:3]):
         one = weights[name].float()
         if not one.numel():
             continue
