@@ -165,6 +165,11 @@ def test_low_rank_additions_are_of_the_two_alone(persons, pairs, tmp_path):
     assert {name.split(".")[1] for name in learned} >= {"input_projection", "layers", "output_projection"}
     assert not any("cross_attention" in name or "partner" in name for name in added)
     assert two.prior().networks.state_dict().keys() == held.keys()
+    run(options(pairs, tmp_path / "freed", prior=str(tmp_path / "prior"), prior_rank=2, prior_stays=False, lr=1e-5, **PATCHES))
+    freed = from_pretrained(tmp_path / "freed")
+    moved = {name: (freed.networks.state_dict()[name] - value).abs().max().item() for name, value in held.items()}
+    assert freed.prior() is None and freed.config.prior_rank == 0
+    assert max(moved.values()) < 1e-3 and sum(map(bool, moved.values())) > len(moved) / 2  # begun with it, all of it learns
     run(options(pairs, tmp_path / "plain", prior_rank=2, num_steps=1, **PATCHES))  # without a prior there is nothing to add to
     assert from_pretrained(tmp_path / "plain").config.prior_rank == 0
 

@@ -43,21 +43,22 @@ class Drawing:
 
 
 def interaction_recipe(corpus: Corpus, config: In2INConfig, training: SampledOptions, drawing: Drawing = Drawing(),
-                       prior: In2IN | None = None) -> Recipe:
+                       prior: In2IN | None = None, prior_stays: bool = True) -> Recipe:
     """How a model of `config` is trained, what data and texts decide being filled in here.
 
-    prior: a model of one person whose weights are each one's, and stay. ValueError or OSError, in a user's words, for what cannot
-    be trained.
+    prior: a model of one person whose weights are each one's, and, with `prior_stays`, stay. ValueError or OSError, in a user's
+    words, for what cannot be trained.
     """
     reads_individuals = len(config.text_roles) > 1
     derived = reads_individuals and not told_of_each(corpus)
     making = Making(
         individuals=reads_individuals and not derived, second_exchange=config.mode == "interaction" and not reads_individuals,
         published_pairing=drawing.published_pairing, spread=drawing.spread)  # fmt: skip
-    if prior is None:
+    if prior is not None:
+        require_alike(prior, config, corpus)
+    if prior is None or not prior_stays:
         config = replace(config, prior_rank=0)
     else:
-        require_alike(prior, config, corpus)
         config = replace(config, made_of_prior=Path(prior.config.dataset).name)
     data = InteractionDataset(corpus, "train", making, drawing.window)
     if prior is not None:
@@ -86,7 +87,7 @@ def interaction_recipe(corpus: Corpus, config: In2INConfig, training: SampledOpt
     def fresh() -> In2IN:
         model = In2IN(config, statistics, text_encoder=encoder)
         if prior is not None:
-            stand_on(model, prior)
+            stand_on(model, prior, prior_stays)
         return model
 
     def sample(model: In2IN, step: int) -> None:
@@ -160,14 +161,14 @@ def of_each(statistics: Statistics, corpus: Corpus) -> Statistics:
     return Statistics(np.tile(statistics.mean, persons), np.tile(statistics.std, persons), corpus.features)
 
 
-def stand_on(model: In2IN, prior: In2IN) -> None:
-    """Puts the prior's weights into a model of two people, and leaves only what the prior does not have to be trained: attention
-    to the partner and low-rank additions, which at first change nothing."""
+def stand_on(model: In2IN, prior: In2IN, stays: bool = True) -> None:
+    """Puts the prior's weights into a model of two people, and if they stay leaves only what the prior does not have to be
+    trained: attention to the partner and low-rank additions, which at first change nothing."""
     given = prior.networks.state_dict()
     own = model.networks.state_dict()
     model.networks.load_state_dict({name: given.get(name, value) for name, value in own.items()})
     for name, parameter in model.networks.named_parameters():
-        parameter.requires_grad_(name not in given)
+        parameter.requires_grad_(not stays or name not in given)
     for layer in model.networks["denoiser"].layers:
         layer.cross_attention.out.weight.data.zero_()
 

@@ -27,6 +27,8 @@ class In2INOptions(In2INConfig, SampledOptions):
     prior: str = ""
     """Checkpoint of --mode individual that the two people are made of: its weights stay as they are, and only what reads the
     partner is learned, with few data and steps."""
+    prior_stays: bool = True
+    """Whether the weights of --prior stay; else training begins with them and changes all, and the folder holds no prior."""
     balance: Annotated[float, Range(0, 10)] = 0.0
     """How far rare contents are lifted: 0 draws clips as often as they occur, 1 every content equally often."""
     window: Annotated[int, Range(14, 299)] = 299
@@ -58,7 +60,8 @@ def run(options: In2INOptions) -> "TrainResult":
     corpus = Corpus.open(options.dataset_folder or options.dataset)
     prior = load_part(options.prior, "individual", "in2in") if options.prior else None
     drawing = Drawing(options.balance, options.bucket, options.published_pairing, options.spread, options.window)
-    return train(interaction_recipe(corpus, configured(In2INConfig, options), options, drawing, prior), options)
+    config = configured(In2INConfig, options)
+    return train(interaction_recipe(corpus, config, options, drawing, prior, options.prior_stays), options)
 
 
 main = command(In2INOptions, run, __doc__, ALIASES, PRESETS, IGNORED)
