@@ -44,8 +44,7 @@ class In2IN(ReadsPeople, ReadsTexts):
         if config.features.persons != config.persons:
             raise FeaturesMismatch(f"mode {config.mode} makes motions of {config.persons}, '{config.features.kind}' is of "
                                    f"{config.features.persons}: choose other data or another mode")  # fmt: skip
-        made = config.features.read_columns if config.joints_only else config.features.width
-        networks = {"denoiser": PeopleDenoiser(config, made), "text_reader": TextReader(config)}
+        networks = {"denoiser": PeopleDenoiser(config, config.num_columns), "text_reader": TextReader(config)}
         super().__init__(config, statistics, networks)
         self.diffusion = Diffusion.create(
             config.noise_schedule, config.diffusion_steps, config.prediction,

@@ -43,6 +43,11 @@ class Patches:
     """Make the places of the joints alone, from which velocities, rotations and contacts follow: a narrow network need not carry
     what is said four times."""
 
+    @property
+    def num_columns(self) -> int:
+        """How many of a person's features are made: the first ones."""
+        return self.features.read_columns if self.joints_only else self.features.width
+
 
 @dataclass(frozen=True, kw_only=True)
 class FewRecordings(Patches):

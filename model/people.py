@@ -15,7 +15,7 @@ class ReadsPeople(Model):
     @property
     def columns(self) -> slice:
         """Of a person's features, those that it makes."""
-        return slice(self.features.read_columns if self.config.joints_only else self.features.width)
+        return slice(self.config.num_columns)
 
     def normalise(self, features: Tensor) -> Tensor:
         """(..., P * C) in units of the model's own mean and std, of features (..., P * D), or of P * C columns of them."""

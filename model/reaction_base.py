@@ -71,13 +71,12 @@ class ReactionModel(ReadsPeople, ReadsTexts):
         require_pair(config.features)
         require_autoencoder(config, parts.get("autoencoder"))
         width = config.features.width
-        made = config.features.read_columns if config.joints_only else width
         networks = {"semantics": SemanticReader(config)} if config.num_semantics else {}
-        networks |= {f"{name}_encoder": LatentEncoder(config, made) for name in ("action", "reaction")}
+        networks |= {f"{name}_encoder": LatentEncoder(config, config.num_columns) for name in ("action", "reaction")}
         if config.in_latents:
             networks["denoiser"] = FlowDenoiser(config, width, parts["autoencoder"].config.latent_channels)
         else:
-            networks["denoiser"] = ReactionDenoiser(config, made)
+            networks["denoiser"] = ReactionDenoiser(config, config.num_columns)
         super().__init__(config, statistics, networks, parts=parts)
         self.mean, self.std = (None if each is None else each[:width] for each in (self.mean, self.std))
         self.diffusion = Diffusion.create(
